@@ -1,0 +1,128 @@
+//! What can be typed. Flags say where and how; hyper-parameters stand in params.yaml alone.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Train and compare image classifiers on a CPU, reproducibly to the bit, and find the images that are hard.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cifar-cli",
+    version,
+    after_help = "The journey: partition → pull → prepare → train → evaluate → hard-images.\n\
+                  `run` does all of it in one process; `dvc repro` does it stage by stage and skips what is up to date.\n\
+                  Start with `cifar-cli check`: it says what is there and what is missing."
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Flags that every command takes.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// The project's folder: data, models and results lie below it
+    #[arg(short = 'C', long, value_name = "DIR", default_value = ".", global = true)]
+    pub(crate) directory: PathBuf,
+    /// The parameters [default: params.yaml in the project's folder]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) params: Option<PathBuf>,
+    /// Number of threads; results do not depend on it [default: one a core]
+    #[arg(long, value_name = "N", global = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+    /// Where to compute
+    #[arg(long, global = true, default_value = "cpu")]
+    pub(crate) device: Device,
+    /// Print results as JSON on standard output
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Print errors, warnings and results only
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+}
+
+/// Devices that can compute.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Device {
+    /// The processor.
+    Cpu,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Read the images and cut them into the partitions v1, v2 and v3
+    #[command(after_help = "Examples:\n  cifar-cli partition                             # cifar10_dataset/ if it is there, else the synthetic set\n  \
+                            cifar-cli partition --source /data/cifar10      # class folders anywhere\n  cifar-cli partition --source synthetic")]
+    Partition(PartitionArgs),
+    /// Join the partitions that params.yaml names, and set the evaluation pool apart
+    #[command(after_help = "Example:\n  cifar-cli pull    # reads dataset_partitions/, writes data/raw/")]
+    Pull,
+    /// Divide the pulled images into train, validation and test
+    #[command(after_help = "Example:\n  cifar-cli prepare    # reads data/raw/ and labels/overrides.csv, writes data/prepared/")]
+    Prepare,
+    /// Train the network
+    #[command(after_help = "Examples:\n  cifar-cli train              # reads data/prepared/, writes models/final/\n  \
+                            cifar-cli train --json       # one JSON object an epoch on standard output")]
+    Train,
+    /// Score the trained network on test images
+    #[command(after_help = "Example:\n  cifar-cli evaluate    # reads models/final/ and data/, writes evaluation/test/")]
+    Evaluate,
+    /// Rank the images that the network finds hard, and draw them
+    #[command(after_help = "Example:\n  cifar-cli hard-images    # writes evaluation/hard_images/")]
+    HardImages,
+    /// All stages in order, in one process, for those without DVC
+    #[command(after_help = "Examples:\n  cifar-cli run                                  # partitions first, if there are none\n  \
+                            cifar-cli run --source /data/cifar10")]
+    Run(RunArgs),
+    /// Classify image files with the trained network
+    #[command(after_help = "Examples:\n  cifar-cli predict cat.jpg dog.png\n  cifar-cli predict --json --top 5 photo.jpg")]
+    Predict(PredictArgs),
+    /// What is there, what is missing and what a run will cost
+    #[command(after_help = "Example:\n  cifar-cli check    # exit status 1 if something is wrong")]
+    Check,
+    /// Remove what the stages made; partitions, labels and parameters stay
+    #[command(after_help = "Example:\n  cifar-cli clean    # removes data/, models/, evaluation/")]
+    Clean,
+    /// Write the program and one fingerprint a stage into bin/, as the `build` stage of dvc.yaml does
+    #[command(after_help = "Example:\n  cargo run --locked --release -p cifar-cli -- fingerprint")]
+    Fingerprint,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PartitionArgs {
+    /// Where the images come from: `auto` (cifar10_dataset/ if it is there, else synthetic), `synthetic`, or a folder
+    /// with class folders, or with train/ and test/ that have class folders
+    #[arg(long, value_name = "SOURCE", default_value = "auto")]
+    pub(crate) source: String,
+    /// Leave out images that cannot be used, and list them, instead of stopping at the first
+    #[arg(long)]
+    pub(crate) skip_broken: bool,
+    /// Size of the synthetic set
+    #[arg(long, value_name = "N", default_value_t = 6000, value_parser = clap::value_parser!(u32).range(30..=1_000_000))]
+    pub(crate) synthetic_images: u32,
+    /// Seed of the synthetic set
+    #[arg(long, value_name = "SEED", default_value_t = 0)]
+    pub(crate) synthetic_seed: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Partition this source first; without it, only if there are no partitions yet
+    #[arg(long, value_name = "SOURCE")]
+    pub(crate) source: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PredictArgs {
+    /// JPEG or PNG files of any size
+    #[arg(required = true, value_name = "IMAGE")]
+    pub(crate) images: Vec<PathBuf>,
+    /// The model [default: models/final/model.safetensors in the project's folder]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) model: Option<PathBuf>,
+    /// How many classes to name
+    #[arg(long, value_name = "K", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) top: u16,
+}

@@ -1,0 +1,20 @@
+//! `clean`: removes what the stages made.
+
+use std::fs;
+
+use anyhow::{Context as _, Result};
+
+use super::Context;
+
+pub(super) fn run(context: &Context) -> Result<()> {
+    let mut removed = Vec::new();
+    for folder in context.layout.outputs() {
+        if folder.exists() {
+            fs::remove_dir_all(&folder).with_context(|| format!("{}: cannot remove", folder.display()))?;
+            removed.push(folder.display().to_string());
+        }
+    }
+    let words = || if removed.is_empty() { "nothing to remove".into() } else { format!("removed {}", removed.join(", ")) };
+    context.terminal.result(&serde_json::json!({ "removed": removed }), words);
+    Ok(())
+}

@@ -1,0 +1,95 @@
+//! One file a command. What the user typed becomes what the libraries need, here and nowhere else.
+
+mod check;
+mod clean;
+mod evaluate;
+mod fingerprint;
+mod hard_images;
+mod partition;
+mod predict;
+mod prepare;
+mod pull;
+mod run;
+mod train;
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use cifar_data::Monitor as _;
+
+use crate::args::{Cli, Command};
+use crate::layout::Layout;
+use crate::lock::ProjectLock;
+use crate::params::Params;
+use crate::run_record::Stopwatch;
+use crate::terminal::Terminal;
+
+/// What every command works with.
+pub(crate) struct Context<'a> {
+    pub(crate) layout: Layout,
+    pub(crate) params_file: PathBuf,
+    pub(crate) terminal: &'a Terminal,
+}
+
+impl Context<'_> {
+    /// The parameters, read and checked.
+    pub(crate) fn params(&self) -> Result<Params> {
+        Ok(Params::read(&self.params_file)?)
+    }
+}
+
+/// Runs the command that was typed.
+pub(crate) fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
+    let crate::args::Device::Cpu = cli.global.device;
+    if let Some(threads) = cli.global.threads {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(usize::from(threads))
+            .build_global()
+            .context("cannot start the threads")?;
+    }
+    let layout = Layout::new(&cli.global.directory);
+    anyhow::ensure!(cli.global.directory.is_dir(), "{}: there is no such folder", cli.global.directory.display());
+    let params_file = cli.global.params.clone().unwrap_or_else(|| layout.params());
+    let context = Context { layout, params_file, terminal };
+    match &cli.command {
+        Command::Predict(args) => return predict::run(&context, args),
+        Command::Check => return check::run(&context),
+        _ => {}
+    }
+    // What follows writes: one at a time in a folder, and timed.
+    let name = command_name(&cli.command);
+    let _lock = ProjectLock::take(&context.layout, name)?;
+    let watch = Stopwatch::start();
+    match &cli.command {
+        Command::Partition(args) => partition::run(&context, args)?,
+        Command::Pull => pull::run(&context)?,
+        Command::Prepare => prepare::run(&context)?,
+        Command::Train => train::run(&context)?,
+        Command::Evaluate => evaluate::run(&context)?,
+        Command::HardImages => hard_images::run(&context)?,
+        Command::Run(args) => run::run(&context, args)?,
+        Command::Clean => clean::run(&context)?,
+        Command::Fingerprint => fingerprint::run(&context)?,
+        Command::Predict(_) | Command::Check => {}
+    }
+    terminal.check()?;
+    watch.record(&context.layout, name);
+    terminal.say(&format!("{name}: {:.1} s", watch.seconds()));
+    Ok(())
+}
+
+fn command_name(command: &Command) -> &'static str {
+    match command {
+        Command::Partition(_) => "partition",
+        Command::Pull => "pull",
+        Command::Prepare => "prepare",
+        Command::Train => "train",
+        Command::Evaluate => "evaluate",
+        Command::HardImages => "hard-images",
+        Command::Run(_) => "run",
+        Command::Predict(_) => "predict",
+        Command::Check => "check",
+        Command::Clean => "clean",
+        Command::Fingerprint => "fingerprint",
+    }
+}

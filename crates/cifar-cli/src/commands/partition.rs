@@ -1,0 +1,121 @@
+//! `partition`: from the user's images to the three partitions.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use cifar_data::output::{OutputFolder, write_file};
+use cifar_data::partitions::Partition;
+use cifar_data::sources::class_folders::{self, ReadOptions};
+use cifar_data::sources::synthetic::{self, SyntheticParams};
+use cifar_data::{DataError, Dataset, Monitor as _, store};
+use serde_json::json;
+
+use super::Context;
+use crate::args::PartitionArgs;
+
+pub(super) fn run(context: &Context, args: &PartitionArgs) -> Result<()> {
+    let dataset = match args.source.as_str() {
+        "auto" if context.layout.dataset().is_dir() => read_folder(context, &context.layout.dataset(), args.skip_broken)?,
+        "auto" => {
+            refuse_to_replace_real_images(context)?;
+            context.terminal.warn(&format!(
+                "there is no {}: going on with the built-in SYNTHETIC set of drawn images; \
+                 every result made from it says so. Your own images: --source FOLDER",
+                context.layout.dataset().display()
+            ));
+            draw_synthetic(context, args)?
+        }
+        "synthetic" => draw_synthetic(context, args)?,
+        folder => read_folder(context, Path::new(folder), args.skip_broken)?,
+    };
+    write_partitions(context, &dataset)?;
+    report(context, &dataset);
+    Ok(())
+}
+
+fn read_folder(context: &Context, folder: &Path, skip_broken: bool) -> Result<Dataset> {
+    let read = class_folders::read(folder, &ReadOptions { skip_broken }, context.terminal)?;
+    for skipped in &read.skipped {
+        context.terminal.warn(&format!("left out {}: {}", folder.join(&skipped.file).display(), skipped.problem));
+    }
+    forget_truth(context)?;
+    Ok(read.dataset)
+}
+
+fn draw_synthetic(context: &Context, args: &PartitionArgs) -> Result<Dataset> {
+    let params = SyntheticParams { count: args.synthetic_images as usize, seed: args.synthetic_seed, ..Default::default() };
+    let synthetic = synthetic::generate(&params)?;
+    context.terminal.check()?;
+    write_file(&context.layout.synthetic_truth(), synthetic::truth_csv(&synthetic).as_bytes())?;
+    Ok(synthetic.dataset)
+}
+
+/// The truth about the synthetic set says nothing about other images.
+fn forget_truth(context: &Context) -> Result<()> {
+    let truth = context.layout.synthetic_truth();
+    match std::fs::remove_file(&truth) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => bail!("{}: cannot remove: {e}", truth.display()),
+        _ => Ok(()),
+    }
+}
+
+/// `auto` must not put drawn images in the place of real ones because a folder has moved.
+fn refuse_to_replace_real_images(context: &Context) -> Result<()> {
+    for partition in Partition::ALL {
+        let folder = context.layout.partitions().join(partition.name());
+        if let Ok(dataset) = store::read(&folder)
+            && !dataset.header().source.is_synthetic()
+        {
+            bail!(
+                "{}: holds real images ({}), and there is no {} to read them from again; to replace them by drawn ones, say --source synthetic",
+                folder.display(),
+                dataset.header().source.description,
+                context.layout.dataset().display()
+            );
+        }
+    }
+    Ok(())
+}
+
+fn write_partitions(context: &Context, dataset: &Dataset) -> Result<()> {
+    // All three are written before the first takes its place.
+    let mut folders = Vec::new();
+    for (done, partition) in Partition::ALL.into_iter().enumerate() {
+        context.terminal.progress("writing", done as u64, 3);
+        context.terminal.check()?;
+        let part = partition.of(dataset);
+        if part.is_empty() {
+            return Err(DataError::Unsuitable(format!("{} images are too few for three partitions", dataset.len())).into());
+        }
+        let folder = OutputFolder::create(&context.layout.partitions().join(partition.name()))?;
+        store::write(&part, folder.path())?;
+        folders.push(folder);
+    }
+    context.terminal.check()?;
+    for folder in folders {
+        folder.commit()?;
+    }
+    context.terminal.progress("writing", 3, 3);
+    Ok(())
+}
+
+fn report(context: &Context, dataset: &Dataset) {
+    let counts = dataset.classes().iter().zip(dataset.counts_by_class());
+    let by_partition: Vec<usize> = Partition::ALL.iter().map(|p| p.range(dataset.len()).len()).collect();
+    let json = json!({
+        "source": dataset.header().source,
+        "images": dataset.len(),
+        "size": dataset.size(),
+        "images_by_class": counts.clone().map(|(class, n)| (class.clone(), json!(n))).collect::<serde_json::Map<_, _>>(),
+        "images_by_partition": { "v1": by_partition[0], "v2": by_partition[1], "v3": by_partition[2] },
+        "fingerprint": store::fingerprint(dataset),
+    });
+    let folder = context.layout.partitions();
+    context.terminal.result(&json, || {
+        let classes: Vec<String> = counts.map(|(class, n)| format!("{class} {n}")).collect();
+        let sizes: Vec<String> = by_partition.iter().map(usize::to_string).collect();
+        format!("{}\n{}\n{}: {} images in v1, v2, v3", dataset.header().source.description, classes.join(", "), folder.display(), sizes.join(" + "))
+    });
+    let tracked: Vec<String> = Partition::ALL.iter().map(|p| format!("dataset_partitions/{p}")).collect();
+    context.terminal.say(&format!("track them with: dvc add {}", tracked.join(" ")));
+}

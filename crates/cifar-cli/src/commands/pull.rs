@@ -1,0 +1,22 @@
+//! `pull`: the chosen partitions, joined, and the evaluation pool.
+
+use anyhow::Result;
+use cifar_data::pull::pull;
+
+use super::Context;
+
+pub(super) fn run(context: &Context) -> Result<()> {
+    let (layout, params) = (&context.layout, context.params()?);
+    let record = pull(&layout.partitions(), params.dataset_version, &params.split, &layout.raw(), context.terminal)?;
+    context.terminal.result(&record, || {
+        format!(
+            "{}: {} images of {} ({}); evaluation pool of {} images",
+            layout.raw().display(),
+            record.images,
+            record.dataset_version,
+            record.source.description,
+            record.pool_images
+        )
+    });
+    Ok(())
+}

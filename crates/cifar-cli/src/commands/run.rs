@@ -1,0 +1,23 @@
+//! `run`: all stages in order, in one process. The same functions as the single commands, so the same results.
+
+use anyhow::Result;
+use cifar_data::Monitor as _;
+use cifar_data::partitions::Partition;
+
+use super::{Context, evaluate, hard_images, partition, prepare, pull, train};
+use crate::args::{PartitionArgs, RunArgs};
+
+pub(super) fn run(context: &Context, args: &RunArgs) -> Result<()> {
+    // A mistake in the parameters is better told now than after the images are decoded.
+    context.params()?;
+    let have_partitions = Partition::ALL.iter().all(|p| context.layout.partitions().join(p.name()).is_dir());
+    if args.source.is_some() || !have_partitions {
+        let source = args.source.clone().unwrap_or_else(|| "auto".into());
+        partition::run(context, &PartitionArgs { source, skip_broken: false, synthetic_images: 6000, synthetic_seed: 0 })?;
+    }
+    for stage in [pull::run, prepare::run, train::run, evaluate::run, hard_images::run] {
+        context.terminal.check()?;
+        stage(context)?;
+    }
+    Ok(())
+}

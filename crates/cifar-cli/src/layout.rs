@@ -1,0 +1,94 @@
+//! Where everything lies below the project's folder. The only place that knows these names.
+
+use std::path::{Path, PathBuf};
+
+use cifar_data::splits::Split;
+
+/// The folders and files of a project.
+#[derive(Debug, Clone)]
+pub(crate) struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    pub(crate) fn new(root: &Path) -> Self {
+        // "." adds nothing to a message, and a path without it reads better.
+        Self { root: if root == Path::new(".") { PathBuf::new() } else { root.to_path_buf() } }
+    }
+
+    pub(crate) fn join(&self, relative: impl AsRef<Path>) -> PathBuf {
+        self.root.join(relative)
+    }
+
+    pub(crate) fn params(&self) -> PathBuf {
+        self.join("params.yaml")
+    }
+
+    /// The user's images.
+    pub(crate) fn dataset(&self) -> PathBuf {
+        self.join("cifar10_dataset")
+    }
+
+    pub(crate) fn partitions(&self) -> PathBuf {
+        self.join("dataset_partitions")
+    }
+
+    /// What was planted in the synthetic set.
+    pub(crate) fn synthetic_truth(&self) -> PathBuf {
+        self.join("dataset_partitions/synthetic_truth.csv")
+    }
+
+    pub(crate) fn overrides(&self) -> PathBuf {
+        self.join("labels/overrides.csv")
+    }
+
+    pub(crate) fn raw(&self) -> PathBuf {
+        self.join("data/raw")
+    }
+
+    pub(crate) fn pool(&self) -> PathBuf {
+        self.raw().join(cifar_data::pull::POOL)
+    }
+
+    pub(crate) fn prepared(&self) -> PathBuf {
+        self.join("data/prepared")
+    }
+
+    pub(crate) fn prepared_test(&self) -> PathBuf {
+        self.prepared().join(Split::Test.name())
+    }
+
+    pub(crate) fn final_model(&self) -> PathBuf {
+        self.join("models/final")
+    }
+
+    pub(crate) fn model_file(&self) -> PathBuf {
+        self.final_model().join(cifar_train::artifacts::MODEL)
+    }
+
+    pub(crate) fn history(&self) -> PathBuf {
+        self.final_model().join(cifar_train::artifacts::HISTORY)
+    }
+
+    pub(crate) fn evaluation(&self) -> PathBuf {
+        self.join("evaluation/test")
+    }
+
+    pub(crate) fn hard_images(&self) -> PathBuf {
+        self.join("evaluation/hard_images")
+    }
+
+    /// What the stages make and `clean` removes.
+    pub(crate) fn outputs(&self) -> [PathBuf; 3] {
+        ["data", "models", "evaluation"].map(|name| self.join(name))
+    }
+
+    pub(crate) fn bin(&self) -> PathBuf {
+        self.join("bin")
+    }
+
+    /// Locks and records of runs: facts that no stage depends on.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.join(".cifar")
+    }
+}

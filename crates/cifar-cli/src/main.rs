@@ -1,0 +1,78 @@
+//! The command line of the CIFAR-10 training pipeline. One file a command in [`commands`]; the work is in the libraries.
+
+mod args;
+mod commands;
+mod fingerprint;
+mod layout;
+mod lock;
+mod params;
+mod run_record;
+mod stages;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::Cli;
+use crate::params::ParamsError;
+use crate::terminal::Terminal;
+
+/// A mistake in parameters or usage.
+const EXIT_USAGE: u8 = 2;
+/// Anything else that went wrong.
+const EXIT_FAILURE: u8 = 1;
+/// The user pressed Ctrl-C: 128 + SIGINT, as a shell reports it.
+const EXIT_INTERRUPTED: u8 = 130;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let terminal = Terminal::new(cli.global.quiet, cli.global.json);
+    match commands::run(&cli, &terminal) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            terminal.clear();
+            terminal.error(&format!("{error:#}"));
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    use cifar_data::DataError;
+    use cifar_model::ModelError;
+    use cifar_train::TrainError;
+
+    let data = |e: &DataError| match e {
+        DataError::Parameter { .. } => EXIT_USAGE,
+        DataError::Cancelled => EXIT_INTERRUPTED,
+        _ => EXIT_FAILURE,
+    };
+    let model = |e: &ModelError| match e {
+        ModelError::Parameter { .. } => EXIT_USAGE,
+        ModelError::Data(e) => data(e),
+        _ => EXIT_FAILURE,
+    };
+    let train = |e: &TrainError| match e {
+        TrainError::Parameter { .. } => EXIT_USAGE,
+        TrainError::Data(e) => data(e),
+        TrainError::Model(e) => model(e),
+        _ => EXIT_FAILURE,
+    };
+    for cause in error.chain() {
+        if cause.is::<ParamsError>() {
+            return EXIT_USAGE;
+        } else if let Some(e) = cause.downcast_ref() {
+            return data(e);
+        } else if let Some(e) = cause.downcast_ref() {
+            return model(e);
+        } else if let Some(e) = cause.downcast_ref() {
+            return train(e);
+        } else if let Some(cifar_eval::EvalError::Data(e)) = cause.downcast_ref() {
+            return data(e);
+        } else if let Some(cifar_eval::EvalError::Model(e)) = cause.downcast_ref() {
+            return model(e);
+        }
+    }
+    EXIT_FAILURE
+}

@@ -1,0 +1,145 @@
+//! params.yaml: every hyper-parameter, composed of the crates' own parameter types, all required, none unknown.
+
+use std::path::{Path, PathBuf};
+
+use cifar_data::partitions::DatasetVersion;
+use cifar_data::splits::SplitParams;
+use cifar_eval::{EvaluateParams, HardImagesParams};
+use cifar_model::ModelParams;
+use cifar_train::TrainParams;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Everything that params.yaml says. A value in hand is within its range.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Params {
+    pub(crate) dataset_version: DatasetVersion,
+    pub(crate) random_seed: u64,
+    pub(crate) split: SplitParams,
+    pub(crate) model: ModelParams,
+    pub(crate) train: TrainParams,
+    pub(crate) evaluate: EvaluateParams,
+    pub(crate) hard_images: HardImagesParams,
+}
+
+/// A mistake in params.yaml.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {problem}", path.display())]
+pub(crate) struct ParamsError {
+    path: PathBuf,
+    problem: String,
+}
+
+impl Params {
+    /// Reads and checks the file.
+    pub(crate) fn read(path: &Path) -> Result<Self, ParamsError> {
+        let wrong = |problem: String| ParamsError { path: path.to_path_buf(), problem };
+        let text = std::fs::read_to_string(path).map_err(|e| wrong(format!("cannot read the parameters: {e}")))?;
+        Self::parse(&text).map_err(wrong)
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let value: Value = serde_saphyr::from_str(text).map_err(|e| {
+            // The parser's message quotes the file over several lines; the first one says what and where.
+            format!("not valid YAML: {}", e.to_string().lines().next().unwrap_or("unreadable"))
+        })?;
+        let known = serde_json::to_value(Self::example()).map_err(|e| e.to_string())?;
+        check_keys(&value, &known, "")?;
+        serde_path_to_error::deserialize(value).map_err(|e| {
+            let (path, message) = (e.path().to_string(), e.inner().to_string());
+            // Range checks name the key themselves; type errors do not.
+            if message.starts_with(&path) {
+                message
+            } else if message.contains(" is not allowed; ") {
+                format!("{path}.{message}")
+            } else {
+                format!("{path}: {message}")
+            }
+        })
+    }
+
+    /// The defaults of every crate: the keys that must be there, and what to write where one is missing.
+    fn example() -> Self {
+        Self {
+            dataset_version: DatasetVersion::default(),
+            random_seed: 42,
+            split: SplitParams::default(),
+            model: ModelParams::default(),
+            train: TrainParams::default(),
+            evaluate: EvaluateParams::default(),
+            hard_images: HardImagesParams::default(),
+        }
+    }
+}
+
+/// Holds the keys of `found` against those of `known`, and theirs in turn.
+fn check_keys(found: &Value, known: &Value, prefix: &str) -> Result<(), String> {
+    let Some(known) = known.as_object() else { return Ok(()) };
+    let place = if prefix.is_empty() { "the file".to_string() } else { format!("`{}`", prefix.trim_end_matches('.')) };
+    let Some(found) = found.as_object() else {
+        return Err(format!("{place} must be a block with the keys {}", keys(known.keys())));
+    };
+    for key in found.keys() {
+        if !known.contains_key(key) {
+            let nearest = known.keys().max_by(|a, b| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key)));
+            let hint = match nearest {
+                Some(nearest) if strsim::jaro_winkler(nearest, key) > 0.7 => format!("; did you mean `{prefix}{nearest}`?"),
+                _ => format!("; allowed are {}", keys(known.keys())),
+            };
+            return Err(format!("unknown key `{prefix}{key}`{hint}"));
+        }
+    }
+    for (key, default) in known {
+        match found.get(key) {
+            Some(value) => check_keys(value, default, &format!("{prefix}{key}."))?,
+            None if default.is_object() => {
+                return Err(format!("the block `{prefix}{key}` is missing; its keys are {}", keys(default.as_object().into_iter().flat_map(|o| o.keys()))));
+            }
+            None => return Err(format!("the key `{prefix}{key}` is missing; its usual value is {default}")),
+        }
+    }
+    Ok(())
+}
+
+fn keys<'a>(keys: impl Iterator<Item = &'a String>) -> String {
+    keys.map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHIPPED: &str = include_str!("../../../params.yaml");
+
+    fn check(from: &str, to: &str, expected: &str) {
+        assert!(SHIPPED.contains(from), "{from}");
+        assert_eq!(Params::parse(&SHIPPED.replace(from, to)).unwrap_err(), expected);
+    }
+
+    #[test]
+    fn the_shipped_file_is_valid() {
+        Params::parse(SHIPPED).unwrap();
+    }
+
+    #[test]
+    fn mistakes_are_named_with_what_is_allowed() {
+        check("dataset_version: v1", "dataset_version: v4", "dataset_version: \"v4\" is not allowed; allowed are v1, v2, v3, v1+v2, v1+v2+v3");
+        check("dataset_version: v1", "dataset_version: v1+v1", "dataset_version: \"v1+v1\" is not allowed; allowed are v1, v2, v3, v1+v2, v1+v2+v3");
+        check("  momentum:", "  momentun:", "unknown key `train.momentun`; did you mean `train.momentum`?");
+        check("random_seed:", "zebra:", "unknown key `zebra`; allowed are dataset_version, random_seed, split, model, train, evaluate, hard_images");
+        check("  test_fraction: 0.2", "  test_fraction: 1.5", "split.test_fraction: 1.5 is not allowed; allowed is 0 to 0.9");
+        check("  batch_size: 128", "  batch_size: -1", "train.batch_size: invalid value: integer `-1`, expected usize");
+        check("  epochs: 15", "  epochs: 0", "train.epochs: 0 is not allowed; allowed is 1 or more");
+        check("  epochs: 15", "  epochs: many", "train.epochs: invalid type: string \"many\", expected usize");
+        check("  architecture: simple_cnn", "  architecture: alexnet", "model.architecture: unknown variant `alexnet`, expected `simple_cnn`");
+        check("random_seed: 42\n", "", "the key `random_seed` is missing; its usual value is 42");
+    }
+
+    #[test]
+    fn broken_yaml_says_where() {
+        let message = Params::parse("dataset_version: [v1\n").unwrap_err();
+        assert!(message.starts_with("not valid YAML: ") && message.contains("line"), "{message}");
+        assert_eq!(message.lines().count(), 1);
+    }
+}

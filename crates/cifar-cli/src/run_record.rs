@@ -1,0 +1,67 @@
+//! Facts about a run that are not results: when, how long, on what. No stage depends on them.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use crate::layout::Layout;
+
+/// Times a command.
+#[derive(Debug)]
+pub(crate) struct Stopwatch {
+    started: SystemTime,
+    clock: Instant,
+}
+
+#[derive(Serialize)]
+struct RunRecord<'a> {
+    command: &'a str,
+    started_unix_seconds: u64,
+    seconds: f64,
+    threads: usize,
+    peak_memory_mb: Option<f64>,
+    version: &'a str,
+    compiler: &'a str,
+    target: &'a str,
+    arithmetic: String,
+}
+
+impl Stopwatch {
+    pub(crate) fn start() -> Self {
+        Self { started: SystemTime::now(), clock: Instant::now() }
+    }
+
+    pub(crate) fn seconds(&self) -> f64 {
+        self.clock.elapsed().as_secs_f64()
+    }
+
+    /// Leaves the record in `.cifar/runs/COMMAND.json`. The results stand already: failing here fails nothing.
+    pub(crate) fn record(&self, layout: &Layout, command: &str) {
+        let record = RunRecord {
+            command,
+            started_unix_seconds: self.started.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
+            seconds: self.seconds(),
+            threads: rayon::current_num_threads(),
+            peak_memory_mb: peak_memory_mb(),
+            version: env!("CARGO_PKG_VERSION"),
+            compiler: env!("CIFAR_COMPILER"),
+            target: env!("CIFAR_TARGET"),
+            arithmetic: cifar_kernels::arithmetic(),
+        };
+        if let Ok(json) = serde_json::to_string_pretty(&record) {
+            let path = layout.state().join(format!("runs/{command}.json"));
+            let _ = cifar_data::output::write_file(&path, json.as_bytes());
+        }
+    }
+}
+
+/// The most memory that this process held, in MB, where the system tells it.
+pub(crate) fn peak_memory_mb() -> Option<f64> {
+    status_kb("VmHWM:").map(|kb| kb / 1000.0)
+}
+
+fn status_kb(key: &str) -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(key))?;
+    line.trim().trim_end_matches(" kB").parse().ok()
+}

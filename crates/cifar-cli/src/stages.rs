@@ -1,0 +1,103 @@
+//! What each stage of dvc.yaml reads, which parameters it uses and what it writes. A test holds dvc.yaml to it.
+
+/// A stage's side of the contract with dvc.yaml.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    /// Its name in dvc.yaml.
+    pub(crate) name: &'static str,
+    /// The command that it runs.
+    pub(crate) command: &'static str,
+    /// Files and folders that it reads, besides its fingerprint.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the test against dvc.yaml reads it"))]
+    pub(crate) deps: &'static [&'static str],
+    /// Blocks and keys of params.yaml that it uses.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the test against dvc.yaml reads it"))]
+    pub(crate) params: &'static [&'static str],
+    /// The folder that it writes.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the test against dvc.yaml reads it"))]
+    pub(crate) out: &'static str,
+    /// Crates of the workspace whose sources decide its results, besides its own command.
+    pub(crate) crates: &'static [&'static str],
+}
+
+/// Every stage but `build`, in order.
+pub(crate) const STAGES: [Stage; 5] = [
+    Stage {
+        name: "pull_data",
+        command: "pull",
+        deps: &["dataset_partitions/v1", "dataset_partitions/v2", "dataset_partitions/v3"],
+        params: &["dataset_version", "split"],
+        out: "data/raw",
+        crates: &["cifar-data"],
+    },
+    Stage {
+        name: "prepare_data",
+        command: "prepare",
+        deps: &["data/raw", "labels/overrides.csv"],
+        params: &["dataset_version", "split"],
+        out: "data/prepared",
+        crates: &["cifar-data"],
+    },
+    Stage {
+        name: "train_model",
+        command: "train",
+        deps: &["data/prepared/report.json", "data/prepared/train", "data/prepared/val"],
+        params: &["dataset_version", "model", "random_seed", "split", "train"],
+        out: "models/final",
+        crates: &["cifar-data", "cifar-kernels", "cifar-model", "cifar-train"],
+    },
+    Stage {
+        name: "evaluate_model",
+        command: "evaluate",
+        deps: &["data/prepared/report.json", "data/prepared/test", "data/raw/pool", "models/final"],
+        params: &["dataset_version", "evaluate", "random_seed", "split"],
+        out: "evaluation/test",
+        crates: &["cifar-data", "cifar-kernels", "cifar-model", "cifar-train", "cifar-eval"],
+    },
+    Stage {
+        name: "identify_hard_images",
+        command: "hard-images",
+        deps: &["data/prepared", "evaluation/test/predictions.csv", "models/final/model.safetensors"],
+        params: &["dataset_version", "hard_images", "split"],
+        out: "evaluation/hard_images",
+        crates: &["cifar-data", "cifar-kernels", "cifar-model", "cifar-eval"],
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    fn names(list: &Value) -> BTreeSet<String> {
+        let name = |entry: &Value| match entry {
+            Value::Object(map) => map.keys().next().unwrap().clone(),
+            other => other.as_str().unwrap().to_string(),
+        };
+        list.as_array().unwrap().iter().map(name).collect()
+    }
+
+    fn set<'a>(items: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
+        items.into_iter().map(str::to_string).collect()
+    }
+
+    #[test]
+    fn dvc_yaml_says_what_the_stages_do() {
+        let pipeline: Value = serde_saphyr::from_str(include_str!("../../../dvc.yaml")).unwrap();
+        let stages = pipeline["stages"].as_object().unwrap();
+        let expected: Vec<&str> = ["build"].into_iter().chain(STAGES.iter().map(|s| s.name)).collect();
+        assert_eq!(stages.keys().collect::<Vec<_>>(), expected);
+        for stage in &STAGES {
+            let found = &stages[stage.name];
+            let fingerprint = format!("bin/{}.fingerprint", stage.name);
+            assert_eq!(found["cmd"], format!("bin/cifar-cli {}", stage.command));
+            assert_eq!(names(&found["deps"]), set(stage.deps.iter().copied().chain([fingerprint.as_str()])), "{}", stage.name);
+            assert_eq!(names(&found["params"]), set(stage.params.iter().copied()), "{}", stage.name);
+            assert_eq!(names(&found["outs"]), set([stage.out]), "{}", stage.name);
+            assert!(names(&stages["build"]["outs"]).contains(&fingerprint), "{}", stage.name);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! The only place that talks: data to standard output, talk to standard error, progress bars where somebody looks.
+
+use std::io::{IsTerminal, Write};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use cifar_data::Monitor;
+use cifar_model::Model;
+use cifar_train::{EpochRecord, StepRecord, Watcher};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Set by Ctrl-C; every long loop asks for it.
+static CANCELLED: AtomicBool = AtomicBool::new(false);
+
+/// How this run talks.
+#[derive(Debug)]
+pub(crate) struct Terminal {
+    quiet: bool,
+    json: bool,
+    bar: Mutex<Option<(&'static str, ProgressBar)>>,
+}
+
+impl Terminal {
+    pub(crate) fn new(quiet: bool, json: bool) -> Self {
+        // A second Ctrl-C ends the program at once; files are written aside and renamed, so even that harms nothing.
+        let _ = ctrlc::set_handler(|| {
+            if CANCELLED.swap(true, Ordering::Relaxed) {
+                std::process::exit(130);
+            }
+        });
+        Self { quiet, json, bar: Mutex::new(None) }
+    }
+
+    pub(crate) fn json(&self) -> bool {
+        self.json
+    }
+
+    /// Talk, for people: standard error.
+    pub(crate) fn say(&self, text: &str) {
+        if !self.quiet {
+            self.stderr(text);
+        }
+    }
+
+    /// A result: standard output.
+    pub(crate) fn data(&self, text: &str) {
+        self.suspend(|| {
+            // A reader that went away wants no more.
+            let _ = writeln!(std::io::stdout(), "{text}");
+        });
+    }
+
+    /// A result as JSON if that was asked for, else in words.
+    pub(crate) fn result(&self, json: &impl serde::Serialize, words: impl FnOnce() -> String) {
+        if self.json {
+            self.data(&serde_json::to_string(json).unwrap_or_else(|e| format!("{{\"error\":\"{e}\"}}")));
+        } else {
+            self.data(&words());
+        }
+    }
+
+    pub(crate) fn error(&self, text: &str) {
+        self.stderr(&format!("error: {text}"));
+    }
+
+    /// Removes the progress bar.
+    pub(crate) fn clear(&self) {
+        if let Ok(mut bar) = self.bar.lock()
+            && let Some((_, bar)) = bar.take()
+        {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn stderr(&self, text: &str) {
+        self.suspend(|| {
+            let _ = writeln!(std::io::stderr(), "{text}");
+        });
+    }
+
+    /// Prints without tearing the progress bar.
+    fn suspend(&self, print: impl FnOnce()) {
+        let bar = self.bar.lock().ok().and_then(|bar| bar.as_ref().map(|(_, bar)| bar.clone()));
+        match bar {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        }
+    }
+
+    /// Moves the bar of `what`, putting it in the place of another.
+    fn show(&self, what: &'static str, done: u64, total: u64, note: Option<String>) {
+        if self.quiet || !std::io::stderr().is_terminal() {
+            return;
+        }
+        let Ok(mut current) = self.bar.lock() else { return };
+        if current.as_ref().is_none_or(|(shown, _)| *shown != what) {
+            if let Some((_, old)) = current.take() {
+                old.finish_and_clear();
+            }
+            let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+            let template = "{prefix:>18} {bar:30} {pos}/{len} {per_sec:>12} {eta:>4} left {msg}";
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                bar.set_style(style);
+            }
+            bar.set_prefix(what);
+            bar.enable_steady_tick(Duration::from_millis(250));
+            *current = Some((what, bar));
+        }
+        if let Some((_, bar)) = current.as_ref() {
+            bar.set_length(total);
+            bar.set_position(done);
+            if let Some(note) = note {
+                bar.set_message(note);
+            }
+            if done >= total {
+                bar.finish_and_clear();
+                *current = None;
+            }
+        }
+    }
+}
+
+impl Monitor for Terminal {
+    fn progress(&self, what: &'static str, done: u64, total: u64) {
+        self.show(what, done, total, None);
+    }
+
+    fn cancelled(&self) -> bool {
+        CANCELLED.load(Ordering::Relaxed)
+    }
+
+    fn warn(&self, message: &str) {
+        self.stderr(&format!("warning: {message}"));
+    }
+}
+
+impl Watcher for Terminal {
+    fn started(&self, model: &Model) {
+        if self.json {
+            return;
+        }
+        let summary = model.summary();
+        let flops: u64 = summary.iter().map(|l| l.flops).sum();
+        self.say(&format!("{:<14} {:>12} {:>10} {:>12}", "layer", "output", "parameters", "MFLOP/image"));
+        for layer in &summary {
+            let output = layer.output.iter().map(usize::to_string).collect::<Vec<_>>().join("×");
+            self.say(&format!("{:<14} {output:>12} {:>10} {:>12.2}", layer.name, layer.parameters, layer.flops as f64 / 1e6));
+        }
+        self.say(&format!("{:<14} {:>12} {:>10} {:>12.2}\n", "total", "", model.parameters().count(), flops as f64 / 1e6));
+        if !self.quiet {
+            self.data("epoch   steps  learning rate  train loss  train acc   val loss    val acc");
+        }
+    }
+
+    fn step(&self, step: &StepRecord) {
+        let note = format!("steps · loss {:.3} · lr {:.2e}", step.loss, step.learning_rate);
+        self.show("training", step.step as u64, step.steps as u64, Some(note));
+    }
+
+    fn epoch(&self, record: &EpochRecord) {
+        if self.json {
+            self.data(&serde_json::to_string(record).unwrap_or_default());
+            return;
+        }
+        let optional = |value: Option<f64>, percent: bool| match value {
+            Some(value) if percent => format!("{:.2} %", value * 100.0),
+            Some(value) => format!("{value:.4}"),
+            None => "–".into(),
+        };
+        if !self.quiet {
+            self.data(&format!(
+                "{:>5} {:>7} {:>14.3e} {:>11.4} {:>10} {:>10} {:>10} {}",
+                record.epoch,
+                record.step,
+                record.learning_rate,
+                record.train_loss,
+                optional(Some(record.train_accuracy), true),
+                optional(record.val_loss, false),
+                optional(record.val_accuracy, true),
+                if record.best { "best" } else { "" },
+            ));
+        }
+    }
+}

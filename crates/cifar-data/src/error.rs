@@ -1,0 +1,99 @@
+//! Everything that can go wrong with data. Each message is one line and names the file, key or image.
+
+use std::path::{Path, PathBuf};
+
+use crate::SampleId;
+
+/// The result of a function of this crate.
+pub type Result<T, E = DataError> = std::result::Result<T, E>;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DataError {
+    /// The operating system refused something.
+    #[error("{}: cannot {action}: {source}", path.display())]
+    Io {
+        /// What was attempted, as in "cannot {action}".
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// A file exists but is not what it should be.
+    #[error("{}: {problem}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What was found and what is allowed.
+        problem: String,
+    },
+    /// A line of a CSV file is wrong.
+    #[error("{}, line {line}: {problem}", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1, the header included.
+        line: u64,
+        /// What was found and what is allowed.
+        problem: String,
+    },
+    /// An image cannot be used.
+    #[error("{}: {problem}", path.display())]
+    Image {
+        /// The image file.
+        path: PathBuf,
+        /// What was found and what is allowed.
+        problem: String,
+    },
+    /// The pixels of a stored image do not have the hash that the manifest gives.
+    #[error("{}: image {id} does not match its hash in manifest.csv; the data was changed or damaged, make it anew", path.display())]
+    HashMismatch {
+        /// The images file.
+        path: PathBuf,
+        /// The image.
+        id: SampleId,
+    },
+    /// A source has no images at all.
+    #[error("{}: no images found; expected class folders with JPEG or PNG files, or train/ and test/ with class folders", path.display())]
+    Empty {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A parameter lies outside of its range.
+    #[error("{key}: {value} is not allowed; {allowed}")]
+    Parameter {
+        /// The parameter's name.
+        key: &'static str,
+        /// What was given.
+        value: String,
+        /// What is allowed.
+        allowed: String,
+    },
+    /// The data cannot serve the request.
+    #[error("{0}")]
+    Unsuitable(String),
+    /// The user asked to stop.
+    #[error("stopped by the user; nothing was written")]
+    Cancelled,
+}
+
+impl DataError {
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Io { action, path, source }
+    }
+
+    pub(crate) fn malformed(path: &Path, problem: impl Into<String>) -> Self {
+        Self::Malformed { path: path.to_path_buf(), problem: problem.into() }
+    }
+
+    pub(crate) fn line(path: &Path, line: u64, problem: impl Into<String>) -> Self {
+        Self::Line { path: path.to_path_buf(), line, problem: problem.into() }
+    }
+
+    pub(crate) fn image(path: &Path, problem: impl Into<String>) -> Self {
+        Self::Image { path: path.to_path_buf(), problem: problem.into() }
+    }
+}

@@ -1,0 +1,170 @@
+//! Writing so that what was there before is never harmed: a file or folder appears whole, under its name, or not at all.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use crate::{DataError, Result};
+
+/// Writes a file: a sibling temporary file first, flushed to the disk, then a rename.
+pub fn write_file(path: &Path, contents: &[u8]) -> Result<()> {
+    let parent = parent_of(path);
+    fs::create_dir_all(parent).map_err(DataError::io("create the folder", parent))?;
+    let mut file =
+        tempfile::Builder::new().prefix(".partial-").tempfile_in(parent).map_err(DataError::io("write", path))?;
+    file.write_all(contents).and_then(|()| file.as_file().sync_all()).map_err(DataError::io("write", path))?;
+    readable_by_all(file.path()).map_err(DataError::io("write", path))?;
+    file.persist(path).map_err(|e| DataError::io("write", path)(e.error))?;
+    Ok(())
+}
+
+/// A folder that is written beside its destination and takes its place on [`OutputFolder::commit`].
+///
+/// Dropped before that, it vanishes and the destination keeps what it had.
+#[derive(Debug)]
+pub struct OutputFolder {
+    destination: PathBuf,
+    staging: tempfile::TempDir,
+}
+
+impl OutputFolder {
+    /// Starts a folder that will become `destination`.
+    pub fn create(destination: &Path) -> Result<Self> {
+        let parent = parent_of(destination);
+        fs::create_dir_all(parent).map_err(DataError::io("create the folder", parent))?;
+        remove_stale(parent, &prefix(destination))?;
+        let staging = tempfile::Builder::new()
+            .prefix(&prefix(destination))
+            .tempdir_in(parent)
+            .map_err(DataError::io("create a folder in", parent))?;
+        readable_by_all(staging.path()).map_err(DataError::io("create a folder in", parent))?;
+        Ok(Self { destination: destination.to_path_buf(), staging })
+    }
+
+    /// Where to write in the meantime.
+    pub fn path(&self) -> &Path {
+        self.staging.path()
+    }
+
+    /// Writes one file into the folder, creating the folders between.
+    pub fn write(&self, relative: &str, contents: &[u8]) -> Result<()> {
+        let path = self.path().join(relative);
+        let parent = parent_of(&path);
+        fs::create_dir_all(parent).map_err(DataError::io("create the folder", parent))?;
+        // The name that the user knows, not that of the temporary folder.
+        let shown = self.destination.join(relative);
+        let mut file = fs::File::create(&path).map_err(DataError::io("write", &shown))?;
+        file.write_all(contents).and_then(|()| file.sync_all()).map_err(DataError::io("write", &shown))
+    }
+
+    /// Takes the destination's place. What was there before is removed only after the new folder stands.
+    pub fn commit(self) -> Result<()> {
+        let Self { destination, staging } = self;
+        let parent = parent_of(&destination);
+        if destination.exists() {
+            let aside = tempfile::Builder::new()
+                .prefix(&prefix(&destination))
+                .tempdir_in(parent)
+                .map_err(DataError::io("create a folder in", parent))?;
+            let old = aside.path().join("old");
+            fs::rename(&destination, &old).map_err(DataError::io("replace", &destination))?;
+            if let Err(error) = fs::rename(staging.path(), &destination) {
+                fs::rename(&old, &destination).map_err(DataError::io("put back", &destination))?;
+                return Err(DataError::io("replace", &destination)(error));
+            }
+        } else {
+            fs::rename(staging.path(), &destination).map_err(DataError::io("create", &destination))?;
+        }
+        // The staging folder has moved: there is nothing left to remove under its old name.
+        let _moved = staging.keep();
+        Ok(())
+    }
+}
+
+fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn prefix(destination: &Path) -> String {
+    let name = destination.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    format!(".partial-{name}-")
+}
+
+/// Removes what a killed run left. The caller holds the project's lock, so no living run owns it.
+fn remove_stale(parent: &Path, prefix: &str) -> Result<()> {
+    for entry in fs::read_dir(parent).map_err(DataError::io("read the folder", parent))? {
+        let entry = entry.map_err(DataError::io("read the folder", parent))?;
+        if entry.file_name().to_string_lossy().starts_with(prefix) {
+            fs::remove_dir_all(entry.path()).map_err(DataError::io("remove", &entry.path()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Temporary files are private to their owner; results are as readable as any other file of the user.
+fn readable_by_all(path: &Path) -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = if path.is_dir() { 0o755 } else { 0o644 };
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    }
+    #[cfg(not(unix))]
+    let _ = path;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_folder_leaves_the_old_one() {
+        let root = tempfile::tempdir().unwrap();
+        let out = root.path().join("out");
+        let first = OutputFolder::create(&out).unwrap();
+        first.write("a/b.txt", b"old").unwrap();
+        first.commit().unwrap();
+
+        let second = OutputFolder::create(&out).unwrap();
+        second.write("a/b.txt", b"new").unwrap();
+        drop(second);
+        assert_eq!(fs::read(out.join("a/b.txt")).unwrap(), b"old");
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1, "nothing is left beside it");
+    }
+
+    #[test]
+    fn a_committed_folder_replaces_the_old_one_whole() {
+        let root = tempfile::tempdir().unwrap();
+        let out = root.path().join("out");
+        for (name, text) in [("first.txt", "1"), ("second.txt", "2")] {
+            let folder = OutputFolder::create(&out).unwrap();
+            folder.write(name, text.as_bytes()).unwrap();
+            folder.commit().unwrap();
+        }
+        assert!(!out.join("first.txt").exists());
+        assert_eq!(fs::read(out.join("second.txt")).unwrap(), b"2");
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_killed_run_left_is_removed() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join(".partial-out-xyz")).unwrap();
+        OutputFolder::create(&root.path().join("out")).unwrap().commit().unwrap();
+        assert!(!root.path().join(".partial-out-xyz").exists());
+    }
+
+    #[test]
+    fn a_file_replaces_another_whole() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("deep/x.json");
+        write_file(&path, b"1").unwrap();
+        write_file(&path, b"22").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"22");
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+}

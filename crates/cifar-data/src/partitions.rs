@@ -1,0 +1,154 @@
+//! The three partitions and the five ways to choose among them.
+
+use std::fmt;
+use std::ops::Range;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{DataError, Dataset};
+
+/// One third of the data set, by id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Partition {
+    /// The first third.
+    V1,
+    /// The second third.
+    V2,
+    /// The last third.
+    V3,
+}
+
+impl Partition {
+    /// All three, in order.
+    pub const ALL: [Self; 3] = [Self::V1, Self::V2, Self::V3];
+
+    /// Its name, which is also its folder's: `v1`, `v2` or `v3`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::V1 => "v1",
+            Self::V2 => "v2",
+            Self::V3 => "v3",
+        }
+    }
+
+    /// The positions of its images among `total`: thirds, the first ones rounded down. 60,000 gives 20,000 each.
+    pub fn range(self, total: usize) -> Range<usize> {
+        let k = self as usize;
+        k * total / 3..(k + 1) * total / 3
+    }
+
+    /// Its images.
+    pub fn of(self, dataset: &Dataset) -> Dataset {
+        let range = self.range(dataset.len());
+        let mut index = 0;
+        dataset.filter(|_| {
+            index += 1;
+            range.contains(&(index - 1))
+        })
+    }
+}
+
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Which partitions to work with: `v1`, `v2`, `v3`, `v1+v2` or `v1+v2+v3`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct DatasetVersion(&'static [Partition]);
+
+impl DatasetVersion {
+    /// The five choices, as they are written.
+    pub const ALLOWED: [&'static str; 5] = ["v1", "v2", "v3", "v1+v2", "v1+v2+v3"];
+
+    /// The chosen partitions, in order.
+    pub fn partitions(self) -> &'static [Partition] {
+        self.0
+    }
+}
+
+impl Default for DatasetVersion {
+    /// `v1`.
+    fn default() -> Self {
+        Self(&[Partition::V1])
+    }
+}
+
+impl FromStr for DatasetVersion {
+    type Err = DataError;
+
+    fn from_str(text: &str) -> Result<Self, DataError> {
+        use Partition::{V1, V2, V3};
+        Ok(Self(match text {
+            "v1" => &[V1],
+            "v2" => &[V2],
+            "v3" => &[V3],
+            "v1+v2" => &[V1, V2],
+            "v1+v2+v3" => &[V1, V2, V3],
+            _ => {
+                return Err(DataError::Parameter {
+                    key: "dataset_version",
+                    value: format!("{text:?}"),
+                    allowed: format!("allowed are {}", Self::ALLOWED.join(", ")),
+                });
+            }
+        }))
+    }
+}
+
+impl TryFrom<String> for DatasetVersion {
+    type Error = DataError;
+
+    fn try_from(text: String) -> Result<Self, DataError> {
+        text.parse()
+    }
+}
+
+impl From<DatasetVersion> for String {
+    fn from(version: DatasetVersion) -> Self {
+        version.to_string()
+    }
+}
+
+impl fmt::Display for DatasetVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.iter().map(|p| p.name()).collect::<Vec<_>>().join("+"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_allowed_version_is_read_and_written_alike() {
+        for text in DatasetVersion::ALLOWED {
+            assert_eq!(text.parse::<DatasetVersion>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn other_versions_are_refused_with_the_allowed_ones() {
+        for text in ["v4", "v1+v1", "v2+v3", "v1+v3", "", "V1", "v1 + v2"] {
+            let message = text.parse::<DatasetVersion>().unwrap_err().to_string();
+            assert_eq!(
+                message,
+                format!("dataset_version: {text:?} is not allowed; allowed are v1, v2, v3, v1+v2, v1+v2+v3")
+            );
+        }
+    }
+
+    #[test]
+    fn partitions_cover_everything_once() {
+        for total in [3, 4, 5, 6000, 60_000, 60_001] {
+            let ranges = Partition::ALL.map(|p| p.range(total));
+            assert_eq!((ranges[0].start, ranges[2].end), (0, total));
+            assert_eq!((ranges[0].end, ranges[1].end), (ranges[1].start, ranges[2].start));
+        }
+        assert_eq!(Partition::V2.range(60_000), 20_000..40_000);
+    }
+}

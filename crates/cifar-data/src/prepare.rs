@@ -1,0 +1,263 @@
+//! Train, validation and test sets, ready for training.
+//!
+//! In: what [`crate::pull`] left, and the label overrides. Out, in one folder: `train/`, `val/`, `test/` as sets of
+//! their own, `split.csv` (`id,split,partition,label,original_label`) and `report.json`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::labels::read_overrides;
+use crate::output::OutputFolder;
+use crate::partitions::DatasetVersion;
+use crate::pull::{self, Raw, json, read_json};
+use crate::splits::{Protocol, Split, SplitParams};
+use crate::{DataError, Dataset, Header, ImageSize, Monitor, Result, Source, store};
+
+const SPLIT: &str = "split.csv";
+const REPORT: &str = "report.json";
+const SCHEMA: u32 = 1;
+
+/// Mean and standard deviation of each channel over the training images, of pixel values in 0..1.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Normalisation {
+    /// Red, green, blue.
+    pub mean: Vec<f32>,
+    /// Red, green, blue; at least 1/255, so that a constant channel does not divide by zero.
+    pub std: Vec<f32>,
+}
+
+/// How many label overrides were used.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OverrideCounts {
+    /// Training and validation images that now have another label.
+    pub changed: usize,
+    /// Test images in the file: their labels are never replaced.
+    pub ignored_test: usize,
+    /// Images of partitions that were not chosen.
+    pub not_chosen: usize,
+}
+
+/// What was found: `report.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PreparedReport {
+    /// Version of this file's layout.
+    pub schema: u32,
+    /// The chosen partitions.
+    pub dataset_version: DatasetVersion,
+    /// How images were divided.
+    pub split: SplitParams,
+    /// Where the images came from.
+    pub source: Source,
+    /// Class names.
+    pub classes: Vec<String>,
+    /// Size of every image.
+    pub size: ImageSize,
+    /// Number of images of each split.
+    pub images: BTreeMap<Split, usize>,
+    /// Number of images of each split and class, by the label in force.
+    pub images_by_class: BTreeMap<Split, BTreeMap<String, usize>>,
+    /// Number of images of each split and partition.
+    pub images_by_partition: BTreeMap<Split, BTreeMap<String, usize>>,
+    /// Label overrides.
+    pub overrides: OverrideCounts,
+    /// Statistics of the training images.
+    pub normalisation: Normalisation,
+    /// Hash over ids, labels and pixels of each split.
+    pub fingerprints: BTreeMap<Split, String>,
+}
+
+/// What training may see. There is no way from here to a test image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainingData {
+    /// Weights are learnt from these.
+    pub train: Dataset,
+    /// Epochs and settings are chosen by these; may be empty.
+    pub val: Dataset,
+    /// How these were made.
+    pub report: PreparedReport,
+}
+
+/// Test images: opened by evaluation and what follows it, never by training or tuning.
+///
+/// The type has this one constructor, and `cifar-train` does not call it; a test of the workspace holds it to that.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TestSet(Dataset);
+
+impl TestSet {
+    /// Reads the test images in `folder`: `test/` of a prepared set or the evaluation pool.
+    pub fn open(folder: &Path) -> Result<Self> {
+        store::read(folder).map(Self)
+    }
+
+    /// The images.
+    pub fn dataset(&self) -> &Dataset {
+        &self.0
+    }
+}
+
+/// Divides the pulled images and writes `out`.
+pub fn prepare(
+    raw: &Path,
+    overrides: &Path,
+    version: DatasetVersion,
+    split: &SplitParams,
+    out: &Path,
+    monitor: &dyn Monitor,
+) -> Result<PreparedReport> {
+    const WHAT: &str = "dividing images";
+    monitor.progress(WHAT, 0, 4);
+    let pulled = Raw::read(raw)?;
+    pulled.check(version, split)?;
+    let overrides = read_overrides(overrides, pulled.dataset.classes())?;
+    let Raw { dataset, membership, record, .. } = pulled;
+    monitor.progress(WHAT, 1, 4);
+    monitor.check()?;
+
+    let part = |wanted| dataset.filter(|s| membership[&s.id].split == wanted);
+    let (mut train, mut val) = (part(Split::Train), part(Split::Val));
+    let test = match split.protocol {
+        Protocol::Pooled => part(Split::Test),
+        // The published test set, whichever partitions were chosen.
+        Protocol::Official => store::read(&raw.join(pull::POOL))?,
+    };
+    drop(dataset);
+    if train.is_empty() {
+        return Err(DataError::Unsuitable(format!(
+            "no training image is left of dataset_version {version} with protocol {:?}; choose other partitions or fractions",
+            split.protocol
+        )));
+    }
+    let mut counts = OverrideCounts::default();
+    for id in overrides.keys() {
+        if membership.get(id).is_none() {
+            return Err(DataError::Unsuitable(format!("labels/overrides.csv: there is no image {id}")));
+        }
+        if train.index_of(*id).is_none() && val.index_of(*id).is_none() {
+            if test.index_of(*id).is_some() { counts.ignored_test += 1 } else { counts.not_chosen += 1 }
+        }
+    }
+    for set in [&mut train, &mut val] {
+        counts.changed += set.relabel(|s| overrides.get(&s.id).copied())?;
+    }
+    if counts.ignored_test > 0 {
+        monitor.warn(&format!("labels/overrides.csv: {} of its images are test images, whose labels are never replaced", counts.ignored_test));
+    }
+    monitor.progress(WHAT, 2, 4);
+
+    let sets = [(Split::Train, &train), (Split::Val, &val), (Split::Test, &test)];
+    let by_split = |of: &dyn Fn(&Dataset) -> BTreeMap<String, usize>| sets.iter().map(|(split, set)| (*split, of(set))).collect();
+    let report = PreparedReport {
+        schema: SCHEMA,
+        dataset_version: version,
+        split: split.clone(),
+        source: record.source,
+        classes: train.classes().to_vec(),
+        size: train.size(),
+        images: sets.iter().map(|(split, set)| (*split, set.len())).collect(),
+        images_by_class: by_split(&|set| set.classes().iter().cloned().zip(set.counts_by_class()).collect()),
+        images_by_partition: by_split(&|set| {
+            let mut counts = BTreeMap::new();
+            for sample in set.samples() {
+                *counts.entry(membership[&sample.id].partition.to_string()).or_insert(0) += 1;
+            }
+            counts
+        }),
+        overrides: counts,
+        normalisation: normalisation(&train),
+        fingerprints: sets.iter().map(|(split, set)| (*split, store::fingerprint(set))).collect(),
+    };
+
+    let folder = OutputFolder::create(out)?;
+    let mut rows: Vec<_> = Vec::new();
+    for (done, (split, set)) in sets.iter().enumerate() {
+        monitor.check()?;
+        monitor.progress(WHAT, 2 + done as u64, 5);
+        let path = folder.path().join(split.name());
+        fs::create_dir(&path).map_err(DataError::io("create the folder", &path))?;
+        store::write(set, &path)?;
+        rows.extend(set.samples().iter().map(|s| {
+            let class = |label: u16| &set.classes()[usize::from(label)];
+            (s.id, format!("{},{split},{},{},{}\n", s.id, membership[&s.id].partition, class(s.label), class(s.original_label)))
+        }));
+    }
+    rows.sort_unstable();
+    let split_csv = rows.into_iter().fold("id,split,partition,label,original_label\n".to_string(), |text, (_, row)| text + &row);
+    folder.write(SPLIT, split_csv.as_bytes())?;
+    folder.write(REPORT, json(&report).as_bytes())?;
+    monitor.progress(WHAT, 5, 5);
+    monitor.check()?;
+    folder.commit()?;
+    Ok(report)
+}
+
+impl PreparedReport {
+    /// Reads the report of a prepared set.
+    pub fn read(prepared: &Path) -> Result<Self> {
+        let report: Self = read_json(&prepared.join(REPORT), "prepare")?;
+        if report.schema == SCHEMA {
+            Ok(report)
+        } else {
+            Err(DataError::malformed(&prepared.join(REPORT), format!("has schema {}, this program reads schema {SCHEMA}; run `cifar-cli prepare`", report.schema)))
+        }
+    }
+
+    /// Refuses a set that was prepared for other parameters.
+    pub fn check(&self, prepared: &Path, version: DatasetVersion, split: &SplitParams) -> Result<()> {
+        let report: PathBuf = prepared.join(REPORT);
+        if self.dataset_version != version {
+            return Err(DataError::malformed(&report, format!("was prepared for dataset_version {}, params.yaml says {version}; run `cifar-cli pull` and `cifar-cli prepare`", self.dataset_version)));
+        }
+        if self.split != *split {
+            return Err(DataError::malformed(&report, "was prepared with other `split` parameters than params.yaml has; run `cifar-cli pull` and `cifar-cli prepare`"));
+        }
+        Ok(())
+    }
+
+    /// Classes, size and source of the set's images.
+    pub fn header(&self) -> Header {
+        Header { classes: self.classes.clone(), size: self.size, source: self.source.clone() }
+    }
+
+    fn check_fingerprint(&self, folder: &Path, split: Split, set: &Dataset) -> Result<()> {
+        if self.fingerprints.get(&split) == Some(&store::fingerprint(set)) {
+            Ok(())
+        } else {
+            Err(DataError::malformed(&folder.join(split.name()), "is not the set that report.json describes; run `cifar-cli prepare` again"))
+        }
+    }
+}
+
+impl TrainingData {
+    /// Reads the training and validation images of a prepared set.
+    pub fn open(prepared: &Path) -> Result<Self> {
+        let report = PreparedReport::read(prepared)?;
+        let read = |split: Split| {
+            let set = store::read(&prepared.join(split.name()))?;
+            report.check_fingerprint(prepared, split, &set)?;
+            Ok::<_, DataError>(set)
+        };
+        Ok(Self { train: read(Split::Train)?, val: read(Split::Val)?, report })
+    }
+}
+
+/// Mean and standard deviation of each channel, from exact integer sums.
+pub fn normalisation(set: &Dataset) -> Normalisation {
+    let (mut sums, mut squares) = ([0u64; 3], [0u64; 3]);
+    for pixel in set.pixels().chunks_exact(3) {
+        for channel in 0..3 {
+            let value = u64::from(pixel[channel]);
+            sums[channel] += value;
+            squares[channel] += value * value;
+        }
+    }
+    let n = (set.pixels().len() / 3).max(1) as f64;
+    let mean = sums.map(|s| s as f64 / n / 255.0);
+    let std = [0, 1, 2].map(|c| (squares[c] as f64 / n / (255.0 * 255.0) - mean[c] * mean[c]).max(0.0).sqrt().max(1.0 / 255.0));
+    Normalisation { mean: mean.map(|m| m as f32).to_vec(), std: std.map(|s| s as f32).to_vec() }
+}

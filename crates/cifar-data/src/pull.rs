@@ -1,0 +1,203 @@
+//! Joins the chosen partitions and sets the evaluation pool apart.
+//!
+//! In: the three partition folders. Out, in one folder: the chosen partitions as one set; `pool/`, the test images of
+//! *all* partitions, on which every choice of partitions can be compared; `membership.csv` (`id,partition,split`) for
+//! all images; `pull.json`, what was asked for and found.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::output::OutputFolder;
+use crate::partitions::{DatasetVersion, Partition};
+use crate::splits::{Candidate, Split, SplitParams, assign};
+use crate::{DataError, Dataset, Monitor, Result, SampleId, Source, store};
+
+/// Sub-folder of the evaluation pool.
+pub const POOL: &str = "pool";
+const MEMBERSHIP: &str = "membership.csv";
+const RECORD: &str = "pull.json";
+const SCHEMA: u32 = 1;
+
+/// What was asked for and found: `pull.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PullRecord {
+    /// Version of this file's layout.
+    pub schema: u32,
+    /// The chosen partitions.
+    pub dataset_version: DatasetVersion,
+    /// How images are divided.
+    pub split: SplitParams,
+    /// Where the images came from.
+    pub source: Source,
+    /// Number of images chosen.
+    pub images: usize,
+    /// Number of images in the evaluation pool.
+    pub pool_images: usize,
+    /// Hash over ids, labels and pixels of each partition.
+    pub partitions: BTreeMap<String, String>,
+}
+
+/// Which partition and split an image belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Membership {
+    /// Its partition.
+    pub partition: Partition,
+    /// Its split.
+    pub split: Split,
+}
+
+/// What [`pull`] left for the next stage.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Raw {
+    /// The chosen partitions, joined.
+    pub dataset: Dataset,
+    /// Where every image of all partitions belongs.
+    pub membership: BTreeMap<SampleId, Membership>,
+    /// What was asked for and found.
+    pub record: PullRecord,
+    folder: PathBuf,
+}
+
+/// Reads `partitions`/v1, v2 and v3, checks every image and writes `out`.
+pub fn pull(
+    partitions: &Path,
+    version: DatasetVersion,
+    split: &SplitParams,
+    out: &Path,
+    monitor: &dyn Monitor,
+) -> Result<PullRecord> {
+    const WHAT: &str = "reading and checking partitions";
+    let mut sets = Vec::new();
+    for (done, partition) in Partition::ALL.into_iter().enumerate() {
+        monitor.check()?;
+        monitor.progress(WHAT, done as u64, 3);
+        let folder = partitions.join(partition.name());
+        if !folder.join(store::IMAGES).is_file() {
+            return Err(DataError::malformed(&folder, "this partition is missing; run `cifar-cli partition` first, or `dvc pull`"));
+        }
+        sets.push(store::read(&folder)?);
+    }
+    monitor.progress(WHAT, 3, 3);
+
+    let candidates: Vec<Candidate> = Partition::ALL.into_iter().zip(&sets).flat_map(|(partition, set)| candidates(partition, set)).collect();
+    let assigned = assign(&candidates, split)?;
+    let mut record = PullRecord {
+        schema: SCHEMA,
+        dataset_version: version,
+        split: split.clone(),
+        source: sets[0].header().source.clone(),
+        images: 0,
+        pool_images: 0,
+        partitions: Partition::ALL.iter().zip(&sets).map(|(p, set)| (p.to_string(), store::fingerprint(set))).collect(),
+    };
+
+    let (mut chosen, mut pool): (Option<Dataset>, Option<Dataset>) = (None, None);
+    for (partition, set) in Partition::ALL.into_iter().zip(sets) {
+        monitor.check()?;
+        join(&mut pool, set.filter(|s| assigned[&s.id] == Split::Test))?;
+        if version.partitions().contains(&partition) {
+            join(&mut chosen, set)?;
+        }
+    }
+    let (Some(chosen), Some(pool)) = (chosen, pool) else {
+        return Err(DataError::Unsuitable(format!("dataset_version {version} chooses no partition")));
+    };
+    (record.images, record.pool_images) = (chosen.len(), pool.len());
+
+    let folder = OutputFolder::create(out)?;
+    store::write(&chosen, folder.path())?;
+    let pool_folder = folder.path().join(POOL);
+    fs::create_dir(&pool_folder).map_err(DataError::io("create the folder", &pool_folder))?;
+    store::write(&pool, &pool_folder)?;
+    folder.write(MEMBERSHIP, membership_csv(&candidates, &assigned).as_bytes())?;
+    folder.write(RECORD, json(&record).as_bytes())?;
+    monitor.check()?;
+    folder.commit()?;
+    Ok(record)
+}
+
+impl Raw {
+    /// Reads what [`pull`] wrote into `folder`.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let record: PullRecord = read_json(&folder.join(RECORD), "pull")?;
+        let dataset = store::read(folder)?;
+        let membership = read_membership(&folder.join(MEMBERSHIP))?;
+        if let Some(sample) = dataset.samples().iter().find(|s| !membership.contains_key(&s.id)) {
+            return Err(DataError::malformed(&folder.join(MEMBERSHIP), format!("does not list image {}", sample.id)));
+        }
+        Ok(Self { dataset, membership, record, folder: folder.to_path_buf() })
+    }
+
+    /// Refuses data that were pulled for other parameters.
+    pub fn check(&self, version: DatasetVersion, split: &SplitParams) -> Result<()> {
+        let record = self.folder.join(RECORD);
+        if self.record.dataset_version != version {
+            return Err(DataError::malformed(&record, format!("was pulled for dataset_version {}, params.yaml says {version}; run `cifar-cli pull`", self.record.dataset_version)));
+        }
+        if self.record.split != *split {
+            return Err(DataError::malformed(&record, "was pulled with other `split` parameters than params.yaml has; run `cifar-cli pull`"));
+        }
+        Ok(())
+    }
+}
+
+fn candidates(partition: Partition, set: &Dataset) -> impl Iterator<Item = Candidate> {
+    set.samples().iter().map(move |s| Candidate {
+        id: s.id,
+        original_label: s.original_label,
+        partition,
+        published: s.published,
+        // Near-duplicates are not looked for yet: every image is a group of its own.
+        group: s.id,
+    })
+}
+
+fn join(joined: &mut Option<Dataset>, set: Dataset) -> Result<()> {
+    match joined {
+        Some(joined) => joined.append(set),
+        None => {
+            *joined = Some(set);
+            Ok(())
+        }
+    }
+}
+
+fn membership_csv(candidates: &[Candidate], assigned: &BTreeMap<SampleId, Split>) -> String {
+    let mut text = String::from("id,partition,split\n");
+    for c in candidates {
+        text += &format!("{},{},{}\n", c.id, c.partition, assigned[&c.id]);
+    }
+    text
+}
+
+fn read_membership(path: &Path) -> Result<BTreeMap<SampleId, Membership>> {
+    let text = fs::read(path).map_err(DataError::io("read", path))?;
+    let mut csv = csv::Reader::from_reader(text.as_slice());
+    let mut rows = BTreeMap::new();
+    for (index, row) in csv.deserialize::<(SampleId, Partition, Split)>().enumerate() {
+        let (id, partition, split) = row.map_err(|e| DataError::line(path, index as u64 + 2, e.to_string()))?;
+        rows.insert(id, Membership { partition, split });
+    }
+    Ok(rows)
+}
+
+pub(crate) fn json<T: Serialize>(value: &T) -> String {
+    let mut text = serde_json::to_string_pretty(value).expect("a record of plain values is always JSON");
+    text.push('\n');
+    text
+}
+
+/// Reads a JSON record that the command `made_by` writes.
+pub(crate) fn read_json<T: for<'a> Deserialize<'a>>(path: &Path, made_by: &str) -> Result<T> {
+    let text = match fs::read(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            return Err(DataError::malformed(path, format!("is missing; run `cifar-cli {made_by}` first")));
+        }
+        other => other.map_err(DataError::io("read", path))?,
+    };
+    serde_json::from_slice(&text).map_err(|e| DataError::malformed(path, format!("is damaged or of another version ({e}); run `cifar-cli {made_by}` again")))
+}

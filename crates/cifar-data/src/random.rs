@@ -1,0 +1,154 @@
+//! Every random draw of the project: a ChaCha8 stream whose key is (seed, purpose, epoch, sample).
+//!
+//! A draw therefore depends on what it is for and on nothing else: not on the thread, the batch or the order of
+//! calls. Shuffles, bounded integers and normals are written here, on the raw stream, since those of `rand` may
+//! change between versions.
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+/// What a stream is for. The numbers are part of every result: never change one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Purpose {
+    /// Drawing the synthetic set.
+    Synthetic = 1,
+    /// Dividing images into train, validation and test.
+    Split = 2,
+    /// The order of the training images in an epoch.
+    Shuffle = 3,
+    /// Flip and crop of one image.
+    Augment = 4,
+    /// Initial weights; the "sample" is the parameter's number.
+    Init = 5,
+    /// Dropout of one image; the layer is folded into the sample's upper half.
+    Dropout = 6,
+    /// Resampling for intervals.
+    Bootstrap = 7,
+}
+
+/// A stream of random numbers.
+#[derive(Debug, Clone)]
+pub struct Stream(ChaCha8Rng);
+
+/// The stream for one purpose, epoch and sample under `seed`.
+pub fn stream(seed: u64, purpose: Purpose, epoch: u64, sample: u64) -> Stream {
+    let mut key = [0; 32];
+    for (bytes, word) in key.chunks_exact_mut(8).zip([seed, purpose as u64, epoch, sample]) {
+        bytes.copy_from_slice(&word.to_le_bytes());
+    }
+    Stream(ChaCha8Rng::from_seed(key))
+}
+
+impl Stream {
+    /// 64 random bits.
+    pub fn bits(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+
+    /// 32 random bits.
+    pub fn bits32(&mut self) -> u32 {
+        self.0.next_u32()
+    }
+
+    /// Uniform in 0..`bound`, without bias (Lemire 2019, arXiv 1805.10941).
+    ///
+    /// # Panics
+    /// If `bound` is 0.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        assert!(bound > 0, "no number lies below 0");
+        let threshold = bound.wrapping_neg() % bound;
+        loop {
+            let product = u128::from(self.bits()) * u128::from(bound);
+            if product as u64 >= threshold {
+                return (product >> 64) as u64;
+            }
+        }
+    }
+
+    /// Uniform in [0, 1), a multiple of 2⁻⁵³.
+    pub fn unit(&mut self) -> f64 {
+        (self.bits() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// Uniform in [`low`, `high`).
+    pub fn uniform(&mut self, low: f64, high: f64) -> f64 {
+        low + (high - low) * self.unit()
+    }
+
+    /// True with probability `p`.
+    pub fn chance(&mut self, p: f64) -> bool {
+        self.unit() < p
+    }
+
+    /// Standard normal (Box & Muller 1958). Uses `libm`, so that every platform draws the same.
+    pub fn normal(&mut self) -> f64 {
+        let radius = (-2.0 * libm::log(1.0 - self.unit())).sqrt();
+        radius * libm::cos(2.0 * std::f64::consts::PI * self.unit())
+    }
+
+    /// Shuffles in place, every order equally likely (Fisher & Yates; Durstenfeld 1964).
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            let other = self.below(last as u64 + 1) as usize;
+            items.swap(last, other);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_is_pinned_for_ever() {
+        let mut s = stream(42, Purpose::Augment, 3, 7);
+        assert_eq!([s.bits(), s.bits()], PINNED);
+    }
+    const PINNED: [u64; 2] = [0, 0];
+
+    #[test]
+    fn streams_differ_in_every_part_of_their_key() {
+        let first = |seed, purpose, epoch, sample| stream(seed, purpose, epoch, sample).bits();
+        let all = [
+            first(1, Purpose::Split, 0, 0),
+            first(2, Purpose::Split, 0, 0),
+            first(1, Purpose::Shuffle, 0, 0),
+            first(1, Purpose::Split, 1, 0),
+            first(1, Purpose::Split, 0, 1),
+        ];
+        for (i, a) in all.iter().enumerate() {
+            assert!(all[i + 1..].iter().all(|b| a != b));
+        }
+    }
+
+    #[test]
+    fn bounded_draws_are_uniform() {
+        let mut s = stream(0, Purpose::Shuffle, 0, 0);
+        let mut counts = [0i32; 7];
+        for _ in 0..70_000 {
+            counts[s.below(7) as usize] += 1;
+        }
+        // Five standard deviations of a binomial with n = 70 000 and p = 1/7 are 463.
+        assert!(counts.iter().all(|c| (c - 10_000).abs() < 463), "{counts:?}");
+    }
+
+    #[test]
+    fn normals_have_mean_zero_and_variance_one() {
+        let mut s = stream(0, Purpose::Init, 0, 0);
+        let draws: Vec<f64> = (0..100_000).map(|_| s.normal()).collect();
+        let mean = draws.iter().sum::<f64>() / 1e5;
+        let variance = draws.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / 1e5;
+        // Five standard errors: 5/√n for the mean, 5·√(2/n) for the variance.
+        assert!(mean.abs() < 0.016 && (variance - 1.0).abs() < 0.023, "{mean} {variance}");
+    }
+
+    #[test]
+    fn a_shuffle_keeps_every_item() {
+        let mut items: Vec<u32> = (0..1000).collect();
+        stream(9, Purpose::Shuffle, 0, 0).shuffle(&mut items);
+        assert_ne!(items, (0..1000).collect::<Vec<_>>());
+        items.sort_unstable();
+        assert_eq!(items, (0..1000).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,236 @@
+//! The built-in set: ten drawn classes with planted trouble, for trying everything where there are no real images.
+//!
+//! Every image is drawn from a stream keyed by the seed and its id, with arithmetic that every machine does alike
+//! (integers, IEEE + − × ÷ √ and `libm`): the bytes are the same everywhere. Some images are planted: *mislabels*
+//! carry another class's label, *near-duplicates* are earlier images shifted, mirrored, brightened and noised, *blends*
+//! mix two classes. What was planted is told apart from the images, in [`Synthetic::truth`].
+
+mod draw;
+
+use rayon::prelude::*;
+
+use crate::random::{Purpose, stream};
+use crate::{DataError, Dataset, Header, ImageSize, Published, Result, Sample, SampleId, Source, SourceKind};
+
+use draw::{CLASSES, SIZE};
+
+/// What to draw.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SyntheticParams {
+    /// Number of images, at least three a class.
+    pub count: usize,
+    /// Everything random follows from it.
+    pub seed: u64,
+    /// Share of images with another class's label, 0 to 0.3.
+    pub mislabelled: f64,
+    /// Share of images that are copies of earlier ones, 0 to 0.3.
+    pub near_duplicates: f64,
+    /// Share of images that mix two classes, 0 to 0.3.
+    pub blends: f64,
+}
+
+impl Default for SyntheticParams {
+    fn default() -> Self {
+        Self { count: 6000, seed: 0, mislabelled: 0.03, near_duplicates: 0.02, blends: 0.02 }
+    }
+}
+
+/// What is special about a planted image.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Planted {
+    /// Its label is wrong.
+    Mislabel {
+        /// The class that was drawn.
+        true_label: u16,
+    },
+    /// It is a changed copy of an earlier image, with the same label.
+    NearDuplicate {
+        /// The earlier image.
+        of: SampleId,
+    },
+    /// It mixes its class with another.
+    Blend {
+        /// The other class.
+        with: u16,
+        /// The other class's share, below one half.
+        share: f64,
+    },
+}
+
+/// The set and the truth about it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Synthetic {
+    /// The images.
+    pub dataset: Dataset,
+    /// What was planted, ids ascending.
+    pub truth: Vec<(SampleId, Planted)>,
+}
+
+/// Streams apart from those of single images.
+const PLAN: u64 = 1;
+const ORDER: u64 = 2;
+
+/// Draws the set, on all threads.
+///
+/// # Errors
+/// If a parameter lies outside of its range.
+pub fn generate(params: &SyntheticParams) -> Result<Synthetic> {
+    check(params)?;
+    let labels = drawn_classes(params);
+    let planted = plan(params, &labels);
+    let size = ImageSize { height: SIZE, width: SIZE };
+    let mut pixels = vec![0; params.count * size.bytes()];
+    pixels.par_chunks_mut(size.bytes()).enumerate().for_each(|(id, pixels)| {
+        let class = usize::from(labels[id]);
+        match planted[id] {
+            Some(Planted::NearDuplicate { of }) => {
+                let original = draw::draw(params.seed, of.0.into(), usize::from(labels[of.0 as usize]));
+                draw::disturb(params.seed, id as u64, &original, pixels);
+            }
+            Some(Planted::Blend { with, share }) => {
+                let (one, other) = (draw::draw(params.seed, id as u64, class), draw::draw(params.seed, id as u64, usize::from(with)));
+                for ((p, a), b) in pixels.iter_mut().zip(one).zip(other) {
+                    *p = (f64::from(a) * (1.0 - share) + f64::from(b) * share + 0.5) as u8;
+                }
+            }
+            Some(Planted::Mislabel { .. }) | None => pixels.copy_from_slice(&draw::draw(params.seed, id as u64, class)),
+        }
+    });
+    let published_train = params.count * 5 / 6;
+    let samples = (0..params.count).map(|id| {
+        let label = match planted[id] {
+            Some(Planted::Mislabel { true_label }) => wrong_label(params.seed, id as u64, true_label),
+            Some(Planted::NearDuplicate { of }) => labels[of.0 as usize],
+            _ => labels[id],
+        };
+        Sample {
+            id: SampleId(id as u32),
+            label,
+            original_label: label,
+            published: if id < published_train { Published::Train } else { Published::Test },
+            file: format!("synthetic/{id:05}.png"),
+        }
+    });
+    let source = Source {
+        kind: SourceKind::Synthetic,
+        description: format!("SYNTHETIC, {} images, seed {}", params.count, params.seed),
+    };
+    let header = Header { classes: CLASSES.map(String::from).to_vec(), size, source };
+    let dataset = Dataset::new(header, samples.collect(), pixels)?;
+    let truth = (0..).zip(planted).filter_map(|(id, planted)| Some((SampleId(id), planted?))).collect();
+    Ok(Synthetic { dataset, truth })
+}
+
+/// The truth as a table: `id,kind,true_label,duplicate_of,blend_with,blend_share`, empty where something does not apply.
+pub fn truth_csv(synthetic: &Synthetic) -> String {
+    let class = |label: u16| &synthetic.dataset.classes()[usize::from(label)];
+    let mut text = String::from("id,kind,true_label,duplicate_of,blend_with,blend_share\n");
+    for (id, planted) in &synthetic.truth {
+        text += &match planted {
+            Planted::Mislabel { true_label } => format!("{id},mislabel,{},,,\n", class(*true_label)),
+            Planted::NearDuplicate { of } => format!("{id},near_duplicate,,{of},,\n"),
+            Planted::Blend { with, share } => format!("{id},blend,,,{},{share:.3}\n", class(*with)),
+        };
+    }
+    text
+}
+
+fn check(params: &SyntheticParams) -> Result<()> {
+    let least = 3 * CLASSES.len();
+    if params.count < least || u32::try_from(params.count).is_err() {
+        return Err(DataError::Parameter { key: "count", value: params.count.to_string(), allowed: format!("allowed is {least} to {}", u32::MAX) });
+    }
+    let shares = [("mislabelled", params.mislabelled), ("near_duplicates", params.near_duplicates), ("blends", params.blends)];
+    for (key, share) in shares {
+        if !(0.0..=0.3).contains(&share) {
+            return Err(DataError::Parameter { key, value: share.to_string(), allowed: "allowed is 0 to 0.3".into() });
+        }
+    }
+    Ok(())
+}
+
+/// The class that each image shows: every ten images show each class once, in random order.
+fn drawn_classes(params: &SyntheticParams) -> Vec<u16> {
+    let blocks = params.count.div_ceil(CLASSES.len()) as u64;
+    let block = |index| {
+        let mut classes: Vec<u16> = (0..CLASSES.len() as u16).collect();
+        stream(params.seed, Purpose::Synthetic, ORDER, index).shuffle(&mut classes);
+        classes
+    };
+    let mut labels: Vec<u16> = (0..blocks).flat_map(block).collect();
+    labels.truncate(params.count);
+    labels
+}
+
+/// What is planted where.
+fn plan(params: &SyntheticParams, labels: &[u16]) -> Vec<Option<Planted>> {
+    let mut random = stream(params.seed, Purpose::Synthetic, PLAN, 0);
+    let mut ids: Vec<usize> = (1..params.count).collect();
+    random.shuffle(&mut ids);
+    let count = |share: f64| (share * params.count as f64).round() as usize;
+    let mut planted = vec![None; params.count];
+    let mut ids = ids.into_iter();
+    for id in ids.by_ref().take(count(params.mislabelled)) {
+        planted[id] = Some(Planted::Mislabel { true_label: labels[id] });
+    }
+    for id in ids.by_ref().take(count(params.blends)) {
+        let with = wrong_label(params.seed, id as u64, labels[id]);
+        planted[id] = Some(Planted::Blend { with, share: random.uniform(0.3, 0.49) });
+    }
+    let copies: Vec<usize> = ids.take(count(params.near_duplicates)).collect();
+    for &id in &copies {
+        // The nearest earlier image, from a random place on, that is what it seems; the first image always is.
+        let start = random.below(id as u64) as usize;
+        let of = (0..=start).rev().find(|of| planted[*of].is_none() && !copies.contains(of)).unwrap_or(0);
+        planted[id] = Some(Planted::NearDuplicate { of: SampleId(of as u32) });
+    }
+    planted
+}
+
+/// Another class than `label`, which depends on the image alone.
+fn wrong_label(seed: u64, id: u64, label: u16) -> u16 {
+    let other = stream(seed, Purpose::Synthetic, PLAN, id + 1).below(CLASSES.len() as u64 - 1) as u16;
+    if other < label { other } else { other + 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store;
+
+    #[test]
+    fn the_bytes_are_the_same_on_every_machine() {
+        let set = generate(&SyntheticParams { count: 300, ..Default::default() }).unwrap().dataset;
+        assert_eq!(store::fingerprint(&set), "PINNED");
+    }
+
+    #[test]
+    fn shares_are_kept_and_truth_is_told() {
+        let params = SyntheticParams { count: 1000, ..Default::default() };
+        let Synthetic { dataset, truth } = generate(&params).unwrap();
+        let count = |kind: fn(&Planted) -> bool| truth.iter().filter(|(_, p)| kind(p)).count();
+        assert_eq!(count(|p| matches!(p, Planted::Mislabel { .. })), 30);
+        assert_eq!(count(|p| matches!(p, Planted::NearDuplicate { .. })), 20);
+        assert_eq!(count(|p| matches!(p, Planted::Blend { .. })), 20);
+        for (id, planted) in &truth {
+            let label = dataset.samples()[id.0 as usize].label;
+            match planted {
+                Planted::Mislabel { true_label } => assert_ne!(label, *true_label),
+                Planted::NearDuplicate { of } => {
+                    assert!(of < id);
+                    assert_eq!(label, dataset.samples()[of.0 as usize].label);
+                    assert_ne!(dataset.image(of.0 as usize), dataset.image(id.0 as usize));
+                }
+                Planted::Blend { with, share } => assert!(label != *with && *share < 0.5),
+            }
+        }
+        assert_eq!(truth_csv(&generate(&params).unwrap()).lines().count(), 71);
+    }
+
+    #[test]
+    fn parameters_out_of_range_are_refused() {
+        assert!(generate(&SyntheticParams { count: 29, ..Default::default() }).is_err());
+        assert!(generate(&SyntheticParams { blends: 0.4, ..Default::default() }).is_err());
+        assert!(generate(&SyntheticParams { mislabelled: f64::NAN, ..Default::default() }).is_err());
+    }
+}

@@ -1,0 +1,168 @@
+//! Which image is for training, which for validation, which for test.
+//!
+//! Membership is decided once over all three partitions, stratified by partition and class, so an image keeps its
+//! place in v1, v1+v2 and v1+v2+v3. A group of near-duplicates goes where its smallest id goes.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::partitions::Partition;
+use crate::random::{Purpose, stream};
+use crate::{DataError, Published, Result, SampleId};
+
+/// One of the three parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Split {
+    /// Weights are learnt from these.
+    Train,
+    /// Epochs and settings are chosen by these.
+    Val,
+    /// The result is told on these; nothing is chosen by them.
+    Test,
+}
+
+impl Split {
+    /// All three, in order.
+    pub const ALL: [Self; 3] = [Self::Train, Self::Val, Self::Test];
+
+    /// `train`, `val` or `test`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Val => "val",
+            Self::Test => "test",
+        }
+    }
+}
+
+impl fmt::Display for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How test images are chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// All images are pooled and a share of them is drawn for test: the project's own.
+    Pooled,
+    /// The published test images are the test set, for comparison with papers.
+    Official,
+}
+
+/// How images are divided. Part of params.yaml, block `split`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, try_from = "UncheckedSplitParams")]
+pub struct SplitParams {
+    /// How test images are chosen.
+    pub protocol: Protocol,
+    /// Seed of the division; apart from the training's seed, so that runs with other seeds share their test images.
+    pub split_seed: u64,
+    /// Share of all images held out for test, 0 to 0.9; only `pooled` uses it.
+    pub test_fraction: f64,
+    /// Share of the images that are not for test held out for validation, 0 to 0.9.
+    pub val_fraction: f64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UncheckedSplitParams {
+    protocol: Protocol,
+    split_seed: u64,
+    test_fraction: f64,
+    val_fraction: f64,
+}
+
+impl TryFrom<UncheckedSplitParams> for SplitParams {
+    type Error = DataError;
+
+    fn try_from(p: UncheckedSplitParams) -> Result<Self> {
+        let checked = Self { protocol: p.protocol, split_seed: p.split_seed, test_fraction: p.test_fraction, val_fraction: p.val_fraction };
+        for (key, value) in [("test_fraction", checked.test_fraction), ("val_fraction", checked.val_fraction)] {
+            if !(0.0..=0.9).contains(&value) {
+                return Err(DataError::Parameter { key, value: value.to_string(), allowed: "allowed is 0 to 0.9".into() });
+            }
+        }
+        Ok(checked)
+    }
+}
+
+impl Default for SplitParams {
+    /// Pooled, seed 0, a fifth for test, an eighth of the rest for validation: 70/10/20.
+    fn default() -> Self {
+        Self { protocol: Protocol::Pooled, split_seed: 0, test_fraction: 0.2, val_fraction: 0.125 }
+    }
+}
+
+/// What the division needs to know of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// Its identity.
+    pub id: SampleId,
+    /// Its original label: overrides must not move an image to another split.
+    pub original_label: u16,
+    /// Its partition.
+    pub partition: Partition,
+    /// Its published split.
+    pub published: Published,
+    /// The smallest id among its near-duplicates; its own where it has none.
+    pub group: SampleId,
+}
+
+/// Decides for every image of all partitions. `candidates` stand in ascending order of ids.
+///
+/// # Errors
+/// If `official` is asked of a source without a published test set.
+pub fn assign(candidates: &[Candidate], params: &SplitParams) -> Result<BTreeMap<SampleId, Split>> {
+    let official = params.protocol == Protocol::Official;
+    if official && !candidates.iter().any(|c| c.published == Published::Test) {
+        return Err(DataError::Unsuitable(
+            "split.protocol: official needs a source with a published test set (train/ and test/ folders); use pooled".into(),
+        ));
+    }
+    let mut assigned = BTreeMap::new();
+    let mut strata: BTreeMap<(Partition, u16), Vec<SampleId>> = BTreeMap::new();
+    for candidate in candidates {
+        if official && candidate.published == Published::Test {
+            assigned.insert(candidate.id, Split::Test);
+        } else if candidate.group == candidate.id {
+            strata.entry((candidate.partition, candidate.original_label)).or_default().push(candidate.id);
+        }
+    }
+    let test_fraction = if official { 0.0 } else { params.test_fraction };
+    for leaders in strata.into_values() {
+        let mut drawn: Vec<(u64, SampleId)> = leaders
+            .into_iter()
+            .map(|id| (stream(params.split_seed, Purpose::Split, 0, u64::from(id.0)).bits(), id))
+            .collect();
+        drawn.sort_unstable();
+        let test = (drawn.len() as f64 * test_fraction).round() as usize;
+        let val = ((drawn.len() - test) as f64 * params.val_fraction).round() as usize;
+        for (rank, (_, id)) in drawn.into_iter().enumerate() {
+            let split = if rank < test {
+                Split::Test
+            } else if rank < test + val {
+                Split::Val
+            } else {
+                Split::Train
+            };
+            assigned.insert(id, split);
+        }
+    }
+    for candidate in candidates.iter().filter(|c| c.group != c.id) {
+        if !assigned.contains_key(&candidate.id) {
+            // `official` keeps its published test images whatever their group; a training image that follows one stays in training.
+            let split = match assigned.get(&candidate.group) {
+                Some(Split::Test) if official => Split::Train,
+                Some(split) => *split,
+                None => return Err(DataError::Unsuitable(format!("image {} belongs to the group of {}, which does not exist", candidate.id, candidate.group))),
+            };
+            assigned.insert(candidate.id, split);
+        }
+    }
+    Ok(assigned)
+}

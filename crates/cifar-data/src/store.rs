@@ -1,0 +1,220 @@
+//! A data set on disk: a folder with `images.safetensors` (for programs) and `manifest.csv` (for people and integrity).
+//!
+//! `images.safetensors` holds `images` (`u8`, N × height × width × 3), `ids` (`u32`, N), `labels` and `original_labels`
+//! (`u16`, N, indices into the classes); its metadata has one key, `cifar_data`, with the schema version, class names,
+//! image size and source as JSON. `manifest.csv` has one row an image with the columns of [`COLUMNS`]; `blake3` is the
+//! first 128 bits of the BLAKE3 hash of the pixels, in hexadecimal. Reading checks one against the other, so a
+//! damaged or mixed-up folder is refused. Schema 1.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+use rayon::prelude::*;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+
+use crate::{DataError, Dataset, Header, Published, Result, Sample, SampleId};
+
+/// File name of the pixels.
+pub const IMAGES: &str = "images.safetensors";
+/// File name of the list of images.
+pub const MANIFEST: &str = "manifest.csv";
+/// Columns of the manifest, in order.
+pub const COLUMNS: [&str; 7] = ["id", "file", "label", "original_label", "published_split", "source", "blake3"];
+
+const SCHEMA: u32 = 1;
+const METADATA_KEY: &str = "cifar_data";
+
+#[derive(Serialize, Deserialize)]
+struct Metadata {
+    schema: u32,
+    #[serde(flatten)]
+    header: Header,
+}
+
+/// Writes a set into `folder`, which must exist. Equal sets give equal bytes.
+pub fn write(dataset: &Dataset, folder: &Path) -> Result<()> {
+    write_images(dataset, &folder.join(IMAGES))?;
+    let manifest = folder.join(MANIFEST);
+    fs::write(&manifest, manifest_csv(dataset)).map_err(DataError::io("write", &manifest))
+}
+
+/// Reads a set and checks every image against its hash.
+pub fn read(folder: &Path) -> Result<Dataset> {
+    let manifest = folder.join(MANIFEST);
+    let text = fs::read(&manifest).map_err(DataError::io("read", &manifest))?;
+    let path = folder.join(IMAGES);
+    let Images { header, ids, labels, original_labels, pixels } = read_images(&path)?;
+    let rows = parse_manifest(&text, &manifest, &header)?;
+    if rows.len() != ids.len() {
+        return Err(DataError::malformed(&manifest, format!("lists {} images, but {IMAGES} holds {}", rows.len(), ids.len())));
+    }
+    for (index, (sample, _)) in rows.iter().enumerate() {
+        if (sample.id.0, sample.label, sample.original_label) != (ids[index], labels[index], original_labels[index]) {
+            return Err(DataError::line(
+                &manifest,
+                index as u64 + 2,
+                format!("image {} is not the image {} of {IMAGES}, or has another label there", sample.id, ids[index]),
+            ));
+        }
+    }
+    let bytes = header.size.bytes();
+    let broken = rows.par_iter().zip(pixels.par_chunks(bytes)).find_first(|((_, hash), image)| image_hash(image) != *hash);
+    if let Some(((sample, _), _)) = broken {
+        return Err(DataError::HashMismatch { path, id: sample.id });
+    }
+    Dataset::new(header, rows.into_iter().map(|(sample, _)| sample).collect(), pixels)
+        .map_err(|e| DataError::malformed(&path, e.to_string()))
+}
+
+/// The first 128 bits of the BLAKE3 hash of an image's pixels, in hexadecimal.
+pub fn image_hash(pixels: &[u8]) -> String {
+    blake3::hash(pixels).to_hex()[..32].to_string()
+}
+
+/// One hash over ids, labels and pixels of all images: equal exactly when the sets are.
+pub fn fingerprint(dataset: &Dataset) -> String {
+    let hashes: Vec<blake3::Hash> =
+        dataset.pixels().par_chunks(dataset.size().bytes()).map(blake3::hash).collect();
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(dataset.classes().join("\n").as_bytes());
+    for (sample, hash) in dataset.samples().iter().zip(&hashes) {
+        hasher.update(&sample.id.0.to_le_bytes());
+        hasher.update(&sample.label.to_le_bytes());
+        hasher.update(&sample.original_label.to_le_bytes());
+        hasher.update(hash.as_bytes());
+    }
+    hasher.finalize().to_hex()[..32].to_string()
+}
+
+fn write_images(dataset: &Dataset, path: &Path) -> Result<()> {
+    let n = dataset.len();
+    let size = dataset.size();
+    let column = |value: fn(&Sample) -> u16| dataset.samples().iter().flat_map(|s| value(s).to_le_bytes()).collect::<Vec<u8>>();
+    let ids: Vec<u8> = dataset.samples().iter().flat_map(|s| s.id.0.to_le_bytes()).collect();
+    let (labels, original_labels) = (column(|s| s.label), column(|s| s.original_label));
+    let metadata = Metadata { schema: SCHEMA, header: dataset.header().clone() };
+    let json = serde_json::to_string(&metadata).map_err(|e| DataError::malformed(path, e.to_string()))?;
+    let view = |dtype, shape: Vec<usize>, data| {
+        TensorView::new(dtype, shape, data).map_err(|e| DataError::malformed(path, e.to_string()))
+    };
+    let tensors = [
+        ("images", view(Dtype::U8, vec![n, size.height, size.width, 3], dataset.pixels())?),
+        ("ids", view(Dtype::U32, vec![n], &ids)?),
+        ("labels", view(Dtype::U16, vec![n], &labels)?),
+        ("original_labels", view(Dtype::U16, vec![n], &original_labels)?),
+    ];
+    // One key only: the header is a hash map, whose order would change the bytes from run to run.
+    let metadata = HashMap::from([(METADATA_KEY.to_string(), json)]);
+    safetensors::serialize_to_file(tensors, Some(metadata), path).map_err(|e| match e {
+        safetensors::SafeTensorError::IoError(source) => DataError::io("write", path)(source),
+        other => DataError::malformed(path, other.to_string()),
+    })
+}
+
+struct Images {
+    header: Header,
+    ids: Vec<u32>,
+    labels: Vec<u16>,
+    original_labels: Vec<u16>,
+    pixels: Vec<u8>,
+}
+
+fn read_images(path: &Path) -> Result<Images> {
+    let mut buffer = fs::read(path).map_err(DataError::io("read", path))?;
+    let wrong = |problem: String| DataError::malformed(path, problem);
+    let not_ours = |e: safetensors::SafeTensorError| wrong(format!("is no readable safetensors file ({e}); make it anew"));
+    let (_, metadata) = SafeTensors::read_metadata(&buffer).map_err(not_ours)?;
+    let json = metadata
+        .metadata()
+        .as_ref()
+        .and_then(|map| map.get(METADATA_KEY))
+        .ok_or_else(|| wrong(format!("has no `{METADATA_KEY}` metadata; it was not written by this program")))?;
+    let schema = serde_json::from_str::<serde_json::Value>(json).ok().and_then(|v| v.get("schema")?.as_u64());
+    if schema != Some(u64::from(SCHEMA)) {
+        let found = schema.map_or("none".to_string(), |s| s.to_string());
+        return Err(wrong(format!("has schema {found}, this program reads schema {SCHEMA}; make the file anew with this version")));
+    }
+    let Metadata { header, .. } = serde_json::from_str(json).map_err(|e| wrong(format!("has unreadable metadata: {e}")))?;
+    let tensors = SafeTensors::deserialize(&buffer).map_err(not_ours)?;
+    let column = |name: &str, dtype| {
+        let tensor = tensors.tensor(name).map_err(|_| wrong(format!("has no tensor `{name}`")))?;
+        if tensor.dtype() != dtype {
+            return Err(wrong(format!("tensor `{name}` is {:?}, expected {dtype:?}", tensor.dtype())));
+        }
+        Ok(tensor)
+    };
+    let images = column("images", Dtype::U8)?;
+    let n = images.shape().first().copied().unwrap_or(0);
+    let expected = [n, header.size.height, header.size.width, 3];
+    if images.shape() != expected {
+        return Err(wrong(format!("tensor `images` has shape {:?}, expected {expected:?}", images.shape())));
+    }
+    let u16s = |name| Ok(column(name, Dtype::U16)?.data().chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect::<Vec<_>>());
+    let (labels, original_labels) = (u16s("labels")?, u16s("original_labels")?);
+    let ids: Vec<u32> = column("ids", Dtype::U32)?
+        .data()
+        .chunks_exact(4)
+        .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+        .collect();
+    if [ids.len(), labels.len(), original_labels.len()] != [n; 3] {
+        return Err(wrong(format!("holds {n} images, {} ids, {} labels and {} original labels", ids.len(), labels.len(), original_labels.len())));
+    }
+    // The pixels stay in the buffer that was read: a second copy of them would double the memory.
+    let length = images.data().len();
+    let start = images.data().as_ptr().addr() - buffer.as_ptr().addr();
+    buffer.truncate(start + length);
+    buffer.drain(..start);
+    Ok(Images { header, ids, labels, original_labels, pixels: buffer })
+}
+
+fn manifest_csv(dataset: &Dataset) -> Vec<u8> {
+    let hashes: Vec<String> = dataset.pixels().par_chunks(dataset.size().bytes()).map(image_hash).collect();
+    let mut csv = csv::Writer::from_writer(Vec::new());
+    let source = &dataset.header().source.description;
+    let mut write = |row: &[&str]| csv.write_record(row).expect("writing to memory does not fail");
+    write(&COLUMNS);
+    for (sample, hash) in dataset.samples().iter().zip(&hashes) {
+        write(&[
+            &sample.id.to_string(),
+            &sample.file,
+            &dataset.classes()[usize::from(sample.label)],
+            &dataset.classes()[usize::from(sample.original_label)],
+            &sample.published.to_string(),
+            source,
+            hash,
+        ]);
+    }
+    csv.into_inner().expect("writing to memory does not fail")
+}
+
+fn parse_manifest(text: &[u8], path: &Path, header: &Header) -> Result<Vec<(Sample, String)>> {
+    let mut csv = csv::Reader::from_reader(text);
+    let columns = csv.headers().map_err(|e| DataError::malformed(path, e.to_string()))?;
+    if columns.iter().ne(COLUMNS) {
+        let found = columns.iter().collect::<Vec<_>>().join(",");
+        return Err(DataError::malformed(path, format!("has the columns {found}; expected {}", COLUMNS.join(","))));
+    }
+    let class_index: HashMap<&str, u16> = header.classes.iter().map(String::as_str).zip(0u16..).collect();
+    let mut rows = Vec::new();
+    for (index, record) in csv.records().enumerate() {
+        let line = index as u64 + 2;
+        let record = record.map_err(|e| DataError::line(path, line, e.to_string()))?;
+        let label = |column: usize| {
+            class_index.get(&record[column]).copied().ok_or_else(|| {
+                DataError::line(path, line, format!("unknown class {:?}; the classes are {}", &record[column], header.classes.join(", ")))
+            })
+        };
+        let id = record[0].parse().map_err(|_| DataError::line(path, line, format!("id {:?} is no number", &record[0])))?;
+        let published = match &record[4] {
+            "train" => Published::Train,
+            "test" => Published::Test,
+            "none" => Published::None,
+            other => return Err(DataError::line(path, line, format!("published_split {other:?}; expected train, test or none"))),
+        };
+        let sample = Sample { id: SampleId(id), file: record[1].to_string(), label: label(2)?, original_label: label(3)?, published };
+        rows.push((sample, record[6].to_string()));
+    }
+    Ok(rows)
+}

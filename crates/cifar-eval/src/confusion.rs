@@ -1,0 +1,80 @@
+//! Which classes are taken for which.
+
+/// Counts by given label (row) and predicted class (column).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfusionMatrix {
+    classes: usize,
+    counts: Vec<usize>,
+}
+
+/// An ordered pair of different classes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConfusedPair {
+    /// The given label.
+    pub label: usize,
+    /// What was predicted.
+    pub predicted: usize,
+    /// Number of images.
+    pub count: usize,
+}
+
+impl ConfusionMatrix {
+    /// Counts pairs of (label, predicted).
+    ///
+    /// # Panics
+    /// If one of them is not below `classes`.
+    pub fn count(classes: usize, pairs: impl Iterator<Item = (usize, usize)>) -> Self {
+        let mut counts = vec![0; classes * classes];
+        for (label, predicted) in pairs {
+            assert!(label < classes && predicted < classes, "labels and predictions are below the number of classes");
+            counts[label * classes + predicted] += 1;
+        }
+        Self { classes, counts }
+    }
+
+    /// Number of classes.
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// Images of class `label` that were predicted to be `predicted`.
+    pub fn get(&self, label: usize, predicted: usize) -> usize {
+        self.counts[label * self.classes + predicted]
+    }
+
+    /// Images of class `label`.
+    pub fn row_sum(&self, label: usize) -> usize {
+        (0..self.classes).map(|k| self.get(label, k)).sum()
+    }
+
+    /// Images that were predicted to be `predicted`.
+    pub fn column_sum(&self, predicted: usize) -> usize {
+        (0..self.classes).map(|k| self.get(k, predicted)).sum()
+    }
+
+    /// Pairs that occur, most images first, then by label and prediction.
+    pub fn confused_pairs(&self) -> Vec<ConfusedPair> {
+        let mut pairs: Vec<ConfusedPair> = (0..self.classes)
+            .flat_map(|label| (0..self.classes).map(move |predicted| (label, predicted)))
+            .filter(|(label, predicted)| label != predicted)
+            .map(|(label, predicted)| ConfusedPair { label, predicted, count: self.get(label, predicted) })
+            .filter(|pair| pair.count > 0)
+            .collect();
+        pairs.sort_by_key(|pair| (std::cmp::Reverse(pair.count), pair.label, pair.predicted));
+        pairs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_sums_and_pairs() {
+        let matrix = ConfusionMatrix::count(3, [(0, 0), (0, 1), (2, 1), (2, 1), (1, 0)].into_iter());
+        assert_eq!((matrix.get(0, 0), matrix.get(2, 1), matrix.get(1, 1)), (1, 2, 0));
+        assert_eq!((matrix.row_sum(2), matrix.column_sum(1)), (2, 3));
+        let pairs: Vec<_> = matrix.confused_pairs().into_iter().map(|p| (p.label, p.predicted, p.count)).collect();
+        assert_eq!(pairs, [(2, 1, 2), (0, 1, 1), (1, 0, 1)]);
+    }
+}

@@ -1,0 +1,42 @@
+//! Everything that can go wrong in evaluation.
+
+use std::path::PathBuf;
+
+/// The result of a function of this crate.
+pub type Result<T, E = EvalError> = std::result::Result<T, E>;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EvalError {
+    /// Data could not be read or written, or the user asked to stop.
+    #[error(transparent)]
+    Data(#[from] cifar_data::DataError),
+    /// The model could not be run.
+    #[error(transparent)]
+    Model(#[from] cifar_model::ModelError),
+    /// Probabilities and labels do not fit together.
+    #[error(transparent)]
+    Metrics(#[from] crate::metrics::MetricsError),
+    /// A picture could not be drawn.
+    #[error(transparent)]
+    Plot(#[from] crate::plots::PlotError),
+    /// A file exists but is not what it should be.
+    #[error("{}: {problem}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What was found and what is expected.
+        problem: String,
+    },
+    /// A parameter lies outside of its range.
+    #[error("{key}: {value} is not allowed; {allowed}")]
+    Parameter {
+        /// The parameter's name.
+        key: &'static str,
+        /// What was given.
+        value: String,
+        /// What is allowed.
+        allowed: String,
+    },
+}

@@ -1,0 +1,23 @@
+//! How good a trained network is, and which images it finds hard.
+//!
+//! - [`metrics`], [`calibration`], [`confusion`], [`interval`]: from class probabilities and labels to figures;
+//! - [`evaluate`]: the final score on test images; [`predictions`]: what the network said of each;
+//! - [`hard_images`]: images ranked by how hard they are;
+//! - [`plots`]: pictures of all that, as PNG.
+//!
+//! This crate and what stands above it are the only ones that open test images.
+
+mod error;
+
+pub mod calibration;
+pub mod confusion;
+pub mod evaluate;
+pub mod hard_images;
+pub mod interval;
+pub mod metrics;
+pub mod plots;
+pub mod predictions;
+
+pub use error::{EvalError, Result};
+pub use evaluate::EvaluateParams;
+pub use hard_images::HardImagesParams;

@@ -1,0 +1,201 @@
+//! Figures from class probabilities and labels.
+
+use serde::{Deserialize, Serialize};
+
+use crate::confusion::ConfusionMatrix;
+use crate::predictions::predicted_class;
+
+/// Why probabilities and labels cannot be scored.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("cannot be scored: {0}")]
+pub struct MetricsError(String);
+
+/// Probabilities (N × classes, each row adds up to 1) and labels of N images.
+#[derive(Debug, Clone, Copy)]
+pub struct Scores<'a> {
+    probabilities: &'a [f32],
+    labels: &'a [u16],
+    classes: usize,
+}
+
+/// Precision, recall and F1 of one class; none where the denominator is 0.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ClassMetrics {
+    /// Images with this label.
+    pub support: usize,
+    /// Images that were predicted to be this class.
+    pub predicted: usize,
+    /// Share of the predicted ones that have the label.
+    pub precision: Option<f64>,
+    /// Share of the labelled ones that were predicted.
+    pub recall: Option<f64>,
+    /// Harmonic mean of both: 2 · correct / (support + predicted).
+    pub f1: Option<f64>,
+}
+
+impl<'a> Scores<'a> {
+    /// Checks that the two fit together.
+    pub fn new(probabilities: &'a [f32], labels: &'a [u16], classes: usize) -> Result<Self, MetricsError> {
+        let wrong = |problem: String| Err(MetricsError(problem));
+        if labels.is_empty() || classes == 0 {
+            return wrong("there are no images".into());
+        }
+        if labels.len().checked_mul(classes) != Some(probabilities.len()) {
+            return wrong(format!("{} probabilities do not fit {} images and {classes} classes", probabilities.len(), labels.len()));
+        }
+        if let Some(label) = labels.iter().find(|l| usize::from(**l) >= classes) {
+            return wrong(format!("label {label} is not below {classes}"));
+        }
+        for (image, row) in probabilities.chunks_exact(classes).enumerate() {
+            let sum: f32 = row.iter().sum();
+            // Rounding of f32 over at most 65,535 classes stays far below this.
+            if !row.iter().all(|p| (0.0..=1.001).contains(p)) || (sum - 1.0).abs() > 1e-3 {
+                return wrong(format!("the probabilities of image {image} add up to {sum}, not 1"));
+            }
+        }
+        Ok(Self { probabilities, labels, classes })
+    }
+
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Never: a checked value has images.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// Each image's probabilities with its label.
+    pub fn rows(&self) -> impl Iterator<Item = (&'a [f32], usize)> {
+        self.probabilities.chunks_exact(self.classes).zip(self.labels.iter().map(|l| usize::from(*l)))
+    }
+
+    /// Images whose label has the highest probability (the first class among equals).
+    pub fn correct(&self) -> usize {
+        self.rows().filter(|(row, label)| predicted_class(row) == *label).count()
+    }
+
+    /// Share of the images whose label is among the `k` most probable classes, 0..1; among equals the first count.
+    pub fn top_k_accuracy(&self, k: usize) -> f64 {
+        let within = |(row, label): &(&[f32], usize)| {
+            let before = row.iter().enumerate().filter(|(c, p)| **p > row[*label] || (**p == row[*label] && c < label));
+            before.count() < k
+        };
+        self.rows().filter(within).count() as f64 / self.len() as f64
+    }
+
+    /// Mean of −ln p(label), nats; a probability below the smallest normal f32 counts as that (a loss of 87.3).
+    pub fn cross_entropy(&self) -> f64 {
+        self.rows().map(|(row, label)| loss(row[label])).sum::<f64>() / self.len() as f64
+    }
+
+    /// Mean over the images of the squared distance between probabilities and one-hot label, 0..2 (Brier 1950).
+    pub fn brier(&self) -> f64 {
+        let distance = |(row, label): (&[f32], usize)| {
+            let term = |(c, p): (usize, &f32)| (f64::from(*p) - f64::from(u8::from(c == label))).powi(2);
+            row.iter().enumerate().map(term).sum::<f64>()
+        };
+        self.rows().map(distance).sum::<f64>() / self.len() as f64
+    }
+
+    /// Counts by label and prediction.
+    pub fn confusion(&self) -> ConfusionMatrix {
+        ConfusionMatrix::count(self.classes, self.rows().map(|(row, label)| (label, predicted_class(row))))
+    }
+}
+
+/// −ln p, nats; a probability below the smallest normal f32 counts as that.
+pub fn loss(p: f32) -> f64 {
+    -f64::from(p.max(f32::MIN_POSITIVE)).ln()
+}
+
+/// Entropy of a row of probabilities, nats, 0..ln(classes).
+pub fn entropy(row: &[f32]) -> f64 {
+    -row.iter().map(|p| f64::from(*p)).filter(|p| *p > 0.0).map(|p| p * p.ln()).sum::<f64>()
+}
+
+/// p(label) less the highest other probability, −1..1; below 0 where the network says something else.
+pub fn margin(row: &[f32], label: usize) -> f64 {
+    let other = row.iter().enumerate().filter(|(c, _)| *c != label).map(|(_, p)| *p).fold(0.0, f32::max);
+    f64::from(row[label]) - f64::from(other)
+}
+
+/// Metrics of every class.
+pub fn by_class(confusion: &ConfusionMatrix) -> Vec<ClassMetrics> {
+    let share = |part: usize, whole: usize| (whole > 0).then(|| part as f64 / whole as f64);
+    let class = |k| {
+        let (correct, support, predicted) = (confusion.get(k, k), confusion.row_sum(k), confusion.column_sum(k));
+        ClassMetrics {
+            support,
+            predicted,
+            precision: share(correct, predicted),
+            recall: share(correct, support),
+            f1: share(2 * correct, support + predicted),
+        }
+    };
+    (0..confusion.classes()).map(class).collect()
+}
+
+/// Mean over the classes for which a figure is defined; none if it is for no class.
+pub fn macro_average(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
+    let defined: Vec<f64> = values.flatten().collect();
+    (!defined.is_empty()).then(|| defined.iter().sum::<f64>() / defined.len() as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PROBABILITIES: [f32; 12] = [0.7, 0.2, 0.1, 0.3, 0.4, 0.3, 0.5, 0.25, 0.25, 0.1, 0.1, 0.8];
+    const LABELS: [u16; 4] = [0, 2, 1, 2];
+
+    #[test]
+    fn figures_agree_with_those_by_hand() {
+        let scores = Scores::new(&PROBABILITIES, &LABELS, 3).unwrap();
+        let close = |found: f64, expected: f64| assert!((found - expected).abs() < 1e-6, "{found} {expected}");
+        assert_eq!(scores.correct(), 2);
+        // Image 1: classes 1, then 0 (the first among equals), then 2. Image 2: 0, then 1.
+        close(scores.top_k_accuracy(2), 0.75);
+        close(scores.top_k_accuracy(3), 1.0);
+        close(scores.cross_entropy(), -(0.7f64.ln() + 0.3f64.ln() + 0.25f64.ln() + 0.8f64.ln()) / 4.0);
+        close(scores.brier(), (0.14 + 0.74 + 0.875 + 0.06) / 4.0);
+        let classes = by_class(&scores.confusion());
+        assert_eq!((classes[0].precision, classes[0].recall), (Some(0.5), Some(1.0)));
+        assert_eq!((classes[1].precision, classes[1].recall, classes[1].f1), (Some(0.0), Some(0.0), Some(0.0)));
+        close(macro_average(classes.iter().map(|c| c.f1)).unwrap(), (2.0 / 3.0 + 0.0 + 2.0 / 3.0) / 3.0);
+    }
+
+    #[test]
+    fn what_is_undefined_is_none() {
+        let scores = Scores::new(&[1.0, 0.0, 0.0], &[0], 3).unwrap();
+        let classes = by_class(&scores.confusion());
+        assert_eq!((classes[2].precision, classes[2].recall, classes[2].f1), (None, None, None));
+        assert_eq!(macro_average(classes.iter().map(|c| c.recall)), Some(1.0));
+        assert_eq!(macro_average([None, None].into_iter()), None);
+    }
+
+    #[test]
+    fn single_rows() {
+        let close = |found: f64, expected: f64| assert!((found - expected).abs() < 1e-6, "{found} {expected}");
+        close(entropy(&[0.5, 0.5, 0.0]), 2f64.ln());
+        close(entropy(&[1.0, 0.0]), 0.0);
+        close(margin(&[0.7, 0.2, 0.1], 0), 0.5);
+        close(margin(&[0.7, 0.2, 0.1], 2), -0.6);
+        close(loss(0.0), 87.336_544);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        for (probabilities, labels) in [
+            (&[][..], &[][..]),
+            (&[0.5, 0.5][..], &[0, 1][..]),
+            (&[0.5, 0.5][..], &[2][..]),
+            (&[0.5, 0.6][..], &[0][..]),
+            (&[f32::NAN, 0.5][..], &[0][..]),
+            (&[1.5, -0.5][..], &[0][..]),
+        ] {
+            assert!(Scores::new(probabilities, labels, 2).is_err(), "{probabilities:?}");
+        }
+    }
+}

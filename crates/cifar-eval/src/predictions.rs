@@ -1,0 +1,73 @@
+//! `predictions.csv`: one row an image with `id,file,label,predicted` and the probability of each class.
+
+use std::path::Path;
+
+use cifar_data::{Dataset, SampleId};
+
+use crate::{EvalError, Result};
+
+/// File name of the predictions on a run's own test images.
+pub const PREDICTIONS: &str = "predictions.csv";
+
+/// What a model said of some images.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Predictions {
+    /// Identity of each image, ascending.
+    pub ids: Vec<SampleId>,
+    /// N × classes.
+    pub probabilities: Vec<f32>,
+}
+
+/// The class with the highest probability; the first among equals.
+pub fn predicted_class(row: &[f32]) -> usize {
+    (1..row.len()).fold(0, |best, k| if row[k] > row[best] { k } else { best })
+}
+
+/// The table for the images of `set`. Probabilities are written with as many digits as bring back the same bits.
+pub fn to_csv(set: &Dataset, probabilities: &[f32]) -> Vec<u8> {
+    let classes = set.classes();
+    let mut csv = csv::Writer::from_writer(Vec::new());
+    let mut write = |row: &[String]| csv.write_record(row).expect("writing to memory does not fail");
+    write(&header(classes));
+    for (sample, row) in set.samples().iter().zip(probabilities.chunks_exact(classes.len())) {
+        let fixed = [
+            sample.id.to_string(),
+            sample.file.clone(),
+            classes[usize::from(sample.label)].clone(),
+            classes[predicted_class(row)].clone(),
+        ];
+        write(&fixed.into_iter().chain(row.iter().map(f32::to_string)).collect::<Vec<_>>());
+    }
+    csv.into_inner().expect("writing to memory does not fail")
+}
+
+/// Reads the table back; it must be about the images of `set`.
+pub fn read(path: &Path, set: &Dataset) -> Result<Predictions> {
+    let wrong = |problem: String| EvalError::Malformed { path: path.to_path_buf(), problem };
+    let text = std::fs::read(path).map_err(|e| wrong(format!("cannot read the predictions: {e}; run `cifar-cli evaluate` first")))?;
+    let mut csv = csv::Reader::from_reader(text.as_slice());
+    let expected = header(set.classes());
+    if csv.headers().map_err(|e| wrong(e.to_string()))?.iter().ne(&expected) {
+        return Err(wrong(format!("has other columns than {}; run `cifar-cli evaluate` again", expected.join(","))));
+    }
+    let mut predictions = Predictions { ids: Vec::new(), probabilities: Vec::new() };
+    for (index, record) in csv.records().enumerate() {
+        let line = index + 2;
+        let record = record.map_err(|e| wrong(format!("line {line}: {e}")))?;
+        let id = record[0].parse().map_err(|_| wrong(format!("line {line}: id {:?} is no number", &record[0])))?;
+        predictions.ids.push(SampleId(id));
+        for field in record.iter().skip(4) {
+            let value: f32 = field.parse().map_err(|_| wrong(format!("line {line}: {field:?} is no probability")))?;
+            predictions.probabilities.push(value);
+        }
+    }
+    if predictions.ids.iter().ne(set.samples().iter().map(|s| &s.id)) {
+        return Err(wrong("is about other images than the test set; run `cifar-cli evaluate` again".into()));
+    }
+    Ok(predictions)
+}
+
+fn header(classes: &[String]) -> Vec<String> {
+    let fixed = ["id", "file", "label", "predicted"].map(String::from);
+    fixed.into_iter().chain(classes.iter().map(|c| format!("p_{c}"))).collect()
+}

@@ -1,0 +1,71 @@
+//! Activation functions.
+
+use crate::error::{Result, check_len, product};
+use crate::naive::Real;
+use crate::portable::reduce::CHUNK;
+use rayon::prelude::*;
+
+/// A function of one value, applied to each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// x.
+    Identity,
+    /// max(x, 0); its derivative at 0 is 0.
+    Relu,
+    /// x · Φ(x), with the exact normal distribution function Φ (Hendrycks & Gimpel 2016, arXiv 1606.08415).
+    Gelu,
+    /// x / (1 + e⁻ˣ) (Elfwing et al. 2017, arXiv 1702.03118).
+    Silu,
+}
+
+impl Activation {
+    /// The function's value at `x`.
+    pub(crate) fn value<R: Real>(self, x: R) -> R {
+        match self {
+            Self::Identity => x,
+            Self::Relu => if x > R::ZERO { x } else { R::ZERO },
+            Self::Gelu => x * x.normal_distribution(),
+            Self::Silu => x / (R::ONE + (-x).exp()),
+        }
+    }
+
+    /// The function's derivative at `x`.
+    pub(crate) fn derivative<R: Real>(self, x: R) -> R {
+        match self {
+            Self::Identity => R::ONE,
+            Self::Relu => if x > R::ZERO { R::ONE } else { R::ZERO },
+            Self::Gelu => x.normal_distribution() + x * x.normal_density(),
+            Self::Silu => {
+                let sigmoid = R::ONE / (R::ONE + (-x).exp());
+                sigmoid * (R::ONE + x * (R::ONE - sigmoid))
+            }
+        }
+    }
+}
+
+/// output = f(input).
+pub fn activation_forward(activation: Activation, input: &[f32], output: &mut [f32]) -> Result<()> {
+    const OP: &str = "activation_forward";
+    check_len(OP, "output", output, product(OP, &[input.len()])?)?;
+    output.par_chunks_mut(CHUNK).zip(input.par_chunks(CHUNK)).for_each(|(output, input)| {
+        for (y, x) in output.iter_mut().zip(input) {
+            *y = activation.value(*x);
+        }
+    });
+    Ok(())
+}
+
+/// `input_grad` = `output_grad` · f′(input).
+pub fn activation_backward(activation: Activation, input: &[f32], output_grad: &[f32], input_grad: &mut [f32]) -> Result<()> {
+    const OP: &str = "activation_backward";
+    let len = product(OP, &[input.len()])?;
+    check_len(OP, "output_grad", output_grad, len)?;
+    check_len(OP, "input_grad", input_grad, len)?;
+    let chunks = input_grad.par_chunks_mut(CHUNK).zip(input.par_chunks(CHUNK)).zip(output_grad.par_chunks(CHUNK));
+    chunks.for_each(|((dx, x), dy)| {
+        for ((dx, x), dy) in dx.iter_mut().zip(x).zip(dy) {
+            *dx = *dy * activation.derivative(*x);
+        }
+    });
+    Ok(())
+}

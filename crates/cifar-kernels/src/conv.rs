@@ -1,0 +1,127 @@
+//! Two-dimensional convolution: output[n, y, x, o] = Σ input[n, y·stride + i − padding, x·stride + j − padding, c] · weight[i, j, c, o].
+
+use crate::error::{KernelError, Result, check_len, product};
+use crate::portable;
+
+/// The dimensions of a convolution with square filters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Conv2dShape {
+    pub(crate) batch: usize,
+    pub(crate) in_height: usize,
+    pub(crate) in_width: usize,
+    pub(crate) in_channels: usize,
+    pub(crate) out_channels: usize,
+    pub(crate) kernel: usize,
+    pub(crate) stride: usize,
+    pub(crate) padding: usize,
+    pub(crate) out_height: usize,
+    pub(crate) out_width: usize,
+}
+
+impl Conv2dShape {
+    /// Checks the dimensions: all at least 1 (but padding), the kernel within the padded image, no overflow.
+    pub fn new(
+        batch: usize,
+        in_height: usize,
+        in_width: usize,
+        in_channels: usize,
+        out_channels: usize,
+        kernel: usize,
+        stride: usize,
+        padding: usize,
+    ) -> Result<Self> {
+        const OP: &str = "conv2d";
+        let wrong = |problem: String| KernelError::Shape { op: OP, problem };
+        product(OP, &[batch, in_height, in_width, in_channels])?;
+        product(OP, &[kernel, kernel, in_channels, out_channels])?;
+        if stride == 0 {
+            return Err(wrong("the stride is 0".into()));
+        }
+        let out = |size: usize| {
+            let padded = padding.checked_mul(2).and_then(|p| p.checked_add(size)).ok_or_else(|| wrong(format!("padding {padding} is too large")))?;
+            let room = padded.checked_sub(kernel).ok_or_else(|| wrong(format!("a kernel of {kernel} does not fit {size} pixels with padding {padding}")))?;
+            Ok::<_, KernelError>(room / stride + 1)
+        };
+        let (out_height, out_width) = (out(in_height)?, out(in_width)?);
+        product(OP, &[batch, out_height, out_width, out_channels])?;
+        product(OP, &[out_height, out_width, kernel, kernel, in_channels])?;
+        Ok(Self { batch, in_height, in_width, in_channels, out_channels, kernel, stride, padding, out_height, out_width })
+    }
+
+    /// Rows of the output.
+    pub fn out_height(&self) -> usize {
+        self.out_height
+    }
+
+    /// Columns of the output.
+    pub fn out_width(&self) -> usize {
+        self.out_width
+    }
+
+    /// Elements of the input.
+    pub fn input_len(&self) -> usize {
+        self.batch * self.in_height * self.in_width * self.in_channels
+    }
+
+    /// Elements of the filters.
+    pub fn weight_len(&self) -> usize {
+        self.window() * self.out_channels
+    }
+
+    /// Elements of the output.
+    pub fn output_len(&self) -> usize {
+        self.batch * self.out_height * self.out_width * self.out_channels
+    }
+
+    /// Floating-point operations of the forward pass as a direct convolution; a multiply-add counts as two.
+    pub fn flops_forward(&self) -> u64 {
+        2 * self.output_len() as u64 * self.window() as u64
+    }
+
+    /// Input values under one window: kernel² · `in_channels`.
+    pub(crate) fn window(&self) -> usize {
+        self.kernel * self.kernel * self.in_channels
+    }
+}
+
+/// The convolution, plus `bias[o]` where there is one.
+pub fn conv2d_forward(shape: &Conv2dShape, input: &[f32], weight: &[f32], bias: Option<&[f32]>, output: &mut [f32]) -> Result<()> {
+    const OP: &str = "conv2d_forward";
+    check_len(OP, "input", input, shape.input_len())?;
+    check_len(OP, "weight", weight, shape.weight_len())?;
+    check_len(OP, "output", output, shape.output_len())?;
+    if let Some(bias) = bias {
+        check_len(OP, "bias", bias, shape.out_channels)?;
+    }
+    portable::conv::forward(shape, input, weight, bias, output);
+    Ok(())
+}
+
+/// The gradient with respect to the input, given that of the output.
+pub fn conv2d_input_gradient(shape: &Conv2dShape, output_grad: &[f32], weight: &[f32], input_grad: &mut [f32]) -> Result<()> {
+    const OP: &str = "conv2d_input_gradient";
+    check_len(OP, "output_grad", output_grad, shape.output_len())?;
+    check_len(OP, "weight", weight, shape.weight_len())?;
+    check_len(OP, "input_grad", input_grad, shape.input_len())?;
+    portable::conv::input_gradient(shape, output_grad, weight, input_grad);
+    Ok(())
+}
+
+/// The gradient with respect to the filters, given that of the output.
+pub fn conv2d_weight_gradient(shape: &Conv2dShape, input: &[f32], output_grad: &[f32], weight_grad: &mut [f32]) -> Result<()> {
+    const OP: &str = "conv2d_weight_gradient";
+    check_len(OP, "input", input, shape.input_len())?;
+    check_len(OP, "output_grad", output_grad, shape.output_len())?;
+    check_len(OP, "weight_grad", weight_grad, shape.weight_len())?;
+    portable::conv::weight_gradient(shape, input, output_grad, weight_grad);
+    Ok(())
+}
+
+/// The gradient with respect to a bias: the sum over the rows of `output_grad` [rows, channels].
+pub fn bias_gradient(rows: usize, channels: usize, output_grad: &[f32], bias_grad: &mut [f32]) -> Result<()> {
+    const OP: &str = "bias_gradient";
+    check_len(OP, "output_grad", output_grad, product(OP, &[rows, channels])?)?;
+    check_len(OP, "bias_grad", bias_grad, channels)?;
+    portable::reduce::column_sums(channels, output_grad, bias_grad);
+    Ok(())
+}

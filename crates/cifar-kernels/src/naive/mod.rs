@@ -1,0 +1,24 @@
+//! Every operation as plain loops, generic over `f32` and `f64`: written to be read, and the oracle of every test.
+//! Lengths are not checked beyond what indexing checks: a wrong one panics.
+
+mod conv;
+mod norm;
+mod pool;
+mod real;
+
+pub use conv::{conv2d_forward, conv2d_input_gradient, conv2d_weight_gradient, linear_forward, linear_input_gradient, linear_weight_gradient};
+pub use norm::{NormGradients, batch_norm_backward, batch_norm_forward, softmax_cross_entropy};
+pub use pool::{average_pool_backward, average_pool_forward, max_pool_backward, max_pool_forward};
+pub use real::Real;
+
+use crate::Activation;
+
+/// f(x) for every value.
+pub fn activation_forward<R: Real>(activation: Activation, input: &[R]) -> Vec<R> {
+    input.iter().map(|x| activation.value(*x)).collect()
+}
+
+/// `output_grad` · f′(x) for every value.
+pub fn activation_backward<R: Real>(activation: Activation, input: &[R], output_grad: &[R]) -> Vec<R> {
+    input.iter().zip(output_grad).map(|(x, dy)| *dy * activation.derivative(*x)).collect()
+}

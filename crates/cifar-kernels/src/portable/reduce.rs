@@ -1,0 +1,47 @@
+//! Sums whose bits do not depend on the number of threads.
+
+use rayon::prelude::*;
+
+/// Values that one task works on where every output depends on its own inputs only.
+pub(crate) const CHUNK: usize = 16 * 1024;
+
+/// Values that a task sums before its partial sum joins the others: fixed, so that the order of additions is too.
+const SUMMED: usize = 64 * 1024;
+
+/// Sums over rows of a table of `channels` columns, in `f64`: `add` adds one block of rows to the sums. Blocks are
+/// divided by shape alone and joined in order.
+pub(crate) fn sum_rows<const N: usize>(rows: usize, channels: usize, add: impl Fn(std::ops::Range<usize>, &mut [Vec<f64>; N]) + Sync) -> [Vec<f64>; N] {
+    let block = (SUMMED / channels).max(1);
+    let zero = || std::array::from_fn::<_, N, _>(|_| vec![0.0; channels]);
+    let partial: Vec<[Vec<f64>; N]> = (0..rows.div_ceil(block))
+        .into_par_iter()
+        .map(|index| {
+            let mut sums = zero();
+            add(index * block..((index + 1) * block).min(rows), &mut sums);
+            sums
+        })
+        .collect();
+    partial.into_iter().fold(zero(), |mut total, sums| {
+        for (total, sums) in total.iter_mut().zip(sums) {
+            for (t, s) in total.iter_mut().zip(sums) {
+                *t += s;
+            }
+        }
+        total
+    })
+}
+
+/// Sums over the rows of `values` [rows, channels].
+pub(crate) fn column_sums(channels: usize, values: &[f32], sums: &mut [f32]) {
+    let rows = values.len() / channels;
+    let [total] = sum_rows(rows, channels, |range, [sums]| {
+        for row in values[range.start * channels..range.end * channels].chunks_exact(channels) {
+            for (s, v) in sums.iter_mut().zip(row) {
+                *s += f64::from(*v);
+            }
+        }
+    });
+    for (s, t) in sums.iter_mut().zip(total) {
+        *s = t as f32;
+    }
+}

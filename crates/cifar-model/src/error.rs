@@ -1,0 +1,45 @@
+//! Everything that can go wrong with a model.
+
+use std::path::PathBuf;
+
+/// The result of a function of this crate.
+pub type Result<T, E = ModelError> = std::result::Result<T, E>;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// candle refused something: a shape or device that does not fit.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+    /// Data could not be read or written.
+    #[error(transparent)]
+    Data(#[from] cifar_data::DataError),
+    /// A model file exists but is not what it should be.
+    #[error("{}: {problem}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What was found and what is expected.
+        problem: String,
+    },
+    /// A parameter lies outside of its range.
+    #[error("{key}: {value} is not allowed; {allowed}")]
+    Parameter {
+        /// The parameter's name.
+        key: &'static str,
+        /// What was given.
+        value: String,
+        /// What is allowed.
+        allowed: String,
+    },
+    /// The network cannot work on these images.
+    #[error("{0}")]
+    Unsuitable(String),
+}
+
+impl ModelError {
+    pub(crate) fn malformed(path: &std::path::Path, problem: impl Into<String>) -> Self {
+        Self::Malformed { path: path.to_path_buf(), problem: problem.into() }
+    }
+}

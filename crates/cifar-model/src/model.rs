@@ -1,0 +1,191 @@
+//! A network with all that is needed to use it, and the one file that holds it.
+//!
+//! The file is safetensors: every tensor under its name, and in the metadata, under the key `cifar_model`, the schema
+//! version, the [`ModelSpec`] and the [`ModelOrigin`] as JSON. Equal models give equal bytes. Schema 1.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use candle_core::{Device, Tensor};
+use cifar_data::output::write_file;
+use cifar_data::prepare::Normalisation;
+use cifar_data::{ImageSize, Source};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+
+use crate::networks::{LayerSummary, ModelParams, Network, build};
+use crate::parameters::Parameters;
+use crate::{Mode, ModelError, Result, images_to_tensor};
+
+const SCHEMA: u32 = 1;
+const METADATA_KEY: &str = "cifar_model";
+
+/// What a network is and what it expects.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSpec {
+    /// Architecture and its parameters.
+    pub params: ModelParams,
+    /// Class names; logit k belongs to class k.
+    pub classes: Vec<String>,
+    /// Size of the images.
+    pub size: ImageSize,
+    /// How pixels are normalised.
+    pub normalisation: Normalisation,
+}
+
+/// Where a trained model came from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelOrigin {
+    /// The data's source.
+    pub source: Source,
+    /// The chosen partitions, such as `v1+v2`.
+    pub dataset_version: String,
+    /// Hash of the training images and their labels.
+    pub training_fingerprint: String,
+    /// The run's seed.
+    pub seed: u64,
+    /// The epoch whose weights these are, counted from 1.
+    pub epoch: usize,
+    /// The kernels and target that computed them: bits are the same only on these.
+    pub arithmetic: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Metadata {
+    schema: u32,
+    spec: ModelSpec,
+    origin: Option<ModelOrigin>,
+}
+
+/// A network, its tensors and its description.
+pub struct Model {
+    spec: ModelSpec,
+    parameters: Parameters,
+    network: Box<dyn Network>,
+    /// Where it came from, once it is trained.
+    pub origin: Option<ModelOrigin>,
+}
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Model").field("spec", &self.spec).field("origin", &self.origin).finish_non_exhaustive()
+    }
+}
+
+impl Model {
+    /// Builds a network with initial values drawn from `seed`.
+    ///
+    /// # Errors
+    /// If the images are too small for the architecture or there are fewer than two classes.
+    pub fn new(spec: ModelSpec, seed: u64) -> Result<Self> {
+        if spec.classes.len() < 2 {
+            return Err(ModelError::Unsuitable(format!("a classifier needs at least two classes, found {}", spec.classes.len())));
+        }
+        let mut parameters = Parameters::new(seed);
+        let network = build(&spec.params, spec.classes.len(), spec.size, &mut parameters)?;
+        Ok(Self { spec, parameters, network, origin: None })
+    }
+
+    /// What the network is and what it expects.
+    pub fn spec(&self) -> &ModelSpec {
+        &self.spec
+    }
+
+    /// Its tensors.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// Its layers.
+    pub fn summary(&self) -> Vec<LayerSummary> {
+        self.network.summary()
+    }
+
+    /// Logits [N, classes] of N × height × width × RGB bytes.
+    pub fn forward(&self, pixels: &[u8], mode: &Mode) -> Result<Tensor> {
+        let images = images_to_tensor(pixels, self.spec.size, &self.spec.normalisation)?;
+        self.network.forward(&images, mode)
+    }
+
+    /// Writes the model; what was there before is replaced whole.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let metadata = Metadata { schema: SCHEMA, spec: self.spec.clone(), origin: self.origin.clone() };
+        let json = serde_json::to_string(&metadata).map_err(|e| ModelError::malformed(path, e.to_string()))?;
+        let tensors = self.parameters.all().map(|(name, var)| {
+            let values = var.flatten_all()?.to_vec1::<f32>()?;
+            let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            Ok((name.to_string(), var.dims().to_vec(), bytes))
+        });
+        let tensors = tensors.collect::<Result<Vec<_>>>()?;
+        let views = tensors.iter().map(|(name, shape, bytes)| {
+            let view = TensorView::new(Dtype::F32, shape.clone(), bytes).map_err(|e| ModelError::malformed(path, e.to_string()))?;
+            Ok((name.as_str(), view))
+        });
+        let views = views.collect::<Result<Vec<_>>>()?;
+        // One key only: the header is a hash map, whose order would change the bytes from run to run.
+        let metadata = HashMap::from([(METADATA_KEY.to_string(), json)]);
+        let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| ModelError::malformed(path, e.to_string()))?;
+        Ok(write_file(path, &bytes)?)
+    }
+
+    /// Reads a model that [`Model::save`] wrote.
+    pub fn load(path: &Path) -> Result<Self> {
+        let wrong = |problem: String| ModelError::malformed(path, problem);
+        let bytes = std::fs::read(path).map_err(|e| {
+            let hint = if e.kind() == std::io::ErrorKind::NotFound { "; run `cifar-cli train` first" } else { "" };
+            wrong(format!("cannot read the model: {e}{hint}"))
+        })?;
+        let not_ours = |e: safetensors::SafeTensorError| wrong(format!("is no readable safetensors file ({e})"));
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(not_ours)?;
+        let json = header
+            .metadata()
+            .as_ref()
+            .and_then(|map| map.get(METADATA_KEY))
+            .ok_or_else(|| wrong(format!("has no `{METADATA_KEY}` metadata; it is not a model of this program")))?;
+        let schema = serde_json::from_str::<serde_json::Value>(json).ok().and_then(|v| v.get("schema")?.as_u64());
+        if schema != Some(u64::from(SCHEMA)) {
+            let found = schema.map_or("none".to_string(), |s| s.to_string());
+            return Err(wrong(format!("has schema {found}, this program reads schema {SCHEMA}; train the model anew")));
+        }
+        let Metadata { spec, origin, .. } = serde_json::from_str(json)
+            .map_err(|e| wrong(format!("describes a network that this program does not know ({e})")))?;
+        let mut model = Self::new(spec, 0)?;
+        model.origin = origin;
+        let tensors = SafeTensors::deserialize(&bytes).map_err(not_ours)?;
+        if tensors.len() != model.parameters.all().count() {
+            return Err(wrong(format!(
+                "holds {} tensors, a {} has {}",
+                tensors.len(),
+                model.spec.params.architecture.name(),
+                model.parameters.all().count()
+            )));
+        }
+        for (name, var) in model.parameters.all() {
+            let tensor = tensors.tensor(name).map_err(|_| wrong(format!("has no tensor `{name}`")))?;
+            if tensor.shape() != var.dims() || tensor.dtype() != Dtype::F32 {
+                return Err(wrong(format!(
+                    "tensor `{name}` is {:?} {:?}, expected F32 {:?}",
+                    tensor.dtype(),
+                    tensor.shape(),
+                    var.dims()
+                )));
+            }
+            let values: Vec<f32> =
+                tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+            if values.iter().any(|v| !v.is_finite()) {
+                return Err(wrong(format!("tensor `{name}` holds values that are not finite")));
+            }
+            var.set(&Tensor::from_vec(values, var.dims(), &Device::Cpu)?)?;
+        }
+        Ok(model)
+    }
+}
+
+impl candle_core::Module for Model {
+    /// Logits of normalised images [N, height, width, 3], in evaluation mode.
+    fn forward(&self, images: &Tensor) -> candle_core::Result<Tensor> {
+        self.network.forward(images, &Mode::Evaluate).map_err(candle_core::Error::wrap)
+    }
+}

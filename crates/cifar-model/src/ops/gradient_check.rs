@@ -1,0 +1,77 @@
+//! What the tests of all operations share: a fast operation against its slow twin, and its gradient against central
+//! finite differences.
+
+use candle_core::{Device, Result, Tensor, Var};
+use cifar_data::random::{Purpose, stream};
+
+/// Normal values away from 0, so that a step of finite differences crosses no kink.
+pub(super) fn random(dims: &[usize], seed: u64) -> Tensor {
+    let mut random = stream(seed, Purpose::Init, 0, 0);
+    let values: Vec<f32> = (0..dims.iter().product())
+        .map(|_| random.normal())
+        .map(|x| (x + 0.1f64.copysign(x)) as f32)
+        .collect();
+    Tensor::from_vec(values, dims, &Device::Cpu).unwrap()
+}
+
+/// A fixed weighting of the outputs, so that every one of them matters to the scalar that is differentiated.
+fn weighted_sum(output: &Tensor) -> Tensor {
+    let weights = random(&[output.elem_count()], 99).reshape(output.shape()).unwrap();
+    (output * weights).unwrap().sum_all().unwrap()
+}
+
+fn gradients(args: &[Tensor], op: impl Fn(&[Tensor]) -> Result<Tensor>) -> (Tensor, Vec<Tensor>) {
+    let vars: Vec<Var> = args.iter().map(|a| Var::from_tensor(a).unwrap()).collect();
+    let tensors: Vec<Tensor> = vars.iter().map(|v| v.as_tensor().clone()).collect();
+    let output = op(&tensors).unwrap();
+    let grads = weighted_sum(&output).backward().unwrap();
+    (output, vars.iter().map(|v| grads.get(v).unwrap().clone()).collect())
+}
+
+fn largest(tensor: &Tensor) -> f32 {
+    tensor.abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap()
+}
+
+fn assert_close(what: &str, found: &Tensor, expected: &Tensor) {
+    assert_eq!(found.dims(), expected.dims(), "{what}");
+    let (error, size) = (largest(&(found - expected).unwrap()), largest(expected));
+    // Both are f32 sums of up to about a hundred products in another order.
+    assert!(error <= 2e-5 * size.max(1.0), "{what}: {error} of {size}");
+}
+
+/// Values and gradients of `fast` and `slow` agree.
+pub(super) fn check_same(args: &[Tensor], fast: impl Fn(&[Tensor]) -> Result<Tensor>, slow: impl Fn(&[Tensor]) -> Result<Tensor>) {
+    let (fast, fast_grads) = gradients(args, fast);
+    let (slow, slow_grads) = gradients(args, slow);
+    assert_close("values", &fast, &slow);
+    for (index, (found, expected)) in fast_grads.iter().zip(&slow_grads).enumerate() {
+        assert_close(&format!("gradient {index}"), found, expected);
+    }
+}
+
+/// The gradient of `op` agrees with central finite differences at every element of every argument.
+pub(super) fn check_gradient(args: &[Tensor], op: impl Fn(&[Tensor]) -> Result<Tensor>) {
+    const STEP: f32 = 1e-2;
+    let (_, found) = gradients(args, &op);
+    for (index, arg) in args.iter().enumerate() {
+        let values = arg.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let found = found[index].flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let at = |element: usize, step: f32| -> f64 {
+            let mut moved = values.clone();
+            moved[element] += step;
+            let mut args = args.to_vec();
+            args[index] = Tensor::from_vec(moved, arg.shape(), &Device::Cpu).unwrap();
+            let output = op(&args).unwrap();
+            let weights = random(&[output.elem_count()], 99).to_vec1::<f32>().unwrap();
+            let output = output.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            output.iter().zip(&weights).map(|(o, w)| f64::from(*o) * f64::from(*w)).sum()
+        };
+        let size = found.iter().fold(1f32, |m, g| m.max(g.abs()));
+        for (element, gradient) in found.iter().enumerate() {
+            let expected = (at(element, STEP) - at(element, -STEP)) / f64::from(2.0 * STEP);
+            // f32 rounding of the outputs over the step (1e-7 / 1e-2 a term) and the third derivative times step².
+            let error = (f64::from(*gradient) - expected).abs() / f64::from(size);
+            assert!(error < 2e-3, "argument {index}, element {element}: {gradient} but differences give {expected}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The one forward pass over a whole set that validation and evaluation share.
+
+use candle_core::Error;
+use cifar_data::batches::evaluation_batch;
+use cifar_data::{Dataset, Monitor};
+
+use crate::{Mode, Model, ModelError, Result};
+
+/// Logits of every image of a set, in the set's order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Logits {
+    classes: usize,
+    values: Vec<f32>,
+}
+
+impl Logits {
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.values.len() / self.classes
+    }
+
+    /// True if there is no image.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// Number of classes.
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// The logits of image `index`.
+    ///
+    /// # Panics
+    /// If `index` is not below [`Logits::len`].
+    pub fn row(&self, index: usize) -> &[f32] {
+        &self.values[index * self.classes..(index + 1) * self.classes]
+    }
+
+    /// Softmax of every row: N × classes.
+    pub fn probabilities(&self) -> Result<Vec<f32>> {
+        let mut probabilities = vec![0.0; self.values.len()];
+        if !self.is_empty() {
+            cifar_kernels::softmax(self.len(), self.classes, &self.values, &mut probabilities).map_err(Error::wrap)?;
+        }
+        Ok(probabilities)
+    }
+}
+
+/// Logits of all images of `set`, un-augmented, in evaluation mode.
+///
+/// # Errors
+/// If the set's classes or image size are not those that the model was made for.
+pub fn predict(model: &Model, set: &Dataset, what: &'static str, monitor: &dyn Monitor) -> Result<Logits> {
+    const BATCH: usize = 250;
+    let spec = model.spec();
+    if spec.size != set.size() || spec.classes != set.classes() {
+        return Err(ModelError::Unsuitable(format!(
+            "the model was trained on {} pixels and the classes {}; these images have {} and {}",
+            spec.size,
+            spec.classes.join(", "),
+            set.size(),
+            set.classes().join(", ")
+        )));
+    }
+    let classes = spec.classes.len();
+    let mut values = Vec::with_capacity(set.len() * classes);
+    for start in (0..set.len()).step_by(BATCH) {
+        monitor.check()?;
+        monitor.progress(what, start as u64, set.len() as u64);
+        let batch = evaluation_batch(set, start, BATCH);
+        values.extend(model.forward(&batch.pixels, &Mode::Evaluate)?.flatten_all()?.to_vec1::<f32>()?);
+    }
+    monitor.progress(what, set.len() as u64, set.len() as u64);
+    Ok(Logits { classes, values })
+}
+
+/// Class probabilities of one image, height × width × RGB, which add up to 1.
+pub fn classify(model: &Model, pixels: &[u8]) -> Result<Vec<f32>> {
+    let values = model.forward(pixels, &Mode::Evaluate)?.flatten_all()?.to_vec1::<f32>()?;
+    Logits { classes: model.spec().classes.len(), values }.probabilities()
+}
+
+/// Mean cross-entropy (nats, without label smoothing) and accuracy (0..1) of logits, or none of an empty set.
+pub fn evaluate_loss(logits: &Logits, labels: &[u16]) -> Result<Option<(f64, f64)>> {
+    if logits.is_empty() {
+        return Ok(None);
+    }
+    let labels: Vec<u32> = labels.iter().map(|l| u32::from(*l)).collect();
+    let (mut losses, mut gradient) = (vec![0.0; logits.len()], vec![0.0; logits.values.len()]);
+    cifar_kernels::softmax_cross_entropy(logits.len(), logits.classes, &logits.values, &labels, 0.0, &mut losses, &mut gradient)
+        .map_err(Error::wrap)?;
+    let correct = (0..logits.len()).filter(|&i| argmax(logits.row(i)) == labels[i] as usize).count();
+    let n = logits.len() as f64;
+    Ok(Some((losses.iter().map(|l| f64::from(*l)).sum::<f64>() / n, correct as f64 / n)))
+}
+
+/// The first of the largest values.
+fn argmax(row: &[f32]) -> usize {
+    (1..row.len()).fold(0, |best, k| if row[k] > row[best] { k } else { best })
+}

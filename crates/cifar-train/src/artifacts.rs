@@ -1,0 +1,91 @@
+//! What a training run leaves in `models/final`.
+//!
+//! - `model.safetensors`: the model;
+//! - `history.jsonl`: one [`EpochRecord`] a line;
+//! - `metrics.json`, `plots/metrics/**.tsv`: the same in the layout that DVCLive writes and DVC shows;
+//! - `summary.csv`: the network, layer by layer.
+//!
+//! No file holds a time, a host or a thread count: equal runs leave equal bytes.
+
+use std::path::Path;
+
+use cifar_data::output::OutputFolder;
+use cifar_data::prepare::TrainingData;
+use cifar_data::{DataError, Source};
+use serde_json::{Map, Value, json};
+
+use crate::{EpochRecord, Fitted, Result};
+
+/// File name of the model.
+pub const MODEL: &str = "model.safetensors";
+/// File name of the history.
+pub const HISTORY: &str = "history.jsonl";
+
+/// Writes everything into `out`, whole or not at all.
+pub fn write(fitted: &Fitted, data: &TrainingData, out: &Path) -> Result<()> {
+    let folder = OutputFolder::create(out)?;
+    fitted.model.save(&folder.path().join(MODEL))?;
+    let lines: Vec<String> = fitted.history.iter().map(|r| json!(r).to_string() + "\n").collect();
+    folder.write(HISTORY, lines.concat().as_bytes())?;
+    folder.write("metrics.json", format!("{:#}\n", metrics(fitted, data)).as_bytes())?;
+    for (name, value) in SERIES {
+        let points: Vec<String> =
+            fitted.history.iter().filter_map(|r| Some(format!("{}\t{}\n", r.epoch, value(r)?))).collect();
+        if !points.is_empty() {
+            let column = name.rsplit('/').next().unwrap_or(name);
+            folder.write(&format!("plots/metrics/{name}.tsv"), format!("step\t{column}\n{}", points.concat()).as_bytes())?;
+        }
+    }
+    let layers: Vec<String> = (fitted.model.summary().iter())
+        .map(|l| format!("{},{},{},{}\n", l.name, l.output.iter().map(usize::to_string).collect::<Vec<_>>().join("x"), l.parameters, l.flops))
+        .collect();
+    folder.write("summary.csv", format!("layer,output,parameters,flops\n{}", layers.concat()).as_bytes())?;
+    Ok(folder.commit()?)
+}
+
+/// Reads a history that [`write`] left.
+pub fn read_history(path: &Path) -> Result<Vec<EpochRecord>> {
+    let malformed = |problem: String| DataError::Malformed { path: path.to_path_buf(), problem };
+    let text = std::fs::read_to_string(path).map_err(|e| malformed(format!("cannot read it: {e}; run `cifar-cli train` first")))?;
+    let parse = |(index, line)| serde_json::from_str(line).map_err(|e| malformed(format!("line {}: {e}", index + 1)).into());
+    text.lines().enumerate().map(parse).collect()
+}
+
+/// A named column of the history.
+type Series = (&'static str, fn(&EpochRecord) -> Option<f64>);
+
+const SERIES: [Series; 5] = [
+    ("train/loss", |r| Some(r.train_loss)),
+    ("train/accuracy", |r| Some(r.train_accuracy)),
+    ("val/loss", |r| r.val_loss),
+    ("val/accuracy", |r| r.val_accuracy),
+    ("learning_rate", |r| Some(r.learning_rate)),
+];
+
+fn metrics(fitted: &Fitted, data: &TrainingData) -> Value {
+    let side = |record: Option<&EpochRecord>| {
+        let mut values = Map::new();
+        for (name, value) in SERIES {
+            if let (Some((group, key)), Some(value)) = (name.split_once('/'), record.and_then(value)) {
+                let group = values.entry(group).or_insert_with(|| json!({}));
+                group[key] = json!(value);
+            }
+        }
+        values
+    };
+    let selected = fitted.history.iter().find(|r| r.epoch == fitted.selected_epoch);
+    let mut metrics = Map::from_iter([("step".to_string(), json!(fitted.history.len()))]);
+    metrics.extend(side(fitted.history.last()));
+    let mut chosen = Map::from_iter([("epoch".to_string(), json!(fitted.selected_epoch))]);
+    chosen.extend(side(selected));
+    metrics.insert("selected".into(), Value::Object(chosen));
+    metrics.insert("parameters".into(), json!(fitted.model.parameters().count()));
+    metrics.insert("train_images".into(), json!(data.train.len()));
+    metrics.insert("val_images".into(), json!(data.val.len()));
+    metrics.insert("source".into(), json!(source(&data.report.source)));
+    Value::Object(metrics)
+}
+
+fn source(source: &Source) -> &str {
+    &source.description
+}

@@ -1,0 +1,178 @@
+//! What the end-to-end tests share: a project in a temporary folder, the real binary and the real DVC.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// The repository that is under test.
+pub fn repository() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).expect("tests/e2e lies two folders below the repository").to_path_buf()
+}
+
+/// Where cargo puts what it builds.
+pub fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from)
+}
+
+/// The program, as users have it.
+pub fn binary() -> PathBuf {
+    let path = target().join("release/cifar-cli");
+    assert!(path.is_file(), "{} is missing; build it first: cargo build --release -p cifar-cli", path.display());
+    path
+}
+
+/// DVC's program, or none with a printed reason; in CI its absence is a failure.
+pub fn dvc() -> Option<PathBuf> {
+    let path = std::env::var_os("CIFAR_DVC").map_or_else(|| repository().join(".venv/bin/dvc"), PathBuf::from);
+    if path.is_file() {
+        return Some(path);
+    }
+    let reason = format!("{} is missing; scripts/dvc.sh installs it", path.display());
+    assert!(std::env::var_os("CI").is_none(), "{reason}");
+    note(&format!("skipped: {reason}"));
+    None
+}
+
+/// Tells the reader of a test run something.
+pub fn note(text: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// What a program answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// Exit status; none if a signal ended it.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Answer {
+    fn of(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+
+    /// Fails the test unless the program succeeded.
+    #[track_caller]
+    pub fn success(self) -> Self {
+        assert_eq!(self.code, Some(0), "{self:#?}");
+        self
+    }
+
+    /// Fails the test unless the program ended with `code` and one line `error: …` that holds every one of `parts`.
+    #[track_caller]
+    pub fn failure(self, code: i32, parts: &[&str]) -> Self {
+        assert_eq!(self.code, Some(code), "{self:#?}");
+        let errors: Vec<&str> = self.stderr.lines().filter(|l| l.starts_with("error: ")).collect();
+        assert_eq!(errors.len(), 1, "{self:#?}");
+        for part in parts {
+            assert!(errors[0].contains(part), "{part:?} is not in {:?}", errors[0]);
+        }
+        assert!(!self.stderr.contains("panicked"), "{self:#?}");
+        self
+    }
+}
+
+/// A project in a folder of its own.
+#[derive(Debug)]
+pub struct Project {
+    folder: tempfile::TempDir,
+}
+
+impl Default for Project {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Project {
+    /// With the repository's params.yaml and labels, and a recipe that takes seconds.
+    pub fn new() -> Self {
+        let project = Self { folder: tempfile::tempdir().expect("a temporary folder") };
+        std::fs::create_dir(project.path("labels")).expect("a folder for labels");
+        for file in ["params.yaml", "labels/overrides.csv"] {
+            std::fs::copy(repository().join(file), project.path(file)).expect("the repository's own files");
+        }
+        project.edit("params.yaml", "epochs: 15", "epochs: 2");
+        project.edit("params.yaml", "batch_size: 128", "batch_size: 32");
+        project
+    }
+
+    /// With a small synthetic set in its partitions.
+    pub fn with_partitions() -> Self {
+        let project = Self::new();
+        project.run(&["partition", "--source", "synthetic", "--synthetic-images", "450"]).success();
+        project
+    }
+
+    /// A path below the project.
+    pub fn path(&self, relative: &str) -> PathBuf {
+        self.folder.path().join(relative)
+    }
+
+    /// A file's bytes.
+    #[track_caller]
+    pub fn read(&self, relative: &str) -> Vec<u8> {
+        std::fs::read(self.path(relative)).unwrap_or_else(|e| panic!("{relative}: {e}"))
+    }
+
+    /// A file as JSON.
+    #[track_caller]
+    pub fn json(&self, relative: &str) -> serde_json::Value {
+        serde_json::from_slice(&self.read(relative)).unwrap_or_else(|e| panic!("{relative}: {e}"))
+    }
+
+    /// Writes a file, with the folders above it.
+    pub fn write(&self, relative: &str, contents: &[u8]) {
+        let path = self.path(relative);
+        std::fs::create_dir_all(path.parent().expect("a file lies in a folder")).expect("a folder");
+        std::fs::write(path, contents).expect("a file");
+    }
+
+    /// Replaces a text that must be there.
+    #[track_caller]
+    pub fn edit(&self, relative: &str, from: &str, to: &str) {
+        let text = String::from_utf8(self.read(relative)).expect("a text file");
+        assert!(text.contains(from), "{from:?} is not in {relative}");
+        self.write(relative, text.replace(from, to).as_bytes());
+    }
+
+    /// Runs the program in the project.
+    pub fn run(&self, arguments: &[&str]) -> Answer {
+        Answer::of(self.command(&binary(), arguments).output().expect("the program starts"))
+    }
+
+    /// Runs any program in the project.
+    pub fn call(&self, program: &Path, arguments: &[&str]) -> Answer {
+        Answer::of(self.command(program, arguments).output().expect("the program starts"))
+    }
+
+    /// A program ready to start in the project.
+    pub fn command(&self, program: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null()).env_remove("RUST_BACKTRACE");
+        command
+    }
+}
+
+/// Every file below `folder` with its bytes, by relative path.
+pub fn tree(folder: &Path) -> std::collections::BTreeMap<PathBuf, Vec<u8>> {
+    fn walk(root: &Path, folder: &Path, found: &mut std::collections::BTreeMap<PathBuf, Vec<u8>>) {
+        for entry in std::fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display())) {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                walk(root, &path, found);
+            } else {
+                let relative = path.strip_prefix(root).expect("below the root").to_path_buf();
+                found.insert(relative, std::fs::read(&path).expect("a readable file"));
+            }
+        }
+    }
+    let mut found = std::collections::BTreeMap::new();
+    walk(folder, folder, &mut found);
+    found
+}

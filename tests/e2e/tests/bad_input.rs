@@ -1,0 +1,235 @@
+//! Mistakes a user makes: one clear line, the right exit status, and what was there before stays as it was.
+
+use std::time::{Duration, Instant};
+
+use cifar_e2e::{Project, binary, tree};
+
+/// Exit status of a mistake in parameters or usage.
+const USAGE: i32 = 2;
+/// Exit status of anything else.
+const FAILURE: i32 = 1;
+
+#[test]
+fn mistakes_in_params_yaml_are_named() {
+    let cases = [
+        ("dataset_version: v1", "dataset_version: v4", "dataset_version: \"v4\" is not allowed; allowed are v1, v2, v3, v1+v2, v1+v2+v3"),
+        ("dataset_version: v1", "dataset_version: v1+v1", "dataset_version: \"v1+v1\" is not allowed"),
+        ("learning_rate:", "lerning_rate:", "unknown key `train.lerning_rate`; did you mean `train.learning_rate`?"),
+        ("test_fraction: 0.2", "test_fraction: 1.2", "split.test_fraction: 1.2 is not allowed; allowed is 0 to 0.9"),
+        ("epochs: 2", "epochs: two", "train.epochs: invalid type: string \"two\", expected usize"),
+        ("learning_rate: 0.1", "learning_rate: -0.1", "train.learning_rate: -0.1 is not allowed"),
+        ("learning_rate: 0.1", "learning_rate: .nan", "train.learning_rate"),
+        ("calibration_bins: 15", "calibration_bins: 0", "evaluate.calibration_bins: 0 is not allowed; allowed is 1 to 100"),
+        ("split:", "split", "not valid YAML"),
+    ];
+    let project = Project::with_partitions();
+    project.run(&["run"]).success();
+    let before = tree(&project.path("data"));
+    let good = project.read("params.yaml");
+    for (from, to, message) in cases {
+        project.edit("params.yaml", from, to);
+        for command in ["pull", "train", "run"] {
+            project.run(&[command]).failure(USAGE, &["params.yaml: ", message]);
+        }
+        project.write("params.yaml", &good);
+    }
+    std::fs::remove_file(project.path("params.yaml")).unwrap();
+    project.run(&["pull"]).failure(USAGE, &["params.yaml: cannot read the parameters"]);
+    assert!(tree(&project.path("data")) == before);
+}
+
+#[test]
+fn mistakes_in_usage_are_named() {
+    let project = Project::new();
+    for arguments in [&["trian"][..], &["train", "--treads", "2"], &["--threads", "0", "train"], &["--device", "cuda", "train"], &["predict"]] {
+        let answer = project.run(arguments);
+        assert_eq!(answer.code, Some(USAGE), "{answer:?}");
+    }
+    let answer = project.run(&["-C", "nowhere", "train"]);
+    answer.failure(FAILURE, &["nowhere: there is no such folder"]);
+}
+
+#[test]
+fn a_stage_without_the_one_before_it_says_which() {
+    let project = Project::new();
+    project.run(&["pull"]).failure(FAILURE, &["dataset_partitions/v1", "run `cifar-cli partition` first"]);
+    project.run(&["prepare"]).failure(FAILURE, &["data/raw/pull.json: is missing; run `cifar-cli pull` first"]);
+    project.run(&["train"]).failure(FAILURE, &["data/prepared/report.json: is missing; run `cifar-cli prepare` first"]);
+    project.run(&["evaluate"]).failure(FAILURE, &["data/prepared/report.json: is missing"]);
+    project.run(&["predict", "x.png"]).failure(FAILURE, &["models/final/model.safetensors: cannot read the model"]);
+}
+
+#[test]
+fn an_empty_or_missing_data_set_is_refused() {
+    let project = Project::new();
+    project.run(&["partition", "--source", "nowhere"]).failure(FAILURE, &["nowhere"]);
+    std::fs::create_dir(project.path("empty")).unwrap();
+    project.run(&["partition", "--source", "empty"]).failure(FAILURE, &["empty"]);
+    assert!(!project.path("dataset_partitions/v1").exists());
+}
+
+#[test]
+fn drawn_images_never_replace_real_ones_unasked() {
+    let project = Project::with_partitions();
+    // A folder of real images: those that the program itself drew a plot with will do.
+    project.run(&["run"]).success();
+    let picture = project.read("evaluation/test/plots/reliability.png");
+    for class in ["a", "b"] {
+        for index in 0..3 {
+            project.write(&format!("pictures/{class}/{index}.png"), &picture);
+        }
+    }
+    project.run(&["partition", "--source", "pictures"]).success();
+    let before = tree(&project.path("dataset_partitions"));
+    project.run(&["partition"]).failure(FAILURE, &["dataset_partitions/v1: holds real images", "--source synthetic"]);
+    assert!(tree(&project.path("dataset_partitions")) == before);
+    project.run(&["partition", "--source", "synthetic", "--synthetic-images", "60"]).success();
+}
+
+#[test]
+fn data_of_other_parameters_are_refused() {
+    let project = Project::with_partitions();
+    project.run(&["run"]).success();
+    let before = tree(&project.path("models"));
+    project.edit("params.yaml", "dataset_version: v1", "dataset_version: v1+v2");
+    project.run(&["prepare"]).failure(FAILURE, &["data/raw/pull.json: was pulled for dataset_version v1, params.yaml says v1+v2"]);
+    project.run(&["train"]).failure(FAILURE, &["data/prepared/report.json: was prepared for dataset_version v1"]);
+    project.run(&["evaluate"]).failure(FAILURE, &["data/prepared/report.json: was prepared for dataset_version v1"]);
+    project.edit("params.yaml", "dataset_version: v1+v2", "dataset_version: v1");
+    project.edit("params.yaml", "split_seed: 0", "split_seed: 1");
+    project.run(&["train"]).failure(FAILURE, &["was prepared with other `split` parameters"]);
+    assert!(tree(&project.path("models")) == before);
+}
+
+#[test]
+fn what_the_images_cannot_serve_is_refused_before_training() {
+    let project = Project::with_partitions();
+    project.run(&["pull"]).success();
+    project.run(&["prepare"]).success();
+    let good = project.read("params.yaml");
+    for (from, to, message) in [
+        ("batch_size: 32", "batch_size: 500", "train.batch_size: 500 is not allowed; there are 105 training images"),
+        ("crop_padding: 4", "crop_padding: 32", "crop_padding: 32 is not allowed; images of 32×32 pixels allow 0 to 31"),
+    ] {
+        project.edit("params.yaml", from, to);
+        project.run(&["train"]).failure(USAGE, &[message]);
+        project.write("params.yaml", &good);
+    }
+    project.edit("params.yaml", "val_fraction: 0.125", "val_fraction: 0");
+    project.run(&["pull"]).success();
+    project.run(&["prepare"]).success();
+    project.run(&["train"]).failure(USAGE, &["train.select: best is not allowed; there are no validation images"]);
+}
+
+#[test]
+fn a_loss_that_explodes_stops_the_run_and_keeps_the_old_model() {
+    let project = Project::with_partitions();
+    project.run(&["run"]).success();
+    let before = tree(&project.path("models"));
+    project.edit("params.yaml", "learning_rate: 0.1", "learning_rate: 1.0e+38");
+    project.run(&["train"]).failure(FAILURE, &["the loss is", "at step", "with learning rate"]);
+    assert!(tree(&project.path("models")) == before);
+}
+
+#[test]
+fn damaged_files_are_refused_by_name() {
+    let project = Project::with_partitions();
+    project.run(&["run"]).success();
+    let damage = |file: &str, change: &dyn Fn(&mut Vec<u8>), command: &str, message: &str| {
+        let good = project.read(file);
+        let mut bad = good.clone();
+        change(&mut bad);
+        assert_ne!(good, bad);
+        project.write(file, &bad);
+        project.run(&[command]).failure(FAILURE, &[file, message]);
+        project.write(file, &good);
+    };
+    let flip_last = |bytes: &mut Vec<u8>| *bytes.last_mut().unwrap() ^= 1;
+    let halve = |bytes: &mut Vec<u8>| bytes.truncate(bytes.len() / 2);
+    let empty = |bytes: &mut Vec<u8>| bytes.clear();
+    let replace = |from: &'static str, to: &'static str| {
+        move |bytes: &mut Vec<u8>| {
+            let at = bytes.windows(from.len()).position(|w| w == from.as_bytes()).unwrap();
+            bytes.splice(at..at + from.len(), to.bytes());
+        }
+    };
+    let flip_pixel = |bytes: &mut Vec<u8>| {
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+    };
+    damage("dataset_partitions/v2/images.safetensors", &flip_pixel, "pull", "does not match its hash in manifest.csv");
+    damage("dataset_partitions/v2/images.safetensors", &halve, "pull", "is no readable safetensors file");
+    damage("dataset_partitions/v2/images.safetensors", &empty, "pull", "is no readable safetensors file");
+    damage("dataset_partitions/v2/images.safetensors", &replace("\\\"schema\\\":1", "\\\"schema\\\":0"), "pull", "has schema 0, this program reads schema 1");
+    damage("dataset_partitions/v3/manifest.csv", &halve, "pull", "");
+    damage("dataset_partitions/v3/manifest.csv", &replace("id,file", "id,fill"), "pull", "has the columns id,fill");
+    damage("data/raw/membership.csv", &replace("train", "trial"), "prepare", "line");
+    damage("data/raw/images.safetensors", &flip_pixel, "prepare", "does not match its hash");
+    damage("data/prepared/train/images.safetensors", &flip_pixel, "train", "does not match its hash");
+    damage("data/prepared/report.json", &halve, "train", "is damaged or of another version");
+    damage("models/final/model.safetensors", &halve, "evaluate", "is no readable safetensors file");
+    damage("models/final/model.safetensors", &replace("\\\"simple_cnn\\\"", "\\\"sample_cnn\\\""), "evaluate", "describes a network that this program does not know");
+    damage("models/final/model.safetensors", &replace("\\\"schema\\\":1", "\\\"schema\\\":9"), "evaluate", "has schema 9");
+    damage("models/final/history.jsonl", &halve, "evaluate", "line");
+    damage("evaluation/test/predictions.csv", &halve, "hard-images", "");
+    damage("labels/overrides.csv", &flip_last, "prepare", "");
+    project.run(&["pull"]).success();
+}
+
+#[test]
+fn a_second_run_in_the_folder_waits_for_nobody_and_mixes_nothing() {
+    let project = Project::with_partitions();
+    project.run(&["pull"]).success();
+    project.run(&["prepare"]).success();
+    project.edit("params.yaml", "epochs: 2", "epochs: 500");
+    let mut first = project.command(&binary(), &["train", "--quiet"]).spawn().unwrap();
+    let started = Instant::now();
+    while !String::from_utf8_lossy(&std::fs::read(project.path(".cifar/lock")).unwrap_or_default()).contains("train") {
+        assert!(started.elapsed() < Duration::from_secs(60), "the first run takes no lock");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    project.run(&["prepare"]).failure(FAILURE, &["`cifar-cli train (process", "is at work in this folder"]);
+    first.kill().unwrap();
+    first.wait().unwrap();
+    project.run(&["prepare"]).success();
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_a_stage_and_leaves_what_was_there() {
+    let project = Project::with_partitions();
+    project.run(&["run"]).success();
+    let before = tree(&project.path("models"));
+    project.edit("params.yaml", "epochs: 2", "epochs: 500");
+    let mut child = project.command(&binary(), &["train", "--json"]).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    // The first epoch is done: the run is in the middle.
+    let mut line = String::new();
+    let mut stdout = std::io::BufReader::new(child.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
+    assert!(line.starts_with("{\"epoch\":1,"), "{line}");
+    let killed = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    let mut stderr = String::new();
+    std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut stderr).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(stderr.lines().last().unwrap().starts_with("error: ") && stderr.contains("models/final keeps what it had"), "{stderr}");
+    assert!(tree(&project.path("models")) == before);
+    assert!(project.path("models").read_dir().unwrap().count() == 1, "nothing half-written is left");
+}
+
+/// Root may write anywhere, so a folder's mode says nothing to it; a full or read-only file system does.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_place_that_takes_no_files_is_named() {
+    let project = Project::with_partitions();
+    project.write("data/raw", b"a file where a folder should be");
+    project.run(&["pull"]).success();
+    std::fs::remove_dir_all(project.path("data")).unwrap();
+    project.write("data", b"a file where a folder should be");
+    project.run(&["pull"]).failure(FAILURE, &["data", "cannot create the folder"]);
+    // A device that is always full.
+    let full = project.path("evaluation");
+    std::os::unix::fs::symlink("/dev/full", &full).unwrap();
+    std::fs::remove_file(project.path("data")).unwrap();
+    project.run(&["run"]).failure(FAILURE, &["evaluation", "cannot create the folder"]);
+}

@@ -1,0 +1,134 @@
+//! The pipeline under the real DVC, in a clone of the repository.
+
+use std::path::{Path, PathBuf};
+
+use cifar_e2e::{Project, dvc, note, repository, target};
+
+/// A git repository with the working tree's files, partitions of the committed synthetic set, and DVC on the path.
+struct Clone {
+    project: Project,
+    dvc: PathBuf,
+}
+
+impl Clone {
+    fn new(dvc: PathBuf) -> Self {
+        let project = Project::new();
+        let root = repository();
+        let listed = std::process::Command::new("git")
+            .args(["ls-files", "--cached", "--others", "--exclude-standard", "-z"])
+            .current_dir(&root)
+            .output()
+            .expect("git lists the files");
+        for file in String::from_utf8(listed.stdout).expect("names are UTF-8").split_terminator('\0') {
+            if let Ok(bytes) = std::fs::read(root.join(file)) {
+                project.write(file, &bytes);
+            }
+        }
+        project.edit("params.yaml", "epochs: 15", "epochs: 2");
+        let clone = Self { project, dvc };
+        for arguments in [&["init", "-q"][..], &["add", "-A"], &["commit", "-q", "-m", "a clone"]] {
+            clone.git(arguments);
+        }
+        clone
+    }
+
+    fn git(&self, arguments: &[&str]) -> String {
+        let identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"];
+        let arguments: Vec<&str> = identity.iter().chain(arguments).copied().collect();
+        self.project.call(Path::new("git"), &arguments).success().stdout
+    }
+
+    /// Runs DVC; the build stage shares the tests' own compiled dependencies.
+    fn dvc(&self, arguments: &[&str]) -> String {
+        let mut command = self.project.command(&self.dvc, arguments);
+        command.env("CARGO_TARGET_DIR", target()).env("DVC_NO_ANALYTICS", "1");
+        for (key, value) in [("GIT_AUTHOR_NAME", "test"), ("GIT_AUTHOR_EMAIL", "test@localhost"), ("GIT_COMMITTER_NAME", "test"), ("GIT_COMMITTER_EMAIL", "test@localhost")] {
+            command.env(key, value);
+        }
+        let output = command.output().expect("DVC starts");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(output.status.success(), "dvc {arguments:?}\n{}\n{}", text(&output.stdout), text(&output.stderr));
+        text(&output.stdout)
+    }
+
+    fn rows(&self, file: &str) -> usize {
+        String::from_utf8(self.project.read(file)).unwrap().lines().count() - 1
+    }
+}
+
+#[test]
+fn the_pipeline_runs_under_dvc_and_experiments_work() {
+    let Some(dvc) = dvc() else { return };
+    let clone = Clone::new(dvc);
+
+    // Partitions of the synthetic set are those that the committed .dvc files describe, on every machine.
+    clone.project.run(&["partition", "--source", "synthetic"]).success();
+    clone.dvc(&["add", "--quiet", "dataset_partitions/v1", "dataset_partitions/v2", "dataset_partitions/v3"]);
+    assert_eq!(clone.git(&["status", "--porcelain"]), "", "dvc add changes nothing that is committed");
+
+    clone.dvc(&["repro"]);
+    let again = clone.dvc(&["repro"]);
+    assert!(again.contains("Data and pipelines are up to date"), "{again}");
+    assert_eq!(clone.rows("data/raw/manifest.csv"), 2000);
+    assert!(clone.git(&["status", "--porcelain"]).lines().all(|l| l.ends_with("dvc.lock")), "only the lock is new");
+    clone.git(&["add", "-A"]);
+    clone.git(&["commit", "-q", "-m", "results of v1"]);
+
+    let show = clone.dvc(&["metrics", "show", "--json"]);
+    assert!(show.contains("\"accuracy\""), "{show}");
+    clone.dvc(&["plots", "show"]);
+    let plots = String::from_utf8(clone.project.read("dvc_plots/index.html")).unwrap();
+    assert!(plots.contains("confusion_matrix.png") && plots.contains("accuracy"), "the page has pictures and curves");
+
+    comments_retrain_nothing(&clone);
+    reports_retrain_nothing(&clone);
+    experiments(&clone);
+}
+
+fn comments_retrain_nothing(clone: &Clone) {
+    let file = "crates/cifar-train/src/fit.rs";
+    let good = clone.project.read(file);
+    clone.project.edit(file, "//! The training loop.", "//! The loop that trains.");
+    let output = clone.dvc(&["repro"]);
+    assert!(output.contains("Running stage 'build'") && !output.contains("Running stage 'train_model'"), "{output}");
+    clone.project.write(file, &good);
+}
+
+fn reports_retrain_nothing(clone: &Clone) {
+    let file = "crates/cifar-eval/src/interval.rs";
+    let good = clone.project.read(file);
+    clone.project.write(file, &[good.as_slice(), b"\n/// One more item.\npub const ONE_MORE: u8 = 1;\n"].concat());
+    let output = clone.dvc(&["repro"]);
+    assert!(output.contains("Running stage 'evaluate_model'") && !output.contains("Running stage 'train_model'"), "{output}");
+    clone.project.write(file, &good);
+    clone.dvc(&["repro"]);
+}
+
+fn experiments(clone: &Clone) {
+    clone.dvc(&["exp", "run", "-n", "both", "-S", "dataset_version=v1+v2"]);
+    assert_eq!(clone.rows("data/raw/manifest.csv"), 4000);
+    let diff = clone.dvc(&["metrics", "diff"]);
+    assert!(diff.contains("accuracy"), "{diff}");
+    let diff = clone.dvc(&["params", "diff"]);
+    assert!(diff.contains("dataset_version") && diff.contains("v1+v2"), "{diff}");
+
+    clone.git(&["checkout", "-q", "."]);
+    clone.dvc(&["checkout", "--quiet"]);
+    clone.dvc(&["exp", "run", "--temp", "-n", "aside", "-S", "train.epochs=1"]);
+    clone.dvc(&["exp", "run", "--queue", "-n", "queued", "-S", "random_seed=7", "-S", "train.epochs=1"]);
+    clone.dvc(&["queue", "start"]);
+    for _ in 0..300 {
+        let status = clone.dvc(&["queue", "status"]);
+        if status.contains("Success") || status.contains("Failed") {
+            note(&status);
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_secs(1));
+    }
+    let table = clone.dvc(&["exp", "show", "--csv"]);
+    for name in ["both", "aside", "queued"] {
+        let row = table.lines().find(|line| line.contains(name)).unwrap_or_else(|| panic!("{name} is missing in\n{table}"));
+        assert!(!row.contains("Error") && !row.contains("Queued"), "{row}");
+    }
+    assert!(table.lines().next().unwrap().contains("test.accuracy"), "{table}");
+}

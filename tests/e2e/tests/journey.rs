@@ -1,0 +1,163 @@
+//! The whole journey with the real binary on a small synthetic set.
+
+use cifar_e2e::{Project, tree};
+
+const RESULTS: [&str; 4] = ["data", "models", "evaluation", "dataset_partitions"];
+
+#[test]
+fn the_same_seed_gives_the_same_bytes_at_any_thread_count_and_by_run_or_by_stages() {
+    let by_stages = Project::with_partitions();
+    for stage in ["pull", "prepare", "train", "evaluate", "hard-images"] {
+        by_stages.run(&["--threads", "1", stage]).success();
+    }
+    for threads in ["2", "3"] {
+        let by_run = Project::with_partitions();
+        by_run.run(&["--threads", threads, "run"]).success();
+        for folder in RESULTS {
+            let (expected, found) = (tree(&by_stages.path(folder)), tree(&by_run.path(folder)));
+            assert_eq!(expected.keys().collect::<Vec<_>>(), found.keys().collect::<Vec<_>>());
+            for (file, bytes) in &expected {
+                assert!(found[file] == *bytes, "{folder}/{} differs with {threads} threads", file.display());
+            }
+        }
+    }
+
+    let other_seed = Project::with_partitions();
+    other_seed.edit("params.yaml", "random_seed: 42", "random_seed: 43");
+    other_seed.run(&["run"]).success();
+    assert!(other_seed.read("models/final/model.safetensors") != by_stages.read("models/final/model.safetensors"));
+    assert_eq!(other_seed.read("data/prepared/split.csv"), by_stages.read("data/prepared/split.csv"));
+}
+
+#[test]
+fn every_result_is_there_and_says_synthetic() {
+    let project = Project::with_partitions();
+    project.run(&["run"]).success();
+    for file in [
+        "data/prepared/split.csv",
+        "models/final/history.jsonl",
+        "models/final/plots/metrics/val/accuracy.tsv",
+        "evaluation/test/per_class.csv",
+        "evaluation/test/confusion_matrix.csv",
+        "evaluation/test/reliability.csv",
+        "evaluation/test/predictions.csv",
+        "evaluation/test/pool_predictions.csv",
+        "evaluation/test/plots/confusion_matrix.png",
+        "evaluation/test/plots/reliability.png",
+        "evaluation/test/plots/training.png",
+        "evaluation/hard_images/hard_images.csv",
+        "evaluation/hard_images/confusion_pairs.csv",
+    ] {
+        assert!(!project.read(file).is_empty(), "{file}");
+    }
+    for file in [
+        "data/prepared/report.json",
+        "models/final/metrics.json",
+        "evaluation/test/metrics.json",
+        "evaluation/hard_images/summary.json",
+        "dataset_partitions/v1/manifest.csv",
+    ] {
+        let text = String::from_utf8(project.read(file)).unwrap();
+        assert!(text.contains("SYNTHETIC"), "{file}");
+    }
+}
+
+#[test]
+fn predictions_cover_every_test_image_once_and_agree_with_the_metrics() {
+    let project = Project::with_partitions();
+    project.run(&["run"]).success();
+    let report = project.json("data/prepared/report.json");
+    let metrics = project.json("evaluation/test/metrics.json");
+    let split = String::from_utf8(project.read("data/prepared/split.csv")).unwrap();
+    let expected: Vec<&str> =
+        split.lines().skip(1).filter(|l| l.contains(",test,")).map(|l| l.split(',').next().unwrap()).collect();
+    let predictions = project.read("evaluation/test/predictions.csv");
+    let mut csv = csv::Reader::from_reader(predictions.as_slice());
+    let rows: Vec<csv::StringRecord> = csv.records().map(Result::unwrap).collect();
+    assert_eq!(rows.iter().map(|r| &r[0]).collect::<Vec<_>>(), expected);
+    assert_eq!(rows.len() as u64, report["images"]["test"].as_u64().unwrap());
+    let correct = rows.iter().filter(|r| r[2] == r[3]).count();
+    let accuracy = metrics["test"]["accuracy"].as_f64().unwrap();
+    assert!((accuracy - correct as f64 / rows.len() as f64).abs() < 1e-12);
+    assert!(metrics["test"]["accuracy_low"].as_f64().unwrap() < accuracy);
+    assert!(metrics["test"]["accuracy_high"].as_f64().unwrap() > accuracy);
+    // The pool holds a fifth of all 450 images, the test split a fifth of v1's 150.
+    assert_eq!((metrics["pool"]["images"].as_u64(), metrics["test"]["images"].as_u64()), (Some(90), Some(30)));
+}
+
+#[test]
+fn a_larger_choice_of_partitions_keeps_every_image_in_its_split() {
+    let split_of = |version: &str| {
+        let project = Project::with_partitions();
+        project.edit("params.yaml", "dataset_version: v1", &format!("dataset_version: {version}"));
+        project.run(&["pull"]).success();
+        project.run(&["prepare"]).success();
+        let text = String::from_utf8(project.read("data/prepared/split.csv")).unwrap();
+        (text.lines().skip(1).map(str::to_string).collect::<Vec<_>>(), project.read("data/raw/pool/manifest.csv"))
+    };
+    let (one, pool) = split_of("v1");
+    let (all, same_pool) = split_of("v1+v2+v3");
+    assert_eq!((one.len(), all.len()), (150, 450));
+    assert_eq!(one, all[..150]);
+    assert_eq!(pool, same_pool);
+}
+
+#[test]
+fn the_official_protocol_tests_on_the_published_images() {
+    let project = Project::with_partitions();
+    project.edit("params.yaml", "protocol: pooled", "protocol: official");
+    project.edit("params.yaml", "val_fraction: 0.125", "val_fraction: 0");
+    project.edit("params.yaml", "select: best", "select: last");
+    project.run(&["run"]).success();
+    let report = project.json("data/prepared/report.json");
+    assert_eq!(report["images"], serde_json::json!({ "train": 150, "val": 0, "test": 75 }));
+    let metrics = project.json("evaluation/test/metrics.json");
+    assert_eq!(metrics["test"]["accuracy"], metrics["pool"]["accuracy"]);
+}
+
+#[test]
+fn overrides_change_training_labels_and_never_test_labels() {
+    let project = Project::with_partitions();
+    project.run(&["pull"]).success();
+    project.run(&["prepare"]).success();
+    let split = String::from_utf8(project.read("data/prepared/split.csv")).unwrap();
+    let rows: Vec<Vec<&str>> = split.lines().skip(1).map(|l| l.split(',').collect()).collect();
+    let other = |label: &str| rows.iter().map(|r| r[3]).find(|l| *l != label).unwrap().to_string();
+    let of = |wanted: &str| rows.iter().find(|r| r[1] == wanted).unwrap().clone();
+    let (train, test) = (of("train"), of("test"));
+    let overrides = format!("id,label\n{},{}\n{},{}\n", train[0], other(train[3]), test[0], other(test[3]));
+    project.write("labels/overrides.csv", overrides.as_bytes());
+    let answer = project.run(&["prepare"]).success();
+    assert!(answer.stderr.contains("1 of its images are test images"), "{answer:?}");
+    let after = String::from_utf8(project.read("data/prepared/split.csv")).unwrap();
+    let changed: Vec<&str> = after.lines().filter(|l| !split.contains(l)).collect();
+    assert_eq!(changed, [format!("{},train,{},{},{}", train[0], train[2], other(train[3]), train[3])]);
+    assert_eq!(project.json("data/prepared/report.json")["overrides"]["changed"], 1);
+}
+
+#[test]
+fn predict_takes_pictures_of_any_size_and_answers_in_words_or_json() {
+    let project = Project::with_partitions();
+    project.run(&["run"]).success();
+    let picture = project.path("evaluation/test/plots/reliability.png");
+    let picture = picture.to_str().unwrap();
+    let words = project.run(&["predict", picture]).success();
+    assert!(words.stderr.contains("resized from") && words.stderr.contains("SYNTHETIC"), "{words:?}");
+    let json = project.run(&["--json", "predict", "--top", "10", picture]).success();
+    let answer: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    let sum: f64 = answer["predictions"].as_array().unwrap().iter().map(|p| p["probability"].as_f64().unwrap()).sum();
+    // Ten f32 probabilities.
+    assert!((sum - 1.0).abs() < 1e-5, "{sum}");
+}
+
+#[test]
+fn check_tells_what_is_there_and_what_is_missing() {
+    let project = Project::new();
+    let before = project.run(&["check"]).success();
+    assert!(before.stdout.contains("missing"), "{before:?}");
+    project.run(&["run", "--source", "synthetic"]).success();
+    let after = project.run(&["check"]).success();
+    assert!(after.stdout.contains("SYNTHETIC") && !after.stdout.contains("missing"), "{after:?}");
+    project.edit("params.yaml", "momentum: 0.9", "momentum: 1.9");
+    project.run(&["check"]).failure(2, &["train.momentum: 1.9 is not allowed"]);
+}
