@@ -53,31 +53,43 @@ pub(crate) enum Device {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Read the images and cut them into the partitions v1, v2 and v3
-    #[command(after_help = "Examples:\n  cifar-cli partition                             # cifar10_dataset/ if it is there, else the synthetic set\n  \
-                            cifar-cli partition --source /data/cifar10      # class folders anywhere\n  cifar-cli partition --source synthetic")]
+    #[command(
+        after_help = "Examples:\n  cifar-cli partition                             # cifar10_dataset/ if it is there, else the synthetic set\n  \
+                            cifar-cli partition --source /data/cifar10      # class folders anywhere\n  cifar-cli partition --source synthetic"
+    )]
     Partition(PartitionArgs),
     /// Join the partitions that params.yaml names, and set the evaluation pool apart
     #[command(after_help = "Example:\n  cifar-cli pull    # reads dataset_partitions/, writes data/raw/")]
     Pull,
     /// Divide the pulled images into train, validation and test
-    #[command(after_help = "Example:\n  cifar-cli prepare    # reads data/raw/ and labels/overrides.csv, writes data/prepared/")]
+    #[command(
+        after_help = "Example:\n  cifar-cli prepare    # reads data/raw/ and labels/overrides.csv, writes data/prepared/"
+    )]
     Prepare,
     /// Train the network
-    #[command(after_help = "Examples:\n  cifar-cli train              # reads data/prepared/, writes models/final/\n  \
-                            cifar-cli train --json       # one JSON object an epoch on standard output")]
+    #[command(
+        after_help = "Examples:\n  cifar-cli train              # reads data/prepared/, writes models/final/\n  \
+                            cifar-cli train --json       # one JSON object an epoch on standard output"
+    )]
     Train,
     /// Score the trained network on test images
-    #[command(after_help = "Example:\n  cifar-cli evaluate    # reads models/final/ and data/, writes evaluation/test/")]
+    #[command(
+        after_help = "Example:\n  cifar-cli evaluate    # reads models/final/ and data/, writes evaluation/test/"
+    )]
     Evaluate,
     /// Rank the images that the network finds hard, and draw them
     #[command(after_help = "Example:\n  cifar-cli hard-images    # writes evaluation/hard_images/")]
     HardImages,
     /// All stages in order, in one process, for those without DVC
-    #[command(after_help = "Examples:\n  cifar-cli run                                  # partitions first, if there are none\n  \
-                            cifar-cli run --source /data/cifar10")]
+    #[command(
+        after_help = "Examples:\n  cifar-cli run                                  # partitions first, if there are none\n  \
+                            cifar-cli run --source /data/cifar10"
+    )]
     Run(RunArgs),
     /// Classify image files with the trained network
-    #[command(after_help = "Examples:\n  cifar-cli predict cat.jpg dog.png\n  cifar-cli predict --json --top 5 photo.jpg")]
+    #[command(
+        after_help = "Examples:\n  cifar-cli predict cat.jpg dog.png\n  cifar-cli predict --json --top 5 photo.jpg"
+    )]
     Predict(PredictArgs),
     /// What is there, what is missing and what a run will cost
     #[command(after_help = "Example:\n  cifar-cli check    # exit status 1 if something is wrong")]

@@ -30,11 +30,16 @@ pub(crate) fn of_stage(workspace: &Path, stage: &Stage) -> Result<String> {
     for file in sources(workspace, stage)? {
         let path = workspace.join(&file);
         let text = fs::read_to_string(&path).with_context(|| format!("{}: cannot read the source", path.display()))?;
-        let code = if file.ends_with(".rs") { code_of(&text).with_context(|| format!("{}: not Rust", path.display()))? } else { text };
+        let code = if file.ends_with(".rs") {
+            code_of(&text).with_context(|| format!("{}: not Rust", path.display()))?
+        } else {
+            text
+        };
         add(&file, code.as_bytes());
     }
     let lock = workspace.join("Cargo.lock");
-    let text = fs::read_to_string(&lock).with_context(|| format!("{}: cannot read the locked dependencies", lock.display()))?;
+    let text = fs::read_to_string(&lock)
+        .with_context(|| format!("{}: cannot read the locked dependencies", lock.display()))?;
     for package in locked(&text, stage.crates.iter().copied().chain([PARSER]))? {
         add("dependency", package.as_bytes());
     }
@@ -84,7 +89,9 @@ fn strip(tokens: TokenStream) -> TokenStream {
         if is_hash {
             // `#![…]` has a `!` between.
             let inner = tokens.next_if(|t| matches!(t, TokenTree::Punct(p) if p.as_char() == '!'));
-            if let Some(TokenTree::Group(group)) = tokens.next_if(|t| matches!(t, TokenTree::Group(g) if g.delimiter() == Delimiter::Bracket)) {
+            if let Some(TokenTree::Group(group)) =
+                tokens.next_if(|t| matches!(t, TokenTree::Group(g) if g.delimiter() == Delimiter::Bracket))
+            {
                 let attribute = group.stream().to_string().replace(' ', "");
                 if attribute.starts_with("doc=") {
                     continue;

@@ -16,7 +16,8 @@ pub(crate) struct ProjectLock {
 impl ProjectLock {
     pub(crate) fn take(layout: &Layout, command: &str) -> Result<Self> {
         let path = layout.state().join("lock");
-        std::fs::create_dir_all(layout.state()).with_context(|| format!("{}: cannot create the folder", layout.state().display()))?;
+        std::fs::create_dir_all(layout.state())
+            .with_context(|| format!("{}: cannot create the folder", layout.state().display()))?;
         let mut file = File::options()
             .create(true)
             .read(true)
@@ -29,15 +30,20 @@ impl ProjectLock {
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
                 let _ = file.read_to_string(&mut holder);
-                let holder = if holder.trim().is_empty() { "another run".to_string() } else { format!("`{}`", holder.trim()) };
-                bail!("{holder} is at work in this folder; wait for its end, or stop it ({} is its lock)", path.display());
+                let holder =
+                    if holder.trim().is_empty() { "another run".to_string() } else { format!("`{}`", holder.trim()) };
+                bail!(
+                    "{holder} is at work in this folder; wait for its end, or stop it ({} is its lock)",
+                    path.display()
+                );
             }
             Err(TryLockError::Error(e)) => return Err(e).with_context(|| format!("{}: cannot lock", path.display())),
         }
         // Who holds it, for the message above; losing this line loses nothing else.
-        let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| {
-            writeln!(file, "cifar-cli {command} (process {})", std::process::id())
-        });
+        let _ = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| writeln!(file, "cifar-cli {command} (process {})", std::process::id()));
         Ok(Self { _file: file })
     }
 }

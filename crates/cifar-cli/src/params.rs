@@ -82,9 +82,12 @@ fn check_keys(found: &Value, known: &Value, prefix: &str) -> Result<(), String> 
     };
     for key in found.keys() {
         if !known.contains_key(key) {
-            let nearest = known.keys().max_by(|a, b| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key)));
+            let nearest =
+                known.keys().max_by(|a, b| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key)));
             let hint = match nearest {
-                Some(nearest) if strsim::jaro_winkler(nearest, key) > 0.7 => format!("; did you mean `{prefix}{nearest}`?"),
+                Some(nearest) if strsim::jaro_winkler(nearest, key) > 0.7 => {
+                    format!("; did you mean `{prefix}{nearest}`?")
+                }
                 _ => format!("; allowed are {}", keys(known.keys())),
             };
             return Err(format!("unknown key `{prefix}{key}`{hint}"));
@@ -94,7 +97,10 @@ fn check_keys(found: &Value, known: &Value, prefix: &str) -> Result<(), String> 
         match found.get(key) {
             Some(value) => check_keys(value, default, &format!("{prefix}{key}."))?,
             None if default.is_object() => {
-                return Err(format!("the block `{prefix}{key}` is missing; its keys are {}", keys(default.as_object().into_iter().flat_map(|o| o.keys()))));
+                return Err(format!(
+                    "the block `{prefix}{key}` is missing; its keys are {}",
+                    keys(default.as_object().into_iter().flat_map(|o| o.keys()))
+                ));
             }
             None => return Err(format!("the key `{prefix}{key}` is missing; its usual value is {default}")),
         }
@@ -124,15 +130,35 @@ mod tests {
 
     #[test]
     fn mistakes_are_named_with_what_is_allowed() {
-        check("dataset_version: v1", "dataset_version: v4", "dataset_version: \"v4\" is not allowed; allowed are v1, v2, v3, v1+v2, v1+v2+v3");
-        check("dataset_version: v1", "dataset_version: v1+v1", "dataset_version: \"v1+v1\" is not allowed; allowed are v1, v2, v3, v1+v2, v1+v2+v3");
+        check(
+            "dataset_version: v1",
+            "dataset_version: v4",
+            "dataset_version: \"v4\" is not allowed; allowed are v1, v2, v3, v1+v2, v1+v2+v3",
+        );
+        check(
+            "dataset_version: v1",
+            "dataset_version: v1+v1",
+            "dataset_version: \"v1+v1\" is not allowed; allowed are v1, v2, v3, v1+v2, v1+v2+v3",
+        );
         check("  momentum:", "  momentun:", "unknown key `train.momentun`; did you mean `train.momentum`?");
-        check("random_seed:", "zebra:", "unknown key `zebra`; allowed are dataset_version, random_seed, split, model, train, evaluate, hard_images");
-        check("  test_fraction: 0.2", "  test_fraction: 1.5", "split.test_fraction: 1.5 is not allowed; allowed is 0 to 0.9");
+        check(
+            "random_seed:",
+            "zebra:",
+            "unknown key `zebra`; allowed are dataset_version, random_seed, split, model, train, evaluate, hard_images",
+        );
+        check(
+            "  test_fraction: 0.2",
+            "  test_fraction: 1.5",
+            "split.test_fraction: 1.5 is not allowed; allowed is 0 to 0.9",
+        );
         check("  batch_size: 128", "  batch_size: -1", "train.batch_size: invalid value: integer `-1`, expected usize");
         check("  epochs: 15", "  epochs: 0", "train.epochs: 0 is not allowed; allowed is 1 or more");
         check("  epochs: 15", "  epochs: many", "train.epochs: invalid type: string \"many\", expected usize");
-        check("  architecture: simple_cnn", "  architecture: alexnet", "model.architecture: unknown variant `alexnet`, expected `simple_cnn`");
+        check(
+            "  architecture: simple_cnn",
+            "  architecture: alexnet",
+            "model.architecture: unknown variant `alexnet`, expected `simple_cnn`",
+        );
         check("random_seed: 42\n", "", "the key `random_seed` is missing; its usual value is 42");
     }
 

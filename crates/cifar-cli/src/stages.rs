@@ -94,7 +94,12 @@ mod tests {
             let found = &stages[stage.name];
             let fingerprint = format!("bin/{}.fingerprint", stage.name);
             assert_eq!(found["cmd"], format!("bin/cifar-cli {}", stage.command));
-            assert_eq!(names(&found["deps"]), set(stage.deps.iter().copied().chain([fingerprint.as_str()])), "{}", stage.name);
+            assert_eq!(
+                names(&found["deps"]),
+                set(stage.deps.iter().copied().chain([fingerprint.as_str()])),
+                "{}",
+                stage.name
+            );
             assert_eq!(names(&found["params"]), set(stage.params.iter().copied()), "{}", stage.name);
             assert_eq!(names(&found["outs"]), set([stage.out]), "{}", stage.name);
             assert!(names(&stages["build"]["outs"]).contains(&fingerprint), "{}", stage.name);

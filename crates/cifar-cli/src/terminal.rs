@@ -145,9 +145,20 @@ impl Watcher for Terminal {
         self.say(&format!("{:<14} {:>12} {:>10} {:>12}", "layer", "output", "parameters", "MFLOP/image"));
         for layer in &summary {
             let output = layer.output.iter().map(usize::to_string).collect::<Vec<_>>().join("×");
-            self.say(&format!("{:<14} {output:>12} {:>10} {:>12.2}", layer.name, layer.parameters, layer.flops as f64 / 1e6));
+            self.say(&format!(
+                "{:<14} {output:>12} {:>10} {:>12.2}",
+                layer.name,
+                layer.parameters,
+                layer.flops as f64 / 1e6
+            ));
         }
-        self.say(&format!("{:<14} {:>12} {:>10} {:>12.2}\n", "total", "", model.parameters().count(), flops as f64 / 1e6));
+        self.say(&format!(
+            "{:<14} {:>12} {:>10} {:>12.2}\n",
+            "total",
+            "",
+            model.parameters().count(),
+            flops as f64 / 1e6
+        ));
         if !self.quiet {
             self.data("epoch   steps  learning rate  train loss  train acc   val loss    val acc");
         }

@@ -89,7 +89,13 @@ pub fn training_batch(set: &Dataset, indices: &[usize], augmentation: &Augmentat
     let mut batch = plain_batch(set, indices);
     let size = set.size();
     for ((&index, id), pixels) in indices.iter().zip(&batch.ids).zip(batch.pixels.chunks_exact_mut(size.bytes())) {
-        augment(set.image(index), pixels, size, augmentation, &mut stream(seed, Purpose::Augment, epoch, u64::from(id.0)));
+        augment(
+            set.image(index),
+            pixels,
+            size,
+            augmentation,
+            &mut stream(seed, Purpose::Augment, epoch, u64::from(id.0)),
+        );
     }
     batch
 }
@@ -132,6 +138,12 @@ fn augment(from: &[u8], to: &mut [u8], size: ImageSize, augmentation: &Augmentat
 /// Mirrors a coordinate at the first and the last pixel, which are not repeated.
 fn reflect(at: i64, length: usize) -> usize {
     let last = length as i64 - 1;
-    let inside = if at < 0 { -at } else if at > last { 2 * last - at } else { at };
+    let inside = if at < 0 {
+        -at
+    } else if at > last {
+        2 * last - at
+    } else {
+        at
+    };
     inside.clamp(0, last) as usize
 }

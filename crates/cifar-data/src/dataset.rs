@@ -138,16 +138,26 @@ impl Dataset {
         if header.classes.is_empty() || header.classes.len() > usize::from(u16::MAX) {
             return wrong(format!("a data set has 1 to {} classes, this one {}", u16::MAX, header.classes.len()));
         }
-        let expected = header.size.height.checked_mul(header.size.width).and_then(|n| n.checked_mul(CHANNELS * samples.len()));
+        let expected =
+            header.size.height.checked_mul(header.size.width).and_then(|n| n.checked_mul(CHANNELS * samples.len()));
         if expected != Some(pixels.len()) || (header.size.bytes() == 0) {
-            return wrong(format!("{} images of {} pixels do not fit {} bytes", samples.len(), header.size, pixels.len()));
+            return wrong(format!(
+                "{} images of {} pixels do not fit {} bytes",
+                samples.len(),
+                header.size,
+                pixels.len()
+            ));
         }
         if let Some(pair) = samples.windows(2).find(|pair| pair[0].id >= pair[1].id) {
             return wrong(format!("id {} stands before id {}; ids must ascend", pair[0].id, pair[1].id));
         }
         let classes = header.classes.len();
         if let Some(sample) = samples.iter().find(|s| usize::from(s.label.max(s.original_label)) >= classes) {
-            return wrong(format!("image {} has label {}, but there are {classes} classes", sample.id, sample.label.max(sample.original_label)));
+            return wrong(format!(
+                "image {} has label {}, but there are {classes} classes",
+                sample.id,
+                sample.label.max(sample.original_label)
+            ));
         }
         Ok(Self { header, samples, pixels })
     }
@@ -247,7 +257,10 @@ impl Dataset {
         if let (Some(last), Some(first)) = (self.samples.last(), other.samples.first())
             && last.id >= first.id
         {
-            return Err(DataError::Unsuitable(format!("id {} stands before id {}; ids must ascend", last.id, first.id)));
+            return Err(DataError::Unsuitable(format!(
+                "id {} stands before id {}; ids must ascend",
+                last.id, first.id
+            )));
         }
         self.samples.extend(other.samples);
         self.pixels.extend(other.pixels);
@@ -264,7 +277,10 @@ impl Dataset {
         for sample in &mut self.samples {
             let Some(label) = new_label(sample) else { continue };
             if usize::from(label) >= classes {
-                return Err(DataError::Unsuitable(format!("image {} cannot have label {label}: there are {classes} classes", sample.id)));
+                return Err(DataError::Unsuitable(format!(
+                    "image {} cannot have label {label}: there are {classes} classes",
+                    sample.id
+                )));
             }
             changed += usize::from(sample.label != label);
             sample.label = label;

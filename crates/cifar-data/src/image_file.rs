@@ -33,9 +33,7 @@ pub fn read_resized(path: &Path, size: ImageSize) -> Result<ResizedImage> {
     limits.max_image_width = Some(MOST_PIXELS);
     limits.max_image_height = Some(MOST_PIXELS);
     limits.max_alloc = Some(MOST_BYTES);
-    let mut reader = ImageReader::new(Cursor::new(bytes))
-        .with_guessed_format()
-        .map_err(DataError::io("read", path))?;
+    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(DataError::io("read", path))?;
     if reader.format().is_none() {
         return Err(DataError::image(path, "is neither a JPEG nor a PNG file"));
     }

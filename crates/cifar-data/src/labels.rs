@@ -21,9 +21,16 @@ pub fn read_overrides(path: &Path, classes: &[String]) -> Result<BTreeMap<Sample
     for (index, record) in csv.records().enumerate() {
         let line = index as u64 + 2;
         let record = record.map_err(|_| DataError::line(path, line, "expected two fields, id and label"))?;
-        let id = record[0].parse().map(SampleId).map_err(|_| DataError::line(path, line, format!("id {:?} is no number", &record[0])))?;
+        let id = record[0]
+            .parse()
+            .map(SampleId)
+            .map_err(|_| DataError::line(path, line, format!("id {:?} is no number", &record[0])))?;
         let label = classes.iter().position(|c| *c == record[1]).ok_or_else(|| {
-            DataError::line(path, line, format!("unknown class {:?}; the classes are {}", &record[1], classes.join(", ")))
+            DataError::line(
+                path,
+                line,
+                format!("unknown class {:?}; the classes are {}", &record[1], classes.join(", ")),
+            )
         })?;
         if overrides.insert(id, label as u16).is_some() {
             return Err(DataError::line(path, line, format!("id {id} stands twice")));

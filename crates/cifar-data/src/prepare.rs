@@ -146,12 +146,16 @@ pub fn prepare(
         counts.changed += set.relabel(|s| overrides.get(&s.id).copied())?;
     }
     if counts.ignored_test > 0 {
-        monitor.warn(&format!("labels/overrides.csv: {} of its images are test images, whose labels are never replaced", counts.ignored_test));
+        monitor.warn(&format!(
+            "labels/overrides.csv: {} of its images are test images, whose labels are never replaced",
+            counts.ignored_test
+        ));
     }
     monitor.progress(WHAT, 2, 4);
 
     let sets = [(Split::Train, &train), (Split::Val, &val), (Split::Test, &test)];
-    let by_split = |of: &dyn Fn(&Dataset) -> BTreeMap<String, usize>| sets.iter().map(|(split, set)| (*split, of(set))).collect();
+    let by_split =
+        |of: &dyn Fn(&Dataset) -> BTreeMap<String, usize>| sets.iter().map(|(split, set)| (*split, of(set))).collect();
     let report = PreparedReport {
         schema: SCHEMA,
         dataset_version: version,
@@ -183,11 +187,21 @@ pub fn prepare(
         store::write(set, &path)?;
         rows.extend(set.samples().iter().map(|s| {
             let class = |label: u16| &set.classes()[usize::from(label)];
-            (s.id, format!("{},{split},{},{},{}\n", s.id, membership[&s.id].partition, class(s.label), class(s.original_label)))
+            (
+                s.id,
+                format!(
+                    "{},{split},{},{},{}\n",
+                    s.id,
+                    membership[&s.id].partition,
+                    class(s.label),
+                    class(s.original_label)
+                ),
+            )
         }));
     }
     rows.sort_unstable();
-    let split_csv = rows.into_iter().fold("id,split,partition,label,original_label\n".to_string(), |text, (_, row)| text + &row);
+    let split_csv =
+        rows.into_iter().fold("id,split,partition,label,original_label\n".to_string(), |text, (_, row)| text + &row);
     folder.write(SPLIT, split_csv.as_bytes())?;
     folder.write(REPORT, json(&report).as_bytes())?;
     monitor.progress(WHAT, 5, 5);
@@ -203,7 +217,10 @@ impl PreparedReport {
         if report.schema == SCHEMA {
             Ok(report)
         } else {
-            Err(DataError::malformed(&prepared.join(REPORT), format!("has schema {}, this program reads schema {SCHEMA}; run `cifar-cli prepare`", report.schema)))
+            Err(DataError::malformed(
+                &prepared.join(REPORT),
+                format!("has schema {}, this program reads schema {SCHEMA}; run `cifar-cli prepare`", report.schema),
+            ))
         }
     }
 
@@ -211,10 +228,19 @@ impl PreparedReport {
     pub fn check(&self, prepared: &Path, version: DatasetVersion, split: &SplitParams) -> Result<()> {
         let report: PathBuf = prepared.join(REPORT);
         if self.dataset_version != version {
-            return Err(DataError::malformed(&report, format!("was prepared for dataset_version {}, params.yaml says {version}; run `cifar-cli pull` and `cifar-cli prepare`", self.dataset_version)));
+            return Err(DataError::malformed(
+                &report,
+                format!(
+                    "was prepared for dataset_version {}, params.yaml says {version}; run `cifar-cli pull` and `cifar-cli prepare`",
+                    self.dataset_version
+                ),
+            ));
         }
         if self.split != *split {
-            return Err(DataError::malformed(&report, "was prepared with other `split` parameters than params.yaml has; run `cifar-cli pull` and `cifar-cli prepare`"));
+            return Err(DataError::malformed(
+                &report,
+                "was prepared with other `split` parameters than params.yaml has; run `cifar-cli pull` and `cifar-cli prepare`",
+            ));
         }
         Ok(())
     }
@@ -228,7 +254,10 @@ impl PreparedReport {
         if self.fingerprints.get(&split) == Some(&store::fingerprint(set)) {
             Ok(())
         } else {
-            Err(DataError::malformed(&folder.join(split.name()), "is not the set that report.json describes; run `cifar-cli prepare` again"))
+            Err(DataError::malformed(
+                &folder.join(split.name()),
+                "is not the set that report.json describes; run `cifar-cli prepare` again",
+            ))
         }
     }
 }
@@ -258,6 +287,7 @@ pub fn normalisation(set: &Dataset) -> Normalisation {
     }
     let n = (set.pixels().len() / 3).max(1) as f64;
     let mean = sums.map(|s| s as f64 / n / 255.0);
-    let std = [0, 1, 2].map(|c| (squares[c] as f64 / n / (255.0 * 255.0) - mean[c] * mean[c]).max(0.0).sqrt().max(1.0 / 255.0));
+    let std = [0, 1, 2]
+        .map(|c| (squares[c] as f64 / n / (255.0 * 255.0) - mean[c] * mean[c]).max(0.0).sqrt().max(1.0 / 255.0));
     Normalisation { mean: mean.map(|m| m as f32).to_vec(), std: std.map(|s| s as f32).to_vec() }
 }

@@ -77,13 +77,17 @@ pub fn pull(
         monitor.progress(WHAT, done as u64, 3);
         let folder = partitions.join(partition.name());
         if !folder.join(store::IMAGES).is_file() {
-            return Err(DataError::malformed(&folder, "this partition is missing; run `cifar-cli partition` first, or `dvc pull`"));
+            return Err(DataError::malformed(
+                &folder,
+                "this partition is missing; run `cifar-cli partition` first, or `dvc pull`",
+            ));
         }
         sets.push(store::read(&folder)?);
     }
     monitor.progress(WHAT, 3, 3);
 
-    let candidates: Vec<Candidate> = Partition::ALL.into_iter().zip(&sets).flat_map(|(partition, set)| candidates(partition, set)).collect();
+    let candidates: Vec<Candidate> =
+        Partition::ALL.into_iter().zip(&sets).flat_map(|(partition, set)| candidates(partition, set)).collect();
     let assigned = assign(&candidates, split)?;
     let mut record = PullRecord {
         schema: SCHEMA,
@@ -136,10 +140,19 @@ impl Raw {
     pub fn check(&self, version: DatasetVersion, split: &SplitParams) -> Result<()> {
         let record = self.folder.join(RECORD);
         if self.record.dataset_version != version {
-            return Err(DataError::malformed(&record, format!("was pulled for dataset_version {}, params.yaml says {version}; run `cifar-cli pull`", self.record.dataset_version)));
+            return Err(DataError::malformed(
+                &record,
+                format!(
+                    "was pulled for dataset_version {}, params.yaml says {version}; run `cifar-cli pull`",
+                    self.record.dataset_version
+                ),
+            ));
         }
         if self.record.split != *split {
-            return Err(DataError::malformed(&record, "was pulled with other `split` parameters than params.yaml has; run `cifar-cli pull`"));
+            return Err(DataError::malformed(
+                &record,
+                "was pulled with other `split` parameters than params.yaml has; run `cifar-cli pull`",
+            ));
         }
         Ok(())
     }
@@ -199,5 +212,7 @@ pub(crate) fn read_json<T: for<'a> Deserialize<'a>>(path: &Path, made_by: &str) 
         }
         other => other.map_err(DataError::io("read", path))?,
     };
-    serde_json::from_slice(&text).map_err(|e| DataError::malformed(path, format!("is damaged or of another version ({e}); run `cifar-cli {made_by}` again")))
+    serde_json::from_slice(&text).map_err(|e| {
+        DataError::malformed(path, format!("is damaged or of another version ({e}); run `cifar-cli {made_by}` again"))
+    })
 }

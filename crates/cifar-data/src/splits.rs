@@ -81,10 +81,19 @@ impl TryFrom<UncheckedSplitParams> for SplitParams {
     type Error = DataError;
 
     fn try_from(p: UncheckedSplitParams) -> Result<Self> {
-        let checked = Self { protocol: p.protocol, split_seed: p.split_seed, test_fraction: p.test_fraction, val_fraction: p.val_fraction };
+        let checked = Self {
+            protocol: p.protocol,
+            split_seed: p.split_seed,
+            test_fraction: p.test_fraction,
+            val_fraction: p.val_fraction,
+        };
         for (key, value) in [("test_fraction", checked.test_fraction), ("val_fraction", checked.val_fraction)] {
             if !(0.0..=0.9).contains(&value) {
-                return Err(DataError::Parameter { key, value: value.to_string(), allowed: "allowed is 0 to 0.9".into() });
+                return Err(DataError::Parameter {
+                    key,
+                    value: value.to_string(),
+                    allowed: "allowed is 0 to 0.9".into(),
+                });
             }
         }
         Ok(checked)
@@ -121,7 +130,8 @@ pub fn assign(candidates: &[Candidate], params: &SplitParams) -> Result<BTreeMap
     let official = params.protocol == Protocol::Official;
     if official && !candidates.iter().any(|c| c.published == Published::Test) {
         return Err(DataError::Unsuitable(
-            "split.protocol: official needs a source with a published test set (train/ and test/ folders); use pooled".into(),
+            "split.protocol: official needs a source with a published test set (train/ and test/ folders); use pooled"
+                .into(),
         ));
     }
     let mut assigned = BTreeMap::new();
@@ -159,7 +169,12 @@ pub fn assign(candidates: &[Candidate], params: &SplitParams) -> Result<BTreeMap
             let split = match assigned.get(&candidate.group) {
                 Some(Split::Test) if official => Split::Train,
                 Some(split) => *split,
-                None => return Err(DataError::Unsuitable(format!("image {} belongs to the group of {}, which does not exist", candidate.id, candidate.group))),
+                None => {
+                    return Err(DataError::Unsuitable(format!(
+                        "image {} belongs to the group of {}, which does not exist",
+                        candidate.id, candidate.group
+                    )));
+                }
             };
             assigned.insert(candidate.id, split);
         }

@@ -48,7 +48,10 @@ pub fn read(folder: &Path) -> Result<Dataset> {
     let Images { header, ids, labels, original_labels, pixels } = read_images(&path)?;
     let rows = parse_manifest(&text, &manifest, &header)?;
     if rows.len() != ids.len() {
-        return Err(DataError::malformed(&manifest, format!("lists {} images, but {IMAGES} holds {}", rows.len(), ids.len())));
+        return Err(DataError::malformed(
+            &manifest,
+            format!("lists {} images, but {IMAGES} holds {}", rows.len(), ids.len()),
+        ));
     }
     for (index, (sample, _)) in rows.iter().enumerate() {
         if (sample.id.0, sample.label, sample.original_label) != (ids[index], labels[index], original_labels[index]) {
@@ -60,7 +63,8 @@ pub fn read(folder: &Path) -> Result<Dataset> {
         }
     }
     let bytes = header.size.bytes();
-    let broken = rows.par_iter().zip(pixels.par_chunks(bytes)).find_first(|((_, hash), image)| image_hash(image) != *hash);
+    let broken =
+        rows.par_iter().zip(pixels.par_chunks(bytes)).find_first(|((_, hash), image)| image_hash(image) != *hash);
     if let Some(((sample, _), _)) = broken {
         return Err(DataError::HashMismatch { path, id: sample.id });
     }
@@ -75,8 +79,7 @@ pub fn image_hash(pixels: &[u8]) -> String {
 
 /// One hash over ids, labels and pixels of all images: equal exactly when the sets are.
 pub fn fingerprint(dataset: &Dataset) -> String {
-    let hashes: Vec<blake3::Hash> =
-        dataset.pixels().par_chunks(dataset.size().bytes()).map(blake3::hash).collect();
+    let hashes: Vec<blake3::Hash> = dataset.pixels().par_chunks(dataset.size().bytes()).map(blake3::hash).collect();
     let mut hasher = blake3::Hasher::new();
     hasher.update(dataset.classes().join("\n").as_bytes());
     for (sample, hash) in dataset.samples().iter().zip(&hashes) {
@@ -91,7 +94,8 @@ pub fn fingerprint(dataset: &Dataset) -> String {
 fn write_images(dataset: &Dataset, path: &Path) -> Result<()> {
     let n = dataset.len();
     let size = dataset.size();
-    let column = |value: fn(&Sample) -> u16| dataset.samples().iter().flat_map(|s| value(s).to_le_bytes()).collect::<Vec<u8>>();
+    let column =
+        |value: fn(&Sample) -> u16| dataset.samples().iter().flat_map(|s| value(s).to_le_bytes()).collect::<Vec<u8>>();
     let ids: Vec<u8> = dataset.samples().iter().flat_map(|s| s.id.0.to_le_bytes()).collect();
     let (labels, original_labels) = (column(|s| s.label), column(|s| s.original_label));
     let metadata = Metadata { schema: SCHEMA, header: dataset.header().clone() };
@@ -124,7 +128,8 @@ struct Images {
 fn read_images(path: &Path) -> Result<Images> {
     let mut buffer = fs::read(path).map_err(DataError::io("read", path))?;
     let wrong = |problem: String| DataError::malformed(path, problem);
-    let not_ours = |e: safetensors::SafeTensorError| wrong(format!("is no readable safetensors file ({e}); make it anew"));
+    let not_ours =
+        |e: safetensors::SafeTensorError| wrong(format!("is no readable safetensors file ({e}); make it anew"));
     let (_, metadata) = SafeTensors::read_metadata(&buffer).map_err(not_ours)?;
     let json = metadata
         .metadata()
@@ -134,9 +139,12 @@ fn read_images(path: &Path) -> Result<Images> {
     let schema = serde_json::from_str::<serde_json::Value>(json).ok().and_then(|v| v.get("schema")?.as_u64());
     if schema != Some(u64::from(SCHEMA)) {
         let found = schema.map_or("none".to_string(), |s| s.to_string());
-        return Err(wrong(format!("has schema {found}, this program reads schema {SCHEMA}; make the file anew with this version")));
+        return Err(wrong(format!(
+            "has schema {found}, this program reads schema {SCHEMA}; make the file anew with this version"
+        )));
     }
-    let Metadata { header, .. } = serde_json::from_str(json).map_err(|e| wrong(format!("has unreadable metadata: {e}")))?;
+    let Metadata { header, .. } =
+        serde_json::from_str(json).map_err(|e| wrong(format!("has unreadable metadata: {e}")))?;
     let tensors = SafeTensors::deserialize(&buffer).map_err(not_ours)?;
     let column = |name: &str, dtype| {
         let tensor = tensors.tensor(name).map_err(|_| wrong(format!("has no tensor `{name}`")))?;
@@ -151,7 +159,13 @@ fn read_images(path: &Path) -> Result<Images> {
     if images.shape() != expected {
         return Err(wrong(format!("tensor `images` has shape {:?}, expected {expected:?}", images.shape())));
     }
-    let u16s = |name| Ok(column(name, Dtype::U16)?.data().chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect::<Vec<_>>());
+    let u16s = |name| {
+        Ok(column(name, Dtype::U16)?
+            .data()
+            .chunks_exact(2)
+            .map(|b| u16::from_le_bytes([b[0], b[1]]))
+            .collect::<Vec<_>>())
+    };
     let (labels, original_labels) = (u16s("labels")?, u16s("original_labels")?);
     let ids: Vec<u32> = column("ids", Dtype::U32)?
         .data()
@@ -159,7 +173,12 @@ fn read_images(path: &Path) -> Result<Images> {
         .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
         .collect();
     if [ids.len(), labels.len(), original_labels.len()] != [n; 3] {
-        return Err(wrong(format!("holds {n} images, {} ids, {} labels and {} original labels", ids.len(), labels.len(), original_labels.len())));
+        return Err(wrong(format!(
+            "holds {n} images, {} ids, {} labels and {} original labels",
+            ids.len(),
+            labels.len(),
+            original_labels.len()
+        )));
     }
     // The pixels stay in the buffer that was read: a second copy of them would double the memory.
     let length = images.data().len();
@@ -203,17 +222,34 @@ fn parse_manifest(text: &[u8], path: &Path, header: &Header) -> Result<Vec<(Samp
         let record = record.map_err(|e| DataError::line(path, line, e.to_string()))?;
         let label = |column: usize| {
             class_index.get(&record[column]).copied().ok_or_else(|| {
-                DataError::line(path, line, format!("unknown class {:?}; the classes are {}", &record[column], header.classes.join(", ")))
+                DataError::line(
+                    path,
+                    line,
+                    format!("unknown class {:?}; the classes are {}", &record[column], header.classes.join(", ")),
+                )
             })
         };
-        let id = record[0].parse().map_err(|_| DataError::line(path, line, format!("id {:?} is no number", &record[0])))?;
+        let id =
+            record[0].parse().map_err(|_| DataError::line(path, line, format!("id {:?} is no number", &record[0])))?;
         let published = match &record[4] {
             "train" => Published::Train,
             "test" => Published::Test,
             "none" => Published::None,
-            other => return Err(DataError::line(path, line, format!("published_split {other:?}; expected train, test or none"))),
+            other => {
+                return Err(DataError::line(
+                    path,
+                    line,
+                    format!("published_split {other:?}; expected train, test or none"),
+                ));
+            }
         };
-        let sample = Sample { id: SampleId(id), file: record[1].to_string(), label: label(2)?, original_label: label(3)?, published };
+        let sample = Sample {
+            id: SampleId(id),
+            file: record[1].to_string(),
+            label: label(2)?,
+            original_label: label(3)?,
+            published,
+        };
         rows.push((sample, record[6].to_string()));
     }
     Ok(rows)

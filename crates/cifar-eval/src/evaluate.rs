@@ -122,7 +122,12 @@ impl Metrics {
                 set.images
             )
         };
-        format!("{}\n{}\n({}; intervals are for the sampling of images, not for the spread between seeds)", line("own test split ", &self.test), line("evaluation pool", &self.pool), self.source)
+        format!(
+            "{}\n{}\n({}; intervals are for the sampling of images, not for the spread between seeds)",
+            line("own test split ", &self.test),
+            line("evaluation pool", &self.pool),
+            self.source
+        )
     }
 }
 
@@ -141,7 +146,11 @@ pub fn evaluate(
     let probabilities = predict(model, test, "testing", monitor)?.probabilities()?;
     let labels = test.labels();
     let scores = Scores::new(&probabilities, &labels, classes)?;
-    let pool_probabilities = if pool == test { probabilities.clone() } else { predict(model, pool, "testing on the pool", monitor)?.probabilities()? };
+    let pool_probabilities = if pool == test {
+        probabilities.clone()
+    } else {
+        predict(model, pool, "testing on the pool", monitor)?.probabilities()?
+    };
     let pool_labels = pool.labels();
     let pool_scores = Scores::new(&pool_probabilities, &pool_labels, classes)?;
 
@@ -169,7 +178,10 @@ pub fn evaluate(
         metrics.test.images, metrics.dataset_version, metrics.source, metrics.seed, metrics.epoch
     );
     let caption = |title| Caption { title, footer: &footer, synthetic: test.header().source.is_synthetic() };
-    folder.write("plots/confusion_matrix.png", &confusion_matrix(&confusion, test.classes(), &caption("Confusion matrix"))?)?;
+    folder.write(
+        "plots/confusion_matrix.png",
+        &confusion_matrix(&confusion, test.classes(), &caption("Confusion matrix"))?,
+    )?;
     folder.write("plots/reliability.png", &reliability(&calibration, &caption("Reliability"))?)?;
     folder.write("plots/training.png", &training_plot(history, &metrics, test)?)?;
     monitor.check()?;
@@ -196,10 +208,15 @@ fn set_metrics(scores: &Scores, params: &EvaluateParams) -> SetMetrics {
 }
 
 fn training_plot(history: &[CurvePoint], metrics: &Metrics, test: &Dataset) -> Result<Vec<u8>> {
-    let curve = |name, value: fn(&CurvePoint) -> Option<f64>| Curve { name, values: history.iter().map(value).collect() };
+    let curve =
+        |name, value: fn(&CurvePoint) -> Option<f64>| Curve { name, values: history.iter().map(value).collect() };
     let losses = [curve("training (as minimised)", |p| Some(p.train_loss)), curve("validation", |p| p.val_loss)];
-    let accuracies = [curve("training (augmented)", |p| Some(p.train_accuracy)), curve("validation", |p| p.val_accuracy)];
-    let footer = format!("training and validation images of {} ({}), seed {}", metrics.dataset_version, metrics.source, metrics.seed);
+    let accuracies =
+        [curve("training (augmented)", |p| Some(p.train_accuracy)), curve("validation", |p| p.val_accuracy)];
+    let footer = format!(
+        "training and validation images of {} ({}), seed {}",
+        metrics.dataset_version, metrics.source, metrics.seed
+    );
     let caption = Caption { title: "Training", footer: &footer, synthetic: test.header().source.is_synthetic() };
     Ok(training_curves(&losses, &accuracies, metrics.epoch, &caption)?)
 }
@@ -216,7 +233,8 @@ fn per_class_csv(set: &Dataset, classes: &[ClassMetrics]) -> String {
         let interval = wilson(correct, class.support);
         let figures = [optional(class.precision), optional(class.recall), optional(class.f1)].join(",");
         let name = quoted(name);
-        let _ = writeln!(text, "{name},{},{},{figures},{},{}", class.support, class.predicted, interval.low, interval.high);
+        let _ =
+            writeln!(text, "{name},{},{},{figures},{},{}", class.support, class.predicted, interval.low, interval.high);
     }
     text
 }
@@ -234,7 +252,15 @@ fn confusion_csv(set: &Dataset, confusion: &ConfusionMatrix) -> String {
 fn reliability_csv(calibration: &Calibration) -> String {
     let mut text = String::from("confidence_low,confidence_high,images,mean_confidence,accuracy\n");
     for bin in &calibration.bins {
-        let _ = writeln!(text, "{},{},{},{},{}", bin.low, bin.high, bin.count, optional(bin.confidence), optional(bin.accuracy));
+        let _ = writeln!(
+            text,
+            "{},{},{},{},{}",
+            bin.low,
+            bin.high,
+            bin.count,
+            optional(bin.confidence),
+            optional(bin.accuracy)
+        );
     }
     text
 }

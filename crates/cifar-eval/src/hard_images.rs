@@ -107,7 +107,14 @@ impl Summary {
     /// A few lines for people.
     pub fn in_words(&self) -> String {
         let line = |name: &str, s: &SplitSummary| {
-            format!("{name}: {} of {} images missed, {:.2} % (95 % interval {:.2} to {:.2})", s.missed, s.images, s.missed_share * 100.0, s.missed_low * 100.0, s.missed_high * 100.0)
+            format!(
+                "{name}: {} of {} images missed, {:.2} % (95 % interval {:.2} to {:.2})",
+                s.missed,
+                s.images,
+                s.missed_share * 100.0,
+                s.missed_low * 100.0,
+                s.missed_high * 100.0
+            )
         };
         let mut lines = vec![line("train", &self.train)];
         lines.extend(self.val.as_ref().map(|val| line("val  ", val)));
@@ -132,7 +139,8 @@ pub fn identify(
     let of_train = predict(model, &data.train, "scoring training images", monitor)?.probabilities()?;
     let of_val = predict(model, &data.val, "scoring validation images", monitor)?.probabilities()?;
     let of_test = predictions::read(test_predictions, test)?.probabilities;
-    let sets = [(Split::Train, &data.train, &of_train), (Split::Val, &data.val, &of_val), (Split::Test, test, &of_test)];
+    let sets =
+        [(Split::Train, &data.train, &of_train), (Split::Val, &data.val, &of_val), (Split::Test, test, &of_test)];
 
     let classes = test.classes();
     let mut ranked: Vec<Ranked> = Vec::new();
@@ -145,18 +153,29 @@ pub fn identify(
         confusions.push((split, Scores::new(probabilities, &labels, classes.len())?.confusion()));
         ranked.extend(measures(split, set, probabilities));
     }
-    ranked.sort_by(|a, b| b.loss.total_cmp(&a.loss).then(a.margin.total_cmp(&b.margin)).then(a.sample.id.cmp(&b.sample.id)));
+    ranked.sort_by(|a, b| {
+        b.loss.total_cmp(&a.loss).then(a.margin.total_cmp(&b.margin)).then(a.sample.id.cmp(&b.sample.id))
+    });
 
-    let of_split = |wanted| confusions.iter().find(|(split, _)| *split == wanted).map(|(_, confusion)| summary_of(confusion));
-    let missing = || EvalError::Parameter { key: "test images", value: "none".into(), allowed: "there must be some".into() };
+    let of_split =
+        |wanted| confusions.iter().find(|(split, _)| *split == wanted).map(|(_, confusion)| summary_of(confusion));
+    let missing =
+        || EvalError::Parameter { key: "test images", value: "none".into(), allowed: "there must be some".into() };
     let origin = model.origin.as_ref();
-    let test_confusion = confusions.iter().find(|(split, _)| *split == Split::Test).map(|(_, c)| c).ok_or_else(missing)?;
+    let test_confusion =
+        confusions.iter().find(|(split, _)| *split == Split::Test).map(|(_, c)| c).ok_or_else(missing)?;
     let summary = Summary {
         train: of_split(Split::Train).ok_or_else(missing)?,
         val: of_split(Split::Val),
         test: summary_of(test_confusion),
         most_confused: test_confusion.confused_pairs().first().map(|pair| {
-            format!("{} → {} ({} of {})", classes[pair.label], classes[pair.predicted], pair.count, test_confusion.row_sum(pair.label))
+            format!(
+                "{} → {} ({} of {})",
+                classes[pair.label],
+                classes[pair.predicted],
+                pair.count,
+                test_confusion.row_sum(pair.label)
+            )
         }),
         source: data.report.source.description.clone(),
         dataset_version: data.report.dataset_version.to_string(),
@@ -203,14 +222,31 @@ fn summary_of(confusion: &ConfusionMatrix) -> SplitSummary {
     let correct: usize = (0..confusion.classes()).map(|k| confusion.get(k, k)).sum();
     let missed = images - correct;
     let interval = wilson(missed, images);
-    SplitSummary { images, missed, missed_share: missed as f64 / images as f64, missed_low: interval.low, missed_high: interval.high }
+    SplitSummary {
+        images,
+        missed,
+        missed_share: missed as f64 / images as f64,
+        missed_low: interval.low,
+        missed_high: interval.high,
+    }
 }
 
 fn to_csv(ranked: &[Ranked], classes: &[String]) -> Vec<u8> {
     let mut csv = csv::Writer::from_writer(Vec::new());
     let mut write = |row: &[&str]| csv.write_record(row).expect("writing to memory does not fail");
     write(&[
-        "rank", "id", "split", "file", "label", "original_label", "pred", "p_label", "p_pred", "margin", "entropy", "loss",
+        "rank",
+        "id",
+        "split",
+        "file",
+        "label",
+        "original_label",
+        "pred",
+        "p_label",
+        "p_pred",
+        "margin",
+        "entropy",
+        "loss",
     ]);
     for (rank, r) in (1..).zip(ranked) {
         let s = r.sample;
@@ -240,7 +276,8 @@ fn pairs_csv(confusions: &[(Split, ConfusionMatrix)], classes: &[String]) -> Str
             let interval = wilson(pair.count, total);
             let (label, predicted) = (quoted(&classes[pair.label]), quoted(&classes[pair.predicted]));
             let share = pair.count as f64 / total as f64;
-            let _ = writeln!(text, "{split},{label},{predicted},{},{share},{},{}", pair.count, interval.low, interval.high);
+            let _ =
+                writeln!(text, "{split},{label},{predicted},{},{share},{},{}", pair.count, interval.low, interval.high);
         }
     }
     text

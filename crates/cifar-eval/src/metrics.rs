@@ -41,7 +41,11 @@ impl<'a> Scores<'a> {
             return wrong("there are no images".into());
         }
         if labels.len().checked_mul(classes) != Some(probabilities.len()) {
-            return wrong(format!("{} probabilities do not fit {} images and {classes} classes", probabilities.len(), labels.len()));
+            return wrong(format!(
+                "{} probabilities do not fit {} images and {classes} classes",
+                probabilities.len(),
+                labels.len()
+            ));
         }
         if let Some(label) = labels.iter().find(|l| usize::from(**l) >= classes) {
             return wrong(format!("label {label} is not below {classes}"));

@@ -44,7 +44,8 @@ pub fn to_csv(set: &Dataset, probabilities: &[f32]) -> Vec<u8> {
 /// Reads the table back; it must be about the images of `set`.
 pub fn read(path: &Path, set: &Dataset) -> Result<Predictions> {
     let wrong = |problem: String| EvalError::Malformed { path: path.to_path_buf(), problem };
-    let text = std::fs::read(path).map_err(|e| wrong(format!("cannot read the predictions: {e}; run `cifar-cli evaluate` first")))?;
+    let text = std::fs::read(path)
+        .map_err(|e| wrong(format!("cannot read the predictions: {e}; run `cifar-cli evaluate` first")))?;
     let mut csv = csv::Reader::from_reader(text.as_slice());
     let expected = header(set.classes());
     if csv.headers().map_err(|e| wrong(e.to_string()))?.iter().ne(&expected) {

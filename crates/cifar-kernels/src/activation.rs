@@ -23,7 +23,13 @@ impl Activation {
     pub(crate) fn value<R: Real>(self, x: R) -> R {
         match self {
             Self::Identity => x,
-            Self::Relu => if x > R::ZERO { x } else { R::ZERO },
+            Self::Relu => {
+                if x > R::ZERO {
+                    x
+                } else {
+                    R::ZERO
+                }
+            }
             Self::Gelu => x * x.normal_distribution(),
             Self::Silu => x / (R::ONE + (-x).exp()),
         }
@@ -33,7 +39,13 @@ impl Activation {
     pub(crate) fn derivative<R: Real>(self, x: R) -> R {
         match self {
             Self::Identity => R::ONE,
-            Self::Relu => if x > R::ZERO { R::ONE } else { R::ZERO },
+            Self::Relu => {
+                if x > R::ZERO {
+                    R::ONE
+                } else {
+                    R::ZERO
+                }
+            }
             Self::Gelu => x.normal_distribution() + x * x.normal_density(),
             Self::Silu => {
                 let sigmoid = R::ONE / (R::ONE + (-x).exp());
@@ -56,7 +68,12 @@ pub fn activation_forward(activation: Activation, input: &[f32], output: &mut [f
 }
 
 /// `input_grad` = `output_grad` · f′(input).
-pub fn activation_backward(activation: Activation, input: &[f32], output_grad: &[f32], input_grad: &mut [f32]) -> Result<()> {
+pub fn activation_backward(
+    activation: Activation,
+    input: &[f32],
+    output_grad: &[f32],
+    input_grad: &mut [f32],
+) -> Result<()> {
     const OP: &str = "activation_backward";
     let len = product(OP, &[input.len()])?;
     check_len(OP, "output_grad", output_grad, len)?;

@@ -19,7 +19,12 @@ fn check_epsilon(op: &'static str, epsilon: f32) -> Result<()> {
     if epsilon > 0.0 && epsilon.is_finite() {
         Ok(())
     } else {
-        Err(KernelError::Range { op, argument: "epsilon", found: epsilon.to_string(), allowed: "a finite number above 0" })
+        Err(KernelError::Range {
+            op,
+            argument: "epsilon",
+            found: epsilon.to_string(),
+            allowed: "a finite number above 0",
+        })
     }
 }
 

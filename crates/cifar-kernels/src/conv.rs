@@ -38,14 +38,30 @@ impl Conv2dShape {
             return Err(wrong("the stride is 0".into()));
         }
         let out = |size: usize| {
-            let padded = padding.checked_mul(2).and_then(|p| p.checked_add(size)).ok_or_else(|| wrong(format!("padding {padding} is too large")))?;
-            let room = padded.checked_sub(kernel).ok_or_else(|| wrong(format!("a kernel of {kernel} does not fit {size} pixels with padding {padding}")))?;
+            let padded = padding
+                .checked_mul(2)
+                .and_then(|p| p.checked_add(size))
+                .ok_or_else(|| wrong(format!("padding {padding} is too large")))?;
+            let room = padded.checked_sub(kernel).ok_or_else(|| {
+                wrong(format!("a kernel of {kernel} does not fit {size} pixels with padding {padding}"))
+            })?;
             Ok::<_, KernelError>(room / stride + 1)
         };
         let (out_height, out_width) = (out(in_height)?, out(in_width)?);
         product(OP, &[batch, out_height, out_width, out_channels])?;
         product(OP, &[out_height, out_width, kernel, kernel, in_channels])?;
-        Ok(Self { batch, in_height, in_width, in_channels, out_channels, kernel, stride, padding, out_height, out_width })
+        Ok(Self {
+            batch,
+            in_height,
+            in_width,
+            in_channels,
+            out_channels,
+            kernel,
+            stride,
+            padding,
+            out_height,
+            out_width,
+        })
     }
 
     /// Rows of the output.
@@ -85,7 +101,13 @@ impl Conv2dShape {
 }
 
 /// The convolution, plus `bias[o]` where there is one.
-pub fn conv2d_forward(shape: &Conv2dShape, input: &[f32], weight: &[f32], bias: Option<&[f32]>, output: &mut [f32]) -> Result<()> {
+pub fn conv2d_forward(
+    shape: &Conv2dShape,
+    input: &[f32],
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    output: &mut [f32],
+) -> Result<()> {
     const OP: &str = "conv2d_forward";
     check_len(OP, "input", input, shape.input_len())?;
     check_len(OP, "weight", weight, shape.weight_len())?;
@@ -98,7 +120,12 @@ pub fn conv2d_forward(shape: &Conv2dShape, input: &[f32], weight: &[f32], bias: 
 }
 
 /// The gradient with respect to the input, given that of the output.
-pub fn conv2d_input_gradient(shape: &Conv2dShape, output_grad: &[f32], weight: &[f32], input_grad: &mut [f32]) -> Result<()> {
+pub fn conv2d_input_gradient(
+    shape: &Conv2dShape,
+    output_grad: &[f32],
+    weight: &[f32],
+    input_grad: &mut [f32],
+) -> Result<()> {
     const OP: &str = "conv2d_input_gradient";
     check_len(OP, "output_grad", output_grad, shape.output_len())?;
     check_len(OP, "weight", weight, shape.weight_len())?;
@@ -108,7 +135,12 @@ pub fn conv2d_input_gradient(shape: &Conv2dShape, output_grad: &[f32], weight: &
 }
 
 /// The gradient with respect to the filters, given that of the output.
-pub fn conv2d_weight_gradient(shape: &Conv2dShape, input: &[f32], output_grad: &[f32], weight_grad: &mut [f32]) -> Result<()> {
+pub fn conv2d_weight_gradient(
+    shape: &Conv2dShape,
+    input: &[f32],
+    output_grad: &[f32],
+    weight_grad: &mut [f32],
+) -> Result<()> {
     const OP: &str = "conv2d_weight_gradient";
     check_len(OP, "input", input, shape.input_len())?;
     check_len(OP, "output_grad", output_grad, shape.output_len())?;

@@ -5,7 +5,11 @@ use crate::portable;
 
 /// Input, weight and output lengths.
 fn lengths(op: &'static str, rows: usize, in_features: usize, out_features: usize) -> Result<[usize; 3]> {
-    Ok([product(op, &[rows, in_features])?, product(op, &[in_features, out_features])?, product(op, &[rows, out_features])?])
+    Ok([
+        product(op, &[rows, in_features])?,
+        product(op, &[in_features, out_features])?,
+        product(op, &[rows, out_features])?,
+    ])
 }
 
 /// The matrix product, plus `bias[o]` where there is one.

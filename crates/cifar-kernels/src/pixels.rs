@@ -15,10 +15,18 @@ pub fn normalise_pixels(pixels: &[u8], channels: usize, mean: &[f32], std: &[f32
     check_len(OP, "mean", mean, channels)?;
     check_len(OP, "std", std, channels)?;
     if !pixels.len().is_multiple_of(channels) {
-        return Err(KernelError::Shape { op: OP, problem: format!("{} values are no whole pixels of {channels} channels", pixels.len()) });
+        return Err(KernelError::Shape {
+            op: OP,
+            problem: format!("{} values are no whole pixels of {channels} channels", pixels.len()),
+        });
     }
     if let Some(std) = std.iter().find(|s| !(**s > 0.0 && s.is_finite())) {
-        return Err(KernelError::Range { op: OP, argument: "std", found: std.to_string(), allowed: "a finite number above 0" });
+        return Err(KernelError::Range {
+            op: OP,
+            argument: "std",
+            found: std.to_string(),
+            allowed: "a finite number above 0",
+        });
     }
     // A byte has 256 values: one table a channel replaces two roundings a pixel.
     let tables: Vec<[f32; 256]> = (mean.iter().zip(std))

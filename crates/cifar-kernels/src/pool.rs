@@ -18,11 +18,20 @@ pub struct PoolShape {
 
 impl PoolShape {
     /// Checks the dimensions: all at least 1, the window within the image and at most 16 (a place in it fits a `u8`).
-    pub fn new(batch: usize, in_height: usize, in_width: usize, channels: usize, window: usize, stride: usize) -> Result<Self> {
+    pub fn new(
+        batch: usize,
+        in_height: usize,
+        in_width: usize,
+        channels: usize,
+        window: usize,
+        stride: usize,
+    ) -> Result<Self> {
         const OP: &str = "pool";
         product(OP, &[batch, in_height, in_width, channels])?;
         if window == 0 || window > in_height.min(in_width).min(16) || stride == 0 {
-            let problem = format!("a window of {window} with stride {stride} does not fit {in_height}×{in_width} pixels (at most 16)");
+            let problem = format!(
+                "a window of {window} with stride {stride} does not fit {in_height}×{in_width} pixels (at most 16)"
+            );
             return Err(KernelError::Shape { op: OP, problem });
         }
         let out = |size: usize| (size - window) / stride + 1;
@@ -69,7 +78,12 @@ pub fn max_pool_backward(shape: &PoolShape, argmax: &[u8], output_grad: &[f32], 
     check_len(OP, "input_grad", input_grad, shape.input_len())?;
     let places = shape.window * shape.window;
     if let Some(place) = argmax.iter().find(|p| usize::from(**p) >= places) {
-        return Err(KernelError::Range { op: OP, argument: "argmax", found: place.to_string(), allowed: "a place in the window" });
+        return Err(KernelError::Range {
+            op: OP,
+            argument: "argmax",
+            found: place.to_string(),
+            allowed: "a place in the window",
+        });
     }
     portable::pool::max_backward(shape, argmax, output_grad, input_grad);
     Ok(())

@@ -40,7 +40,8 @@ impl Mode<'_> {
 /// If the pixels are not whole images or there are none.
 pub fn images_to_tensor(pixels: &[u8], size: ImageSize, normalisation: &Normalisation) -> Result<Tensor> {
     let mut values = vec![0.0; pixels.len()];
-    cifar_kernels::normalise_pixels(pixels, 3, &normalisation.mean, &normalisation.std, &mut values).map_err(Error::wrap)?;
+    cifar_kernels::normalise_pixels(pixels, 3, &normalisation.mean, &normalisation.std, &mut values)
+        .map_err(Error::wrap)?;
     let count = pixels.len() / size.bytes();
     Ok(Tensor::from_vec(values, (count, size.height, size.width, 3), &Device::Cpu)?)
 }

@@ -107,7 +107,9 @@ impl BatchNorm {
     fn move_running_statistics(&self, batch: &BatchStatistics, rows: usize) -> Result<()> {
         // Running variances are unbiased, as everywhere; a single row has none, and counts as biased.
         let unbias = if rows > 1 { rows as f32 / (rows - 1) as f32 } else { 1.0 };
-        for (running, values, factor) in [(&self.running_mean, &batch.mean, 1.0), (&self.running_variance, &batch.variance, unbias)] {
+        for (running, values, factor) in
+            [(&self.running_mean, &batch.mean, 1.0), (&self.running_variance, &batch.variance, unbias)]
+        {
             let moved = running.to_vec1::<f32>()?;
             let moved: Vec<f32> =
                 moved.iter().zip(values).map(|(old, new)| old + Self::MOMENTUM * (new * factor - old)).collect();

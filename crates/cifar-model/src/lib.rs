@@ -17,7 +17,7 @@ pub mod ops;
 pub mod parameters;
 
 pub use error::{ModelError, Result};
-pub use input::{images_to_tensor, Mode};
+pub use input::{Mode, images_to_tensor};
 pub use model::{Model, ModelOrigin, ModelSpec};
 pub use networks::{Architecture, LayerSummary, ModelParams};
 pub use predict::{Logits, classify, evaluate_loss, predict};

@@ -81,7 +81,10 @@ impl Model {
     /// If the images are too small for the architecture or there are fewer than two classes.
     pub fn new(spec: ModelSpec, seed: u64) -> Result<Self> {
         if spec.classes.len() < 2 {
-            return Err(ModelError::Unsuitable(format!("a classifier needs at least two classes, found {}", spec.classes.len())));
+            return Err(ModelError::Unsuitable(format!(
+                "a classifier needs at least two classes, found {}",
+                spec.classes.len()
+            )));
         }
         let mut parameters = Parameters::new(seed);
         let network = build(&spec.params, spec.classes.len(), spec.size, &mut parameters)?;
@@ -120,13 +123,15 @@ impl Model {
         });
         let tensors = tensors.collect::<Result<Vec<_>>>()?;
         let views = tensors.iter().map(|(name, shape, bytes)| {
-            let view = TensorView::new(Dtype::F32, shape.clone(), bytes).map_err(|e| ModelError::malformed(path, e.to_string()))?;
+            let view = TensorView::new(Dtype::F32, shape.clone(), bytes)
+                .map_err(|e| ModelError::malformed(path, e.to_string()))?;
             Ok((name.as_str(), view))
         });
         let views = views.collect::<Result<Vec<_>>>()?;
         // One key only: the header is a hash map, whose order would change the bytes from run to run.
         let metadata = HashMap::from([(METADATA_KEY.to_string(), json)]);
-        let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| ModelError::malformed(path, e.to_string()))?;
+        let bytes =
+            safetensors::serialize(views, Some(metadata)).map_err(|e| ModelError::malformed(path, e.to_string()))?;
         Ok(write_file(path, &bytes)?)
     }
 

@@ -88,8 +88,16 @@ pub fn evaluate_loss(logits: &Logits, labels: &[u16]) -> Result<Option<(f64, f64
     }
     let labels: Vec<u32> = labels.iter().map(|l| u32::from(*l)).collect();
     let (mut losses, mut gradient) = (vec![0.0; logits.len()], vec![0.0; logits.values.len()]);
-    cifar_kernels::softmax_cross_entropy(logits.len(), logits.classes, &logits.values, &labels, 0.0, &mut losses, &mut gradient)
-        .map_err(Error::wrap)?;
+    cifar_kernels::softmax_cross_entropy(
+        logits.len(),
+        logits.classes,
+        &logits.values,
+        &labels,
+        0.0,
+        &mut losses,
+        &mut gradient,
+    )
+    .map_err(Error::wrap)?;
     let correct = (0..logits.len()).filter(|&i| argmax(logits.row(i)) == labels[i] as usize).count();
     let n = logits.len() as f64;
     Ok(Some((losses.iter().map(|l| f64::from(*l)).sum::<f64>() / n, correct as f64 / n)))

@@ -33,11 +33,22 @@ pub fn write(fitted: &Fitted, data: &TrainingData, out: &Path) -> Result<()> {
             fitted.history.iter().filter_map(|r| Some(format!("{}\t{}\n", r.epoch, value(r)?))).collect();
         if !points.is_empty() {
             let column = name.rsplit('/').next().unwrap_or(name);
-            folder.write(&format!("plots/metrics/{name}.tsv"), format!("step\t{column}\n{}", points.concat()).as_bytes())?;
+            folder.write(
+                &format!("plots/metrics/{name}.tsv"),
+                format!("step\t{column}\n{}", points.concat()).as_bytes(),
+            )?;
         }
     }
     let layers: Vec<String> = (fitted.model.summary().iter())
-        .map(|l| format!("{},{},{},{}\n", l.name, l.output.iter().map(usize::to_string).collect::<Vec<_>>().join("x"), l.parameters, l.flops))
+        .map(|l| {
+            format!(
+                "{},{},{},{}\n",
+                l.name,
+                l.output.iter().map(usize::to_string).collect::<Vec<_>>().join("x"),
+                l.parameters,
+                l.flops
+            )
+        })
         .collect();
     folder.write("summary.csv", format!("layer,output,parameters,flops\n{}", layers.concat()).as_bytes())?;
     Ok(folder.commit()?)
@@ -46,8 +57,10 @@ pub fn write(fitted: &Fitted, data: &TrainingData, out: &Path) -> Result<()> {
 /// Reads a history that [`write`] left.
 pub fn read_history(path: &Path) -> Result<Vec<EpochRecord>> {
     let malformed = |problem: String| DataError::Malformed { path: path.to_path_buf(), problem };
-    let text = std::fs::read_to_string(path).map_err(|e| malformed(format!("cannot read it: {e}; run `cifar-cli train` first")))?;
-    let parse = |(index, line)| serde_json::from_str(line).map_err(|e| malformed(format!("line {}: {e}", index + 1)).into());
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| malformed(format!("cannot read it: {e}; run `cifar-cli train` first")))?;
+    let parse =
+        |(index, line)| serde_json::from_str(line).map_err(|e| malformed(format!("line {}: {e}", index + 1)).into());
     text.lines().enumerate().map(parse).collect()
 }
 

@@ -30,7 +30,9 @@ pub enum TrainError {
         allowed: String,
     },
     /// The loss became NaN or infinite.
-    #[error("the loss is {loss} at step {step} (epoch {epoch}) with learning rate {learning_rate:.3e}; lower train.learning_rate or raise train.warmup_epochs")]
+    #[error(
+        "the loss is {loss} at step {step} (epoch {epoch}) with learning rate {learning_rate:.3e}; lower train.learning_rate or raise train.warmup_epochs"
+    )]
     Diverged {
         /// What the loss became.
         loss: f32,

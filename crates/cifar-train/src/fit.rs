@@ -55,7 +55,13 @@ pub struct Fitted {
 }
 
 /// Trains a network on `data` under `seed`. The same arguments give the same bits at any number of threads.
-pub fn fit(params: &TrainParams, model: &ModelParams, data: &TrainingData, seed: u64, watcher: &dyn Watcher) -> Result<Fitted> {
+pub fn fit(
+    params: &TrainParams,
+    model: &ModelParams,
+    data: &TrainingData,
+    seed: u64,
+    watcher: &dyn Watcher,
+) -> Result<Fitted> {
     let TrainingData { train, val, report } = data;
     params.check(train, val)?;
     let spec = ModelSpec {

@@ -61,7 +61,8 @@ impl InplaceOp2 for Update<'_> {
     }
 
     fn cpu_fwd(&self, s1: &mut CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> candle_core::Result<()> {
-        let (Some((start, end)), Some((grad_start, grad_end))) = (l1.contiguous_offsets(), l2.contiguous_offsets()) else {
+        let (Some((start, end)), Some((grad_start, grad_end))) = (l1.contiguous_offsets(), l2.contiguous_offsets())
+        else {
             return Err(Error::Msg("sgd-update: arguments must be contiguous".into()));
         };
         let CpuStorage::F32(weight) = s1 else {
@@ -69,7 +70,15 @@ impl InplaceOp2 for Update<'_> {
         };
         let gradient = &s2.as_slice::<f32>()?[grad_start..grad_end];
         let velocity: &mut [f32] = &mut self.velocity.borrow_mut();
-        sgd_update(&mut weight[start..end], gradient, velocity, self.learning_rate, self.momentum, self.nesterov, self.weight_decay)
-            .map_err(Error::wrap)
+        sgd_update(
+            &mut weight[start..end],
+            gradient,
+            velocity,
+            self.learning_rate,
+            self.momentum,
+            self.nesterov,
+            self.weight_decay,
+        )
+        .map_err(Error::wrap)
     }
 }

@@ -12,14 +12,22 @@ const FAILURE: i32 = 1;
 #[test]
 fn mistakes_in_params_yaml_are_named() {
     let cases = [
-        ("dataset_version: v1", "dataset_version: v4", "dataset_version: \"v4\" is not allowed; allowed are v1, v2, v3, v1+v2, v1+v2+v3"),
+        (
+            "dataset_version: v1",
+            "dataset_version: v4",
+            "dataset_version: \"v4\" is not allowed; allowed are v1, v2, v3, v1+v2, v1+v2+v3",
+        ),
         ("dataset_version: v1", "dataset_version: v1+v1", "dataset_version: \"v1+v1\" is not allowed"),
         ("learning_rate:", "lerning_rate:", "unknown key `train.lerning_rate`; did you mean `train.learning_rate`?"),
         ("test_fraction: 0.2", "test_fraction: 1.2", "split.test_fraction: 1.2 is not allowed; allowed is 0 to 0.9"),
         ("epochs: 2", "epochs: two", "train.epochs: invalid type: string \"two\", expected usize"),
         ("learning_rate: 0.1", "learning_rate: -0.1", "train.learning_rate: -0.1 is not allowed"),
         ("learning_rate: 0.1", "learning_rate: .nan", "train.learning_rate"),
-        ("calibration_bins: 15", "calibration_bins: 0", "evaluate.calibration_bins: 0 is not allowed; allowed is 1 to 100"),
+        (
+            "calibration_bins: 15",
+            "calibration_bins: 0",
+            "evaluate.calibration_bins: 0 is not allowed; allowed is 1 to 100",
+        ),
         ("split:", "split", "not valid YAML"),
     ];
     let project = Project::with_partitions();
@@ -41,7 +49,13 @@ fn mistakes_in_params_yaml_are_named() {
 #[test]
 fn mistakes_in_usage_are_named() {
     let project = Project::new();
-    for arguments in [&["trian"][..], &["train", "--treads", "2"], &["--threads", "0", "train"], &["--device", "cuda", "train"], &["predict"]] {
+    for arguments in [
+        &["trian"][..],
+        &["train", "--treads", "2"],
+        &["--threads", "0", "train"],
+        &["--device", "cuda", "train"],
+        &["predict"],
+    ] {
         let answer = project.run(arguments);
         assert_eq!(answer.code, Some(USAGE), "{answer:?}");
     }
@@ -92,7 +106,9 @@ fn data_of_other_parameters_are_refused() {
     project.run(&["run"]).success();
     let before = tree(&project.path("models"));
     project.edit("params.yaml", "dataset_version: v1", "dataset_version: v1+v2");
-    project.run(&["prepare"]).failure(FAILURE, &["data/raw/pull.json: was pulled for dataset_version v1, params.yaml says v1+v2"]);
+    project
+        .run(&["prepare"])
+        .failure(FAILURE, &["data/raw/pull.json: was pulled for dataset_version v1, params.yaml says v1+v2"]);
     project.run(&["train"]).failure(FAILURE, &["data/prepared/report.json: was prepared for dataset_version v1"]);
     project.run(&["evaluate"]).failure(FAILURE, &["data/prepared/report.json: was prepared for dataset_version v1"]);
     project.edit("params.yaml", "dataset_version: v1+v2", "dataset_version: v1");
@@ -109,7 +125,11 @@ fn what_the_images_cannot_serve_is_refused_before_training() {
     let good = project.read("params.yaml");
     for (from, to, message) in [
         ("batch_size: 32", "batch_size: 500", "train.batch_size: 500 is not allowed; there are 105 training images"),
-        ("crop_padding: 4", "crop_padding: 32", "crop_padding: 32 is not allowed; images of 32×32 pixels allow 0 to 31"),
+        (
+            "crop_padding: 4",
+            "crop_padding: 32",
+            "crop_padding: 32 is not allowed; images of 32×32 pixels allow 0 to 31",
+        ),
     ] {
         project.edit("params.yaml", from, to);
         project.run(&["train"]).failure(USAGE, &[message]);
@@ -160,7 +180,12 @@ fn damaged_files_are_refused_by_name() {
     damage("dataset_partitions/v2/images.safetensors", &flip_pixel, "pull", "does not match its hash in manifest.csv");
     damage("dataset_partitions/v2/images.safetensors", &halve, "pull", "is no readable safetensors file");
     damage("dataset_partitions/v2/images.safetensors", &empty, "pull", "is no readable safetensors file");
-    damage("dataset_partitions/v2/images.safetensors", &replace("\\\"schema\\\":1", "\\\"schema\\\":0"), "pull", "has schema 0, this program reads schema 1");
+    damage(
+        "dataset_partitions/v2/images.safetensors",
+        &replace("\\\"schema\\\":1", "\\\"schema\\\":0"),
+        "pull",
+        "has schema 0, this program reads schema 1",
+    );
     damage("dataset_partitions/v3/manifest.csv", &halve, "pull", "");
     damage("dataset_partitions/v3/manifest.csv", &replace("id,file", "id,fill"), "pull", "has the columns id,fill");
     damage("data/raw/membership.csv", &replace("train", "trial"), "prepare", "line");
@@ -168,8 +193,18 @@ fn damaged_files_are_refused_by_name() {
     damage("data/prepared/train/images.safetensors", &flip_pixel, "train", "does not match its hash");
     damage("data/prepared/report.json", &halve, "train", "is damaged or of another version");
     damage("models/final/model.safetensors", &halve, "evaluate", "is no readable safetensors file");
-    damage("models/final/model.safetensors", &replace("\\\"simple_cnn\\\"", "\\\"sample_cnn\\\""), "evaluate", "describes a network that this program does not know");
-    damage("models/final/model.safetensors", &replace("\\\"schema\\\":1", "\\\"schema\\\":9"), "evaluate", "has schema 9");
+    damage(
+        "models/final/model.safetensors",
+        &replace("\\\"simple_cnn\\\"", "\\\"sample_cnn\\\""),
+        "evaluate",
+        "describes a network that this program does not know",
+    );
+    damage(
+        "models/final/model.safetensors",
+        &replace("\\\"schema\\\":1", "\\\"schema\\\":9"),
+        "evaluate",
+        "has schema 9",
+    );
     damage("models/final/history.jsonl", &halve, "evaluate", "line");
     damage("evaluation/test/predictions.csv", &halve, "hard-images", "");
     damage("labels/overrides.csv", &flip_last, "prepare", "");
@@ -201,7 +236,12 @@ fn ctrl_c_ends_a_stage_and_leaves_what_was_there() {
     project.run(&["run"]).success();
     let before = tree(&project.path("models"));
     project.edit("params.yaml", "epochs: 2", "epochs: 500");
-    let mut child = project.command(&binary(), &["train", "--json"]).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut child = project
+        .command(&binary(), &["train", "--json"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
     // The first epoch is done: the run is in the middle.
     let mut line = String::new();
     let mut stdout = std::io::BufReader::new(child.stdout.take().unwrap());
@@ -212,7 +252,10 @@ fn ctrl_c_ends_a_stage_and_leaves_what_was_there() {
     let mut stderr = String::new();
     std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut stderr).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130));
-    assert!(stderr.lines().last().unwrap().starts_with("error: ") && stderr.contains("models/final keeps what it had"), "{stderr}");
+    assert!(
+        stderr.lines().last().unwrap().starts_with("error: ") && stderr.contains("models/final keeps what it had"),
+        "{stderr}"
+    );
     assert!(tree(&project.path("models")) == before);
     assert!(project.path("models").read_dir().unwrap().count() == 1, "nothing half-written is left");
 }

@@ -42,7 +42,12 @@ impl Clone {
     fn dvc(&self, arguments: &[&str]) -> String {
         let mut command = self.project.command(&self.dvc, arguments);
         command.env("CARGO_TARGET_DIR", target()).env("DVC_NO_ANALYTICS", "1");
-        for (key, value) in [("GIT_AUTHOR_NAME", "test"), ("GIT_AUTHOR_EMAIL", "test@localhost"), ("GIT_COMMITTER_NAME", "test"), ("GIT_COMMITTER_EMAIL", "test@localhost")] {
+        for (key, value) in [
+            ("GIT_AUTHOR_NAME", "test"),
+            ("GIT_AUTHOR_EMAIL", "test@localhost"),
+            ("GIT_COMMITTER_NAME", "test"),
+            ("GIT_COMMITTER_EMAIL", "test@localhost"),
+        ] {
             command.env(key, value);
         }
         let output = command.output().expect("DVC starts");
@@ -99,7 +104,10 @@ fn reports_retrain_nothing(clone: &Clone) {
     let good = clone.project.read(file);
     clone.project.write(file, &[good.as_slice(), b"\n/// One more item.\npub const ONE_MORE: u8 = 1;\n"].concat());
     let output = clone.dvc(&["repro"]);
-    assert!(output.contains("Running stage 'evaluate_model'") && !output.contains("Running stage 'train_model'"), "{output}");
+    assert!(
+        output.contains("Running stage 'evaluate_model'") && !output.contains("Running stage 'train_model'"),
+        "{output}"
+    );
     clone.project.write(file, &good);
     clone.dvc(&["repro"]);
 }
@@ -127,7 +135,8 @@ fn experiments(clone: &Clone) {
     }
     let table = clone.dvc(&["exp", "show", "--csv"]);
     for name in ["both", "aside", "queued"] {
-        let row = table.lines().find(|line| line.contains(name)).unwrap_or_else(|| panic!("{name} is missing in\n{table}"));
+        let row =
+            table.lines().find(|line| line.contains(name)).unwrap_or_else(|| panic!("{name} is missing in\n{table}"));
         assert!(!row.contains("Error") && !row.contains("Queued"), "{row}");
     }
     assert!(table.lines().next().unwrap().contains("test.accuracy"), "{table}");

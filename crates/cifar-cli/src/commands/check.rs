@@ -53,13 +53,20 @@ fn environment(context: &Context) -> Vec<Line> {
     if let Some((free, total)) = disk_gb(&context.layout.join(".")) {
         // The real data set takes 0.6 GB in all stages, and as much again in DVC's cache.
         let state = if free < 2.0 { "wrong" } else { "ok" };
-        lines.push(Line { what: "disk", state, detail: format!("{free:.1} GB free of {total:.1} GB; a run on 60,000 images takes up to 2 GB") });
+        lines.push(Line {
+            what: "disk",
+            state,
+            detail: format!("{free:.1} GB free of {total:.1} GB; a run on 60,000 images takes up to 2 GB"),
+        });
     }
-    for (what, program, needed) in [("git", "git", "for DVC"), ("dvc", "dvc", "for `dvc repro`; scripts/dvc.sh installs it")] {
+    for (what, program, needed) in
+        [("git", "git", "for DVC"), ("dvc", "dvc", "for `dvc repro`; scripts/dvc.sh installs it")]
+    {
         let local = context.layout.join(".venv/bin").join(program);
         let program = if local.is_file() { local.as_os_str().to_owned() } else { program.into() };
         let answer = std::process::Command::new(program).arg("--version").output();
-        let version = answer.ok().filter(|o| o.status.success()).map(|o| String::from_utf8_lossy(&o.stdout).trim().to_string());
+        let version =
+            answer.ok().filter(|o| o.status.success()).map(|o| String::from_utf8_lossy(&o.stdout).trim().to_string());
         lines.push(match version {
             Some(version) => ok(what, version),
             None => Line { what, state: "ok", detail: format!("not found; needed {needed}, not for `cifar-cli run`") },
@@ -75,7 +82,11 @@ fn data(context: &Context, params: &Params) -> Vec<Line> {
     lines.push(if images.is_dir() {
         Line { what: "images", state: "ok", detail: images.display().to_string() }
     } else {
-        Line { what: "images", state: "ok", detail: format!("no {}: `partition` would take the SYNTHETIC set", images.display()) }
+        Line {
+            what: "images",
+            state: "ok",
+            detail: format!("no {}: `partition` would take the SYNTHETIC set", images.display()),
+        }
     });
     for partition in Partition::ALL {
         let folder = layout.partitions().join(partition.name());
@@ -88,7 +99,14 @@ fn data(context: &Context, params: &Params) -> Vec<Line> {
         match matching {
             Ok(report) => {
                 let count = |split| report.images.get(&split).copied().unwrap_or(0);
-                let detail = format!("{} train, {} val, {} test images of {}; {}", count(Split::Train), count(Split::Val), count(Split::Test), report.dataset_version, report.source.description);
+                let detail = format!(
+                    "{} train, {} val, {} test images of {}; {}",
+                    count(Split::Train),
+                    count(Split::Val),
+                    count(Split::Test),
+                    report.dataset_version,
+                    report.source.description
+                );
                 Line { what: "prepared", state: "ok", detail }
             }
             Err(e) => Line { what: "prepared", state: "wrong", detail: e.to_string() },
@@ -100,8 +118,15 @@ fn data(context: &Context, params: &Params) -> Vec<Line> {
     lines.push(if model.exists() {
         match Model::load(&model) {
             Ok(model) => {
-                let origin = model.origin.as_ref().map(|o| format!(", trained on {} ({}), seed {}", o.dataset_version, o.source.description, o.seed));
-                Line { what: "model", state: "ok", detail: format!("{}{}", model.spec().params.architecture.name(), origin.unwrap_or_default()) }
+                let origin = model
+                    .origin
+                    .as_ref()
+                    .map(|o| format!(", trained on {} ({}), seed {}", o.dataset_version, o.source.description, o.seed));
+                Line {
+                    what: "model",
+                    state: "ok",
+                    detail: format!("{}{}", model.spec().params.architecture.name(), origin.unwrap_or_default()),
+                }
             }
             Err(e) => Line { what: "model", state: "wrong", detail: e.to_string() },
         }
@@ -120,7 +145,11 @@ fn stored(what: &'static str, folder: &Path, command: &str) -> Line {
         return missing(what, folder, command);
     }
     match store::read(folder) {
-        Ok(set) => Line { what, state: "ok", detail: format!("{} images, hashes match; {}", set.len(), set.header().source.description) },
+        Ok(set) => Line {
+            what,
+            state: "ok",
+            detail: format!("{} images, hashes match; {}", set.len(), set.header().source.description),
+        },
         Err(e) => Line { what, state: "wrong", detail: e.to_string() },
     }
 }
@@ -128,7 +157,12 @@ fn stored(what: &'static str, folder: &Path, command: &str) -> Line {
 /// Times a few steps of the trainer on drawn images of the right number of classes, and tells what a run will take.
 fn cost(context: &Context, params: &Params) -> Result<Line> {
     let set = synthetic::generate(&SyntheticParams { count: TIMED_IMAGES, ..SyntheticParams::default() })?.dataset;
-    let spec = ModelSpec { params: params.model.clone(), classes: set.classes().to_vec(), size: set.size(), normalisation: normalisation(&set) };
+    let spec = ModelSpec {
+        params: params.model.clone(),
+        classes: set.classes().to_vec(),
+        size: set.size(),
+        normalisation: normalisation(&set),
+    };
     let batch_size = params.train.batch_size.min(TIMED_IMAGES / 4);
     let mut timed = params.train.clone();
     timed.batch_size = batch_size;
@@ -146,9 +180,14 @@ fn cost(context: &Context, params: &Params) -> Result<Line> {
     let rate = batch_size as f64 / best;
     let report = PreparedReport::read(&context.layout.prepared()).ok();
     let images = report.and_then(|r| r.images.get(&Split::Train).copied());
-    let (images, whose) = images.map_or((42_000, "the 42,000 training images of v1+v2+v3 of CIFAR-10"), |n| (n, "the prepared training images"));
+    let (images, whose) = images.map_or((42_000, "the 42,000 training images of v1+v2+v3 of CIFAR-10"), |n| {
+        (n, "the prepared training images")
+    });
     let minutes = images as f64 * params.train.epochs as f64 / rate / 60.0;
-    let detail = format!("{rate:.0} training images/s: {} epochs over {whose} take about {minutes:.1} minutes", params.train.epochs);
+    let detail = format!(
+        "{rate:.0} training images/s: {} epochs over {whose} take about {minutes:.1} minutes",
+        params.train.epochs
+    );
     Ok(Line { what: "cost", state: "ok", detail })
 }
 

@@ -14,7 +14,8 @@ pub(super) fn run(context: &Context) -> Result<()> {
             removed.push(folder.display().to_string());
         }
     }
-    let words = || if removed.is_empty() { "nothing to remove".into() } else { format!("removed {}", removed.join(", ")) };
+    let words =
+        || if removed.is_empty() { "nothing to remove".into() } else { format!("removed {}", removed.join(", ")) };
     context.terminal.result(&serde_json::json!({ "removed": removed }), words);
     Ok(())
 }

@@ -20,7 +20,10 @@ pub(super) fn run(context: &Context) -> Result<()> {
         .with_context(|| format!("{}: cannot write the program", destination.display()))?;
     for stage in &STAGES {
         let fingerprint = of_stage(&context.layout.join(""), stage)?;
-        cifar_data::output::write_file(&bin.join(format!("{}.fingerprint", stage.name)), format!("{fingerprint}\n").as_bytes())?;
+        cifar_data::output::write_file(
+            &bin.join(format!("{}.fingerprint", stage.name)),
+            format!("{fingerprint}\n").as_bytes(),
+        )?;
     }
     context.terminal.say(&format!("program and fingerprints: {}", bin.display()));
     Ok(())

@@ -15,7 +15,9 @@ use crate::args::PartitionArgs;
 
 pub(super) fn run(context: &Context, args: &PartitionArgs) -> Result<()> {
     let dataset = match args.source.as_str() {
-        "auto" if context.layout.dataset().is_dir() => read_folder(context, &context.layout.dataset(), args.skip_broken)?,
+        "auto" if context.layout.dataset().is_dir() => {
+            read_folder(context, &context.layout.dataset(), args.skip_broken)?
+        }
         "auto" => {
             refuse_to_replace_real_images(context)?;
             context.terminal.warn(&format!(
@@ -43,7 +45,8 @@ fn read_folder(context: &Context, folder: &Path, skip_broken: bool) -> Result<Da
 }
 
 fn draw_synthetic(context: &Context, args: &PartitionArgs) -> Result<Dataset> {
-    let params = SyntheticParams { count: args.synthetic_images as usize, seed: args.synthetic_seed, ..Default::default() };
+    let params =
+        SyntheticParams { count: args.synthetic_images as usize, seed: args.synthetic_seed, ..Default::default() };
     let synthetic = synthetic::generate(&params)?;
     context.terminal.check()?;
     write_file(&context.layout.synthetic_truth(), synthetic::truth_csv(&synthetic).as_bytes())?;
@@ -85,7 +88,9 @@ fn write_partitions(context: &Context, dataset: &Dataset) -> Result<()> {
         context.terminal.check()?;
         let part = partition.of(dataset);
         if part.is_empty() {
-            return Err(DataError::Unsuitable(format!("{} images are too few for three partitions", dataset.len())).into());
+            return Err(
+                DataError::Unsuitable(format!("{} images are too few for three partitions", dataset.len())).into()
+            );
         }
         let folder = OutputFolder::create(&context.layout.partitions().join(partition.name()))?;
         store::write(&part, folder.path())?;
@@ -114,7 +119,13 @@ fn report(context: &Context, dataset: &Dataset) {
     context.terminal.result(&json, || {
         let classes: Vec<String> = counts.map(|(class, n)| format!("{class} {n}")).collect();
         let sizes: Vec<String> = by_partition.iter().map(usize::to_string).collect();
-        format!("{}\n{}\n{}: {} images in v1, v2, v3", dataset.header().source.description, classes.join(", "), folder.display(), sizes.join(" + "))
+        format!(
+            "{}\n{}\n{}: {} images in v1, v2, v3",
+            dataset.header().source.description,
+            classes.join(", "),
+            folder.display(),
+            sizes.join(" + ")
+        )
     });
     let tracked: Vec<String> = Partition::ALL.iter().map(|p| format!("dataset_partitions/{p}")).collect();
     context.terminal.say(&format!("track them with: dvc add {}", tracked.join(" ")));

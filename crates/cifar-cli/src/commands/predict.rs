@@ -30,7 +30,8 @@ pub(super) fn run(context: &Context, args: &PredictArgs) -> Result<()> {
         let mut ranked: Vec<(f32, &String)> = classify(&model, &image.pixels)?.into_iter().zip(&spec.classes).collect();
         ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
         ranked.truncate(usize::from(args.top));
-        let resized = (image.original != spec.size).then(|| format!("resized from {} to {}", image.original, spec.size));
+        let resized =
+            (image.original != spec.size).then(|| format!("resized from {} to {}", image.original, spec.size));
         if let (Some(note), false) = (&resized, context.terminal.json()) {
             context.terminal.say(&format!("{}: {note}", file.display()));
         }

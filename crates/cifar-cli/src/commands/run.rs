@@ -13,7 +13,10 @@ pub(super) fn run(context: &Context, args: &RunArgs) -> Result<()> {
     let have_partitions = Partition::ALL.iter().all(|p| context.layout.partitions().join(p.name()).is_dir());
     if args.source.is_some() || !have_partitions {
         let source = args.source.clone().unwrap_or_else(|| "auto".into());
-        partition::run(context, &PartitionArgs { source, skip_broken: false, synthetic_images: 6000, synthetic_seed: 0 })?;
+        partition::run(
+            context,
+            &PartitionArgs { source, skip_broken: false, synthetic_images: 6000, synthetic_seed: 0 },
+        )?;
     }
     for stage in [pull::run, prepare::run, train::run, evaluate::run, hard_images::run] {
         context.terminal.check()?;

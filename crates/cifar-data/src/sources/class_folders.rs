@@ -70,7 +70,10 @@ fn list(folder: &Path) -> Result<(Vec<String>, Vec<Vec<Entry>>)> {
         (true, true) => vec![("train/", Published::Train), ("test/", Published::Test)],
         (true, false) | (false, true) => {
             let (there, missing) = if train.is_dir() { ("train", "test") } else { ("test", "train") };
-            return Err(DataError::malformed(folder, format!("has {there}/ but no {missing}/; expected both, or class folders alone")));
+            return Err(DataError::malformed(
+                folder,
+                format!("has {there}/ but no {missing}/; expected both, or class folders alone"),
+            ));
         }
         (false, false) => vec![("", Published::None)],
     };
@@ -86,14 +89,23 @@ fn list(folder: &Path) -> Result<(Vec<String>, Vec<Vec<Entry>>)> {
             let missing = classes.iter().find(|c| !names.contains(c));
             let extra = names.iter().find(|c| !classes.contains(c));
             if let Some(class) = missing {
-                return Err(DataError::malformed(&root, format!("has no class folder {class:?}, which train/ has; both must have the same classes")));
+                return Err(DataError::malformed(
+                    &root,
+                    format!("has no class folder {class:?}, which train/ has; both must have the same classes"),
+                ));
             }
             if let Some(class) = extra {
-                return Err(DataError::malformed(&root, format!("has a class folder {class:?}, which train/ has not; both must have the same classes")));
+                return Err(DataError::malformed(
+                    &root,
+                    format!("has a class folder {class:?}, which train/ has not; both must have the same classes"),
+                ));
             }
         }
         if names.len() > usize::from(u16::MAX) {
-            return Err(DataError::malformed(&root, format!("has {} class folders, allowed are {}", names.len(), u16::MAX)));
+            return Err(DataError::malformed(
+                &root,
+                format!("has {} class folders, allowed are {}", names.len(), u16::MAX),
+            ));
         }
         for (label, class) in (0..).zip(&names) {
             found.push(files_of_class(&root, prefix, class, label, published)?);
@@ -114,7 +126,10 @@ fn files_of_class(root: &Path, prefix: &str, class: &str, label: u16, published:
         if matches!(extension.as_str(), "jpg" | "jpeg" | "png") {
             Ok(Entry { file: format!("{prefix}{class}/{file}"), label, published })
         } else {
-            Err(DataError::image(&folder.join(&file), "is no image; class folders hold .jpg, .jpeg and .png files only"))
+            Err(DataError::image(
+                &folder.join(&file),
+                "is no image; class folders hold .jpg, .jpeg and .png files only",
+            ))
         }
     };
     files.into_iter().map(entry).collect()
@@ -125,9 +140,10 @@ fn names_in(folder: &Path, folders: bool) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder).map_err(DataError::io("read the folder", folder))? {
         let entry = entry.map_err(DataError::io("read the folder", folder))?;
-        let name = entry.file_name().into_string().map_err(|name| {
-            DataError::malformed(folder, format!("holds {name:?}, whose name is not UTF-8"))
-        })?;
+        let name = entry
+            .file_name()
+            .into_string()
+            .map_err(|name| DataError::malformed(folder, format!("holds {name:?}, whose name is not UTF-8")))?;
         if name.starts_with('.') || name == "Thumbs.db" {
             continue;
         }
@@ -138,7 +154,10 @@ fn names_in(folder: &Path, folders: bool) -> Result<Vec<String>> {
         if kind.is_dir() == folders {
             names.push(name);
         } else if kind.is_dir() {
-            return Err(DataError::malformed(folder, format!("holds the folder {name:?}; class folders hold images only")));
+            return Err(DataError::malformed(
+                folder,
+                format!("holds the folder {name:?}; class folders hold images only"),
+            ));
         }
     }
     names.sort_unstable();
@@ -173,25 +192,42 @@ fn in_order_of_index(index: &Path, folder: &Path, found: Vec<Vec<Entry>>) -> Res
         let (id, file) = (&record[0], &record[1]);
         let id: usize = id.parse().map_err(|_| DataError::line(index, line, format!("id {id:?} is no number")))?;
         let Some(place) = ordered.get_mut(id) else {
-            return Err(DataError::line(index, line, format!("id {id} is too high; the {count} files have the ids 0 to {}", count.saturating_sub(1))));
+            return Err(DataError::line(
+                index,
+                line,
+                format!("id {id} is too high; the {count} files have the ids 0 to {}", count.saturating_sub(1)),
+            ));
         };
         if place.is_some() {
             return Err(DataError::line(index, line, format!("id {id} stands twice")));
         }
         *place = Some(unlisted.remove(file).ok_or_else(|| {
-            let problem = if folder.join(file).exists() { "stands twice, or is no image of a class folder" } else { "does not exist" };
+            let problem = if folder.join(file).exists() {
+                "stands twice, or is no image of a class folder"
+            } else {
+                "does not exist"
+            };
             DataError::line(index, line, format!("the file {file:?} {problem}"))
         })?);
     }
     let skipped = ordered.iter().position(Option::is_none);
     let ordered: Vec<Entry> = ordered.into_iter().flatten().collect();
     match (skipped, unlisted.into_keys().min()) {
-        (Some(id), Some(file)) => Err(DataError::malformed(index, format!("skips id {id} and does not list {file}; every file needs an id, 0 to {}", count - 1))),
+        (Some(id), Some(file)) => Err(DataError::malformed(
+            index,
+            format!("skips id {id} and does not list {file}; every file needs an id, 0 to {}", count - 1),
+        )),
         _ => Ok(ordered),
     }
 }
 
-fn decode_all(folder: &Path, classes: Vec<String>, entries: &[Entry], options: ReadOptions, monitor: &dyn Monitor) -> Result<ClassFolders> {
+fn decode_all(
+    folder: &Path,
+    classes: Vec<String>,
+    entries: &[Entry],
+    options: ReadOptions,
+    monitor: &dyn Monitor,
+) -> Result<ClassFolders> {
     const WHAT: &str = "decoding";
     /// Images that one task decodes, and after which progress is told.
     const TASK: usize = 250;

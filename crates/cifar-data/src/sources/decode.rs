@@ -49,7 +49,9 @@ impl Header<'_> {
     /// Decodes into `pixels`, height × width × RGB. Grey becomes RGB; transparency is dropped.
     pub(super) fn decode(self, pixels: &mut [u8]) -> Result<(), String> {
         match self {
-            Self::Jpeg(mut decoder, _) => decoder.decode_into(pixels).map_err(|e| format!("is damaged: {}", one_line(&e))),
+            Self::Jpeg(mut decoder, _) => {
+                decoder.decode_into(pixels).map_err(|e| format!("is damaged: {}", one_line(&e)))
+            }
             Self::Png(decoder, _) => decode_png(*decoder, pixels),
         }
     }
@@ -74,7 +76,8 @@ fn jpeg_header(bytes: &[u8]) -> Result<Header<'_>, String> {
 fn png_header(bytes: &[u8]) -> Result<Header<'_>, String> {
     let mut limits = Limits::default();
     limits.max_alloc = Some((MOST_PIXELS * MOST_PIXELS * 16) as u64);
-    let decoder = PngDecoder::with_limits(Cursor::new(bytes), limits).map_err(|e| format!("is damaged: {}", one_line(&e)))?;
+    let decoder =
+        PngDecoder::with_limits(Cursor::new(bytes), limits).map_err(|e| format!("is damaged: {}", one_line(&e)))?;
     let (width, height) = decoder.dimensions();
     Ok(Header::Png(Box::new(decoder), ImageSize { height: height as usize, width: width as usize }))
 }

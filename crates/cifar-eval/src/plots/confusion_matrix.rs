@@ -22,7 +22,8 @@ pub fn confusion_matrix(matrix: &ConfusionMatrix, classes: &[String], caption: &
             let style = anchored(font.clamp(5.0, 15.0), INK, HPos::Right, VPos::Center);
             let name = fitted(area, label, &style, NAMES as u32 - 34);
             area.draw_text(&name, &style, (NAMES - 6, middle)).map_err(failed)?;
-            let style = anchored(font.clamp(5.0, 15.0), INK, HPos::Left, VPos::Center).transform(FontTransform::Rotate90);
+            let style =
+                anchored(font.clamp(5.0, 15.0), INK, HPos::Left, VPos::Center).transform(FontTransform::Rotate90);
             let name = fitted(area, label, &style, NAMES as u32 - 34);
             area.draw_text(&name, &style, (NAMES + middle, cell * n + 8)).map_err(failed)?;
             for column in 0..n {
@@ -38,7 +39,8 @@ pub fn confusion_matrix(matrix: &ConfusionMatrix, classes: &[String], caption: &
                     let style = anchored(font, ink, HPos::Center, VPos::Bottom);
                     area.draw_text(&count.to_string(), &style, centre).map_err(failed)?;
                     let style = anchored(font * 0.78, ink, HPos::Center, VPos::Top);
-                    area.draw_text(&format!("{:.1} %", share * 100.0), &style, (centre.0, centre.1 + 2)).map_err(failed)?;
+                    area.draw_text(&format!("{:.1} %", share * 100.0), &style, (centre.0, centre.1 + 2))
+                        .map_err(failed)?;
                 }
             }
         }

@@ -18,7 +18,13 @@ pub struct Tile<'a> {
 }
 
 /// Images of `height` × `width` pixels, `columns` a row, enlarged to about 96 pixels.
-pub fn contact_sheet(tiles: &[Tile], height: usize, width: usize, columns: usize, caption: &Caption) -> Result<Vec<u8>, PlotError> {
+pub fn contact_sheet(
+    tiles: &[Tile],
+    height: usize,
+    width: usize,
+    columns: usize,
+    caption: &Caption,
+) -> Result<Vec<u8>, PlotError> {
     const LINE: i32 = 16;
     const GAP: i32 = 14;
     if tiles.iter().any(|t| t.pixels.len() != height * width * 3) {

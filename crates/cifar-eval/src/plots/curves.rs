@@ -17,7 +17,12 @@ pub struct Curve<'a> {
 }
 
 /// Two panels, losses and accuracies, with a line at the selected epoch (counted from 1).
-pub fn training_curves(losses: &[Curve], accuracies: &[Curve], selected: usize, caption: &Caption) -> Result<Vec<u8>, PlotError> {
+pub fn training_curves(
+    losses: &[Curve],
+    accuracies: &[Curve],
+    selected: usize,
+    caption: &Caption,
+) -> Result<Vec<u8>, PlotError> {
     picture(caption, 960, 420, |area| {
         let (left, right) = area.split_horizontally(480);
         panel(&left, losses, "cross-entropy (nats)", None, selected)?;
@@ -27,7 +32,10 @@ pub fn training_curves(losses: &[Curve], accuracies: &[Curve], selected: usize, 
 
 fn panel(area: &Area, curves: &[Curve], what: &str, most: Option<f64>, selected: usize) -> Result<(), PlotError> {
     let points = |curve: &Curve| -> Vec<(f64, f64)> {
-        (1..).zip(&curve.values).filter_map(|(epoch, v)| Some((f64::from(epoch), (*v).filter(|v| v.is_finite())?))).collect()
+        (1..)
+            .zip(&curve.values)
+            .filter_map(|(epoch, v)| Some((f64::from(epoch), (*v).filter(|v| v.is_finite())?)))
+            .collect()
     };
     let all: Vec<(f64, f64)> = curves.iter().flat_map(points).collect();
     let (low, high) = all.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), (_, v)| (l.min(*v), h.max(*v)));

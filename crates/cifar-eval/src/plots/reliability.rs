@@ -72,7 +72,10 @@ pub fn reliability(calibration: &Calibration, caption: &Caption) -> Result<Vec<u
             .axis_desc_style(text(15.0, INK))
             .draw()
             .map_err(failed)?;
-        let bars = calibration.bins.iter().map(|b| Rectangle::new([(b.low, 0.0), (b.high, b.count as f64)], FAINT.mix(0.6).filled()));
+        let bars = calibration
+            .bins
+            .iter()
+            .map(|b| Rectangle::new([(b.low, 0.0), (b.high, b.count as f64)], FAINT.mix(0.6).filled()));
         chart.draw_series(bars).map_err(failed)?;
         Ok(())
     })

@@ -11,7 +11,8 @@ fn for_each_product(s: &Conv2dShape, mut visit: impl FnMut(usize, usize, usize))
                 for i in 0..s.kernel {
                     for j in 0..s.kernel {
                         let (row, column) = (y * s.stride + i, x * s.stride + j);
-                        let inside = (s.padding..s.padding + s.in_height).contains(&row) && (s.padding..s.padding + s.in_width).contains(&column);
+                        let inside = (s.padding..s.padding + s.in_height).contains(&row)
+                            && (s.padding..s.padding + s.in_width).contains(&column);
                         if !inside {
                             continue;
                         }
@@ -34,7 +35,8 @@ fn for_each_product(s: &Conv2dShape, mut visit: impl FnMut(usize, usize, usize))
 
 /// The convolution, plus bias.
 pub fn conv2d_forward<R: Real>(shape: &Conv2dShape, input: &[R], weight: &[R], bias: Option<&[R]>) -> Vec<R> {
-    let mut output: Vec<R> = (0..shape.output_len()).map(|i| bias.map_or(R::ZERO, |b| b[i % shape.out_channels])).collect();
+    let mut output: Vec<R> =
+        (0..shape.output_len()).map(|i| bias.map_or(R::ZERO, |b| b[i % shape.out_channels])).collect();
     for_each_product(shape, |x, w, y| output[y] += input[x] * weight[w]);
     output
 }
@@ -65,7 +67,14 @@ fn for_each_linear_product(rows: usize, i: usize, o: usize, mut visit: impl FnMu
 }
 
 /// The matrix product, plus bias.
-pub fn linear_forward<R: Real>(rows: usize, i: usize, o: usize, input: &[R], weight: &[R], bias: Option<&[R]>) -> Vec<R> {
+pub fn linear_forward<R: Real>(
+    rows: usize,
+    i: usize,
+    o: usize,
+    input: &[R],
+    weight: &[R],
+    bias: Option<&[R]>,
+) -> Vec<R> {
     let mut output: Vec<R> = (0..rows * o).map(|at| bias.map_or(R::ZERO, |b| b[at % o])).collect();
     for_each_linear_product(rows, i, o, |x, w, y| output[y] += input[x] * weight[w]);
     output

@@ -58,7 +58,12 @@ pub fn batch_norm_backward<R: Real>(
     output_grad: &[R],
 ) -> NormGradients<R> {
     let zeros = |len| vec![R::ZERO; len];
-    let mut grads = NormGradients { input: zeros(input.len()), scale: zeros(channels), shift: zeros(channels), residual: zeros(input.len()) };
+    let mut grads = NormGradients {
+        input: zeros(input.len()),
+        scale: zeros(channels),
+        shift: zeros(channels),
+        residual: zeros(input.len()),
+    };
     let n = R::from_f64((input.len() / channels) as f64);
     for c in 0..channels {
         let (mean, inverse_std) = statistics(channels, input, c, epsilon);

@@ -98,7 +98,13 @@ impl Forward<'_> {
     }
 
     /// Calls `visit(channel, normalised x, gradient before the activation)` for every value of the row at `at`.
-    fn row_gradients(&self, at: usize, output_grad: &[f32], derivative: &impl Fn(f32) -> f32, mut visit: impl FnMut(usize, f32, f32)) {
+    fn row_gradients(
+        &self,
+        at: usize,
+        output_grad: &[f32],
+        derivative: &impl Fn(f32) -> f32,
+        mut visit: impl FnMut(usize, f32, f32),
+    ) {
         let c = self.channels;
         let (scale, shift) = (&self.scale[..c], &self.shift[..c]);
         let (mean, inverse_std) = (&self.statistics.mean[..c], &self.statistics.inverse_std[..c]);
@@ -121,9 +127,13 @@ pub(crate) fn backward(
 ) {
     let f = forward.activation;
     match f {
-        Activation::Identity => backward_with(forward, output_grad, input_grad, scale_grad, shift_grad, residual_grad, |_| 1.0),
+        Activation::Identity => {
+            backward_with(forward, output_grad, input_grad, scale_grad, shift_grad, residual_grad, |_| 1.0)
+        }
         Activation::Relu => {
-            backward_with(forward, output_grad, input_grad, scale_grad, shift_grad, residual_grad, |z| Activation::Relu.derivative(z));
+            backward_with(forward, output_grad, input_grad, scale_grad, shift_grad, residual_grad, |z| {
+                Activation::Relu.derivative(z)
+            });
         }
         Activation::Gelu | Activation::Silu => {
             backward_with(forward, output_grad, input_grad, scale_grad, shift_grad, residual_grad, |z| f.derivative(z));

@@ -46,7 +46,12 @@ fn output_image_len(shape: &Conv2dShape) -> usize {
 
 /// Calls `copy(input offset, window offset)` for every row of taps that lies inside the image and `outside(window
 /// range)` for what lies in the padding. A run is the part of one filter row that lies inside the image.
-fn for_each_run(shape: &Conv2dShape, rows: &Range<usize>, mut inside: impl FnMut(Range<usize>, usize), mut outside: impl FnMut(Range<usize>)) {
+fn for_each_run(
+    shape: &Conv2dShape,
+    rows: &Range<usize>,
+    mut inside: impl FnMut(Range<usize>, usize),
+    mut outside: impl FnMut(Range<usize>),
+) {
     let (c, k, window) = (shape.in_channels, shape.kernel, shape.window());
     for (index, (y, x)) in rows.clone().flat_map(|y| (0..shape.out_width).map(move |x| (y, x))).enumerate() {
         // The window's left edge, in padded coordinates; columns first..last of the filter lie inside the image.
@@ -97,39 +102,43 @@ fn scatter_add(shape: &Conv2dShape, rows: &Range<usize>, windows: &[f32], image:
 pub(crate) fn forward(shape: &Conv2dShape, input: &[f32], weight: &[f32], bias: Option<&[f32]>, output: &mut [f32]) {
     let (window, o) = (shape.window(), shape.out_channels);
     let weight = Matrix::new(weight, window, o);
-    output.par_chunks_mut(output_image_len(shape)).zip(input.par_chunks(image_len(shape))).for_each(|(output, image)| {
-        for rows in row_blocks(shape) {
-            let count = rows.len() * shape.out_width;
-            let block = &mut output[rows.start * shape.out_width * o..rows.end * shape.out_width * o];
-            with_scratch(count * window, |windows| {
-                gather(shape, &rows, image, windows);
-                matmul(Matrix::new(windows, count, window), weight, block, false);
-            });
-            if let Some(bias) = bias {
-                for pixel in block.chunks_exact_mut(o) {
-                    for (y, b) in pixel.iter_mut().zip(bias) {
-                        *y += b;
+    output.par_chunks_mut(output_image_len(shape)).zip(input.par_chunks(image_len(shape))).for_each(
+        |(output, image)| {
+            for rows in row_blocks(shape) {
+                let count = rows.len() * shape.out_width;
+                let block = &mut output[rows.start * shape.out_width * o..rows.end * shape.out_width * o];
+                with_scratch(count * window, |windows| {
+                    gather(shape, &rows, image, windows);
+                    matmul(Matrix::new(windows, count, window), weight, block, false);
+                });
+                if let Some(bias) = bias {
+                    for pixel in block.chunks_exact_mut(o) {
+                        for (y, b) in pixel.iter_mut().zip(bias) {
+                            *y += b;
+                        }
                     }
                 }
             }
-        }
-    });
+        },
+    );
 }
 
 pub(crate) fn input_gradient(shape: &Conv2dShape, output_grad: &[f32], weight: &[f32], input_grad: &mut [f32]) {
     let (window, o) = (shape.window(), shape.out_channels);
     let weight = Matrix::new(weight, window, o).transposed();
-    input_grad.par_chunks_mut(image_len(shape)).zip(output_grad.par_chunks(output_image_len(shape))).for_each(|(image, grad)| {
-        image.fill(0.0);
-        for rows in row_blocks(shape) {
-            let count = rows.len() * shape.out_width;
-            let grad = &grad[rows.start * shape.out_width * o..rows.end * shape.out_width * o];
-            with_scratch(count * window, |windows| {
-                matmul(Matrix::new(grad, count, o), weight, windows, false);
-                scatter_add(shape, &rows, windows, image);
-            });
-        }
-    });
+    input_grad.par_chunks_mut(image_len(shape)).zip(output_grad.par_chunks(output_image_len(shape))).for_each(
+        |(image, grad)| {
+            image.fill(0.0);
+            for rows in row_blocks(shape) {
+                let count = rows.len() * shape.out_width;
+                let grad = &grad[rows.start * shape.out_width * o..rows.end * shape.out_width * o];
+                with_scratch(count * window, |windows| {
+                    matmul(Matrix::new(grad, count, o), weight, windows, false);
+                    scatter_add(shape, &rows, windows, image);
+                });
+            }
+        },
+    );
 }
 
 pub(crate) fn weight_gradient(shape: &Conv2dShape, input: &[f32], output_grad: &[f32], weight_grad: &mut [f32]) {
@@ -138,13 +147,19 @@ pub(crate) fn weight_gradient(shape: &Conv2dShape, input: &[f32], output_grad: &
     let partial: Vec<Vec<f32>> = (input.par_chunks(images).zip(output_grad.par_chunks(grads)))
         .map(|(images, grads)| {
             let mut sum = vec![0.0; shape.weight_len()];
-            for (image, grad) in images.chunks_exact(image_len(shape)).zip(grads.chunks_exact(output_image_len(shape))) {
+            for (image, grad) in images.chunks_exact(image_len(shape)).zip(grads.chunks_exact(output_image_len(shape)))
+            {
                 for rows in row_blocks(shape) {
                     let count = rows.len() * shape.out_width;
                     let grad = &grad[rows.start * shape.out_width * o..rows.end * shape.out_width * o];
                     with_scratch(count * window, |windows| {
                         gather(shape, &rows, image, windows);
-                        matmul(Matrix::new(windows, count, window).transposed(), Matrix::new(grad, count, o), &mut sum, true);
+                        matmul(
+                            Matrix::new(windows, count, window).transposed(),
+                            Matrix::new(grad, count, o),
+                            &mut sum,
+                            true,
+                        );
                     });
                 }
             }

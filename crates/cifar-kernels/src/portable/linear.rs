@@ -28,7 +28,14 @@ pub(crate) fn input_gradient(i: usize, o: usize, output_grad: &[f32], weight: &[
     });
 }
 
-pub(crate) fn weight_gradient(rows: usize, i: usize, o: usize, input: &[f32], output_grad: &[f32], weight_grad: &mut [f32]) {
+pub(crate) fn weight_gradient(
+    rows: usize,
+    i: usize,
+    o: usize,
+    input: &[f32],
+    output_grad: &[f32],
+    weight_grad: &mut [f32],
+) {
     let grad = Matrix::new(output_grad, rows, o);
     weight_grad.par_chunks_mut(ROWS * o).enumerate().for_each(|(block, weight_grad)| {
         let (first, count) = (block * ROWS, weight_grad.len() / o);

@@ -41,7 +41,8 @@ pub(crate) fn max_forward(shape: &PoolShape, input: &[f32], output: &mut [f32], 
 
 pub(crate) fn max_backward(shape: &PoolShape, argmax: &[u8], output_grad: &[f32], input_grad: &mut [f32]) {
     let (c, out) = (shape.channels, output_image_len(shape));
-    let images = input_grad.par_chunks_mut(image_len(shape)).zip(argmax.par_chunks(out)).zip(output_grad.par_chunks(out));
+    let images =
+        input_grad.par_chunks_mut(image_len(shape)).zip(argmax.par_chunks(out)).zip(output_grad.par_chunks(out));
     images.for_each(|((image, argmax), grad)| {
         image.fill(0.0);
         for_each_tap(shape, |from, to, place| {

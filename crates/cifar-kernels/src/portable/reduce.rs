@@ -10,7 +10,11 @@ const SUMMED: usize = 64 * 1024;
 
 /// Sums over rows of a table of `channels` columns, in `f64`: `add` adds one block of rows to the sums. Blocks are
 /// divided by shape alone and joined in order.
-pub(crate) fn sum_rows<const N: usize>(rows: usize, channels: usize, add: impl Fn(std::ops::Range<usize>, &mut [Vec<f64>; N]) + Sync) -> [Vec<f64>; N] {
+pub(crate) fn sum_rows<const N: usize>(
+    rows: usize,
+    channels: usize,
+    add: impl Fn(std::ops::Range<usize>, &mut [Vec<f64>; N]) + Sync,
+) -> [Vec<f64>; N] {
     let block = (SUMMED / channels).max(1);
     let zero = || std::array::from_fn::<_, N, _>(|_| vec![0.0; channels]);
     let partial: Vec<[Vec<f64>; N]> = (0..rows.div_ceil(block))

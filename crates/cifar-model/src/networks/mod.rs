@@ -54,7 +54,11 @@ impl TryFrom<UncheckedModelParams> for ModelParams {
     fn try_from(p: UncheckedModelParams) -> Result<Self> {
         for (key, value) in [("dropout", p.dropout), ("conv_dropout", p.conv_dropout)] {
             if !(0.0..1.0).contains(&value) {
-                return Err(ModelError::Parameter { key, value: value.to_string(), allowed: "allowed is 0 up to, not including, 1".into() });
+                return Err(ModelError::Parameter {
+                    key,
+                    value: value.to_string(),
+                    allowed: "allowed is 0 up to, not including, 1".into(),
+                });
             }
         }
         Ok(Self { architecture: p.architecture, dropout: p.dropout, conv_dropout: p.conv_dropout })
@@ -90,7 +94,12 @@ pub trait Network: Send + Sync {
 }
 
 /// Builds a network and its parameters.
-pub(crate) fn build(params: &ModelParams, classes: usize, size: ImageSize, parameters: &mut Parameters) -> Result<Box<dyn Network>> {
+pub(crate) fn build(
+    params: &ModelParams,
+    classes: usize,
+    size: ImageSize,
+    parameters: &mut Parameters,
+) -> Result<Box<dyn Network>> {
     match params.architecture {
         Architecture::SimpleCnn => Ok(Box::new(SimpleCnn::new(params, classes, size, parameters)?)),
     }

@@ -29,7 +29,9 @@ impl SimpleCnn {
     pub fn new(params: &ModelParams, classes: usize, size: ImageSize, parameters: &mut Parameters) -> Result<Self> {
         let (mut height, mut width, mut channels) = (size.height, size.width, 3);
         if height.min(width) < 8 {
-            return Err(ModelError::Unsuitable(format!("simple_cnn needs images of at least 8×8 pixels, these have {size}")));
+            return Err(ModelError::Unsuitable(format!(
+                "simple_cnn needs images of at least 8×8 pixels, these have {size}"
+            )));
         }
         let mut blocks = Vec::new();
         let mut summary = Vec::new();
@@ -47,7 +49,12 @@ impl SimpleCnn {
             };
             blocks.push([conv(1, channels)?, conv(2, outputs)?]);
             (height, width, channels) = (height / 2, width / 2, outputs);
-            summary.push(LayerSummary { name: format!("block{}.pool", index + 1), output: vec![height, width, channels], parameters: 0, flops: 0 });
+            summary.push(LayerSummary {
+                name: format!("block{}.pool", index + 1),
+                output: vec![height, width, channels],
+                parameters: 0,
+                flops: 0,
+            });
         }
         let features = height * width * channels;
         let mut describe = |name: &str, inputs: usize, outputs: usize, vectors: usize| {

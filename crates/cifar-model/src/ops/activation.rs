@@ -28,7 +28,10 @@ impl CustomOp1 for Activate {
     }
 
     fn bwd(&self, input: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        with_values(input, |x| with_values(grad, |grad| filled_like(input, |out| activation_backward(self.0, x, grad, out)))).map(Some)
+        with_values(input, |x| {
+            with_values(grad, |grad| filled_like(input, |out| activation_backward(self.0, x, grad, out)))
+        })
+        .map(Some)
     }
 }
 

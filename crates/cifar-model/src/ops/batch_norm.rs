@@ -3,7 +3,9 @@
 use std::sync::{Arc, OnceLock};
 
 use candle_core::{CpuStorage, CustomOp3, Device, Error, Layout, Result, Shape, Tensor};
-use cifar_kernels::{Activation, BatchStatistics, batch_norm_backward, batch_norm_evaluate as evaluate_kernel, batch_norm_forward};
+use cifar_kernels::{
+    Activation, BatchStatistics, batch_norm_backward, batch_norm_evaluate as evaluate_kernel, batch_norm_forward,
+};
 
 use super::{activation_slow, filled_like, values, with_values};
 
@@ -22,7 +24,8 @@ pub fn batch_norm_train(
     let statistics = Arc::new(OnceLock::new());
     let op = BatchNorm { epsilon, activation, statistics: Arc::clone(&statistics) };
     let output = input.apply_op3(scale, shift, op)?;
-    let statistics: &BatchStatistics = statistics.get().ok_or_else(|| Error::Msg("batch_norm: forward left no statistics".into()))?;
+    let statistics: &BatchStatistics =
+        statistics.get().ok_or_else(|| Error::Msg("batch_norm: forward left no statistics".into()))?;
     Ok((output, statistics.clone()))
 }
 
@@ -57,9 +60,18 @@ impl CustomOp3 for BatchNorm {
         let (rows, channels) = rows_and_channels(l1.dims())?;
         let input = values(s1, l1)?;
         let mut output = vec![0.0; input.len()];
-        let statistics =
-            batch_norm_forward(rows, channels, input, values(s2, l2)?, values(s3, l3)?, self.epsilon, self.activation, None, &mut output)
-                .map_err(Error::wrap)?;
+        let statistics = batch_norm_forward(
+            rows,
+            channels,
+            input,
+            values(s2, l2)?,
+            values(s3, l3)?,
+            self.epsilon,
+            self.activation,
+            None,
+            &mut output,
+        )
+        .map_err(Error::wrap)?;
         // An op value is made for one call, so the cell is empty.
         let _ = self.statistics.set(statistics);
         Ok((CpuStorage::F32(output), l1.shape().clone()))
@@ -74,7 +86,8 @@ impl CustomOp3 for BatchNorm {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let (rows, channels) = rows_and_channels(input.dims())?;
-        let statistics = self.statistics.get().ok_or_else(|| Error::Msg("batch_norm: backward before forward".into()))?;
+        let statistics =
+            self.statistics.get().ok_or_else(|| Error::Msg("batch_norm: backward before forward".into()))?;
         let (mut scale_grad, mut shift_grad) = (vec![0.0; channels], vec![0.0; channels]);
         let input_grad = with_values(input, |x| {
             with_values(scale, |scale| {
@@ -124,12 +137,20 @@ pub fn batch_norm_evaluate(
     let [scale, shift, mean, variance] = vectors;
     let (scale, shift, mean, variance) = (scale?, shift?, mean?, variance?);
     with_values(input, |x| {
-        filled_like(input, |out| evaluate_kernel(rows, channels, x, &scale, &shift, &mean, &variance, epsilon, activation, None, out))
+        filled_like(input, |out| {
+            evaluate_kernel(rows, channels, x, &scale, &shift, &mean, &variance, epsilon, activation, None, out)
+        })
     })
 }
 
 /// Training-mode batch norm and activation by candle's own operations.
-pub fn batch_norm_slow(input: &Tensor, scale: &Tensor, shift: &Tensor, epsilon: f32, activation: Activation) -> Result<Tensor> {
+pub fn batch_norm_slow(
+    input: &Tensor,
+    scale: &Tensor,
+    shift: &Tensor,
+    epsilon: f32,
+    activation: Activation,
+) -> Result<Tensor> {
     let (rows, channels) = rows_and_channels(input.dims())?;
     let x = input.reshape((rows, channels))?;
     let centred = x.broadcast_sub(&x.mean_keepdim(0)?)?;
@@ -161,9 +182,20 @@ mod tests {
     fn evaluation_with_the_batch_statistics_equals_training() {
         let args = [random(&[4, 3, 3, 6], 1), random(&[6], 2), random(&[6], 3)];
         let (expected, statistics) = batch_norm_train(&args[0], &args[1], &args[2], 1e-5, Activation::Gelu).unwrap();
-        let [mean, variance] = [statistics.mean, statistics.variance].map(|v| Tensor::from_vec(v, 6, &Device::Cpu).unwrap());
-        let found = batch_norm_evaluate(&args[0], &args[1], &args[2], &mean, &variance, 1e-5, Activation::Gelu).unwrap();
-        let difference = (expected - found).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap();
+        let [mean, variance] =
+            [statistics.mean, statistics.variance].map(|v| Tensor::from_vec(v, 6, &Device::Cpu).unwrap());
+        let found =
+            batch_norm_evaluate(&args[0], &args[1], &args[2], &mean, &variance, 1e-5, Activation::Gelu).unwrap();
+        let difference = (expected - found)
+            .unwrap()
+            .abs()
+            .unwrap()
+            .flatten_all()
+            .unwrap()
+            .max(0)
+            .unwrap()
+            .to_scalar::<f32>()
+            .unwrap();
         // Two orders of the same few f32 operations on values of about 1.
         assert!(difference < 1e-5, "{difference}");
     }

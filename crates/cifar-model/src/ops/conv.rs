@@ -21,7 +21,9 @@ struct Conv2d {
 impl Conv2d {
     fn shape(&self, images: &[usize], weight: &[usize]) -> Result<Conv2dShape> {
         let (&[n, h, w, i], &[kernel, kernel_width, weight_i, o]) = (images, weight) else {
-            return Err(Error::Msg(format!("conv2d: expected [N, H, W, I] and [K, K, I, O], found {images:?} and {weight:?}")));
+            return Err(Error::Msg(format!(
+                "conv2d: expected [N, H, W, I] and [K, K, I, O], found {images:?} and {weight:?}"
+            )));
         };
         if kernel != kernel_width || i != weight_i {
             return Err(Error::Msg(format!("conv2d: weight {weight:?} does not fit images {images:?}")));
@@ -43,11 +45,25 @@ impl CustomOp2 for Conv2d {
         Ok((CpuStorage::F32(output), dims.into()))
     }
 
-    fn bwd(&self, images: &Tensor, weight: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn bwd(
+        &self,
+        images: &Tensor,
+        weight: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let shape = self.shape(images.dims(), weight.dims())?;
         with_values(grad, |grad| {
-            let of_images = || with_values(weight, |weight| filled_like(images, |out| conv2d_input_gradient(&shape, grad, weight, out)));
-            let of_weight = || with_values(images, |images| filled_like(weight, |out| conv2d_weight_gradient(&shape, images, grad, out)));
+            let of_images = || {
+                with_values(weight, |weight| {
+                    filled_like(images, |out| conv2d_input_gradient(&shape, grad, weight, out))
+                })
+            };
+            let of_weight = || {
+                with_values(images, |images| {
+                    filled_like(weight, |out| conv2d_weight_gradient(&shape, images, grad, out))
+                })
+            };
             Ok((images.track_op().then(of_images).transpose()?, weight.track_op().then(of_weight).transpose()?))
         })
     }

@@ -7,10 +7,8 @@ use cifar_data::random::{Purpose, stream};
 /// Normal values away from 0, so that a step of finite differences crosses no kink.
 pub(super) fn random(dims: &[usize], seed: u64) -> Tensor {
     let mut random = stream(seed, Purpose::Init, 0, 0);
-    let values: Vec<f32> = (0..dims.iter().product())
-        .map(|_| random.normal())
-        .map(|x| (x + 0.1f64.copysign(x)) as f32)
-        .collect();
+    let values: Vec<f32> =
+        (0..dims.iter().product()).map(|_| random.normal()).map(|x| (x + 0.1f64.copysign(x)) as f32).collect();
     Tensor::from_vec(values, dims, &Device::Cpu).unwrap()
 }
 
@@ -40,7 +38,11 @@ fn assert_close(what: &str, found: &Tensor, expected: &Tensor) {
 }
 
 /// Values and gradients of `fast` and `slow` agree.
-pub(super) fn check_same(args: &[Tensor], fast: impl Fn(&[Tensor]) -> Result<Tensor>, slow: impl Fn(&[Tensor]) -> Result<Tensor>) {
+pub(super) fn check_same(
+    args: &[Tensor],
+    fast: impl Fn(&[Tensor]) -> Result<Tensor>,
+    slow: impl Fn(&[Tensor]) -> Result<Tensor>,
+) {
     let (fast, fast_grads) = gradients(args, fast);
     let (slow, slow_grads) = gradients(args, slow);
     assert_close("values", &fast, &slow);

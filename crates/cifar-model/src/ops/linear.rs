@@ -34,11 +34,23 @@ impl CustomOp2 for Linear {
         Ok((CpuStorage::F32(output), (n, o).into()))
     }
 
-    fn bwd(&self, input: &Tensor, weight: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn bwd(
+        &self,
+        input: &Tensor,
+        weight: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let [n, i, o] = sizes(input.dims(), weight.dims())?;
         with_values(grad, |grad| {
-            let of_input = || with_values(weight, |weight| filled_like(input, |out| linear_input_gradient(n, i, o, grad, weight, out)));
-            let of_weight = || with_values(input, |input| filled_like(weight, |out| linear_weight_gradient(n, i, o, input, grad, out)));
+            let of_input = || {
+                with_values(weight, |weight| {
+                    filled_like(input, |out| linear_input_gradient(n, i, o, grad, weight, out))
+                })
+            };
+            let of_weight = || {
+                with_values(input, |input| filled_like(weight, |out| linear_weight_gradient(n, i, o, input, grad, out)))
+            };
             Ok((input.track_op().then(of_input).transpose()?, weight.track_op().then(of_weight).transpose()?))
         })
     }

@@ -33,7 +33,8 @@ impl CustomOp1 for SoftmaxCrossEntropy {
             return Err(Error::Msg(format!("softmax_cross_entropy: expected [N, C], found {:?}", layout.dims())));
         };
         let (mut losses, mut gradient) = (vec![0.0; rows], vec![0.0; rows * classes]);
-        kernel(rows, classes, values(storage, layout)?, &self.labels, self.smoothing, &mut losses, &mut gradient).map_err(Error::wrap)?;
+        kernel(rows, classes, values(storage, layout)?, &self.labels, self.smoothing, &mut losses, &mut gradient)
+            .map_err(Error::wrap)?;
         // An op value is made for one call, so the cell is empty.
         let _ = self.gradient.set(gradient);
         let mean = losses.iter().map(|l| f64::from(*l)).sum::<f64>() / rows as f64;
@@ -41,7 +42,8 @@ impl CustomOp1 for SoftmaxCrossEntropy {
     }
 
     fn bwd(&self, logits: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let gradient = self.gradient.get().ok_or_else(|| Error::Msg("softmax_cross_entropy: backward before forward".into()))?;
+        let gradient =
+            self.gradient.get().ok_or_else(|| Error::Msg("softmax_cross_entropy: backward before forward".into()))?;
         let share = grad.to_scalar::<f32>()? / self.labels.len() as f32;
         let values = gradient.iter().map(|g| g * share).collect();
         Tensor::from_vec(values, logits.shape(), &Device::Cpu).map(Some)

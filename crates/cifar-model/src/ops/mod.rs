@@ -27,7 +27,8 @@ mod gradient_check;
 
 /// The values of a contiguous `f32` argument.
 fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
-    let (start, end) = layout.contiguous_offsets().ok_or_else(|| Error::Msg("the argument must be contiguous".into()))?;
+    let (start, end) =
+        layout.contiguous_offsets().ok_or_else(|| Error::Msg("the argument must be contiguous".into()))?;
     Ok(&storage.as_slice::<f32>()?[start..end])
 }
 

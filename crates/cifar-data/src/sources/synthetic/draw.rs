@@ -23,7 +23,9 @@ fn inside(class: usize, u: f64, v: f64) -> bool {
     let radius = (u * u + v * v).sqrt();
     let square = u.abs().max(v.abs());
     match CLASSES[class] {
-        "arrow" => (v.abs() < 0.22 && (-0.95..0.2).contains(&u)) || ((0.1..0.95).contains(&u) && v.abs() < 0.75 * (0.95 - u)),
+        "arrow" => {
+            (v.abs() < 0.22 && (-0.95..0.2).contains(&u)) || ((0.1..0.95).contains(&u) && v.abs() < 0.75 * (0.95 - u))
+        }
         "checker" => square < 0.85 && (((u + 0.85) / 0.425) as i32 + ((v + 0.85) / 0.425) as i32) % 2 == 0,
         "crescent" => radius < 0.92 && (u - 0.38) * (u - 0.38) + v * v > 0.55,
         "cross" => u.abs().min(v.abs()) < 0.26 && square < 0.92,
@@ -70,7 +72,8 @@ pub(super) fn draw(seed: u64, id: u64, class: usize) -> Vec<u8> {
     let (sin, cos) = (libm::sin(angle), libm::cos(angle));
     let gradient = random.uniform(0.0, 2.0 * std::f64::consts::PI);
     let (gradient_x, gradient_y) = (libm::cos(gradient), libm::sin(gradient));
-    let waves = [random.uniform(0.2, 0.9), random.uniform(0.2, 0.9), random.uniform(0.0, 6.0), random.uniform(0.0, 28.0)];
+    let waves =
+        [random.uniform(0.2, 0.9), random.uniform(0.2, 0.9), random.uniform(0.0, 6.0), random.uniform(0.0, 28.0)];
     let clutter = Clutter::new(&mut random);
 
     let mut canvas = vec![[0.0; 3]; SIZE * SIZE];

@@ -88,7 +88,8 @@ pub fn generate(params: &SyntheticParams) -> Result<Synthetic> {
                 draw::disturb(params.seed, id as u64, &original, pixels);
             }
             Some(Planted::Blend { with, share }) => {
-                let (one, other) = (draw::draw(params.seed, id as u64, class), draw::draw(params.seed, id as u64, usize::from(with)));
+                let (one, other) =
+                    (draw::draw(params.seed, id as u64, class), draw::draw(params.seed, id as u64, usize::from(with)));
                 for ((p, a), b) in pixels.iter_mut().zip(one).zip(other) {
                     *p = (f64::from(a) * (1.0 - share) + f64::from(b) * share + 0.5) as u8;
                 }
@@ -138,9 +139,14 @@ pub fn truth_csv(synthetic: &Synthetic) -> String {
 fn check(params: &SyntheticParams) -> Result<()> {
     let least = 3 * CLASSES.len();
     if params.count < least || u32::try_from(params.count).is_err() {
-        return Err(DataError::Parameter { key: "count", value: params.count.to_string(), allowed: format!("allowed is {least} to {}", u32::MAX) });
+        return Err(DataError::Parameter {
+            key: "count",
+            value: params.count.to_string(),
+            allowed: format!("allowed is {least} to {}", u32::MAX),
+        });
     }
-    let shares = [("mislabelled", params.mislabelled), ("near_duplicates", params.near_duplicates), ("blends", params.blends)];
+    let shares =
+        [("mislabelled", params.mislabelled), ("near_duplicates", params.near_duplicates), ("blends", params.blends)];
     for (key, share) in shares {
         if !(0.0..=0.3).contains(&share) {
             return Err(DataError::Parameter { key, value: share.to_string(), allowed: "allowed is 0 to 0.3".into() });
