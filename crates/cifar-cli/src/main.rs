@@ -40,6 +40,7 @@ fn main() -> ExitCode {
 
 fn exit_code(error: &anyhow::Error) -> u8 {
     use cifar_data::DataError;
+    use cifar_eval::EvalError;
     use cifar_model::ModelError;
     use cifar_train::TrainError;
 
@@ -59,6 +60,12 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         TrainError::Model(e) => model(e),
         _ => EXIT_FAILURE,
     };
+    let eval = |e: &EvalError| match e {
+        EvalError::Parameter { .. } => EXIT_USAGE,
+        EvalError::Data(e) => data(e),
+        EvalError::Model(e) => model(e),
+        _ => EXIT_FAILURE,
+    };
     for cause in error.chain() {
         if cause.is::<ParamsError>() {
             return EXIT_USAGE;
@@ -68,10 +75,8 @@ fn exit_code(error: &anyhow::Error) -> u8 {
             return model(e);
         } else if let Some(e) = cause.downcast_ref() {
             return train(e);
-        } else if let Some(cifar_eval::EvalError::Data(e)) = cause.downcast_ref() {
-            return data(e);
-        } else if let Some(cifar_eval::EvalError::Model(e)) = cause.downcast_ref() {
-            return model(e);
+        } else if let Some(e) = cause.downcast_ref() {
+            return eval(e);
         }
     }
     EXIT_FAILURE

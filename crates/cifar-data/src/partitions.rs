@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DataError, Dataset};
+use crate::output::OutputFolder;
+use crate::{DataError, Dataset, Monitor, Result, store};
 
 /// One third of the data set, by id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -50,6 +52,29 @@ impl Partition {
     }
 }
 
+/// Writes the three partitions of `dataset` as `folder`/v1, v2 and v3. All three are written before the first takes
+/// its place.
+pub fn write(dataset: &Dataset, folder: &Path, monitor: &dyn Monitor) -> Result<()> {
+    let mut folders = Vec::new();
+    for (done, partition) in Partition::ALL.into_iter().enumerate() {
+        monitor.progress("writing", done as u64, 3);
+        monitor.check()?;
+        let part = partition.of(dataset);
+        if part.is_empty() {
+            return Err(DataError::Unsuitable(format!("{} images are too few for three partitions", dataset.len())));
+        }
+        let output = OutputFolder::create(&folder.join(partition.name()))?;
+        store::write(&part, output.path())?;
+        folders.push(output);
+    }
+    monitor.check()?;
+    for output in folders {
+        output.commit()?;
+    }
+    monitor.progress("writing", 3, 3);
+    Ok(())
+}
+
 impl fmt::Display for Partition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
@@ -81,7 +106,7 @@ impl Default for DatasetVersion {
 impl FromStr for DatasetVersion {
     type Err = DataError;
 
-    fn from_str(text: &str) -> Result<Self, DataError> {
+    fn from_str(text: &str) -> Result<Self> {
         use Partition::{V1, V2, V3};
         Ok(Self(match text {
             "v1" => &[V1],
@@ -103,7 +128,7 @@ impl FromStr for DatasetVersion {
 impl TryFrom<String> for DatasetVersion {
     type Error = DataError;
 
-    fn try_from(text: String) -> Result<Self, DataError> {
+    fn try_from(text: String) -> Result<Self> {
         text.parse()
     }
 }

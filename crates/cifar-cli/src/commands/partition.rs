@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use cifar_data::output::{OutputFolder, write_file};
-use cifar_data::partitions::Partition;
+use cifar_data::output::write_file;
+use cifar_data::partitions::{self, Partition};
 use cifar_data::sources::class_folders::{self, ReadOptions};
 use cifar_data::sources::synthetic::{self, SyntheticParams};
-use cifar_data::{DataError, Dataset, Monitor as _, store};
+use cifar_data::{Dataset, Monitor as _, store};
 use serde_json::json;
 
 use super::Context;
@@ -30,7 +30,7 @@ pub(super) fn run(context: &Context, args: &PartitionArgs) -> Result<()> {
         "synthetic" => draw_synthetic(context, args)?,
         folder => read_folder(context, Path::new(folder), args.skip_broken)?,
     };
-    write_partitions(context, &dataset)?;
+    partitions::write(&dataset, &context.layout.partitions(), context.terminal)?;
     report(context, &dataset);
     Ok(())
 }
@@ -77,30 +77,6 @@ fn refuse_to_replace_real_images(context: &Context) -> Result<()> {
             );
         }
     }
-    Ok(())
-}
-
-fn write_partitions(context: &Context, dataset: &Dataset) -> Result<()> {
-    // All three are written before the first takes its place.
-    let mut folders = Vec::new();
-    for (done, partition) in Partition::ALL.into_iter().enumerate() {
-        context.terminal.progress("writing", done as u64, 3);
-        context.terminal.check()?;
-        let part = partition.of(dataset);
-        if part.is_empty() {
-            return Err(
-                DataError::Unsuitable(format!("{} images are too few for three partitions", dataset.len())).into()
-            );
-        }
-        let folder = OutputFolder::create(&context.layout.partitions().join(partition.name()))?;
-        store::write(&part, folder.path())?;
-        folders.push(folder);
-    }
-    context.terminal.check()?;
-    for folder in folders {
-        folder.commit()?;
-    }
-    context.terminal.progress("writing", 3, 3);
     Ok(())
 }
 

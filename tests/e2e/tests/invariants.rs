@@ -1,0 +1,105 @@
+//! What ARCHITECTURE.md says is absent, is absent.
+
+use std::path::{Path, PathBuf};
+
+use cifar_e2e::repository;
+
+/// Rust sources below `folder`, as (path from the root, text).
+fn sources(folder: &str) -> Vec<(String, String)> {
+    fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                collect(&path, files);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    let root = repository();
+    let mut files = Vec::new();
+    collect(&root.join(folder), &mut files);
+    assert!(!files.is_empty(), "{folder} has sources");
+    let name = |path: &Path| path.strip_prefix(&root).unwrap().display().to_string();
+    files.iter().map(|path| (name(path), std::fs::read_to_string(path).unwrap())).collect()
+}
+
+/// The crate's own dependencies, as its manifest lists them under `[dependencies]`.
+fn dependencies(name: &str) -> Vec<String> {
+    let manifest = std::fs::read_to_string(repository().join(format!("crates/{name}/Cargo.toml"))).unwrap();
+    let section = manifest.split("\n[dependencies]\n").nth(1).unwrap_or_default();
+    let lines = section.lines().take_while(|line| !line.starts_with('['));
+    lines.filter_map(|line| line.split(['.', ' ', '=']).next()).filter(|n| !n.is_empty()).map(String::from).collect()
+}
+
+fn check_absent(folders: &[&str], words: &[&str]) {
+    for (file, text) in folders.iter().flat_map(|folder| sources(folder)) {
+        for (number, line) in (1..).zip(text.lines()) {
+            let code = line.split("//").next().unwrap_or_default();
+            for word in words {
+                assert!(!code.contains(word), "{file}, line {number}: `{word}` does not belong here: {line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn crates_use_only_those_before_them() {
+    let order = ["cifar-kernels", "cifar-data", "cifar-model", "cifar-train", "cifar-eval", "cifar-cli"];
+    for (place, name) in order.iter().enumerate() {
+        let found = dependencies(name);
+        assert!(!found.is_empty(), "{name}");
+        for later in &order[place..] {
+            assert!(!found.contains(&(*later).to_string()), "{name} uses {later}");
+        }
+    }
+    for name in ["cifar-kernels", "cifar-data"] {
+        assert!(dependencies(name).iter().all(|d| !d.starts_with("cifar-") && !d.starts_with("candle")), "{name}");
+    }
+    for name in &order[..5] {
+        assert!(
+            dependencies(name).iter().all(|d| !["anyhow", "serde-saphyr", "indicatif"].contains(&d.as_str())),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn only_the_kernels_are_unsafe() {
+    check_absent(
+        &[
+            "crates/cifar-data/src",
+            "crates/cifar-model/src",
+            "crates/cifar-train/src",
+            "crates/cifar-eval/src",
+            "crates/cifar-cli/src",
+        ],
+        &["unsafe"],
+    );
+    let (unsafe_blocks, safety): (usize, usize) = sources("crates/cifar-kernels/src")
+        .iter()
+        .map(|(_, text)| {
+            (text.matches("unsafe {").count() + text.matches("unsafe impl").count(), text.matches("// SAFETY:").count())
+        })
+        .fold((0, 0), |sum, file| (sum.0 + file.0, sum.1 + file.1));
+    assert!(unsafe_blocks > 0 && unsafe_blocks <= safety, "{unsafe_blocks} unsafe blocks, {safety} SAFETY comments");
+}
+
+#[test]
+fn training_never_opens_test_images() {
+    check_absent(&["crates/cifar-train/src"], &["TestSet", "Split::Test", "POOL", "store::read"]);
+}
+
+#[test]
+fn libraries_print_nothing() {
+    check_absent(
+        &[
+            "crates/cifar-kernels/src",
+            "crates/cifar-data/src",
+            "crates/cifar-model/src",
+            "crates/cifar-train/src",
+            "crates/cifar-eval/src",
+        ],
+        &["println!", "print!(", "dbg!", "saphyr", "std::io::stdout", "std::io::stderr"],
+    );
+}
