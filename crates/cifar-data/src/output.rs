@@ -54,13 +54,14 @@ impl OutputFolder {
         // The name that the user knows, not that of the temporary folder.
         let shown = self.destination.join(relative);
         let mut file = fs::File::create(&path).map_err(DataError::io("write", &shown))?;
-        file.write_all(contents).and_then(|()| file.sync_all()).map_err(DataError::io("write", &shown))
+        file.write_all(contents).map_err(DataError::io("write", &shown))
     }
 
     /// Takes the destination's place. What was there before is removed only after the new folder stands.
     pub fn commit(self) -> Result<()> {
         let Self { destination, staging } = self;
         let parent = parent_of(&destination);
+        settle(staging.path()).map_err(DataError::io("write", &destination))?;
         if destination.exists() {
             let aside = tempfile::Builder::new()
                 .prefix(&prefix(&destination))
@@ -100,6 +101,16 @@ fn remove_stale(parent: &Path, prefix: &str) -> Result<()> {
         if entry.file_name().to_string_lossy().starts_with(prefix) {
             fs::remove_dir_all(entry.path()).map_err(DataError::io("remove", &entry.path()))?;
         }
+    }
+    Ok(())
+}
+
+/// Flushes every file below `folder` to the disk and lets everybody read it.
+fn settle(folder: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        readable_by_all(&path)?;
+        if path.is_dir() { settle(&path)? } else { fs::File::open(&path)?.sync_all()? }
     }
     Ok(())
 }

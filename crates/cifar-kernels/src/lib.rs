@@ -51,9 +51,15 @@ pub use pool::{PoolShape, average_pool_backward, average_pool_forward, max_pool_
 
 /// The arm, instruction set and target that decide the bits of every result, such as `portable, avx2+fma, x86_64-linux`.
 pub fn arithmetic() -> String {
+    // The choice that `gemm` makes: its widest arm asks for all five extensions of x86-64-v4.
     #[cfg(any(target_arch = "x86_64", target_arch = "x86"))]
-    let features = if std::arch::is_x86_feature_detected!("avx512f") {
-        "avx512f"
+    let features = if std::arch::is_x86_feature_detected!("avx512f")
+        && std::arch::is_x86_feature_detected!("avx512bw")
+        && std::arch::is_x86_feature_detected!("avx512cd")
+        && std::arch::is_x86_feature_detected!("avx512dq")
+        && std::arch::is_x86_feature_detected!("avx512vl")
+    {
+        "avx512"
     } else if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
         "avx2+fma"
     } else {

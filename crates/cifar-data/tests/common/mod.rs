@@ -1,0 +1,150 @@
+//! What the tests share: small sets, image files, and ways to look at a folder.
+
+#![allow(dead_code, reason = "every test program has a copy of this module and uses some of it")]
+
+use std::collections::BTreeMap;
+use std::fmt::{Debug, Display};
+use std::fs;
+use std::path::Path;
+
+use cifar_data::random::{Purpose, stream};
+use cifar_data::sources::synthetic::{SyntheticParams, generate};
+use cifar_data::splits::{Protocol, SplitParams};
+use cifar_data::{Dataset, Header, ImageSize, Published, Sample, SampleId, Source, SourceKind};
+use image::{ExtendedColorType, ImageEncoder};
+
+/// Size of the images in hand-made sets: neither square nor even, so that swapped axes show.
+pub(crate) const SIZE: ImageSize = ImageSize { height: 3, width: 5 };
+
+/// `n` bytes that look random and are the same in every run.
+pub(crate) fn noise(seed: u64, n: usize) -> Vec<u8> {
+    let mut random = stream(seed, Purpose::Synthetic, u64::MAX, 0);
+    (0..n).map(|_| random.bits() as u8).collect()
+}
+
+pub(crate) fn header(classes: &[&str], size: ImageSize) -> Header {
+    Header {
+        classes: classes.iter().map(ToString::to_string).collect(),
+        size,
+        source: Source { kind: SourceKind::ClassFolders, description: "class folders, by hand".into() },
+    }
+}
+
+pub(crate) fn sample(id: u32, label: u16) -> Sample {
+    Sample {
+        id: SampleId(id),
+        label,
+        original_label: label,
+        published: Published::Train,
+        file: format!("train/x/{id}.png"),
+    }
+}
+
+/// One image of `SIZE` with noise for each sample.
+pub(crate) fn set(classes: &[&str], samples: Vec<Sample>) -> Dataset {
+    let pixels = noise(0, samples.len() * SIZE.bytes());
+    Dataset::new(header(classes, SIZE), samples, pixels).expect("a valid set")
+}
+
+/// A synthetic set: with 120 images, 40 a partition, 100 of them published for training.
+pub(crate) fn synthetic(count: usize) -> Dataset {
+    generate(&SyntheticParams { count, ..SyntheticParams::default() }).expect("a valid number of images").dataset
+}
+
+pub(crate) fn pooled(split_seed: u64, test_fraction: f64, val_fraction: f64) -> SplitParams {
+    SplitParams { protocol: Protocol::Pooled, split_seed, test_fraction, val_fraction }
+}
+
+pub(crate) fn official(val_fraction: f64) -> SplitParams {
+    SplitParams { protocol: Protocol::Official, val_fraction, ..SplitParams::default() }
+}
+
+pub(crate) fn temporary() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a temporary folder")
+}
+
+/// Writes a file and the folders above it.
+pub(crate) fn put(path: &Path, contents: &[u8]) {
+    fs::create_dir_all(path.parent().expect("a file lies in a folder")).expect("folders can be made");
+    fs::write(path, contents).expect("the file can be written");
+}
+
+pub(crate) fn get(path: &Path) -> Vec<u8> {
+    fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+pub(crate) fn text(path: &Path) -> String {
+    String::from_utf8(get(path)).expect("text is UTF-8")
+}
+
+/// Replaces the only place where `from` stands.
+pub(crate) fn edit(path: &Path, from: &str, to: &str) {
+    let old = get(path);
+    let places: Vec<usize> = (0..old.len()).filter(|at| old[*at..].starts_with(from.as_bytes())).collect();
+    assert_eq!(places.len(), 1, "{from:?} must stand once in {}", path.display());
+    let new = [&old[..places[0]], to.as_bytes(), &old[places[0] + from.len()..]].concat();
+    fs::write(path, new).expect("the file can be written");
+}
+
+/// A PNG file of 8-bit pixels.
+pub(crate) fn png(size: ImageSize, pixels: &[u8], color: ExtendedColorType) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    image::codecs::png::PngEncoder::new(&mut bytes)
+        .write_image(pixels, size.width as u32, size.height as u32, color)
+        .expect("pixels fit");
+    bytes
+}
+
+/// An RGB PNG file with noise.
+pub(crate) fn noisy_png(seed: u64, size: ImageSize) -> Vec<u8> {
+    png(size, &noise(seed, size.bytes()), ExtendedColorType::Rgb8)
+}
+
+/// A JPEG file of the best quality.
+pub(crate) fn jpeg(size: ImageSize, pixels: &[u8], color: ExtendedColorType) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 100)
+        .write_image(pixels, size.width as u32, size.height as u32, color)
+        .expect("pixels fit");
+    bytes
+}
+
+/// Runs `task` with so many threads.
+pub(crate) fn on_threads<T: Send>(threads: usize, task: impl FnOnce() -> T + Send) -> T {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads can be started").install(task)
+}
+
+/// Every file below `folder` with its contents.
+pub(crate) fn tree(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    fn collect(root: &Path, folder: &Path, files: &mut BTreeMap<String, Vec<u8>>) {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                collect(root, &path, files);
+            } else {
+                let name = path.strip_prefix(root).expect("it lies below").to_string_lossy().into_owned();
+                files.insert(name, get(&path));
+            }
+        }
+    }
+    let mut files = BTreeMap::new();
+    collect(folder, folder, &mut files);
+    files
+}
+
+/// The message of a failure: one line that has all of `parts`.
+pub(crate) fn check_refused<T: Debug, E: Display>(result: Result<T, E>, parts: &[&str]) {
+    let message = match result {
+        Ok(value) => panic!("accepted, but should be refused with {parts:?}: {value:?}"),
+        Err(error) => error.to_string(),
+    };
+    for part in parts {
+        assert!(message.contains(part), "{message:?} does not say {part:?}");
+    }
+    assert!(!message.contains('\n'), "{message:?} has more than one line");
+}
+
+/// A path as it stands in messages.
+pub(crate) fn shown(path: &Path) -> String {
+    path.display().to_string()
+}

@@ -1,0 +1,228 @@
+//! The division into train, validation and test.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use cifar_data::partitions::Partition;
+use cifar_data::splits::{Candidate, Split, SplitParams, assign};
+use cifar_data::{Published, SampleId};
+use common::{check_refused, noise, official, pooled};
+use proptest::prelude::*;
+
+/// `n` images of `classes` classes, five sixths of them published for training, each a group of its own.
+fn images(n: usize, classes: u8) -> Vec<Candidate> {
+    let labels = noise(7, n);
+    Partition::ALL
+        .into_iter()
+        .flat_map(|partition| partition.range(n).map(move |id| (partition, id)))
+        .map(|(partition, id)| Candidate {
+            id: SampleId(id as u32),
+            original_label: u16::from(labels[id] % classes),
+            partition,
+            published: if id < n * 5 / 6 { Published::Train } else { Published::Test },
+            group: SampleId(id as u32),
+        })
+        .collect()
+}
+
+fn divide(images: &[Candidate], params: &SplitParams) -> BTreeMap<SampleId, Split> {
+    assign(images, params).expect("these images can be divided")
+}
+
+fn ids(assigned: &BTreeMap<SampleId, Split>, split: Split) -> Vec<u32> {
+    assigned.iter().filter(|(_, s)| **s == split).map(|(id, _)| id.0).collect()
+}
+
+/// Number of images of each split, for each key.
+fn counts<K: Ord>(
+    images: &[Candidate],
+    assigned: &BTreeMap<SampleId, Split>,
+    key: impl Fn(&Candidate) -> K,
+) -> BTreeMap<K, [usize; 3]> {
+    let mut counts = BTreeMap::new();
+    for image in images {
+        counts.entry(key(image)).or_insert([0; 3])[assigned[&image.id] as usize] += 1;
+    }
+    counts
+}
+
+fn check_strata(images: &[Candidate], params: &SplitParams) {
+    let assigned = divide(images, params);
+    assert_eq!(assigned.len(), images.len());
+    for (stratum, [train, val, test]) in counts(images, &assigned, |c| (c.partition, c.original_label)) {
+        let n = train + val + test;
+        let off_test = test as f64 - n as f64 * params.test_fraction;
+        let off_val = val as f64 - (n - test) as f64 * params.val_fraction;
+        assert!(off_test.abs() <= 0.5 && off_val.abs() <= 0.5, "{stratum:?}: {train}/{val}/{test}");
+    }
+}
+
+#[test]
+fn every_class_of_every_partition_is_divided_alike() {
+    let images = images(1000, 7);
+    for params in [SplitParams::default(), pooled(3, 0.9, 0.9), pooled(3, 0.05, 0.3), pooled(0, 0.0, 0.0)] {
+        check_strata(&images, &params);
+    }
+}
+
+#[test]
+fn the_default_is_seventy_ten_twenty() {
+    let images = images(60_000, 10);
+    let assigned = divide(&images, &SplitParams::default());
+    let all = counts(&images, &assigned, |_| ())[&()];
+    // Thirty strata, each rounded by at most half an image.
+    for (found, expected) in all.into_iter().zip([42_000_i64, 6_000, 12_000]) {
+        assert!((found as i64 - expected).abs() <= 30, "{all:?}");
+    }
+}
+
+/// The places of the first images, for ever: were they to change, every recorded result would be of other data.
+#[test]
+fn places_are_pinned() {
+    fn check(params: &SplitParams, val: &[u32], test: &[u32]) {
+        let assigned = divide(&images(48, 2), params);
+        assert_eq!((ids(&assigned, Split::Val), ids(&assigned, Split::Test)), (val.to_vec(), test.to_vec()));
+    }
+    check(&pooled(0, 0.25, 0.2), &[], &[]);
+    check(&official(0.25), &[], &[]);
+}
+
+#[test]
+fn a_place_depends_on_the_partition_of_the_image_alone() {
+    let images = images(900, 5);
+    let all = divide(&images, &SplitParams::default());
+    for partitions in [&Partition::ALL[..1], &Partition::ALL[1..2], &Partition::ALL[..2]] {
+        let some: Vec<_> = images.iter().filter(|c| partitions.contains(&c.partition)).cloned().collect();
+        for (id, split) in divide(&some, &SplitParams::default()) {
+            assert_eq!(split, all[&id], "image {id} in {partitions:?}");
+        }
+    }
+}
+
+#[test]
+fn official_keeps_the_published_test_images() {
+    let images = images(600, 3);
+    let assigned = divide(&images, &official(0.1));
+    assert_eq!(ids(&assigned, Split::Test), (500..600).collect::<Vec<_>>());
+    let val = ids(&assigned, Split::Val);
+    assert!((45..=55).contains(&val.len()) && val.iter().all(|id| *id < 500), "{val:?}");
+}
+
+#[test]
+fn official_needs_published_test_images() {
+    let mut images = images(60, 3);
+    images.iter_mut().for_each(|c| c.published = Published::None);
+    check_refused(assign(&images, &official(0.1)), &["split.protocol", "official", "pooled"]);
+}
+
+#[test]
+fn no_validation_images_where_none_are_wanted() {
+    let images = images(600, 3);
+    for params in [pooled(0, 0.2, 0.0), official(0.0)] {
+        assert_eq!(ids(&divide(&images, &params), Split::Val), Vec::<u32>::new());
+    }
+}
+
+#[test]
+fn the_seed_decides_and_nothing_else() {
+    let images = images(600, 3);
+    let test = |seed| ids(&divide(&images, &pooled(seed, 0.2, 0.1)), Split::Test);
+    assert_eq!(test(0), test(0));
+    let common = test(0).iter().filter(|id| test(1).contains(id)).count();
+    // Independent draws of 120 of 600 share 24; five standard deviations are 20.
+    assert!((4..=44).contains(&common), "{common} of {}", test(0).len());
+}
+
+#[test]
+fn a_label_override_moves_no_image() {
+    // Candidates carry the original label only; what remains to hold is that other classes do not matter.
+    let mut images = images(600, 3);
+    let before = divide(&images, &SplitParams::default());
+    images.retain(|c| c.original_label != 1);
+    for (id, split) in divide(&images, &SplitParams::default()) {
+        assert_eq!(split, before[&id]);
+    }
+}
+
+#[test]
+fn fractions_out_of_range_are_refused_by_name() {
+    fn check(test: f64, val: f64, expected: &str) {
+        let json = format!(
+            r#"{{"protocol": "pooled", "split_seed": 0, "test_fraction": {test:?}, "val_fraction": {val:?}}}"#
+        );
+        check_refused(serde_json::from_str::<SplitParams>(&json), &[expected, "0 to 0.9"]);
+        check_refused(assign(&images(60, 3), &pooled(0, test, val)), &[expected, "0 to 0.9"]);
+    }
+    check(0.91, 0.1, "test_fraction: 0.91 ");
+    check(-0.1, 0.1, "test_fraction: -0.1 ");
+    check(0.2, 1.0, "val_fraction: 1 ");
+    check(0.2, -1e-9, "val_fraction: -0.000000001 ");
+    check_refused(assign(&images(60, 3), &pooled(0, f64::NAN, 0.1)), &["test_fraction: NaN"]);
+}
+
+#[test]
+fn unknown_parameters_are_refused() {
+    let json = r#"{"protocol": "pooled", "split_seed": 0, "test_fraction": 0.2, "val_fraction": 0.1, "seed": 1}"#;
+    check_refused(serde_json::from_str::<SplitParams>(json), &["seed"]);
+    check_refused(serde_json::from_str::<SplitParams>(&json.replace("pooled", "kaggle")), &["kaggle"]);
+}
+
+#[test]
+fn a_group_without_its_leader_is_refused() {
+    let mut images = images(60, 3);
+    images[5].group = SampleId(600);
+    check_refused(assign(&images, &SplitParams::default()), &["image 5", "600"]);
+}
+
+/// Images of which some are near-duplicates of an earlier one, of any class and partition.
+fn grouped_images() -> impl Strategy<Value = Vec<Candidate>> {
+    (3usize..200, 1u8..6).prop_flat_map(|(n, classes)| {
+        prop::collection::vec(prop::option::weighted(0.3, any::<prop::sample::Index>()), n).prop_map(move |leaders| {
+            let mut images = images(n, classes);
+            for (at, leader) in leaders.into_iter().enumerate().skip(1) {
+                if let Some(leader) = leader {
+                    images[at].group = images[leader.index(at)].group;
+                }
+            }
+            images
+        })
+    })
+}
+
+proptest! {
+    #[test]
+    fn groups_stay_together_and_leaders_are_stratified(
+        images in grouped_images(),
+        seed: u64,
+        test_fraction in 0.0..=0.9,
+        val_fraction in 0.0..=0.9,
+    ) {
+        let params = pooled(seed, test_fraction, val_fraction);
+        let assigned = divide(&images, &params);
+        prop_assert_eq!(assigned.len(), images.len());
+        for image in &images {
+            prop_assert_eq!(assigned[&image.id], assigned[&image.group]);
+        }
+        let leaders: Vec<_> = images.into_iter().filter(|c| c.id == c.group).collect();
+        check_strata(&leaders, &params);
+    }
+
+    #[test]
+    fn official_groups_straddle_nothing_but_the_published_test_set(
+        images in grouped_images(),
+        seed: u64,
+        val_fraction in 0.0..=0.9,
+    ) {
+        let params = SplitParams { split_seed: seed, ..official(val_fraction) };
+        let assigned = divide(&images, &params);
+        prop_assert_eq!(assigned.len(), images.len());
+        for image in &images {
+            let published = image.published == Published::Test;
+            prop_assert_eq!(assigned[&image.id] == Split::Test, published);
+            if !published {
+                prop_assert_eq!(assigned[&image.id], assigned[&image.group]);
+            }
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Values and awkward shapes that all tests share, and every kernel run on them.
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+pub(crate) mod kernels;
+
+use cifar_kernels::Activation;
+
+pub(crate) const ACTIVATIONS: [Activation; 4] =
+    [Activation::Identity, Activation::Relu, Activation::Gelu, Activation::Silu];
+
+/// Batch, height, width, input channels, output channels, kernel, stride, padding. Channels lie beside the widths of
+/// vector registers; an image of 31 shrinks to 15, 7 and 3.
+pub(crate) const CONVS: &[[usize; 8]] = &[
+    [1, 1, 1, 1, 1, 1, 1, 0],
+    [2, 31, 31, 3, 24, 2, 1, 0],
+    [1, 31, 31, 24, 8, 3, 1, 1],
+    [2, 15, 15, 8, 9, 3, 1, 1],
+    [3, 7, 7, 33, 7, 3, 1, 1],
+    [5, 3, 3, 9, 33, 3, 1, 1],
+    [2, 5, 11, 7, 1, 3, 2, 1],
+    [1, 13, 4, 1, 3, 5, 3, 2],
+    [2, 3, 3, 2, 5, 3, 1, 0],   // one window
+    [1, 2, 2, 3, 4, 3, 1, 3],   // windows that see nothing but padding
+    [2, 8, 8, 3, 5, 1, 2, 0],   // pixels that no window sees
+    [2, 2, 300, 1, 2, 3, 1, 1], // a row of more windows than are laid out at once
+    [19, 9, 8, 3, 5, 3, 1, 1],  // three partial sums of the weight gradient, the last of them short
+];
+
+/// Batch, height, width, channels, window, stride.
+pub(crate) const POOLS: &[[usize; 6]] = &[
+    [1, 1, 1, 1, 1, 1],
+    [2, 31, 31, 24, 2, 2],
+    [3, 15, 15, 9, 2, 2],
+    [2, 7, 7, 33, 2, 2],
+    [1, 3, 3, 8, 3, 3],
+    [2, 7, 5, 3, 3, 2],    // windows that overlap
+    [1, 5, 9, 1, 2, 3],    // pixels between windows
+    [1, 16, 17, 1, 16, 1], // as many places as a byte can name
+    [2, 7, 7, 7, 7, 1],
+];
+
+/// Rows, input features, output features.
+pub(crate) const LINEARS: &[[usize; 3]] = &[
+    [1, 1, 1],
+    [7, 33, 9],
+    [3, 24, 10],
+    [13, 1, 8],
+    [5, 8, 1],
+    [33, 7, 3],
+    [31, 33, 24],
+    [67, 70, 10], // more than one task both ways
+];
+
+/// Rows, channels.
+pub(crate) const TABLES: &[[usize; 2]] = &[
+    [1, 1],
+    [1, 7],
+    [2, 3],
+    [7, 1],
+    [13, 8],
+    [31, 9],
+    [15, 24],
+    [61, 33],
+    [2003, 64], // three partial sums, the last of them short
+    [20011, 3],
+];
+
+/// Numbers in [−1, 1) (splitmix64).
+pub(crate) fn values(seed: u64, len: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0xD134_2543_DE82_EF95);
+    let mut next = || {
+        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        // 24 bits: each value is exact in f32.
+        ((z ^ (z >> 31)) >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+pub(crate) fn widen(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|v| f64::from(*v)).collect()
+}

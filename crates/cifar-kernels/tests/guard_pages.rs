@@ -1,0 +1,127 @@
+//! No kernel touches what lies beside its slices: each runs with protected pages there.
+#![cfg(unix)]
+#![expect(unsafe_code, reason = "maps and protects pages")]
+
+mod common;
+
+use std::ops::{Deref, DerefMut};
+use std::ptr::{self, NonNull};
+
+use common::kernels::{Heap, Memory, every_kernel};
+
+/// Which edge of a slice lies on a protected page.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Edge {
+    Start,
+    End,
+}
+
+/// A slice in pages of its own, between two protected ones.
+struct Guarded<T> {
+    map: *mut libc::c_void,
+    map_len: usize,
+    start: NonNull<T>,
+    len: usize,
+}
+
+fn page_len() -> usize {
+    // SAFETY: `sysconf` reads a constant of the system.
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).expect("a page has a size")
+}
+
+impl Memory for Edge {
+    type Slice<T: Copy> = Guarded<T>;
+
+    fn place<T: Copy>(&self, values: &[T]) -> Guarded<T> {
+        let (page, bytes) = (page_len(), size_of_val(values));
+        let inner = bytes.next_multiple_of(page);
+        let map_len = inner + 2 * page;
+        // SAFETY: asks for new pages at an address of the system's choice; no memory in use changes.
+        let map = unsafe {
+            let (protection, flags) = (libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANON);
+            libc::mmap(ptr::null_mut(), map_len, protection, flags, -1, 0)
+        };
+        assert_ne!(map, libc::MAP_FAILED, "pages can be mapped");
+        let offset = if *self == Edge::Start { page } else { page + inner - bytes };
+        // SAFETY: the `inner` bytes after the first page lie within the mapping, which is ours alone.
+        let opened = unsafe { libc::mprotect(map.byte_add(page), inner, libc::PROT_READ | libc::PROT_WRITE) };
+        assert_eq!(opened, 0, "pages can be opened");
+        // SAFETY: `offset` + `bytes` ≤ `page` + `inner`, so source and target both have `bytes` bytes, in different
+        // mappings; `start` is aligned, as pages are and `bytes` is a multiple of the size of `T`.
+        let start = unsafe {
+            let start = map.byte_add(offset).cast::<T>();
+            ptr::copy_nonoverlapping(values.as_ptr(), start, values.len());
+            NonNull::new(start).expect("a mapping does not start at 0")
+        };
+        Guarded { map, map_len, start, len: values.len() }
+    }
+}
+
+impl<T> Deref for Guarded<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        // SAFETY: `place` wrote `len` values at `start`; they live as long as `self`, which is borrowed.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+}
+
+impl<T> DerefMut for Guarded<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        // SAFETY: as for `deref`; `self` is borrowed mutably, and no one else has the mapping.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
+    }
+}
+
+impl<T> Drop for Guarded<T> {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is the one that `place` made, and no borrow of it outlives `self`.
+        unsafe { libc::munmap(self.map, self.map_len) };
+    }
+}
+
+/// A kernel that leaves its slices ends the process here (SIGSEGV or SIGBUS).
+fn check(edge: Edge, expected: &[(String, Vec<f32>)]) {
+    for ((name, got), (_, expected)) in every_kernel(&edge).iter().zip(expected) {
+        let same = got.iter().map(|v| v.to_bits()).eq(expected.iter().map(|v| v.to_bits()));
+        assert!(same, "{name}: other bits than in ordinary memory, protected page at the {edge:?}");
+    }
+}
+
+#[test]
+fn every_kernel_stays_within_its_slices() {
+    let expected = every_kernel(&Heap);
+    check(Edge::Start, &expected);
+    check(Edge::End, &expected);
+}
+
+/// Whether the system can read the byte at `at`: writing from a protected page to a pipe fails instead of ending us.
+fn readable(at: *const u8) -> bool {
+    let mut pipe = [0; 2];
+    // SAFETY: `pipe` has room for two descriptors, which are closed here; the system checks `at` itself.
+    unsafe {
+        assert_eq!(libc::pipe(pipe.as_mut_ptr()), 0, "a pipe opens");
+        let written = libc::write(pipe[1], at.cast(), 1);
+        pipe.map(|descriptor| libc::close(descriptor));
+        written == 1
+    }
+}
+
+#[test]
+fn pages_beside_a_slice_are_protected() {
+    for len in [1, 3, 1024, 1031] {
+        let start = Edge::Start.place(&vec![1.0_f32; len]).as_ptr_range_readable();
+        assert_eq!(start.0, [false, true], "first byte of {len} values");
+        let end = Edge::End.place(&vec![1.0_f32; len]).as_ptr_range_readable();
+        assert_eq!(end.1, [true, false], "last byte of {len} values");
+    }
+}
+
+impl<T> Guarded<T> {
+    /// Whether the bytes on both sides of the first and of the last edge can be read.
+    fn as_ptr_range_readable(&self) -> ([bool; 2], [bool; 2]) {
+        let edges = self.as_ptr_range();
+        let around = |edge: *const T| [edge.cast::<u8>().wrapping_sub(1), edge.cast()].map(readable);
+        (around(edges.start), around(edges.end))
+    }
+}
