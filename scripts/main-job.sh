@@ -5,7 +5,15 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 dvc=$(scripts/dvc.sh)
 cargo build --locked --release -p cifar-cli
-if [ $# -gt 0 ] || [ ! -d dataset_partitions/v1 ] || [ ! -d dataset_partitions/v2 ] || [ ! -d dataset_partitions/v3 ]; then
+# Partitions are cut if a source is named, if one is missing, or if they are drawn and real images have come since.
+stale=$#
+for partition in v1 v2 v3; do
+  manifest=dataset_partitions/$partition/manifest.csv
+  if [ ! -f "$manifest" ] || { [ -d cifar10_dataset ] && sed -n 2p "$manifest" | grep -q SYNTHETIC; }; then
+    stale=1
+  fi
+done
+if [ "$stale" -gt 0 ]; then
   cargo run --locked --release --quiet -p cifar-cli -- partition "$@"
 fi
 "$dvc" add --quiet dataset_partitions/v1 dataset_partitions/v2 dataset_partitions/v3

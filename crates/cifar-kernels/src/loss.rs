@@ -21,8 +21,8 @@ pub fn softmax(rows: usize, classes: usize, logits: &[f32], probabilities: &mut 
     Ok(())
 }
 
-/// Writes the softmax of a row and returns log Σ e^l.
-fn softmax_row(logits: &[f32], probabilities: &mut [f32]) -> f32 {
+/// Writes the softmax of a row and returns its largest logit and log Σ e^{l − largest}.
+fn softmax_row(logits: &[f32], probabilities: &mut [f32]) -> (f32, f32) {
     let largest = logits.iter().fold(f32::NEG_INFINITY, |m, l| m.max(*l));
     let mut sum = 0.0;
     for (p, l) in probabilities.iter_mut().zip(logits) {
@@ -32,7 +32,7 @@ fn softmax_row(logits: &[f32], probabilities: &mut [f32]) -> f32 {
     for p in probabilities {
         *p /= sum;
     }
-    largest + sum.ln()
+    (largest, sum.ln())
 }
 
 /// Each row's cross-entropy (nats) between softmax(logits) and (1 − s) · one-hot(label) + s / classes, where s is
@@ -68,11 +68,12 @@ pub fn softmax_cross_entropy(
     tasks.for_each(|(((grads, logits), losses), labels)| {
         let rows = grads.chunks_exact_mut(classes).zip(logits.chunks_exact(classes)).zip(losses).zip(labels);
         for (((grad, logits), loss), label) in rows {
-            let log_sum = softmax_row(logits, grad);
+            let (largest, log_sum) = softmax_row(logits, grad);
             let label = *label as usize;
-            // Differences to the row's log-sum are small where the logits are large: no cancellation.
-            let mean_distance = logits.iter().map(|l| log_sum - l).sum::<f32>() / classes as f32;
-            *loss = (1.0 - smoothing) * (log_sum - logits[label]) + smoothing * mean_distance;
+            // −log p by way of the largest logit: log Σ e^l itself would round the loss away where logits are large.
+            let distance = |logit: f32| largest - logit + log_sum;
+            let mean_distance = logits.iter().map(|l| distance(*l)).sum::<f32>() / classes as f32;
+            *loss = (1.0 - smoothing) * distance(logits[label]) + smoothing * mean_distance;
             for g in grad.iter_mut() {
                 *g -= uniform;
             }

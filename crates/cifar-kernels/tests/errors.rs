@@ -77,9 +77,7 @@ fn lengths_of_pools() {
     check_lengths("max_pool_backward", [("argmax", 36), output_grad, input_grad], |[at, dy, dx]| {
         max_pool_backward(&s, &vec![0; at], &zeros(dy), &mut zeros(dx))
     });
-    check_lengths("average_pool_forward", [input, output], |[x, y]| {
-        average_pool_forward(&s, &zeros(x), &mut zeros(y))
-    });
+    check_lengths("average_pool_forward", [input, output], |[x, y]| average_pool_forward(&s, &zeros(x), &mut zeros(y)));
     check_lengths("average_pool_backward", [output_grad, input_grad], |[dy, dx]| {
         average_pool_backward(&s, &zeros(dy), &mut zeros(dx))
     });
@@ -118,16 +116,26 @@ fn lengths_of_batch_norms() {
         let statistics = BatchStatistics { mean, variance, inverse_std };
         let residual_grad = Some(&mut *dr);
         batch_norm_backward(
-            5, 3, &x, &s, &b, &statistics, RELU, Some(&r), &dy, &mut dx, &mut ds, &mut db, residual_grad,
+            5,
+            3,
+            &x,
+            &s,
+            &b,
+            &statistics,
+            RELU,
+            Some(&r),
+            &dy,
+            &mut dx,
+            &mut ds,
+            &mut db,
+            residual_grad,
         )
     });
 }
 
 #[test]
 fn lengths_of_losses() {
-    check_lengths("softmax", [("logits", 21), ("probabilities", 21)], |[l, p]| {
-        softmax(3, 7, &zeros(l), &mut zeros(p))
-    });
+    check_lengths("softmax", [("logits", 21), ("probabilities", 21)], |[l, p]| softmax(3, 7, &zeros(l), &mut zeros(p)));
     let arguments = [("logits", 21), ("labels", 3), ("losses", 3), ("logits_grad", 21)];
     check_lengths("softmax_cross_entropy", arguments, |[l, labels, losses, grad]| {
         softmax_cross_entropy(3, 7, &zeros(l), &vec![0; labels], 0.1, &mut zeros(losses), &mut zeros(grad))
@@ -219,9 +227,7 @@ fn dimensions_of_tables() {
     let statistics = BatchStatistics { mean: zeros(3), variance: zeros(3), inverse_std: zeros(3) };
     let (scale, scale_grad, shift_grad) = (zeros(3), &mut zeros(3), &mut zeros(3));
     check(
-        batch_norm_backward(
-            0, 3, &[], &scale, &scale, &statistics, RELU, None, &[], y, scale_grad, shift_grad, None,
-        ),
+        batch_norm_backward(0, 3, &[], &scale, &scale, &statistics, RELU, None, &[], y, scale_grad, shift_grad, None),
         "batch_norm_backward: [0, 3] has a dimension of 0",
     );
     check(activation_forward(RELU, &[], y), "activation_forward: [0] has a dimension of 0");
@@ -249,8 +255,7 @@ fn numbers_out_of_range() {
         check(normalise_pixels(&[0; 4], 2, &[0.0; 2], &[1.0, std], &mut zeros(4)), &expected);
     }
     for (smoothing, found) in [(1.0, "1"), (-0.1, "-0.1"), (f32::NAN, "NaN")] {
-        let expected =
-            format!("softmax_cross_entropy: `smoothing` is {found}, allowed is 0 up to, not including, 1");
+        let expected = format!("softmax_cross_entropy: `smoothing` is {found}, allowed is 0 up to, not including, 1");
         let result = softmax_cross_entropy(1, 2, &zeros(2), &[0], smoothing, &mut zeros(1), &mut zeros(2));
         check(result, &expected);
     }

@@ -102,7 +102,9 @@ fn readable(at: *const u8) -> bool {
     unsafe {
         assert_eq!(libc::pipe(pipe.as_mut_ptr()), 0, "a pipe opens");
         let written = libc::write(pipe[1], at.cast(), 1);
-        pipe.map(|descriptor| libc::close(descriptor));
+        for descriptor in pipe {
+            libc::close(descriptor);
+        }
         written == 1
     }
 }

@@ -187,8 +187,7 @@ impl Norm {
 
     pub(crate) fn run(&self, memory: &impl Memory) -> Outputs {
         let ([rows, c], len, f) = (self.dims, self.input.len(), self.activation);
-        let [x, scale, shift, dy] =
-            [&self.input, &self.scale, &self.shift, &self.output_grad].map(|v| memory.place(v));
+        let [x, scale, shift, dy] = [&self.input, &self.scale, &self.shift, &self.output_grad].map(|v| memory.place(v));
         let [mean, variance] = [&self.running_mean, &self.running_variance].map(|v| memory.place(v));
         let residual = self.residual.as_ref().map(|r| memory.place(r));
         let residual = residual.as_deref();
@@ -203,7 +202,19 @@ impl Norm {
         let [mut dscale, mut dshift] = [(); 2].map(|()| memory.place(&vec![f32::NAN; c]));
         let asked = residual.is_some().then_some(&mut *dr);
         batch_norm_backward(
-            rows, c, &x, &scale, &shift, &statistics, f, residual, &dy, &mut dx, &mut dscale, &mut dshift, asked,
+            rows,
+            c,
+            &x,
+            &scale,
+            &shift,
+            &statistics,
+            f,
+            residual,
+            &dy,
+            &mut dx,
+            &mut dscale,
+            &mut dshift,
+            asked,
         )
         .expect(ACCEPTED);
         let evaluated = memory.made(len, |y| {
@@ -285,10 +296,8 @@ impl Table {
         let len = self.input.len();
         let [x, dy, mean, std] = [&self.input, &self.output_grad, &self.mean, &self.std].map(|v| memory.place(v));
         let pixels = memory.place(&self.pixels);
-        let mut outputs = vec![(
-            "normalise_pixels",
-            memory.made(len, |y| normalise_pixels(&pixels, self.channels, &mean, &std, y)),
-        )];
+        let mut outputs =
+            vec![("normalise_pixels", memory.made(len, |y| normalise_pixels(&pixels, self.channels, &mean, &std, y)))];
         for f in ACTIVATIONS {
             outputs.push(("activation_forward", memory.made(len, |y| activation_forward(f, &x, y))));
             outputs.push(("activation_backward", memory.made(len, |dx| activation_backward(f, &x, &dy, dx))));
