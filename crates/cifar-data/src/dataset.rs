@@ -226,6 +226,7 @@ impl Dataset {
     }
 
     /// The images for which `keep` says so, in the same order.
+    #[must_use]
     pub fn filter(&self, mut keep: impl FnMut(&Sample) -> bool) -> Self {
         let mut samples = Vec::new();
         let mut pixels = Vec::new();

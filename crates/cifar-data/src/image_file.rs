@@ -33,6 +33,9 @@ pub fn read_resized(path: &Path, size: ImageSize) -> Result<ResizedImage> {
     limits.max_image_width = Some(MOST_PIXELS);
     limits.max_image_height = Some(MOST_PIXELS);
     limits.max_alloc = Some(MOST_BYTES);
+    if bytes.starts_with(&[0xff, 0xd8]) && !jpeg_has_end(&bytes) {
+        return Err(DataError::image(path, "is truncated: the end-of-image marker is missing"));
+    }
     let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(DataError::io("read", path))?;
     if reader.format().is_none() {
         return Err(DataError::image(path, "is neither a JPEG nor a PNG file"));
@@ -51,4 +54,23 @@ pub fn read_resized(path: &Path, size: ImageSize) -> Result<ResizedImage> {
         image::imageops::resize(&rgb, size.width as u32, size.height as u32, FilterType::Triangle).into_raw()
     };
     Ok(ResizedImage { pixels, original })
+}
+
+/// Whether a JPEG has its end-of-image marker, without which the decoder fills what is missing with grey. More may
+/// follow it: telephones put clips and previews there.
+fn jpeg_has_end(bytes: &[u8]) -> bool {
+    let mut at = 2;
+    while let Some(&[first, second]) = bytes.get(at..at + 2) {
+        at += match (first, second) {
+            (0xff, 0xd9) => return true,
+            // Stuffing and restarts among the coded pixels.
+            (0xff, 0x00 | 0x01 | 0xd0..=0xd8) => 2,
+            (0xff, 0x02..=0xfe) => match bytes.get(at + 2..at + 4) {
+                Some(&[high, low]) => 2 + usize::from(u16::from_be_bytes([high, low])),
+                _ => return false,
+            },
+            _ => 1,
+        };
+    }
+    false
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::labels::read_overrides;
 use crate::output::OutputFolder;
 use crate::partitions::DatasetVersion;
-use crate::pull::{self, Raw, json, read_json};
+use crate::pull::{self, Raw, json, read_json, table};
 use crate::splits::{Protocol, Split, SplitParams};
 use crate::{DataError, Dataset, Header, ImageSize, Monitor, Result, Source, store};
 
@@ -114,7 +114,7 @@ pub fn prepare(
     monitor.progress(WHAT, 0, 4);
     let pulled = Raw::read(raw)?;
     pulled.check(version, split)?;
-    let overrides = read_overrides(overrides, pulled.dataset.classes())?;
+    let new_labels = read_overrides(overrides, pulled.dataset.classes())?;
     let Raw { dataset, membership, record, .. } = pulled;
     monitor.progress(WHAT, 1, 4);
     monitor.check()?;
@@ -134,20 +134,21 @@ pub fn prepare(
         )));
     }
     let mut counts = OverrideCounts::default();
-    for id in overrides.keys() {
-        if membership.get(id).is_none() {
-            return Err(DataError::Unsuitable(format!("labels/overrides.csv: there is no image {id}")));
+    for id in new_labels.keys() {
+        if !membership.contains_key(id) {
+            return Err(DataError::malformed(overrides, format!("there is no image {id}")));
         }
         if train.index_of(*id).is_none() && val.index_of(*id).is_none() {
             if test.index_of(*id).is_some() { counts.ignored_test += 1 } else { counts.not_chosen += 1 }
         }
     }
     for set in [&mut train, &mut val] {
-        counts.changed += set.relabel(|s| overrides.get(&s.id).copied())?;
+        counts.changed += set.relabel(|s| new_labels.get(&s.id).copied())?;
     }
     if counts.ignored_test > 0 {
         monitor.warn(&format!(
-            "labels/overrides.csv: {} of its images are test images, whose labels are never replaced",
+            "{}: {} of its images are test images, whose labels are never replaced",
+            overrides.display(),
             counts.ignored_test
         ));
     }
@@ -187,22 +188,11 @@ pub fn prepare(
         store::write(set, &path)?;
         rows.extend(set.samples().iter().map(|s| {
             let class = |label: u16| &set.classes()[usize::from(label)];
-            (
-                s.id,
-                format!(
-                    "{},{split},{},{},{}\n",
-                    s.id,
-                    membership[&s.id].partition,
-                    class(s.label),
-                    class(s.original_label)
-                ),
-            )
+            (s.id, *split, membership[&s.id].partition, class(s.label), class(s.original_label))
         }));
     }
     rows.sort_unstable();
-    let split_csv =
-        rows.into_iter().fold("id,split,partition,label,original_label\n".to_string(), |text, (_, row)| text + &row);
-    folder.write(SPLIT, split_csv.as_bytes())?;
+    folder.write(SPLIT, &table(&["id", "split", "partition", "label", "original_label"], rows))?;
     folder.write(REPORT, json(&report).as_bytes())?;
     monitor.progress(WHAT, 5, 5);
     monitor.check()?;

@@ -117,7 +117,8 @@ pub fn pull(
     let pool_folder = folder.path().join(POOL);
     fs::create_dir(&pool_folder).map_err(DataError::io("create the folder", &pool_folder))?;
     store::write(&pool, &pool_folder)?;
-    folder.write(MEMBERSHIP, membership_csv(&candidates, &assigned).as_bytes())?;
+    let rows = candidates.iter().map(|c| (c.id, c.partition, assigned[&c.id]));
+    folder.write(MEMBERSHIP, &table(&["id", "partition", "split"], rows))?;
     folder.write(RECORD, json(&record).as_bytes())?;
     monitor.check()?;
     folder.commit()?;
@@ -128,6 +129,12 @@ impl Raw {
     /// Reads what [`pull`] wrote into `folder`.
     pub fn read(folder: &Path) -> Result<Self> {
         let record: PullRecord = read_json(&folder.join(RECORD), "pull")?;
+        if record.schema != SCHEMA {
+            return Err(DataError::malformed(
+                &folder.join(RECORD),
+                format!("has schema {}, this program reads schema {SCHEMA}; run `cifar-cli pull`", record.schema),
+            ));
+        }
         let dataset = store::read(folder)?;
         let membership = read_membership(&folder.join(MEMBERSHIP))?;
         if let Some(sample) = dataset.samples().iter().find(|s| !membership.contains_key(&s.id)) {
@@ -170,21 +177,11 @@ fn candidates(partition: Partition, set: &Dataset) -> impl Iterator<Item = Candi
 }
 
 fn join(joined: &mut Option<Dataset>, set: Dataset) -> Result<()> {
-    match joined {
-        Some(joined) => joined.append(set),
-        None => {
-            *joined = Some(set);
-            Ok(())
-        }
+    if let Some(joined) = joined {
+        return joined.append(set);
     }
-}
-
-fn membership_csv(candidates: &[Candidate], assigned: &BTreeMap<SampleId, Split>) -> String {
-    let mut text = String::from("id,partition,split\n");
-    for c in candidates {
-        text += &format!("{},{},{}\n", c.id, c.partition, assigned[&c.id]);
-    }
-    text
+    *joined = Some(set);
+    Ok(())
 }
 
 fn read_membership(path: &Path) -> Result<BTreeMap<SampleId, Membership>> {
@@ -196,6 +193,16 @@ fn read_membership(path: &Path) -> Result<BTreeMap<SampleId, Membership>> {
         rows.insert(id, Membership { partition, split });
     }
     Ok(rows)
+}
+
+/// Rows as CSV, with quotes where a class is called by a name that needs them.
+pub(crate) fn table<R: Serialize>(columns: &[&str], rows: impl IntoIterator<Item = R>) -> Vec<u8> {
+    let mut csv = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
+    csv.write_record(columns).expect("writing to memory does not fail");
+    for row in rows {
+        csv.serialize(row).expect("writing to memory does not fail");
+    }
+    csv.into_inner().expect("writing to memory does not fail")
 }
 
 pub(crate) fn json<T: Serialize>(value: &T) -> String {

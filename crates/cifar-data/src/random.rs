@@ -1,4 +1,4 @@
-//! Every random draw of the project: a ChaCha8 stream whose key is (seed, purpose, epoch, sample).
+//! Every random draw of the project: a `ChaCha8` stream whose key is (seed, purpose, epoch, sample).
 //!
 //! A draw therefore depends on what it is for and on nothing else: not on the thread, the batch or the order of
 //! calls. Shuffles, bounded integers and normals are written here, on the raw stream, since those of `rand` may

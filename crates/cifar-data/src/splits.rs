@@ -81,13 +81,21 @@ impl TryFrom<UncheckedSplitParams> for SplitParams {
     type Error = DataError;
 
     fn try_from(p: UncheckedSplitParams) -> Result<Self> {
-        let checked = Self {
+        let params = Self {
             protocol: p.protocol,
             split_seed: p.split_seed,
             test_fraction: p.test_fraction,
             val_fraction: p.val_fraction,
         };
-        for (key, value) in [("test_fraction", checked.test_fraction), ("val_fraction", checked.val_fraction)] {
+        params.check()?;
+        Ok(params)
+    }
+}
+
+impl SplitParams {
+    /// Refuses fractions out of range; a struct literal can hold any.
+    fn check(&self) -> Result<()> {
+        for (key, value) in [("test_fraction", self.test_fraction), ("val_fraction", self.val_fraction)] {
             if !(0.0..=0.9).contains(&value) {
                 return Err(DataError::Parameter {
                     key,
@@ -96,7 +104,7 @@ impl TryFrom<UncheckedSplitParams> for SplitParams {
                 });
             }
         }
-        Ok(checked)
+        Ok(())
     }
 }
 
@@ -125,8 +133,9 @@ pub struct Candidate {
 /// Decides for every image of all partitions. `candidates` stand in ascending order of ids.
 ///
 /// # Errors
-/// If `official` is asked of a source without a published test set.
+/// If a fraction is out of range, or `official` is asked of a source without a published test set.
 pub fn assign(candidates: &[Candidate], params: &SplitParams) -> Result<BTreeMap<SampleId, Split>> {
+    params.check()?;
     let official = params.protocol == Protocol::Official;
     if official && !candidates.iter().any(|c| c.published == Published::Test) {
         return Err(DataError::Unsuitable(

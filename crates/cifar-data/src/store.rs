@@ -14,6 +14,7 @@ use rayon::prelude::*;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
+use crate::dataset::CHANNELS;
 use crate::{DataError, Dataset, Header, Published, Result, Sample, SampleId};
 
 /// File name of the pixels.
@@ -145,6 +146,10 @@ fn read_images(path: &Path) -> Result<Images> {
     }
     let Metadata { header, .. } =
         serde_json::from_str(json).map_err(|e| wrong(format!("has unreadable metadata: {e}")))?;
+    let bytes = header.size.height.checked_mul(header.size.width).and_then(|n| n.checked_mul(CHANNELS));
+    if bytes.is_none_or(|bytes| bytes == 0) {
+        return Err(wrong(format!("has images of {} pixels, which is no size of images", header.size)));
+    }
     let tensors = SafeTensors::deserialize(&buffer).map_err(not_ours)?;
     let column = |name: &str, dtype| {
         let tensor = tensors.tensor(name).map_err(|_| wrong(format!("has no tensor `{name}`")))?;
@@ -213,7 +218,7 @@ fn parse_manifest(text: &[u8], path: &Path, header: &Header) -> Result<Vec<(Samp
     let columns = csv.headers().map_err(|e| DataError::malformed(path, e.to_string()))?;
     if columns.iter().ne(COLUMNS) {
         let found = columns.iter().collect::<Vec<_>>().join(",");
-        return Err(DataError::malformed(path, format!("has the columns {found}; expected {}", COLUMNS.join(","))));
+        return Err(DataError::malformed(path, format!("has the columns {found:?}; expected {}", COLUMNS.join(","))));
     }
     let class_index: HashMap<&str, u16> = header.classes.iter().map(String::as_str).zip(0u16..).collect();
     let mut rows = Vec::new();
@@ -243,6 +248,13 @@ fn parse_manifest(text: &[u8], path: &Path, header: &Header) -> Result<Vec<(Samp
                 ));
             }
         };
+        if record[5] != header.source.description {
+            return Err(DataError::line(
+                path,
+                line,
+                format!("comes from {:?}, but {IMAGES} from {:?}", &record[5], header.source.description),
+            ));
+        }
         let sample = Sample {
             id: SampleId(id),
             file: record[1].to_string(),

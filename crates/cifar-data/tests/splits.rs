@@ -84,8 +84,8 @@ fn places_are_pinned() {
         let assigned = divide(&images(48, 2), params);
         assert_eq!((ids(&assigned, Split::Val), ids(&assigned, Split::Test)), (val.to_vec(), test.to_vec()));
     }
-    check(&pooled(0, 0.25, 0.2), &[], &[]);
-    check(&official(0.25), &[], &[]);
+    check(&pooled(0, 0.25, 0.2), &[3, 12, 20, 29, 33, 40], &[4, 13, 14, 15, 18, 25, 30, 31, 34, 37, 43, 44]);
+    check(&official(0.25), &[4, 13, 14, 15, 18, 25, 30, 31, 34, 37], &[40, 41, 42, 43, 44, 45, 46, 47]);
 }
 
 #[test]
@@ -112,7 +112,9 @@ fn official_keeps_the_published_test_images() {
 #[test]
 fn official_needs_published_test_images() {
     let mut images = images(60, 3);
-    images.iter_mut().for_each(|c| c.published = Published::None);
+    for image in &mut images {
+        image.published = Published::None;
+    }
     check_refused(assign(&images, &official(0.1)), &["split.protocol", "official", "pooled"]);
 }
 
@@ -148,9 +150,8 @@ fn a_label_override_moves_no_image() {
 #[test]
 fn fractions_out_of_range_are_refused_by_name() {
     fn check(test: f64, val: f64, expected: &str) {
-        let json = format!(
-            r#"{{"protocol": "pooled", "split_seed": 0, "test_fraction": {test:?}, "val_fraction": {val:?}}}"#
-        );
+        let json =
+            format!(r#"{{"protocol": "pooled", "split_seed": 0, "test_fraction": {test:?}, "val_fraction": {val:?}}}"#);
         check_refused(serde_json::from_str::<SplitParams>(&json), &[expected, "0 to 0.9"]);
         check_refused(assign(&images(60, 3), &pooled(0, test, val)), &[expected, "0 to 0.9"]);
     }

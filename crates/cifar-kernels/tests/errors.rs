@@ -179,7 +179,7 @@ fn shapes_of_convolutions() {
 #[test]
 fn a_stride_beyond_the_image_leaves_one_window() {
     let conv = Conv2dShape::new(1, 3, 3, 1, 1, 3, usize::MAX, 1).expect(FITS);
-    let mut output = [0.0];
+    let mut output = zeros(1);
     assert_eq!(conv2d_forward(&conv, &[1.0; 9], &[1.0; 9], None, &mut output), Ok(()));
     assert_eq!(output, [4.0]);
     let pool = PoolShape::new(1, 3, 3, 1, 2, usize::MAX).expect(FITS);

@@ -2,7 +2,9 @@
 
 mod common;
 
-use cifar_kernels::{Activation, batch_norm_forward, max_pool_forward, naive, softmax_cross_entropy};
+use cifar_kernels::{
+    Activation, activation_backward, batch_norm_forward, max_pool_forward, naive, softmax_cross_entropy,
+};
 use common::kernels::{Conv, Heap, Linear, Loss, Norm, Outputs, Pool, Table};
 use common::{ACTIVATIONS, CONVS, LINEARS, POOLS, TABLES, widen};
 use proptest::prelude::*;
@@ -209,11 +211,11 @@ fn value_by_value() {
 #[test]
 fn variance_survives_a_large_mean() {
     let input: Vec<f32> = (0..64).map(|i| 1000.0 + (i % 2) as f32).collect();
-    let mut output = [0.0; 64];
+    let mut output = vec![f32::NAN; 64];
     let statistics =
         batch_norm_forward(64, 1, &input, &[1.0], &[0.0], 1e-12, Activation::Identity, None, &mut output).expect(FITS);
     assert_eq!((statistics.mean, statistics.variance), (vec![1000.5], vec![0.25]));
-    assert_eq!(output, std::array::from_fn(|i| if i % 2 == 0 { -1.0 } else { 1.0 }));
+    assert_eq!(output, [-1.0, 1.0].repeat(32));
 }
 
 /// Softmax does not see what all logits have in common; log Σ e^l does, and would round the loss away with it.
@@ -250,6 +252,13 @@ fn the_first_of_equal_maxima_counts_and_nan_outdoes_all() {
     check([f32::NEG_INFINITY; 4], (f32::NEG_INFINITY, 0));
     check([1.0, f32::NAN, f32::INFINITY, f32::NAN], (f32::NAN, 1));
     check([f32::NAN, 1.0, 2.0, 3.0], (f32::NAN, 0));
+}
+
+#[test]
+fn relu_is_flat_at_zero() {
+    let mut gradient = vec![f32::NAN; 3];
+    activation_backward(Activation::Relu, &[0.0, -0.0, 1e-30], &[1.0; 3], &mut gradient).expect(FITS);
+    assert_eq!(gradient, [0.0, 0.0, 1.0]);
 }
 
 proptest! {

@@ -140,10 +140,9 @@ fn names_in(folder: &Path, folders: bool) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder).map_err(DataError::io("read the folder", folder))? {
         let entry = entry.map_err(DataError::io("read the folder", folder))?;
-        let name = entry
-            .file_name()
-            .into_string()
-            .map_err(|name| DataError::malformed(folder, format!("holds {name:?}, whose name is not UTF-8")))?;
+        let name = entry.file_name().into_string().map_err(|name| {
+            DataError::malformed(folder, format!("holds {}, whose name is not UTF-8", name.display()))
+        })?;
         if name.starts_with('.') || name == "Thumbs.db" {
             continue;
         }
@@ -232,7 +231,7 @@ fn decode_all(
     /// Images that one task decodes, and after which progress is told.
     const TASK: usize = 250;
     let size = first_size(folder, entries, options)?;
-    let bytes = entries.len().checked_mul(size.bytes()).filter(|b| *b <= isize::MAX as usize).ok_or_else(|| {
+    let bytes = entries.len().checked_mul(size.bytes()).filter(|b| isize::try_from(*b).is_ok()).ok_or_else(|| {
         DataError::Unsuitable(format!("{} images of {size} pixels do not fit into memory", entries.len()))
     })?;
     let mut pixels = vec![0; bytes];
@@ -292,7 +291,15 @@ fn first_size(folder: &Path, entries: &[Entry], options: ReadOptions) -> Result<
     let mut buffer = Vec::new();
     for entry in entries {
         let path = folder.join(&entry.file);
-        let size = read_file(&path, &mut buffer).and_then(|()| Ok(read_header(&buffer)?.size()));
+        let size = read_file(&path, &mut buffer).and_then(|()| {
+            let header = read_header(&buffer)?;
+            let size = header.size();
+            // A broken image that will be skipped must not decide about the others; where none is, its turn comes later.
+            if options.skip_broken {
+                header.decode(&mut vec![0; size.bytes()])?;
+            }
+            Ok(size)
+        });
         match size {
             Ok(size) => return Ok(size),
             Err(problem) if !options.skip_broken => return Err(DataError::image(&path, problem)),

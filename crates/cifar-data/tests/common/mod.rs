@@ -2,8 +2,10 @@
 
 #![allow(dead_code, reason = "every test program has a copy of this module and uses some of it")]
 
+pub(crate) mod flow;
+
 use std::collections::BTreeMap;
-use std::fmt::{Debug, Display};
+use std::fmt::Display;
 use std::fs;
 use std::path::Path;
 
@@ -133,11 +135,10 @@ pub(crate) fn tree(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 /// The message of a failure: one line that has all of `parts`.
-pub(crate) fn check_refused<T: Debug, E: Display>(result: Result<T, E>, parts: &[&str]) {
-    let message = match result {
-        Ok(value) => panic!("accepted, but should be refused with {parts:?}: {value:?}"),
-        Err(error) => error.to_string(),
-    };
+#[track_caller]
+pub(crate) fn check_refused<T, E: Display>(result: Result<T, E>, parts: &[&str]) {
+    let Err(error) = result else { panic!("accepted, but should be refused with {parts:?}") };
+    let message = error.to_string();
     for part in parts {
         assert!(message.contains(part), "{message:?} does not say {part:?}");
     }

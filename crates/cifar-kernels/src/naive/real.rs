@@ -3,6 +3,7 @@
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
 /// `f32` or `f64`.
+#[expect(clippy::return_self_not_must_use, reason = "the methods of numbers")]
 pub trait Real:
     Copy
     + PartialOrd

@@ -128,7 +128,7 @@ pub(crate) fn backward(
     let f = forward.activation;
     match f {
         Activation::Identity => {
-            backward_with(forward, output_grad, input_grad, scale_grad, shift_grad, residual_grad, |_| 1.0)
+            backward_with(forward, output_grad, input_grad, scale_grad, shift_grad, residual_grad, |_| 1.0);
         }
         Activation::Relu => {
             backward_with(forward, output_grad, input_grad, scale_grad, shift_grad, residual_grad, |z| {

@@ -153,8 +153,8 @@ impl Norm {
     pub(crate) fn new([rows, c]: [usize; 2], activation: Activation, residual: bool, seed: u64) -> Self {
         let mut input = values(seed, rows * c);
         // Spread from row to row: no channel has a variance that magnifies the rounding of its mean.
-        for (row, values) in input.chunks_exact_mut(c).enumerate() {
-            values.iter_mut().for_each(|v| *v += if row % 2 == 0 { 1.5 } else { -1.5 });
+        for (at, value) in input.iter_mut().enumerate() {
+            *value += if (at / c).is_multiple_of(2) { 1.5 } else { -1.5 };
         }
         let positive = |seed| values(seed, c).into_iter().map(|v| 1.25 + v).collect();
         let mut norm = Self {

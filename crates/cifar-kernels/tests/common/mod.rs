@@ -61,8 +61,8 @@ pub(crate) const TABLES: &[[usize; 2]] = &[
     [31, 9],
     [15, 24],
     [61, 33],
-    [2003, 64], // three partial sums, the last of them short
-    [20011, 3],
+    [2100, 64], // three partial sums, the last of them short
+    [20011, 3], // more pixels than one task takes
 ];
 
 /// Numbers in [−1, 1) (splitmix64).

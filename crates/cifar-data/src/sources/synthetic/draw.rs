@@ -89,7 +89,9 @@ pub(super) fn draw(seed: u64, id: u64, class: usize) -> Vec<u8> {
         let along = 0.5 + ((x / size - 0.5) * gradient_x + (y / size - 0.5) * gradient_y) * 0.7;
         let mut ground = mix(&from, &to, along);
         let wave = waves[3] * libm::sin(waves[0] * x + waves[1] * y + waves[2]);
-        ground.iter_mut().for_each(|c| *c += wave);
+        for value in &mut ground {
+            *value += wave;
+        }
         let ground = clutter.behind(x, y, &ground);
         let seen = mix(&ground, &figure, f64::from(covered) / (SUBSAMPLES * SUBSAMPLES) as f64);
         *pixel = clutter.before(x, y, &seen);

@@ -127,11 +127,12 @@ pub fn truth_csv(synthetic: &Synthetic) -> String {
     let class = |label: u16| &synthetic.dataset.classes()[usize::from(label)];
     let mut text = String::from("id,kind,true_label,duplicate_of,blend_with,blend_share\n");
     for (id, planted) in &synthetic.truth {
-        text += &match planted {
+        let row = match planted {
             Planted::Mislabel { true_label } => format!("{id},mislabel,{},,,\n", class(*true_label)),
             Planted::NearDuplicate { of } => format!("{id},near_duplicate,,{of},,\n"),
             Planted::Blend { with, share } => format!("{id},blend,,,{},{share:.3}\n", class(*with)),
         };
+        text += &row;
     }
     text
 }

@@ -1,0 +1,226 @@
+//! Batches: which way up, which channel first, and what they depend on.
+
+mod common;
+
+use std::collections::BTreeSet;
+
+use cifar_data::batches::{Augmentation, Batch, Flip, epoch_order, evaluation_batch, training_batch};
+use cifar_data::{Dataset, ImageSize, SampleId};
+use common::{SIZE, check_refused, header, on_threads, sample, set};
+
+/// One colour a letter, with three different channels: swapped channels are no letter.
+fn colour(letter: u8) -> [u8; 3] {
+    [letter, letter + 60, letter + 120]
+}
+
+/// A set with one image, drawn in letters, row after row. Its id is 9.
+fn drawn(rows: &[&str]) -> Dataset {
+    let size = ImageSize { height: rows.len(), width: rows[0].len() };
+    let pixels = rows.concat().bytes().flat_map(colour).collect();
+    Dataset::new(header(&["a"], size), vec![sample(9, 0)], pixels).expect("valid")
+}
+
+/// The first image of a batch in letters.
+fn letters(batch: &Batch) -> Vec<String> {
+    let pixels = &batch.pixels[..batch.size.bytes()];
+    let letter = |rgb: &[u8]| (b'A'..=b'Z').find(|letter| colour(*letter) == *rgb).map_or('?', char::from);
+    let all: Vec<char> = pixels.chunks_exact(3).map(letter).collect();
+    all.chunks_exact(batch.size.width).map(|row| row.iter().collect()).collect()
+}
+
+const ROWS: [&str; 3] = ["ABCD", "EFGH", "IJKL"];
+
+fn check_augmented(flip: Flip, crop_padding: usize, epoch: u64, expected: [&str; 3]) {
+    let augmentation = Augmentation { flip, crop_padding };
+    let found = letters(&training_batch(&drawn(&ROWS), &[0], &augmentation, 1, epoch));
+    assert_eq!(found, expected, "{augmentation:?}, epoch {epoch}");
+}
+
+#[test]
+fn plain_images_stay_as_they_are() {
+    assert_eq!(letters(&evaluation_batch(&drawn(&ROWS), 0, 1)), ROWS);
+    check_augmented(Flip::None, 0, 0, ROWS);
+}
+
+#[test]
+fn a_flip_swaps_left_and_right() {
+    check_augmented(Flip::Random, 0, 5, ROWS);
+    check_augmented(Flip::Random, 0, 6, ["DCBA", "HGFE", "LKJI"]);
+}
+
+#[test]
+fn a_crop_moves_the_image_and_reflects_what_comes_in() {
+    // The picture moves down and left by one; down by one and right by two; up and left by two; then two of mirrored ones.
+    check_augmented(Flip::None, 1, 0, ["FGHG", "BCDC", "FGHG"]);
+    check_augmented(Flip::None, 2, 1, ["GFEF", "CBAB", "GFEF"]);
+    check_augmented(Flip::Random, 2, 3, ["KLKJ", "GHGF", "CDCB"]);
+    check_augmented(Flip::Random, 2, 9, ["KLKJ", "GHGF", "CDCB"]);
+    check_augmented(Flip::Random, 2, 11, ["KJIJ", "GFEF", "CBAB"]);
+}
+
+/// The items with `padding` of their reflection on both sides, where the first and the last are not repeated.
+fn reflected<T: Clone>(items: &[T], padding: usize) -> Vec<T> {
+    let before = items[1..=padding].iter().rev();
+    let after = items[items.len() - 1 - padding..items.len() - 1].iter().rev();
+    before.chain(items).chain(after).cloned().collect()
+}
+
+/// Over many epochs exactly the windows of the padded image are seen, each as it is and, with `flip`, mirrored.
+fn check_windows(rows: &[&str], flip: Flip, padding: usize) {
+    let (height, width) = (rows.len(), rows[0].len());
+    let rows_of_chars: Vec<Vec<char>> =
+        rows.iter().map(|row| reflected(&row.chars().collect::<Vec<_>>(), padding)).collect();
+    let padded = reflected(&rows_of_chars, padding);
+    let mut expected = BTreeSet::new();
+    for (down, right) in (0..=2 * padding).flat_map(|down| (0..=2 * padding).map(move |right| (down, right))) {
+        let window = || padded[down..down + height].iter().map(|row| row[right..right + width].iter());
+        expected.insert(window().map(Iterator::collect).collect::<Vec<String>>());
+        if flip == Flip::Random {
+            expected.insert(window().map(|row| row.rev().collect()).collect());
+        }
+    }
+    let set = drawn(rows);
+    let augmentation = Augmentation { flip, crop_padding: padding };
+    let found: BTreeSet<_> =
+        (0..2000).map(|epoch| letters(&training_batch(&set, &[0], &augmentation, 7, epoch))).collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn every_window_and_no_other_is_seen() {
+    check_windows(&ROWS, Flip::None, 0);
+    check_windows(&ROWS, Flip::Random, 1);
+    check_windows(&ROWS, Flip::None, 2);
+    check_windows(&["ABCDE", "FGHIJ", "KLMNO", "PQRST", "UVWXY"], Flip::Random, 3);
+}
+
+#[test]
+fn flips_and_shifts_are_even_and_independent() {
+    let set = drawn(&ROWS);
+    let augmentation = Augmentation { flip: Flip::Random, crop_padding: 1 };
+    let mut flipped = 0;
+    for epoch in 0..10_000 {
+        let rows = letters(&training_batch(&set, &[0], &augmentation, 0, epoch));
+        // The two middle columns are moved at most by one: where B, F or J stands tells whether it was mirrored.
+        let left = rows[1].find(['B', 'F', 'J']).expect("it never leaves the image");
+        let right = rows[1].find(['C', 'G', 'K']).expect("it never leaves the image");
+        flipped += i32::from(left > right);
+    }
+    // Five standard deviations of a binomial with n = 10 000 and p = 1/2.
+    assert!((flipped - 5000).abs() < 250, "{flipped}");
+}
+
+/// 23 images of two classes, ids 5, 12, 19, …
+fn many() -> Dataset {
+    set(&["a", "b"], (0..23).map(|i| sample(5 + 7 * i, (i % 2) as u16)).collect())
+}
+
+fn batches_of(set: &Dataset, size: usize, seed: u64, epoch: u64) -> Vec<Batch> {
+    let augmentation = Augmentation { flip: Flip::Random, crop_padding: 2 };
+    epoch_order(set.len(), seed, epoch)
+        .chunks(size)
+        .map(|indices| training_batch(set, indices, &augmentation, seed, epoch))
+        .collect()
+}
+
+/// Ids, labels and pixels of an epoch, image by image.
+fn images(batches: &[Batch]) -> Vec<(SampleId, u32, Vec<u8>)> {
+    batches
+        .iter()
+        .flat_map(|b| b.ids.iter().zip(&b.labels).zip(b.pixels.chunks_exact(b.size.bytes())))
+        .map(|((id, label), pixels)| (*id, *label, pixels.to_vec()))
+        .collect()
+}
+
+#[test]
+fn every_epoch_visits_every_image_once() {
+    let set = many();
+    for epoch in 0..5 {
+        let mut visited: Vec<_> = batches_of(&set, 4, 3, epoch).into_iter().flat_map(|b| b.ids).collect();
+        assert_ne!(visited, set.samples().iter().map(|s| s.id).collect::<Vec<_>>(), "shuffled");
+        visited.sort_unstable();
+        assert_eq!(visited, set.samples().iter().map(|s| s.id).collect::<Vec<_>>());
+    }
+    assert_eq!(epoch_order(0, 0, 0), Vec::<usize>::new());
+    assert_eq!(epoch_order(1, 0, 0), [0]);
+}
+
+#[test]
+fn a_label_follows_its_image() {
+    let set = many();
+    for (id, label, _) in images(&batches_of(&set, 5, 0, 1)) {
+        assert_eq!(label, u32::from(set.samples()[set.index_of(id).expect("it is in the set")].label));
+    }
+}
+
+#[test]
+fn the_size_of_batches_does_not_matter() {
+    let set = many();
+    let whole = images(&batches_of(&set, 23, 3, 1));
+    for size in [1, 2, 7, 22, 100] {
+        assert_eq!(images(&batches_of(&set, size, 3, 1)), whole, "batches of {size}");
+    }
+}
+
+#[test]
+fn the_number_of_threads_does_not_matter() {
+    let run = |threads| on_threads(threads, || images(&batches_of(&many(), 4, 3, 1)));
+    assert_eq!(run(1), run(4));
+}
+
+#[test]
+fn an_image_is_changed_by_seed_epoch_and_id_alone() {
+    let set = many();
+    let augmentation = Augmentation { flip: Flip::Random, crop_padding: 2 };
+    let pixels = |set: &Dataset, index, seed, epoch| training_batch(set, &[index], &augmentation, seed, epoch).pixels;
+    let part = set.filter(|s| s.id.0 > 100);
+    let place = set.len() - part.len();
+    assert!(place > 0);
+    for index in 0..part.len() {
+        assert_eq!(pixels(&part, index, 3, 1), pixels(&set, place + index, 3, 1), "whatever else is in the set");
+    }
+    let all = |seed, epoch| (0..set.len()).flat_map(|index| pixels(&set, index, seed, epoch)).collect::<Vec<_>>();
+    assert_eq!(all(3, 1), all(3, 1));
+    assert_ne!(all(3, 1), all(4, 1));
+    assert_ne!(all(3, 1), all(3, 2));
+    assert_ne!(epoch_order(23, 3, 1), epoch_order(23, 4, 1));
+    assert_ne!(epoch_order(23, 3, 1), epoch_order(23, 3, 2));
+}
+
+/// The same picture under other ids gets other flips and crops.
+#[test]
+fn images_are_changed_independently() {
+    let one = many();
+    let pixels = one.image(0).repeat(one.len());
+    let same = Dataset::new(one.header().clone(), one.samples().to_vec(), pixels).expect("valid");
+    let augmentation = Augmentation { flip: Flip::Random, crop_padding: 2 };
+    let batch = training_batch(&same, &(0..same.len()).collect::<Vec<_>>(), &augmentation, 0, 0);
+    let different: BTreeSet<_> = batch.pixels.chunks_exact(SIZE.bytes()).collect();
+    assert!(different.len() > 10, "{} of 23", different.len());
+}
+
+#[test]
+fn evaluation_counts_every_image_in_order() {
+    let set = many();
+    for size in [1, 4, 23, 50, usize::MAX] {
+        let (mut ids, mut pixels) = (Vec::new(), Vec::new());
+        for start in (0..set.len()).step_by(size.min(1000)) {
+            let batch = evaluation_batch(&set, start, size);
+            assert_eq!((batch.len(), batch.is_empty()), (size.min(set.len() - start), false));
+            ids.extend(batch.ids);
+            pixels.extend(batch.pixels);
+        }
+        assert_eq!(ids, set.samples().iter().map(|s| s.id).collect::<Vec<_>>());
+        assert_eq!(pixels, set.pixels());
+    }
+    assert!(evaluation_batch(&set, 23, 4).is_empty());
+    assert!(evaluation_batch(&set, 99, 4).is_empty());
+}
+
+#[test]
+fn a_padding_that_no_reflection_fills_is_refused() {
+    let check = |crop_padding| Augmentation { flip: Flip::None, crop_padding }.check(SIZE);
+    check(0).expect("no crop");
+    check(2).expect("the smaller side is 3");
+    check_refused(check(3), &["crop_padding: 3", "5×3", "0 to 2"]);
+}

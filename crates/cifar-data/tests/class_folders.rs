@@ -1,0 +1,302 @@
+//! Folders of images: the order they come in, and every folder that is refused.
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use cifar_data::sources::class_folders::{ClassFolders, ReadOptions, Skipped, read};
+use cifar_data::{DataError, Dataset, ImageSize, Monitor, Published, Result, Silent, SourceKind};
+use common::{SIZE, check_refused, noise, noisy_png, on_threads, put, shown, temporary};
+
+const STOP: ReadOptions = ReadOptions { skip_broken: false };
+const SKIP: ReadOptions = ReadOptions { skip_broken: true };
+
+/// A folder with a PNG file of noise at each path; the noise is that of its place in the list.
+struct Images(tempfile::TempDir);
+
+impl Images {
+    fn new(files: &[&str]) -> Self {
+        let images = Self(temporary());
+        for (seed, file) in files.iter().enumerate() {
+            put(&images.path(file), &noisy_png(seed as u64, SIZE));
+        }
+        images
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.0.path().join(file)
+    }
+
+    fn put(&self, file: &str, contents: impl AsRef<[u8]>) -> &Self {
+        put(&self.path(file), contents.as_ref());
+        self
+    }
+
+    fn read(&self, options: ReadOptions) -> Result<ClassFolders> {
+        read(self.0.path(), &options, &Silent)
+    }
+
+    fn dataset(&self) -> Dataset {
+        let read = self.read(STOP).expect("these images are fine");
+        assert_eq!(read.skipped, []);
+        read.dataset
+    }
+
+    /// Refused whatever the options, with a message that names `file` and says `problem`.
+    fn check_refused(&self, file: &str, problem: &str) {
+        check_refused(self.read(STOP), &[&shown(&self.path(file)), problem]);
+    }
+}
+
+const TWO_PARTS: [&str; 6] =
+    ["train/cat/a.png", "train/cat/b.png", "train/dog/a.png", "test/cat/a.png", "test/cat/b.png", "test/dog/z.png"];
+const ONE_LEVEL: [&str; 5] = ["dog/2.png", "dog/10.png", "cat/x.png", "cat/y.png", "cat/z.png"];
+
+/// Reads images at `files` and expects them in the given order: place in `files`, label, published split.
+fn check_order(images: &Images, files: &[&str], classes: &[&str], expected: &[(usize, u16, Published)]) {
+    let set = images.dataset();
+    assert_eq!(set.classes(), classes);
+    assert_eq!(set.header().source.kind, SourceKind::ClassFolders);
+    assert_eq!(set.header().source.description, format!("class folders, {} images", files.len()));
+    assert_eq!((set.len(), set.size()), (expected.len(), SIZE));
+    for (index, (place, label, published)) in expected.iter().enumerate() {
+        let sample = &set.samples()[index];
+        assert_eq!((sample.id.0 as usize, sample.file.as_str()), (index, files[*place]));
+        assert_eq!((sample.label, sample.original_label, sample.published), (*label, *label, *published));
+        assert_eq!(set.image(index), noise(*place as u64, SIZE.bytes()), "{}", sample.file);
+    }
+}
+
+#[test]
+fn training_images_come_before_test_images_and_classes_take_turns() {
+    use Published::{Test, Train};
+    let expected = [(0, 0, Train), (2, 1, Train), (1, 0, Train), (3, 0, Test), (5, 1, Test), (4, 0, Test)];
+    check_order(&Images::new(&TWO_PARTS), &TWO_PARTS, &["cat", "dog"], &expected);
+}
+
+#[test]
+fn class_folders_alone_are_of_no_published_split() {
+    use Published::None;
+    let expected = [(2, 0, None), (1, 1, None), (3, 0, None), (0, 1, None), (4, 0, None)];
+    check_order(&Images::new(&ONE_LEVEL), &ONE_LEVEL, &["cat", "dog"], &expected);
+}
+
+#[test]
+fn an_index_gives_the_order() {
+    use Published::{None, Test, Train};
+    let images = Images::new(&ONE_LEVEL);
+    images.put("index.csv", "id,file\n4,cat/x.png\n0,dog/10.png\n2,dog/2.png\n1,cat/z.png\n3,cat/y.png\n");
+    let expected = [(1, 1, None), (4, 0, None), (0, 1, None), (3, 0, None), (2, 0, None)];
+    check_order(&images, &ONE_LEVEL, &["cat", "dog"], &expected);
+
+    let images = Images::new(&TWO_PARTS);
+    let rows: Vec<String> = (0..6).map(|id| format!("{id},{}", TWO_PARTS[5 - id])).collect();
+    images.put("index.csv", format!("id,file\n{}\n", rows.join("\n")));
+    let expected = [(5, 1, Test), (4, 0, Test), (3, 0, Test), (2, 1, Train), (1, 0, Train), (0, 0, Train)];
+    check_order(&images, &TWO_PARTS, &["cat", "dog"], &expected);
+}
+
+#[test]
+fn what_lies_beside_the_classes_is_left_alone() {
+    let images = Images::new(&ONE_LEVEL);
+    let before = images.dataset();
+    images.put("README.md", "x").put(".hidden/x.txt", "x").put("cat/.DS_Store", "x").put("dog/Thumbs.db", "x");
+    assert_eq!(images.dataset(), before);
+
+    let images = Images::new(&TWO_PARTS);
+    let before = images.dataset();
+    images.put("val/cat/a.png", "x").put("train/notes.txt", "x");
+    assert_eq!(images.dataset(), before);
+}
+
+#[test]
+fn extensions_are_read_in_any_case() {
+    let images = Images::new(&["a/1.PNG", "a/2.Png"]);
+    // What a file is called says nothing about what it is: a PNG named as a JPEG is read as what it is.
+    images.put("a/3.JPEG", noisy_png(9, SIZE));
+    assert_eq!(images.dataset().image(2), noise(9, SIZE.bytes()));
+}
+
+#[test]
+fn folders_without_the_right_folders_are_refused() {
+    let none = Images::new(&[]);
+    check_refused(none.read(STOP), &[&shown(none.0.path()), "no images found"]);
+    let absent = none.path("absent");
+    check_refused(read(&absent, &STOP, &Silent), &[&shown(&absent), "cannot read the folder"]);
+    let file = none.put("file", "x").path("file");
+    check_refused(read(&file, &STOP, &Silent), &[&shown(&file), "cannot read the folder"]);
+
+    let images = Images::new(&["train/cat/a.png"]);
+    check_refused(images.read(STOP), &[&shown(images.0.path()), "has train/ but no test/"]);
+    let images = Images::new(&["test/cat/a.png"]);
+    check_refused(images.read(STOP), &[&shown(images.0.path()), "has test/ but no train/"]);
+    fs::create_dir(images.path("train")).expect("it is free");
+    images.check_refused("train", "no images found");
+}
+
+#[test]
+fn training_and_test_classes_must_be_the_same() {
+    let images = Images::new(&TWO_PARTS);
+    images.put("train/ant/a.png", noisy_png(0, SIZE));
+    images.check_refused("test", "has no class folder \"ant\"");
+    let images = Images::new(&TWO_PARTS);
+    images.put("test/eel/a.png", noisy_png(0, SIZE));
+    images.check_refused("test", "has a class folder \"eel\"");
+}
+
+#[test]
+fn class_folders_hold_images_only() {
+    let images = Images::new(&ONE_LEVEL);
+    fs::create_dir(images.path("ant")).expect("it is free");
+    images.check_refused("ant", "holds no images");
+    let images = Images::new(&ONE_LEVEL);
+    images.put("cat/deeper/x.png", "x").check_refused("cat", "holds the folder \"deeper\"");
+    let images = Images::new(&ONE_LEVEL);
+    images.put("cat/notes.txt", "x").check_refused("cat/notes.txt", "is no image");
+    let images = Images::new(&ONE_LEVEL);
+    images.put("cat/no_extension", "x").check_refused("cat/no_extension", "is no image");
+}
+
+#[test]
+fn a_wrong_index_is_refused_with_its_line() {
+    fn check(index: &str, problem: &str) {
+        let images = Images::new(&["cat/a.png", "cat/b.png", "dog/c.png"]);
+        images.put("beside.png", noisy_png(0, SIZE)).put("index.csv", index).check_refused("index.csv", problem);
+    }
+    let all = "id,file\n0,cat/a.png\n1,cat/b.png\n2,dog/c.png\n";
+    check(&all.replace("cat/b", "cat/x"), "line 3: the file \"cat/x.png\" does not exist");
+    check(&all.replace("cat/b", "cat/a"), "line 3: the file \"cat/a.png\" stands twice");
+    check(&all.replace("cat/b", "beside"), "line 3: the file \"beside.png\"");
+    check(&all.replace("1,", "0,"), "line 3: id 0 stands twice");
+    check(&all.replace("2,dog", "3,dog"), "line 4: id 3 is too high; the 3 files have the ids 0 to 2");
+    check(&all.replace("1,cat/b.png\n", ""), "skips id 1 and does not list cat/b.png");
+    check(&all.replace("1,", "one,"), "line 3: id \"one\" is no number");
+    check(&all.replace("1,", "-1,"), "line 3: id \"-1\" is no number");
+    check(&all.replace("1,", "1,1,"), "line 3: ");
+    check(&all.replace("id,file", "file,id"), "has the columns \"file,id\"; expected id,file");
+    check("", "expected id,file");
+}
+
+#[test]
+fn an_image_of_another_size_is_refused() {
+    let images = Images::new(&ONE_LEVEL);
+    images.put("dog/2.png", noisy_png(0, ImageSize { height: SIZE.width, width: SIZE.height }));
+    images.check_refused("dog/2.png", "has 3×5 pixels, the first image has 5×3");
+}
+
+#[test]
+fn an_image_with_too_many_pixels_is_refused() {
+    let images = Images::new(&[]);
+    images.put("a/1.png", noisy_png(0, ImageSize { height: 1, width: 1025 }));
+    images.check_refused("a/1.png", "has 1025×1 pixels; allowed are 1 to 1024 a side");
+}
+
+#[test]
+fn a_file_that_is_no_image_is_refused() {
+    let images = Images::new(&ONE_LEVEL);
+    images.put("cat/y.png", "GIF89a").check_refused("cat/y.png", "is neither a JPEG nor a PNG file");
+    images.put("cat/y.png", "").check_refused("cat/y.png", "is empty");
+    // The first one, too: it decides about the size.
+    images.put("cat/x.png", "").check_refused("cat/x.png", "is empty");
+}
+
+/// 600 images, more than one task decodes, of which the files at these places are broken.
+fn with_broken(places: &[usize]) -> Images {
+    let images = Images(temporary());
+    let png = noisy_png(0, SIZE);
+    for place in 0..600 {
+        images.put(&name(place), if places.contains(&place) { &png[..png.len() - 20] } else { &png });
+    }
+    images
+}
+
+fn name(place: usize) -> String {
+    format!("{}/{:03}.png", ["cat", "dog"][place % 2], place / 2)
+}
+
+#[test]
+fn the_first_broken_image_is_named_and_the_others_are_counted() {
+    let images = with_broken(&[301]);
+    images.check_refused(&name(301), "is damaged");
+    let message = images.read(STOP).expect_err("it is broken").to_string();
+    assert!(!message.contains("--skip-broken"), "{message}");
+    with_broken(&[301, 599]).check_refused(&name(301), "and 1 other image is unusable; --skip-broken");
+    for threads in [1, 4] {
+        let images = with_broken(&[2, 3, 301, 599]);
+        on_threads(threads, || images.check_refused(&name(2), "and 3 other images are unusable; --skip-broken"));
+    }
+}
+
+#[test]
+fn broken_images_are_left_out_where_wanted() {
+    let broken = [0, 301, 599];
+    let images = with_broken(&broken);
+    let ClassFolders { dataset, skipped } = images.read(SKIP).expect("most are fine");
+    assert_eq!(skipped.iter().map(|s| s.file.clone()).collect::<Vec<_>>(), broken.map(name));
+    assert!(skipped.iter().all(|s| s.problem.starts_with("is damaged")), "{skipped:?}");
+    let ids: Vec<usize> = dataset.samples().iter().map(|s| s.id.0 as usize).collect();
+    assert_eq!(ids, (0..600).filter(|id| !broken.contains(id)).collect::<Vec<_>>(), "the others keep their ids");
+    assert_eq!(dataset.header().source.description, "class folders, 597 images");
+    for (index, sample) in dataset.samples().iter().enumerate() {
+        assert_eq!(sample.file, name(sample.id.0 as usize));
+        assert_eq!(dataset.image(index), noise(0, SIZE.bytes()));
+    }
+}
+
+/// The size once came from the first header that could be read: one broken image of another size lost all others.
+#[test]
+fn a_broken_first_image_does_not_decide_about_the_size() {
+    let images = Images::new(&ONE_LEVEL);
+    let other = noisy_png(0, ImageSize { height: 8, width: 8 });
+    images.put("cat/x.png", &other[..other.len() - 20]);
+    let ClassFolders { dataset, skipped } = images.read(SKIP).expect("four are fine");
+    assert_eq!((dataset.len(), dataset.size()), (4, SIZE));
+    let [Skipped { file, .. }] = &skipped[..] else { panic!("{skipped:?}") };
+    assert_eq!(file, "cat/x.png");
+}
+
+#[test]
+fn nothing_but_broken_images_is_an_error() {
+    let images = Images::new(&[]);
+    let png = noisy_png(0, SIZE);
+    images.put("a/1.png", "x").put("a/2.png", &png[..png.len() - 20]);
+    check_refused(images.read(SKIP), &[&shown(images.0.path()), "no images found"]);
+}
+
+#[test]
+fn the_number_of_threads_does_not_matter() {
+    let images = Images(temporary());
+    for place in 0..600 {
+        images.put(&name(place), noisy_png(place as u64, SIZE));
+    }
+    let run = |threads| on_threads(threads, || images.dataset());
+    assert_eq!(run(1), run(4));
+}
+
+#[cfg(unix)]
+#[test]
+fn links_are_followed() {
+    let images = Images::new(&["a/1.png"]);
+    std::os::unix::fs::symlink(images.path("a/1.png"), images.path("a/2.png")).expect("links can be made");
+    assert_eq!(images.dataset().len(), 2);
+    std::os::unix::fs::symlink(images.path("gone.png"), images.path("a/3.png")).expect("links can be made");
+    images.check_refused("a/3.png", "cannot follow the link");
+}
+
+struct Stop;
+
+impl Monitor for Stop {
+    fn progress(&self, _: &'static str, _: u64, _: u64) {}
+
+    fn cancelled(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn decoding_can_be_stopped() {
+    let images = Images::new(&ONE_LEVEL);
+    let stopped = read(Path::new(images.0.path()), &STOP, &Stop);
+    assert!(matches!(stopped, Err(DataError::Cancelled)), "{stopped:?}");
+}

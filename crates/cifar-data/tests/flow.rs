@@ -1,0 +1,187 @@
+//! Partitions → pull → prepare on a small synthetic set: what stands in every folder.
+
+mod common;
+
+use std::collections::BTreeSet;
+
+use cifar_data::prepare::{OverrideCounts, TestSet, TrainingData, normalisation};
+use cifar_data::pull::Raw;
+use cifar_data::splits::{Split, SplitParams};
+use cifar_data::{Dataset, store};
+use common::flow::{Flow, ids, rows};
+use common::{header, official, pooled, put, sample, set, tree};
+
+#[test]
+fn partitions_hold_thirds() {
+    let flow = Flow::new();
+    for (name, expected) in [("v1", 0..40), ("v2", 40..80), ("v3", 80..120)] {
+        let part = flow.read(&format!("partitions/{name}"));
+        assert_eq!(ids(&part), expected.collect::<Vec<_>>(), "{name}");
+        for (index, sample) in part.samples().iter().enumerate() {
+            assert_eq!(part.image(index), flow.all.image(sample.id.0 as usize));
+        }
+    }
+}
+
+/// What pull finds for one choice of partitions: its own images, and the same pool as any other choice.
+fn check_pulled(chosen: &str, split: &SplitParams, images: std::ops::Range<u32>) {
+    let flow = Flow::new();
+    let record = flow.pull(chosen, split).expect("partitions are there");
+    let (raw, pool) = (flow.read("raw"), flow.read("raw/pool"));
+    assert_eq!(ids(&raw), images.collect::<Vec<_>>());
+    assert_eq!(raw.pixels(), flow.all.filter(|s| raw.index_of(s.id).is_some()).pixels());
+    assert_eq!((record.images, record.pool_images), (raw.len(), pool.len()));
+    assert_eq!(record.partitions["v2"], store::fingerprint(&flow.read("partitions/v2")));
+
+    let read = Raw::read(&flow.path("raw")).expect("just written");
+    assert_eq!((&read.dataset, &read.record), (&raw, &record));
+    assert_eq!(read.membership.len(), 120);
+    let test: Vec<u32> = read.membership.iter().filter(|(_, m)| m.split == Split::Test).map(|(id, _)| id.0).collect();
+    assert_eq!(ids(&pool), test);
+    assert_eq!(pool, flow.all.filter(|s| test.contains(&s.id.0)));
+    assert!(read.membership.iter().all(|(id, m)| m.partition as u32 == id.0 / 40));
+}
+
+#[test]
+fn pull_joins_the_chosen_partitions_and_sets_the_pool_apart() {
+    for (chosen, images) in [("v1", 0..40), ("v2", 40..80), ("v3", 80..120), ("v1+v2", 0..80), ("v1+v2+v3", 0..120)] {
+        check_pulled(chosen, &SplitParams::default(), images.clone());
+        check_pulled(chosen, &official(0.1), images);
+    }
+}
+
+#[test]
+fn the_official_pool_is_the_published_test_set() {
+    let flow = Flow::new();
+    flow.both("v1", &official(0.1));
+    assert_eq!(ids(&flow.read("raw/pool")), (100..120).collect::<Vec<_>>());
+    assert_eq!(ids(&flow.read("prepared/test")), (100..120).collect::<Vec<_>>());
+    let data = TrainingData::open(&flow.path("prepared")).expect("just prepared");
+    assert_eq!(data.train.len() + data.val.len(), 40);
+}
+
+#[test]
+fn an_image_keeps_its_place_in_every_choice_of_partitions() {
+    for split in [SplitParams::default(), pooled(5, 0.3, 0.3)] {
+        let flow = Flow::new();
+        flow.both("v1+v2+v3", &split);
+        let all = flow.places();
+        assert_eq!(all.len(), 120);
+        for (chosen, count) in [("v1", 40), ("v2", 40), ("v3", 40), ("v1+v2", 80)] {
+            flow.both(chosen, &split);
+            let places = flow.places();
+            assert_eq!(places.len(), count);
+            assert!(places.iter().all(|(id, split)| all[id] == *split), "{chosen}");
+        }
+    }
+}
+
+#[test]
+fn prepare_divides_every_image_once_and_counts_right() {
+    let flow = Flow::new();
+    let split = pooled(1, 0.25, 0.2);
+    let report = flow.both("v1+v2", &split);
+    let TrainingData { train, val, report: read } = TrainingData::open(&flow.path("prepared")).expect("just prepared");
+    let test = TestSet::open(&flow.path("prepared/test")).expect("just prepared").dataset().clone();
+    assert_eq!(read, report);
+    let sets = [(Split::Train, &train), (Split::Val, &val), (Split::Test, &test)];
+    let everywhere: Vec<u32> = sets.iter().flat_map(|(_, set)| ids(set)).collect();
+    assert_eq!(everywhere.len(), 80);
+    assert_eq!(everywhere.into_iter().collect::<BTreeSet<_>>(), (0..80).collect());
+    for (split, set) in sets {
+        assert_eq!(*set, flow.all.filter(|s| set.index_of(s.id).is_some()), "{split}");
+        assert_eq!(report.images[&split], set.len());
+        assert_eq!(report.fingerprints[&split], store::fingerprint(set));
+        for (class, count) in set.classes().iter().zip(set.counts_by_class()) {
+            assert_eq!(report.images_by_class[&split][class], count, "{split} {class}");
+        }
+        let first = set.samples().iter().filter(|s| s.id.0 < 40).count();
+        assert_eq!(report.images_by_partition[&split]["v1"], first);
+        assert_eq!(report.images_by_partition[&split]["v2"], set.len() - first);
+    }
+    assert_eq!((report.split, report.overrides), (split, OverrideCounts::default()));
+    assert!(report.source.description.starts_with("SYNTHETIC"));
+    let rows = rows(&flow.path("prepared/split.csv"));
+    for (id, row) in (0u32..).zip(&rows) {
+        let sample = &flow.all.samples()[id as usize];
+        let class = &flow.all.classes()[usize::from(sample.label)];
+        assert_eq!(row[0], id.to_string());
+        assert_eq!(row[2..], [if id < 40 { "v1" } else { "v2" }, class, class].map(String::from));
+    }
+}
+
+#[test]
+fn both_stages_write_the_same_bytes_again() {
+    let (one, other) = (Flow::new(), Flow::new());
+    for threads in [1, 4] {
+        let flow = if threads == 1 { &one } else { &other };
+        common::on_threads(threads, || flow.both("v1+v2", &SplitParams::default()));
+    }
+    assert_eq!(tree(one.root.path()), tree(other.root.path()));
+}
+
+#[test]
+fn normalisation_is_that_of_each_channel() {
+    let header = header(&["a"], cifar_data::ImageSize { height: 1, width: 2 });
+    let samples = vec![sample(0, 0), sample(1, 0)];
+    let set = Dataset::new(header, samples, vec![0, 51, 255, 255, 51, 255, 0, 51, 255, 255, 51, 255]).expect("valid");
+    let found = normalisation(&set);
+    assert_eq!(found.mean, [0.5, 0.2, 1.0]);
+    // The second and third channel are constant: the least deviation is one step of a byte.
+    assert_eq!(found.std, [0.5, 1.0 / 255.0, 1.0 / 255.0]);
+}
+
+#[test]
+fn overrides_change_training_and_validation_labels_only() {
+    let flow = Flow::new();
+    let split = SplitParams::default();
+    flow.both("v1", &split);
+    let places = flow.places();
+    let first = |split: &str| *places.iter().find(|(_, s)| *s == split).expect("there are some").0;
+    let (train, val, test) = (first("train"), first("val"), first("test"));
+    let classes = flow.all.classes();
+    let other = |id: u32| (flow.all.samples()[id as usize].label + 1) % 10;
+    let row = |id: u32| format!("{id},{}\n", classes[usize::from(other(id))]);
+    let same = places.keys().find(|id| **id != train && places[id] == "train").expect("there are some");
+    let same_row = format!("{same},{}\n", classes[usize::from(flow.all.samples()[*same as usize].label)]);
+    let overrides = format!("id,label\n{}{}{}{}{same_row}", row(train), row(val), row(test), row(77));
+    put(&flow.path("overrides.csv"), overrides.as_bytes());
+
+    let report = flow.prepare("v1", &split).expect("overrides are valid");
+    assert_eq!(report.overrides, OverrideCounts { changed: 2, ignored_test: 1, not_chosen: 1 });
+    let prepared: Vec<_> = ["train", "val", "test"]
+        .iter()
+        .flat_map(|split| flow.read(&format!("prepared/{split}")).samples().to_vec())
+        .collect();
+    assert_eq!(prepared.len(), 40);
+    for sample in prepared {
+        let original = flow.all.samples()[sample.id.0 as usize].label;
+        let expected = if [train, val].contains(&sample.id.0) { other(sample.id.0) } else { original };
+        assert_eq!((sample.label, sample.original_label), (expected, original), "image {}", sample.id);
+    }
+    assert_eq!(flow.places(), places, "no image moves to another split");
+    let rows = rows(&flow.path("prepared/split.csv"));
+    let changed: Vec<u32> = rows.iter().filter(|r| r[3] != r[4]).map(|r| r[0].parse().unwrap()).collect();
+    assert_eq!(changed.into_iter().collect::<BTreeSet<_>>(), BTreeSet::from([train, val]));
+}
+
+#[test]
+fn official_test_labels_are_never_replaced() {
+    let flow = Flow::new();
+    let other = (flow.all.samples()[110].label + 1) % 10;
+    put(&flow.path("overrides.csv"), format!("id,label\n110,{}\n", flow.all.classes()[usize::from(other)]).as_bytes());
+    let report = flow.both("v1", &official(0.1));
+    assert_eq!(report.overrides, OverrideCounts { ignored_test: 1, ..OverrideCounts::default() });
+    assert_eq!(flow.read("prepared/test"), flow.all.filter(|s| s.id.0 >= 100));
+}
+
+/// `split.csv` once was written without quotes.
+#[test]
+fn class_names_may_hold_commas() {
+    let classes = ["cats, dogs", "\"ox\""];
+    let flow = Flow::of(set(&classes, (0..30).map(|id| sample(id, (id % 2) as u16)).collect()));
+    flow.both("v1+v2+v3", &SplitParams::default());
+    for (id, row) in rows(&flow.path("prepared/split.csv")).iter().enumerate() {
+        assert_eq!(row[3..], [classes[id % 2], classes[id % 2]].map(String::from));
+    }
+}
