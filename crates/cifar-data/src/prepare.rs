@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::labels::read_overrides;
 use crate::output::OutputFolder;
 use crate::partitions::DatasetVersion;
-use crate::pull::{self, Raw, json, read_json, table};
+use crate::pull::{self, Raw, check_fingerprint, json, read_json, table};
 use crate::splits::{Protocol, Split, SplitParams};
 use crate::{DataError, Dataset, Header, ImageSize, Monitor, Result, Source, store};
 
@@ -70,6 +70,8 @@ pub struct PreparedReport {
     pub normalisation: Normalisation,
     /// Hash over ids, labels and pixels of each split.
     pub fingerprints: BTreeMap<Split, String>,
+    /// The same of the evaluation pool that belongs to these splits.
+    pub pool_fingerprint: String,
 }
 
 /// What training may see. There is no way from here to a test image.
@@ -90,9 +92,13 @@ pub struct TrainingData {
 pub struct TestSet(Dataset);
 
 impl TestSet {
-    /// Reads the test images in `folder`: `test/` of a prepared set or the evaluation pool.
-    pub fn open(folder: &Path) -> Result<Self> {
-        store::read(folder).map(Self)
+    /// Reads the test images in `folder`, `test/` of a prepared set or the evaluation pool, and checks that they are
+    /// those that the prepared set's report names: [`PreparedReport::test_fingerprint`] or
+    /// [`PreparedReport::pool_fingerprint`].
+    pub fn open(folder: &Path, fingerprint: &str) -> Result<Self> {
+        let set = store::read(folder)?;
+        check_fingerprint(folder, &set, fingerprint, "prepare")?;
+        Ok(Self(set))
     }
 
     /// The images.
@@ -111,12 +117,12 @@ pub fn prepare(
     monitor: &dyn Monitor,
 ) -> Result<PreparedReport> {
     const WHAT: &str = "dividing images";
-    monitor.progress(WHAT, 0, 4);
+    monitor.progress(WHAT, 0, 5);
     let pulled = Raw::read(raw)?;
     pulled.check(version, split)?;
     let new_labels = read_overrides(overrides, pulled.dataset.classes())?;
     let Raw { dataset, membership, record, .. } = pulled;
-    monitor.progress(WHAT, 1, 4);
+    monitor.progress(WHAT, 1, 5);
     monitor.check()?;
 
     let part = |wanted| dataset.filter(|s| membership[&s.id].split == wanted);
@@ -124,7 +130,11 @@ pub fn prepare(
     let test = match split.protocol {
         Protocol::Pooled => part(Split::Test),
         // The published test set, whichever partitions were chosen.
-        Protocol::Official => store::read(&raw.join(pull::POOL))?,
+        Protocol::Official => {
+            let pool = store::read(&raw.join(pull::POOL))?;
+            check_fingerprint(&raw.join(pull::POOL), &pool, &record.pool_fingerprint, "pull")?;
+            pool
+        }
     };
     drop(dataset);
     if train.is_empty() {
@@ -152,7 +162,7 @@ pub fn prepare(
             counts.ignored_test
         ));
     }
-    monitor.progress(WHAT, 2, 4);
+    monitor.progress(WHAT, 2, 5);
 
     let sets = [(Split::Train, &train), (Split::Val, &val), (Split::Test, &test)];
     let by_split =
@@ -176,6 +186,7 @@ pub fn prepare(
         overrides: counts,
         normalisation: normalisation(&train),
         fingerprints: sets.iter().map(|(split, set)| (*split, store::fingerprint(set))).collect(),
+        pool_fingerprint: record.pool_fingerprint,
     };
 
     let folder = OutputFolder::create(out)?;
@@ -240,15 +251,13 @@ impl PreparedReport {
         Header { classes: self.classes.clone(), size: self.size, source: self.source.clone() }
     }
 
-    fn check_fingerprint(&self, folder: &Path, split: Split, set: &Dataset) -> Result<()> {
-        if self.fingerprints.get(&split) == Some(&store::fingerprint(set)) {
-            Ok(())
-        } else {
-            Err(DataError::malformed(
-                &folder.join(split.name()),
-                "is not the set that report.json describes; run `cifar-cli prepare` again",
-            ))
-        }
+    /// Hash over ids, labels and pixels of the test images; empty if the report has none.
+    pub fn test_fingerprint(&self) -> &str {
+        self.fingerprint(Split::Test)
+    }
+
+    fn fingerprint(&self, split: Split) -> &str {
+        self.fingerprints.get(&split).map_or("", String::as_str)
     }
 }
 
@@ -257,8 +266,9 @@ impl TrainingData {
     pub fn open(prepared: &Path) -> Result<Self> {
         let report = PreparedReport::read(prepared)?;
         let read = |split: Split| {
-            let set = store::read(&prepared.join(split.name()))?;
-            report.check_fingerprint(prepared, split, &set)?;
+            let folder = prepared.join(split.name());
+            let set = store::read(&folder)?;
+            check_fingerprint(&folder, &set, report.fingerprint(split), "prepare")?;
             Ok::<_, DataError>(set)
         };
         Ok(Self { train: read(Split::Train)?, val: read(Split::Val)?, report })

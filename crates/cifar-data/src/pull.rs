@@ -35,8 +35,12 @@ pub struct PullRecord {
     pub source: Source,
     /// Number of images chosen.
     pub images: usize,
+    /// Hash over ids, labels and pixels of the chosen images.
+    pub fingerprint: String,
     /// Number of images in the evaluation pool.
     pub pool_images: usize,
+    /// Hash over ids, labels and pixels of the pool.
+    pub pool_fingerprint: String,
     /// Hash over ids, labels and pixels of each partition.
     pub partitions: BTreeMap<String, String>,
 }
@@ -89,15 +93,8 @@ pub fn pull(
     let candidates: Vec<Candidate> =
         Partition::ALL.into_iter().zip(&sets).flat_map(|(partition, set)| candidates(partition, set)).collect();
     let assigned = assign(&candidates, split)?;
-    let mut record = PullRecord {
-        schema: SCHEMA,
-        dataset_version: version,
-        split: split.clone(),
-        source: sets[0].header().source.clone(),
-        images: 0,
-        pool_images: 0,
-        partitions: Partition::ALL.iter().zip(&sets).map(|(p, set)| (p.to_string(), store::fingerprint(set))).collect(),
-    };
+    let fingerprints =
+        Partition::ALL.iter().zip(&sets).map(|(p, set)| (p.to_string(), store::fingerprint(set))).collect();
 
     let (mut chosen, mut pool): (Option<Dataset>, Option<Dataset>) = (None, None);
     for (partition, set) in Partition::ALL.into_iter().zip(sets) {
@@ -110,7 +107,17 @@ pub fn pull(
     let (Some(chosen), Some(pool)) = (chosen, pool) else {
         return Err(DataError::Unsuitable(format!("dataset_version {version} chooses no partition")));
     };
-    (record.images, record.pool_images) = (chosen.len(), pool.len());
+    let record = PullRecord {
+        schema: SCHEMA,
+        dataset_version: version,
+        split: split.clone(),
+        source: chosen.header().source.clone(),
+        images: chosen.len(),
+        fingerprint: store::fingerprint(&chosen),
+        pool_images: pool.len(),
+        pool_fingerprint: store::fingerprint(&pool),
+        partitions: fingerprints,
+    };
 
     let folder = OutputFolder::create(out)?;
     store::write(&chosen, folder.path())?;
@@ -136,6 +143,7 @@ impl Raw {
             ));
         }
         let dataset = store::read(folder)?;
+        check_fingerprint(folder, &dataset, &record.fingerprint, "pull")?;
         let membership = read_membership(&folder.join(MEMBERSHIP))?;
         if let Some(sample) = dataset.samples().iter().find(|s| !membership.contains_key(&s.id)) {
             return Err(DataError::malformed(&folder.join(MEMBERSHIP), format!("does not list image {}", sample.id)));
@@ -163,6 +171,17 @@ impl Raw {
         }
         Ok(())
     }
+}
+
+/// Refuses a set that is whole in itself, but not the one that was written here.
+pub(crate) fn check_fingerprint(folder: &Path, set: &Dataset, expected: &str, made_by: &str) -> Result<()> {
+    if store::fingerprint(set) == expected {
+        return Ok(());
+    }
+    Err(DataError::malformed(
+        folder,
+        format!("is not the set that `cifar-cli {made_by}` wrote and recorded; run `cifar-cli {made_by}` again"),
+    ))
 }
 
 fn candidates(partition: Partition, set: &Dataset) -> impl Iterator<Item = Candidate> {

@@ -78,7 +78,7 @@ pub fn image_hash(pixels: &[u8]) -> String {
     blake3::hash(pixels).to_hex()[..32].to_string()
 }
 
-/// One hash over ids, labels and pixels of all images: equal exactly when the sets are.
+/// One hash over ids, labels and pixels of all images.
 pub fn fingerprint(dataset: &Dataset) -> String {
     let hashes: Vec<blake3::Hash> = dataset.pixels().par_chunks(dataset.size().bytes()).map(blake3::hash).collect();
     let mut hasher = blake3::Hasher::new();

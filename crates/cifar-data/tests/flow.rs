@@ -82,7 +82,8 @@ fn prepare_divides_every_image_once_and_counts_right() {
     let split = pooled(1, 0.25, 0.2);
     let report = flow.both("v1+v2", &split);
     let TrainingData { train, val, report: read } = TrainingData::open(&flow.path("prepared")).expect("just prepared");
-    let test = TestSet::open(&flow.path("prepared/test")).expect("just prepared").dataset().clone();
+    let test =
+        TestSet::open(&flow.path("prepared/test"), report.test_fingerprint()).expect("just prepared").dataset().clone();
     assert_eq!(read, report);
     let sets = [(Split::Train, &train), (Split::Val, &val), (Split::Test, &test)];
     let everywhere: Vec<u32> = sets.iter().flat_map(|(_, set)| ids(set)).collect();

@@ -89,15 +89,19 @@ fn changed_pixels_are_refused_by_the_next_stage() {
     check_changed("raw/pool", |flow| flow.prepare("v1", &official(0.1)));
     check_changed("prepared/train", |flow| TrainingData::open(&flow.path("prepared")));
     check_changed("prepared/val", |flow| TrainingData::open(&flow.path("prepared")));
-    check_changed("prepared/test", |flow| TestSet::open(&flow.path("prepared/test")));
+    check_changed("prepared/test", |flow| TestSet::open(&flow.path("prepared/test"), ""));
 }
 
 #[test]
 fn a_set_in_the_place_of_another_is_refused() {
     let flow = Flow::new();
-    flow.both("v1", &SplitParams::default());
+    let report = flow.both("v1", &SplitParams::default());
     store::write(&flow.read("prepared/test"), &flow.path("prepared/val")).expect("the folder exists");
-    check_refused(TrainingData::open(&flow.path("prepared")), &[&shown(&flow.path("prepared/val")), "report.json"]);
+    check_refused(TrainingData::open(&flow.path("prepared")), &[&shown(&flow.path("prepared/val")), "recorded"]);
+    let test = flow.path("prepared/test");
+    check_refused(TestSet::open(&test, &report.pool_fingerprint), &[&shown(&test), "recorded"]);
+    store::write(&flow.read("prepared/test"), &flow.path("raw")).expect("the folder exists");
+    check_refused(Raw::read(&flow.path("raw")), &[&shown(&flow.path("raw")), "recorded"]);
 }
 
 #[test]

@@ -91,7 +91,7 @@ impl Conv2dShape {
 
     /// Floating-point operations of the forward pass as a direct convolution; a multiply-add counts as two.
     pub fn flops_forward(&self) -> u64 {
-        2 * self.output_len() as u64 * self.window() as u64
+        (2 * self.output_len() as u64).saturating_mul(self.window() as u64)
     }
 
     /// Input values under one window: kernel² · `in_channels`.

@@ -170,10 +170,18 @@ fn shapes_of_convolutions() {
     check([2, 3, 9, 2, 4, 6, 1, 1], "a kernel of 6 does not fit 3 pixels with padding 1");
     let max = usize::MAX;
     check([max, 2, 1, 1, 1, 1, 1, 0], &format!("[{max}, 2, 1, 1] has too many elements"));
+    check([max / 2, 1, 1, 1, 1, 1, 1, 0], &format!("[{}, 1, 1, 1] has too many elements", max / 2));
     check([1, 1, 1, 1, 1, max, 1, 0], &format!("[{max}, {max}, 1, 1] has too many elements"));
     check([1, 1, 1, 1, 1, 1, 1, max], &format!("padding {max} is too large"));
     check([1, 2, 2, 1, 1, 1, 1, max / 2], &format!("padding {} is too large", max / 2));
     check([1, 1, 1, 1, 1, 1, 1, max / 2], &format!("[1, {max}, {max}, 1] has too many elements"));
+}
+
+#[test]
+fn operations_are_counted_without_overflow() {
+    let flops = |shape: Result<Conv2dShape>| shape.expect(FITS).flops_forward();
+    assert_eq!(flops(Conv2dShape::new(2, 5, 7, 3, 4, 3, 1, 1)), 2 * (2 * 5 * 7 * 4) * (3 * 3 * 3));
+    assert_eq!(flops(Conv2dShape::new(1 << 28, 1 << 8, 1 << 8, 1 << 10, 1 << 10, 3, 1, 1)), u64::MAX);
 }
 
 #[test]

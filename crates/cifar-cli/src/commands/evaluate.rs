@@ -13,8 +13,8 @@ pub(super) fn run(context: &Context) -> Result<()> {
     report.check(&layout.prepared(), params.dataset_version, &params.split)?;
     let model = Model::load(&layout.model_file())?;
     let history = cifar_train::artifacts::read_history(&layout.history())?;
-    let test = TestSet::open(&layout.prepared_test())?;
-    let pool = TestSet::open(&layout.pool())?;
+    let test = TestSet::open(&layout.prepared_test(), report.test_fingerprint())?;
+    let pool = TestSet::open(&layout.pool(), &report.pool_fingerprint)?;
     let out = layout.evaluation();
     let curves: Vec<_> = history.iter().map(curve_point).collect();
     let metrics = evaluate(&params.evaluate, &model, &curves, &test, &pool, &out, context.terminal)?;
