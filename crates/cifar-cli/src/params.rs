@@ -42,12 +42,13 @@ impl Params {
     fn parse(text: &str) -> Result<Self, String> {
         let value: Value = serde_saphyr::from_str(text).map_err(|e| {
             // The parser's message quotes the file over several lines; the first one says what and where.
-            format!("not valid YAML: {}", e.to_string().lines().next().unwrap_or("unreadable"))
+            let text = e.to_string();
+            format!("not valid YAML: {}", text.lines().next().unwrap_or("unreadable").trim_start_matches("error: "))
         })?;
         let known = serde_json::to_value(Self::example()).map_err(|e| e.to_string())?;
         check_keys(&value, &known, "")?;
         serde_path_to_error::deserialize(value).map_err(|e| {
-            let (path, message) = (e.path().to_string(), e.inner().to_string());
+            let (path, message) = (e.path().to_string(), in_plain_words(&e.inner().to_string()));
             // Range checks name the key themselves; type errors do not.
             if message.starts_with(&path) {
                 message
@@ -71,6 +72,14 @@ impl Params {
             hard_images: HardImagesParams::default(),
         }
     }
+}
+
+/// Names of types as somebody says them who does not write Rust.
+fn in_plain_words(message: &str) -> String {
+    let message = ["usize", "u64", "u32", "u16"].iter().fold(message.to_string(), |message, name| {
+        message.replace(&format!("expected {name}"), "expected a whole number, 0 or more")
+    });
+    message.replace("expected f64", "expected a number").replace("expected f32", "expected a number")
 }
 
 /// Holds the keys of `found` against those of `known`, and theirs in turn.

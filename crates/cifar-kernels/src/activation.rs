@@ -24,11 +24,8 @@ impl Activation {
         match self {
             Self::Identity => x,
             Self::Relu => {
-                if x > R::ZERO {
-                    x
-                } else {
-                    R::ZERO
-                }
+                // This way round, a NaN stays one and the loss shows it.
+                if x <= R::ZERO { R::ZERO } else { x }
             }
             Self::Gelu => x * x.normal_distribution(),
             Self::Silu => x / (R::ONE + (-x).exp()),

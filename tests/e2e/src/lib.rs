@@ -1,4 +1,9 @@
 //! What the end-to-end tests share: a project in a temporary folder, the real binary and the real DVC.
+#![expect(
+    clippy::missing_panics_doc,
+    clippy::return_self_not_must_use,
+    reason = "test support panics where a test fails"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

@@ -63,17 +63,17 @@ pub(super) fn draw(seed: u64, id: u64, class: usize) -> Vec<u8> {
     let (from, to) = (colour(&mut random), colour(&mut random));
     let background = mix(&from, &to, 0.5);
     let mut figure = colour(&mut random);
-    while distance(&figure, &background) < 55.0 {
+    while distance(&figure, &background) < 100.0 {
         figure = colour(&mut random);
     }
-    let (centre_x, centre_y) = (random.uniform(0.32, 0.68) * size, random.uniform(0.32, 0.68) * size);
-    let (radius, aspect) = (random.uniform(5.0, 13.0), random.uniform(0.7, 1.4));
-    let angle = random.uniform(-0.6, 0.6) + if random.chance(0.25) { std::f64::consts::PI } else { 0.0 };
+    let (centre_x, centre_y) = (random.uniform(0.42, 0.58) * size, random.uniform(0.42, 0.58) * size);
+    let (radius, aspect) = (random.uniform(8.0, 14.0), random.uniform(0.85, 1.2));
+    let angle = random.uniform(-0.35, 0.35) + if random.chance(0.1) { std::f64::consts::PI } else { 0.0 };
     let (sin, cos) = (libm::sin(angle), libm::cos(angle));
     let gradient = random.uniform(0.0, 2.0 * std::f64::consts::PI);
     let (gradient_x, gradient_y) = (libm::cos(gradient), libm::sin(gradient));
     let waves =
-        [random.uniform(0.2, 0.9), random.uniform(0.2, 0.9), random.uniform(0.0, 6.0), random.uniform(0.0, 28.0)];
+        [random.uniform(0.2, 0.9), random.uniform(0.2, 0.9), random.uniform(0.0, 6.0), random.uniform(0.0, 12.0)];
     let clutter = Clutter::new(&mut random);
 
     let mut canvas = vec![[0.0; 3]; SIZE * SIZE];
@@ -86,7 +86,7 @@ pub(super) fn draw(seed: u64, id: u64, class: usize) -> Vec<u8> {
             let dy = (y + offset(sub / SUBSAMPLES) - centre_y) / radius * aspect;
             covered += u32::from(inside(class, cos * dx + sin * dy, cos * dy - sin * dx));
         }
-        let along = 0.5 + ((x / size - 0.5) * gradient_x + (y / size - 0.5) * gradient_y) * 0.7;
+        let along = 0.5 + ((x / size - 0.5) * gradient_x + (y / size - 0.5) * gradient_y) * 0.5;
         let mut ground = mix(&from, &to, along);
         let wave = waves[3] * libm::sin(waves[0] * x + waves[1] * y + waves[2]);
         for value in &mut ground {
@@ -99,7 +99,7 @@ pub(super) fn draw(seed: u64, id: u64, class: usize) -> Vec<u8> {
     if random.chance(0.3) {
         blur(&mut canvas);
     }
-    let (light, noise) = (random.uniform(0.6, 1.25), random.uniform(4.0, 26.0));
+    let (light, noise) = (random.uniform(0.6, 1.25), random.uniform(3.0, 14.0));
     to_bytes(canvas.iter().flatten().map(|value| value * light + noise * random.normal()))
 }
 
@@ -112,7 +112,7 @@ struct Clutter {
 impl Clutter {
     fn new(random: &mut Stream) -> Self {
         let size = SIZE as f64;
-        let strokes = (0..random.below(4))
+        let strokes = (0..random.below(2))
             .map(|_| {
                 let angle = random.uniform(0.0, std::f64::consts::PI);
                 let (a, b) = (libm::cos(angle), libm::sin(angle));
@@ -120,7 +120,7 @@ impl Clutter {
                 ([a, b, through], random.uniform(0.5, 1.6), colour(random))
             })
             .collect();
-        let blob = random.chance(0.35).then(|| {
+        let blob = random.chance(0.2).then(|| {
             let place = [random.uniform(0.0, size), random.uniform(0.0, size), random.uniform(2.5, 6.0)];
             (place, colour(random))
         });
