@@ -164,7 +164,6 @@ fn damaged_files_are_refused_by_name() {
         project.run(&[command]).failure(FAILURE, &[file, message]);
         project.write(file, &good);
     };
-    let flip_last = |bytes: &mut Vec<u8>| *bytes.last_mut().unwrap() ^= 1;
     let halve = |bytes: &mut Vec<u8>| bytes.truncate(bytes.len() / 2);
     let empty = |bytes: &mut Vec<u8>| bytes.clear();
     let replace = |from: &'static str, to: &'static str| {
@@ -207,7 +206,7 @@ fn damaged_files_are_refused_by_name() {
     );
     damage("models/final/history.jsonl", &halve, "evaluate", "line");
     damage("evaluation/test/predictions.csv", &halve, "hard-images", "");
-    damage("labels/overrides.csv", &flip_last, "prepare", "");
+    damage("labels/overrides.csv", &replace("id,label", "id,lable"), "prepare", "id,lable");
     project.run(&["pull"]).success();
 }
 

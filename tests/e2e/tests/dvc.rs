@@ -42,6 +42,11 @@ impl Clone {
     fn dvc(&self, arguments: &[&str]) -> String {
         let mut command = self.project.command(&self.dvc, arguments);
         command.env("CARGO_TARGET_DIR", target()).env("DVC_NO_ANALYTICS", "1");
+        // A queue's worker starts `dvc` by its name.
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let bin = self.dvc.parent().expect("DVC lies in a folder").to_path_buf();
+        let path = std::env::join_paths(std::iter::once(bin).chain(std::env::split_paths(&path)));
+        command.env("PATH", path.expect("folders without colons"));
         for (key, value) in [
             ("GIT_AUTHOR_NAME", "test"),
             ("GIT_AUTHOR_EMAIL", "test@localhost"),
