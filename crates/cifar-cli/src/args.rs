@@ -104,7 +104,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct PartitionArgs {
-    /// Where the images come from: `auto` (cifar10_dataset/ if it is there, else synthetic), `synthetic`, or a folder
+    /// Where the images come from: `auto` (`cifar10_dataset` if it is there, else synthetic), `synthetic`, or a folder
     /// with class folders, or with train/ and test/ that have class folders
     #[arg(long, value_name = "SOURCE", default_value = "auto")]
     pub(crate) source: String,

@@ -30,7 +30,7 @@ pub(crate) fn of_stage(workspace: &Path, stage: &Stage) -> Result<String> {
     for file in sources(workspace, stage)? {
         let path = workspace.join(&file);
         let text = fs::read_to_string(&path).with_context(|| format!("{}: cannot read the source", path.display()))?;
-        let code = if file.ends_with(".rs") {
+        let code = if path.extension().is_some_and(|e| e == "rs") {
             code_of(&text).with_context(|| format!("{}: not Rust", path.display()))?
         } else {
             text

@@ -66,18 +66,12 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         EvalError::Model(e) => model(e),
         _ => EXIT_FAILURE,
     };
-    for cause in error.chain() {
-        if cause.is::<ParamsError>() {
-            return EXIT_USAGE;
-        } else if let Some(e) = cause.downcast_ref() {
-            return data(e);
-        } else if let Some(e) = cause.downcast_ref() {
-            return model(e);
-        } else if let Some(e) = cause.downcast_ref() {
-            return train(e);
-        } else if let Some(e) = cause.downcast_ref() {
-            return eval(e);
-        }
-    }
-    EXIT_FAILURE
+    let of_cause = |cause: &(dyn std::error::Error + 'static)| {
+        (cause.is::<ParamsError>().then_some(EXIT_USAGE))
+            .or_else(|| cause.downcast_ref().map(data))
+            .or_else(|| cause.downcast_ref().map(model))
+            .or_else(|| cause.downcast_ref().map(train))
+            .or_else(|| cause.downcast_ref().map(eval))
+    };
+    error.chain().find_map(of_cause).unwrap_or(EXIT_FAILURE)
 }

@@ -83,8 +83,8 @@ impl<'a> Scores<'a> {
     /// Share of the images whose label is among the `k` most probable classes, 0..1; among equals the first count.
     pub fn top_k_accuracy(&self, k: usize) -> f64 {
         let within = |(row, label): &(&[f32], usize)| {
-            let before = row.iter().enumerate().filter(|(c, p)| **p > row[*label] || (**p == row[*label] && c < label));
-            before.count() < k
+            let precedes = |(c, p): &(usize, &f32)| p.total_cmp(&row[*label]).then(label.cmp(c)).is_gt();
+            row.iter().enumerate().filter(precedes).count() < k
         };
         self.rows().filter(within).count() as f64 / self.len() as f64
     }

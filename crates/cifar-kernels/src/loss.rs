@@ -7,7 +7,7 @@ use crate::error::{KernelError, Result, check_len, product};
 /// Rows that one task works on.
 const ROWS: usize = 64;
 
-/// p[k] = e^{l[k]} / Σ e^{l[j]} for every row of `logits` [rows, classes].
+/// `p[k] = exp(l[k]) / Σ exp(l[j])` for every row of `logits` [rows, classes].
 pub fn softmax(rows: usize, classes: usize, logits: &[f32], probabilities: &mut [f32]) -> Result<()> {
     const OP: &str = "softmax";
     let len = product(OP, &[rows, classes])?;

@@ -7,7 +7,7 @@ use crate::error::{KernelError, Result, check_len, product};
 /// Pixels that one task works on.
 const PIXELS: usize = 16 * 1024;
 
-/// output = (pixel / 255 − mean[c]) / std[c] for `pixels` [.., channels]; every std must be above 0.
+/// `output = (pixel / 255 − mean[c]) / std[c]` for `pixels` [.., channels]; every std must be above 0.
 pub fn normalise_pixels(pixels: &[u8], channels: usize, mean: &[f32], std: &[f32], output: &mut [f32]) -> Result<()> {
     const OP: &str = "normalise_pixels";
     product(OP, &[pixels.len(), channels])?;

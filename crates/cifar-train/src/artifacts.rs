@@ -2,7 +2,7 @@
 //!
 //! - `model.safetensors`: the model;
 //! - `history.jsonl`: one [`EpochRecord`] a line;
-//! - `metrics.json`, `plots/metrics/**.tsv`: the same in the layout that DVCLive writes and DVC shows;
+//! - `metrics.json`, `plots/metrics/**.tsv`: the same in the layout that `DVCLive` writes and DVC shows;
 //! - `summary.csv`: the network, layer by layer.
 //!
 //! No file holds a time, a host or a thread count: equal runs leave equal bytes.
@@ -54,7 +54,7 @@ pub fn write(fitted: &Fitted, data: &TrainingData, out: &Path) -> Result<()> {
     Ok(folder.commit()?)
 }
 
-/// Reads a history that [`write`] left.
+/// Reads a history that [`write()`] left.
 pub fn read_history(path: &Path) -> Result<Vec<EpochRecord>> {
     let malformed = |problem: String| DataError::Malformed { path: path.to_path_buf(), problem };
     let text = std::fs::read_to_string(path)

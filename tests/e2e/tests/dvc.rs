@@ -62,7 +62,7 @@ impl Clone {
     }
 
     fn rows(&self, file: &str) -> usize {
-        String::from_utf8(self.project.read(file)).unwrap().lines().count() - 1
+        String::from_utf8(self.project.read(file)).expect("a table is UTF-8").lines().count() - 1
     }
 }
 
@@ -144,5 +144,5 @@ fn experiments(clone: &Clone) {
             table.lines().find(|line| line.contains(name)).unwrap_or_else(|| panic!("{name} is missing in\n{table}"));
         assert!(!row.contains("Error") && !row.contains("Queued"), "{row}");
     }
-    assert!(table.lines().next().unwrap().contains("test.accuracy"), "{table}");
+    assert!(table.lines().next().expect("a header").contains("test.accuracy"), "{table}");
 }

@@ -7,8 +7,8 @@ use cifar_e2e::repository;
 /// Rust sources below `folder`, as (path from the root, text).
 fn sources(folder: &str) -> Vec<(String, String)> {
     fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
+        for entry in std::fs::read_dir(folder).expect("a readable source folder") {
+            let path = entry.expect("a readable source folder").path();
             if path.is_dir() {
                 collect(&path, files);
             } else if path.extension().is_some_and(|e| e == "rs") {
@@ -20,13 +20,13 @@ fn sources(folder: &str) -> Vec<(String, String)> {
     let mut files = Vec::new();
     collect(&root.join(folder), &mut files);
     assert!(!files.is_empty(), "{folder} has sources");
-    let name = |path: &Path| path.strip_prefix(&root).unwrap().display().to_string();
-    files.iter().map(|path| (name(path), std::fs::read_to_string(path).unwrap())).collect()
+    let name = |path: &Path| path.strip_prefix(&root).expect("a readable source folder").display().to_string();
+    files.iter().map(|path| (name(path), std::fs::read_to_string(path).expect("a readable source folder"))).collect()
 }
 
 /// The crate's own dependencies, as its manifest lists them under `[dependencies]`.
 fn dependencies(name: &str) -> Vec<String> {
-    let manifest = std::fs::read_to_string(repository().join(format!("crates/{name}/Cargo.toml"))).unwrap();
+    let manifest = std::fs::read_to_string(repository().join(format!("crates/{name}/Cargo.toml"))).expect("a manifest");
     let section = manifest.split("\n[dependencies]\n").nth(1).unwrap_or_default();
     let lines = section.lines().take_while(|line| !line.starts_with('['));
     lines.filter_map(|line| line.split(['.', ' ', '=']).next()).filter(|n| !n.is_empty()).map(String::from).collect()

@@ -14,7 +14,7 @@ use crate::{Mode, ModelError, Result};
 const WIDTHS: [usize; 3] = [32, 64, 128];
 const DENSE: usize = 128;
 
-/// See the [module](self).
+/// Three blocks of two 3×3 convolutions and a pooling (widths 32, 64, 128), a dense layer of 128, a head.
 pub struct SimpleCnn {
     blocks: Vec<[(Conv, BatchNorm); 2]>,
     dense: (Linear, BatchNorm),
