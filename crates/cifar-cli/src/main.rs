@@ -18,6 +18,11 @@ use crate::args::Cli;
 use crate::params::ParamsError;
 use crate::terminal::Terminal;
 
+/// Training allocates and frees the same large tensors each step. The system's allocator gives their pages back and takes
+/// them anew, which costs a third of the step's time; this one keeps them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A mistake in parameters or usage.
 const EXIT_USAGE: u8 = 2;
 /// Anything else that went wrong.
