@@ -20,6 +20,7 @@ pub enum Activation {
 
 impl Activation {
     /// The function's value at `x`.
+    #[inline(always)]
     pub(crate) fn value<R: Real>(self, x: R) -> R {
         match self {
             Self::Identity => x,
@@ -33,6 +34,7 @@ impl Activation {
     }
 
     /// The function's derivative at `x`.
+    #[inline(always)]
     pub(crate) fn derivative<R: Real>(self, x: R) -> R {
         match self {
             Self::Identity => R::ONE,

@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use crate::error::{Result, check_len};
 use crate::portable::reduce::CHUNK;
+use crate::portable::vectorised;
 
 /// Stochastic gradient descent with momentum and decoupled weight decay (Loshchilov & Hutter 2017, arXiv 1711.05101):
 /// v ← momentum · v + g; w ← w · (1 − lr · decay) − lr · (nesterov ? g + momentum · v : v).
@@ -22,11 +23,13 @@ pub fn sgd_update(
     let keep = 1.0 - learning_rate * weight_decay;
     let chunks = weight.par_chunks_mut(CHUNK).zip(gradient.par_chunks(CHUNK)).zip(velocity.par_chunks_mut(CHUNK));
     chunks.for_each(|((weight, gradient), velocity)| {
-        for ((w, g), v) in weight.iter_mut().zip(gradient).zip(velocity) {
-            *v = momentum * *v + g;
-            let step = if nesterov { g + momentum * *v } else { *v };
-            *w = *w * keep - learning_rate * step;
-        }
+        vectorised(|| {
+            for ((w, g), v) in weight.iter_mut().zip(gradient).zip(velocity) {
+                *v = momentum * *v + g;
+                let step = if nesterov { g + momentum * *v } else { *v };
+                *w = *w * keep - learning_rate * step;
+            }
+        });
     });
     Ok(())
 }

@@ -13,8 +13,8 @@ pub fn confusion_matrix(matrix: &ConfusionMatrix, classes: &[String], caption: &
     const NAMES: i32 = 120;
     let n = classes.len().max(1) as i32;
     let cell = (640 / n).clamp(6, 110);
-    let side = NAMES + cell * n + 40;
-    picture(caption, side as u32, side as u32, |area| {
+    let (width, height) = (NAMES + cell * n + 40, cell * n + NAMES);
+    picture(caption, width as u32, height as u32, |area| {
         let font = (f64::from(cell) * 0.24).clamp(5.0, 17.0);
         for (row, label) in (0..).zip(classes) {
             let total = matrix.row_sum(row as usize);
@@ -45,7 +45,7 @@ pub fn confusion_matrix(matrix: &ConfusionMatrix, classes: &[String], caption: &
             }
         }
         let title = anchored(15.0, canvas::FAINT, HPos::Center, VPos::Bottom);
-        area.draw_text("predicted", &title, (NAMES + cell * n / 2, side - 4)).map_err(failed)?;
+        area.draw_text("predicted", &title, (NAMES + cell * n / 2, height - 4)).map_err(failed)?;
         let title = anchored(15.0, canvas::FAINT, HPos::Center, VPos::Top).transform(FontTransform::Rotate270);
         area.draw_text("label", &title, (6, cell * n / 2)).map_err(failed)
     })

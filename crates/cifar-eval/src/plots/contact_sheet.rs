@@ -27,6 +27,7 @@ pub fn contact_sheet(
 ) -> Result<Vec<u8>, PlotError> {
     const LINE: i32 = 16;
     const GAP: i32 = 14;
+    const ABOVE: i32 = 7;
     if tiles.iter().any(|t| t.pixels.len() != height * width * 3) {
         return Err(PlotError(format!("a tile does not have {width}×{height} pixels")));
     }
@@ -34,7 +35,7 @@ pub fn contact_sheet(
     let (tile_width, tile_height) = ((width * factor) as i32, (height * factor) as i32);
     let lines = tiles.iter().map(|t| t.lines.len()).max().unwrap_or(0) as i32;
     let columns = columns.max(1);
-    let cell = (tile_width.max(96) + GAP, tile_height + lines * LINE + GAP);
+    let cell = (tile_width.max(96) + GAP, tile_height + ABOVE + lines * LINE + GAP);
     let rows = tiles.len().div_ceil(columns).max(1) as i32;
     let full = (GAP + columns as i32 * cell.0, rows * cell.1);
     picture(caption, full.0 as u32, full.1 as u32, |area| {
@@ -54,7 +55,7 @@ pub fn contact_sheet(
             for (row, line) in (0..).zip(&tile.lines) {
                 let style = text(13.0, if row == 0 { INK } else { FAINT });
                 let line = fitted(area, line, &style, cell.0 as u32 - 4);
-                area.draw_text(&line, &style, (left, top + tile_height + 3 + row * LINE)).map_err(failed)?;
+                area.draw_text(&line, &style, (left, top + tile_height + ABOVE + row * LINE)).map_err(failed)?;
             }
         }
         Ok(())

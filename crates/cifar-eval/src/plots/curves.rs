@@ -16,6 +16,10 @@ pub struct Curve<'a> {
     pub values: Vec<Option<f64>>,
 }
 
+/// Width of a panel, and of the legend at its right.
+const PANEL: i32 = 600;
+const LEGEND: i32 = 170;
+
 /// Two panels, losses and accuracies, with a line at the selected epoch (counted from 1).
 pub fn training_curves(
     losses: &[Curve],
@@ -23,8 +27,8 @@ pub fn training_curves(
     selected: usize,
     caption: &Caption,
 ) -> Result<Vec<u8>, PlotError> {
-    picture(caption, 960, 420, |area| {
-        let (left, right) = area.split_horizontally(480);
+    picture(caption, 2 * PANEL as u32, 420, |area| {
+        let (left, right) = area.split_horizontally(PANEL);
         panel(&left, losses, "cross-entropy (nats)", None, selected)?;
         panel(&right, accuracies, "accuracy", Some(1.0), selected)
     })
@@ -45,6 +49,7 @@ fn panel(area: &Area, curves: &[Curve], what: &str, most: Option<f64>, selected:
     let epochs = curves.iter().map(|c| c.values.len()).max().unwrap_or(1).max(1) as f64;
     let mut chart = ChartBuilder::on(area)
         .margin(12)
+        .margin_right(LEGEND)
         .x_label_area_size(44)
         .y_label_area_size(62)
         .build_cartesian_2d(0.7..epochs + 0.3, (low - room).max(0.0)..top)
@@ -73,9 +78,7 @@ fn panel(area: &Area, curves: &[Curve], what: &str, most: Option<f64>, selected:
     let names = curves.iter().zip([BLUE, ORANGE]).map(|(c, colour)| (c.name.to_string(), colour));
     let names: Vec<(String, RGBColor)> = names.chain([(format!("selected epoch {selected}"), GREEN)]).collect();
     for (row, (name, colour)) in (0..).zip(names) {
-        // Losses fall and accuracies rise: the free corner is at the top or at the bottom right.
-        let y = if most.is_none() { 18 + row * 20 } else { 300 + row * 20 };
-        area.draw_text(&name, &text(15.0, colour), (330, y)).map_err(failed)?;
+        area.draw_text(&name, &text(15.0, colour), (PANEL - LEGEND + 8, 18 + row * 20)).map_err(failed)?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::reduce::{CHUNK, sum_rows};
+use super::vectorised;
 use crate::{Activation, BatchStatistics};
 
 /// What the forward pass was given.
@@ -64,16 +65,17 @@ pub(crate) fn apply(
         let start = index * chunk;
         // One loop an activation: the match outside of the hot loop lets each become vector code.
         match activation {
-            Activation::Identity => forward.fill(start, output, |z| z),
-            Activation::Relu => forward.fill(start, output, |z| Activation::Relu.value(z)),
-            Activation::Gelu => forward.fill(start, output, |z| Activation::Gelu.value(z)),
-            Activation::Silu => forward.fill(start, output, |z| Activation::Silu.value(z)),
+            Activation::Identity => vectorised(|| forward.fill(start, output, |z| z)),
+            Activation::Relu => vectorised(|| forward.fill(start, output, |z| Activation::Relu.value(z))),
+            Activation::Gelu => vectorised(|| forward.fill(start, output, |z| Activation::Gelu.value(z))),
+            Activation::Silu => vectorised(|| forward.fill(start, output, |z| Activation::Silu.value(z))),
         }
     });
 }
 
 impl Forward<'_> {
     /// Writes f(z) for the values from `start` on.
+    #[inline(always)]
     fn fill(&self, start: usize, output: &mut [f32], f: impl Fn(f32) -> f32) {
         let c = self.channels;
         let (scale, shift) = (&self.scale[..c], &self.shift[..c]);
@@ -98,6 +100,7 @@ impl Forward<'_> {
     }
 
     /// Calls `visit(channel, normalised x, gradient before the activation)` for every value of the row at `at`.
+    #[inline(always)]
     fn row_gradients(
         &self,
         at: usize,
@@ -166,17 +169,21 @@ fn backward_with(
     let factor: Vec<f32> = forward.scale.iter().zip(&forward.statistics.inverse_std).map(|(s, i)| s * i).collect();
     let chunk = chunk(c);
     input_grad.par_chunks_mut(chunk).enumerate().for_each(|(index, input_grad)| {
-        for (row, dx) in input_grad.chunks_exact_mut(c).enumerate() {
-            forward.row_gradients(index * chunk + row * c, output_grad, &derivative, |k, normalised, grad| {
-                dx[k] = factor[k] * (grad - mean_grad[k] - normalised * mean_product[k]);
-            });
-        }
+        vectorised(|| {
+            for (row, dx) in input_grad.chunks_exact_mut(c).enumerate() {
+                forward.row_gradients(index * chunk + row * c, output_grad, &derivative, |k, normalised, grad| {
+                    dx[k] = factor[k] * (grad - mean_grad[k] - normalised * mean_product[k]);
+                });
+            }
+        });
     });
     if let Some(residual_grad) = residual_grad {
         residual_grad.par_chunks_mut(chunk).enumerate().for_each(|(index, residual_grad)| {
-            for (row, dr) in residual_grad.chunks_exact_mut(c).enumerate() {
-                forward.row_gradients(index * chunk + row * c, output_grad, &derivative, |k, _, grad| dr[k] = grad);
-            }
+            vectorised(|| {
+                for (row, dr) in residual_grad.chunks_exact_mut(c).enumerate() {
+                    forward.row_gradients(index * chunk + row * c, output_grad, &derivative, |k, _, grad| dr[k] = grad);
+                }
+            });
         });
     }
     for k in 0..c {

@@ -6,6 +6,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::matmul::{Matrix, matmul};
+use super::vectorised;
 use crate::Conv2dShape;
 
 /// Windows that are laid out at once: enough for the matrix product to run well, few enough for the second-level cache.
@@ -46,6 +47,7 @@ fn output_image_len(shape: &Conv2dShape) -> usize {
 
 /// Calls `copy(input offset, window offset)` for every row of taps that lies inside the image and `outside(window
 /// range)` for what lies in the padding. A run is the part of one filter row that lies inside the image.
+#[inline(always)]
 fn for_each_run(
     shape: &Conv2dShape,
     rows: &Range<usize>,
@@ -74,6 +76,7 @@ fn for_each_run(
 }
 
 /// Lays out the windows of some output rows of one image.
+#[inline(always)]
 fn gather(shape: &Conv2dShape, rows: &Range<usize>, image: &[f32], windows: &mut [f32]) {
     let windows = RefCell::new(windows);
     for_each_run(
@@ -85,6 +88,7 @@ fn gather(shape: &Conv2dShape, rows: &Range<usize>, image: &[f32], windows: &mut
 }
 
 /// Adds laid-out windows back to where they came from.
+#[inline(always)]
 fn scatter_add(shape: &Conv2dShape, rows: &Range<usize>, windows: &[f32], image: &mut [f32]) {
     for_each_run(
         shape,
@@ -108,7 +112,7 @@ pub(crate) fn forward(shape: &Conv2dShape, input: &[f32], weight: &[f32], bias: 
                 let count = rows.len() * shape.out_width;
                 let block = &mut output[rows.start * shape.out_width * o..rows.end * shape.out_width * o];
                 with_scratch(count * window, |windows| {
-                    gather(shape, &rows, image, windows);
+                    vectorised(|| gather(shape, &rows, image, windows));
                     matmul(Matrix::new(windows, count, window), weight, block, false);
                 });
                 if let Some(bias) = bias {
@@ -134,7 +138,7 @@ pub(crate) fn input_gradient(shape: &Conv2dShape, output_grad: &[f32], weight: &
                 let grad = &grad[rows.start * shape.out_width * o..rows.end * shape.out_width * o];
                 with_scratch(count * window, |windows| {
                     matmul(Matrix::new(grad, count, o), weight, windows, false);
-                    scatter_add(shape, &rows, windows, image);
+                    vectorised(|| scatter_add(shape, &rows, windows, image));
                 });
             }
         },
@@ -153,7 +157,7 @@ pub(crate) fn weight_gradient(shape: &Conv2dShape, input: &[f32], output_grad: &
                     let count = rows.len() * shape.out_width;
                     let grad = &grad[rows.start * shape.out_width * o..rows.end * shape.out_width * o];
                     with_scratch(count * window, |windows| {
-                        gather(shape, &rows, image, windows);
+                        vectorised(|| gather(shape, &rows, image, windows));
                         matmul(
                             Matrix::new(windows, count, window).transposed(),
                             Matrix::new(grad, count, o),

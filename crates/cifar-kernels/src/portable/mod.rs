@@ -6,4 +6,8 @@ pub(crate) mod linear;
 pub(crate) mod pool;
 pub(crate) mod reduce;
 
+mod vectorised;
+
 mod matmul;
+
+pub(crate) use vectorised::vectorised;

@@ -2,10 +2,12 @@
 
 use rayon::prelude::*;
 
+use super::vectorised;
 use crate::PoolShape;
 
 /// Calls `visit(output offset, input offset, place)` for every output pixel and every place in its window, place after
 /// place; offsets are those of the first channel.
+#[inline(always)]
 fn for_each_tap(shape: &PoolShape, mut visit: impl FnMut(usize, usize, u8)) {
     for (y, x) in (0..shape.out_height).flat_map(|y| (0..shape.out_width).map(move |x| (y, x))) {
         let output = (y * shape.out_width + x) * shape.channels;
@@ -28,13 +30,15 @@ pub(crate) fn max_forward(shape: &PoolShape, input: &[f32], output: &mut [f32], 
     let (c, out) = (shape.channels, output_image_len(shape));
     let images = output.par_chunks_mut(out).zip(argmax.par_chunks_mut(out)).zip(input.par_chunks(image_len(shape)));
     images.for_each(|((output, argmax), image)| {
-        for_each_tap(shape, |to, from, place| {
-            let best = output[to..to + c].iter_mut().zip(&mut argmax[to..to + c]);
-            for ((best, at), value) in best.zip(&image[from..from + c]) {
-                if place == 0 || *value > *best || (value.is_nan() && !best.is_nan()) {
-                    (*best, *at) = (*value, place);
+        vectorised(|| {
+            for_each_tap(shape, |to, from, place| {
+                let best = output[to..to + c].iter_mut().zip(&mut argmax[to..to + c]);
+                for ((best, at), value) in best.zip(&image[from..from + c]) {
+                    if place == 0 || *value > *best || (value.is_nan() && !best.is_nan()) {
+                        (*best, *at) = (*value, place);
+                    }
                 }
-            }
+            })
         });
     });
 }
@@ -45,12 +49,14 @@ pub(crate) fn max_backward(shape: &PoolShape, argmax: &[u8], output_grad: &[f32]
         input_grad.par_chunks_mut(image_len(shape)).zip(argmax.par_chunks(out)).zip(output_grad.par_chunks(out));
     images.for_each(|((image, argmax), grad)| {
         image.fill(0.0);
-        for_each_tap(shape, |from, to, place| {
-            let taken = argmax[from..from + c].iter().zip(&grad[from..from + c]);
-            for (pixel, (at, grad)) in image[to..to + c].iter_mut().zip(taken) {
-                // Without a branch, so that it becomes vector code.
-                *pixel += if *at == place { *grad } else { 0.0 };
-            }
+        vectorised(|| {
+            for_each_tap(shape, |from, to, place| {
+                let taken = argmax[from..from + c].iter().zip(&grad[from..from + c]);
+                for (pixel, (at, grad)) in image[to..to + c].iter_mut().zip(taken) {
+                    // Without a branch, so that it becomes vector code.
+                    *pixel += if *at == place { *grad } else { 0.0 };
+                }
+            })
         });
     });
 }
@@ -61,10 +67,12 @@ pub(crate) fn average_forward(shape: &PoolShape, input: &[f32], output: &mut [f3
     let images = output.par_chunks_mut(output_image_len(shape)).zip(input.par_chunks(image_len(shape)));
     images.for_each(|(output, image)| {
         output.fill(0.0);
-        for_each_tap(shape, |to, from, _| {
-            for (sum, value) in output[to..to + c].iter_mut().zip(&image[from..from + c]) {
-                *sum += value * share;
-            }
+        vectorised(|| {
+            for_each_tap(shape, |to, from, _| {
+                for (sum, value) in output[to..to + c].iter_mut().zip(&image[from..from + c]) {
+                    *sum += value * share;
+                }
+            })
         });
     });
 }
@@ -75,10 +83,12 @@ pub(crate) fn average_backward(shape: &PoolShape, output_grad: &[f32], input_gra
     let images = input_grad.par_chunks_mut(image_len(shape)).zip(output_grad.par_chunks(output_image_len(shape)));
     images.for_each(|(image, grad)| {
         image.fill(0.0);
-        for_each_tap(shape, |from, to, _| {
-            for (pixel, grad) in image[to..to + c].iter_mut().zip(&grad[from..from + c]) {
-                *pixel += grad * share;
-            }
+        vectorised(|| {
+            for_each_tap(shape, |from, to, _| {
+                for (pixel, grad) in image[to..to + c].iter_mut().zip(&grad[from..from + c]) {
+                    *pixel += grad * share;
+                }
+            })
         });
     });
 }

@@ -2,6 +2,8 @@
 
 use rayon::prelude::*;
 
+use super::vectorised;
+
 /// Values that one task works on where every output depends on its own inputs only.
 pub(crate) const CHUNK: usize = 16 * 1024;
 
@@ -21,7 +23,7 @@ pub(crate) fn sum_rows<const N: usize>(
         .into_par_iter()
         .map(|index| {
             let mut sums = zero();
-            add(index * block..((index + 1) * block).min(rows), &mut sums);
+            vectorised(|| add(index * block..((index + 1) * block).min(rows), &mut sums));
             sums
         })
         .collect();
