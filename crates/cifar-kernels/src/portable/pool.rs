@@ -38,7 +38,7 @@ pub(crate) fn max_forward(shape: &PoolShape, input: &[f32], output: &mut [f32], 
                         (*best, *at) = (*value, place);
                     }
                 }
-            })
+            });
         });
     });
 }
@@ -56,7 +56,7 @@ pub(crate) fn max_backward(shape: &PoolShape, argmax: &[u8], output_grad: &[f32]
                     // Without a branch, so that it becomes vector code.
                     *pixel += if *at == place { *grad } else { 0.0 };
                 }
-            })
+            });
         });
     });
 }
@@ -72,7 +72,7 @@ pub(crate) fn average_forward(shape: &PoolShape, input: &[f32], output: &mut [f3
                 for (sum, value) in output[to..to + c].iter_mut().zip(&image[from..from + c]) {
                     *sum += value * share;
                 }
-            })
+            });
         });
     });
 }
@@ -88,7 +88,7 @@ pub(crate) fn average_backward(shape: &PoolShape, output_grad: &[f32], input_gra
                 for (pixel, grad) in image[to..to + c].iter_mut().zip(&grad[from..from + c]) {
                     *pixel += grad * share;
                 }
-            })
+            });
         });
     });
 }
