@@ -37,10 +37,23 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             terminal.clear();
-            terminal.error(&format!("{error:#}"));
+            terminal.error(&one_line(&error));
             ExitCode::from(exit_code(&error))
         }
     }
+}
+
+/// What was attempted and what went wrong; causes that a message quotes already are not told twice.
+fn one_line(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |line, cause| {
+        if line.is_empty() {
+            cause
+        } else if line.contains(&cause) {
+            line
+        } else {
+            format!("{line}: {cause}")
+        }
+    })
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {

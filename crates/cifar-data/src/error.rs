@@ -81,7 +81,7 @@ pub enum DataError {
 
 impl DataError {
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
-        let path = path.to_path_buf();
+        let path = crate::output::final_path(path);
         move |source| Self::Io { action, path, source }
     }
 

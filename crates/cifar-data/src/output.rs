@@ -11,7 +11,7 @@ pub fn write_file(path: &Path, contents: &[u8]) -> Result<()> {
     let parent = parent_of(path);
     fs::create_dir_all(parent).map_err(DataError::io("create the folder", parent))?;
     let mut file =
-        tempfile::Builder::new().prefix(".partial-").tempfile_in(parent).map_err(DataError::io("write", path))?;
+        tempfile::Builder::new().prefix(PARTIAL).tempfile_in(parent).map_err(DataError::io("write", path))?;
     file.write_all(contents).and_then(|()| file.as_file().sync_all()).map_err(DataError::io("write", path))?;
     readable_by_all(file.path()).map_err(DataError::io("write", path))?;
     file.persist(path).map_err(|e| DataError::io("write", path)(e.error))?;
@@ -89,9 +89,23 @@ fn parent_of(path: &Path) -> &Path {
     }
 }
 
+/// Before the name of what is not finished yet.
+const PARTIAL: &str = ".partial-";
+
 fn prefix(destination: &Path) -> String {
     let name = destination.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    format!(".partial-{name}-")
+    format!("{PARTIAL}{name}-")
+}
+
+/// The path under which the user knows a file of a folder that is not finished yet.
+pub(crate) fn final_path(path: &Path) -> PathBuf {
+    let shown = |part: &std::ffi::OsStr| {
+        let name = part.to_str()?.strip_prefix(PARTIAL)?.rsplit_once('-')?.0;
+        (!name.is_empty()).then(|| name.to_string())
+    };
+    path.components()
+        .map(|c| shown(c.as_os_str()).map_or_else(|| PathBuf::from(c.as_os_str()), PathBuf::from))
+        .collect()
 }
 
 /// Removes what a killed run left. The caller holds the project's lock, so no living run owns it.
@@ -131,6 +145,14 @@ fn readable_by_all(path: &Path) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn messages_name_the_folder_that_the_user_knows() {
+        let check = |path: &str, expected: &str| assert_eq!(final_path(Path::new(path)), Path::new(expected));
+        check("data/.partial-raw-x3Bq7z/pool/manifest.csv", "data/raw/pool/manifest.csv");
+        check("/a/.partial-my-set-x3Bq7z", "/a/my-set");
+        check("a/partial-b/.partial-x3Bq7z", "a/partial-b/.partial-x3Bq7z");
+    }
 
     #[test]
     fn a_dropped_folder_leaves_the_old_one() {

@@ -14,6 +14,8 @@ use super::Context;
 use crate::args::PartitionArgs;
 
 pub(super) fn run(context: &Context, args: &PartitionArgs) -> Result<()> {
+    // The truth about a synthetic set says nothing about other images.
+    let mut truth = None;
     let dataset = match args.source.as_str() {
         "auto" if context.layout.dataset().is_dir() => {
             read_folder(context, &context.layout.dataset(), args.skip_broken)?
@@ -25,12 +27,16 @@ pub(super) fn run(context: &Context, args: &PartitionArgs) -> Result<()> {
                  every result made from it says so. Your own images: --source FOLDER",
                 context.layout.dataset().display()
             ));
-            draw_synthetic(context, args)?
+            draw_synthetic(context, args, &mut truth)?
         }
-        "synthetic" => draw_synthetic(context, args)?,
+        "synthetic" => draw_synthetic(context, args, &mut truth)?,
         folder => read_folder(context, Path::new(folder), args.skip_broken)?,
     };
     partitions::write(&dataset, &context.layout.partitions(), context.terminal)?;
+    match truth {
+        Some(truth) => write_file(&context.layout.synthetic_truth(), truth.as_bytes())?,
+        None => forget_truth(context)?,
+    }
     report(context, &dataset);
     Ok(())
 }
@@ -40,20 +46,18 @@ fn read_folder(context: &Context, folder: &Path, skip_broken: bool) -> Result<Da
     for skipped in &read.skipped {
         context.terminal.warn(&format!("left out {}: {}", folder.join(&skipped.file).display(), skipped.problem));
     }
-    forget_truth(context)?;
     Ok(read.dataset)
 }
 
-fn draw_synthetic(context: &Context, args: &PartitionArgs) -> Result<Dataset> {
+fn draw_synthetic(context: &Context, args: &PartitionArgs, truth: &mut Option<String>) -> Result<Dataset> {
     let params =
         SyntheticParams { count: args.synthetic_images as usize, seed: args.synthetic_seed, ..Default::default() };
     let synthetic = synthetic::generate(&params)?;
     context.terminal.check()?;
-    write_file(&context.layout.synthetic_truth(), synthetic::truth_csv(&synthetic).as_bytes())?;
+    *truth = Some(synthetic::truth_csv(&synthetic));
     Ok(synthetic.dataset)
 }
 
-/// The truth about the synthetic set says nothing about other images.
 fn forget_truth(context: &Context) -> Result<()> {
     let truth = context.layout.synthetic_truth();
     match std::fs::remove_file(&truth) {
