@@ -29,13 +29,11 @@ pub struct Images {
 /// If two of these lie there, or as [`class_folders::read`] and [`archives::read`] say.
 pub fn read(path: &Path, options: &ReadOptions, monitor: &dyn Monitor) -> Result<Images> {
     let found = if path.is_dir() { find(path)? } else { path.is_file().then(|| path.to_path_buf()) };
-    match found {
-        Some(archive) => Ok(Images { dataset: archives::read(&archive, monitor)?, skipped: Vec::new() }),
-        None => {
-            let ClassFolders { dataset, skipped } = class_folders::read(path, options, monitor)?;
-            Ok(Images { dataset, skipped })
-        }
+    if let Some(archive) = found {
+        return Ok(Images { dataset: archives::read(&archive, monitor)?, skipped: Vec::new() });
     }
+    let ClassFolders { dataset, skipped } = class_folders::read(path, options, monitor)?;
+    Ok(Images { dataset, skipped })
 }
 
 /// The archive, packed or unpacked, that is meant by `folder`; `None` if class folders are.

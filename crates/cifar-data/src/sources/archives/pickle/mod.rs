@@ -251,7 +251,7 @@ mod tests {
         };
     }
 
-    /// A list of pickles as Python and NumPy write them, by tests/fixtures/make_archives.py.
+    /// Pickles as Python and NumPy write them, made by `tests/fixtures/make_archives.py`.
     const GOLDEN: [&[u8]; 7] = [
         fixture!("python2"),
         fixture!("protocol2"),
