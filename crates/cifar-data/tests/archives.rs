@@ -85,7 +85,9 @@ fn every_form_of_the_same_images_gives_the_same_set() {
         }
     }
     let set = &sets[0];
-    sets.iter().for_each(|other| check_same(set, other));
+    for other in &sets {
+        check_same(set, other);
+    }
     assert_eq!(
         (set.len(), set.size(), set.classes()),
         (10, ImageSize { height: 32, width: 32 }, &CLASSES.map(String::from)[..])
@@ -299,7 +301,7 @@ fn a_source_is_what_lies_there() {
     check_refused(find(&at("c")), &["holds class folders and the batches of an archive"]);
     fs::create_dir(at("empty")).expect("it is free");
     check_refused(find(&at("empty")), &["no images found", "or an official archive"]);
-    check_refused(find(&at("nowhere")), &[&shown(&at("nowhere")), "cannot read the folder"]);
+    check_refused(find(&at("nowhere")), &[&shown(&at("nowhere")), "cannot read: "]);
     put(&at("x.zip"), b"PK");
     check_refused(find(&at("x.zip")), &["x.zip: is no .tar.gz file"]);
 }

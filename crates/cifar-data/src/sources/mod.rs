@@ -28,7 +28,8 @@ pub struct Images {
 /// # Errors
 /// If two of these lie there, or as [`class_folders::read`] and [`archives::read`] say.
 pub fn read(path: &Path, options: &ReadOptions, monitor: &dyn Monitor) -> Result<Images> {
-    let found = if path.is_dir() { find(path)? } else { path.is_file().then(|| path.to_path_buf()) };
+    let is_folder = fs::metadata(path).map_err(DataError::io("read", path))?.is_dir();
+    let found = if is_folder { find(path)? } else { Some(path.to_path_buf()) };
     if let Some(archive) = found {
         return Ok(Images { dataset: archives::read(&archive, monitor)?, skipped: Vec::new() });
     }
