@@ -3,8 +3,8 @@
 //!
 //! Ids follow the files: `data_batch_1` to `data_batch_5`, then `test_batch` (CIFAR-100: `train`, then `test`), so the
 //! same images have the same ids, labels and pixels in either version. Labels of CIFAR-100 are the fine ones. Batches
-//! may have any number of images up to the official one. Nothing is unpacked on the disk, and nothing in a file is
-//! executed, not even in the pickles of the python version.
+//! may have any number of images, as long as a file is less than about three times the official one. Nothing is unpacked
+//! on the disk, and nothing in a file is executed, not even in the pickles of the python version.
 
 mod batch;
 mod container;
