@@ -55,7 +55,8 @@ pub(crate) enum Command {
     /// Read the images and cut them into the partitions v1, v2 and v3
     #[command(
         after_help = "Examples:\n  cifar-cli partition                             # cifar10_dataset/ if it is there, else the synthetic set\n  \
-                            cifar-cli partition --source /data/cifar10      # class folders anywhere\n  cifar-cli partition --source synthetic"
+                            cifar-cli partition --source /data/cifar10      # class folders or an unpacked archive, anywhere\n  \
+                            cifar-cli partition --source cifar-10-binary.tar.gz\n  cifar-cli partition --source synthetic"
     )]
     Partition(PartitionArgs),
     /// Join the partitions that params.yaml names, and set the evaluation pool apart
@@ -83,7 +84,7 @@ pub(crate) enum Command {
     /// All stages in order, in one process, for those without DVC
     #[command(
         after_help = "Examples:\n  cifar-cli run                                  # partitions first, if there are none\n  \
-                            cifar-cli run --source /data/cifar10"
+                            cifar-cli run --source /data/cifar10           # a folder or an archive, as for `partition`"
     )]
     Run(RunArgs),
     /// Classify image files with the trained network
@@ -104,8 +105,9 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct PartitionArgs {
-    /// Where the images come from: `auto` (`cifar10_dataset` if it is there, else synthetic), `synthetic`, or a folder
-    /// with class folders, or with train/ and test/ that have class folders
+    /// Where the images come from: `auto` (`cifar10_dataset` if it is there, else synthetic), `synthetic`, a folder with
+    /// class folders, or with train/ and test/ that have class folders, or an official archive of CIFAR-10 or CIFAR-100
+    /// in its binary or python version: the .tar.gz, or a folder in which it lies, packed or unpacked
     #[arg(long, value_name = "SOURCE", default_value = "auto")]
     pub(crate) source: String,
     /// Leave out images that cannot be used, and list them, instead of stopping at the first

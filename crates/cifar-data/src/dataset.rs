@@ -85,6 +85,8 @@ pub struct Sample {
 pub enum SourceKind {
     /// Folders of image files, one a class.
     ClassFolders,
+    /// An official archive of CIFAR-10 or CIFAR-100.
+    Archive,
     /// Drawn by this program.
     Synthetic,
 }

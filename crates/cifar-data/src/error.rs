@@ -56,7 +56,7 @@ pub enum DataError {
         id: SampleId,
     },
     /// A source has no images at all.
-    #[error("{}: no images found; expected class folders with JPEG or PNG files, or train/ and test/ with class folders", path.display())]
+    #[error("{}: no images found; expected class folders with JPEG or PNG files, train/ and test/ with class folders, or an official archive of CIFAR-10 or CIFAR-100", path.display())]
     Empty {
         /// The folder.
         path: PathBuf,

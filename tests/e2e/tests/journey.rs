@@ -164,3 +164,22 @@ fn check_tells_what_is_there_and_what_is_missing() {
     project.edit("params.yaml", "momentum: 0.9", "momentum: 1.9");
     project.run(&["check"]).failure(2, &["train.momentum: 1.9 is not allowed"]);
 }
+
+#[test]
+fn an_official_archive_becomes_partitions_in_either_version() {
+    let fixtures = cifar_e2e::repository().join("crates/cifar-data/tests/fixtures");
+    let manifests = ["binary", "python"].map(|version| {
+        let project = Project::new();
+        let name = format!("cifar-10-{version}.tar.gz");
+        let bytes = std::fs::read(fixtures.join(&name)).unwrap();
+        project.write(&format!("cifar10_dataset/{name}"), &bytes);
+        project.run(&["partition"]).success();
+        let found = tree(&project.path("dataset_partitions"));
+        project.run(&["partition", "--source", &format!("cifar10_dataset/{name}")]).success();
+        assert!(tree(&project.path("dataset_partitions")) == found);
+        let manifest = String::from_utf8(project.read("dataset_partitions/v3/manifest.csv")).unwrap();
+        assert!(manifest.contains(&format!("{version} version of CIFAR-10, 7 images")), "{manifest}");
+        manifest.replace(version, "either")
+    });
+    assert_eq!(manifests[0], manifests[1]);
+}

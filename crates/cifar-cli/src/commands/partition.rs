@@ -5,9 +5,9 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use cifar_data::output::write_file;
 use cifar_data::partitions::{self, Partition};
-use cifar_data::sources::class_folders::{self, ReadOptions};
+use cifar_data::sources::class_folders::ReadOptions;
 use cifar_data::sources::synthetic::{self, SyntheticParams};
-use cifar_data::{Dataset, Monitor as _, store};
+use cifar_data::{Dataset, Monitor as _, sources, store};
 use serde_json::json;
 
 use super::Context;
@@ -18,19 +18,19 @@ pub(super) fn run(context: &Context, args: &PartitionArgs) -> Result<()> {
     let mut truth = None;
     let dataset = match args.source.as_str() {
         "auto" if context.layout.dataset().is_dir() => {
-            read_folder(context, &context.layout.dataset(), args.skip_broken)?
+            read_images(context, &context.layout.dataset(), args.skip_broken)?
         }
         "auto" => {
             refuse_to_replace_real_images(context)?;
             context.terminal.warn(&format!(
                 "there is no {}: going on with the built-in SYNTHETIC set of drawn images; \
-                 every result made from it says so. Your own images: --source FOLDER",
+                 every result made from it says so. Your own images: --source PATH",
                 context.layout.dataset().display()
             ));
             draw_synthetic(context, args, &mut truth)?
         }
         "synthetic" => draw_synthetic(context, args, &mut truth)?,
-        folder => read_folder(context, Path::new(folder), args.skip_broken)?,
+        path => read_images(context, Path::new(path), args.skip_broken)?,
     };
     partitions::write(&dataset, &context.layout.partitions(), context.terminal)?;
     match truth {
@@ -41,10 +41,10 @@ pub(super) fn run(context: &Context, args: &PartitionArgs) -> Result<()> {
     Ok(())
 }
 
-fn read_folder(context: &Context, folder: &Path, skip_broken: bool) -> Result<Dataset> {
-    let read = class_folders::read(folder, &ReadOptions { skip_broken }, context.terminal)?;
+fn read_images(context: &Context, path: &Path, skip_broken: bool) -> Result<Dataset> {
+    let read = sources::read(path, &ReadOptions { skip_broken }, context.terminal)?;
     for skipped in &read.skipped {
-        context.terminal.warn(&format!("left out {}: {}", folder.join(&skipped.file).display(), skipped.problem));
+        context.terminal.warn(&format!("left out {}: {}", path.join(&skipped.file).display(), skipped.problem));
     }
     Ok(read.dataset)
 }

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "every test program has a copy of this module and uses some of it")]
 
+pub(crate) mod archives;
 pub(crate) mod flow;
 
 use std::collections::BTreeMap;

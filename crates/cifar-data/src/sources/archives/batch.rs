@@ -1,0 +1,151 @@
+//! One file to labels and pixels: height × width × RGB instead of three planes.
+
+use super::pickle::{Array, Payload, Pickle};
+use super::version::{Form, SIZE, Version};
+
+/// Pixels of one colour of one image.
+const PLANE: usize = SIZE.height * SIZE.width;
+/// Bytes of one image.
+const IMAGE: usize = 3 * PLANE;
+
+/// The images of one file, in its order.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Batch {
+    pub(super) labels: Vec<u16>,
+    /// Height × width × RGB each.
+    pub(super) pixels: Vec<u8>,
+}
+
+pub(super) fn read(version: &Version, bytes: Vec<u8>) -> Result<Batch, String> {
+    match version.form {
+        Form::Binary => read_binary(version, bytes),
+        Form::Python => read_python(version, &bytes),
+    }
+}
+
+/// The class names of a meta file, which must be fit to be shown, listed in CSV files and used as names of files.
+pub(super) fn class_names(version: &Version, bytes: &[u8]) -> Result<Vec<String>, String> {
+    let names: Vec<String> = match version.form {
+        Form::Binary => {
+            let text = std::str::from_utf8(bytes).map_err(|_| "is no UTF-8 text; expected one class name a line")?;
+            text.lines().map(str::trim).filter(|line| !line.is_empty()).map(String::from).collect()
+        }
+        Form::Python => {
+            let pickle = Pickle::load(bytes)?;
+            let list = pickle.list(pickle.entry(version.names_key)?);
+            let names = list.map(|names| names.iter().map(|name| name.text().map(String::from)).collect());
+            names.flatten().ok_or_else(|| format!("its {} are no list of texts", version.names_key))?
+        }
+    };
+    if names.is_empty() {
+        return Err("names no classes".into());
+    }
+    for (index, name) in names.iter().enumerate() {
+        let odd = |c: char| c.is_control() || matches!(c, '/' | '\\' | ':');
+        if name.is_empty() || name.len() > 100 || name.starts_with('.') || name.contains(odd) {
+            let shown: String = name.chars().take(100).collect();
+            return Err(format!(
+                "{shown:?} is no class name; allowed are 1 to 100 bytes without / \\ : or a dot in front"
+            ));
+        }
+        if names[..index].contains(name) {
+            return Err(format!("names the class {name:?} twice"));
+        }
+    }
+    Ok(names)
+}
+
+/// Records of labels and planes. They become images where they lie: an image is shorter than its record, so none is
+/// overwritten before it is read.
+fn read_binary(version: &Version, mut bytes: Vec<u8>) -> Result<Batch, String> {
+    let record = version.labels_a_record + IMAGE;
+    if bytes.is_empty() || !bytes.len().is_multiple_of(record) {
+        return Err(format!(
+            "has {} bytes; expected a whole number of records of {record} bytes: {} of labels, {IMAGE} of pixels",
+            bytes.len(),
+            version.labels_a_record
+        ));
+    }
+    let count = bytes.len() / record;
+    let mut labels = Vec::with_capacity(count);
+    let mut image = [0; IMAGE];
+    for index in 0..count {
+        let pixels = index * record + version.labels_a_record;
+        labels.push(u16::from(bytes[pixels - 1]));
+        interleave(&bytes[pixels..pixels + IMAGE], &mut image);
+        bytes[index * IMAGE..(index + 1) * IMAGE].copy_from_slice(&image);
+    }
+    bytes.truncate(count * IMAGE);
+    Ok(Batch { labels, pixels: bytes })
+}
+
+fn read_python(version: &Version, bytes: &[u8]) -> Result<Batch, String> {
+    let pickle = Pickle::load(bytes)?;
+    let array = pickle.array(pickle.entry("data")?).ok_or("its data are no NumPy array")?;
+    let key = version.labels_key;
+    let labels = pickle.list(pickle.entry(key)?).ok_or_else(|| format!("its {key} are no list"))?;
+    let count = match array.shape[..] {
+        [count, IMAGE] if count > 0 => count,
+        _ => return Err(format!("its data have the shape {:?}; expected N × {IMAGE}", array.shape)),
+    };
+    if labels.len() != count {
+        return Err(format!("has {} {key} for {count} images; expected one an image", labels.len()));
+    }
+    let label = |(index, label): (usize, &super::pickle::Value)| {
+        let number = label.number().and_then(|number| u16::try_from(number).ok());
+        number.ok_or_else(|| format!("image {index} has no whole number from 0 as label"))
+    };
+    let labels = labels.iter().enumerate().map(label).collect::<Result<_, _>>()?;
+    let mut pixels = rows(array, count)?;
+    let mut image = [0; IMAGE];
+    for row in pixels.chunks_exact_mut(IMAGE) {
+        interleave(row, &mut image);
+        row.copy_from_slice(&image);
+    }
+    Ok(Batch { labels, pixels })
+}
+
+/// The array's rows, one image each.
+fn rows(array: &Array, count: usize) -> Result<Vec<u8>, String> {
+    if !matches!(array.dtype, b"u1" | b"|u1" | b"uint8") {
+        let found = String::from_utf8_lossy(array.dtype);
+        return Err(format!("its data are numbers of the type {:?}; expected uint8", found.escape_debug().to_string()));
+    }
+    // The shape is only a claim until so many bytes are there.
+    let expected = count.checked_mul(IMAGE);
+    let wrong = |found: usize| format!("its data have {found} bytes; {count} images have {IMAGE} each");
+    let values = match array.data {
+        Payload::Bytes(bytes) if Some(bytes.len()) == expected => bytes.to_vec(),
+        Payload::Bytes(bytes) => return Err(wrong(bytes.len())),
+        Payload::Latin1(text) => {
+            let found = text.chars().count();
+            if Some(found) != expected {
+                return Err(wrong(found));
+            }
+            let mut values = Vec::with_capacity(found);
+            for character in text.chars() {
+                values.push(u8::try_from(character).map_err(|_| "its data are text that stands for no bytes")?);
+            }
+            values
+        }
+    };
+    if !array.column_major {
+        return Ok(values);
+    }
+    let mut rows = vec![0; values.len()];
+    for (column, values) in values.chunks_exact(count).enumerate() {
+        for (row, value) in values.iter().enumerate() {
+            rows[row * IMAGE + column] = *value;
+        }
+    }
+    Ok(rows)
+}
+
+/// Red, green and blue planes to RGB pixels.
+fn interleave(planes: &[u8], pixels: &mut [u8; IMAGE]) {
+    let (red, rest) = planes.split_at(PLANE);
+    let (green, blue) = rest.split_at(PLANE);
+    for (pixel, ((r, g), b)) in pixels.chunks_exact_mut(3).zip(red.iter().zip(green).zip(blue)) {
+        pixel.copy_from_slice(&[*r, *g, *b]);
+    }
+}

@@ -1,0 +1,205 @@
+//! The files of a version, out of a folder or a `.tar.gz`, each checked before it is read.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use flate2::read::GzDecoder;
+use tar::{Archive, Entry, EntryType, PaxExtensions};
+
+use super::Assembly;
+use super::version::{Part, VERSIONS, Version, is_extra, recognise};
+use crate::{DataError, Monitor, Result};
+
+/// Members of an archive; the official ones have nine.
+const MOST_MEMBERS: usize = 100;
+/// Bytes of a member that is not needed, such as the readme: it must be inflated to get past it.
+const MOST_UNNEEDED: u64 = 16 * 1024 * 1024;
+/// Bytes of a header that extends the next one.
+const MOST_EXTENSION: u64 = 64 * 1024;
+/// Bytes after the last member: the archive's end is padded.
+const MOST_PADDING: u64 = 1024 * 1024;
+
+/// Where a file lies, for messages.
+pub(super) struct Place {
+    path: PathBuf,
+    member: Option<String>,
+}
+
+impl Place {
+    pub(super) fn wrong(&self, problem: impl Into<String>) -> DataError {
+        let problem = problem.into();
+        match &self.member {
+            None => DataError::malformed(&self.path, problem),
+            Some(member) => DataError::malformed(&self.path, format!("{}: {problem}", member.escape_debug())),
+        }
+    }
+}
+
+/// Reads the files that lie in `folder`.
+pub(super) fn read_folder(folder: &Path, assembly: &mut Assembly) -> Result<()> {
+    for entry in fs::read_dir(folder).map_err(DataError::io("read the folder", folder))? {
+        let name = entry.map_err(DataError::io("read the folder", folder))?.file_name();
+        if is_extra(&name.to_string_lossy()) {
+            return Err(extra(folder, &name.to_string_lossy()));
+        }
+    }
+    // Class names alone make no version: only batches say which one it is.
+    let is_there = |version: &&Version| version.batches.iter().any(|batch| folder.join(batch).is_file());
+    for version in VERSIONS.iter().filter(is_there) {
+        for part in (0..version.batches.len()).map(Part::Batch).chain([Part::Meta]) {
+            let path = folder.join(version.file(part));
+            if !path.is_file() {
+                continue;
+            }
+            let place = Place { path, member: None };
+            assembly.expect(version, part, &place)?;
+            let read = |e| DataError::io("read", &place.path)(e);
+            let file = File::open(&place.path).map_err(read)?;
+            check_size(version, part, file.metadata().map_err(read)?.len(), &place)?;
+            let most = version.most_bytes(part);
+            let bytes = read_all(file, most, assembly.monitor)?.map_err(read)?;
+            // It may have grown since it was looked at.
+            check_size(version, part, bytes.len() as u64, &place)?;
+            assembly.add(version, part, place, bytes)?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads the members of a `.tar.gz` file in the order in which they stand there, into memory.
+///
+/// Headers are read as they stand: the `tar` crate would keep a long name of any length in memory.
+pub(super) fn read_archive(path: &Path, assembly: &mut Assembly) -> Result<()> {
+    let mut file = File::open(path).map_err(DataError::io("open", path))?;
+    let mut magic = Vec::new();
+    file.by_ref().take(2).read_to_end(&mut magic).map_err(DataError::io("read", path))?;
+    if magic != [0x1f, 0x8b] {
+        return Err(DataError::malformed(
+            path,
+            "is no .tar.gz file; allowed are a folder, or CIFAR-10 or CIFAR-100 as .tar.gz in the binary or python version",
+        ));
+    }
+    io::Seek::rewind(&mut file).map_err(DataError::io("read", path))?;
+    let damaged = |e: io::Error| match e.kind() {
+        io::ErrorKind::UnexpectedEof => DataError::malformed(path, "is cut short; copy or download it again"),
+        _ => DataError::malformed(path, format!("is damaged, or no .tar.gz file: {}", one_line(&e))),
+    };
+    let mut archive = Archive::new(GzDecoder::new(file));
+    for (number, entry) in archive.entries().map_err(damaged)?.raw(true).enumerate() {
+        let mut entry = entry.map_err(damaged)?;
+        assembly.monitor.check()?;
+        if number >= MOST_MEMBERS {
+            return Err(DataError::malformed(
+                path,
+                format!("has more than {MOST_MEMBERS} members; the official ones have nine"),
+            ));
+        }
+        let member = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let place = Place { path: path.to_path_buf(), member: Some(member.clone()) };
+        let kind = entry.header().entry_type();
+        if kind.is_pax_local_extensions() || kind.is_pax_global_extensions() {
+            check_extension(&mut entry, &place, damaged)?;
+            continue;
+        }
+        check_member(&member, kind).map_err(|problem| place.wrong(problem))?;
+        if kind.is_dir() {
+            continue;
+        }
+        let name = member.rsplit('/').next().unwrap_or_default();
+        if is_extra(name) {
+            return Err(extra(path, name));
+        }
+        let Some((version, part)) = recognise(name) else {
+            check_unneeded(entry.size(), MOST_UNNEEDED, &place)?;
+            continue;
+        };
+        assembly.expect(version, part, &place)?;
+        let size = entry.size();
+        check_size(version, part, size, &place)?;
+        let bytes = read_all(&mut entry, size, assembly.monitor)?.map_err(damaged)?;
+        if bytes.len() as u64 != size {
+            return Err(damaged(io::ErrorKind::UnexpectedEof.into()));
+        }
+        assembly.add(version, part, place, bytes)?;
+    }
+    // The checksum of everything stands at the very end.
+    let padding = io::copy(&mut archive.into_inner().take(MOST_PADDING + 1), &mut io::sink()).map_err(damaged)?;
+    if padding > MOST_PADDING {
+        return Err(DataError::malformed(path, format!("goes on for more than {MOST_PADDING} bytes after its end")));
+    }
+    Ok(())
+}
+
+fn extra(whole: &Path, name: &str) -> DataError {
+    DataError::malformed(
+        whole,
+        format!("holds {}, which CIFAR-10 has not; allowed are data_batch_1 to 5 and test_batch", name.escape_debug()),
+    )
+}
+
+/// Files and folders under plain names: nothing is unpacked, but what is odd was not made by the authors.
+fn check_member(member: &str, kind: EntryType) -> Result<(), String> {
+    if member.starts_with(['/', '\\']) || member.split(['/', '\\']).any(|part| part == "..") {
+        return Err("is a name that leads out of the archive; allowed are names below it".into());
+    }
+    match kind {
+        EntryType::Regular | EntryType::Directory => Ok(()),
+        EntryType::GNULongName | EntryType::GNULongLink => Err("is a name of more than 100 characters".into()),
+        EntryType::Symlink | EntryType::Link => Err("is a link; allowed are files and folders".into()),
+        _ => Err("is neither a file nor a folder; allowed are these alone".into()),
+    }
+}
+
+/// Extended headers may tell times and owners, but neither another name nor another size than the header.
+fn check_extension(
+    entry: &mut Entry<impl Read>,
+    place: &Place,
+    damaged: impl FnOnce(io::Error) -> DataError,
+) -> Result<()> {
+    check_unneeded(entry.size(), MOST_EXTENSION, place)?;
+    let mut bytes = Vec::new();
+    entry.read_to_end(&mut bytes).map_err(damaged)?;
+    for extension in PaxExtensions::new(&bytes).filter_map(io::Result::ok) {
+        let key = extension.key().unwrap_or_default();
+        if key == "path" || key == "size" || key.starts_with("GNU.sparse") {
+            return Err(place.wrong(format!("has an extended header `{key}`; allowed are plain names and files")));
+        }
+    }
+    Ok(())
+}
+
+fn check_unneeded(size: u64, most: u64, place: &Place) -> Result<()> {
+    if size <= most {
+        return Ok(());
+    }
+    Err(place.wrong(format!("has {size} bytes; allowed are {most} for what belongs to no version of CIFAR")))
+}
+
+fn check_size(version: &Version, part: Part, size: u64, place: &Place) -> Result<()> {
+    let most = version.most_bytes(part);
+    if size <= most {
+        return Ok(());
+    }
+    Err(place.wrong(format!("has {size} bytes; {} of {} has at most {most}", version.file(part), version.name())))
+}
+
+/// Reads up to `most` bytes and a little more. Memory grows with what comes, not with what is promised.
+fn read_all(mut reader: impl Read, most: u64, monitor: &dyn Monitor) -> Result<io::Result<Vec<u8>>> {
+    const STEP: u64 = 4 * 1024 * 1024;
+    let mut bytes = Vec::new();
+    while bytes.len() as u64 <= most {
+        monitor.check()?;
+        match reader.by_ref().take(STEP).read_to_end(&mut bytes) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(e) => return Ok(Err(e)),
+        }
+    }
+    bytes.shrink_to_fit();
+    Ok(Ok(bytes))
+}
+
+fn one_line(error: &io::Error) -> String {
+    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+}
