@@ -28,6 +28,7 @@ mod error;
 mod monitor;
 
 pub mod batches;
+pub mod duplicates;
 pub mod image_file;
 pub mod labels;
 pub mod output;

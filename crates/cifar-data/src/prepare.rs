@@ -1,7 +1,8 @@
 //! Train, validation and test sets, ready for training.
 //!
 //! In: what [`crate::pull`] left, and the label overrides. Out, in one folder: `train/`, `val/`, `test/` as sets of
-//! their own, `split.csv` (`id,split,partition,label,original_label`) and `report.json`.
+//! their own, `split.csv` (`id,split,partition,label,original_label`), `near_duplicates.csv`
+//! (`id_a,id_b,split_a,split_b,similarity,kind`) and `report.json`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::duplicates::{Kind, NEAR_DUPLICATES, Pair, PairCounts};
 use crate::labels::read_overrides;
 use crate::output::OutputFolder;
 use crate::partitions::DatasetVersion;
@@ -18,7 +20,7 @@ use crate::{DataError, Dataset, Header, ImageSize, Monitor, Result, Source, stor
 
 const SPLIT: &str = "split.csv";
 const REPORT: &str = "report.json";
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
 /// Mean and standard deviation of each channel over the training images, of pixel values in 0..1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -72,6 +74,11 @@ pub struct PreparedReport {
     pub fingerprints: BTreeMap<Split, String>,
     /// The same of the evaluation pool that belongs to these splits.
     pub pool_fingerprint: String,
+    /// Pairs of images that show the same picture, both of them in these splits.
+    pub duplicate_pairs: PairCounts,
+    /// Those pairs of which one image is for test and the other is not. Under `pooled` none is exact or near; `official`
+    /// keeps the published test set and what it shares with the training images.
+    pub straddling_pairs: PairCounts,
 }
 
 /// What training may see. There is no way from here to a test image.
@@ -121,7 +128,7 @@ pub fn prepare(
     let pulled = Raw::read(raw)?;
     pulled.check(version, split)?;
     let new_labels = read_overrides(overrides, pulled.dataset.classes())?;
-    let Raw { dataset, membership, record, .. } = pulled;
+    let Raw { dataset, membership, pairs, record, .. } = pulled;
     monitor.progress(WHAT, 1, 5);
     monitor.check()?;
 
@@ -165,6 +172,8 @@ pub fn prepare(
     monitor.progress(WHAT, 2, 5);
 
     let sets = [(Split::Train, &train), (Split::Val, &val), (Split::Test, &test)];
+    let placed = placed(&pairs, &sets);
+    let straddling = straddling(&placed, monitor);
     let by_split =
         |of: &dyn Fn(&Dataset) -> BTreeMap<String, usize>| sets.iter().map(|(split, set)| (*split, of(set))).collect();
     let report = PreparedReport {
@@ -187,6 +196,8 @@ pub fn prepare(
         normalisation: normalisation(&train),
         fingerprints: sets.iter().map(|(split, set)| (*split, store::fingerprint(set))).collect(),
         pool_fingerprint: record.pool_fingerprint,
+        duplicate_pairs: PairCounts::of(placed.iter().map(|(pair, _)| pair)),
+        straddling_pairs: PairCounts::of(&straddling),
     };
 
     let folder = OutputFolder::create(out)?;
@@ -204,11 +215,32 @@ pub fn prepare(
     }
     rows.sort_unstable();
     folder.write(SPLIT, &table(&["id", "split", "partition", "label", "original_label"], rows))?;
+    let rows = placed.iter().map(|(p, [one, other])| (p.first, p.second, *one, *other, p.similarity, p.kind));
+    folder.write(NEAR_DUPLICATES, &table(&["id_a", "id_b", "split_a", "split_b", "similarity", "kind"], rows))?;
     folder.write(REPORT, json(&report).as_bytes())?;
     monitor.progress(WHAT, 5, 5);
     monitor.check()?;
     folder.commit()?;
     Ok(report)
+}
+
+/// The pairs of which both images are in `sets`, with their splits.
+fn placed(pairs: &[Pair], sets: &[(Split, &Dataset)]) -> Vec<(Pair, [Split; 2])> {
+    let place = |id| sets.iter().find(|(_, set)| set.index_of(id).is_some()).map(|(split, _)| *split);
+    pairs.iter().filter_map(|pair| Some((*pair, [place(pair.first)?, place(pair.second)?]))).collect()
+}
+
+/// The pairs between test images and others; a warning tells of copies among them.
+fn straddling(placed: &[(Pair, [Split; 2])], monitor: &dyn Monitor) -> Vec<Pair> {
+    let straddles = |[one, other]: [Split; 2]| (one == Split::Test) != (other == Split::Test);
+    let pairs: Vec<Pair> = placed.iter().filter(|(_, splits)| straddles(*splits)).map(|(pair, _)| *pair).collect();
+    let copies = pairs.iter().filter(|pair| pair.kind != Kind::Similar).count();
+    if copies > 0 {
+        monitor.warn(&format!(
+            "{copies} pairs of duplicates have one image for test and one for training or validation; {NEAR_DUPLICATES} lists them"
+        ));
+    }
+    pairs
 }
 
 impl PreparedReport {

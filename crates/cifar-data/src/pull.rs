@@ -2,7 +2,8 @@
 //!
 //! In: the three partition folders. Out, in one folder: the chosen partitions as one set; `pool/`, the test images of
 //! *all* partitions, on which every choice of partitions can be compared; `membership.csv` (`id,partition,split`) for
-//! all images; `pull.json`, what was asked for and found.
+//! all images; `near_duplicates.csv` (`id_a,id_b,similarity,kind`), the pairs that show the same picture, over all
+//! images too; `pull.json`, what was asked for and found.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::duplicates::{self, NEAR_DUPLICATES, Pair, PairCounts};
 use crate::output::OutputFolder;
 use crate::partitions::{DatasetVersion, Partition};
 use crate::splits::{Candidate, Split, SplitParams, assign};
@@ -19,7 +21,7 @@ use crate::{DataError, Dataset, Monitor, Result, SampleId, Source, store};
 pub const POOL: &str = "pool";
 const MEMBERSHIP: &str = "membership.csv";
 const RECORD: &str = "pull.json";
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
 /// What was asked for and found: `pull.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,6 +45,10 @@ pub struct PullRecord {
     pub pool_fingerprint: String,
     /// Hash over ids, labels and pixels of each partition.
     pub partitions: BTreeMap<String, String>,
+    /// Pairs of images of all partitions that show the same picture.
+    pub duplicate_pairs: PairCounts,
+    /// Groups of two images or more, which exact and near pairs make; each goes to one split.
+    pub duplicate_groups: usize,
 }
 
 /// Which partition and split an image belongs to.
@@ -61,6 +67,8 @@ pub struct Raw {
     pub dataset: Dataset,
     /// Where every image of all partitions belongs.
     pub membership: BTreeMap<SampleId, Membership>,
+    /// Images of all partitions that show the same picture.
+    pub pairs: Vec<Pair>,
     /// What was asked for and found.
     pub record: PullRecord,
     folder: PathBuf,
@@ -90,8 +98,14 @@ pub fn pull(
     }
     monitor.progress(WHAT, 3, 3);
 
-    let candidates: Vec<Candidate> =
-        Partition::ALL.into_iter().zip(&sets).flat_map(|(partition, set)| candidates(partition, set)).collect();
+    // Over all partitions, whichever were chosen: an image's group decides where it goes, and it must keep its place.
+    let pairs = duplicates::find(&sets.iter().collect::<Vec<_>>(), monitor)?;
+    let groups = duplicates::groups(&pairs);
+    let candidates: Vec<Candidate> = Partition::ALL
+        .into_iter()
+        .zip(&sets)
+        .flat_map(|(partition, set)| candidates(partition, set, &groups))
+        .collect();
     let assigned = assign(&candidates, split)?;
     let fingerprints =
         Partition::ALL.iter().zip(&sets).map(|(p, set)| (p.to_string(), store::fingerprint(set))).collect();
@@ -117,6 +131,8 @@ pub fn pull(
         pool_images: pool.len(),
         pool_fingerprint: store::fingerprint(&pool),
         partitions: fingerprints,
+        duplicate_pairs: PairCounts::of(&pairs),
+        duplicate_groups: groups.iter().filter(|(id, leader)| id == leader).count(),
     };
 
     let folder = OutputFolder::create(out)?;
@@ -126,6 +142,7 @@ pub fn pull(
     store::write(&pool, &pool_folder)?;
     let rows = candidates.iter().map(|c| (c.id, c.partition, assigned[&c.id]));
     folder.write(MEMBERSHIP, &table(&["id", "partition", "split"], rows))?;
+    folder.write(NEAR_DUPLICATES, &duplicates::to_csv(&pairs))?;
     folder.write(RECORD, json(&record).as_bytes())?;
     monitor.check()?;
     folder.commit()?;
@@ -148,7 +165,15 @@ impl Raw {
         if let Some(sample) = dataset.samples().iter().find(|s| !membership.contains_key(&s.id)) {
             return Err(DataError::malformed(&folder.join(MEMBERSHIP), format!("does not list image {}", sample.id)));
         }
-        Ok(Self { dataset, membership, record, folder: folder.to_path_buf() })
+        let list = folder.join(NEAR_DUPLICATES);
+        let pairs = duplicates::read(&list)?;
+        if PairCounts::of(&pairs) != record.duplicate_pairs {
+            return Err(DataError::malformed(
+                &list,
+                format!("is not the list that {RECORD} counts; run `cifar-cli pull`"),
+            ));
+        }
+        Ok(Self { dataset, membership, pairs, record, folder: folder.to_path_buf() })
     }
 
     /// Refuses data that were pulled for other parameters.
@@ -184,14 +209,17 @@ pub(crate) fn check_fingerprint(folder: &Path, set: &Dataset, expected: &str, ma
     ))
 }
 
-fn candidates(partition: Partition, set: &Dataset) -> impl Iterator<Item = Candidate> {
+fn candidates(
+    partition: Partition,
+    set: &Dataset,
+    groups: &BTreeMap<SampleId, SampleId>,
+) -> impl Iterator<Item = Candidate> {
     set.samples().iter().map(move |s| Candidate {
         id: s.id,
         original_label: s.original_label,
         partition,
         published: s.published,
-        // Near-duplicates are not looked for yet: every image is a group of its own.
-        group: s.id,
+        group: groups.get(&s.id).copied().unwrap_or(s.id),
     })
 }
 

@@ -10,12 +10,13 @@ pub(super) fn run(context: &Context) -> Result<()> {
     let record = pull(&layout.partitions(), params.dataset_version, &params.split, &layout.raw(), context.terminal)?;
     context.terminal.result(&record, || {
         format!(
-            "{}: {} images of {} ({}); evaluation pool of {} images",
+            "{}: {} images of {} ({}); evaluation pool of {} images; {} groups of duplicates over all partitions",
             layout.raw().display(),
             record.images,
             record.dataset_version,
             record.source.description,
-            record.pool_images
+            record.pool_images,
+            record.duplicate_groups
         )
     });
     Ok(())

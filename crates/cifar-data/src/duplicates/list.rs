@@ -1,0 +1,36 @@
+//! The list of pairs on disk: `id_a,id_b,similarity,kind`.
+
+use std::fs;
+use std::path::Path;
+
+use super::{Kind, Pair};
+use crate::pull::table;
+use crate::{DataError, Result, SampleId};
+
+/// File name of the list.
+pub const NEAR_DUPLICATES: &str = "near_duplicates.csv";
+
+const COLUMNS: [&str; 4] = ["id_a", "id_b", "similarity", "kind"];
+
+/// The list as CSV.
+pub(crate) fn to_csv(pairs: &[Pair]) -> Vec<u8> {
+    table(&COLUMNS, pairs.iter().map(|p| (p.first, p.second, p.similarity, p.kind)))
+}
+
+/// Reads what [`to_csv`] made.
+pub(crate) fn read(path: &Path) -> Result<Vec<Pair>> {
+    let text = fs::read(path).map_err(DataError::io("read", path))?;
+    let mut csv = csv::Reader::from_reader(text.as_slice());
+    let columns = csv.headers().map_err(|e| DataError::malformed(path, e.to_string()))?;
+    if columns.iter().ne(COLUMNS) {
+        let found = columns.iter().collect::<Vec<_>>().join(",");
+        return Err(DataError::malformed(path, format!("has the columns {found:?}; expected {}", COLUMNS.join(","))));
+    }
+    let mut pairs = Vec::new();
+    for (index, row) in csv.deserialize::<(SampleId, SampleId, f64, Kind)>().enumerate() {
+        let (first, second, similarity, kind) =
+            row.map_err(|e| DataError::line(path, index as u64 + 2, e.to_string()))?;
+        pairs.push(Pair { first, second, similarity, kind });
+    }
+    Ok(pairs)
+}
