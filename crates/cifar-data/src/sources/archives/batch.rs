@@ -1,5 +1,7 @@
 //! One file to labels and pixels: height × width × RGB instead of three planes.
 
+use std::borrow::Cow;
+
 use super::pickle::{Array, Payload, Pickle};
 use super::version::{Form, SIZE, Version};
 
@@ -115,7 +117,7 @@ fn rows(array: &Array, count: usize) -> Result<Vec<u8>, String> {
     let expected = count.checked_mul(IMAGE);
     let wrong = |found: usize| format!("its data have {found} bytes; {count} images have {IMAGE} each");
     let values = match array.data {
-        Payload::Bytes(bytes) if Some(bytes.len()) == expected => bytes.to_vec(),
+        Payload::Bytes(bytes) if Some(bytes.len()) == expected => Cow::Borrowed(bytes),
         Payload::Bytes(bytes) => return Err(wrong(bytes.len())),
         Payload::Latin1(text) => {
             let found = text.chars().count();
@@ -126,11 +128,11 @@ fn rows(array: &Array, count: usize) -> Result<Vec<u8>, String> {
             for character in text.chars() {
                 values.push(u8::try_from(character).map_err(|_| "its data are text that stands for no bytes")?);
             }
-            values
+            Cow::Owned(values)
         }
     };
     if !array.column_major {
-        return Ok(values);
+        return Ok(values.into_owned());
     }
     let mut rows = vec![0; values.len()];
     for (column, values) in values.chunks_exact(count).enumerate() {

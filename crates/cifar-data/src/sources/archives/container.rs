@@ -17,6 +17,8 @@ const MOST_MEMBERS: usize = 100;
 const MOST_UNNEEDED: u64 = 16 * 1024 * 1024;
 /// Bytes of a header that extends the next one.
 const MOST_EXTENSION: u64 = 64 * 1024;
+/// Bytes that one packed byte can stand for: no more is possible, so no more is set aside.
+const MOST_PACKED: u64 = 1032;
 /// Bytes after the last member: the archive's end is padded.
 const MOST_PADDING: u64 = 1024 * 1024;
 
@@ -56,9 +58,9 @@ pub(super) fn read_folder(folder: &Path, assembly: &mut Assembly) -> Result<()> 
             assembly.expect(version, part, &place)?;
             let read = |e| DataError::io("read", &place.path)(e);
             let file = File::open(&place.path).map_err(read)?;
-            check_size(version, part, file.metadata().map_err(read)?.len(), &place)?;
-            let most = version.most_bytes(part);
-            let bytes = read_all(file, most, assembly.monitor)?.map_err(read)?;
+            let size = file.metadata().map_err(read)?.len();
+            check_size(version, part, size, &place)?;
+            let bytes = read_all(file, size, version.most_bytes(part), assembly.monitor)?.map_err(read)?;
             // It may have grown since it was looked at.
             check_size(version, part, bytes.len() as u64, &place)?;
             assembly.add(version, part, place, bytes)?;
@@ -81,6 +83,7 @@ pub(super) fn read_archive(path: &Path, assembly: &mut Assembly) -> Result<()> {
         ));
     }
     io::Seek::rewind(&mut file).map_err(DataError::io("read", path))?;
+    let packed = file.metadata().map_err(DataError::io("read", path))?.len();
     let damaged = |e: io::Error| match e.kind() {
         io::ErrorKind::UnexpectedEof => DataError::malformed(path, "is cut short; copy or download it again"),
         _ => DataError::malformed(path, format!("is damaged, or no .tar.gz file: {}", one_line(&e))),
@@ -117,7 +120,8 @@ pub(super) fn read_archive(path: &Path, assembly: &mut Assembly) -> Result<()> {
         assembly.expect(version, part, &place)?;
         let size = entry.size();
         check_size(version, part, size, &place)?;
-        let bytes = read_all(&mut entry, size, assembly.monitor)?.map_err(damaged)?;
+        let likely = size.min(packed.saturating_mul(MOST_PACKED));
+        let bytes = read_all(&mut entry, likely, size, assembly.monitor)?.map_err(damaged)?;
         if bytes.len() as u64 != size {
             return Err(damaged(io::ErrorKind::UnexpectedEof.into()));
         }
@@ -184,10 +188,11 @@ fn check_size(version: &Version, part: Part, size: u64, place: &Place) -> Result
     Err(place.wrong(format!("has {size} bytes; {} of {} has at most {most}", version.file(part), version.name())))
 }
 
-/// Reads up to `most` bytes and a little more. Memory grows with what comes, not with what is promised.
-fn read_all(mut reader: impl Read, most: u64, monitor: &dyn Monitor) -> Result<io::Result<Vec<u8>>> {
+/// Reads up to `most` bytes and a little more. Room for the `likely` ones is set aside, and grows only with what comes.
+fn read_all(mut reader: impl Read, likely: u64, most: u64, monitor: &dyn Monitor) -> Result<io::Result<Vec<u8>>> {
     const STEP: u64 = 4 * 1024 * 1024;
     let mut bytes = Vec::new();
+    bytes.reserve_exact(usize::try_from(likely).unwrap_or(0));
     while bytes.len() as u64 <= most {
         monitor.check()?;
         match reader.by_ref().take(STEP).read_to_end(&mut bytes) {
