@@ -160,9 +160,17 @@ mod tests {
             "  test_fraction: 1.5",
             "split.test_fraction: 1.5 is not allowed; allowed is 0 to 0.9",
         );
-        check("  batch_size: 128", "  batch_size: -1", "train.batch_size: invalid value: integer `-1`, expected usize");
+        check(
+            "  batch_size: 128",
+            "  batch_size: -1",
+            "train.batch_size: invalid value: integer `-1`, expected a whole number, 0 or more",
+        );
         check("  epochs: 15", "  epochs: 0", "train.epochs: 0 is not allowed; allowed is 1 or more");
-        check("  epochs: 15", "  epochs: many", "train.epochs: invalid type: string \"many\", expected usize");
+        check(
+            "  epochs: 15",
+            "  epochs: many",
+            "train.epochs: invalid type: string \"many\", expected a whole number, 0 or more",
+        );
         check(
             "  architecture: simple_cnn",
             "  architecture: alexnet",
