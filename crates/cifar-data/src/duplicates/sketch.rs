@@ -1,8 +1,8 @@
 //! A few bytes that tell at a glance whether two images could show the same picture.
 //!
-//! 8 × 8 means of brightness, each over its cell and three points beyond, so that a shift of two pixels changes little, and 4 × 4 means of two colours.
-//! All are divided by the image's contrast. Two sketches are compared by the sum of absolute differences of their bytes,
-//! which every processor does sixteen at a time.
+//! 8 × 8 means of brightness, each over its cell and three points beyond, so that a shift of two pixels changes little; and
+//! 4 × 4 means of two colours. All are divided by the image's contrast. Two sketches are compared by the sum of absolute
+//! differences of their bytes, which every processor does sixteen at a time.
 
 use super::thumbnail::{Sums, Thumbnail};
 
