@@ -4,8 +4,8 @@ use super::detail::Placement;
 use super::thumbnail::{SIDE, Thumbnail};
 use super::{Image, Kind};
 
-/// From these similarities on, a pair is near or similar. Found by looking at pairs of CIFAR-10; see
-/// docs/measurements.md.
+/// From these similarities on, a pair is near or similar. Found by looking at pairs of CIFAR-10: above 0.9 nearly all show
+/// one photograph (what does not are ships far away on a calm sea), between 0.84 and 0.88 about half do.
 const NEAR: f64 = 0.9;
 const SIMILAR: f64 = 0.8;
 

@@ -1,8 +1,8 @@
 //! A few bytes that tell at a glance whether two images could show the same picture.
 //!
-//! 8 × 8 means of brightness, blurred so that a shift of two pixels changes little, and 4 × 4 means of two colours.
-//! All are divided by the image's contrast. Two sketches are compared by the sum of absolute differences of their bytes,
-//! which every processor does sixteen at a time.
+//! 8 × 8 means of brightness, each over its cell and three points beyond, so that a shift of two pixels changes little; and
+//! 4 × 4 means of two colours. All are divided by the image's contrast. Two sketches are compared by the sum of absolute
+//! differences of their bytes, which every processor does sixteen at a time.
 
 use super::thumbnail::{Sums, Thumbnail};
 
@@ -22,7 +22,7 @@ pub(super) struct Sketch(pub(super) [u8; BYTES]);
 
 impl Sketch {
     pub(super) fn new(thumbnail: &Thumbnail) -> Self {
-        let luma = cells::<LUMA>(&Sums::of(&thumbnail.luma), 2);
+        let luma = cells::<LUMA>(&Sums::of(&thumbnail.luma), 3);
         let count = (LUMA * LUMA) as i32;
         let mean = luma.iter().sum::<i32>() / count;
         let variance = luma.iter().map(|v| (v - mean) * (v - mean)).sum::<i32>() / count;
