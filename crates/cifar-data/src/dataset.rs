@@ -134,11 +134,14 @@ impl Dataset {
     /// Puts a set together.
     ///
     /// # Errors
-    /// If there are no classes, ids do not ascend, a label has no class or the number of pixels is wrong.
+    /// If there are no classes, a class's name cannot be a file's, ids do not ascend, a label has no class or the number of pixels is wrong.
     pub fn new(header: Header, samples: Vec<Sample>, pixels: Vec<u8>) -> Result<Self> {
         let wrong = |problem: String| Err(DataError::Unsuitable(problem));
         if header.classes.is_empty() || header.classes.len() > usize::from(u16::MAX) {
             return wrong(format!("a data set has 1 to {} classes, this one {}", u16::MAX, header.classes.len()));
+        }
+        if let Some(name) = header.classes.iter().find(|name| !is_file_name(name)) {
+            return wrong(format!("{name:?} cannot be the name of a class: results are stored under it"));
         }
         let expected =
             header.size.height.checked_mul(header.size.width).and_then(|n| n.checked_mul(CHANNELS * samples.len()));
@@ -289,5 +292,32 @@ impl Dataset {
             sample.label = label;
         }
         Ok(changed)
+    }
+}
+
+/// Whether a file may be called so: pictures of a class are stored under its name, and data come from anywhere.
+fn is_file_name(name: &str) -> bool {
+    !matches!(name, "" | "." | "..")
+        && name.len() <= 200
+        && !name.contains(|c: char| c.is_control() || c == '/' || c == '\\')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_are_called_what_a_file_may_be_called() {
+        let check = |name: &str, allowed: bool| {
+            let source = Source { kind: crate::SourceKind::ClassFolders, description: "test".into() };
+            let header = Header { classes: vec![name.into()], size: ImageSize { height: 8, width: 8 }, source };
+            assert_eq!(Dataset::new(header, Vec::new(), Vec::new()).is_ok(), allowed, "{name:?}");
+        };
+        for name in ["cat", "dog, wet", "日本", ".hidden", "a..b"] {
+            check(name, true);
+        }
+        for name in ["", ".", "..", "../cat", "/cat", "a\\b", "a\nb", "a\0b", &"a".repeat(201)] {
+            check(name, false);
+        }
     }
 }

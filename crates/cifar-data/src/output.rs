@@ -63,6 +63,11 @@ impl OutputFolder {
         let parent = parent_of(&destination);
         settle(staging.path()).map_err(DataError::io("write", &destination))?;
         if destination.exists() {
+            let is_folder = fs::symlink_metadata(&destination).is_ok_and(|found| found.is_dir());
+            if is_folder && exchange(staging.path(), &destination) {
+                // The old folder lies in the staging folder now, and goes with it.
+                return Ok(());
+            }
             let aside = tempfile::Builder::new()
                 .prefix(&prefix(&destination))
                 .tempdir_in(parent)
@@ -117,6 +122,19 @@ fn remove_stale(parent: &Path, prefix: &str) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Exchanges two folders, so that at every moment one of them has the name, where the system can do it.
+#[cfg(target_os = "linux")]
+fn exchange(one: &Path, other: &Path) -> bool {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).is_ok()
+}
+
+/// Exchanges two folders, so that at every moment one of them has the name, where the system can do it.
+#[cfg(not(target_os = "linux"))]
+fn exchange(_one: &Path, _other: &Path) -> bool {
+    false
 }
 
 /// Flushes every file below `folder` to the disk and lets everybody read it.

@@ -190,7 +190,7 @@ pub fn identify(
         monitor.check()?;
         monitor.progress("drawing", label as u64, classes.len() as u64);
         let sheet = sheet(&ranked, label, params.per_class, test, &summary)?;
-        // A class's name is a folder's name or comes from the program, so it can be a file's.
+        // `Dataset` lets only such names through as a file may have.
         folder.write(&format!("sheets/{class}.png"), &sheet)?;
     }
     monitor.progress("drawing", classes.len() as u64, classes.len() as u64);
