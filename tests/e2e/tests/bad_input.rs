@@ -123,8 +123,10 @@ fn what_the_images_cannot_serve_is_refused_before_training() {
     project.run(&["pull"]).success();
     project.run(&["prepare"]).success();
     let good = project.read("params.yaml");
+    let images = project.json("data/prepared/report.json")["images"]["train"].clone();
+    let too_large = format!("train.batch_size: 500 is not allowed; there are {images} training images");
     for (from, to, message) in [
-        ("batch_size: 32", "batch_size: 500", "train.batch_size: 500 is not allowed; there are "),
+        ("batch_size: 32", "batch_size: 500", too_large.as_str()),
         (
             "crop_padding: 4",
             "crop_padding: 32",
