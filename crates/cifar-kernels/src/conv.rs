@@ -1,7 +1,10 @@
 //! Two-dimensional convolution: output[n, y, x, o] = Σ input[n, y·stride + i − padding, x·stride + j − padding, c] · weight[i, j, c, o].
 
 use crate::error::{KernelError, Result, check_len, product};
-use crate::portable;
+use crate::{
+    Activation, Buffer, PoolShape, activation_backward, activation_forward, max_pool_backward, max_pool_forward,
+    portable,
+};
 
 /// The dimensions of a convolution with square filters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +97,14 @@ impl Conv2dShape {
         (2 * self.output_len() as u64).saturating_mul(self.window() as u64)
     }
 
+    /// The 2×2 pooling behind the convolution.
+    ///
+    /// # Errors
+    /// If the output has only one row or column.
+    pub fn pool(&self) -> Result<PoolShape> {
+        PoolShape::new(self.batch, self.out_height, self.out_width, self.out_channels, 2, 2)
+    }
+
     /// Input values under one window: kernel² · `in_channels`.
     pub(crate) fn window(&self) -> usize {
         self.kernel * self.kernel * self.in_channels
@@ -147,6 +158,91 @@ pub fn conv2d_weight_gradient(
     check_len(OP, "weight_grad", weight_grad, shape.weight_len())?;
     portable::conv::weight_gradient(shape, input, output_grad, weight_grad);
     Ok(())
+}
+
+/// The convolution followed by the maximum of each 2×2 square: output [N, H'/2, W'/2, O], rounded down, and the place
+/// (0..4, row-major) of each maximum in its square. The first of equal maxima counts; a NaN outdoes all.
+pub fn conv2d_max_pool_forward(
+    shape: &Conv2dShape,
+    input: &[f32],
+    weight: &[f32],
+    output: &mut [f32],
+    places: &mut [u8],
+) -> Result<()> {
+    const OP: &str = "conv2d_max_pool_forward";
+    let pool = shape.pool()?;
+    check_len(OP, "input", input, shape.input_len())?;
+    check_len(OP, "weight", weight, shape.weight_len())?;
+    check_len(OP, "output", output, pool.output_len())?;
+    check_len(OP, "places", places, pool.output_len())?;
+    let mut full = Buffer::new(shape.output_len());
+    portable::conv::forward(shape, input, weight, None, &mut full);
+    max_pool_forward(&pool, &full, output, places)
+}
+
+/// The gradients of [`conv2d_forward`], or with `places` those of [`conv2d_max_pool_forward`], that are asked for:
+/// cheaper together than one after the other.
+pub fn conv2d_backward(
+    shape: &Conv2dShape,
+    input: &[f32],
+    weight: &[f32],
+    output_grad: &[f32],
+    places: Option<&[u8]>,
+    input_grad: Option<&mut [f32]>,
+    weight_grad: Option<&mut [f32]>,
+) -> Result<()> {
+    const OP: &str = "conv2d_backward";
+    check_len(OP, "input", input, shape.input_len())?;
+    check_len(OP, "weight", weight, shape.weight_len())?;
+    let unpooled;
+    let output_grad = match places {
+        None => output_grad,
+        Some(places) => {
+            let mut full = Buffer::new(shape.output_len());
+            max_pool_backward(&shape.pool()?, places, output_grad, &mut full)?;
+            unpooled = full;
+            &unpooled
+        }
+    };
+    if let Some(input_grad) = input_grad {
+        conv2d_input_gradient(shape, output_grad, weight, input_grad)?;
+    }
+    if let Some(weight_grad) = weight_grad {
+        conv2d_weight_gradient(shape, input, output_grad, weight_grad)?;
+    }
+    Ok(())
+}
+
+/// f(convolution + bias), in one pass.
+pub fn conv2d_activation_forward(
+    shape: &Conv2dShape,
+    input: &[f32],
+    weight: &[f32],
+    bias: &[f32],
+    activation: Activation,
+    output: &mut [f32],
+) -> Result<()> {
+    let mut before = Buffer::new(shape.output_len());
+    conv2d_forward(shape, input, weight, Some(bias), &mut before)?;
+    activation_forward(activation, &before, output)
+}
+
+/// The gradient of [`conv2d_activation_forward`] with respect to the bias alone, for filters that are not trained. The
+/// values before the activation are computed anew, which is cheaper than keeping them.
+pub fn conv2d_activation_bias_gradient(
+    shape: &Conv2dShape,
+    input: &[f32],
+    weight: &[f32],
+    bias: &[f32],
+    activation: Activation,
+    output_grad: &[f32],
+    bias_grad: &mut [f32],
+) -> Result<()> {
+    let mut before = Buffer::new(shape.output_len());
+    conv2d_forward(shape, input, weight, Some(bias), &mut before)?;
+    let mut grad = Buffer::new(shape.output_len());
+    activation_backward(activation, &before, output_grad, &mut grad)?;
+    bias_gradient(grad.len() / shape.out_channels, shape.out_channels, &grad, bias_grad)
 }
 
 /// The gradient with respect to a bias: the sum over the rows of `output_grad` [rows, channels].

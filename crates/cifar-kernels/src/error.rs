@@ -37,6 +37,12 @@ pub enum KernelError {
         /// Number of classes.
         classes: usize,
     },
+    /// The arm that was asked for cannot be used.
+    #[error("{problem}")]
+    Arm {
+        /// Who asked for what, and what is there.
+        problem: String,
+    },
     /// A number lies outside of its range.
     #[error("{op}: `{argument}` is {found}, allowed is {allowed}")]
     Range {

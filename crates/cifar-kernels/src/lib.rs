@@ -27,12 +27,15 @@
 //! ```
 
 mod activation;
+mod arm;
 mod batch_norm;
+mod buffer;
 mod conv;
 mod error;
 mod linear;
 mod loss;
 mod optimise;
+mod peak;
 mod pixels;
 mod pool;
 mod portable;
@@ -40,12 +43,18 @@ mod portable;
 pub mod naive;
 
 pub use activation::{Activation, activation_backward, activation_forward};
+pub use arm::{ARM_VARIABLE, Arm, arm, force_arm, with_arm};
 pub use batch_norm::{BatchStatistics, batch_norm_backward, batch_norm_evaluate, batch_norm_forward};
-pub use conv::{Conv2dShape, bias_gradient, conv2d_forward, conv2d_input_gradient, conv2d_weight_gradient};
+pub use buffer::{Buffer, Plain, release_buffers};
+pub use conv::{
+    Conv2dShape, bias_gradient, conv2d_activation_bias_gradient, conv2d_activation_forward, conv2d_backward,
+    conv2d_forward, conv2d_input_gradient, conv2d_max_pool_forward, conv2d_weight_gradient,
+};
 pub use error::{KernelError, Result};
 pub use linear::{linear_forward, linear_input_gradient, linear_weight_gradient};
 pub use loss::{softmax, softmax_cross_entropy};
-pub use optimise::sgd_update;
+pub use optimise::{adamw_update, sgd_update};
+pub use peak::peak_gflops;
 pub use pixels::normalise_pixels;
 pub use pool::{PoolShape, average_pool_backward, average_pool_forward, max_pool_backward, max_pool_forward};
 

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::error::{Result, check_len};
+use crate::error::{KernelError, Result, check_len};
 use crate::portable::reduce::CHUNK;
 use crate::portable::vectorised;
 
@@ -28,6 +28,43 @@ pub fn sgd_update(
                 *v = momentum * *v + g;
                 let step = if nesterov { g + momentum * *v } else { *v };
                 *w = *w * keep - learning_rate * step;
+            }
+        });
+    });
+    Ok(())
+}
+
+/// `AdamW` (Loshchilov & Hutter 2017, arXiv 1711.05101): with m ← β₁ · m + (1 − β₁) · g and v ← β₂ · v + (1 − β₂) · g²,
+/// w ← w · (1 − lr · decay) − lr · (m / (1 − β₁ᵗ)) / (√(v / (1 − β₂ᵗ)) + ε). `step` is t, counted from 1.
+pub fn adamw_update(
+    weight: &mut [f32],
+    gradient: &[f32],
+    first_moment: &mut [f32],
+    second_moment: &mut [f32],
+    learning_rate: f32,
+    betas: [f32; 2],
+    epsilon: f32,
+    weight_decay: f32,
+    step: u32,
+) -> Result<()> {
+    const OP: &str = "adamw_update";
+    check_len(OP, "gradient", gradient, weight.len())?;
+    check_len(OP, "first_moment", first_moment, weight.len())?;
+    check_len(OP, "second_moment", second_moment, weight.len())?;
+    if step == 0 {
+        return Err(KernelError::Range { op: OP, argument: "step", found: "0".into(), allowed: "1 or more" });
+    }
+    let keep = 1.0 - learning_rate * weight_decay;
+    // In f64: β₂ᵗ is close to 1 where it matters.
+    let unbias = betas.map(|beta| (1.0 - f64::from(beta).powi(step.min(i32::MAX as u32) as i32)) as f32);
+    let chunks = (weight.par_chunks_mut(CHUNK).zip(gradient.par_chunks(CHUNK)))
+        .zip(first_moment.par_chunks_mut(CHUNK).zip(second_moment.par_chunks_mut(CHUNK)));
+    chunks.for_each(|((weight, gradient), (first, second))| {
+        vectorised(|| {
+            for ((w, g), (m, v)) in weight.iter_mut().zip(gradient).zip(first.iter_mut().zip(second)) {
+                *m = betas[0] * *m + (1.0 - betas[0]) * g;
+                *v = betas[1] * *v + (1.0 - betas[1]) * g * g;
+                *w = *w * keep - learning_rate * (*m / unbias[0]) / ((*v / unbias[1]).sqrt() + epsilon);
             }
         });
     });
