@@ -1,9 +1,8 @@
 //! Activation functions.
 
 use crate::error::{Result, check_len, product};
+use crate::generic::{activation, on_arm};
 use crate::naive::Real;
-use crate::portable::reduce::CHUNK;
-use rayon::prelude::*;
 
 /// A function of one value, applied to each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,11 +57,7 @@ impl Activation {
 pub fn activation_forward(activation: Activation, input: &[f32], output: &mut [f32]) -> Result<()> {
     const OP: &str = "activation_forward";
     check_len(OP, "output", output, product(OP, &[input.len()])?)?;
-    output.par_chunks_mut(CHUNK).zip(input.par_chunks(CHUNK)).for_each(|(output, input)| {
-        for (y, x) in output.iter_mut().zip(input) {
-            *y = activation.value(*x);
-        }
-    });
+    on_arm!(activation::forward, activation, input, output);
     Ok(())
 }
 
@@ -77,11 +72,6 @@ pub fn activation_backward(
     let len = product(OP, &[input.len()])?;
     check_len(OP, "output_grad", output_grad, len)?;
     check_len(OP, "input_grad", input_grad, len)?;
-    let chunks = input_grad.par_chunks_mut(CHUNK).zip(input.par_chunks(CHUNK)).zip(output_grad.par_chunks(CHUNK));
-    chunks.for_each(|((dx, x), dy)| {
-        for ((dx, x), dy) in dx.iter_mut().zip(x).zip(dy) {
-            *dx = *dy * activation.derivative(*x);
-        }
-    });
+    on_arm!(activation::backward, activation, input, output_grad, input_grad);
     Ok(())
 }

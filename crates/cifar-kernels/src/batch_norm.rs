@@ -1,8 +1,10 @@
 //! Batch normalisation (Ioffe & Szegedy 2015, arXiv 1502.03167) fused with a residual addition and an activation f:
 //! output = f(scale · (x − mean) · `inverse_std` + shift + residual), `inverse_std` = 1 / √(variance + ε).
 
+use crate::Activation;
 use crate::error::{KernelError, Result, check_len, product};
-use crate::{Activation, portable};
+use crate::generic::batch_norm::{Forward, Gradients};
+use crate::generic::{batch_norm, on_arm};
 
 /// Statistics of each channel over a batch.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,8 +52,9 @@ pub fn batch_norm_forward(
     if let Some(residual) = residual {
         check_len(OP, "residual", residual, len)?;
     }
-    let statistics = portable::batch_norm::statistics(rows, channels, input, epsilon);
-    portable::batch_norm::apply(channels, input, scale, shift, &statistics, activation, residual, output);
+    let statistics = on_arm!(batch_norm::statistics, rows, channels, input, epsilon);
+    let forward = Forward { channels, input, scale, shift, statistics: &statistics, activation, residual };
+    on_arm!(batch_norm::apply, &forward, output);
     Ok(statistics)
 }
 
@@ -93,8 +96,9 @@ pub fn batch_norm_backward(
     if let Some(residual_grad) = &residual_grad {
         check_len(OP, "residual_grad", residual_grad, len)?;
     }
-    let forward = portable::batch_norm::Forward { channels, input, scale, shift, statistics, activation, residual };
-    portable::batch_norm::backward(&forward, output_grad, input_grad, scale_grad, shift_grad, residual_grad);
+    let forward = Forward { channels, input, scale, shift, statistics, activation, residual };
+    let gradients = Gradients { input: input_grad, scale: scale_grad, shift: shift_grad, residual: residual_grad };
+    on_arm!(batch_norm::backward, &forward, output_grad, gradients);
     Ok(())
 }
 
@@ -130,6 +134,7 @@ pub fn batch_norm_evaluate(
         variance: running_variance.to_vec(),
         inverse_std: running_variance.iter().map(|v| 1.0 / (v + epsilon).sqrt()).collect(),
     };
-    portable::batch_norm::apply(channels, input, scale, shift, &statistics, activation, residual, output);
+    let forward = Forward { channels, input, scale, shift, statistics: &statistics, activation, residual };
+    on_arm!(batch_norm::apply, &forward, output);
     Ok(())
 }

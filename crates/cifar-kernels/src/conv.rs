@@ -1,10 +1,9 @@
 //! Two-dimensional convolution: output[n, y, x, o] = Σ input[n, y·stride + i − padding, x·stride + j − padding, c] · weight[i, j, c, o].
 
 use crate::error::{KernelError, Result, check_len, product};
-use crate::{
-    Activation, Buffer, PoolShape, activation_backward, activation_forward, max_pool_backward, max_pool_forward,
-    portable,
-};
+use crate::generic::{im2col, on_arm, reduce, winograd};
+use crate::pool::check_places;
+use crate::{Activation, Buffer, PoolShape, max_pool_backward, max_pool_forward};
 
 /// The dimensions of a convolution with square filters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,7 +125,11 @@ pub fn conv2d_forward(
     if let Some(bias) = bias {
         check_len(OP, "bias", bias, shape.out_channels)?;
     }
-    portable::conv::forward(shape, input, weight, bias, output);
+    if winograd::is_suited(shape) {
+        on_arm!(winograd::forward::forward, shape, input, weight, bias, output, None);
+    } else {
+        on_arm!(im2col::forward, shape, input, weight, bias, Activation::Identity, output);
+    }
     Ok(())
 }
 
@@ -141,7 +144,11 @@ pub fn conv2d_input_gradient(
     check_len(OP, "output_grad", output_grad, shape.output_len())?;
     check_len(OP, "weight", weight, shape.weight_len())?;
     check_len(OP, "input_grad", input_grad, shape.input_len())?;
-    portable::conv::input_gradient(shape, output_grad, weight, input_grad);
+    if winograd::is_suited(shape) {
+        on_arm!(winograd::backward::backward, shape, &[], weight, output_grad, None, Some(input_grad), None);
+    } else {
+        on_arm!(im2col::input_gradient, shape, output_grad, weight, input_grad);
+    }
     Ok(())
 }
 
@@ -156,7 +163,11 @@ pub fn conv2d_weight_gradient(
     check_len(OP, "input", input, shape.input_len())?;
     check_len(OP, "output_grad", output_grad, shape.output_len())?;
     check_len(OP, "weight_grad", weight_grad, shape.weight_len())?;
-    portable::conv::weight_gradient(shape, input, output_grad, weight_grad);
+    if winograd::is_suited(shape) {
+        on_arm!(winograd::backward::backward, shape, input, &[], output_grad, None, None, Some(weight_grad));
+    } else {
+        on_arm!(im2col::weight_gradient, shape, input, output_grad, weight_grad);
+    }
     Ok(())
 }
 
@@ -175,8 +186,12 @@ pub fn conv2d_max_pool_forward(
     check_len(OP, "weight", weight, shape.weight_len())?;
     check_len(OP, "output", output, pool.output_len())?;
     check_len(OP, "places", places, pool.output_len())?;
+    if winograd::is_suited(shape) {
+        on_arm!(winograd::forward::forward, shape, input, weight, None, output, Some(places));
+        return Ok(());
+    }
     let mut full = Buffer::new(shape.output_len());
-    portable::conv::forward(shape, input, weight, None, &mut full);
+    on_arm!(im2col::forward, shape, input, weight, None, Activation::Identity, &mut full);
     max_pool_forward(&pool, &full, output, places)
 }
 
@@ -194,6 +209,23 @@ pub fn conv2d_backward(
     const OP: &str = "conv2d_backward";
     check_len(OP, "input", input, shape.input_len())?;
     check_len(OP, "weight", weight, shape.weight_len())?;
+    match places {
+        None => check_len(OP, "output_grad", output_grad, shape.output_len())?,
+        Some(places) => {
+            check_len(OP, "output_grad", output_grad, shape.pool()?.output_len())?;
+            check_places(OP, places, output_grad.len(), 4)?;
+        }
+    }
+    if let Some(input_grad) = &input_grad {
+        check_len(OP, "input_grad", input_grad, shape.input_len())?;
+    }
+    if let Some(weight_grad) = &weight_grad {
+        check_len(OP, "weight_grad", weight_grad, shape.weight_len())?;
+    }
+    if winograd::is_suited(shape) {
+        on_arm!(winograd::backward::backward, shape, input, weight, output_grad, places, input_grad, weight_grad);
+        return Ok(());
+    }
     let unpooled;
     let output_grad = match places {
         None => output_grad,
@@ -222,9 +254,13 @@ pub fn conv2d_activation_forward(
     activation: Activation,
     output: &mut [f32],
 ) -> Result<()> {
-    let mut before = Buffer::new(shape.output_len());
-    conv2d_forward(shape, input, weight, Some(bias), &mut before)?;
-    activation_forward(activation, &before, output)
+    const OP: &str = "conv2d_activation_forward";
+    check_len(OP, "input", input, shape.input_len())?;
+    check_len(OP, "weight", weight, shape.weight_len())?;
+    check_len(OP, "bias", bias, shape.out_channels)?;
+    check_len(OP, "output", output, shape.output_len())?;
+    on_arm!(im2col::forward, shape, input, weight, Some(bias), activation, output);
+    Ok(())
 }
 
 /// The gradient of [`conv2d_activation_forward`] with respect to the bias alone, for filters that are not trained. The
@@ -238,11 +274,14 @@ pub fn conv2d_activation_bias_gradient(
     output_grad: &[f32],
     bias_grad: &mut [f32],
 ) -> Result<()> {
-    let mut before = Buffer::new(shape.output_len());
-    conv2d_forward(shape, input, weight, Some(bias), &mut before)?;
-    let mut grad = Buffer::new(shape.output_len());
-    activation_backward(activation, &before, output_grad, &mut grad)?;
-    bias_gradient(grad.len() / shape.out_channels, shape.out_channels, &grad, bias_grad)
+    const OP: &str = "conv2d_activation_bias_gradient";
+    check_len(OP, "input", input, shape.input_len())?;
+    check_len(OP, "weight", weight, shape.weight_len())?;
+    check_len(OP, "bias", bias, shape.out_channels)?;
+    check_len(OP, "output_grad", output_grad, shape.output_len())?;
+    check_len(OP, "bias_grad", bias_grad, shape.out_channels)?;
+    on_arm!(im2col::activation_bias_gradient, shape, input, weight, bias, activation, output_grad, bias_grad);
+    Ok(())
 }
 
 /// The gradient with respect to a bias: the sum over the rows of `output_grad` [rows, channels].
@@ -250,6 +289,6 @@ pub fn bias_gradient(rows: usize, channels: usize, output_grad: &[f32], bias_gra
     const OP: &str = "bias_gradient";
     check_len(OP, "output_grad", output_grad, product(OP, &[rows, channels])?)?;
     check_len(OP, "bias_grad", bias_grad, channels)?;
-    portable::reduce::column_sums(channels, output_grad, bias_grad);
+    on_arm!(reduce::column_sums, channels, output_grad, bias_grad);
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! CPU kernels for convolutional networks: slices in, slices out, no tensor library.
 //!
 //! Each file holds one operation: its shape, its safe entry points (where every length is checked, once), and its
-//! formula. The work is done by the [portable](self#arms) arm; [`naive`] has the same operations as plain loops,
-//! generic over `f32` and `f64`: the oracle of every test.
+//! formula. The work is done by the [arm](self#arms) in use; [`naive`] has the same operations as plain loops, generic
+//! over `f32` and `f64`: the oracle of every test.
 //!
 //! # Layouts
 //! Images are `[batch, height, width, channels]` (NHWC), filters `[kernel, kernel, in_channels, out_channels]`,
@@ -10,11 +10,12 @@
 //!
 //! # Determinism
 //! Work is divided by output element or into a number of partial sums that depends on the shape alone, added in
-//! order. The same input gives the same bits at any number of threads, on the same instruction set
-//! ([`arithmetic`] names it).
+//! order. The same input gives the same bits at any number of threads, on the same arm and target ([`arithmetic`] names
+//! them).
 //!
 //! # Arms
-//! `portable`: im2col and the `gemm` crate, which picks SSE2, AVX2 or AVX-512 at run time.
+//! Every kernel is compiled for AVX-512, for AVX2 with FMA, and for any processor ([`Arm`]). The fastest that the processor
+//! has is found at run time; [`ARM_VARIABLE`], [`force_arm`] and [`with_arm`] force another.
 //!
 //! ```
 //! use cifar_kernels::{Conv2dShape, conv2d_forward};
@@ -28,17 +29,20 @@
 
 mod activation;
 mod arm;
+#[expect(unsafe_code, reason = "vector instructions")]
+mod arms;
 mod batch_norm;
 mod buffer;
 mod conv;
 mod error;
+#[expect(unsafe_code, reason = "threads that write parts of one output")]
+mod generic;
 mod linear;
 mod loss;
 mod optimise;
 mod peak;
 mod pixels;
 mod pool;
-mod portable;
 
 pub mod naive;
 
@@ -58,23 +62,10 @@ pub use peak::peak_gflops;
 pub use pixels::normalise_pixels;
 pub use pool::{PoolShape, average_pool_backward, average_pool_forward, max_pool_backward, max_pool_forward};
 
-/// The arm, instruction set and target that decide the bits of every result, such as `portable, avx2+fma, x86_64-linux`.
-pub fn arithmetic() -> String {
-    // The choice that `gemm` makes: its widest arm asks for all five extensions of x86-64-v4.
-    #[cfg(any(target_arch = "x86_64", target_arch = "x86"))]
-    let features = if std::arch::is_x86_feature_detected!("avx512f")
-        && std::arch::is_x86_feature_detected!("avx512bw")
-        && std::arch::is_x86_feature_detected!("avx512cd")
-        && std::arch::is_x86_feature_detected!("avx512dq")
-        && std::arch::is_x86_feature_detected!("avx512vl")
-    {
-        "avx512"
-    } else if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
-        "avx2+fma"
-    } else {
-        "sse2"
-    };
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "x86")))]
-    let features = "baseline";
-    format!("portable, {features}, {}-{}", std::env::consts::ARCH, std::env::consts::OS)
+/// The arm and target that decide the bits of every result, such as `avx2, x86_64-linux`.
+///
+/// # Errors
+/// As [`arm()`].
+pub fn arithmetic() -> Result<String> {
+    Ok(format!("{}, {}-{}", arm()?, std::env::consts::ARCH, std::env::consts::OS))
 }

@@ -1,7 +1,7 @@
 //! Fully connected layers: output [rows, `out_features`] = input [rows, `in_features`] · weight [`in_features`, `out_features`] + bias.
 
 use crate::error::{Result, check_len, product};
-use crate::portable;
+use crate::generic::{linear, on_arm};
 
 /// Input, weight and output lengths.
 fn lengths(op: &'static str, rows: usize, in_features: usize, out_features: usize) -> Result<[usize; 3]> {
@@ -30,7 +30,7 @@ pub fn linear_forward(
     if let Some(bias) = bias {
         check_len(OP, "bias", bias, out_features)?;
     }
-    portable::linear::forward(in_features, out_features, input, weight, bias, output);
+    on_arm!(linear::forward, in_features, out_features, input, weight, bias, output);
     Ok(())
 }
 
@@ -48,7 +48,7 @@ pub fn linear_input_gradient(
     check_len(OP, "output_grad", output_grad, outputs)?;
     check_len(OP, "weight", weight, weights)?;
     check_len(OP, "input_grad", input_grad, inputs)?;
-    portable::linear::input_gradient(in_features, out_features, output_grad, weight, input_grad);
+    on_arm!(linear::input_gradient, in_features, out_features, output_grad, weight, input_grad);
     Ok(())
 }
 
@@ -66,6 +66,6 @@ pub fn linear_weight_gradient(
     check_len(OP, "input", input, inputs)?;
     check_len(OP, "output_grad", output_grad, outputs)?;
     check_len(OP, "weight_grad", weight_grad, weights)?;
-    portable::linear::weight_gradient(rows, in_features, out_features, input, output_grad, weight_grad);
+    on_arm!(linear::weight_gradient, rows, in_features, out_features, input, output_grad, weight_grad);
     Ok(())
 }

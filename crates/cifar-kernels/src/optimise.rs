@@ -2,9 +2,9 @@
 
 use rayon::prelude::*;
 
+use crate::arms::vectorised;
 use crate::error::{KernelError, Result, check_len};
-use crate::portable::reduce::CHUNK;
-use crate::portable::vectorised;
+use crate::generic::reduce::CHUNK;
 
 /// Stochastic gradient descent with momentum and decoupled weight decay (Loshchilov & Hutter 2017, arXiv 1711.05101):
 /// v ← momentum · v + g; w ← w · (1 − lr · decay) − lr · (nesterov ? g + momentum · v : v).
@@ -20,10 +20,11 @@ pub fn sgd_update(
     const OP: &str = "sgd_update";
     check_len(OP, "gradient", gradient, weight.len())?;
     check_len(OP, "velocity", velocity, weight.len())?;
+    let arm = crate::arm()?;
     let keep = 1.0 - learning_rate * weight_decay;
     let chunks = weight.par_chunks_mut(CHUNK).zip(gradient.par_chunks(CHUNK)).zip(velocity.par_chunks_mut(CHUNK));
     chunks.for_each(|((weight, gradient), velocity)| {
-        vectorised(|| {
+        vectorised(arm, || {
             for ((w, g), v) in weight.iter_mut().zip(gradient).zip(velocity) {
                 *v = momentum * *v + g;
                 let step = if nesterov { g + momentum * *v } else { *v };
@@ -54,13 +55,14 @@ pub fn adamw_update(
     if step == 0 {
         return Err(KernelError::Range { op: OP, argument: "step", found: "0".into(), allowed: "1 or more" });
     }
+    let arm = crate::arm()?;
     let keep = 1.0 - learning_rate * weight_decay;
     // In f64: β₂ᵗ is close to 1 where it matters.
     let unbias = betas.map(|beta| (1.0 - f64::from(beta).powi(step.min(i32::MAX as u32) as i32)) as f32);
     let chunks = (weight.par_chunks_mut(CHUNK).zip(gradient.par_chunks(CHUNK)))
         .zip(first_moment.par_chunks_mut(CHUNK).zip(second_moment.par_chunks_mut(CHUNK)));
     chunks.for_each(|((weight, gradient), (first, second))| {
-        vectorised(|| {
+        vectorised(arm, || {
             for ((w, g), (m, v)) in weight.iter_mut().zip(gradient).zip(first.iter_mut().zip(second)) {
                 *m = betas[0] * *m + (1.0 - betas[0]) * g;
                 *v = betas[1] * *v + (1.0 - betas[1]) * g * g;

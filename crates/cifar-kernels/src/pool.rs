@@ -1,7 +1,7 @@
 //! Pooling over square windows without padding; rows and columns that fill no window are left out.
 
 use crate::error::{KernelError, Result, check_len, product};
-use crate::portable;
+use crate::generic::{on_arm, pool};
 
 /// The dimensions of a pooling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,26 +66,17 @@ pub fn max_pool_forward(shape: &PoolShape, input: &[f32], output: &mut [f32], ar
     check_len(OP, "input", input, shape.input_len())?;
     check_len(OP, "output", output, shape.output_len())?;
     check_len(OP, "argmax", argmax, shape.output_len())?;
-    portable::pool::max_forward(shape, input, output, argmax);
+    on_arm!(pool::max_forward, shape, input, output, argmax);
     Ok(())
 }
 
 /// Gives each output's gradient to the input that was its maximum.
 pub fn max_pool_backward(shape: &PoolShape, argmax: &[u8], output_grad: &[f32], input_grad: &mut [f32]) -> Result<()> {
     const OP: &str = "max_pool_backward";
-    check_len(OP, "argmax", argmax, shape.output_len())?;
+    check_places(OP, argmax, shape.output_len(), shape.window * shape.window)?;
     check_len(OP, "output_grad", output_grad, shape.output_len())?;
     check_len(OP, "input_grad", input_grad, shape.input_len())?;
-    let places = shape.window * shape.window;
-    if let Some(place) = argmax.iter().find(|p| usize::from(**p) >= places) {
-        return Err(KernelError::Range {
-            op: OP,
-            argument: "argmax",
-            found: place.to_string(),
-            allowed: "a place in the window",
-        });
-    }
-    portable::pool::max_backward(shape, argmax, output_grad, input_grad);
+    on_arm!(pool::max_backward, shape, argmax, output_grad, input_grad);
     Ok(())
 }
 
@@ -94,7 +85,7 @@ pub fn average_pool_forward(shape: &PoolShape, input: &[f32], output: &mut [f32]
     const OP: &str = "average_pool_forward";
     check_len(OP, "input", input, shape.input_len())?;
     check_len(OP, "output", output, shape.output_len())?;
-    portable::pool::average_forward(shape, input, output);
+    on_arm!(pool::average_forward, shape, input, output);
     Ok(())
 }
 
@@ -103,6 +94,21 @@ pub fn average_pool_backward(shape: &PoolShape, output_grad: &[f32], input_grad:
     const OP: &str = "average_pool_backward";
     check_len(OP, "output_grad", output_grad, shape.output_len())?;
     check_len(OP, "input_grad", input_grad, shape.input_len())?;
-    portable::pool::average_backward(shape, output_grad, input_grad);
+    on_arm!(pool::average_backward, shape, output_grad, input_grad);
     Ok(())
+}
+
+/// Refuses places that are not `len` numbers below `window`.
+pub(crate) fn check_places(op: &'static str, places: &[u8], len: usize, window: usize) -> Result<()> {
+    const ARGUMENT: &str = "argmax";
+    check_len(op, ARGUMENT, places, len)?;
+    match places.iter().find(|place| usize::from(**place) >= window) {
+        None => Ok(()),
+        Some(place) => Err(KernelError::Range {
+            op,
+            argument: ARGUMENT,
+            found: place.to_string(),
+            allowed: "a place in the window",
+        }),
+    }
 }

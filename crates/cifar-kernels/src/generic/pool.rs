@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::vectorised;
 use crate::PoolShape;
+use crate::arms::Simd;
 
 /// Calls `visit(output offset, input offset, place)` for every output pixel and every place in its window, place after
 /// place; offsets are those of the first channel.
@@ -26,11 +26,11 @@ fn output_image_len(shape: &PoolShape) -> usize {
     shape.out_height * shape.out_width * shape.channels
 }
 
-pub(crate) fn max_forward(shape: &PoolShape, input: &[f32], output: &mut [f32], argmax: &mut [u8]) {
+pub(crate) fn max_forward<S: Simd>(s: S, shape: &PoolShape, input: &[f32], output: &mut [f32], argmax: &mut [u8]) {
     let (c, out) = (shape.channels, output_image_len(shape));
     let images = output.par_chunks_mut(out).zip(argmax.par_chunks_mut(out)).zip(input.par_chunks(image_len(shape)));
     images.for_each(|((output, argmax), image)| {
-        vectorised(|| {
+        s.vectorize(|| {
             for_each_tap(shape, |to, from, place| {
                 let best = output[to..to + c].iter_mut().zip(&mut argmax[to..to + c]);
                 for ((best, at), value) in best.zip(&image[from..from + c]) {
@@ -43,13 +43,19 @@ pub(crate) fn max_forward(shape: &PoolShape, input: &[f32], output: &mut [f32], 
     });
 }
 
-pub(crate) fn max_backward(shape: &PoolShape, argmax: &[u8], output_grad: &[f32], input_grad: &mut [f32]) {
+pub(crate) fn max_backward<S: Simd>(
+    s: S,
+    shape: &PoolShape,
+    argmax: &[u8],
+    output_grad: &[f32],
+    input_grad: &mut [f32],
+) {
     let (c, out) = (shape.channels, output_image_len(shape));
     let images =
         input_grad.par_chunks_mut(image_len(shape)).zip(argmax.par_chunks(out)).zip(output_grad.par_chunks(out));
     images.for_each(|((image, argmax), grad)| {
         image.fill(0.0);
-        vectorised(|| {
+        s.vectorize(|| {
             for_each_tap(shape, |from, to, place| {
                 let taken = argmax[from..from + c].iter().zip(&grad[from..from + c]);
                 for (pixel, (at, grad)) in image[to..to + c].iter_mut().zip(taken) {
@@ -61,13 +67,13 @@ pub(crate) fn max_backward(shape: &PoolShape, argmax: &[u8], output_grad: &[f32]
     });
 }
 
-pub(crate) fn average_forward(shape: &PoolShape, input: &[f32], output: &mut [f32]) {
+pub(crate) fn average_forward<S: Simd>(s: S, shape: &PoolShape, input: &[f32], output: &mut [f32]) {
     let c = shape.channels;
     let share = 1.0 / (shape.window * shape.window) as f32;
     let images = output.par_chunks_mut(output_image_len(shape)).zip(input.par_chunks(image_len(shape)));
     images.for_each(|(output, image)| {
         output.fill(0.0);
-        vectorised(|| {
+        s.vectorize(|| {
             for_each_tap(shape, |to, from, _| {
                 for (sum, value) in output[to..to + c].iter_mut().zip(&image[from..from + c]) {
                     *sum += value * share;
@@ -77,13 +83,13 @@ pub(crate) fn average_forward(shape: &PoolShape, input: &[f32], output: &mut [f3
     });
 }
 
-pub(crate) fn average_backward(shape: &PoolShape, output_grad: &[f32], input_grad: &mut [f32]) {
+pub(crate) fn average_backward<S: Simd>(s: S, shape: &PoolShape, output_grad: &[f32], input_grad: &mut [f32]) {
     let c = shape.channels;
     let share = 1.0 / (shape.window * shape.window) as f32;
     let images = input_grad.par_chunks_mut(image_len(shape)).zip(output_grad.par_chunks(output_image_len(shape)));
     images.for_each(|(image, grad)| {
         image.fill(0.0);
-        vectorised(|| {
+        s.vectorize(|| {
             for_each_tap(shape, |from, to, _| {
                 for (pixel, grad) in image[to..to + c].iter_mut().zip(&grad[from..from + c]) {
                     *pixel += grad * share;

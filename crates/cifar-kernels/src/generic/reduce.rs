@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::vectorised;
+use crate::arms::Simd;
 
 /// Values that one task works on where every output depends on its own inputs only.
 pub(crate) const CHUNK: usize = 16 * 1024;
@@ -12,7 +12,8 @@ const SUMMED: usize = 64 * 1024;
 
 /// Sums over rows of a table of `channels` columns, in `f64`: `add` adds one block of rows to the sums. Blocks are
 /// divided by shape alone and joined in order.
-pub(crate) fn sum_rows<const N: usize>(
+pub(crate) fn sum_rows<S: Simd, const N: usize>(
+    s: S,
     rows: usize,
     channels: usize,
     add: impl Fn(std::ops::Range<usize>, &mut [Vec<f64>; N]) + Sync,
@@ -23,7 +24,7 @@ pub(crate) fn sum_rows<const N: usize>(
         .into_par_iter()
         .map(|index| {
             let mut sums = zero();
-            vectorised(|| add(index * block..((index + 1) * block).min(rows), &mut sums));
+            s.vectorize(|| add(index * block..((index + 1) * block).min(rows), &mut sums));
             sums
         })
         .collect();
@@ -38,16 +39,16 @@ pub(crate) fn sum_rows<const N: usize>(
 }
 
 /// Sums over the rows of `values` [rows, channels].
-pub(crate) fn column_sums(channels: usize, values: &[f32], sums: &mut [f32]) {
+pub(crate) fn column_sums<S: Simd>(s: S, channels: usize, values: &[f32], sums: &mut [f32]) {
     let rows = values.len() / channels;
-    let [total] = sum_rows(rows, channels, |range, [sums]| {
+    let [total] = sum_rows(s, rows, channels, |range, [sums]| {
         for row in values[range.start * channels..range.end * channels].chunks_exact(channels) {
-            for (s, v) in sums.iter_mut().zip(row) {
-                *s += f64::from(*v);
+            for (sum, v) in sums.iter_mut().zip(row) {
+                *sum += f64::from(*v);
             }
         }
     });
-    for (s, t) in sums.iter_mut().zip(total) {
-        *s = t as f32;
+    for (sum, t) in sums.iter_mut().zip(total) {
+        *sum = t as f32;
     }
 }

@@ -1,0 +1,279 @@
+//! Batch norm in two passes forward (statistics, values) and two backward (sums, values).
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::activation::{Function, with_function};
+use super::reduce::CHUNK;
+use super::shared::Shared;
+use crate::arms::Simd;
+use crate::{Activation, BatchStatistics};
+
+/// Values that a task sums in `f32` before the sums go on in `f64`: a few hundred additions a channel.
+const SUMMED: usize = 16 * 1024;
+/// Tasks of a sum; fixed, so that the order of additions is too.
+const TASKS: usize = 32;
+
+/// Two sums over rows [rows, channels]: `add(row range, sums, other sums)` adds up some rows in `f32`.
+fn sum_rows(rows: usize, channels: usize, add: impl Fn(Range<usize>, &mut [f32], &mut [f32]) + Sync) -> [Vec<f64>; 2] {
+    let block = (SUMMED / channels).clamp(1, 256);
+    let tasks = TASKS.min(rows.div_ceil(block));
+    let partial: Vec<[Vec<f64>; 2]> = (0..tasks)
+        .into_par_iter()
+        .with_max_len(1)
+        .map(|task| {
+            let mut total = [vec![0.0; channels], vec![0.0; channels]];
+            let mut sums = [vec![0.0; channels], vec![0.0; channels]];
+            let (start, end) = (rows * task / tasks, rows * (task + 1) / tasks);
+            for first in (start..end).step_by(block) {
+                let [one, other] = &mut sums;
+                one.fill(0.0);
+                other.fill(0.0);
+                add(first..end.min(first + block), one, other);
+                for (total, sums) in total.iter_mut().zip(&sums) {
+                    for (total, sum) in total.iter_mut().zip(sums) {
+                        *total += f64::from(*sum);
+                    }
+                }
+            }
+            total
+        })
+        .collect();
+    let mut total = [vec![0.0; channels], vec![0.0; channels]];
+    for (total, column) in total.iter_mut().zip(0..) {
+        for sums in &partial {
+            for (total, sum) in total.iter_mut().zip(&sums[column as usize]) {
+                *total += sum;
+            }
+        }
+    }
+    total
+}
+
+/// Mean and variance of each channel; sums of distances from the mean of the first rows, so that a large mean cancels
+/// nothing.
+pub(crate) fn statistics<S: Simd>(s: S, rows: usize, channels: usize, input: &[f32], epsilon: f32) -> BatchStatistics {
+    const FIRST: usize = 8;
+    let first = FIRST.min(rows);
+    let origin: Vec<f32> =
+        (0..channels).map(|c| (0..first).map(|row| input[row * channels + c]).sum::<f32>() / first as f32).collect();
+    let [sums, squares] = sum_rows(rows, channels, |range, sums, squares| {
+        s.vectorize(
+            #[inline(always)]
+            || {
+                for row in range {
+                    for c in (0..channels).step_by(S::LANES) {
+                        let n = S::LANES.min(channels - c);
+                        // SAFETY: `n` channels are left from `c` on, in every row of `range` and in all vectors.
+                        unsafe {
+                            let x = s.sub(load(s, input, row * channels + c, n), load(s, &origin, c, n));
+                            store(s, sums, c, s.add(load(s, sums, c, n), x), n);
+                            store(s, squares, c, s.mul_add(x, x, load(s, squares, c, n)), n);
+                        }
+                    }
+                }
+            },
+        );
+    });
+    let n = rows as f64;
+    let (mut mean, mut variance, mut inverse_std) = (vec![], vec![], vec![]);
+    for ((origin, sum), square) in origin.iter().zip(sums).zip(squares) {
+        let distance = sum / n;
+        let v = (square / n - distance * distance).max(0.0);
+        mean.push((f64::from(*origin) + distance) as f32);
+        variance.push(v as f32);
+        inverse_std.push((1.0 / (v + f64::from(epsilon)).sqrt()) as f32);
+    }
+    BatchStatistics { mean, variance, inverse_std }
+}
+
+/// The first `n` values at `at`.
+///
+/// # Safety
+/// They must be there.
+#[inline(always)]
+unsafe fn load<S: Simd>(s: S, values: &[f32], at: usize, n: usize) -> S::V {
+    debug_assert!(at + n <= values.len());
+    // SAFETY: the caller's.
+    unsafe {
+        let from = values.as_ptr().add(at);
+        if n == S::LANES { s.load(from) } else { s.load_first(from, n) }
+    }
+}
+
+/// # Safety
+/// `n` values can be written at `at`.
+#[inline(always)]
+unsafe fn store<S: Simd>(s: S, values: &mut [f32], at: usize, v: S::V, n: usize) {
+    debug_assert!(at + n <= values.len());
+    // SAFETY: the caller's.
+    unsafe {
+        let to = values.as_mut_ptr().add(at);
+        if n == S::LANES { s.store(to, v) } else { s.store_first(to, v, n) }
+    }
+}
+
+/// What the forward pass was given.
+pub(crate) struct Forward<'a> {
+    pub(crate) channels: usize,
+    pub(crate) input: &'a [f32],
+    pub(crate) scale: &'a [f32],
+    pub(crate) shift: &'a [f32],
+    pub(crate) statistics: &'a BatchStatistics,
+    pub(crate) activation: Activation,
+    pub(crate) residual: Option<&'a [f32]>,
+}
+
+/// One vector of channels of [`Forward`].
+struct Channels<V> {
+    mean: V,
+    inverse_std: V,
+    scale: V,
+    shift: V,
+}
+
+impl Forward<'_> {
+    /// # Safety
+    /// `n` channels are left from `c` on.
+    #[inline(always)]
+    unsafe fn channels<S: Simd>(&self, s: S, c: usize, n: usize) -> Channels<S::V> {
+        // SAFETY: the caller's; the entry checked the lengths.
+        unsafe {
+            Channels {
+                mean: load(s, &self.statistics.mean, c, n),
+                inverse_std: load(s, &self.statistics.inverse_std, c, n),
+                scale: load(s, self.scale, c, n),
+                shift: load(s, self.shift, c, n),
+            }
+        }
+    }
+
+    /// The normalised input at `at` and the value before the activation.
+    ///
+    /// # Safety
+    /// `n` values lie at `at`.
+    #[inline(always)]
+    unsafe fn normalised<S: Simd>(&self, s: S, k: &Channels<S::V>, at: usize, n: usize) -> (S::V, S::V) {
+        // SAFETY: the caller's.
+        unsafe {
+            let x = s.mul(s.sub(load(s, self.input, at, n), k.mean), k.inverse_std);
+            let z = s.mul_add(x, k.scale, k.shift);
+            (x, self.residual.map_or(z, |residual| s.add(z, load(s, residual, at, n))))
+        }
+    }
+
+    /// Rows that one task works on where every output depends on its own inputs only.
+    fn rows_a_task(&self) -> usize {
+        (CHUNK / self.channels).max(1)
+    }
+}
+
+pub(crate) fn apply<S: Simd>(s: S, forward: &Forward, output: &mut [f32]) {
+    with_function!(forward.activation, apply_with(s, forward, output));
+}
+
+fn apply_with<S: Simd, F: Function>(s: S, f: F, forward: &Forward, output: &mut [f32]) {
+    let (channels, rows) = (forward.channels, forward.rows_a_task());
+    output.par_chunks_mut(rows * channels).enumerate().for_each(|(task, output)| {
+        s.vectorize(
+            #[inline(always)]
+            || {
+                for row in 0..output.len() / channels {
+                    for c in (0..channels).step_by(S::LANES) {
+                        let n = S::LANES.min(channels - c);
+                        let at = (task * rows + row) * channels + c;
+                        // SAFETY: `n` channels are left from `c` on, and row `row` lies in all slices.
+                        unsafe {
+                            let (_, z) = forward.normalised(s, &forward.channels(s, c, n), at, n);
+                            store(s, output, row * channels + c, f.value(s, z), n);
+                        }
+                    }
+                }
+            },
+        );
+    });
+}
+
+/// Where gradients go.
+pub(crate) struct Gradients<'a> {
+    pub(crate) input: &'a mut [f32],
+    pub(crate) scale: &'a mut [f32],
+    pub(crate) shift: &'a mut [f32],
+    pub(crate) residual: Option<&'a mut [f32]>,
+}
+
+pub(crate) fn backward<S: Simd>(s: S, forward: &Forward, output_grad: &[f32], gradients: Gradients) {
+    with_function!(forward.activation, backward_with(s, forward, output_grad, gradients));
+}
+
+fn backward_with<S: Simd, F: Function>(s: S, f: F, forward: &Forward, output_grad: &[f32], gradients: Gradients) {
+    let channels = forward.channels;
+    let rows = forward.input.len() / channels;
+    // The gradient before the activation is that of the residual; without one it is computed twice, which is cheaper
+    // than to write and read it.
+    let kept = gradients.residual.map(|residual| Shared::new(residual));
+    let [sums, products] = sum_rows(rows, channels, |range, sums, products| {
+        s.vectorize(
+            #[inline(always)]
+            || {
+                for row in range {
+                    for c in (0..channels).step_by(S::LANES) {
+                        let n = S::LANES.min(channels - c);
+                        let at = row * channels + c;
+                        // SAFETY: `n` channels are left from `c` on; the rows of `range` are this task's.
+                        unsafe {
+                            let (x, z) = forward.normalised(s, &forward.channels(s, c, n), at, n);
+                            let grad = s.mul(load(s, output_grad, at, n), f.slope(s, z));
+                            if let Some(kept) = kept {
+                                s.store_first(kept.at(at), grad, n);
+                            }
+                            store(s, sums, c, s.add(load(s, sums, c, n), grad), n);
+                            store(s, products, c, s.mul_add(grad, x, load(s, products, c, n)), n);
+                        }
+                    }
+                }
+            },
+        );
+    });
+    let n = rows as f64;
+    let mean_grad: Vec<f32> = sums.iter().map(|s| (s / n) as f32).collect();
+    let mean_product: Vec<f32> = products.iter().map(|p| (p / n) as f32).collect();
+    let factor: Vec<f32> = forward.scale.iter().zip(&forward.statistics.inverse_std).map(|(s, i)| s * i).collect();
+
+    let rows = forward.rows_a_task();
+    gradients.input.par_chunks_mut(rows * channels).enumerate().for_each(|(task, input_grad)| {
+        s.vectorize(
+            #[inline(always)]
+            || {
+                for row in 0..input_grad.len() / channels {
+                    for c in (0..channels).step_by(S::LANES) {
+                        let n = S::LANES.min(channels - c);
+                        let at = (task * rows + row) * channels + c;
+                        // SAFETY: `n` channels are left from `c` on, and row `row` lies in all slices; nobody writes `kept`
+                        // now.
+                        unsafe {
+                            let k = forward.channels(s, c, n);
+                            let (x, grad) = match kept {
+                                Some(kept) => {
+                                    let x = s.mul(s.sub(load(s, forward.input, at, n), k.mean), k.inverse_std);
+                                    (x, s.load_first(kept.at(at), n))
+                                }
+                                None => {
+                                    let (x, z) = forward.normalised(s, &k, at, n);
+                                    (x, s.mul(load(s, output_grad, at, n), f.slope(s, z)))
+                                }
+                            };
+                            let centred = s.sub(grad, load(s, &mean_grad, c, n));
+                            let centred = s.neg_mul_add(x, load(s, &mean_product, c, n), centred);
+                            store(s, input_grad, row * channels + c, s.mul(load(s, &factor, c, n), centred), n);
+                        }
+                    }
+                }
+            },
+        );
+    });
+    for c in 0..channels {
+        (gradients.scale[c], gradients.shift[c]) = (products[c] as f32, sums[c] as f32);
+    }
+}

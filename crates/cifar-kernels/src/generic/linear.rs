@@ -1,0 +1,81 @@
+//! Fully connected layers, divided by rows of the output.
+
+use rayon::prelude::*;
+
+use super::matmul::{Columns, Rows, Target, multiply, multiply_transposed, pack, pack_transposed, packed_len};
+use super::shared::Shared;
+use crate::Buffer;
+use crate::arms::Simd;
+
+/// Rows of the output that one task works on.
+const ROWS: usize = 48;
+
+/// Where the rows of a matrix begin.
+fn offsets(rows: usize, stride: usize) -> Vec<u32> {
+    (0..rows).map(|row| (row * stride) as u32).collect()
+}
+
+/// C = `left` [rows, k] · B, for B [k, n] packed.
+fn product<S: Simd>(s: S, left: &[f32], k: usize, packed: &[f32], n: usize, out: &mut [f32]) {
+    out.par_chunks_mut(ROWS * n).zip(left.par_chunks(ROWS * k)).for_each(|(out, left)| {
+        let offsets = offsets(left.len() / k, k);
+        let c = Target { base: out.as_mut_ptr(), stride: n, padded: false, add: false };
+        // SAFETY: both chunks hold the same number of whole rows, and `packed` a k × n matrix.
+        unsafe { multiply(s, Rows { base: left.as_ptr(), offsets: &offsets }, k, packed.as_ptr(), n, c) };
+    });
+}
+
+pub(crate) fn forward<S: Simd>(
+    s: S,
+    i: usize,
+    o: usize,
+    input: &[f32],
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    output: &mut [f32],
+) {
+    let mut packed = Buffer::new(packed_len::<S>(i, o));
+    pack::<S>(weight, i, o, o, &mut packed);
+    product(s, input, i, &packed, o, output);
+    if let Some(bias) = bias {
+        for row in output.chunks_exact_mut(o) {
+            for (y, b) in row.iter_mut().zip(bias) {
+                *y += b;
+            }
+        }
+    }
+}
+
+pub(crate) fn input_gradient<S: Simd>(
+    s: S,
+    i: usize,
+    o: usize,
+    output_grad: &[f32],
+    weight: &[f32],
+    input_grad: &mut [f32],
+) {
+    let mut packed = Buffer::new(packed_len::<S>(o, i));
+    pack_transposed::<S>(weight, o, i, o, &mut packed);
+    product(s, output_grad, o, &packed, i, input_grad);
+}
+
+pub(crate) fn weight_gradient<S: Simd>(
+    s: S,
+    rows: usize,
+    i: usize,
+    o: usize,
+    input: &[f32],
+    output_grad: &[f32],
+    weight_grad: &mut [f32],
+) {
+    let offsets = offsets(rows, i);
+    let input = Shared::new_const(input);
+    weight_grad.par_chunks_mut(ROWS * o).enumerate().for_each(|(block, weight_grad)| {
+        weight_grad.fill(0.0);
+        let a = Rows { base: input.at(block * ROWS), offsets: &offsets };
+        let b = Columns { base: output_grad.as_ptr(), stride: o, padded: false };
+        let c = Target { base: weight_grad.as_mut_ptr(), stride: o, padded: false, add: true };
+        // SAFETY: the block's columns of `input` begin at `block · ROWS` of every row, and there are as many as rows here.
+        unsafe { multiply_transposed(s, a, weight_grad.len() / o, b, o, c) };
+    });
+}

@@ -1,0 +1,171 @@
+//! Filters to the points, packed for the matrix products, and their gradients back.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::geometry::{Geometry, POINTS};
+use super::transforms::{filter, filter_adjoint};
+use crate::Buffer;
+use crate::arms::Simd;
+use crate::generic::matmul::{packed_len, packed_place};
+use crate::generic::shared::Shared;
+
+/// Rows of filters that one task works on: a cache line of them.
+const ROWS: usize = 16;
+
+/// Filters at the points: a packed matrix [from, to] a plane.
+pub(super) struct Filters {
+    values: Buffer<f32>,
+    plane: usize,
+}
+
+impl Filters {
+    /// The packed matrix of `plane`.
+    pub(super) fn plane(&self, plane: usize) -> *const f32 {
+        self.values[plane * self.plane..(plane + 1) * self.plane].as_ptr()
+    }
+}
+
+/// G g Gᵀ of every filter of `weight` [3, 3, inputs, outputs], as matrices from inputs to outputs or, `turned`, from
+/// outputs to inputs.
+pub(super) fn transform<S: Simd>(s: S, geometry: &Geometry, weight: &[f32], turned: bool) -> Filters {
+    let (inputs, outputs) = (geometry.inputs, geometry.outputs);
+    let (from, to) = if turned { (outputs, inputs) } else { (inputs, outputs) };
+    let plane = packed_len::<S>(from, to);
+    let mut values = Buffer::new(geometry.planes() * plane);
+    let shared = Shared::new(&mut values);
+    (0..from.div_ceil(ROWS)).into_par_iter().for_each(|task| {
+        let rows = task * ROWS..from.min((task + 1) * ROWS);
+        s.vectorize(
+            #[inline(always)]
+            || {
+                for column in (0..to).step_by(S::LANES) {
+                    let count = S::LANES.min(to - column);
+                    let taps = if turned {
+                        turned_taps::<S>(weight, inputs, outputs, rows.clone(), column..column + count)
+                    } else {
+                        taps::<S>(weight, inputs, outputs, rows.clone(), column..column + count)
+                    };
+                    for (taps, row) in taps.iter().zip(rows.clone()) {
+                        let place = packed_place::<S>(from, to, row, column);
+                        // SAFETY: a task writes its own rows of every plane, and `packed_place` keeps to `packed_len`.
+                        unsafe { transform_taps(s, geometry, taps, shared, plane, place) };
+                    }
+                }
+            },
+        );
+    });
+    Filters { values, plane }
+}
+
+/// The widest vector of any arm.
+const WIDEST: usize = 16;
+/// For some rows, the nine taps of a vector of columns; lanes beyond are 0.
+type Taps = [[[f32; WIDEST]; 9]; ROWS];
+
+/// The taps of `rows` (input channels) and `columns` (output channels).
+#[inline(always)]
+fn taps<S: Simd>(weight: &[f32], inputs: usize, outputs: usize, rows: Range<usize>, columns: Range<usize>) -> Taps {
+    let mut taps = [[[0.0; WIDEST]; 9]; ROWS];
+    for (taps, row) in taps.iter_mut().zip(rows) {
+        for (tap, values) in taps.iter_mut().enumerate() {
+            let from = (tap * inputs + row) * outputs + columns.start;
+            values[..columns.len()].copy_from_slice(&weight[from..from + columns.len()]);
+        }
+    }
+    taps
+}
+
+/// The taps of `rows` (output channels) and `columns` (input channels).
+#[inline(always)]
+fn turned_taps<S: Simd>(
+    weight: &[f32],
+    inputs: usize,
+    outputs: usize,
+    rows: Range<usize>,
+    columns: Range<usize>,
+) -> Taps {
+    let mut taps = [[[0.0; WIDEST]; 9]; ROWS];
+    for tap in 0..9 {
+        for (lane, column) in columns.clone().enumerate() {
+            let from = (tap * inputs + column) * outputs + rows.start;
+            for (taps, value) in taps.iter_mut().zip(&weight[from..from + rows.len()]) {
+                taps[tap][lane] = *value;
+            }
+        }
+    }
+    taps
+}
+
+#[inline(always)]
+unsafe fn transform_taps<S: Simd>(
+    s: S,
+    geometry: &Geometry,
+    taps: &[[f32; WIDEST]; 9],
+    planes: Shared<f32>,
+    plane: usize,
+    place: usize,
+) {
+    let (points_y, points_x) = (geometry.y.points(), geometry.x.points());
+    let mut columns = [[s.splat(0.0); 3]; POINTS];
+    for j in 0..3 {
+        // SAFETY: no arm's vectors are wider than `WIDEST`.
+        let taps = unsafe { [s.load(taps[j].as_ptr()), s.load(taps[3 + j].as_ptr()), s.load(taps[6 + j].as_ptr())] };
+        for (column, value) in columns.iter_mut().zip(filter(s, taps)) {
+            column[j] = value;
+        }
+    }
+    for (i, taps) in columns.into_iter().enumerate().take(points_y) {
+        for (j, value) in filter(s, taps).into_iter().enumerate().take(points_x) {
+            // SAFETY: the caller's.
+            unsafe { s.store(planes.at((i * points_x + j) * plane + place), value) };
+        }
+    }
+}
+
+/// Gᵀ u G: the filters' gradient from `planes`, which hold [from, to] gradients at the points, rows `row` and planes
+/// `plane` values apart.
+pub(super) fn transform_back<S: Simd>(
+    s: S,
+    geometry: &Geometry,
+    planes: &[f32],
+    row: usize,
+    plane: usize,
+    weight_grad: &mut [f32],
+) {
+    let (from, to) = (geometry.inputs, geometry.outputs);
+    let (points_y, points_x) = (geometry.y.points(), geometry.x.points());
+    let shared = Shared::new(weight_grad);
+    (0..from.div_ceil(ROWS)).into_par_iter().for_each(|task| {
+        s.vectorize(
+            #[inline(always)]
+            || {
+                for channel in task * ROWS..from.min((task + 1) * ROWS) {
+                    for column in (0..to).step_by(S::LANES) {
+                        let count = S::LANES.min(to - column);
+                        let mut rows = [[s.splat(0.0); POINTS]; 3];
+                        for j in 0..points_x {
+                            let mut values = [s.splat(0.0); POINTS];
+                            for (i, value) in values.iter_mut().enumerate().take(points_y) {
+                                let at = (i * points_x + j) * plane + channel * row + column;
+                                // SAFETY: rows of planes have room for whole vectors.
+                                *value = unsafe { s.load(planes[at..at + S::LANES].as_ptr()) };
+                            }
+                            for (row, value) in rows.iter_mut().zip(filter_adjoint(s, values)) {
+                                row[j] = value;
+                            }
+                        }
+                        for (i, values) in rows.into_iter().enumerate() {
+                            for (j, value) in filter_adjoint(s, values).into_iter().enumerate() {
+                                let to = shared.at(((i * 3 + j) * from + channel) * to + column);
+                                // SAFETY: `weight_grad` has 9 · from · to values; a task writes its own channels.
+                                unsafe { s.store_first(to, value, count) };
+                            }
+                        }
+                    }
+                }
+            },
+        );
+    });
+}
