@@ -1,8 +1,12 @@
 //! What can be typed. Flags say where and how; hyper-parameters stand in params.yaml alone.
 
+mod bench;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use bench::{BenchArgs, BenchCommand, DecodeArgs, NetworkArgs, StepArgs};
 
 /// Train and compare image classifiers on a CPU, reproducibly to the bit, and find the images that are hard.
 #[derive(Debug, Parser)]
@@ -92,6 +96,9 @@ pub(crate) enum Command {
         after_help = "Examples:\n  cifar-cli predict cat.jpg dog.png\n  cifar-cli predict --json --top 5 photo.jpg"
     )]
     Predict(PredictArgs),
+    /// How fast this machine trains, classifies and decodes
+    #[command(after_help = "Examples:\n  cifar-cli bench train-step --batch 512\n  cifar-cli bench kernels --json")]
+    Bench(BenchArgs),
     /// What is there, what is missing and what a run will cost
     #[command(after_help = "Example:\n  cifar-cli check    # exit status 1 if something is wrong")]
     Check,

@@ -6,6 +6,7 @@ mod fingerprint;
 mod layout;
 mod lock;
 mod params;
+mod resources;
 mod run_record;
 mod stages;
 mod terminal;
@@ -15,6 +16,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::args::Cli;
+use crate::commands::Refusal;
 use crate::params::ParamsError;
 use crate::terminal::Terminal;
 
@@ -59,6 +61,7 @@ fn one_line(error: &anyhow::Error) -> String {
 fn exit_code(error: &anyhow::Error) -> u8 {
     use cifar_data::DataError;
     use cifar_eval::EvalError;
+    use cifar_kernels::KernelError;
     use cifar_model::ModelError;
     use cifar_train::TrainError;
 
@@ -85,7 +88,10 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         _ => EXIT_FAILURE,
     };
     let of_cause = |cause: &(dyn std::error::Error + 'static)| {
-        (cause.is::<ParamsError>().then_some(EXIT_USAGE))
+        let is_usage = cause.is::<ParamsError>()
+            || cause.is::<Refusal>()
+            || matches!(cause.downcast_ref(), Some(KernelError::Arm { .. }));
+        (is_usage.then_some(EXIT_USAGE))
             .or_else(|| cause.downcast_ref().map(data))
             .or_else(|| cause.downcast_ref().map(model))
             .or_else(|| cause.downcast_ref().map(train))

@@ -5,6 +5,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use crate::layout::Layout;
+use crate::resources::peak_memory_mb;
 
 /// Times a command.
 #[derive(Debug)]
@@ -46,22 +47,11 @@ impl Stopwatch {
             version: env!("CARGO_PKG_VERSION"),
             compiler: env!("CIFAR_COMPILER"),
             target: env!("CIFAR_TARGET"),
-            arithmetic: cifar_kernels::arithmetic(),
+            arithmetic: cifar_kernels::arithmetic().unwrap_or_else(|e| e.to_string()),
         };
         if let Ok(json) = serde_json::to_string_pretty(&record) {
             let path = layout.state().join(format!("runs/{command}.json"));
             let _ = cifar_data::output::write_file(&path, json.as_bytes());
         }
     }
-}
-
-/// The most memory that this process held, in MB, where the system tells it.
-pub(crate) fn peak_memory_mb() -> Option<f64> {
-    status_kb("VmHWM:").map(|kb| kb / 1000.0)
-}
-
-fn status_kb(key: &str) -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(key))?;
-    line.trim().trim_end_matches(" kB").parse().ok()
 }

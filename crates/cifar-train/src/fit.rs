@@ -1,5 +1,6 @@
 //! The training loop.
 
+use std::ops::ControlFlow;
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
@@ -114,37 +115,22 @@ pub fn fit(
         training_fingerprint: report.fingerprints.get(&cifar_data::splits::Split::Train).cloned().unwrap_or_default(),
         seed,
         epoch: selected_epoch,
-        arithmetic: cifar_kernels::arithmetic(),
+        arithmetic: cifar_kernels::arithmetic()?,
     });
     Ok(Fitted { model, history, selected_epoch })
 }
 
-/// One pass over the training images: mean loss and accuracy. Batches are made on a thread of their own, at most two ahead.
+/// One pass over the training images: mean loss and accuracy.
 fn train_epoch(trainer: &mut Trainer, train: &Dataset, epoch: usize, watcher: &dyn Watcher) -> Result<(f64, f64)> {
-    let (seed, augmentation) = (trainer.seed, trainer.params.augmentation());
-    let order = epoch_order(train.len(), seed, epoch as u64);
-    let batch_size = trainer.params.batch_size;
     let (mut loss, mut correct) = (0.0, 0);
-    thread::scope(|scope| {
-        // One batch waits in the channel while the next one is being made.
-        let (sender, batches) = sync_channel::<Batch>(1);
-        scope.spawn(move || {
-            for indices in order.chunks(batch_size) {
-                let batch = training_batch(train, indices, &augmentation, seed, epoch as u64);
-                if sender.send(batch).is_err() {
-                    return; // the loop ended early
-                }
-            }
-        });
-        for batch in batches {
-            watcher.check()?;
-            let record = trainer.step(&batch, epoch)?;
-            loss += f64::from(record.loss) * record.images as f64;
-            correct += record.correct;
-            watcher.step(&record);
-        }
-        Ok((loss / train.len() as f64, correct as f64 / train.len() as f64))
-    })
+    trainer.epoch(train, epoch, |record| {
+        loss += f64::from(record.loss) * record.images as f64;
+        correct += record.correct;
+        watcher.step(record);
+        watcher.check()?;
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok((loss / train.len() as f64, correct as f64 / train.len() as f64))
 }
 
 /// A model in training: one call a step.
@@ -182,6 +168,41 @@ impl Trainer {
     /// The learning rate of `step`, counted from 0.
     pub fn learning_rate(&self, step: usize) -> f64 {
         self.params.learning_rate * self.params.schedule.factor(step, self.steps, self.warmup_steps)
+    }
+
+    /// Steps through the images in the epoch's order, until all are done or `after_step` breaks off. Batches are made on a
+    /// thread of their own, at most two ahead.
+    ///
+    /// # Errors
+    /// Those of [`Trainer::step`] and of `after_step`.
+    pub fn epoch(
+        &mut self,
+        train: &Dataset,
+        epoch: usize,
+        mut after_step: impl FnMut(&StepRecord) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        let (seed, augmentation) = (self.seed, self.params.augmentation());
+        let order = epoch_order(train.len(), seed, epoch as u64);
+        let batch_size = self.params.batch_size;
+        thread::scope(|scope| {
+            // One batch waits in the channel while the next one is being made.
+            let (sender, batches) = sync_channel::<Batch>(1);
+            scope.spawn(move || {
+                for indices in order.chunks(batch_size) {
+                    let batch = training_batch(train, indices, &augmentation, seed, epoch as u64);
+                    if sender.send(batch).is_err() {
+                        return; // the loop ended early
+                    }
+                }
+            });
+            for batch in batches {
+                let record = self.step(&batch, epoch)?;
+                if after_step(&record)?.is_break() {
+                    break;
+                }
+            }
+            Ok(())
+        })
     }
 
     /// Forward, backward, update.

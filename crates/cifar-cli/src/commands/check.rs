@@ -47,7 +47,10 @@ fn environment(context: &Context) -> Vec<Line> {
     let ok = |what, detail| Line { what, state: "ok", detail };
     let mut lines = vec![
         ok("program", format!("{} ({}, {})", env!("CARGO_PKG_VERSION"), env!("CIFAR_COMPILER"), env!("CIFAR_TARGET"))),
-        ok("arithmetic", cifar_kernels::arithmetic()),
+        match cifar_kernels::arithmetic() {
+            Ok(arithmetic) => ok("arithmetic", arithmetic),
+            Err(e) => Line { what: "arithmetic", state: "wrong", detail: e.to_string() },
+        },
         ok("threads", rayon::current_num_threads().to_string()),
     ];
     if let Some((free, total)) = disk_gb(&context.layout.join(".")) {

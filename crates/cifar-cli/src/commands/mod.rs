@@ -1,5 +1,6 @@
 //! One file a command. What the user typed becomes what the libraries need, here and nowhere else.
 
+mod bench;
 mod check;
 mod clean;
 mod evaluate;
@@ -38,6 +39,11 @@ impl Context<'_> {
     }
 }
 
+/// Something that was typed cannot be done here: a mistake of usage, in one line.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Refusal(String);
+
 /// Runs the command that was typed.
 pub(crate) fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
     let crate::args::Device::Cpu = cli.global.device;
@@ -53,6 +59,7 @@ pub(crate) fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
     let context = Context { layout, params_file, terminal };
     match &cli.command {
         Command::Predict(args) => return predict::run(&context, args),
+        Command::Bench(args) => return bench::run(&context, args),
         Command::Check => return check::run(&context),
         _ => {}
     }
@@ -70,7 +77,7 @@ pub(crate) fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
         Command::Run(args) => run::run(&context, args)?,
         Command::Clean => clean::run(&context)?,
         Command::Fingerprint => fingerprint::run(&context)?,
-        Command::Predict(_) | Command::Check => {}
+        Command::Predict(_) | Command::Bench(_) | Command::Check => {}
     }
     terminal.check()?;
     watch.record(&context.layout, name);
@@ -88,6 +95,7 @@ fn command_name(command: &Command) -> &'static str {
         Command::HardImages => "hard-images",
         Command::Run(_) => "run",
         Command::Predict(_) => "predict",
+        Command::Bench(_) => "bench",
         Command::Check => "check",
         Command::Clean => "clean",
         Command::Fingerprint => "fingerprint",

@@ -1,0 +1,82 @@
+//! `bench inference`: batch, normalisation and forward pass, as validation and evaluation do them.
+
+use anyhow::Result;
+use cifar_data::batches::evaluation_batch;
+use cifar_model::Mode;
+use serde::Serialize;
+
+use super::laps::{Laps, WARM_UP_STEPS};
+use super::subject::{self, Purpose};
+use super::{Context, arithmetic_row, memory_rows, network_row, peak, row, use_arm};
+use crate::args::StepArgs;
+use crate::resources::peak_memory_mb;
+
+/// What a batch came to. The names are the keys of the JSON object.
+#[derive(Debug, Serialize)]
+struct Report {
+    architecture: &'static str,
+    batch: u32,
+    threads: usize,
+    arm: &'static str,
+    /// Median.
+    ms_per_batch: f64,
+    ms_min: f64,
+    images_per_s: f64,
+    /// 10⁹ operations of direct convolutions a second; a multiply-add is two.
+    gflops_direct_equivalent: f64,
+    peak_gflops: f64,
+    peak_rss_mb: Option<f64>,
+    page_faults_per_batch: Option<f64>,
+    warm_up_steps: usize,
+}
+
+pub(super) fn run(context: &Context, args: &StepArgs) -> Result<()> {
+    let arm = use_arm(args.network.arm)?;
+    let model = subject::network(&args.network)?;
+    let count = subject::image_count(args);
+    subject::refuse_beyond_memory(&args.network, &model, count, Purpose::Inference)?;
+    let flops: f64 = model.summary().iter().map(|layer| layer.flops as f64).sum();
+    let images = subject::draw(count)?;
+
+    let batch = args.network.batch as usize;
+    let before = peak()?;
+    let mut laps = Laps::start(context.terminal, "forward passes", args.steps as usize);
+    for start in (0..images.len()).step_by(batch).cycle() {
+        let batch = evaluation_batch(&images, start, batch);
+        // Only the values themselves end the work.
+        model.forward(&batch.pixels, &Mode::Evaluate)?.flatten_all()?.to_vec1::<f32>()?;
+        if laps.lap()?.is_break() {
+            break;
+        }
+    }
+    let measured = laps.finish();
+    context.terminal.clear();
+    let images_per_s = f64::from(args.network.batch) / measured.ms * 1e3;
+    let report = Report {
+        architecture: args.network.architecture.name(),
+        batch: args.network.batch,
+        threads: rayon::current_num_threads(),
+        arm: arm.name(),
+        ms_per_batch: measured.ms,
+        ms_min: measured.ms_min,
+        images_per_s,
+        gflops_direct_equivalent: flops * images_per_s / 1e9,
+        peak_gflops: before.max(peak()?),
+        peak_rss_mb: peak_memory_mb(),
+        page_faults_per_batch: measured.page_faults,
+        warm_up_steps: WARM_UP_STEPS,
+    };
+    context.terminal.result(&report, || in_words(&report, args.steps));
+    Ok(())
+}
+
+fn in_words(report: &Report, steps: u32) -> String {
+    let mut rows = vec![
+        network_row(report.architecture, report.batch, report.threads, report.arm),
+        row("batch", &format!("{:.2} ms (least {:.2}; median of {steps})", report.ms_per_batch, report.ms_min)),
+        row("speed", &format!("{:.0} images/s", report.images_per_s)),
+        arithmetic_row(report.gflops_direct_equivalent, report.peak_gflops),
+    ];
+    rows.extend(memory_rows(report.peak_rss_mb, report.page_faults_per_batch, "batch"));
+    rows.join("\n")
+}

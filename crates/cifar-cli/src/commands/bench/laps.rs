@@ -1,0 +1,110 @@
+//! Timing of a loop: steps that warm up, then steps that count.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use cifar_data::Monitor;
+
+use crate::resources::page_faults;
+
+/// Steps before the timing: the first takes memory from the system, the second may still enlarge some of it.
+pub(super) const WARM_UP_STEPS: usize = 3;
+
+/// A bar is worth its trouble where somebody has waited that long.
+const SHOWN_AFTER: Duration = Duration::from_secs(2);
+
+/// A stopwatch with a button for each step's end.
+pub(super) struct Laps<'a> {
+    monitor: &'a dyn Monitor,
+    what: &'static str,
+    total: usize,
+    ended: usize,
+    started: Instant,
+    last: Instant,
+    faults: Option<u64>,
+    seconds: Vec<f64>,
+}
+
+/// What the timed steps came to.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Measured {
+    /// Median.
+    pub(super) ms: f64,
+    /// The fastest one.
+    pub(super) ms_min: f64,
+    /// Mean, where the system tells it.
+    pub(super) page_faults: Option<f64>,
+}
+
+impl<'a> Laps<'a> {
+    /// Starts the clock; `steps` at least 1.
+    pub(super) fn start(monitor: &'a dyn Monitor, what: &'static str, steps: usize) -> Self {
+        let now = Instant::now();
+        let seconds = Vec::with_capacity(steps);
+        Self { monitor, what, total: WARM_UP_STEPS + steps, ended: 0, started: now, last: now, faults: None, seconds }
+    }
+
+    /// A step has ended; breaks behind the last one.
+    ///
+    /// # Errors
+    /// If the user asked to stop.
+    pub(super) fn lap(&mut self) -> cifar_data::Result<ControlFlow<()>> {
+        let seconds = self.last.elapsed().as_secs_f64();
+        self.ended += 1;
+        if self.ended > WARM_UP_STEPS {
+            self.seconds.push(seconds);
+        }
+        if self.ended == WARM_UP_STEPS {
+            self.faults = page_faults();
+        }
+        if self.started.elapsed() > SHOWN_AFTER {
+            self.monitor.progress(self.what, self.ended as u64, self.total as u64);
+        }
+        self.monitor.check()?;
+        // What is done between the steps counts for none of them.
+        self.last = Instant::now();
+        Ok(if self.ended < self.total { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+    }
+
+    /// Median, least and page faults of the timed steps.
+    pub(super) fn finish(self) -> Measured {
+        let page_faults = self.faults.zip(page_faults());
+        let (ms, ms_min) = median_and_least(self.seconds.clone());
+        Measured {
+            ms: ms * 1e3,
+            ms_min: ms_min * 1e3,
+            page_faults: page_faults.map(|(before, after)| (after - before) as f64 / self.seconds.len() as f64),
+        }
+    }
+}
+
+/// The median (of an even number, the mean of the middle two) and the least of at least one value.
+pub(super) fn median_and_least(mut values: Vec<f64>) -> (f64, f64) {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    let median =
+        if values.len().is_multiple_of(2) { f64::midpoint(values[middle - 1], values[middle]) } else { values[middle] };
+    (median, values[0])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_are_right() {
+        assert_eq!(median_and_least(vec![3.0, 1.0, 2.0]), (2.0, 1.0));
+        assert_eq!(median_and_least(vec![4.0, 1.0, 2.0, 3.0]), (2.5, 1.0));
+        assert_eq!(median_and_least(vec![7.0]), (7.0, 7.0));
+    }
+
+    #[test]
+    fn only_timed_steps_count_and_the_last_one_breaks() {
+        let mut laps = Laps::start(&cifar_data::Silent, "trying", 2);
+        let ends: Vec<bool> = (0..WARM_UP_STEPS + 2).map(|_| laps.lap().unwrap().is_break()).collect();
+        assert_eq!(ends.iter().position(|end| *end), Some(WARM_UP_STEPS + 1));
+        assert_eq!(laps.seconds.len(), 2);
+        let measured = laps.finish();
+        assert!(measured.ms >= measured.ms_min && measured.ms_min > 0.0);
+    }
+}

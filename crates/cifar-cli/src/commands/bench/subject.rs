@@ -1,0 +1,117 @@
+//! The network and the images that are measured.
+
+use anyhow::Result;
+use cifar_data::prepare::Normalisation;
+use cifar_data::sources::synthetic::{self, SyntheticParams};
+use cifar_data::{Dataset, ImageSize};
+use cifar_model::{LayerSummary, Model, ModelParams, ModelSpec};
+
+use super::laps::WARM_UP_STEPS;
+use crate::args::{NetworkArgs, StepArgs};
+use crate::commands::Refusal;
+use crate::resources::available_memory;
+
+/// Size of the drawn images.
+const SIZE: ImageSize = ImageSize { height: 32, width: 32 };
+/// Images that are drawn at most, unless two batches are more: some hundred ms of drawing, 25 MB.
+const MOST_IMAGES: usize = 8192;
+/// The fewest that can be drawn.
+const LEAST_IMAGES: usize = 30;
+
+/// What is run, which decides what is held in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Forward and backward.
+    Training,
+    /// Forward.
+    Inference,
+    /// One layer after the other, by itself.
+    Kernels,
+}
+
+/// A network with fresh weights, for drawn images of ten classes.
+pub(super) fn network(args: &NetworkArgs) -> Result<Model> {
+    let params = ModelParams { architecture: args.architecture, ..ModelParams::default() };
+    let classes = (0..10).map(|k| format!("class {k}")).collect();
+    // About that of photographs; which it is does not matter to the time.
+    let normalisation = Normalisation { mean: vec![0.5; 3], std: vec![0.25; 3] };
+    Ok(Model::new(ModelSpec { params, classes, size: SIZE, normalisation }, 0)?)
+}
+
+/// Number of images to draw: whole batches, at least two and no more than the steps use.
+pub(super) fn image_count(args: &StepArgs) -> usize {
+    let batch = args.network.batch as usize;
+    let batches = (WARM_UP_STEPS + args.steps as usize).min((MOST_IMAGES / batch).max(2));
+    batches * batch
+}
+
+/// Draws the images; a few more than asked for, if that is less than the generator can do.
+pub(super) fn draw(count: usize) -> Result<Dataset> {
+    let set = synthetic::generate(&SyntheticParams { count: count.max(LEAST_IMAGES), ..Default::default() })?.dataset;
+    Ok(set.filter(|sample| (sample.id.0 as usize) < count))
+}
+
+/// Refuses what would not fit into memory, by an estimate, before any of it is taken.
+pub(super) fn refuse_beyond_memory(args: &NetworkArgs, model: &Model, images: usize, purpose: Purpose) -> Result<()> {
+    let needed = bytes_needed(&model.summary(), model.parameters().count(), args.batch, images, purpose);
+    match available_memory() {
+        Some(available) if needed > available => Err(Refusal(format!(
+            "--batch {} with {} needs about {:.1} GB of memory, {:.1} GB are free; choose a smaller batch",
+            args.batch,
+            args.architecture.name(),
+            needed as f64 / 1e9,
+            available as f64 / 1e9,
+        ))
+        .into()),
+        _ => Ok(()),
+    }
+}
+
+/// An estimate of the memory that a step takes at most.
+fn bytes_needed(layers: &[LayerSummary], parameters: usize, batch: u32, images: usize, purpose: Purpose) -> u64 {
+    const VALUE: u64 = 4;
+    let outputs = layers.iter().map(|layer| layer.output.iter().product::<usize>() as u64);
+    // What training keeps of each layer for its gradients, and how often weights are held with gradients and velocities.
+    let (activations, copies) = match purpose {
+        Purpose::Training => (3 * outputs.sum::<u64>(), 4),
+        Purpose::Inference => (4 * outputs.max().unwrap_or(0), 1),
+        Purpose::Kernels => (5 * outputs.max().unwrap_or(0), 3),
+    };
+    let step = u64::from(batch).saturating_mul(VALUE * activations);
+    let weights = VALUE * copies * parameters as u64;
+    let pixels = (images as u64).saturating_mul(SIZE.bytes() as u64);
+    step.saturating_add(weights).saturating_add(pixels)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(batch: u32, steps: u32) -> StepArgs {
+        let network = NetworkArgs { architecture: ModelParams::default().architecture, batch, arm: None };
+        StepArgs { network, steps }
+    }
+
+    #[test]
+    fn whole_batches_are_drawn() {
+        let check = |batch, steps, expected| assert_eq!(image_count(&args(batch, steps)), expected);
+        check(512, 20, 8192);
+        check(512, 2, 5 * 512);
+        check(5000, 20, 10_000);
+        check(3, 1, 12);
+        assert_eq!(draw(12).unwrap().len(), 12);
+    }
+
+    #[test]
+    fn a_batch_beyond_memory_is_refused_and_a_small_one_is_not() {
+        let model = network(&args(1, 1).network).unwrap();
+        for purpose in [Purpose::Training, Purpose::Inference, Purpose::Kernels] {
+            let check = |batch| refuse_beyond_memory(&args(batch, 1).network, &model, 2 * batch as usize, purpose);
+            check(1).unwrap();
+            if available_memory().is_some() {
+                let refusal = check(u32::MAX).unwrap_err().to_string();
+                assert!(refusal.starts_with("--batch 4294967295 with simple_cnn needs about "), "{refusal}");
+            }
+        }
+    }
+}

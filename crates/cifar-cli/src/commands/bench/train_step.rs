@@ -1,0 +1,111 @@
+//! `bench train-step`: the trainer's own step, on freshly augmented batches.
+
+use anyhow::Result;
+use cifar_train::{Schedule, TrainParams, Trainer};
+use serde::Serialize;
+
+use super::laps::{Laps, WARM_UP_STEPS};
+use super::subject::{self, Purpose};
+use super::{Context, arithmetic_row, memory_rows, network_row, peak, row, use_arm};
+use crate::args::StepArgs;
+use crate::resources::peak_memory_mb;
+
+/// Passes over all images of which one counts as three: the gradients with respect to a layer's input and to its weights
+/// take as many operations as its forward pass each. (The first layer needs no gradient of its input: in a network for
+/// 32×32 pixels that is below one per cent.)
+const FORWARD_PASSES: f64 = 3.0;
+/// Images of an epoch in whose time the speed is told: those of CIFAR-10's published training set.
+const EPOCH_IMAGES: f64 = 50_000.0;
+
+/// What a step came to. The names are the keys of the JSON object.
+#[derive(Debug, Serialize)]
+struct Report {
+    architecture: &'static str,
+    batch: u32,
+    threads: usize,
+    arm: &'static str,
+    /// Median, from the end of one step to the end of the next.
+    ms_per_step: f64,
+    ms_min: f64,
+    images_per_s: f64,
+    /// 10⁹ operations of direct convolutions a second, three forward passes a step; a multiply-add is two.
+    gflops_direct_equivalent: f64,
+    peak_gflops: f64,
+    peak_rss_mb: Option<f64>,
+    /// Of the last step, nats.
+    loss: f32,
+    page_faults_per_step: Option<f64>,
+    warm_up_steps: usize,
+}
+
+pub(super) fn run(context: &Context, args: &StepArgs) -> Result<()> {
+    let arm = use_arm(args.network.arm)?;
+    let model = subject::network(&args.network)?;
+    let count = subject::image_count(args);
+    subject::refuse_beyond_memory(&args.network, &model, count, Purpose::Training)?;
+    let flops = FORWARD_PASSES * model.summary().iter().map(|layer| layer.flops as f64).sum::<f64>();
+    let images = subject::draw(count)?;
+
+    let params = recipe(args);
+    let mut trainer = Trainer::new(model, &params, images.len(), 0);
+    let before = peak()?;
+    let mut laps = Laps::start(context.terminal, "training steps", args.steps as usize);
+    let (mut loss, mut ended) = (f32::NAN, false);
+    for epoch in 0.. {
+        trainer.epoch(&images, epoch, |step| {
+            loss = step.loss;
+            let next = laps.lap()?;
+            ended = next.is_break();
+            Ok(next)
+        })?;
+        if ended {
+            break;
+        }
+    }
+    let measured = laps.finish();
+    context.terminal.clear();
+    let images_per_s = f64::from(args.network.batch) / measured.ms * 1e3;
+    let report = Report {
+        architecture: args.network.architecture.name(),
+        batch: args.network.batch,
+        threads: rayon::current_num_threads(),
+        arm: arm.name(),
+        ms_per_step: measured.ms,
+        ms_min: measured.ms_min,
+        images_per_s,
+        gflops_direct_equivalent: flops * images_per_s / 1e9,
+        peak_gflops: before.max(peak()?),
+        peak_rss_mb: peak_memory_mb(),
+        loss,
+        page_faults_per_step: measured.page_faults,
+        warm_up_steps: WARM_UP_STEPS,
+    };
+    context.terminal.result(&report, || in_words(&report, args.steps));
+    Ok(())
+}
+
+/// A recipe under which no loss runs away, however many steps there are; what a step costs does not depend on the rates.
+fn recipe(args: &StepArgs) -> TrainParams {
+    TrainParams {
+        epochs: WARM_UP_STEPS + args.steps as usize,
+        batch_size: args.network.batch as usize,
+        learning_rate: 0.005,
+        schedule: Schedule::Constant,
+        warmup_epochs: 0.0,
+        label_smoothing: 0.2,
+        ..TrainParams::default()
+    }
+}
+
+fn in_words(report: &Report, steps: u32) -> String {
+    let mut rows = vec![
+        network_row(report.architecture, report.batch, report.threads, report.arm),
+        row("step", &format!("{:.2} ms (least {:.2}; median of {steps})", report.ms_per_step, report.ms_min)),
+        row("speed", &format!("{:.0} images/s", report.images_per_s)),
+        row("epoch", &format!("{:.1} s for {EPOCH_IMAGES:.0} images", EPOCH_IMAGES / report.images_per_s)),
+        arithmetic_row(report.gflops_direct_equivalent, report.peak_gflops),
+        row("loss", &format!("{:.4} after the last step, on drawn images", report.loss)),
+    ];
+    rows.extend(memory_rows(report.peak_rss_mb, report.page_faults_per_step, "step"));
+    rows.join("\n")
+}

@@ -1,0 +1,23 @@
+//! What the benchmarks share.
+
+use std::time::Duration;
+
+use criterion::Criterion;
+
+/// Images a batch.
+pub(crate) const BATCH: usize = 128;
+
+/// Ten samples and about two seconds for each kernel: the whole suite takes minutes, not hours. Flags on the command line
+/// have the last word.
+pub(crate) fn criterion() -> Criterion {
+    Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(2))
+        .configure_from_args()
+}
+
+/// Values between −1 and 1, none of them so small that processors slow down over it.
+pub(crate) fn values(len: usize) -> Vec<f32> {
+    (0..len as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 21) as f32 / 1024.0 - 0.9997).collect()
+}
