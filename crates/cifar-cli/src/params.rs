@@ -174,7 +174,7 @@ mod tests {
         check(
             "  architecture: simple_cnn",
             "  architecture: alexnet",
-            "model.architecture: unknown variant `alexnet`, expected `simple_cnn`",
+            "model.architecture: unknown variant `alexnet`, expected one of `simple_cnn`, `airbench94`, `airbench96`, `resnet18`",
         );
         check("random_seed: 42\n", "", "the key `random_seed` is missing; its usual value is 42");
     }

@@ -1,22 +1,23 @@
-//! The layers that networks are built of. Each adds its tensors to the network's [`Parameters`] and tells its cost.
+//! The layers that networks are built of. Each adds its tensors to the network's [`Parameters`].
 
 use candle_core::{Device, Tensor, Var};
 use cifar_kernels::{Activation, BatchStatistics};
 
-use crate::ops;
-use crate::parameters::{Init, Kind, Parameters};
-use crate::{Mode, Result};
+use crate::parameters::{Init, Kind, Parameter, Parameters};
+use crate::{FeatureMap, Mode, Result, ops};
+
+pub use crate::whitening::Whitening;
 
 /// A convolution without bias; the batch norm behind it has a shift.
 #[derive(Debug, Clone)]
 pub struct Conv {
-    weight: Var,
+    weight: Parameter,
     stride: usize,
     padding: usize,
 }
 
 impl Conv {
-    /// `kernel`×`kernel` filters from `inputs` to `outputs` channels, with He initialisation.
+    /// `kernel`×`kernel` filters from `inputs` to `outputs` channels.
     pub fn new(
         parameters: &mut Parameters,
         name: &str,
@@ -25,29 +26,40 @@ impl Conv {
         kernel: usize,
         stride: usize,
         padding: usize,
+        init: Init,
     ) -> Result<Self> {
-        let init = Init::HeNormal { fan_in: kernel * kernel * inputs };
         let weight = parameters.add(format!("{name}.weight"), Kind::Weight, (kernel, kernel, inputs, outputs), init)?;
         Ok(Self { weight, stride, padding })
     }
 
     /// [N, H, W, inputs] → [N, H', W', outputs].
-    pub fn forward(&self, images: &Tensor, mode: &Mode) -> Result<Tensor> {
-        Ok(ops::conv2d(images, &mode.value(&self.weight), self.stride, self.padding)?)
+    pub fn forward(&self, images: &FeatureMap, mode: &Mode) -> Result<FeatureMap> {
+        Ok(ops::conv2d(images, &self.weight.value(mode), self.stride, self.padding)?)
+    }
+
+    /// The same with 2×2 max pooling behind it: [N, H'/2, W'/2, outputs].
+    pub fn forward_pooled(&self, images: &FeatureMap, mode: &Mode) -> Result<FeatureMap> {
+        Ok(ops::conv2d_max_pool(images, &self.weight.value(mode), self.stride, self.padding)?)
     }
 }
 
 /// A fully connected layer.
 #[derive(Debug, Clone)]
 pub struct Linear {
-    weight: Var,
-    bias: Option<Var>,
+    weight: Parameter,
+    bias: Option<Parameter>,
 }
 
 impl Linear {
-    /// From `inputs` to `outputs`; without bias and with He initialisation if a batch norm and ReLU follow.
-    pub fn new(parameters: &mut Parameters, name: &str, inputs: usize, outputs: usize, bias: bool) -> Result<Self> {
-        let init = if bias { Init::Uniform { fan_in: inputs } } else { Init::HeNormal { fan_in: inputs } };
+    /// From `inputs` to `outputs`; a bias starts at 0.
+    pub fn new(
+        parameters: &mut Parameters,
+        name: &str,
+        inputs: usize,
+        outputs: usize,
+        bias: bool,
+        init: Init,
+    ) -> Result<Self> {
         let weight = parameters.add(format!("{name}.weight"), Kind::Weight, (inputs, outputs), init)?;
         let bias = bias
             .then(|| parameters.add(format!("{name}.bias"), Kind::Vector, outputs, Init::Constant(0.0)))
@@ -56,51 +68,80 @@ impl Linear {
     }
 
     /// [N, inputs] → [N, outputs].
-    pub fn forward(&self, input: &Tensor, mode: &Mode) -> Result<Tensor> {
-        let output = ops::linear(input, &mode.value(&self.weight))?;
-        Ok(match &self.bias {
-            Some(bias) => output.broadcast_add(&mode.value(bias))?,
-            None => output,
-        })
+    pub fn forward(&self, input: &FeatureMap, mode: &Mode) -> Result<FeatureMap> {
+        let bias = self.bias.as_ref().map(|bias| bias.value(mode));
+        Ok(ops::linear(input, &self.weight.value(mode), bias.as_ref())?)
     }
 }
 
-/// Batch norm with the activation behind it, and the running statistics that evaluation uses.
+/// How batch norm behaves.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct NormParams {
+    /// What is added to the variance, above 0.
+    pub epsilon: f32,
+    /// Share of a batch's statistics in the running ones, 0 to 1.
+    pub momentum: f32,
+    /// Whether a scale is trained; otherwise it is 1.
+    pub scale: bool,
+}
+
+impl NormParams {
+    /// PyTorch's defaults.
+    pub const STANDARD: Self = Self { epsilon: 1e-5, momentum: 0.1, scale: true };
+}
+
+/// Batch norm with what follows it, a residual addition and an activation, and the running statistics that evaluation
+/// uses.
 #[derive(Debug, Clone)]
 pub struct BatchNorm {
-    scale: Var,
-    shift: Var,
+    scale: Option<Parameter>,
+    shift: Parameter,
     running_mean: Var,
     running_variance: Var,
+    params: NormParams,
     activation: Activation,
 }
 
 impl BatchNorm {
-    const EPSILON: f32 = 1e-5;
-    /// Share of a batch's statistics in the running ones, as PyTorch's default.
-    const MOMENTUM: f32 = 0.1;
-
     /// Over `channels` channels.
-    pub fn new(parameters: &mut Parameters, name: &str, channels: usize, activation: Activation) -> Result<Self> {
+    pub fn new(
+        parameters: &mut Parameters,
+        name: &str,
+        channels: usize,
+        params: NormParams,
+        activation: Activation,
+    ) -> Result<Self> {
+        let scale = params
+            .scale
+            .then(|| parameters.add(format!("{name}.scale"), Kind::Vector, channels, Init::Constant(1.0)))
+            .transpose()?;
         Ok(Self {
-            scale: parameters.add(format!("{name}.scale"), Kind::Vector, channels, Init::Constant(1.0))?,
+            scale,
             shift: parameters.add(format!("{name}.shift"), Kind::Vector, channels, Init::Constant(0.0))?,
-            running_mean: parameters.add_buffer(format!("{name}.running_mean"), channels, 0.0)?,
-            running_variance: parameters.add_buffer(format!("{name}.running_variance"), channels, 1.0)?,
+            running_mean: parameters.add_buffer(format!("{name}.running_mean"), channels, Init::Constant(0.0))?,
+            running_variance: parameters.add_buffer(
+                format!("{name}.running_variance"),
+                channels,
+                Init::Constant(1.0),
+            )?,
+            params,
             activation,
         })
     }
 
-    /// The last dimension is the channel. Training moves the running statistics.
-    pub fn forward(&self, input: &Tensor, mode: &Mode) -> Result<Tensor> {
-        let (scale, shift) = (mode.value(&self.scale), mode.value(&self.shift));
+    /// activation(norm(`input`) + `residual`); the last dimension is the channel. Training moves the running statistics.
+    pub fn forward(&self, input: &FeatureMap, residual: Option<&FeatureMap>, mode: &Mode) -> Result<FeatureMap> {
+        let scale = self.scale.as_ref().map(|scale| scale.value(mode));
+        let (scale, shift) = (scale.as_ref(), self.shift.value(mode));
+        let epsilon = self.params.epsilon;
         if mode.is_train() {
-            let (output, statistics) = ops::batch_norm_train(input, &scale, &shift, Self::EPSILON, self.activation)?;
-            self.move_running_statistics(&statistics, input.elem_count() / scale.elem_count())?;
+            let (output, statistics) = ops::batch_norm_train(input, scale, &shift, residual, epsilon, self.activation)?;
+            self.move_running_statistics(&statistics, input.values().len() / shift.elem_count())?;
             Ok(output)
         } else {
-            let (mean, variance) = (mode.value(&self.running_mean), mode.value(&self.running_variance));
-            Ok(ops::batch_norm_evaluate(input, &scale, &shift, &mean, &variance, Self::EPSILON, self.activation)?)
+            let (mean, variance) = (self.running_mean.as_tensor(), self.running_variance.as_tensor());
+            let activation = self.activation;
+            Ok(ops::batch_norm_evaluate(input, scale, &shift, residual, mean, variance, epsilon, activation)?)
         }
     }
 
@@ -111,8 +152,9 @@ impl BatchNorm {
             [(&self.running_mean, &batch.mean, 1.0), (&self.running_variance, &batch.variance, unbias)]
         {
             let moved = running.to_vec1::<f32>()?;
+            let momentum = self.params.momentum;
             let moved: Vec<f32> =
-                moved.iter().zip(values).map(|(old, new)| old + Self::MOMENTUM * (new * factor - old)).collect();
+                moved.iter().zip(values).map(|(old, new)| old + momentum * (new * factor - old)).collect();
             running.set(&Tensor::from_vec(moved, values.len(), &Device::Cpu)?)?;
         }
         Ok(())

@@ -9,13 +9,13 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 use cifar_data::output::write_file;
 use cifar_data::prepare::Normalisation;
-use cifar_data::{ImageSize, Source};
+use cifar_data::{Dataset, ImageSize, Source};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
 use crate::networks::{LayerSummary, ModelParams, Network, build};
 use crate::parameters::Parameters;
-use crate::{Mode, ModelError, Result, images_to_tensor};
+use crate::{FeatureMap, Mode, ModelError, Result, images_to_feature_map};
 
 const SCHEMA: u32 = 1;
 const METADATA_KEY: &str = "cifar_model";
@@ -106,10 +106,27 @@ impl Model {
         self.network.summary()
     }
 
+    /// Sets what an architecture takes from the training images before the first step, such as whitening filters. Without
+    /// it such tensors keep values drawn from the seed.
+    ///
+    /// # Errors
+    /// If there are no images or they have another size than the model expects.
+    pub fn prepare(&self, train: &Dataset) -> Result<()> {
+        if train.is_empty() || train.size() != self.spec.size {
+            return Err(ModelError::Unsuitable(format!(
+                "a network for images of {} pixels cannot be prepared with {} of {}",
+                self.spec.size,
+                train.len(),
+                train.size()
+            )));
+        }
+        self.network.prepare(train, &self.spec.normalisation)
+    }
+
     /// Logits [N, classes] of N × height × width × RGB bytes.
     pub fn forward(&self, pixels: &[u8], mode: &Mode) -> Result<Tensor> {
-        let images = images_to_tensor(pixels, self.spec.size, &self.spec.normalisation)?;
-        self.network.forward(&images, mode)
+        let images = images_to_feature_map(pixels, self.spec.size, &self.spec.normalisation)?;
+        self.network.forward(images, mode)
     }
 
     /// Writes the model; what was there before is replaced whole.
@@ -191,6 +208,6 @@ impl Model {
 impl candle_core::Module for Model {
     /// Logits of normalised images [N, height, width, 3], in evaluation mode.
     fn forward(&self, images: &Tensor) -> candle_core::Result<Tensor> {
-        self.network.forward(images, &Mode::Evaluate).map_err(candle_core::Error::wrap)
+        self.network.forward(FeatureMap::from_tensor(images)?, &Mode::Evaluate).map_err(candle_core::Error::wrap)
     }
 }

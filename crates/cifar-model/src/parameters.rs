@@ -2,10 +2,13 @@
 //!
 //! The order is that of the code, never of a hash map: the optimiser, the checkpoint and the clipping all follow it.
 
-use candle_core::{DType, Device, Shape, Tensor, Var};
-use cifar_data::random::{Purpose, stream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::Result;
+use candle_core::{Device, Shape, Tensor, Var};
+use cifar_data::random::{Purpose, Stream, stream};
+
+use crate::{Mode, ModelError, Result};
 
 /// What a parameter is, which decides whether weight decay applies to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +19,7 @@ pub enum Kind {
     Vector,
 }
 
-/// One trained tensor.
+/// One trained tensor. Clones share it, as the network and its [`Parameters`] do.
 #[derive(Debug, Clone)]
 pub struct Parameter {
     /// Its name in the model file, such as `conv1.weight`.
@@ -25,6 +28,25 @@ pub struct Parameter {
     pub kind: Kind,
     /// Its values.
     pub var: Var,
+    frozen: Arc<AtomicBool>,
+}
+
+impl Parameter {
+    /// Its values for a forward pass: tracked in training unless it is frozen, otherwise detached, so that nothing is
+    /// kept for a gradient that nobody needs.
+    pub fn value(&self, mode: &Mode) -> Tensor {
+        if mode.is_train() && !self.is_frozen() { self.var.as_tensor().clone() } else { self.var.as_detached_tensor() }
+    }
+
+    /// Stops its training, or lets it go on. While it is frozen it has no gradient, so optimisers pass over it.
+    pub fn freeze(&self, frozen: bool) {
+        self.frozen.store(frozen, Ordering::Relaxed);
+    }
+
+    /// Whether its training is stopped.
+    pub fn is_frozen(&self) -> bool {
+        self.frozen.load(Ordering::Relaxed)
+    }
 }
 
 /// One tensor that is kept but not trained, such as a running mean.
@@ -44,21 +66,67 @@ pub struct Parameters {
     seed: u64,
 }
 
+/// What a layer's variance is measured by. Filters are [K, K, I, O], matrices [I, O].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fan {
+    /// Inputs of each output, K² · I: keeps the variance of the activations.
+    In,
+    /// Outputs of each input, K² · O: keeps the variance of the gradients.
+    Out,
+}
+
 /// How initial values are made.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Init {
-    /// Normal with variance 2 / fan-in (He et al. 2015, arXiv 1502.01852), for layers before a ReLU.
-    HeNormal {
-        /// Inputs of each output.
-        fan_in: usize,
-    },
-    /// Uniform in ±1/√fan-in, as the customary linear layer.
-    Uniform {
-        /// Inputs of each output.
-        fan_in: usize,
-    },
+    /// Normal with variance 2 / fan (He et al. 2015, arXiv 1502.01852), for layers before a ReLU.
+    HeNormal(Fan),
+    /// Uniform in ±1/√fan-in, as PyTorch's convolutions and linear layers.
+    Uniform,
+    /// [`Init::Uniform`] divided by the standard deviation of the values drawn.
+    UniformStandardised,
+    /// Filters of odd size: the first I of them pass one input channel each through their centre, the others are
+    /// [`Init::Uniform`] (Zagoruyko & Komodakis 2017, arXiv 1706.00388, for the idea).
+    Dirac,
     /// The same value everywhere.
     Constant(f32),
+}
+
+impl Init {
+    /// Values of a tensor [.., inputs, outputs].
+    fn values(self, dims: &[usize], random: &mut Stream) -> Vec<f32> {
+        let len = dims.iter().product::<usize>();
+        let outputs = dims.last().copied().unwrap_or(1);
+        let inputs = dims.iter().rev().nth(1).copied().unwrap_or(1);
+        let bound = (outputs as f64 / len as f64).sqrt();
+        let mut uniform = || random.uniform(-bound, bound);
+        match self {
+            Self::HeNormal(fan) => {
+                let fan = len / if fan == Fan::In { outputs } else { inputs };
+                let deviation = (2.0 / fan as f64).sqrt();
+                (0..len).map(|_| (random.normal() * deviation) as f32).collect()
+            }
+            Self::Uniform => (0..len).map(|_| uniform() as f32).collect(),
+            Self::UniformStandardised => {
+                let draws: Vec<f64> = (0..len).map(|_| uniform()).collect();
+                let mean = draws.iter().sum::<f64>() / len as f64;
+                let squares: f64 = draws.iter().map(|x| (x - mean).powi(2)).sum();
+                let deviation = (squares / (len as f64 - 1.0).max(1.0)).sqrt();
+                draws.iter().map(|x| (x / deviation) as f32).collect()
+            }
+            Self::Dirac => {
+                let centre = len / (inputs * outputs) / 2;
+                let element = |at: usize| (at / (inputs * outputs), at / outputs % inputs, at % outputs);
+                (0..len)
+                    .map(|at| (uniform() as f32, element(at)))
+                    .map(|(drawn, (tap, input, output))| {
+                        let identity = f32::from(u8::from(tap == centre && input == output));
+                        if output < inputs { identity } else { drawn }
+                    })
+                    .collect()
+            }
+            Self::Constant(value) => vec![value; len],
+        }
+    }
 }
 
 impl Parameters {
@@ -68,29 +136,40 @@ impl Parameters {
     }
 
     /// Adds a trained tensor.
-    pub fn add(&mut self, name: impl Into<String>, kind: Kind, shape: impl Into<Shape>, init: Init) -> Result<Var> {
-        let shape = shape.into();
-        let mut random = stream(self.seed, Purpose::Init, 0, self.trained.len() as u64);
-        let values: Vec<f32> = (0..shape.elem_count())
-            .map(|_| match init {
-                Init::HeNormal { fan_in } => (random.normal() * (2.0 / fan_in as f64).sqrt()) as f32,
-                Init::Uniform { fan_in } => {
-                    let bound = 1.0 / (fan_in as f64).sqrt();
-                    random.uniform(-bound, bound) as f32
-                }
-                Init::Constant(value) => value,
-            })
-            .collect();
-        let var = Var::from_tensor(&Tensor::from_vec(values, shape, &Device::Cpu)?)?;
-        self.trained.push(Parameter { name: name.into(), kind, var: var.clone() });
-        Ok(var)
+    pub fn add(
+        &mut self,
+        name: impl Into<String>,
+        kind: Kind,
+        shape: impl Into<Shape>,
+        init: Init,
+    ) -> Result<Parameter> {
+        let var = self.variable(shape.into(), init, self.trained.len() as u64)?;
+        let parameter = Parameter { name: name.into(), kind, var, frozen: Arc::default() };
+        self.trained.push(parameter.clone());
+        Ok(parameter)
     }
 
     /// Adds a tensor that is kept but not trained.
-    pub fn add_buffer(&mut self, name: impl Into<String>, size: usize, value: f32) -> Result<Var> {
-        let var = Var::from_tensor(&Tensor::full(value, size, &Device::Cpu)?.to_dtype(DType::F32)?)?;
+    pub fn add_buffer(&mut self, name: impl Into<String>, shape: impl Into<Shape>, init: Init) -> Result<Var> {
+        let var = self.variable(shape.into(), init, 1 << 32 | self.buffers.len() as u64)?;
         self.buffers.push(Buffer { name: name.into(), var: var.clone() });
         Ok(var)
+    }
+
+    fn variable(&self, shape: Shape, init: Init, number: u64) -> Result<Var> {
+        let values = init.values(shape.dims(), &mut stream(self.seed, Purpose::Init, 0, number));
+        Ok(Var::from_tensor(&Tensor::from_vec(values, shape, &Device::Cpu)?)?)
+    }
+
+    /// Stops or resumes the training of the parameter `name` ([`Parameter::freeze`]).
+    ///
+    /// # Errors
+    /// If there is no such trained tensor.
+    pub fn freeze(&self, name: &str, frozen: bool) -> Result<()> {
+        let parameter = self.trained.iter().find(|p| p.name == name);
+        let missing = || ModelError::Unsuitable(format!("the network has no parameter `{name}`"));
+        parameter.ok_or_else(missing)?.freeze(frozen);
+        Ok(())
     }
 
     /// The trained tensors, in order of construction.
@@ -125,5 +204,60 @@ impl Parameters {
             var.set(&saved.copy()?)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(init: Init, dims: &[usize]) -> Vec<f32> {
+        let mut parameters = Parameters::new(3);
+        let parameter = parameters.add("x", Kind::Weight, dims, init).unwrap();
+        parameter.var.flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    fn deviation(values: &[f32]) -> f64 {
+        let n = values.len() as f64;
+        let mean = values.iter().map(|v| f64::from(*v)).sum::<f64>() / n;
+        (values.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt()
+    }
+
+    #[test]
+    fn initial_values_have_the_deviation_that_is_asked_for() {
+        let check = |init, dims: &[usize], expected: f64| {
+            let found = deviation(&values(init, dims));
+            // 18 000 values: five standard errors of a deviation are 5/√(2n) = 2.6 %.
+            assert!((found / expected - 1.0).abs() < 0.026, "{init:?}: {found}, expected {expected}");
+        };
+        let dims = [3, 3, 40, 50];
+        check(Init::HeNormal(Fan::In), &dims, (2.0 / 360.0f64).sqrt());
+        check(Init::HeNormal(Fan::Out), &dims, (2.0 / 450.0f64).sqrt());
+        check(Init::Uniform, &dims, (1.0 / 360.0f64 / 3.0).sqrt());
+        check(Init::UniformStandardised, &[360, 50], 1.0);
+    }
+
+    #[test]
+    fn dirac_filters_pass_their_channel_through() {
+        let w = values(Init::Dirac, &[3, 3, 2, 5]);
+        let at = |tap: usize, input: usize, output: usize| w[(tap * 2 + input) * 5 + output];
+        for tap in 0..9 {
+            for (input, output) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+                let expected = f32::from(u8::from(tap == 4 && input == output));
+                assert_eq!(at(tap, input, output).to_bits(), expected.to_bits());
+            }
+            assert!((2..5).all(|output| at(tap, 0, output) != 0.0 && at(tap, 0, output).abs() <= 1.0 / 18f32.sqrt()));
+        }
+    }
+
+    #[test]
+    fn a_frozen_parameter_is_not_tracked() {
+        let mut parameters = Parameters::new(1);
+        let parameter = parameters.add("bias", Kind::Vector, 3, Init::Constant(0.0)).unwrap();
+        let train = Mode::Train { seed: 0, epoch: 0, ids: &[] };
+        assert!(parameter.value(&train).track_op() && !parameter.value(&Mode::Evaluate).track_op());
+        parameters.freeze("bias", true).unwrap();
+        assert!(parameter.is_frozen() && !parameter.value(&train).track_op());
+        assert!(parameters.freeze("scale", true).is_err());
     }
 }

@@ -71,7 +71,9 @@ pub fn fit(
         size: report.size,
         normalisation: report.normalisation.clone(),
     };
-    let mut trainer = Trainer::new(Model::new(spec, seed)?, params, train.len(), seed);
+    let model = Model::new(spec, seed)?;
+    model.prepare(train)?;
+    let mut trainer = Trainer::new(model, params, train.len(), seed);
     watcher.started(trainer.model());
 
     let mut history: Vec<EpochRecord> = Vec::new();

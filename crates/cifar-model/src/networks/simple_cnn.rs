@@ -5,97 +5,90 @@ use candle_core::Tensor;
 use cifar_data::ImageSize;
 use cifar_kernels::Activation;
 
-use super::{LayerSummary, ModelParams, Network};
-use crate::layers::{BatchNorm, Conv, Linear};
-use crate::ops;
-use crate::parameters::Parameters;
-use crate::{Mode, ModelError, Result};
+use super::builder::Builder;
+use super::{LayerSummary, Network};
+use crate::layers::{BatchNorm, Conv, Linear, NormParams};
+use crate::parameters::{Fan, Init, Parameters};
+use crate::{FeatureMap, Mode, Result, ops};
 
-const WIDTHS: [usize; 3] = [32, 64, 128];
-const DENSE: usize = 128;
+/// What describes the network.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SimpleCnnParams {
+    /// Channels of the three blocks.
+    pub widths: [usize; 3],
+    /// Outputs of the first dense layer.
+    pub dense: usize,
+    /// Share of the dense layer's values that training drops, 0 ≤ dropout < 1.
+    pub dropout: f32,
+    /// Share of the values behind each pooling that training drops, 0 ≤ `conv_dropout` < 1.
+    pub conv_dropout: f32,
+}
 
-/// Three blocks of two 3×3 convolutions and a pooling (widths 32, 64, 128), a dense layer of 128, a head.
+impl Default for SimpleCnnParams {
+    fn default() -> Self {
+        Self { widths: [32, 64, 128], dense: 128, dropout: 0.0, conv_dropout: 0.0 }
+    }
+}
+
+/// Three blocks of two 3×3 convolutions and a pooling, a dense layer, a head.
+#[derive(Debug)]
 pub struct SimpleCnn {
+    params: SimpleCnnParams,
     blocks: Vec<[(Conv, BatchNorm); 2]>,
     dense: (Linear, BatchNorm),
     head: Linear,
-    dropout: f32,
-    conv_dropout: f32,
     summary: Vec<LayerSummary>,
 }
 
 impl SimpleCnn {
     /// For images of at least 8×8 pixels, since three poolings halve them three times.
-    pub fn new(params: &ModelParams, classes: usize, size: ImageSize, parameters: &mut Parameters) -> Result<Self> {
-        let (mut height, mut width, mut channels) = (size.height, size.width, 3);
-        if height.min(width) < 8 {
-            return Err(ModelError::Unsuitable(format!(
-                "simple_cnn needs images of at least 8×8 pixels, these have {size}"
-            )));
-        }
+    ///
+    /// # Errors
+    /// If the images are smaller.
+    pub fn new(params: &SimpleCnnParams, classes: usize, size: ImageSize, parameters: &mut Parameters) -> Result<Self> {
+        let he = Init::HeNormal(Fan::In);
+        let mut builder = Builder::new(parameters, "simple_cnn", size, 8)?;
         let mut blocks = Vec::new();
-        let mut summary = Vec::new();
-        for (index, outputs) in WIDTHS.into_iter().enumerate() {
-            let mut conv = |number: usize, channels: usize| -> Result<(Conv, BatchNorm)> {
-                let name = format!("block{}.conv{number}", index + 1);
-                summary.push(LayerSummary {
-                    name: name.clone(),
-                    output: vec![height, width, outputs],
-                    parameters: 9 * channels * outputs + 2 * outputs,
-                    flops: 2 * 9 * (channels * outputs * height * width) as u64,
-                });
-                let conv = Conv::new(parameters, &name, channels, outputs, 3, 1, 1)?;
-                Ok((conv, BatchNorm::new(parameters, &format!("{name}.norm"), outputs, Activation::Relu)?))
+        for (number, outputs) in (1..).zip(params.widths) {
+            let mut conv = |name: &str| -> Result<(Conv, BatchNorm)> {
+                let conv = builder.conv(name, outputs, 3, 1, he)?;
+                Ok((conv, builder.batch_norm(&format!("{name}.norm"), NormParams::STANDARD, Activation::Relu)?))
             };
-            blocks.push([conv(1, channels)?, conv(2, outputs)?]);
-            (height, width, channels) = (height / 2, width / 2, outputs);
-            summary.push(LayerSummary {
-                name: format!("block{}.pool", index + 1),
-                output: vec![height, width, channels],
-                parameters: 0,
-                flops: 0,
-            });
+            blocks.push([conv(&format!("block{number}.conv1"))?, conv(&format!("block{number}.conv2"))?]);
+            builder.pool(&format!("block{number}.pool"), 2);
         }
-        let features = height * width * channels;
-        let mut describe = |name: &str, inputs: usize, outputs: usize, vectors: usize| {
-            summary.push(LayerSummary {
-                name: name.into(),
-                output: vec![outputs],
-                parameters: inputs * outputs + vectors * outputs,
-                flops: 2 * (inputs * outputs) as u64,
-            });
-        };
-        describe("dense", features, DENSE, 2);
-        describe("head", DENSE, classes, 1);
         let dense = (
-            Linear::new(parameters, "dense", features, DENSE, false)?,
-            BatchNorm::new(parameters, "dense.norm", DENSE, Activation::Relu)?,
+            builder.linear("dense", params.dense, false, he)?,
+            builder.batch_norm("dense.norm", NormParams::STANDARD, Activation::Relu)?,
         );
-        let head = Linear::new(parameters, "head", DENSE, classes, true)?;
-        Ok(Self { blocks, dense, head, dropout: params.dropout, conv_dropout: params.conv_dropout, summary })
+        let head = builder.linear("head", classes, true, Init::Uniform)?;
+        Ok(Self { params: *params, blocks, dense, head, summary: builder.finish() })
     }
+}
 
-    fn drop(input: &Tensor, rate: f32, layer: u32, mode: &Mode) -> Result<Tensor> {
-        match *mode {
-            Mode::Train { seed, epoch, ids } => Ok(ops::dropout(input, rate, seed, epoch, layer, ids)?),
-            Mode::Evaluate => Ok(input.clone()),
-        }
+fn drop(input: &FeatureMap, rate: f32, layer: u32, mode: &Mode) -> Result<FeatureMap> {
+    match *mode {
+        Mode::Train { seed, epoch, ids } => Ok(ops::dropout(input, rate, seed, epoch, layer, ids)?),
+        Mode::Evaluate => Ok(input.clone()),
     }
 }
 
 impl Network for SimpleCnn {
-    fn forward(&self, images: &Tensor, mode: &Mode) -> Result<Tensor> {
-        let mut x = images.clone();
+    fn forward(&self, images: FeatureMap, mode: &Mode) -> Result<Tensor> {
+        let mut x = images;
         for (layer, block) in (0..).zip(&self.blocks) {
             for (conv, norm) in block {
-                x = norm.forward(&conv.forward(&x, mode)?, mode)?;
+                x = conv.forward(&x, mode)?;
+                x = norm.forward(&x, None, mode)?;
             }
-            x = Self::drop(&ops::max_pool(&x, 2)?, self.conv_dropout, layer, mode)?;
+            x = ops::max_pool(&x, 2)?;
+            x = drop(&x, self.params.conv_dropout, layer, mode)?;
         }
         let (dense, norm) = &self.dense;
-        let x = norm.forward(&dense.forward(&x.flatten_from(1)?, mode)?, mode)?;
-        let x = Self::drop(&x, self.dropout, WIDTHS.len() as u32, mode)?;
-        self.head.forward(&x, mode)
+        x = dense.forward(&x.flatten(), mode)?;
+        x = norm.forward(&x, None, mode)?;
+        x = drop(&x, self.params.dropout, self.blocks.len() as u32, mode)?;
+        Ok(self.head.forward(&x, mode)?.to_tensor()?)
     }
 
     fn summary(&self) -> Vec<LayerSummary> {

@@ -1,37 +1,35 @@
-//! Activation functions by themselves; most of the time they are fused with batch norm.
+//! Activation functions by themselves; most of the time they are fused with what comes before.
 
-use candle_core::{CpuStorage, CustomOp1, Error, Layout, Result, Shape, Tensor};
-use cifar_kernels::{Activation, activation_backward, activation_forward};
+use candle_core::{Error, Result, Tensor};
+use cifar_kernels::{Activation, Buffer, activation_backward, activation_forward};
 
-use super::{filled_like, values, with_values};
+use crate::FeatureMap;
+use crate::feature_map::{Operation, record};
 
 /// Applies `function` to every value.
 ///
 /// # Errors
-/// If the argument is not contiguous.
-pub fn activation(input: &Tensor, function: Activation) -> Result<Tensor> {
-    input.apply_op1(Activate(function))
+/// If the input has no values.
+pub fn activation(input: &FeatureMap, function: Activation) -> Result<FeatureMap> {
+    let mut output = Buffer::new(input.values().len());
+    activation_forward(function, input.values(), &mut output).map_err(Error::wrap)?;
+    record(Activate { function, input: input.clone() }, output, input.dims(), input, None, &[])
 }
 
-struct Activate(Activation);
+struct Activate {
+    function: Activation,
+    input: FeatureMap,
+}
 
-impl CustomOp1 for Activate {
-    fn name(&self) -> &'static str {
-        "activation"
-    }
+impl Operation for Activate {
+    const NAME: &'static str = "activation";
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let input = values(storage, layout)?;
-        let mut output = vec![0.0; input.len()];
-        activation_forward(self.0, input, &mut output).map_err(Error::wrap)?;
-        Ok((CpuStorage::F32(output), layout.shape().clone()))
-    }
-
-    fn bwd(&self, input: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        with_values(input, |x| {
-            with_values(grad, |grad| filled_like(input, |out| activation_backward(self.0, x, grad, out)))
-        })
-        .map(Some)
+    fn backward(&self, gradient: Buffer<f32>, _: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
+        if let Some(mut of_input) = self.input.new_gradient() {
+            activation_backward(self.function, self.input.values(), &gradient, &mut of_input).map_err(Error::wrap)?;
+            self.input.put_gradient(of_input)?;
+        }
+        Ok([None, None])
     }
 }
 
@@ -47,15 +45,16 @@ pub fn activation_slow(input: &Tensor, function: Activation) -> Result<Tensor> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::gradient_check::{check_gradient, check_same, random};
+    use super::super::gradient_check::{check_gradient, check_same, map, random};
     use super::*;
 
     #[test]
     fn values_and_gradients_are_right() {
         for function in [Activation::Identity, Activation::Relu, Activation::Gelu, Activation::Silu] {
             let args = [random(&[3, 11], 1)];
-            check_same(&args, |a| activation(&a[0], function), |a| activation_slow(&a[0], function));
-            check_gradient(&args, |a| activation(&a[0], function));
+            let fast = |a: &[Tensor]| activation(&map(&a[0])?, function)?.to_tensor();
+            check_same(&args, fast, |a| activation_slow(&a[0], function));
+            check_gradient(&args, fast);
         }
     }
 }

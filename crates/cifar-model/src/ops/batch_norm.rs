@@ -1,38 +1,40 @@
-//! Batch normalisation (Ioffe & Szegedy 2015, arXiv 1502.03167) fused with the activation that follows it.
+//! Batch normalisation (Ioffe & Szegedy 2015, arXiv 1502.03167) fused with a residual addition and with the activation
+//! that follows.
 
-use std::sync::{Arc, OnceLock};
-
-use candle_core::{CpuStorage, CustomOp3, Device, Error, Layout, Result, Shape, Tensor};
+use candle_core::{Device, Error, Result, Tensor};
 use cifar_kernels::{
-    Activation, BatchStatistics, batch_norm_backward, batch_norm_evaluate as evaluate_kernel, batch_norm_forward,
+    Activation, BatchStatistics, Buffer, batch_norm_backward, batch_norm_evaluate as evaluate_kernel,
+    batch_norm_forward,
 };
 
-use super::{activation_slow, filled_like, values, with_values};
+use super::{activation_slow, parameter_gradient, with_both};
+use crate::FeatureMap;
+use crate::feature_map::{Operation, record};
 
 /// Normalises each channel (the last dimension) of `input` by the mean and variance of this batch:
-/// activation(scale · (x − mean) / √(variance + ε) + shift). Returns the statistics too, for the running ones.
+/// f(scale · (x − mean) / √(variance + ε) + shift + residual). Without `scale` it is 1 and not trained. Returns the
+/// statistics too, for the running ones.
 ///
 /// # Errors
-/// If the shapes do not fit or an argument is not contiguous.
+/// If the shapes do not fit or `epsilon` is not above 0.
 pub fn batch_norm_train(
-    input: &Tensor,
-    scale: &Tensor,
+    input: &FeatureMap,
+    scale: Option<&Tensor>,
     shift: &Tensor,
+    residual: Option<&FeatureMap>,
     epsilon: f32,
     activation: Activation,
-) -> Result<(Tensor, BatchStatistics)> {
-    let statistics = Arc::new(OnceLock::new());
-    let op = BatchNorm { epsilon, activation, statistics: Arc::clone(&statistics) };
-    let output = input.apply_op3(scale, shift, op)?;
-    let statistics: &BatchStatistics =
-        statistics.get().ok_or_else(|| Error::Msg("batch_norm: forward left no statistics".into()))?;
-    Ok((output, statistics.clone()))
-}
-
-struct BatchNorm {
-    epsilon: f32,
-    activation: Activation,
-    statistics: Arc<OnceLock<BatchStatistics>>,
+) -> Result<(FeatureMap, BatchStatistics)> {
+    let (rows, channels) = rows_and_channels(input.dims())?;
+    let scale = scale_or_ones(scale, channels)?;
+    let mut output = Buffer::new(input.values().len());
+    let statistics = with_both(&scale, shift, |scale, shift| {
+        let residual = residual.map(FeatureMap::values);
+        batch_norm_forward(rows, channels, input.values(), scale, shift, epsilon, activation, residual, &mut output)
+    })?;
+    let op =
+        BatchNorm { input: input.clone(), residual: residual.cloned(), statistics: statistics.clone(), activation };
+    Ok((record(op, output, input.dims(), input, residual, &[&scale, shift])?, statistics))
 }
 
 /// Rows and channels of an input whose last dimension is the channel.
@@ -43,111 +45,89 @@ fn rows_and_channels(dims: &[usize]) -> Result<(usize, usize)> {
     }
 }
 
-impl CustomOp3 for BatchNorm {
-    fn name(&self) -> &'static str {
-        "batch-norm"
-    }
+fn scale_or_ones(scale: Option<&Tensor>, channels: usize) -> Result<Tensor> {
+    scale.map_or_else(|| Tensor::from_vec(vec![1f32; channels], channels, &Device::Cpu), |scale| Ok(scale.clone()))
+}
 
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (rows, channels) = rows_and_channels(l1.dims())?;
-        let input = values(s1, l1)?;
-        let mut output = vec![0.0; input.len()];
-        let statistics = batch_norm_forward(
-            rows,
-            channels,
-            input,
-            values(s2, l2)?,
-            values(s3, l3)?,
-            self.epsilon,
-            self.activation,
-            None,
-            &mut output,
-        )
-        .map_err(Error::wrap)?;
-        // An op value is made for one call, so the cell is empty.
-        let _ = self.statistics.set(statistics);
-        Ok((CpuStorage::F32(output), l1.shape().clone()))
-    }
+struct BatchNorm {
+    input: FeatureMap,
+    residual: Option<FeatureMap>,
+    statistics: BatchStatistics,
+    activation: Activation,
+}
 
-    fn bwd(
-        &self,
-        input: &Tensor,
-        scale: &Tensor,
-        shift: &Tensor,
-        _: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (rows, channels) = rows_and_channels(input.dims())?;
-        let statistics =
-            self.statistics.get().ok_or_else(|| Error::Msg("batch_norm: backward before forward".into()))?;
-        let (mut scale_grad, mut shift_grad) = (vec![0.0; channels], vec![0.0; channels]);
-        let input_grad = with_values(input, |x| {
-            with_values(scale, |scale| {
-                with_values(shift, |shift| {
-                    with_values(grad, |grad| {
-                        filled_like(input, |out| {
-                            batch_norm_backward(
-                                rows,
-                                channels,
-                                x,
-                                scale,
-                                shift,
-                                statistics,
-                                self.activation,
-                                None,
-                                grad,
-                                out,
-                                &mut scale_grad,
-                                &mut shift_grad,
-                                None,
-                            )
-                        })
-                    })
-                })
-            })
+impl Operation for BatchNorm {
+    const NAME: &'static str = "batch-norm";
+
+    fn backward(&self, gradient: Buffer<f32>, parameters: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
+        let (scale, shift) = (parameters[0], parameters[1]);
+        let (rows, channels) = rows_and_channels(self.input.dims())?;
+        let (mut of_scale, mut of_shift) = (vec![0.0; channels], vec![0.0; channels]);
+        let mut of_input = Buffer::new(gradient.len());
+        let mut of_residual = self.residual.as_ref().and_then(FeatureMap::new_gradient);
+        with_both(scale, shift, |scale, shift| {
+            batch_norm_backward(
+                rows,
+                channels,
+                self.input.values(),
+                scale,
+                shift,
+                &self.statistics,
+                self.activation,
+                self.residual.as_ref().map(FeatureMap::values),
+                &gradient,
+                &mut of_input,
+                &mut of_scale,
+                &mut of_shift,
+                of_residual.as_deref_mut(),
+            )
         })?;
-        let vector = |values| Tensor::from_vec(values, channels, &Device::Cpu);
-        Ok((Some(input_grad), Some(vector(scale_grad)?), Some(vector(shift_grad)?)))
+        // The residual first: the order of additions is part of the result where it is the input too.
+        if let (Some(residual), Some(gradient)) = (&self.residual, of_residual) {
+            residual.put_gradient(gradient)?;
+        }
+        if self.input.is_tracked() {
+            self.input.put_gradient(of_input)?;
+        }
+        Ok([
+            parameter_gradient(scale, scale.track_op().then_some(of_scale))?,
+            parameter_gradient(shift, shift.track_op().then_some(of_shift))?,
+        ])
     }
 }
 
-/// The same with given statistics, as in evaluation. Not differentiable.
+/// The same with given statistics, as in evaluation. Not differentiable: the result is never tracked.
 ///
 /// # Errors
-/// If the shapes do not fit.
+/// If the shapes do not fit or `epsilon` is not above 0.
 pub fn batch_norm_evaluate(
-    input: &Tensor,
-    scale: &Tensor,
+    input: &FeatureMap,
+    scale: Option<&Tensor>,
     shift: &Tensor,
+    residual: Option<&FeatureMap>,
     running_mean: &Tensor,
     running_variance: &Tensor,
     epsilon: f32,
     activation: Activation,
-) -> Result<Tensor> {
+) -> Result<FeatureMap> {
     let (rows, channels) = rows_and_channels(input.dims())?;
-    let vectors = [scale, shift, running_mean, running_variance].map(Tensor::to_vec1::<f32>);
-    let [scale, shift, mean, variance] = vectors;
-    let (scale, shift, mean, variance) = (scale?, shift?, mean?, variance?);
-    with_values(input, |x| {
-        filled_like(input, |out| {
-            evaluate_kernel(rows, channels, x, &scale, &shift, &mean, &variance, epsilon, activation, None, out)
-        })
-    })
+    let scale = scale_or_ones(scale, channels)?.to_vec1::<f32>()?;
+    let shift = shift.to_vec1::<f32>()?;
+    let residual = residual.map(FeatureMap::values);
+    let (x, mut output) = (input.values(), Buffer::new(input.values().len()));
+    with_both(running_mean, running_variance, |mean, variance| {
+        let out = &mut output;
+        evaluate_kernel(rows, channels, x, &scale, &shift, mean, variance, epsilon, activation, residual, out)
+    })?;
+    FeatureMap::new(output, input.dims())
 }
 
-/// Training-mode batch norm and activation by candle's own operations.
+/// Training-mode batch norm, residual addition and activation by candle's own operations.
 pub fn batch_norm_slow(
     input: &Tensor,
-    scale: &Tensor,
+    scale: Option<&Tensor>,
     shift: &Tensor,
+    residual: Option<&Tensor>,
     epsilon: f32,
     activation: Activation,
 ) -> Result<Tensor> {
@@ -156,56 +136,94 @@ pub fn batch_norm_slow(
     let centred = x.broadcast_sub(&x.mean_keepdim(0)?)?;
     let variance = centred.sqr()?.mean_keepdim(0)?;
     let normalised = centred.broadcast_div(&(variance + f64::from(epsilon))?.sqrt()?)?;
-    let output = normalised.broadcast_mul(scale)?.broadcast_add(shift)?;
-    activation_slow(&output, activation)?.reshape(input.shape())
+    let scaled = scale.map_or(Ok(normalised.clone()), |scale| normalised.broadcast_mul(scale))?;
+    let output = scaled.broadcast_add(shift)?.reshape(input.shape())?;
+    activation_slow(&residual.map_or(Ok(output.clone()), |residual| output + residual)?, activation)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::gradient_check::{check_gradient, check_same, distance_from_zero, random};
+    use super::super::gradient_check::{assert_close, check_gradient, check_same, distance_from_zero, map, random};
     use super::*;
+
+    /// Input, scale, shift and residual, such that what the activation is given keeps clear of ReLU's kink.
+    fn arguments(dims: &[usize], with_residual: bool) -> [Tensor; 4] {
+        let channels = *dims.last().unwrap();
+        (0..100_000)
+            .map(|seed| {
+                let vector = |n| random(&[channels], 4 * seed + n);
+                let residual = random(dims, 4 * seed + 3);
+                let residual = if with_residual { residual } else { residual.zeros_like().unwrap() };
+                [random(dims, 4 * seed), vector(1), vector(2), residual]
+            })
+            .find(|[x, scale, shift, residual]| {
+                let z = batch_norm_slow(x, Some(scale), shift, Some(residual), 1e-3, Activation::Identity).unwrap();
+                distance_from_zero(&z) > 0.05
+            })
+            .unwrap()
+    }
 
     #[test]
     fn values_and_gradients_are_right() {
         for function in [Activation::Identity, Activation::Relu, Activation::Gelu, Activation::Silu] {
             for dims in [&[3usize, 2, 2, 5][..], &[7, 3]] {
-                let channels = *dims.last().unwrap();
-                // Inputs whose normalised values keep clear of ReLU's kink.
-                let args = (0..10_000)
-                    .map(|seed| {
-                        [random(dims, 3 * seed), random(&[channels], 3 * seed + 1), random(&[channels], 3 * seed + 2)]
-                    })
-                    .find(|[x, scale, shift]| {
-                        let z = batch_norm_slow(x, scale, shift, 1e-3, Activation::Identity).unwrap();
-                        distance_from_zero(&z) > 0.05
-                    })
-                    .unwrap();
-                let fast = |a: &[Tensor]| batch_norm_train(&a[0], &a[1], &a[2], 1e-3, function).map(|(y, _)| y);
-                check_same(&args, fast, |a| batch_norm_slow(&a[0], &a[1], &a[2], 1e-3, function));
+                let [x, scale, shift, residual] = arguments(dims, false);
+                let args = [x, scale, shift];
+                let fast = |a: &[Tensor]| {
+                    batch_norm_train(&map(&a[0])?, Some(&a[1]), &a[2], None, 1e-3, function)?.0.to_tensor()
+                };
+                check_same(&args, fast, |a| batch_norm_slow(&a[0], Some(&a[1]), &a[2], None, 1e-3, function));
                 check_gradient(&args, fast);
+                drop(residual);
             }
         }
     }
 
     #[test]
+    fn values_and_gradients_with_a_residual_are_right() {
+        for function in [Activation::Identity, Activation::Relu, Activation::Gelu] {
+            let args = arguments(&[3, 2, 2, 3], true);
+            let fast = |a: &[Tensor]| {
+                let (x, residual) = (map(&a[0])?, map(&a[3])?);
+                batch_norm_train(&x, Some(&a[1]), &a[2], Some(&residual), 1e-3, function)?.0.to_tensor()
+            };
+            check_same(&args, fast, |a| batch_norm_slow(&a[0], Some(&a[1]), &a[2], Some(&a[3]), 1e-3, function));
+            check_gradient(&args, fast);
+        }
+    }
+
+    #[test]
+    fn an_input_may_be_its_own_residual_and_the_scale_may_be_fixed() {
+        let args = [random(&[3, 2, 2, 5], 1), random(&[5], 2)];
+        let fast = |a: &[Tensor]| {
+            let x = map(&a[0])?;
+            batch_norm_train(&x, None, &a[1], Some(&x), 1e-3, Activation::Gelu)?.0.to_tensor()
+        };
+        check_same(&args, fast, |a| batch_norm_slow(&a[0], None, &a[1], Some(&a[0]), 1e-3, Activation::Gelu));
+        check_gradient(&args, fast);
+    }
+
+    #[test]
+    fn a_residual_learns_behind_an_input_that_does_not() {
+        let (x, shift) = (random(&[3, 2, 2, 5], 1), random(&[5], 2));
+        let args = [random(&[3, 2, 2, 5], 3)];
+        let fast = |a: &[Tensor]| {
+            batch_norm_train(&map(&x)?, None, &shift, Some(&map(&a[0])?), 1e-3, Activation::Silu)?.0.to_tensor()
+        };
+        check_same(&args, fast, |a| batch_norm_slow(&x, None, &shift, Some(&a[0]), 1e-3, Activation::Silu));
+    }
+
+    #[test]
     fn evaluation_with_the_batch_statistics_equals_training() {
-        let args = [random(&[4, 3, 3, 6], 1), random(&[6], 2), random(&[6], 3)];
-        let (expected, statistics) = batch_norm_train(&args[0], &args[1], &args[2], 1e-5, Activation::Gelu).unwrap();
-        let [mean, variance] =
-            [statistics.mean, statistics.variance].map(|v| Tensor::from_vec(v, 6, &Device::Cpu).unwrap());
-        let found =
-            batch_norm_evaluate(&args[0], &args[1], &args[2], &mean, &variance, 1e-5, Activation::Gelu).unwrap();
-        let difference = (expected - found)
-            .unwrap()
-            .abs()
-            .unwrap()
-            .flatten_all()
-            .unwrap()
-            .max(0)
-            .unwrap()
-            .to_scalar::<f32>()
-            .unwrap();
-        // Two orders of the same few f32 operations on values of about 1.
-        assert!(difference < 1e-5, "{difference}");
+        let (x, residual) = (map(&random(&[4, 3, 3, 6], 1)).unwrap(), map(&random(&[4, 3, 3, 6], 2)).unwrap());
+        let (scale, shift) = (random(&[6], 3), random(&[6], 4));
+        for (scale, residual) in [(Some(&scale), None), (None, Some(&residual))] {
+            let (expected, statistics) = batch_norm_train(&x, scale, &shift, residual, 1e-5, Activation::Gelu).unwrap();
+            let [mean, variance] =
+                [statistics.mean, statistics.variance].map(|v| Tensor::from_vec(v, 6, &Device::Cpu).unwrap());
+            let found =
+                batch_norm_evaluate(&x, scale, &shift, residual, &mean, &variance, 1e-5, Activation::Gelu).unwrap();
+            assert_close("values", &found.to_tensor().unwrap(), &expected.to_tensor().unwrap());
+        }
     }
 }

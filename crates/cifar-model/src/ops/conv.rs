@@ -1,75 +1,91 @@
-//! Two-dimensional convolution (cross-correlation, as every framework has it).
+//! Two-dimensional convolution (cross-correlation, as every framework has it), alone or with 2×2 max pooling behind it.
 
-use candle_core::{CpuStorage, CustomOp2, Error, Layout, Result, Shape, Tensor};
-use cifar_kernels::{Conv2dShape, conv2d_forward, conv2d_input_gradient, conv2d_weight_gradient};
+use candle_core::{Error, Result, Tensor};
+use cifar_kernels::{Buffer, Conv2dShape, conv2d_backward, conv2d_forward, conv2d_max_pool_forward};
 
-use super::{filled_like, values, with_values};
+use super::{new_parameter_gradient, parameter_gradient, with_values};
+use crate::FeatureMap;
+use crate::feature_map::{Operation, record};
 
 /// Convolves `images` [N, H, W, I] with `weight` [K, K, I, O] into [N, H', W', O], H' = (H + 2·padding − K) / stride + 1.
 ///
 /// # Errors
-/// If the shapes do not fit or an argument is not contiguous.
-pub fn conv2d(images: &Tensor, weight: &Tensor, stride: usize, padding: usize) -> Result<Tensor> {
-    images.apply_op2(weight, Conv2d { stride, padding })
+/// If the shapes do not fit.
+pub fn conv2d(images: &FeatureMap, weight: &Tensor, stride: usize, padding: usize) -> Result<FeatureMap> {
+    let shape = conv2d_shape(images, weight, stride, padding)?;
+    let mut output = Buffer::new(shape.output_len());
+    with_values(weight, |weight| {
+        conv2d_forward(&shape, images.values(), weight, None, &mut output).map_err(Error::wrap)
+    })?;
+    let dims = [images.dims()[0], shape.out_height(), shape.out_width(), weight.dims()[3]];
+    record(Conv2d { shape, images: images.clone(), places: None }, output, &dims, images, None, &[weight])
+}
+
+/// [`conv2d`] and then the maximum of each 2×2 square, two apart: [N, H'/2, W'/2, O], rounded down. The first of equal
+/// maxima takes the gradient. What the convolution puts out is never stored.
+///
+/// # Errors
+/// If the shapes do not fit, or the convolution's output has only one row or column.
+pub fn conv2d_max_pool(images: &FeatureMap, weight: &Tensor, stride: usize, padding: usize) -> Result<FeatureMap> {
+    let shape = conv2d_shape(images, weight, stride, padding)?;
+    let pool = shape.pool().map_err(Error::wrap)?;
+    let (mut output, mut places) = (Buffer::new(pool.output_len()), Buffer::new(pool.output_len()));
+    with_values(weight, |weight| {
+        conv2d_max_pool_forward(&shape, images.values(), weight, &mut output, &mut places).map_err(Error::wrap)
+    })?;
+    let dims = [images.dims()[0], pool.out_height(), pool.out_width(), weight.dims()[3]];
+    record(Conv2d { shape, images: images.clone(), places: Some(places) }, output, &dims, images, None, &[weight])
+}
+
+/// Holds `images` against `weight`.
+pub(super) fn conv2d_shape(images: &FeatureMap, weight: &Tensor, stride: usize, padding: usize) -> Result<Conv2dShape> {
+    let [n, h, w, i] = images.images("conv2d")?;
+    match *weight.dims() {
+        [kernel, kernel_width, weight_i, o] if kernel == kernel_width && i == weight_i => {
+            Conv2dShape::new(n, h, w, i, o, kernel, stride, padding).map_err(Error::wrap)
+        }
+        _ => Err(Error::Msg(format!(
+            "conv2d: weight {:?} is no [K, K, I, O] that fits images {:?}",
+            weight.dims(),
+            images.dims()
+        ))),
+    }
 }
 
 struct Conv2d {
-    stride: usize,
-    padding: usize,
+    shape: Conv2dShape,
+    images: FeatureMap,
+    /// Where each maximum stood, if a pooling follows.
+    places: Option<Buffer<u8>>,
 }
 
-impl Conv2d {
-    fn shape(&self, images: &[usize], weight: &[usize]) -> Result<Conv2dShape> {
-        let (&[n, h, w, i], &[kernel, kernel_width, weight_i, o]) = (images, weight) else {
-            return Err(Error::Msg(format!(
-                "conv2d: expected [N, H, W, I] and [K, K, I, O], found {images:?} and {weight:?}"
-            )));
-        };
-        if kernel != kernel_width || i != weight_i {
-            return Err(Error::Msg(format!("conv2d: weight {weight:?} does not fit images {images:?}")));
+impl Operation for Conv2d {
+    const NAME: &'static str = "conv2d";
+
+    fn backward(&self, gradient: Buffer<f32>, parameters: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
+        let weight = parameters[0];
+        let mut of_images = self.images.new_gradient();
+        let mut of_weight = new_parameter_gradient(weight);
+        with_values(weight, |weight| {
+            conv2d_backward(
+                &self.shape,
+                self.images.values(),
+                weight,
+                &gradient,
+                self.places.as_deref(),
+                of_images.as_deref_mut(),
+                of_weight.as_deref_mut(),
+            )
+            .map_err(Error::wrap)
+        })?;
+        if let Some(of_images) = of_images {
+            self.images.put_gradient(of_images)?;
         }
-        Conv2dShape::new(n, h, w, i, o, kernel, self.stride, self.padding).map_err(Error::wrap)
+        Ok([parameter_gradient(weight, of_weight)?, None])
     }
 }
 
-impl CustomOp2 for Conv2d {
-    fn name(&self) -> &'static str {
-        "conv2d-nhwc"
-    }
-
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        let shape = self.shape(l1.dims(), l2.dims())?;
-        let mut output = vec![0.0; shape.output_len()];
-        conv2d_forward(&shape, values(s1, l1)?, values(s2, l2)?, None, &mut output).map_err(Error::wrap)?;
-        let dims = (l1.dims()[0], shape.out_height(), shape.out_width(), l2.dims()[3]);
-        Ok((CpuStorage::F32(output), dims.into()))
-    }
-
-    fn bwd(
-        &self,
-        images: &Tensor,
-        weight: &Tensor,
-        _: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let shape = self.shape(images.dims(), weight.dims())?;
-        with_values(grad, |grad| {
-            let of_images = || {
-                with_values(weight, |weight| {
-                    filled_like(images, |out| conv2d_input_gradient(&shape, grad, weight, out))
-                })
-            };
-            let of_weight = || {
-                with_values(images, |images| {
-                    filled_like(weight, |out| conv2d_weight_gradient(&shape, images, grad, out))
-                })
-            };
-            Ok((images.track_op().then(of_images).transpose()?, weight.track_op().then(of_weight).transpose()?))
-        })
-    }
-}
-
-/// The same by candle's own convolution, for comparison and for other devices.
+/// The convolution by candle's own, for comparison and for other devices.
 pub fn conv2d_slow(images: &Tensor, weight: &Tensor, stride: usize, padding: usize) -> Result<Tensor> {
     let nchw = images.permute((0, 3, 1, 2))?.contiguous()?;
     let oikk = weight.permute((3, 2, 0, 1))?.contiguous()?;
@@ -78,15 +94,16 @@ pub fn conv2d_slow(images: &Tensor, weight: &Tensor, stride: usize, padding: usi
 
 #[cfg(test)]
 mod tests {
-    use super::super::gradient_check::{check_gradient, check_same, random};
+    use super::super::gradient_check::{check_gradient, check_same, map, random};
+    use super::super::max_pool_slow;
     use super::*;
 
     #[test]
     fn values_and_gradients_are_right() {
-        for (kernel, stride, padding) in [(3, 1, 1), (1, 1, 0), (3, 2, 1), (2, 1, 0), (5, 1, 2)] {
+        for (kernel, stride, padding) in [(3, 1, 1), (1, 1, 0), (3, 2, 1), (1, 2, 0), (2, 1, 0), (5, 1, 2)] {
             for width in [5, 6] {
                 let args = [random(&[2, 7, width, 3], 1), random(&[kernel, kernel, 3, 5], 2)];
-                let fast = |a: &[Tensor]| conv2d(&a[0], &a[1], stride, padding);
+                let fast = |a: &[Tensor]| conv2d(&map(&a[0])?, &a[1], stride, padding)?.to_tensor();
                 check_gradient(&args, fast);
                 // candle 0.11.1 cannot differentiate a strided convolution that leaves columns out.
                 if stride == 1 || width % stride == 1 {
@@ -97,11 +114,21 @@ mod tests {
     }
 
     #[test]
+    fn values_and_gradients_with_pooling_are_right() {
+        for (h, w) in [(4, 6), (5, 7)] {
+            let args = [random(&[2, h, w, 3], 1), random(&[3, 3, 3, 5], 2)];
+            let fast = |a: &[Tensor]| conv2d_max_pool(&map(&a[0])?, &a[1], 1, 1)?.to_tensor();
+            check_same(&args, fast, |a| max_pool_slow(&conv2d_slow(&a[0], &a[1], 1, 1)?, 2));
+        }
+    }
+
+    #[test]
     fn wrong_shapes_are_refused() {
-        let images = random(&[1, 4, 4, 3], 1);
+        let images = map(&random(&[1, 4, 4, 3], 1)).unwrap();
         assert!(conv2d(&images, &random(&[3, 3, 2, 5], 2), 1, 1).is_err());
         assert!(conv2d(&images, &random(&[3, 2, 3, 5], 2), 1, 1).is_err());
         assert!(conv2d(&images, &random(&[3, 3, 3, 5], 2), 0, 1).is_err());
-        assert!(conv2d(&images.permute((0, 2, 1, 3)).unwrap(), &random(&[3, 3, 3, 5], 2), 1, 1).is_err());
+        assert!(conv2d(&images.flatten(), &random(&[3, 3, 3, 5], 2), 1, 1).is_err());
+        assert!(conv2d_max_pool(&images, &random(&[4, 4, 3, 5], 2), 1, 0).is_err());
     }
 }

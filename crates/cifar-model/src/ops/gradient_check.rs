@@ -4,6 +4,13 @@
 use candle_core::{Device, Result, Tensor, Var};
 use cifar_data::random::{Purpose, stream};
 
+use crate::FeatureMap;
+
+/// A tensor as a feature map.
+pub(super) fn map(tensor: &Tensor) -> Result<FeatureMap> {
+    FeatureMap::from_tensor(tensor)
+}
+
 /// Normal values away from 0, so that a step of finite differences crosses no kink.
 pub(super) fn random(dims: &[usize], seed: u64) -> Tensor {
     let mut random = stream(seed, Purpose::Init, 0, 0);
@@ -43,7 +50,8 @@ fn largest(tensor: &Tensor) -> f32 {
     tensor.abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap()
 }
 
-fn assert_close(what: &str, found: &Tensor, expected: &Tensor) {
+/// Values agree within what f32 sums in another order differ by.
+pub(super) fn assert_close(what: &str, found: &Tensor, expected: &Tensor) {
     assert_eq!(found.dims(), expected.dims(), "{what}");
     let (error, size) = (largest(&(found - expected).unwrap()), largest(expected));
     // Both are f32 sums of up to about a hundred products in another order.

@@ -1,82 +1,97 @@
 //! Fully connected layers.
 
-use candle_core::{CpuStorage, CustomOp2, Error, Layout, Result, Shape, Tensor};
-use cifar_kernels::{linear_forward, linear_input_gradient, linear_weight_gradient};
+use candle_core::{Error, Result, Tensor};
+use cifar_kernels::{Buffer, bias_gradient, linear_forward, linear_input_gradient, linear_weight_gradient};
 
-use super::{filled_like, values, with_values};
+use super::{new_parameter_gradient, parameter_gradient, with_values};
+use crate::FeatureMap;
+use crate::feature_map::{Operation, record};
 
-/// `input` [N, I] times `weight` [I, O]: [N, O]. A bias is added with `broadcast_add`.
+/// `input` [N, I] times `weight` [I, O], plus `bias` [O] if there is one: [N, O].
 ///
 /// # Errors
-/// If the shapes do not fit or an argument is not contiguous.
-pub fn linear(input: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    input.apply_op2(weight, Linear)
+/// If the shapes do not fit.
+pub fn linear(input: &FeatureMap, weight: &Tensor, bias: Option<&Tensor>) -> Result<FeatureMap> {
+    let [n, i, o] = sizes(input, weight)?;
+    let mut output = Buffer::new(n * o);
+    let mut forward = |bias: Option<&[f32]>| {
+        let out = &mut output;
+        with_values(weight, |weight| linear_forward(n, i, o, input.values(), weight, bias, out).map_err(Error::wrap))
+    };
+    match bias {
+        Some(bias) => with_values(bias, |bias| forward(Some(bias)))?,
+        None => forward(None)?,
+    }
+    let parameters: Vec<&Tensor> = std::iter::once(weight).chain(bias).collect();
+    record(Linear { input: input.clone(), sizes: [n, i, o] }, output, &[n, o], input, None, &parameters)
 }
 
-struct Linear;
-
-fn sizes(input: &[usize], weight: &[usize]) -> Result<[usize; 3]> {
-    match (input, weight) {
+fn sizes(input: &FeatureMap, weight: &Tensor) -> Result<[usize; 3]> {
+    match (input.dims(), weight.dims()) {
         (&[n, i], &[weight_i, o]) if i == weight_i => Ok([n, i, o]),
-        _ => Err(Error::Msg(format!("linear: expected [N, I] and [I, O], found {input:?} and {weight:?}"))),
+        (input, weight) => {
+            Err(Error::Msg(format!("linear: expected [N, I] and [I, O], found {input:?} and {weight:?}")))
+        }
     }
 }
 
-impl CustomOp2 for Linear {
-    fn name(&self) -> &'static str {
-        "linear"
-    }
+struct Linear {
+    input: FeatureMap,
+    sizes: [usize; 3],
+}
 
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        let [n, i, o] = sizes(l1.dims(), l2.dims())?;
-        let mut output = vec![0.0; n * o];
-        linear_forward(n, i, o, values(s1, l1)?, values(s2, l2)?, None, &mut output).map_err(Error::wrap)?;
-        Ok((CpuStorage::F32(output), (n, o).into()))
-    }
+impl Operation for Linear {
+    const NAME: &'static str = "linear";
 
-    fn bwd(
-        &self,
-        input: &Tensor,
-        weight: &Tensor,
-        _: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let [n, i, o] = sizes(input.dims(), weight.dims())?;
-        with_values(grad, |grad| {
-            let of_input = || {
-                with_values(weight, |weight| {
-                    filled_like(input, |out| linear_input_gradient(n, i, o, grad, weight, out))
-                })
-            };
-            let of_weight = || {
-                with_values(input, |input| filled_like(weight, |out| linear_weight_gradient(n, i, o, input, grad, out)))
-            };
-            Ok((input.track_op().then(of_input).transpose()?, weight.track_op().then(of_weight).transpose()?))
-        })
+    fn backward(&self, gradient: Buffer<f32>, parameters: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
+        let [n, i, o] = self.sizes;
+        let weight = parameters[0];
+        if let Some(mut of_input) = self.input.new_gradient() {
+            with_values(weight, |weight| {
+                linear_input_gradient(n, i, o, &gradient, weight, &mut of_input).map_err(Error::wrap)
+            })?;
+            self.input.put_gradient(of_input)?;
+        }
+        let mut of_weight = new_parameter_gradient(weight);
+        if let Some(of_weight) = &mut of_weight {
+            linear_weight_gradient(n, i, o, self.input.values(), &gradient, of_weight).map_err(Error::wrap)?;
+        }
+        let mut of_bias = parameters.get(1).and_then(|bias| new_parameter_gradient(bias));
+        if let Some(of_bias) = &mut of_bias {
+            bias_gradient(n, o, &gradient, of_bias).map_err(Error::wrap)?;
+        }
+        let of_bias = parameters.get(1).map(|bias| parameter_gradient(bias, of_bias)).transpose()?.flatten();
+        Ok([parameter_gradient(weight, of_weight)?, of_bias])
     }
 }
 
-/// The same by candle's `matmul`.
-pub fn linear_slow(input: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    input.matmul(weight)
+/// The same by candle's `matmul` and `broadcast_add`.
+pub fn linear_slow(input: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let product = input.matmul(weight)?;
+    bias.map_or(Ok(product.clone()), |bias| product.broadcast_add(bias))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::gradient_check::{check_gradient, check_same, random};
+    use super::super::gradient_check::{check_gradient, check_same, map, random};
     use super::*;
 
     #[test]
     fn values_and_gradients_are_right() {
         for [n, i, o] in [[1, 1, 1], [5, 17, 3], [33, 8, 10]] {
-            let args = [random(&[n, i], 1), random(&[i, o], 2)];
-            check_same(&args, |a| linear(&a[0], &a[1]), |a| linear_slow(&a[0], &a[1]));
-            check_gradient(&args, |a| linear(&a[0], &a[1]));
+            let args = [random(&[n, i], 1), random(&[i, o], 2), random(&[o], 3)];
+            for arguments in [&args[..2], &args[..]] {
+                let fast = |a: &[Tensor]| linear(&map(&a[0])?, &a[1], a.get(2))?.to_tensor();
+                check_same(arguments, fast, |a| linear_slow(&a[0], &a[1], a.get(2)));
+                check_gradient(arguments, fast);
+            }
         }
     }
 
     #[test]
     fn wrong_shapes_are_refused() {
-        assert!(linear(&random(&[2, 3], 1), &random(&[4, 3], 2)).is_err());
+        let input = map(&random(&[2, 3], 1)).unwrap();
+        assert!(linear(&input, &random(&[4, 3], 2), None).is_err());
+        assert!(linear(&input, &random(&[3, 4], 2), Some(&random(&[3], 3))).is_err());
     }
 }

@@ -1,24 +1,30 @@
-//! Differentiable operations over NHWC `f32` tensors on the CPU.
+//! Differentiable operations on [`FeatureMap`](crate::FeatureMap)s: NHWC, `f32`, on the CPU.
 //!
-//! Each operation stands in a file of its own, in four parts: the public function, its forward pass, its backward
-//! pass, and a slow twin made of candle's own operations. The tests at the end of each file compare values with the
+//! Each operation stands in a file of its own, in four parts: the public function with its forward pass, its backward
+//! pass, and a slow twin made of candle's own operations on tensors; the tests at the end compare values with the
 //! twin and gradients with finite differences. A gradient is computed only where somebody needs it.
+//!
+//! The loss alone works on a tensor, since the logits of a batch are few and every optimiser starts from there.
 
 mod activation;
 mod batch_norm;
 mod conv;
+mod conv_activation;
 mod dropout;
+mod global_pool;
 mod linear;
 mod loss;
-mod pool;
+mod max_pool;
 
 pub use activation::{activation, activation_slow};
 pub use batch_norm::{batch_norm_evaluate, batch_norm_slow, batch_norm_train};
-pub use conv::{conv2d, conv2d_slow};
+pub use conv::{conv2d, conv2d_max_pool, conv2d_slow};
+pub use conv_activation::conv2d_activation;
 pub use dropout::dropout;
+pub use global_pool::{global_average_pool, global_average_pool_slow, global_max_pool, global_max_pool_slow};
 pub use linear::{linear, linear_slow};
 pub use loss::{softmax_cross_entropy, softmax_cross_entropy_slow};
-pub use pool::{max_pool, max_pool_slow};
+pub use max_pool::{max_pool, max_pool_slow};
 
 use candle_core::{CpuStorage, Device, Error, Layout, Result, Storage, Tensor};
 
@@ -33,7 +39,7 @@ fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
 }
 
 /// Calls `read` with the values of a tensor, which are copied only if they are not contiguous.
-fn with_values<R>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> Result<R>) -> Result<R> {
+pub(crate) fn with_values<R>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> Result<R>) -> Result<R> {
     let tensor = tensor.contiguous()?;
     let (storage, layout) = tensor.storage_and_layout();
     match &*storage {
@@ -42,9 +48,17 @@ fn with_values<R>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> Result<R>) -> Re
     }
 }
 
-/// A new tensor of `like`'s shape, filled by `fill`.
-fn filled_like(like: &Tensor, fill: impl FnOnce(&mut [f32]) -> cifar_kernels::Result<()>) -> Result<Tensor> {
-    let mut out = vec![0.0; like.elem_count()];
-    fill(&mut out).map_err(Error::wrap)?;
-    Tensor::from_vec(out, like.shape(), &Device::Cpu)
+/// [`with_values`] of two tensors, for a kernel.
+fn with_both<R>(a: &Tensor, b: &Tensor, read: impl FnOnce(&[f32], &[f32]) -> cifar_kernels::Result<R>) -> Result<R> {
+    with_values(a, |a| with_values(b, |b| read(a, b).map_err(Error::wrap)))
+}
+
+/// Room for the gradient of a parameter, if somebody needs it. candle owns it afterwards, so it is not from the pool.
+fn new_parameter_gradient(parameter: &Tensor) -> Option<Vec<f32>> {
+    parameter.track_op().then(|| vec![0.0; parameter.elem_count()])
+}
+
+/// The gradient of a parameter as candle wants it.
+fn parameter_gradient(parameter: &Tensor, values: Option<Vec<f32>>) -> Result<Option<Tensor>> {
+    values.map(|values| Tensor::from_vec(values, parameter.shape(), &Device::Cpu)).transpose()
 }

@@ -1,0 +1,108 @@
+//! The networks of the fastest known CIFAR-10 trainings (Jordan 2024, arXiv 2404.00498): `airbench94` and `airbench96`.
+//!
+//! A frozen whitening convolution 2×2 and GELU; three groups that each halve the image; the maximum over what is left; a
+//! head without bias, whose logits are divided by the number of features. A group is
+//! conv3×3 → 2×2 max pooling → norm → GELU, then once (94) or twice (96) conv3×3 → norm → GELU. In a group of three, what
+//! leaves the first GELU is added before the last one. 32×32 pixels become 31 → 15 → 7 → 3 → 1.
+
+use candle_core::Tensor;
+use cifar_data::prepare::Normalisation;
+use cifar_data::{Dataset, ImageSize};
+use cifar_kernels::Activation;
+
+use super::builder::Builder;
+use super::{LayerSummary, Network};
+use crate::layers::{BatchNorm, Conv, Linear, NormParams, Whitening};
+use crate::parameters::{Init, Parameters};
+use crate::{FeatureMap, Mode, Result, ops};
+
+/// What describes the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AirbenchParams {
+    /// Its name in errors.
+    pub name: &'static str,
+    /// Channels of the three groups.
+    pub widths: [usize; 3],
+    /// Convolutions of a group, at least 1.
+    pub convolutions: usize,
+    /// Whether what leaves a group's first activation is added before its last one.
+    pub residual: bool,
+}
+
+impl AirbenchParams {
+    /// The one that reaches 94 % in ten epochs.
+    pub const AIRBENCH94: Self = Self { name: "airbench94", widths: [64, 256, 256], convolutions: 2, residual: false };
+    /// The one that reaches 96 % in forty.
+    pub const AIRBENCH96: Self = Self { name: "airbench96", widths: [128, 512, 512], convolutions: 3, residual: true };
+}
+
+/// Its batch norm has no trained scale, hardly an ε, and running statistics that move fast.
+const NORM: NormParams = NormParams { epsilon: 1e-12, momentum: 0.4, scale: false };
+
+/// A member of the family.
+#[derive(Debug)]
+pub struct Airbench {
+    whitening: Whitening,
+    groups: Vec<Vec<(Conv, BatchNorm)>>,
+    residual: bool,
+    head: Linear,
+    features: usize,
+    summary: Vec<LayerSummary>,
+}
+
+impl Airbench {
+    /// For images of at least 9×9 pixels: whitening takes one, and three poolings halve the rest three times.
+    ///
+    /// # Errors
+    /// If the images are smaller.
+    pub fn new(params: &AirbenchParams, classes: usize, size: ImageSize, parameters: &mut Parameters) -> Result<Self> {
+        let mut builder = Builder::new(parameters, params.name, size, 9)?;
+        let whitening = builder.whitening("whitening", Activation::Gelu)?;
+        let mut groups = Vec::new();
+        for (number, outputs) in (1..).zip(params.widths) {
+            let mut group = Vec::new();
+            for index in 1..=params.convolutions {
+                let name = format!("group{number}.conv{index}");
+                let conv = builder.conv(&name, outputs, 3, 1, Init::Dirac)?;
+                let norm = builder.batch_norm(&format!("{name}.norm"), NORM, Activation::Gelu)?;
+                group.push((conv, norm));
+                if index == 1 {
+                    builder.pool(&format!("group{number}.pool"), 2);
+                }
+            }
+            groups.push(group);
+        }
+        builder.global_pool("pool");
+        let features = builder.shape()[2];
+        let head = builder.linear("head", classes, false, Init::UniformStandardised)?;
+        Ok(Self { whitening, groups, residual: params.residual, head, features, summary: builder.finish() })
+    }
+}
+
+impl Network for Airbench {
+    fn prepare(&self, train: &Dataset, normalisation: &Normalisation) -> Result<()> {
+        self.whitening.prepare(train, normalisation)
+    }
+
+    fn forward(&self, images: FeatureMap, mode: &Mode) -> Result<Tensor> {
+        let mut x = self.whitening.forward(&images, mode)?;
+        std::mem::drop(images);
+        for group in &self.groups {
+            let mut first = None;
+            for (index, (conv, norm)) in group.iter().enumerate() {
+                x = if index == 0 { conv.forward_pooled(&x, mode)? } else { conv.forward(&x, mode)? };
+                let residual = if index + 1 == group.len() { first.take() } else { None };
+                x = norm.forward(&x, residual.as_ref(), mode)?;
+                if self.residual && index == 0 {
+                    first = Some(x.clone());
+                }
+            }
+        }
+        x = ops::global_max_pool(&x)?;
+        Ok((self.head.forward(&x, mode)?.to_tensor()? / self.features as f64)?)
+    }
+
+    fn summary(&self) -> Vec<LayerSummary> {
+        self.summary.clone()
+    }
+}

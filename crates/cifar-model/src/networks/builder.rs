@@ -1,0 +1,116 @@
+//! Building a network layer by layer: each takes what the one before puts out, and tells its cost.
+
+use cifar_data::ImageSize;
+use cifar_kernels::Activation;
+
+use super::LayerSummary;
+use crate::layers::{BatchNorm, Conv, Linear, NormParams, Whitening};
+use crate::parameters::{Init, Parameters};
+use crate::{ModelError, Result};
+
+/// The network so far: its parameters, its summary and the shape that its last layer puts out.
+pub(super) struct Builder<'a> {
+    parameters: &'a mut Parameters,
+    /// Height, width and channels.
+    shape: [usize; 3],
+    summary: Vec<LayerSummary>,
+}
+
+impl<'a> Builder<'a> {
+    /// Starts with the images. A network that leaves too little of them refuses sides below `smallest`.
+    pub(super) fn new(parameters: &'a mut Parameters, network: &str, size: ImageSize, smallest: usize) -> Result<Self> {
+        if size.height.min(size.width) < smallest {
+            return Err(ModelError::Unsuitable(format!(
+                "{network} needs images of at least {smallest}×{smallest} pixels, these have {size}"
+            )));
+        }
+        Ok(Self { parameters, shape: [size.height, size.width, 3], summary: Vec::new() })
+    }
+
+    /// Height, width and channels of what the last layer puts out.
+    pub(super) fn shape(&self) -> [usize; 3] {
+        self.shape
+    }
+
+    /// Goes back to an earlier shape, where a second branch begins.
+    pub(super) fn branch_from(&mut self, shape: [usize; 3]) {
+        self.shape = shape;
+    }
+
+    /// The layers, from the input to the logits.
+    pub(super) fn finish(self) -> Vec<LayerSummary> {
+        self.summary
+    }
+
+    fn describe(&mut self, name: &str, output: Vec<usize>, parameters: usize, flops: usize) {
+        self.summary.push(LayerSummary { name: name.into(), output, parameters, flops: flops as u64 });
+    }
+
+    /// Adds to the parameters of the layer described last.
+    fn add_parameters(&mut self, count: usize) {
+        if let Some(layer) = self.summary.last_mut() {
+            layer.parameters += count;
+        }
+    }
+
+    /// Filters behind the last layer.
+    fn filters(&mut self, name: &str, outputs: usize, kernel: usize, stride: usize, padding: usize) -> usize {
+        let [height, width, inputs] = self.shape;
+        let out = |size: usize| (size + 2 * padding - kernel) / stride + 1;
+        self.shape = [out(height), out(width), outputs];
+        let weights = kernel * kernel * inputs * outputs;
+        self.describe(name, self.shape.to_vec(), 0, 2 * weights * out(height) * out(width));
+        weights
+    }
+
+    /// The frozen whitening convolution; only its bias counts as a parameter.
+    pub(super) fn whitening(&mut self, name: &str, activation: Activation) -> Result<Whitening> {
+        self.filters(name, Whitening::OUTPUTS, 2, 1, 0);
+        self.add_parameters(Whitening::OUTPUTS);
+        Whitening::new(self.parameters, name, activation)
+    }
+
+    /// `kernel`×`kernel` filters without bias. Padding keeps the size where the stride is 1.
+    pub(super) fn conv(
+        &mut self,
+        name: &str,
+        outputs: usize,
+        kernel: usize,
+        stride: usize,
+        init: Init,
+    ) -> Result<Conv> {
+        let (inputs, padding) = (self.shape[2], kernel / 2);
+        let weights = self.filters(name, outputs, kernel, stride, padding);
+        self.add_parameters(weights);
+        Conv::new(self.parameters, name, inputs, outputs, kernel, stride, padding, init)
+    }
+
+    /// Batch norm, whose parameters count as those of the layer before it.
+    pub(super) fn batch_norm(&mut self, name: &str, params: NormParams, activation: Activation) -> Result<BatchNorm> {
+        let channels = self.shape[2];
+        self.add_parameters(if params.scale { 2 } else { 1 } * channels);
+        BatchNorm::new(self.parameters, name, channels, params, activation)
+    }
+
+    /// Pooling by squares of `window`; pixels that fill no square are left out.
+    pub(super) fn pool(&mut self, name: &str, window: usize) {
+        let [height, width, channels] = self.shape;
+        self.shape = [height / window, width / window, channels];
+        self.describe(name, self.shape.to_vec(), 0, 0);
+    }
+
+    /// Pooling that leaves one pixel.
+    pub(super) fn global_pool(&mut self, name: &str) {
+        self.shape = [1, 1, self.shape[2]];
+        self.describe(name, vec![self.shape[2]], 0, 0);
+    }
+
+    /// A fully connected layer over all values of an image.
+    pub(super) fn linear(&mut self, name: &str, outputs: usize, bias: bool, init: Init) -> Result<Linear> {
+        let inputs = self.shape.iter().product::<usize>();
+        self.shape = [1, 1, outputs];
+        let weights = inputs * outputs;
+        self.describe(name, vec![outputs], weights + if bias { outputs } else { 0 }, 2 * weights);
+        Linear::new(self.parameters, name, inputs, outputs, bias, init)
+    }
+}

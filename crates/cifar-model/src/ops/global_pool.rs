@@ -1,0 +1,159 @@
+//! Pooling over whole maps of any height and width: what is left of an image becomes one value a channel.
+//!
+//! The maps are a few pixels large by then, so plain loops do.
+
+use candle_core::{Error, Result, Tensor};
+use cifar_kernels::Buffer;
+use rayon::prelude::*;
+
+use crate::FeatureMap;
+use crate::feature_map::{Operation, record};
+
+/// The maximum of each channel over all pixels: [N, H, W, C] → [N, C]. The first of equal maxima takes the gradient; a
+/// NaN outdoes all.
+///
+/// # Errors
+/// If the images are no [N, H, W, C] or have no pixels.
+pub fn global_max_pool(images: &FeatureMap) -> Result<FeatureMap> {
+    let (dims, pixels) = dimensions(images)?;
+    let mut output = Buffer::new(dims[0] * dims[1]);
+    output.par_chunks_mut(dims[1]).zip(images.values().par_chunks(pixels * dims[1])).for_each(|(output, image)| {
+        output.copy_from_slice(&image[..output.len()]);
+        for pixel in image.chunks_exact(output.len()).skip(1) {
+            for (best, value) in output.iter_mut().zip(pixel) {
+                if *value > *best || (value.is_nan() && !best.is_nan()) {
+                    *best = *value;
+                }
+            }
+        }
+    });
+    let kept = Buffer::copied(&output);
+    record(GlobalMaxPool { images: images.clone(), maxima: kept }, output, &dims, images, None, &[])
+}
+
+/// The mean of each channel over all pixels: [N, H, W, C] → [N, C].
+///
+/// # Errors
+/// If the images are no [N, H, W, C] or have no pixels.
+pub fn global_average_pool(images: &FeatureMap) -> Result<FeatureMap> {
+    let (dims, pixels) = dimensions(images)?;
+    let mut output = Buffer::new(dims[0] * dims[1]);
+    output.par_chunks_mut(dims[1]).zip(images.values().par_chunks(pixels * dims[1])).for_each(|(output, image)| {
+        output.fill(0.0);
+        for pixel in image.chunks_exact(output.len()) {
+            for (sum, value) in output.iter_mut().zip(pixel) {
+                *sum += value;
+            }
+        }
+        for sum in output {
+            *sum /= pixels as f32;
+        }
+    });
+    record(GlobalAveragePool { images: images.clone() }, output, &dims, images, None, &[])
+}
+
+/// Images and channels, and the pixels of an image.
+fn dimensions(images: &FeatureMap) -> Result<([usize; 2], usize)> {
+    let [n, h, w, c] = images.images("global pool")?;
+    if images.values().is_empty() {
+        return Err(Error::Msg(format!("global pool: {:?} has a dimension of 0", images.dims())));
+    }
+    Ok(([n, c], h * w))
+}
+
+struct GlobalMaxPool {
+    images: FeatureMap,
+    maxima: Buffer<f32>,
+}
+
+impl Operation for GlobalMaxPool {
+    const NAME: &'static str = "global-max-pool";
+
+    fn backward(&self, gradient: Buffer<f32>, _: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
+        let ([_, c], pixels) = dimensions(&self.images)?;
+        let Some(mut of_images) = self.images.new_gradient() else { return Ok([None, None]) };
+        let images = of_images.par_chunks_mut(pixels * c).zip(self.images.values().par_chunks(pixels * c));
+        let results = gradient.par_chunks(c).zip(self.maxima.par_chunks(c));
+        images.zip(results).for_each_init(Vec::new, |left: &mut Vec<f32>, ((of_image, image), (gradient, maxima))| {
+            // What is left of each channel's gradient: all, until its maximum is met.
+            left.clear();
+            left.extend_from_slice(gradient);
+            for (of_pixel, pixel) in of_image.chunks_exact_mut(c).zip(image.chunks_exact(c)) {
+                for (((g, x), left), best) in of_pixel.iter_mut().zip(pixel).zip(left.iter_mut()).zip(maxima) {
+                    // No value is greater than the maximum.
+                    *g = if x >= best { std::mem::take(left) } else { 0.0 };
+                }
+            }
+        });
+        self.images.put_gradient(of_images)?;
+        Ok([None, None])
+    }
+}
+
+struct GlobalAveragePool {
+    images: FeatureMap,
+}
+
+impl Operation for GlobalAveragePool {
+    const NAME: &'static str = "global-average-pool";
+
+    fn backward(&self, gradient: Buffer<f32>, _: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
+        let ([_, c], pixels) = dimensions(&self.images)?;
+        let Some(mut of_images) = self.images.new_gradient() else { return Ok([None, None]) };
+        of_images.par_chunks_mut(pixels * c).zip(gradient.par_chunks(c)).for_each(|(of_image, gradient)| {
+            for of_pixel in of_image.chunks_exact_mut(c) {
+                for (g, sum) in of_pixel.iter_mut().zip(gradient) {
+                    *g = sum / pixels as f32;
+                }
+            }
+        });
+        self.images.put_gradient(of_images)?;
+        Ok([None, None])
+    }
+}
+
+/// [`global_max_pool`] by `max`; its gradient is right only where maxima are unique.
+pub fn global_max_pool_slow(images: &Tensor) -> Result<Tensor> {
+    images.flatten(1, 2)?.max(1)
+}
+
+/// [`global_average_pool`] by `mean`.
+pub fn global_average_pool_slow(images: &Tensor) -> Result<Tensor> {
+    images.flatten(1, 2)?.mean(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::gradient_check::{check_gradient, check_same, distinct, map, random};
+    use super::*;
+
+    #[test]
+    fn values_and_gradients_are_right() {
+        for (h, w) in [(3, 3), (1, 1), (2, 5)] {
+            let args = [distinct(&[2, h, w, 7], 1)];
+            let fast = |a: &[Tensor]| global_max_pool(&map(&a[0])?)?.to_tensor();
+            check_same(&args, fast, |a| global_max_pool_slow(&a[0]));
+            check_gradient(&args, fast);
+            let fast = |a: &[Tensor]| global_average_pool(&map(&a[0])?)?.to_tensor();
+            check_same(&args, fast, |a| global_average_pool_slow(&a[0]));
+            check_gradient(&args, fast);
+        }
+    }
+
+    #[test]
+    fn the_first_of_equal_maxima_takes_the_gradient() {
+        let x = candle_core::Var::from_tensor(
+            &Tensor::ones((1, 2, 2, 1), candle_core::DType::F32, &candle_core::Device::Cpu).unwrap(),
+        )
+        .unwrap();
+        let y = global_max_pool(&map(x.as_tensor()).unwrap()).unwrap().to_tensor().unwrap();
+        let gradients = y.sum_all().unwrap().backward().unwrap();
+        assert_eq!(gradients.get(&x).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap(), [1.0, 0.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn what_is_no_image_is_refused() {
+        assert!(global_max_pool(&map(&random(&[2, 3], 1)).unwrap()).is_err());
+        assert!(global_average_pool(&FeatureMap::new(Buffer::new(0), &[0, 2, 2, 3]).unwrap()).is_err());
+    }
+}

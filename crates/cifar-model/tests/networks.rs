@@ -1,0 +1,148 @@
+//! Every network as a whole, in narrow versions; and the wide ones through the model file.
+
+mod common;
+
+use candle_core::Tensor;
+use cifar_data::ImageSize;
+use cifar_data::prepare::normalisation;
+use cifar_data::sources::synthetic::{SyntheticParams, generate};
+use cifar_model::networks::{Airbench, AirbenchParams, Architecture};
+use cifar_model::parameters::Parameters;
+use cifar_model::{Mode, Model, ModelParams, ModelSpec, ops};
+use common::{BATCH, CLASSES, NAMES, SIZE, get, ids, images, labels, narrow, train};
+
+/// A training pass: the logits, and what the loss's gradients are.
+fn pass(name: &str, size: ImageSize) -> (Tensor, candle_core::backprop::GradStore, Parameters) {
+    let (network, parameters) = narrow(name, size);
+    let ids = ids();
+    let logits = network.forward(images(size), &Mode::Train { seed: 0, epoch: 0, ids: &ids }).unwrap();
+    let gradients = ops::softmax_cross_entropy(&logits, &labels(), 0.1).unwrap().backward().unwrap();
+    (logits, gradients, parameters)
+}
+
+#[test]
+fn gradients_reach_every_parameter_for_many_sizes_of_images() {
+    for name in NAMES {
+        for (height, width) in [(12, 12), (9, 20), (17, 13)] {
+            let (logits, gradients, parameters) = pass(name, ImageSize { height, width });
+            assert_eq!(logits.dims(), [BATCH, CLASSES], "{name}");
+            for parameter in parameters.trained() {
+                let gradient = gradients.get(&parameter.var).expect(&parameter.name);
+                assert_eq!(gradient.dims(), parameter.var.dims(), "{name} {}", parameter.name);
+                let values = get(gradient);
+                assert!(values.iter().all(|g| g.is_finite()), "{name} {}", parameter.name);
+                assert!(values.iter().any(|g| *g != 0.0), "{name} {}", parameter.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_frozen_whitening_bias_gets_no_gradient() {
+    let (network, parameters) = narrow("airbench94", SIZE);
+    parameters.freeze("whitening.bias", true).unwrap();
+    let ids = ids();
+    let logits = network.forward(images(SIZE), &Mode::Train { seed: 0, epoch: 0, ids: &ids }).unwrap();
+    let gradients = ops::softmax_cross_entropy(&logits, &labels(), 0.1).unwrap().backward().unwrap();
+    let (frozen, trained): (Vec<_>, Vec<_>) = parameters.trained().iter().partition(|p| p.name == "whitening.bias");
+    assert!(frozen.iter().all(|p| gradients.get(&p.var).is_none()) && frozen.len() == 1);
+    assert!(trained.iter().all(|p| gradients.get(&p.var).is_some()));
+}
+
+#[test]
+fn steps_lower_the_loss() {
+    for name in NAMES {
+        let (network, parameters) = narrow(name, SIZE);
+        let losses = train(&*network, &parameters, SIZE, 0.02, 8);
+        assert!(losses[7] < 0.9 * losses[0], "{name}: {losses:?}");
+    }
+}
+
+#[test]
+fn evaluation_agrees_with_training_once_the_running_statistics_have_settled() {
+    let size = ImageSize { height: 16, width: 16 };
+    for name in NAMES {
+        let (network, _) = narrow(name, size);
+        let ids = ids();
+        let mode = Mode::Train { seed: 0, epoch: 0, ids: &ids };
+        // 0.9¹⁰⁰ of the initial statistics is left.
+        let trained = (0..100).map(|_| network.forward(images(size), &mode).unwrap()).last().unwrap();
+        let evaluated = network.forward(images(size), &Mode::Evaluate).unwrap();
+        assert!(!evaluated.track_op());
+        let (trained, evaluated) = (get(&trained), get(&evaluated));
+        let size = trained.iter().fold(0f32, |m, x| m.max(x.abs()));
+        // Running variances are unbiased: n / (n − 1) of those of the batch, n being at least 12 images, layer by layer.
+        for (a, b) in trained.iter().zip(&evaluated) {
+            assert!((a - b).abs() < 0.15 * size, "{name}: {a} in training, {b} in evaluation, of {size}");
+        }
+    }
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    for name in NAMES {
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let (network, parameters) = narrow(name, SIZE);
+                let losses = train(&*network, &parameters, SIZE, 0.02, 2);
+                let tensors: Vec<u32> = parameters.all().flat_map(|(_, v)| get(v)).map(f32::to_bits).collect();
+                (losses.into_iter().map(f32::to_bits).collect::<Vec<_>>(), tensors)
+            })
+        };
+        assert!(run(1) == run(2), "{name}");
+    }
+}
+
+fn spec(architecture: Architecture) -> ModelParams {
+    let (dropout, conv_dropout) = (0.0, 0.0);
+    ModelParams { architecture, dropout, conv_dropout }
+}
+
+#[test]
+fn a_saved_model_gives_the_same_logits() {
+    let data = generate(&SyntheticParams { count: 40, ..Default::default() }).unwrap().dataset;
+    let folder = tempfile::tempdir().unwrap();
+    for (architecture, parameters) in [
+        (Architecture::SimpleCnn, 551_146),
+        (Architecture::Airbench94, 1_971_352),
+        (Architecture::Airbench96, 12_717_464),
+        (Architecture::ResNet18, 11_173_962),
+    ] {
+        let spec = ModelSpec {
+            params: spec(architecture),
+            classes: data.classes().to_vec(),
+            size: data.size(),
+            normalisation: normalisation(&data),
+        };
+        let model = Model::new(spec, 3).unwrap();
+        model.prepare(&data).unwrap();
+        assert_eq!(model.parameters().count(), parameters, "{}", architecture.name());
+        assert_eq!(model.summary().iter().map(|l| l.parameters).sum::<usize>(), parameters);
+        let path = folder.path().join(architecture.name());
+        model.save(&path).unwrap();
+        let logits = |model: &Model| get(&model.forward(data.image(5), &Mode::Evaluate).unwrap());
+        let (expected, found) = (logits(&model), logits(&Model::load(&path).unwrap()));
+        assert!(expected.iter().zip(&found).all(|(a, b)| a.to_bits() == b.to_bits()), "{}", architecture.name());
+        assert!(expected.iter().all(|l| l.is_finite()));
+    }
+}
+
+#[test]
+fn images_that_are_too_small_are_refused_in_one_line() {
+    let size = ImageSize { height: 8, width: 32 };
+    let error = Airbench::new(&AirbenchParams::AIRBENCH94, 10, size, &mut Parameters::new(0)).unwrap_err();
+    assert_eq!(error.to_string(), "airbench94 needs images of at least 9×9 pixels, these have 32×8");
+}
+
+#[test]
+fn dropout_is_refused_where_it_means_nothing() {
+    let parse = |json: &str| serde_json::from_str::<ModelParams>(json).map_err(|e| e.to_string());
+    assert!(parse(r#"{"architecture": "simple_cnn", "dropout": 0.3, "conv_dropout": 0.1}"#).is_ok());
+    assert_eq!(
+        parse(r#"{"architecture": "resnet18", "dropout": 0, "conv_dropout": 0}"#),
+        Ok(spec(Architecture::ResNet18))
+    );
+    let error = parse(r#"{"architecture": "airbench94", "dropout": 0.3, "conv_dropout": 0}"#).unwrap_err();
+    assert!(error.contains("dropout: 0.3 is not allowed; airbench94 drops nothing: set it to 0"), "{error}");
+}
