@@ -18,34 +18,14 @@ import numpy as np
 import torch
 import yaml
 from safetensors.numpy import load_file
-from torch import nn
 from torch.nn import functional as F
+
+from networks import SimpleCnn
 
 
 def load(folder: Path):
     tensors = load_file(folder / "images.safetensors")
     return torch.from_numpy(tensors["images"]), torch.from_numpy(tensors["labels"].astype(np.int64))
-
-
-class SimpleCnn(nn.Module):
-    def __init__(self, classes: int, size: int, dropout: float, conv_dropout: float):
-        super().__init__()
-        layers, channels = [], 3
-        for width in (32, 64, 128):
-            for _ in range(2):
-                layers += [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
-                channels = width
-            layers += [nn.MaxPool2d(2), nn.Dropout(conv_dropout)]
-        features = channels * (size // 8) ** 2
-        layers += [nn.Flatten(), nn.Linear(features, 128, bias=False), nn.BatchNorm1d(128), nn.ReLU(), nn.Dropout(dropout)]
-        self.body, self.head = nn.Sequential(*layers), nn.Linear(128, classes)
-        for module in self.body.modules():
-            if isinstance(module, (nn.Conv2d, nn.Linear)):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        nn.init.zeros_(self.head.bias)
-
-    def forward(self, images):
-        return self.head(self.body(images))
 
 
 def augment(images, padding: int, flip: bool):
