@@ -24,7 +24,7 @@
 //! all there is to evaluation, where no parameter is tracked.
 //!
 //! candle walks the graph in an order that depends on the graph alone, so gradients are added in the same order in
-//! every run.
+//! every run. A graph can be walked again, but not by two threads at once.
 //!
 //! [`FeatureMap::from_tensor`] and [`FeatureMap::to_tensor`] are differentiable: candle's own operations can stand
 //! before, between and behind those of [`ops`](crate::ops).
@@ -41,6 +41,20 @@ use crate::ops::with_values;
 const CHUNK: usize = 16 * 1024;
 
 /// `f32` activations of a batch, [N, H, W, C] or [N, F], and their place in candle's graph. Clones share everything.
+///
+/// ```
+/// use candle_core::{Device, Tensor, Var};
+/// use cifar_kernels::{Activation, Buffer};
+/// use cifar_model::{FeatureMap, ops};
+///
+/// let images = FeatureMap::new(Buffer::copied(&[1.0, 2.0, -3.0, 4.0]), &[1, 2, 2, 1])?;
+/// let weight = Var::from_tensor(&Tensor::full(0.5f32, (1, 1, 1, 1), &Device::Cpu)?)?;
+/// let halved = ops::activation(&ops::conv2d(&images, weight.as_tensor(), 1, 0)?, Activation::Relu)?;
+/// assert_eq!(halved.values(), [0.5, 1.0, 0.0, 2.0]);
+/// let gradients = halved.to_tensor()?.sum_all()?.backward()?;
+/// assert_eq!(gradients.get(&weight).unwrap().flatten_all()?.to_vec1::<f32>()?, [7.0]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct FeatureMap {
     dims: Vec<usize>,

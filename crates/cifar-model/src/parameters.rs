@@ -97,7 +97,7 @@ impl Init {
         let len = dims.iter().product::<usize>();
         let outputs = dims.last().copied().unwrap_or(1);
         let inputs = dims.iter().rev().nth(1).copied().unwrap_or(1);
-        let bound = (outputs as f64 / len as f64).sqrt();
+        let bound = 1.0 / ((len / outputs) as f64).sqrt();
         let mut uniform = || random.uniform(-bound, bound);
         match self {
             Self::HeNormal(fan) => {

@@ -1,4 +1,5 @@
 //! Every network as a whole, in narrow versions; and the wide ones through the model file.
+#![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
 mod common;
 

@@ -1,4 +1,9 @@
 //! What the tests of whole networks share: narrow versions of all four, and images and labels from a formula.
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "test programs use a part of this each, and a test that fails may panic"
+)]
 
 use candle_core::{Device, Tensor, Var};
 use cifar_data::{ImageSize, SampleId};
@@ -27,15 +32,15 @@ pub(crate) fn narrow(name: &str, size: ImageSize) -> (Box<dyn Network>, Paramete
             Box::new(SimpleCnn::new(&params, CLASSES, size, p).unwrap())
         }
         "airbench94" => {
-            let params = AirbenchParams { widths: [24, 28, 32], ..AirbenchParams::AIRBENCH94 };
+            let params = AirbenchParams { widths: [32, 48, 48], ..AirbenchParams::AIRBENCH94 };
             Box::new(Airbench::new(&params, CLASSES, size, p).unwrap())
         }
         "airbench96" => {
-            let params = AirbenchParams { widths: [24, 28, 32], ..AirbenchParams::AIRBENCH96 };
+            let params = AirbenchParams { widths: [32, 48, 48], ..AirbenchParams::AIRBENCH96 };
             Box::new(Airbench::new(&params, CLASSES, size, p).unwrap())
         }
         "resnet18" => {
-            let params = ResNet18Params { widths: [4, 6, 8, 10], ..Default::default() };
+            let params = ResNet18Params { widths: [16, 18, 24, 32], ..Default::default() };
             Box::new(ResNet18::new(&params, CLASSES, size, p).unwrap())
         }
         other => panic!("no network {other}"),
@@ -49,9 +54,9 @@ pub(crate) fn formula(seed: u64, len: usize) -> Vec<f32> {
     const LOW: u64 = 0xffff_ffff;
     (0..len as u64)
         .map(|element| {
-            let mut x = (seed * 1_000_003 + element + 1) * 2_654_435_761 & LOW;
+            let mut x = ((seed * 1_000_003 + element + 1) * 2_654_435_761) & LOW;
             x ^= x >> 15;
-            x = x * 2_246_822_519 & LOW;
+            x = (x * 2_246_822_519) & LOW;
             x ^= x >> 13;
             (x as f64 / 2f64.powi(31) - 1.0) as f32
         })
