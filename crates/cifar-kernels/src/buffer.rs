@@ -2,50 +2,59 @@
 //! from the system anew costs as much as the arithmetic.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Numbers that a [`Buffer`] can hold: any bits are a value of theirs.
+/// Numbers that a [`Buffer`] can hold.
 pub trait Plain: sealed::Sealed + Copy + Default + Send + Sync + 'static {}
 
 mod sealed {
-    pub trait Sealed {
-        fn pool() -> &'static std::sync::Mutex<Vec<Vec<Self>>>
-        where
-            Self: Sized;
+    use std::sync::Mutex;
+
+    pub trait Sealed: Sized {
+        /// The buffers that nobody uses.
+        fn pool() -> &'static Mutex<Vec<Vec<Self>>>;
+    }
+
+    impl Sealed for f32 {
+        fn pool() -> &'static Mutex<Vec<Vec<Self>>> {
+            static POOL: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
+            &POOL
+        }
+    }
+
+    impl Sealed for u8 {
+        fn pool() -> &'static Mutex<Vec<Vec<Self>>> {
+            static POOL: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+            &POOL
+        }
     }
 }
 
 impl Plain for f32 {}
 impl Plain for u8 {}
 
-impl sealed::Sealed for f32 {
-    fn pool() -> &'static Mutex<Vec<Vec<Self>>> {
-        static POOL: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
-        &POOL
-    }
-}
-
-impl sealed::Sealed for u8 {
-    fn pool() -> &'static Mutex<Vec<Vec<Self>>> {
-        static POOL: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
-        &POOL
-    }
+fn pool<T: Plain>() -> MutexGuard<'static, Vec<Vec<T>>> {
+    T::pool().lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A slice from the pool; it goes back there when it is dropped.
 #[derive(Debug)]
 pub struct Buffer<T: Plain> {
+    /// At least as long as the slice.
     values: Vec<T>,
+    len: usize,
 }
 
 impl<T: Plain> Buffer<T> {
     /// `len` values, which are whatever the last user left.
     pub fn new(len: usize) -> Self {
         let recycled = {
-            let mut pool = T::pool().lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            pool.iter().rposition(|values| values.len() == len).map(|at| pool.swap_remove(at))
+            let mut pool = pool::<T>();
+            // The smallest that is long enough, the last used among equals; one more than twice as long is left for others.
+            let fits = (0..pool.len()).rev().filter(|at| (len..=2 * len).contains(&pool[*at].len()));
+            fits.min_by_key(|at| pool[*at].len()).map(|at| pool.remove(at))
         };
-        Self { values: recycled.unwrap_or_else(|| vec![T::default(); len]) }
+        Self { values: recycled.unwrap_or_else(|| vec![T::default(); len]), len }
     }
 
     /// A copy of `values`.
@@ -59,8 +68,7 @@ impl<T: Plain> Buffer<T> {
 impl<T: Plain> Drop for Buffer<T> {
     fn drop(&mut self) {
         if !self.values.is_empty() {
-            let mut pool = T::pool().lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            pool.push(std::mem::take(&mut self.values));
+            pool().push(std::mem::take(&mut self.values));
         }
     }
 }
@@ -69,21 +77,33 @@ impl<T: Plain> Deref for Buffer<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        &self.values
+        &self.values[..self.len]
     }
 }
 
 impl<T: Plain> DerefMut for Buffer<T> {
     fn deref_mut(&mut self) -> &mut [T] {
-        &mut self.values
+        &mut self.values[..self.len]
     }
 }
 
-/// Gives the memory of all buffers that nobody uses back to the system.
+/// Frees the memory of all buffers that nobody uses.
 pub fn release_buffers() {
-    fn clear<T: Plain>() {
-        T::pool().lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+    pool::<f32>().clear();
+    pool::<u8>().clear();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_buffer_serves_the_next_that_fits() {
+        let first = Buffer::copied(&[3u8; 1003]);
+        let at = first.as_ptr();
+        drop(first);
+        let smaller = Buffer::<u8>::new(700);
+        assert_eq!((smaller.as_ptr(), smaller.len()), (at, 700));
+        assert!(smaller.iter().all(|v| *v == 3));
     }
-    clear::<f32>();
-    clear::<u8>();
 }

@@ -28,6 +28,8 @@
 //! ```
 
 mod activation;
+#[expect(unsafe_code, reason = "an allocator")]
+mod allocator;
 mod arm;
 #[expect(unsafe_code, reason = "vector instructions")]
 mod arms;
@@ -47,6 +49,7 @@ mod pool;
 pub mod naive;
 
 pub use activation::{Activation, activation_backward, activation_forward};
+pub use allocator::CachingAllocator;
 pub use arm::{ARM_VARIABLE, Arm, arm, force_arm, with_arm};
 pub use batch_norm::{BatchStatistics, batch_norm_backward, batch_norm_evaluate, batch_norm_forward};
 pub use buffer::{Buffer, Plain, release_buffers};

@@ -75,6 +75,12 @@ impl TryFrom<UncheckedModelParams> for ModelParams {
 }
 
 impl ModelParams {
+    /// The usual values for a network.
+    pub fn of(architecture: Architecture) -> Self {
+        let dropout = if architecture == Architecture::SimpleCnn { 0.3 } else { 0.0 };
+        Self { architecture, dropout, conv_dropout: 0.0 }
+    }
+
     /// Refuses values outside of their range.
     fn check(&self) -> Result<()> {
         for (key, value) in [("dropout", self.dropout), ("conv_dropout", self.conv_dropout)] {
@@ -92,7 +98,7 @@ impl ModelParams {
 
 impl Default for ModelParams {
     fn default() -> Self {
-        Self { architecture: Architecture::SimpleCnn, dropout: 0.3, conv_dropout: 0.0 }
+        Self::of(Architecture::SimpleCnn)
     }
 }
 

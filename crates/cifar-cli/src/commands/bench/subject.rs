@@ -31,7 +31,7 @@ pub(super) enum Purpose {
 
 /// A network with fresh weights, for drawn images of ten classes.
 pub(super) fn network(args: &NetworkArgs) -> Result<Model> {
-    let params = ModelParams { architecture: args.architecture, ..ModelParams::default() };
+    let params = ModelParams::of(args.architecture);
     let classes = (0..10).map(|k| format!("class {k}")).collect();
     // About that of photographs; which it is does not matter to the time.
     let normalisation = Normalisation { mean: vec![0.5; 3], std: vec![0.25; 3] };
