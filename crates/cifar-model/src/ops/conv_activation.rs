@@ -11,7 +11,7 @@ use super::{new_parameter_gradient, parameter_gradient, with_both};
 use crate::FeatureMap;
 use crate::feature_map::{Operation, record};
 
-/// f(convolution of `images` [N, H, W, I] with `weight` [K, K, I, O] + `bias` [O]): [N, H', W', O].
+/// f(convolution of `images` [N, H, W, I] with `weight` [K, K, I, O] + `bias` (O values)): [N, H', W', O].
 ///
 /// Meant for the case that only the bias is tracked, or nothing is: then no other gradient is computed. All gradients
 /// are right whichever are tracked.

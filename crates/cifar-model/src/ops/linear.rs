@@ -7,7 +7,7 @@ use super::{new_parameter_gradient, parameter_gradient, with_values};
 use crate::FeatureMap;
 use crate::feature_map::{Operation, record};
 
-/// `input` [N, I] times `weight` [I, O], plus `bias` [O] if there is one: [N, O].
+/// `input` [N, I] times `weight` [I, O], plus `bias` (O values) if there is one: [N, O].
 ///
 /// # Errors
 /// If the shapes do not fit.
