@@ -2,7 +2,7 @@
 //! from the system anew costs as much as the arithmetic.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{MutexGuard, PoisonError};
 
 /// Numbers that a [`Buffer`] can hold.
 pub trait Plain: sealed::Sealed + Copy + Default + Send + Sync + 'static {}

@@ -37,6 +37,7 @@ pub(super) fn run(context: &Context, args: &StepArgs) -> Result<()> {
     subject::refuse_beyond_memory(&args.network, &model, count, Purpose::Inference)?;
     let flops: f64 = model.summary().iter().map(|layer| layer.flops as f64).sum();
     let images = subject::draw(count)?;
+    model.prepare(&images)?;
 
     let batch = args.network.batch as usize;
     let before = peak()?;

@@ -31,7 +31,7 @@ struct Report {
     layers: Vec<LayerReport>,
 }
 
-/// What a layer came to. The input gradient is none where the layer reads the images.
+/// What a layer came to. Gradients that training does not need are none: those of the images and of fixed filters.
 #[derive(Debug, Serialize)]
 struct LayerReport {
     name: String,
@@ -40,9 +40,9 @@ struct LayerReport {
     flops: u64,
     forward: Timing,
     input_gradient: Option<Timing>,
-    weight_gradient: Timing,
+    weight_gradient: Option<Timing>,
     /// The gradients that are needed, in one call.
-    backward: Timing,
+    backward: Option<Timing>,
     /// Forward pass and gradients with the 2×2 maximum that follows in the network, as one kernel.
     pooled: Option<[Timing; 2]>,
 }
@@ -104,17 +104,21 @@ fn measure(layer: &ConvLayer, batch: usize) -> Result<LayerReport> {
     };
     let Arrays { input, weight, output, output_grad, input_grad, weight_grad } = &mut arrays;
     let flops = shape.flops_forward();
-    let gradients = if layer.reads_images { 1 } else { 2 };
+    let gradients = u64::from(!layer.reads_images) + u64::from(layer.trained);
     let forward = time(flops, || conv2d_forward(&shape, input, weight, None, output))?;
     let input_gradient = (!layer.reads_images)
         .then(|| time(flops, || conv2d_input_gradient(&shape, output_grad, weight, input_grad)))
         .transpose()?;
-    let weight_gradient = time(flops, || conv2d_weight_gradient(&shape, input, output_grad, weight_grad))?;
-    let backward = time(gradients * flops, || {
+    let weight_gradient = (layer.trained)
+        .then(|| time(flops, || conv2d_weight_gradient(&shape, input, output_grad, weight_grad)))
+        .transpose()?;
+    let mut both = || {
         let input_grad = (!layer.reads_images).then_some(&mut input_grad[..]);
-        conv2d_backward(&shape, input, weight, output_grad, None, input_grad, Some(weight_grad))
-    })?;
-    let pooled = layer.pooled.then(|| measure_pooled(&shape, layer.reads_images, &mut arrays)).transpose()?;
+        let weight_grad = layer.trained.then_some(&mut weight_grad[..]);
+        conv2d_backward(&shape, input, weight, output_grad, None, input_grad, weight_grad)
+    };
+    let backward = (gradients > 0).then(|| time(gradients * flops, &mut both)).transpose()?;
+    let pooled = layer.pooled.then(|| measure_pooled(&shape, &mut arrays)).transpose()?;
     Ok(LayerReport {
         name: layer.name.clone(),
         dimensions: layer.dimensions(),
@@ -127,18 +131,16 @@ fn measure(layer: &ConvLayer, batch: usize) -> Result<LayerReport> {
     })
 }
 
-/// The same with the 2×2 maximum behind it: forward, and the gradients in one call.
-fn measure_pooled(shape: &Conv2dShape, reads_images: bool, arrays: &mut Arrays) -> Result<[Timing; 2]> {
+/// The same with the 2×2 maximum behind it: forward, and both gradients in one call.
+fn measure_pooled(shape: &Conv2dShape, arrays: &mut Arrays) -> Result<[Timing; 2]> {
     let Arrays { input, weight, output, output_grad, input_grad, weight_grad } = arrays;
     let flops = shape.flops_forward();
-    let pooled = shape.pool()?.output_len();
-    let mut places = vec![0; pooled];
-    let forward = time(flops, || conv2d_max_pool_forward(shape, input, weight, &mut output[..pooled], &mut places))?;
-    let gradients = if reads_images { 1 } else { 2 };
-    let backward = time(gradients * flops, || {
-        let input_grad = (!reads_images).then_some(&mut input_grad[..]);
-        let output_grad = &output_grad[..pooled];
-        conv2d_backward(shape, input, weight, output_grad, Some(&places), input_grad, Some(weight_grad))
+    let len = shape.pool()?.output_len();
+    let mut places = vec![0; len];
+    let forward = time(flops, || conv2d_max_pool_forward(shape, input, weight, &mut output[..len], &mut places))?;
+    let backward = time(2 * flops, || {
+        let (input_grad, weight_grad) = (Some(&mut input_grad[..]), Some(&mut weight_grad[..]));
+        conv2d_backward(shape, input, weight, &output_grad[..len], Some(&places), input_grad, weight_grad)
     })?;
     Ok([forward, backward])
 }
@@ -180,7 +182,7 @@ fn in_words(report: &Report) -> String {
     ];
     for layer in &report.layers {
         let LayerReport { forward, input_gradient, weight_gradient, backward, .. } = layer;
-        let cells = [Some(*forward), *input_gradient, Some(*weight_gradient), Some(*backward)];
+        let cells = [Some(*forward), *input_gradient, *weight_gradient, *backward];
         lines.push(line(&layer.name, &layer.dimensions, cells));
         if let Some([forward, backward]) = layer.pooled {
             lines.push(line("", "  with 2×2 maximum", [Some(forward), None, None, Some(backward)]));

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, anyhow};
 use cifar_kernels::Conv2dShape;
-use cifar_model::{LayerSummary, Model};
+use cifar_model::{Architecture, LayerSummary, Model};
 
 /// One convolution of a network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +17,9 @@ pub(super) struct ConvLayer {
     pub(super) padding: usize,
     /// Whether it reads the images themselves: nobody needs the gradient of these.
     pub(super) reads_images: bool,
-    /// Whether the network takes the maximum of each 2×2 square of its output, before anything else.
+    /// Whether its filters are trained.
+    pub(super) trained: bool,
+    /// Whether the network takes the maximum of each 2×2 square of its output before anything else, in one kernel.
     pub(super) pooled: bool,
 }
 
@@ -59,21 +61,32 @@ type Place = [usize; 3];
 pub(super) fn convolutions(model: &Model) -> Result<Vec<ConvLayer>> {
     let size = model.spec().size;
     let mut places: Vec<Place> = vec![[size.height, size.width, 3]];
-    let mut found = Vec::new();
+    let mut found: Vec<ConvLayer> = Vec::new();
     for line in model.summary() {
         let name = format!("{}.weight", line.name);
         let weight = model.parameters().all().find(|(known, _)| *known == name).map(|(_, var)| var.dims().to_vec());
         if let Some(&[kernel, _, in_channels, out_channels]) = weight.as_deref() {
-            found.push(
-                convolution(&line, kernel, in_channels, out_channels, &places)
-                    .ok_or_else(|| anyhow!("{}: its weight does not fit its line of the summary", line.name))?,
-            );
+            let mut layer = convolution(&line, kernel, in_channels, out_channels, &places)
+                .ok_or_else(|| anyhow!("{}: its weight does not fit its line of the summary", line.name))?;
+            layer.trained = model.parameters().trained().iter().any(|parameter| parameter.name == name);
+            found.push(layer);
+        } else if line.parameters == 0
+            && pools_first(model.spec().params.architecture)
+            && let (Some(layer), &[_, _, channels]) = (found.last_mut(), line.output.as_slice())
+        {
+            layer.pooled = channels == layer.out_channels;
         }
         if let &[height, width, channels] = line.output.as_slice() {
             places.push([height, width, channels]);
         }
     }
     Ok(found)
+}
+
+/// Whether a pooling stands between a convolution and its norm, and not behind both. The summary does not tell: a norm
+/// has no line of its own there.
+fn pools_first(architecture: Architecture) -> bool {
+    matches!(architecture, Architecture::Airbench94 | Architecture::Airbench96)
 }
 
 fn convolution(
@@ -86,59 +99,77 @@ fn convolution(
     let read = places.iter().rposition(|[_, _, channels]| *channels == in_channels)?;
     let [height, width, _] = places[read];
     let candidates = (1..=4).flat_map(|stride| [kernel / 2, 0].map(|padding| (stride, padding)));
-    candidates
-        .map(|(stride, padding)| ConvLayer {
-            name: line.name.clone(),
-            size: [height, width],
-            in_channels,
-            out_channels,
-            kernel,
-            stride,
-            padding,
-            reads_images: read == 0,
-            pooled: false,
-        })
-        .find_map(|layer| {
-            let shape = layer.shape(1).ok().filter(|shape| shape.flops_forward() == line.flops)?;
-            let pooled = line.output[..2] != [shape.out_height(), shape.out_width()];
-            Some(ConvLayer { pooled, ..layer })
-        })
+    let mut layers = candidates.map(|(stride, padding)| ConvLayer {
+        name: line.name.clone(),
+        size: [height, width],
+        in_channels,
+        out_channels,
+        kernel,
+        stride,
+        padding,
+        reads_images: read == 0,
+        trained: true,
+        pooled: false,
+    });
+    layers.find(|layer| layer.shape(1).is_ok_and(|shape| shape.flops_forward() == line.flops))
 }
 
 #[cfg(test)]
 mod tests {
+    use cifar_model::ModelParams;
+
     use super::*;
+    use crate::args::NetworkArgs;
+    use crate::commands::bench::subject;
 
     fn line(output: Place, flops: u64) -> LayerSummary {
         LayerSummary { name: "x".into(), output: output.to_vec(), parameters: 0, flops }
     }
 
     #[test]
-    fn stride_padding_and_pooling_follow_from_the_operations() {
+    fn stride_and_padding_follow_from_the_operations() {
         let check = |line: LayerSummary, [kernel, inputs, outputs]: [usize; 3], places: &[Place], expected: &str| {
             let layer = convolution(&line, kernel, inputs, outputs, places).unwrap();
-            let found = format!("{}, padding {}, pooled {}", layer.dimensions(), layer.padding, layer.pooled);
-            assert_eq!(found, expected);
+            assert_eq!(format!("{}, padding {}", layer.dimensions(), layer.padding), expected);
         };
         let image = [32, 32, 3];
+        check(line([31, 31, 24], 2 * 31 * 31 * 4 * 3 * 24), [2, 3, 24], &[image], "3→24 @32×32, 2×2, padding 0");
         check(
-            line([31, 31, 24], 2 * 31 * 31 * 4 * 3 * 24),
-            [2, 3, 24],
-            &[image],
-            "3→24 @32×32, 2×2, padding 0, pooled false",
-        );
-        check(
-            line([15, 15, 64], 2 * 31 * 31 * 9 * 24 * 64),
+            line([31, 31, 64], 2 * 31 * 31 * 9 * 24 * 64),
             [3, 24, 64],
             &[image, [31, 31, 24]],
-            "24→64 @31×31, 3×3, padding 1, pooled true",
+            "24→64 @31×31, 3×3, padding 1",
         );
         check(
             line([16, 16, 128], 2 * 16 * 16 * 64 * 128),
             [1, 64, 128],
             &[image, [32, 32, 64], [16, 16, 128], [16, 16, 128]],
-            "64→128 @32×32, 1×1/2, padding 0, pooled false",
+            "64→128 @32×32, 1×1/2, padding 0",
         );
         assert_eq!(convolution(&line([16, 16, 8], 7), 3, 3, 8, &[image]), None);
+    }
+
+    #[test]
+    fn the_convolutions_of_every_network_are_found() {
+        let check = |architecture: Architecture, count: usize, pooled: &[&str], untrained: &[&str]| {
+            let args = NetworkArgs { architecture, batch: 1, arm: None };
+            let model = subject::network(&args).unwrap();
+            let layers = convolutions(&model).unwrap();
+            let names = |keep: fn(&ConvLayer) -> bool| {
+                layers.iter().filter(|layer| keep(layer)).map(|layer| layer.name.clone()).collect::<Vec<_>>()
+            };
+            assert_eq!(layers.len(), count, "{layers:?}");
+            assert_eq!(names(|layer| layer.pooled), pooled);
+            assert_eq!(names(|layer| !layer.trained), untrained);
+            assert_eq!(names(|layer| layer.reads_images).len(), 1);
+            let flops: u64 = layers.iter().map(|layer| layer.shape(1).unwrap().flops_forward()).sum();
+            let of_summary: u64 = model.summary().iter().filter(|l| l.output.len() == 3).map(|l| l.flops).sum();
+            assert_eq!(flops, of_summary);
+        };
+        let pooled = ["group1.conv1", "group2.conv1", "group3.conv1"];
+        check(ModelParams::default().architecture, 6, &[], &[]);
+        check(Architecture::Airbench94, 7, &pooled, &["whitening"]);
+        check(Architecture::Airbench96, 10, &pooled, &["whitening"]);
+        check(Architecture::ResNet18, 20, &[], &[]);
     }
 }

@@ -45,6 +45,7 @@ pub(super) fn run(context: &Context, args: &StepArgs) -> Result<()> {
     subject::refuse_beyond_memory(&args.network, &model, count, Purpose::Training)?;
     let flops = FORWARD_PASSES * model.summary().iter().map(|layer| layer.flops as f64).sum::<f64>();
     let images = subject::draw(count)?;
+    model.prepare(&images)?;
 
     let params = recipe(args);
     let mut trainer = Trainer::new(model, &params, images.len(), 0);
