@@ -4,7 +4,7 @@ use anyhow::Result;
 use cifar_data::prepare::Normalisation;
 use cifar_data::sources::synthetic::{self, SyntheticParams};
 use cifar_data::{Dataset, ImageSize};
-use cifar_model::{Architecture, LayerSummary, Model, ModelParams, ModelSpec};
+use cifar_model::{LayerSummary, Model, ModelParams, ModelSpec};
 
 use super::laps::WARM_UP_STEPS;
 use crate::args::{NetworkArgs, StepArgs};
@@ -31,14 +31,7 @@ pub(super) enum Purpose {
 
 /// A network with fresh weights, for drawn images of ten classes.
 pub(super) fn network(args: &NetworkArgs) -> Result<Model> {
-<<<<<<< HEAD
     let params = ModelParams::of(args.architecture);
-=======
-    let usual = ModelParams::default();
-    // The others drop nothing and refuse to be told otherwise.
-    let dropout = if args.architecture == Architecture::SimpleCnn { usual.dropout } else { 0.0 };
-    let params = ModelParams { architecture: args.architecture, dropout, conv_dropout: 0.0 };
->>>>>>> bench
     let classes = (0..10).map(|k| format!("class {k}")).collect();
     // About that of photographs; which it is does not matter to the time.
     let normalisation = Normalisation { mean: vec![0.5; 3], std: vec![0.25; 3] };
