@@ -53,6 +53,9 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// `n` ≤ `LANES` bytes can be written at `to`.
     unsafe fn store_bytes(self, to: *mut u8, v: Self::V, n: usize);
 
+    /// Asks for the cache line at `from`, which need not exist.
+    fn prefetch(self, from: *const f32);
+
     /// a + b.
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     /// a − b.
@@ -65,8 +68,6 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// c − a · b.
     fn neg_mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
-    /// √a.
-    fn sqrt(self, a: Self::V) -> Self::V;
     /// The nearest whole number.
     fn round(self, a: Self::V) -> Self::V;
     /// 2ⁿ of whole numbers from −126 to 127; of a NaN, anything.

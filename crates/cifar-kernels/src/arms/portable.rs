@@ -64,6 +64,8 @@ impl Simd for Portable {
         }
     }
     #[inline(always)]
+    fn prefetch(self, _: *const f32) {}
+    #[inline(always)]
     fn add(self, a: f32x4, b: f32x4) -> f32x4 {
         a + b
     }
@@ -86,10 +88,6 @@ impl Simd for Portable {
     #[inline(always)]
     fn neg_mul_add(self, a: f32x4, b: f32x4, c: f32x4) -> f32x4 {
         a.mul_neg_add(b, c)
-    }
-    #[inline(always)]
-    fn sqrt(self, a: f32x4) -> f32x4 {
-        a.sqrt()
     }
     #[inline(always)]
     fn round(self, a: f32x4) -> f32x4 {

@@ -156,6 +156,12 @@ unsafe fn tile_product<S: Simd, const M: usize, const N: usize>(
         for (row, offset) in rows.iter_mut().zip(a.offsets) {
             *row = a.base.add(*offset as usize);
         }
+        // The tile of C will be there when the sums are.
+        for m in 0..M {
+            for n in 0..N {
+                s.prefetch(c.base.wrapping_add(m * c.stride + n * S::LANES));
+            }
+        }
         let mut sums = [[s.splat(0.0); N]; M];
         for at in 0..k {
             let mut columns = [s.splat(0.0); N];
@@ -280,6 +286,12 @@ unsafe fn tile_transposed<S: Simd, const M: usize, const N: usize, const PARTIAL
     // SAFETY: the caller vouches for M values in every row of A, N vectors (the last of `read` values) in every row of B
     // and in M rows of C (the last of `written` values).
     unsafe {
+        // The tile of C will be there when the sums are.
+        for m in 0..M {
+            for n in 0..N {
+                s.prefetch(c.base.wrapping_add(m * c.stride + n * S::LANES));
+            }
+        }
         let mut sums = [[s.splat(0.0); N]; M];
         let mut right = b.base;
         for offset in a.offsets {

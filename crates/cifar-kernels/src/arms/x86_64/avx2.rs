@@ -90,6 +90,11 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
+    fn prefetch(self, from: *const f32) {
+        // SAFETY: a prefetch faults nowhere.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) };
+    }
+    #[inline(always)]
     fn add(self, a: __m256, b: __m256) -> __m256 {
         // SAFETY: see the top.
         unsafe { _mm256_add_ps(a, b) }
@@ -118,11 +123,6 @@ impl Simd for Avx2 {
     fn neg_mul_add(self, a: __m256, b: __m256, c: __m256) -> __m256 {
         // SAFETY: see the top.
         unsafe { _mm256_fnmadd_ps(a, b, c) }
-    }
-    #[inline(always)]
-    fn sqrt(self, a: __m256) -> __m256 {
-        // SAFETY: see the top.
-        unsafe { _mm256_sqrt_ps(a) }
     }
     #[inline(always)]
     fn round(self, a: __m256) -> __m256 {

@@ -78,6 +78,11 @@ impl Simd for Avx512 {
         unsafe { _mm_mask_storeu_epi8(to.cast(), first(n), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v))) };
     }
     #[inline(always)]
+    fn prefetch(self, from: *const f32) {
+        // SAFETY: a prefetch faults nowhere.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) };
+    }
+    #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {
         // SAFETY: see the top.
         unsafe { _mm512_add_ps(a, b) }
@@ -106,11 +111,6 @@ impl Simd for Avx512 {
     fn neg_mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
         // SAFETY: see the top.
         unsafe { _mm512_fnmadd_ps(a, b, c) }
-    }
-    #[inline(always)]
-    fn sqrt(self, a: __m512) -> __m512 {
-        // SAFETY: see the top.
-        unsafe { _mm512_sqrt_ps(a) }
     }
     #[inline(always)]
     fn round(self, a: __m512) -> __m512 {
