@@ -7,7 +7,7 @@
 use rayon::prelude::*;
 
 use super::forward::{by_size, image_len, transform_image};
-use super::geometry::{FULL, Geometry, POINTS, Planes};
+use super::geometry::{Geometry, POINTS, Planes};
 use super::transforms::{input_adjoint, output_adjoint};
 use super::{weights, zeros};
 use crate::arms::Simd;
@@ -142,16 +142,26 @@ unsafe fn gradient_image<S: Simd>(
             let places = grads.places.map(|places| &places[source * grads.image..(source + 1) * grads.image]);
             for ty in 0..geometry.y.tiles() {
                 for tx in 0..geometry.x.tiles() {
-                    let (ny, nx) = (geometry.y.size(ty) + 2, geometry.x.size(tx) + 2);
+                    let (ny, nx) = (geometry.y.inputs(ty), geometry.x.inputs(tx));
                     let to = base.wrapping_add(geometry.row(images, image, ty, tx) * planes.row);
                     // SAFETY: as the caller vouches.
                     unsafe {
                         match places {
                             None => {
-                                by_size!(ny, nx, gradient_tile(s, geometry, values, zeros, ty, tx, to, planes.plane))
+                                by_size!(
+                                    geometry.stride,
+                                    ny,
+                                    nx,
+                                    gradient_tile(s, geometry, values, zeros, ty, tx, to, planes.plane)
+                                )
                             }
                             Some(places) => {
-                                by_size!(ny, nx, pooled_tile(s, geometry, values, places, ty, tx, to, planes.plane));
+                                by_size!(
+                                    geometry.stride,
+                                    ny,
+                                    nx,
+                                    pooled_tile(s, geometry, values, places, ty, tx, to, planes.plane)
+                                );
                             }
                         }
                     }
@@ -205,7 +215,7 @@ unsafe fn gradient_tile<S: Simd, const NY: usize, const NX: usize, const MY: usi
     let mut from = [[zeros.as_ptr(); MX]; MY];
     for (i, row) in from.iter_mut().enumerate() {
         for (j, from) in row.iter_mut().enumerate() {
-            let (y, x) = (ty * FULL + i, tx * FULL + j);
+            let (y, x) = (ty * geometry.y.size + i, tx * geometry.x.size + j);
             if y < geometry.y.len && x < geometry.x.len {
                 *from = values[(y * geometry.x.len + x) * channels..].as_ptr();
             }
@@ -243,7 +253,7 @@ unsafe fn pooled_tile<S: Simd, const NY: usize, const NX: usize, const MY: usize
         let mut outputs = [[s.splat(0.0); MX]; MY];
         for i in 0..MY / 2 {
             for j in 0..MX / 2 {
-                let at = ((ty * FULL / 2 + i) * width + tx * FULL / 2 + j) * channels + channel;
+                let at = ((ty * geometry.y.size / 2 + i) * width + tx * geometry.x.size / 2 + j) * channels + channel;
                 // SAFETY: `count` channels of the pixel are left.
                 let (value, place) = unsafe {
                     (
@@ -284,24 +294,29 @@ unsafe fn input_gradient_image<S: Simd>(
         s.vectorize(
             #[inline(always)]
             || {
-                // The gradients of the padded rows that the tiles of one row see; its first two belong to the row above too.
+                // The gradients of the padded rows that the tiles of one row see; the first of them belong to the row above too.
                 band.fill(0.0);
                 for ty in 0..geometry.y.tiles() {
-                    let size = geometry.y.size(ty);
+                    let ny = geometry.y.inputs(ty);
                     for tx in 0..geometry.x.tiles() {
-                        let (ny, nx) = (size + 2, geometry.x.size(tx) + 2);
+                        let nx = geometry.x.inputs(tx);
                         let from = base.wrapping_add(geometry.row(images, image, ty, tx) * planes.row);
-                        let band = band.as_mut_ptr().wrapping_add(tx * FULL * pixel);
+                        let band = band.as_mut_ptr().wrapping_add(tx * geometry.x.step * pixel);
                         let points_x = geometry.x.points();
                         // SAFETY: the tile's rows and columns lie in the band.
                         unsafe {
-                            by_size!(ny, nx, add_tile(s, from, planes.plane, points_x, band, line, pixel));
+                            by_size!(
+                                geometry.stride,
+                                ny,
+                                nx,
+                                add_tile(s, from, planes.plane, points_x, band, line, pixel)
+                            );
                         }
                     }
                     let is_last = ty + 1 == geometry.y.tiles();
-                    let done = if is_last { size + 2 } else { size };
+                    let done = if is_last { ny } else { geometry.y.step };
                     for row in 0..done {
-                        let y = (ty * FULL + row).wrapping_sub(shape.padding);
+                        let y = (ty * geometry.y.step + row).wrapping_sub(shape.padding);
                         if y < shape.in_height {
                             let row = &band[row * line..(row + 1) * line];
                             // SAFETY: row `y` lies in the image.
@@ -309,8 +324,8 @@ unsafe fn input_gradient_image<S: Simd>(
                         }
                     }
                     if !is_last {
-                        band.copy_within(size * line..(size + 2) * line, 0);
-                        band[2 * line..].fill(0.0);
+                        band.copy_within(done * line..ny * line, 0);
+                        band[(ny - done) * line..].fill(0.0);
                     }
                 }
                 // Rows that no tile sees: those that a pooling left out.
@@ -367,12 +382,12 @@ unsafe fn add_tile<S: Simd, const NY: usize, const NX: usize, const MY: usize, c
                 // SAFETY: rows of planes have room for whole vectors.
                 *value = unsafe { s.load(from.wrapping_add((i * points_x + j) * plane + channel)) };
             }
-            for (row, value) in rows.iter_mut().zip(input_adjoint(s, column)) {
+            for (row, value) in rows.iter_mut().zip(input_adjoint::<S, NY, MY>(s, column)) {
                 row[j] = value;
             }
         }
         for (i, row) in rows.into_iter().enumerate() {
-            for (j, value) in input_adjoint(s, row).into_iter().enumerate() {
+            for (j, value) in input_adjoint::<S, NX, MX>(s, row).into_iter().enumerate() {
                 let at = band.wrapping_add(i * line + j * pixel + channel);
                 // SAFETY: the caller vouches for the tile's place in the band.
                 unsafe { s.store(at, s.add(s.load(at), value)) };

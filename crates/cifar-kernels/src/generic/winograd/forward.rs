@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::geometry::{FULL, Geometry, POINTS, Planes};
+use super::geometry::{Geometry, POINTS, Planes};
 use super::transforms::{input, output};
 use super::{weights, zeros};
 use crate::Conv2dShape;
@@ -86,10 +86,11 @@ pub(super) fn image_len(shape: &Conv2dShape) -> usize {
     shape.in_height * shape.in_width * shape.in_channels
 }
 
-/// Calls the function for tiles of the sizes that `ny` and `nx` (points) have.
+/// Calls the function for tiles with `ny` × `nx` points.
 macro_rules! by_size {
-    ($ny:expr, $nx:expr, $call:ident ( $($argument:expr),* $(,)? )) => {
+    ($stride:expr, $ny:expr, $nx:expr, $call:ident ( $($argument:expr),* $(,)? )) => {
         match ($ny, $nx) {
+            (5, 5) if $stride == 2 => $call::<S, 5, 5, 2, 2>($($argument),*),
             (6, 6) => $call::<S, 6, 6, 4, 4>($($argument),*),
             (6, 5) => $call::<S, 6, 5, 4, 3>($($argument),*),
             (6, 4) => $call::<S, 6, 4, 4, 2>($($argument),*),
@@ -127,15 +128,15 @@ pub(super) unsafe fn transform_image<S: Simd>(
             let c = geometry.inputs;
             for ty in 0..geometry.y.tiles() {
                 for tx in 0..geometry.x.tiles() {
-                    let (ny, nx) = (geometry.y.size(ty) + 2, geometry.x.size(tx) + 2);
+                    let (ny, nx) = (geometry.y.inputs(ty), geometry.x.inputs(tx));
                     let mut inputs = [zeros.as_ptr(); POINTS * POINTS];
                     for i in 0..ny {
-                        let y = (ty * FULL + i).wrapping_sub(shape.padding);
+                        let y = (ty * geometry.y.step + i).wrapping_sub(shape.padding);
                         if y >= shape.in_height {
                             continue;
                         }
                         for j in 0..nx {
-                            let x = (tx * FULL + j).wrapping_sub(shape.padding);
+                            let x = (tx * geometry.x.step + j).wrapping_sub(shape.padding);
                             if x < shape.in_width {
                                 inputs[i * POINTS + j] = pixels.wrapping_add((y * shape.in_width + x) * c);
                             }
@@ -144,7 +145,9 @@ pub(super) unsafe fn transform_image<S: Simd>(
                     let to = base.wrapping_add(geometry.row(images, image, ty, tx) * planes.row);
                     let points_x = geometry.x.points();
                     // SAFETY: each pointer has `c` values behind it, and each plane a row for this tile.
-                    unsafe { by_size!(ny, nx, transform_tile(s, &inputs, c, to, planes.plane, points_x)) };
+                    unsafe {
+                        by_size!(geometry.stride, ny, nx, transform_tile(s, &inputs, c, to, planes.plane, points_x))
+                    };
                 }
             }
         },
@@ -171,12 +174,12 @@ unsafe fn transform_tile<S: Simd, const NY: usize, const NX: usize, const MY: us
                 // SAFETY: the caller vouches for `channels` values.
                 *value = unsafe { if count >= S::LANES { s.load(from) } else { s.load_first(from, count) } };
             }
-            for (row, value) in rows.iter_mut().zip(input(s, column)) {
+            for (row, value) in rows.iter_mut().zip(input::<S, NY, MY>(s, column)) {
                 row[j] = value;
             }
         }
         for (i, row) in rows.into_iter().enumerate() {
-            for (j, value) in input(s, row).into_iter().enumerate() {
+            for (j, value) in input::<S, NX, MX>(s, row).into_iter().enumerate() {
                 // SAFETY: rows of planes have room for whole vectors.
                 unsafe { s.store(to.wrapping_add((i * points_x + j) * plane + channel), value) };
             }
@@ -213,14 +216,24 @@ unsafe fn output_image<S: Simd>(
         || {
             for ty in 0..geometry.y.tiles() {
                 for tx in 0..geometry.x.tiles() {
-                    let (ny, nx) = (geometry.y.size(ty) + 2, geometry.x.size(tx) + 2);
+                    let (ny, nx) = (geometry.y.inputs(ty), geometry.x.inputs(tx));
                     let from = base.wrapping_add(geometry.row(images, image, ty, tx) * planes.row);
                     // SAFETY: as the caller vouches.
                     unsafe {
                         if pooled {
-                            by_size!(ny, nx, pool_tile(s, geometry, from, planes.plane, ty, tx, bias, out));
+                            by_size!(
+                                geometry.stride,
+                                ny,
+                                nx,
+                                pool_tile(s, geometry, from, planes.plane, ty, tx, bias, out)
+                            );
                         } else {
-                            by_size!(ny, nx, output_tile(s, geometry, from, planes.plane, ty, tx, bias, out));
+                            by_size!(
+                                geometry.stride,
+                                ny,
+                                nx,
+                                output_tile(s, geometry, from, planes.plane, ty, tx, bias, out)
+                            );
                         }
                     }
                 }
@@ -282,9 +295,9 @@ unsafe fn output_tile<S: Simd, const NY: usize, const NX: usize, const MY: usize
         // SAFETY: as the caller vouches.
         let outputs = unsafe { tile_outputs::<S, NY, NX, MY, MX>(s, from, plane, geometry.x.points(), bias, channel) };
         for (i, row) in outputs.iter().enumerate() {
-            let y = ty * FULL + i;
+            let y = ty * geometry.y.size + i;
             for (j, value) in row.iter().enumerate() {
-                let x = tx * FULL + j;
+                let x = tx * geometry.x.size + j;
                 // A tile of 2 at an end that has one output only reaches beyond it.
                 if y < geometry.y.len && x < geometry.x.len {
                     let to = out.values.wrapping_add((y * geometry.x.len + x) * channels + channel);
@@ -319,7 +332,7 @@ unsafe fn pool_tile<S: Simd, const NY: usize, const NX: usize, const MY: usize, 
                     let value = outputs[2 * i + place / 2][2 * j + place % 2];
                     best = s.take_larger(best.0, best.1, value, s.splat(place as f32));
                 }
-                let at = ((ty * FULL / 2 + i) * width + tx * FULL / 2 + j) * channels + channel;
+                let at = ((ty * geometry.y.size / 2 + i) * width + tx * geometry.x.size / 2 + j) * channels + channel;
                 // SAFETY: with pooling, tiles cover even rows and columns that all lie in the output; `count` channels are
                 // left.
                 unsafe {

@@ -6,47 +6,58 @@ use crate::Conv2dShape;
 use crate::arms::Simd;
 use crate::generic::matmul::padded;
 
-/// Outputs of a full tile, along one axis.
-pub(super) const FULL: usize = 4;
-/// Points that a full tile uses.
-pub(super) const POINTS: usize = FULL + 2;
+/// Points that a full tile uses with stride 1, the most there are.
+pub(super) const POINTS: usize = 6;
 
-/// How one axis of the output is cut: full tiles, then one of 2 or 3, if anything is left.
+/// How one axis of the output is cut: full tiles, then a smaller one, if anything is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Axis {
     /// Rows (or columns) of the output.
     pub(super) len: usize,
+    /// Outputs of a full tile: 4 with stride 1, 2 with stride 2.
+    pub(super) size: usize,
+    /// Inputs from a tile to the next.
+    pub(super) step: usize,
     pub(super) full: usize,
     /// Outputs of the last, smaller tile: 0, 2 or 3. A tile of 2 covers a single one that is left.
     pub(super) rest: usize,
 }
 
 impl Axis {
-    pub(super) fn new(len: usize) -> Self {
-        let rest = match len % FULL {
+    /// For stride 1 or 2.
+    pub(super) fn new(len: usize, stride: usize) -> Self {
+        if stride == 2 {
+            return Self { len, size: 2, step: 4, full: len.div_ceil(2), rest: 0 };
+        }
+        let rest = match len % 4 {
             1 => 2,
             rest => rest,
         };
-        Self { len, full: len / FULL, rest }
+        Self { len, size: 4, step: 4, full: len / 4, rest }
     }
 
     pub(super) fn tiles(&self) -> usize {
         self.full + usize::from(self.rest > 0)
     }
 
-    /// Outputs of tile `index`.
-    pub(super) fn size(&self, index: usize) -> usize {
-        if index < self.full { FULL } else { self.rest }
+    /// Inputs of tile `index`, which are as many as its points.
+    pub(super) fn inputs(&self, index: usize) -> usize {
+        if index < self.full { self.full_points() } else { self.rest + 2 }
+    }
+
+    fn full_points(&self) -> usize {
+        if self.size == 2 { 5 } else { POINTS }
     }
 
     /// Points that some tile uses.
     pub(super) fn points(&self) -> usize {
-        if self.full > 0 { POINTS } else { self.rest + 2 }
+        if self.full > 0 { self.full_points() } else { self.rest + 2 }
     }
 
     /// Inputs that the tiles see, from the first padded one on.
     pub(super) fn covered(&self) -> usize {
-        self.full * FULL + self.rest + 2
+        let last = self.tiles() - 1;
+        last * self.step + self.inputs(last)
     }
 
     /// Whether the smaller tile uses `point`.
@@ -64,6 +75,7 @@ impl Axis {
 pub(super) struct Geometry {
     pub(super) y: Axis,
     pub(super) x: Axis,
+    pub(super) stride: usize,
     /// Channels of the input and output.
     pub(super) inputs: usize,
     pub(super) outputs: usize,
@@ -75,10 +87,11 @@ impl Geometry {
     /// The tiles of the outputs that count: with pooling, those that fill squares of 2×2.
     pub(super) fn new(shape: &Conv2dShape, pooled: bool) -> Self {
         let used = |len: usize| if pooled { len / 2 * 2 } else { len };
-        let (y, x) = (Axis::new(used(shape.out_height)), Axis::new(used(shape.out_width)));
+        let axis = |len| Axis::new(used(len), shape.stride);
+        let (y, x) = (axis(shape.out_height), axis(shape.out_width));
         let [end_y, end_x] = [y, x].map(|axis| usize::from(axis.rest > 0));
         let counts = [y.full * end_x, y.full * x.full, end_y * x.full, end_y * end_x];
-        Self { y, x, inputs: shape.in_channels, outputs: shape.out_channels, counts }
+        Self { y, x, stride: shape.stride, inputs: shape.in_channels, outputs: shape.out_channels, counts }
     }
 
     /// Tiles of an image.
@@ -153,7 +166,7 @@ mod tests {
         for (len, full, rest) in
             [(1, 0, 2), (2, 0, 2), (3, 0, 3), (4, 1, 0), (5, 1, 2), (7, 1, 3), (14, 3, 2), (31, 7, 3)]
         {
-            assert_eq!(Axis::new(len), Axis { len, full, rest });
+            assert_eq!(Axis::new(len, 1), Axis { len, size: 4, step: 4, full, rest });
         }
     }
 
@@ -168,9 +181,7 @@ mod tests {
                 .flat_map(|(image, ty)| (0..geometry.x.tiles()).map(move |tx| (image, ty, tx)))
             {
                 let row = geometry.row(images, image, ty, tx);
-                for (i, j) in
-                    (0..geometry.y.size(ty) + 2).flat_map(|i| (0..geometry.x.size(tx) + 2).map(move |j| (i, j)))
-                {
+                for (i, j) in (0..geometry.y.inputs(ty)).flat_map(|i| (0..geometry.x.inputs(tx)).map(move |j| (i, j))) {
                     let plane = &mut used[i * geometry.x.points() + j];
                     assert!(!std::mem::replace(&mut plane[row], true), "row {row} is used twice");
                 }

@@ -1,4 +1,4 @@
-//! 3×3 convolutions of stride 1 by Winograd's minimal filtering (Lavin & Gray 2015, arXiv 1509.09308): a tile of m×m
+//! 3×3 convolutions of stride 1 or 2 by Winograd's minimal filtering (Lavin & Gray 2015, arXiv 1509.09308): a tile of m×m
 //! outputs costs (m+2)² multiplications a pair of channels instead of 9m².
 //!
 //! A filter, a polynomial with three coefficients, is evaluated at the points 0, 1, −1, ∞, 2, −2 along each axis; a tile
@@ -28,7 +28,7 @@ use crate::arms::Simd;
 
 /// Whether a convolution is computed this way. Decided by the shape alone: both ways round differently.
 pub(crate) fn is_suited(shape: &Conv2dShape) -> bool {
-    let fits = shape.kernel == 3 && shape.stride == 1 && shape.padding <= 2;
+    let fits = shape.kernel == 3 && shape.stride <= 2 && shape.padding <= 2;
     // Few channels leave the vectors of the transforms empty, and a map of one row has no tile.
     fits && shape.in_channels.min(shape.out_channels) >= 8 && shape.out_height.min(shape.out_width) >= 2
 }

@@ -7,9 +7,12 @@
 
 use crate::arms::Simd;
 
-/// G g, at all six points.
+/// G g, at all six points, or at the five of stride 2.
 #[inline(always)]
-pub(super) fn filter<S: Simd>(s: S, g: [S::V; 3]) -> [S::V; 6] {
+pub(super) fn filter<S: Simd>(s: S, stride: usize, g: [S::V; 3]) -> [S::V; 6] {
+    if stride == 2 {
+        return [g[0], s.add(g[0], g[2]), g[2], g[1], g[1], s.splat(0.0)];
+    }
     let outer = s.add(g[0], g[2]);
     let (even, odd) = (s.mul_add(s.splat(4.0), g[2], g[0]), s.add(g[1], g[1]));
     [g[0], s.add(outer, g[1]), s.sub(outer, g[1]), g[2], s.add(even, odd), s.sub(even, odd)]
@@ -17,7 +20,10 @@ pub(super) fn filter<S: Simd>(s: S, g: [S::V; 3]) -> [S::V; 6] {
 
 /// Gᵀ u: the filter's gradient from those at the points. Points that no tile used hold 0.
 #[inline(always)]
-pub(super) fn filter_adjoint<S: Simd>(s: S, u: [S::V; 6]) -> [S::V; 3] {
+pub(super) fn filter_adjoint<S: Simd>(s: S, stride: usize, u: [S::V; 6]) -> [S::V; 3] {
+    if stride == 2 {
+        return [s.add(u[0], u[1]), s.add(u[3], u[4]), s.add(u[1], u[2])];
+    }
     let (sum1, difference1) = (s.add(u[1], u[2]), s.sub(u[1], u[2]));
     let (sum2, difference2) = (s.add(u[4], u[5]), s.sub(u[4], u[5]));
     [
@@ -27,13 +33,17 @@ pub(super) fn filter_adjoint<S: Simd>(s: S, u: [S::V; 6]) -> [S::V; 3] {
     ]
 }
 
-/// Bᵀ d for N = m + 2 inputs.
+/// Bᵀ d for N inputs of M outputs.
 #[inline(always)]
-pub(super) fn input<S: Simd, const N: usize>(s: S, d: [S::V; N]) -> [S::V; N] {
+pub(super) fn input<S: Simd, const N: usize, const M: usize>(s: S, d: [S::V; N]) -> [S::V; N] {
     let k = |x: f32| s.splat(x);
     let mut v = d;
-    match N {
-        4 => {
+    match (N, M) {
+        (5, 2) => {
+            (v[0], v[1], v[2]) = (s.sub(d[0], d[2]), d[2], s.sub(d[4], d[2]));
+            (v[3], v[4]) = (d[1], d[3]);
+        }
+        (4, _) => {
             let half = k(0.5);
             let middle = s.mul(half, d[2]);
             v[0] = s.sub(d[0], d[2]);
@@ -41,7 +51,7 @@ pub(super) fn input<S: Simd, const N: usize>(s: S, d: [S::V; N]) -> [S::V; N] {
             v[2] = s.neg_mul_add(half, d[1], middle);
             v[3] = s.sub(d[3], d[1]);
         }
-        5 => {
+        (5, _) => {
             let half = k(0.5);
             let difference = s.sub(d[2], d[1]); // d₂ − d₁
             v[0] = s.mul_add(half, s.sub(d[3], d[1]), s.sub(d[0], d[2]));
@@ -69,17 +79,21 @@ pub(super) fn input<S: Simd, const N: usize>(s: S, d: [S::V; N]) -> [S::V; N] {
 
 /// B v: what the N points give to the N inputs.
 #[inline(always)]
-pub(super) fn input_adjoint<S: Simd, const N: usize>(s: S, v: [S::V; N]) -> [S::V; N] {
+pub(super) fn input_adjoint<S: Simd, const N: usize, const M: usize>(s: S, v: [S::V; N]) -> [S::V; N] {
     let k = |x: f32| s.splat(x);
     let mut d = v;
     let (sum1, difference1) = (s.add(v[1], v[2]), s.sub(v[1], v[2]));
     d[N - 1] = v[3];
-    match N {
-        4 => {
+    match (N, M) {
+        (5, 2) => {
+            (d[1], d[3], d[4]) = (v[3], v[4], v[2]);
+            d[2] = s.sub(v[1], s.add(v[0], v[2]));
+        }
+        (4, _) => {
             d[1] = s.mul_add(k(0.5), difference1, s.sub(s.splat(0.0), v[3]));
             d[2] = s.mul_add(k(0.5), sum1, s.sub(s.splat(0.0), v[0]));
         }
-        5 => {
+        (5, _) => {
             let last = s.mul(k(1.0 / 6.0), v[4]);
             // Terms that d₁ and d₃ have in common, with opposite signs, but for those of the points 1 and −1.
             let common = s.neg_mul_add(k(0.5), v[0], s.mul_add(k(2.0), v[3], s.sub(s.splat(0.0), last)));
@@ -105,12 +119,16 @@ pub(super) fn output<S: Simd, const N: usize, const M: usize>(s: S, p: [S::V; N]
     let k = |x: f32| s.splat(x);
     let mut y = [p[0]; M];
     let (sum1, difference1) = (s.add(p[1], p[2]), s.sub(p[1], p[2]));
-    match N {
-        4 => {
+    match (N, M) {
+        (5, 2) => {
+            y[0] = s.add(s.add(p[0], p[1]), p[3]);
+            y[1] = s.add(s.add(p[1], p[2]), p[4]);
+        }
+        (4, _) => {
             y[0] = s.add(p[0], sum1);
             y[1] = s.add(difference1, p[3]);
         }
-        5 => {
+        (5, _) => {
             y[0] = s.add(p[0], s.add(sum1, p[4]));
             y[1] = s.mul_add(k(2.0), p[4], difference1);
             y[2] = s.mul_add(k(4.0), p[4], s.add(sum1, p[3]));
@@ -132,12 +150,16 @@ pub(super) fn output_adjoint<S: Simd, const M: usize, const N: usize>(s: S, y: [
     let k = |x: f32| s.splat(x);
     let mut p = [y[0]; N];
     p[3] = y[M - 1];
-    match N {
-        4 => {
+    match (N, M) {
+        (5, 2) => {
+            (p[1], p[2]) = (s.add(y[0], y[1]), y[1]);
+            (p[3], p[4]) = (y[0], y[1]);
+        }
+        (4, _) => {
             p[1] = s.add(y[0], y[1]);
             p[2] = s.sub(y[0], y[1]);
         }
-        5 => {
+        (5, _) => {
             let even = s.add(y[0], y[2]);
             p[1] = s.add(even, y[1]);
             p[2] = s.sub(even, y[1]);

@@ -112,12 +112,12 @@ unsafe fn transform_taps<S: Simd>(
     for j in 0..3 {
         // SAFETY: no arm's vectors are wider than `WIDEST`.
         let taps = unsafe { [s.load(taps[j].as_ptr()), s.load(taps[3 + j].as_ptr()), s.load(taps[6 + j].as_ptr())] };
-        for (column, value) in columns.iter_mut().zip(filter(s, taps)) {
+        for (column, value) in columns.iter_mut().zip(filter(s, geometry.stride, taps)) {
             column[j] = value;
         }
     }
     for (i, taps) in columns.into_iter().enumerate().take(points_y) {
-        for (j, value) in filter(s, taps).into_iter().enumerate().take(points_x) {
+        for (j, value) in filter(s, geometry.stride, taps).into_iter().enumerate().take(points_x) {
             // SAFETY: the caller's.
             unsafe { s.store(planes.at((i * points_x + j) * plane + place), value) };
         }
@@ -152,12 +152,12 @@ pub(super) fn transform_back<S: Simd>(
                                 // SAFETY: rows of planes have room for whole vectors.
                                 *value = unsafe { s.load(planes[at..at + S::LANES].as_ptr()) };
                             }
-                            for (row, value) in rows.iter_mut().zip(filter_adjoint(s, values)) {
+                            for (row, value) in rows.iter_mut().zip(filter_adjoint(s, geometry.stride, values)) {
                                 row[j] = value;
                             }
                         }
                         for (i, values) in rows.into_iter().enumerate() {
-                            for (j, value) in filter_adjoint(s, values).into_iter().enumerate() {
+                            for (j, value) in filter_adjoint(s, geometry.stride, values).into_iter().enumerate() {
                                 let to = shared.at(((i * 3 + j) * from + channel) * to + column);
                                 // SAFETY: `weight_grad` has 9 · from · to values; a task writes its own channels.
                                 unsafe { s.store_first(to, value, count) };
