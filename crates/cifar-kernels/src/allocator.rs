@@ -106,43 +106,41 @@ unsafe fn fresh(large: Layout) -> *mut u8 {
 // and is given to one caller only, under the lock. The lock's code allocates nothing.
 unsafe impl GlobalAlloc for CachingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's layout, or a larger one of a size above 0.
         match large(layout) {
+            // SAFETY: the caller's layout.
             None => unsafe { System.alloc(layout) },
+            // SAFETY: a layout of a size above 0.
             Some(large) => self.take(large.size()).unwrap_or_else(|| unsafe { fresh(large) }),
         }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: as above; a kept block has `large.size()` ≥ `layout.size()` bytes.
-        match large(layout) {
-            None => unsafe { System.alloc_zeroed(layout) },
-            Some(large) => match self.take(large.size()) {
-                Some(block) => {
-                    unsafe { block.write_bytes(0, layout.size()) };
-                    block
-                }
-                None if large.size() < HUGE => unsafe { System.alloc_zeroed(large) },
-                None => {
-                    let block = unsafe { fresh(large) };
-                    if !block.is_null() {
-                        unsafe { block.write_bytes(0, layout.size()) };
-                    }
-                    block
-                }
-            },
+        let Some(large) = large(layout) else {
+            // SAFETY: the caller's layout.
+            return unsafe { System.alloc_zeroed(layout) };
+        };
+        let kept = self.take(large.size());
+        if kept.is_none() && large.size() < HUGE {
+            // SAFETY: a layout of a size above 0.
+            return unsafe { System.alloc_zeroed(large) };
+        }
+        // SAFETY: a layout of a size above 0; the block has at least `layout.size()` bytes.
+        unsafe {
+            let block = kept.unwrap_or_else(|| fresh(large));
+            if !block.is_null() {
+                block.write_bytes(0, layout.size());
+            }
+            block
         }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: the block came from `System` under this layout, as said above.
         match large(layout) {
+            // SAFETY: the caller's block and layout.
             None => unsafe { System.dealloc(block, layout) },
-            Some(large) => {
-                if !self.keep(block, large.size()) {
-                    unsafe { System.dealloc(block, large) };
-                }
-            }
+            Some(large) if self.keep(block, large.size()) => {}
+            // SAFETY: the block came from `System` under this layout, as said above.
+            Some(large) => unsafe { System.dealloc(block, large) },
         }
     }
 

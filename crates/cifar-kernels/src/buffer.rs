@@ -37,24 +37,35 @@ fn pool<T: Plain>() -> MutexGuard<'static, Vec<Vec<T>>> {
     T::pool().lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Bytes of a cache line, on which a buffer begins: vectors that straddle two lines are slower.
+const LINE: usize = 64;
+
 /// A slice from the pool; it goes back there when it is dropped.
 #[derive(Debug)]
 pub struct Buffer<T: Plain> {
-    /// At least as long as the slice.
+    /// A line longer than the slice, at least.
     values: Vec<T>,
+    start: usize,
     len: usize,
 }
 
 impl<T: Plain> Buffer<T> {
     /// `len` values, which are whatever the last user left.
     pub fn new(len: usize) -> Self {
+        if len == 0 {
+            return Self { values: Vec::new(), start: 0, len };
+        }
+        let needed = len + LINE / size_of::<T>();
         let recycled = {
             let mut pool = pool::<T>();
             // The smallest that is long enough, the last used among equals; one more than twice as long is left for others.
-            let fits = (0..pool.len()).rev().filter(|at| (len..=2 * len).contains(&pool[*at].len()));
+            let fits = (0..pool.len()).rev().filter(|at| (needed..=2 * needed).contains(&pool[*at].len()));
             fits.min_by_key(|at| pool[*at].len()).map(|at| pool.remove(at))
         };
-        Self { values: recycled.unwrap_or_else(|| vec![T::default(); len]), len }
+        let values = recycled.unwrap_or_else(|| vec![T::default(); needed]);
+        // It may say that it does not know, by a number that is too large.
+        let start = Some(values.as_ptr().align_offset(LINE)).filter(|start| *start <= values.len() - len).unwrap_or(0);
+        Self { values, start, len }
     }
 
     /// A copy of `values`.
@@ -77,13 +88,13 @@ impl<T: Plain> Deref for Buffer<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        &self.values[..self.len]
+        &self.values[self.start..self.start + self.len]
     }
 }
 
 impl<T: Plain> DerefMut for Buffer<T> {
     fn deref_mut(&mut self) -> &mut [T] {
-        &mut self.values[..self.len]
+        &mut self.values[self.start..self.start + self.len]
     }
 }
 

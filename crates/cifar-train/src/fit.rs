@@ -117,6 +117,8 @@ pub fn fit(
         epoch: selected_epoch,
         arithmetic: cifar_kernels::arithmetic()?,
     });
+    // What comes next has other sizes.
+    cifar_kernels::release_buffers();
     Ok(Fitted { model, history, selected_epoch })
 }
 

@@ -8,6 +8,8 @@ use crate::arms::Simd;
 
 /// A function and its derivative, as a type: loops over it are compiled for it.
 pub(crate) trait Function: Copy + Send + Sync + 'static {
+    /// Whether f(x) = x.
+    const IS_IDENTITY: bool = false;
     /// f(x).
     fn value<S: Simd>(self, s: S, x: S::V) -> S::V;
     /// f′(x).
@@ -24,6 +26,7 @@ pub(crate) struct Gelu;
 pub(crate) struct Silu;
 
 impl Function for Identity {
+    const IS_IDENTITY: bool = true;
     #[inline(always)]
     fn value<S: Simd>(self, _: S, x: S::V) -> S::V {
         x

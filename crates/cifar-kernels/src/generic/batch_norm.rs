@@ -212,7 +212,7 @@ fn backward_with<S: Simd, F: Function>(s: S, f: F, forward: &Forward, output_gra
     let rows = forward.input.len() / channels;
     // The gradient before the activation is that of the residual; without one it is computed twice, which is cheaper
     // than to write and read it.
-    let kept = gradients.residual.map(|residual| Shared::new(residual));
+    let kept = gradients.residual.map(Shared::new);
     let [sums, products] = sum_rows(rows, channels, |range, sums, products| {
         s.vectorize(
             #[inline(always)]
@@ -254,15 +254,12 @@ fn backward_with<S: Simd, F: Function>(s: S, f: F, forward: &Forward, output_gra
                         // now.
                         unsafe {
                             let k = forward.channels(s, c, n);
-                            let (x, grad) = match kept {
-                                Some(kept) => {
-                                    let x = s.mul(s.sub(load(s, forward.input, at, n), k.mean), k.inverse_std);
-                                    (x, s.load_first(kept.at(at), n))
-                                }
-                                None => {
-                                    let (x, z) = forward.normalised(s, &k, at, n);
-                                    (x, s.mul(load(s, output_grad, at, n), f.slope(s, z)))
-                                }
+                            let (x, grad) = if let Some(kept) = kept {
+                                let x = s.mul(s.sub(load(s, forward.input, at, n), k.mean), k.inverse_std);
+                                (x, s.load_first(kept.at(at), n))
+                            } else {
+                                let (x, z) = forward.normalised(s, &k, at, n);
+                                (x, s.mul(load(s, output_grad, at, n), f.slope(s, z)))
                             };
                             let centred = s.sub(grad, load(s, &mean_grad, c, n));
                             let centred = s.neg_mul_add(x, load(s, &mean_product, c, n), centred);

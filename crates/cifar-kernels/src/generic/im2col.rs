@@ -199,6 +199,9 @@ fn forward_with<S: Simd, F: Function>(
         for windows in cut.blocks(all.clone()) {
             let out = &mut output[(windows.start - all.start) * o..(windows.end - all.start) * o];
             before_activation(s, &cut, windows, input, &packed, &offsets, out);
+            if F::IS_IDENTITY && bias.is_none() {
+                continue;
+            }
             s.vectorize(
                 #[inline(always)]
                 || {

@@ -168,10 +168,10 @@ unsafe fn tile_product<S: Simd, const M: usize, const N: usize>(
             for (n, column) in columns.iter_mut().enumerate() {
                 *column = s.load(b.add(n * S::LANES));
             }
-            for m in 0..M {
-                let value = s.splat(*rows[m].add(at));
-                for n in 0..N {
-                    sums[m][n] = s.mul_add(value, columns[n], sums[m][n]);
+            for (sums, row) in sums.iter_mut().zip(rows) {
+                let value = s.splat(*row.add(at));
+                for (sum, column) in sums.iter_mut().zip(columns) {
+                    *sum = s.mul_add(value, column, *sum);
                 }
             }
             b = b.add(N * S::LANES);
@@ -301,10 +301,10 @@ unsafe fn tile_transposed<S: Simd, const M: usize, const N: usize, const PARTIAL
                 let from = right.add(n * S::LANES);
                 *column = if PARTIAL && n + 1 == N { s.load_first(from, read) } else { s.load(from) };
             }
-            for m in 0..M {
+            for (m, sums) in sums.iter_mut().enumerate() {
                 let value = s.splat(*left.add(m));
-                for n in 0..N {
-                    sums[m][n] = s.mul_add(value, columns[n], sums[m][n]);
+                for (sum, column) in sums.iter_mut().zip(columns) {
+                    *sum = s.mul_add(value, column, *sum);
                 }
             }
             right = right.wrapping_add(b.stride);

@@ -48,7 +48,7 @@ pub(crate) fn backward<S: Simd>(
     let (input_zeros, output_zeros) = (zeros::<S>(inputs), zeros::<S>(outputs));
     let (left_shared, right_shared) = (Shared::new(&mut left_values), Shared::new(&mut right_values));
     let sum_shared = Shared::new(&mut sum_values);
-    let input_shared = input_grad.map(|grad| Shared::new(grad));
+    let input_shared = input_grad.map(Shared::new);
 
     let grads = Gradients { values: output_grad, places, image: output_grad.len() / shape.batch };
     for first in (0..shape.batch).step_by(block) {
@@ -153,7 +153,7 @@ unsafe fn gradient_image<S: Simd>(
                                     ny,
                                     nx,
                                     gradient_tile(s, geometry, values, zeros, ty, tx, to, planes.plane)
-                                )
+                                );
                             }
                             Some(places) => {
                                 by_size!(
@@ -337,7 +337,7 @@ unsafe fn input_gradient_image<S: Simd>(
                             to.wrapping_add(y * shape.in_width * channels),
                             0,
                             shape.in_width * channels,
-                        )
+                        );
                     };
                 }
             },

@@ -146,7 +146,7 @@ pub(super) unsafe fn transform_image<S: Simd>(
                     let points_x = geometry.x.points();
                     // SAFETY: each pointer has `c` values behind it, and each plane a row for this tile.
                     unsafe {
-                        by_size!(geometry.stride, ny, nx, transform_tile(s, &inputs, c, to, planes.plane, points_x))
+                        by_size!(geometry.stride, ny, nx, transform_tile(s, &inputs, c, to, planes.plane, points_x));
                     };
                 }
             }
