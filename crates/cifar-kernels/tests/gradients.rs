@@ -61,6 +61,23 @@ fn convolution() {
 }
 
 #[test]
+fn convolution_and_maxima() {
+    // Even and odd maps, padded and not, and squares that cover the map only in part.
+    for [n, h, w, c, o, kernel, stride, padding] in
+        [[2, 4, 6, 3, 2, 3, 1, 1], [1, 7, 5, 2, 3, 3, 1, 0], [2, 4, 4, 1, 2, 2, 1, 0], [1, 7, 9, 2, 1, 3, 2, 2]]
+    {
+        let s = Conv2dShape::new(n, h, w, c, o, kernel, stride, padding).expect(FITS);
+        let (x, k) = (numbers(1, s.input_len()), numbers(2, s.weight_len()));
+        let (maxima, places) = naive::conv2d_max_pool_forward(&s, &x, &k);
+        let dy = numbers(4, maxima.len());
+        let value = |x: &[f64], k: &[f64]| dot(&dy, &naive::conv2d_max_pool_forward(&s, x, k).0);
+        let (dx, dk) = naive::conv2d_backward(&s, &x, &k, &dy, Some(&places));
+        check("conv2d and maxima, input", &x, |x| value(x, &k), &dx);
+        check("conv2d and maxima, weight", &k, |k| value(&x, k), &dk);
+    }
+}
+
+#[test]
 fn linear() {
     let [rows, i, o] = [5, 7, 3];
     let (x, w, b, dy) = (numbers(1, rows * i), numbers(2, i * o), numbers(3, o), numbers(4, rows * o));
@@ -126,6 +143,35 @@ fn activations() {
     for f in ACTIVATIONS {
         let value = |x: &[f64]| dot(&dy, &naive::activation_forward(f, x));
         check(&format!("{f:?}"), &x, value, &naive::activation_backward(f, &x, &dy));
+    }
+}
+
+/// A gradient that stays the same has closed forms: the velocity is a geometric sum, and unbiased moments are the gradient
+/// and its square at every step.
+#[test]
+fn updates_under_a_constant_gradient() {
+    let (gradient, start, rate, [mu, beta1, beta2]) = ([0.3, -2.0], [1.0, 0.5], 0.1, [0.8, 0.9, 0.999]);
+    for (nesterov, decay) in [(false, 0.0), (true, 0.0), (false, 0.2), (true, 0.2)] {
+        let (mut w, mut v) = (start, [0.0; 2]);
+        let (mut adam, mut m1, mut m2) = (start, [0.0; 2], [0.0; 2]);
+        let (mut expected, mut expected_adam) = (start, start);
+        for step in 1..=5_u32 {
+            naive::sgd_update(&mut w, &gradient, &mut v, rate, mu, nesterov, decay);
+            naive::adamw_update(&mut adam, &gradient, &mut m1, &mut m2, rate, [beta1, beta2], 1e-3, decay, step);
+            let steps = if nesterov { step + 1 } else { step };
+            for (i, g) in gradient.into_iter().enumerate() {
+                let velocity = g * (1.0 - f64::powi(mu, steps as i32)) / (1.0 - mu);
+                expected[i] = (1.0 - rate * decay) * expected[i] - rate * velocity;
+                let unbiased = g / (g.abs() + 1e-3);
+                expected_adam[i] = (1.0 - rate * decay) * expected_adam[i] - rate * unbiased;
+                // 2⁻⁵³ a rounding, of which there are a few dozen; 1 − β₂ magnifies them a thousandfold.
+                assert!((w[i] - expected[i]).abs() < 1e-14, "sgd, step {step}: {w:?} instead of {expected:?}");
+                assert!(
+                    (adam[i] - expected_adam[i]).abs() < 1e-12,
+                    "adamw, step {step}: {adam:?} instead of {expected_adam:?}"
+                );
+            }
+        }
     }
 }
 

@@ -2,22 +2,25 @@
 
 mod common;
 
-use cifar_kernels::bias_gradient;
+use cifar_kernels::{bias_gradient, with_arm};
 use common::kernels::{Heap, every_kernel};
-use common::values;
+use common::{bits, on_every_arm, values};
 
 fn on<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool starts").install(work)
 }
 
 fn check(work: impl Fn() -> Vec<(String, Vec<f32>)> + Sync) {
-    let expected = on(1, &work);
-    for threads in [1, 2, 3, 4] {
-        for ((name, got), (_, expected)) in on(threads, &work).iter().zip(&expected) {
-            let same = got.iter().map(|v| v.to_bits()).eq(expected.iter().map(|v| v.to_bits()));
-            assert!(same, "{name}: other bits on {threads} threads than on one");
+    on_every_arm(|arm| {
+        // An arm is a matter of the thread that calls a kernel, so it is chosen on the pool's.
+        let work = || with_arm(arm, &work).expect("this processor has the arm");
+        let expected = on(1, work);
+        for threads in [1, 2, 3, 4] {
+            for ((name, got), (_, expected)) in on(threads, work).iter().zip(&expected) {
+                assert!(bits(got) == bits(expected), "{name}: other bits on {threads} threads than on one, {arm}");
+            }
         }
-    }
+    });
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Convolution and linear layers.
 
-use super::Real;
-use crate::Conv2dShape;
+use super::{Real, max_pool_backward, max_pool_forward};
+use crate::{Conv2dShape, PoolShape};
 
 /// Calls `visit(input index, weight index, output index)` for every product of the convolution.
 fn for_each_product(s: &Conv2dShape, mut visit: impl FnMut(usize, usize, usize)) {
@@ -53,6 +53,36 @@ pub fn conv2d_weight_gradient<R: Real>(shape: &Conv2dShape, input: &[R], output_
     let mut weight_grad = vec![R::ZERO; shape.weight_len()];
     for_each_product(shape, |x, w, y| weight_grad[w] += input[x] * output_grad[y]);
     weight_grad
+}
+
+/// The 2×2 pooling behind a convolution.
+fn pool(s: &Conv2dShape) -> PoolShape {
+    s.pool().expect("the output has two rows and columns")
+}
+
+/// The convolution without bias, then the maxima of 2×2 squares, and their places.
+///
+/// # Panics
+/// If the output has one row or column only.
+pub fn conv2d_max_pool_forward<R: Real>(shape: &Conv2dShape, input: &[R], weight: &[R]) -> (Vec<R>, Vec<u8>) {
+    max_pool_forward(&pool(shape), &conv2d_forward(shape, input, weight, None))
+}
+
+/// The gradients with respect to the input and the filters of the convolution or, with `places`, of the convolution and
+/// the maxima behind it.
+///
+/// # Panics
+/// With `places`, if the output has one row or column only.
+pub fn conv2d_backward<R: Real>(
+    shape: &Conv2dShape,
+    input: &[R],
+    weight: &[R],
+    output_grad: &[R],
+    places: Option<&[u8]>,
+) -> (Vec<R>, Vec<R>) {
+    let unpooled = places.map(|places| max_pool_backward(&pool(shape), places, output_grad));
+    let output_grad = unpooled.as_deref().unwrap_or(output_grad);
+    (conv2d_input_gradient(shape, output_grad, weight), conv2d_weight_gradient(shape, input, output_grad))
 }
 
 /// Calls `visit(input index, weight index, output index)` for every product of a linear layer.

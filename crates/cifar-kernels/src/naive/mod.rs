@@ -3,14 +3,16 @@
 
 mod conv;
 mod norm;
+mod optimise;
 mod pool;
 mod real;
 
 pub use conv::{
-    conv2d_forward, conv2d_input_gradient, conv2d_weight_gradient, linear_forward, linear_input_gradient,
-    linear_weight_gradient,
+    conv2d_backward, conv2d_forward, conv2d_input_gradient, conv2d_max_pool_forward, conv2d_weight_gradient,
+    linear_forward, linear_input_gradient, linear_weight_gradient,
 };
 pub use norm::{NormGradients, batch_norm_backward, batch_norm_forward, softmax_cross_entropy};
+pub use optimise::{adamw_update, sgd_update};
 pub use pool::{average_pool_backward, average_pool_forward, max_pool_backward, max_pool_forward};
 pub use real::Real;
 

@@ -1,9 +1,10 @@
 //! Values and awkward shapes that all tests share, and every kernel run on them.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub(crate) mod compare;
 pub(crate) mod kernels;
 
-use cifar_kernels::Activation;
+use cifar_kernels::{Activation, Arm, with_arm};
 
 pub(crate) const ACTIVATIONS: [Activation; 4] =
     [Activation::Identity, Activation::Relu, Activation::Gelu, Activation::Silu];
@@ -24,6 +25,42 @@ pub(crate) const CONVS: &[[usize; 8]] = &[
     [2, 8, 8, 3, 5, 1, 2, 0],   // pixels that no window sees
     [2, 2, 300, 1, 2, 3, 1, 1], // a row of more windows than are laid out at once
     [19, 9, 8, 3, 5, 3, 1, 1],  // three partial sums of the weight gradient, the last of them short
+];
+
+/// As above; these are computed by Winograd's method: 3×3, stride 1, a padding of at most 2, 8 channels or more on both
+/// sides, two rows and columns of output or more. Channels lie beside the widths of vectors and panels, and maps leave
+/// every remainder by 4, along both axes.
+pub(crate) const WINOGRADS: &[[usize; 8]] = &[
+    [1, 2, 2, 8, 8, 3, 1, 1],
+    [3, 3, 3, 9, 8, 3, 1, 1],
+    [2, 4, 5, 8, 9, 3, 1, 1],
+    [5, 5, 6, 15, 16, 3, 1, 1],
+    [2, 6, 7, 16, 15, 3, 1, 1],
+    [3, 7, 4, 17, 24, 3, 1, 1],
+    [1, 8, 8, 24, 17, 3, 1, 1],
+    [2, 9, 11, 31, 33, 3, 1, 1],
+    [1, 10, 13, 33, 31, 3, 1, 1],
+    [2, 11, 2, 48, 9, 3, 1, 1],
+    [1, 2, 12, 9, 48, 3, 1, 1],
+    [1, 12, 3, 64, 15, 3, 1, 1],
+    [2, 3, 14, 15, 64, 3, 1, 1],
+    [1, 13, 9, 65, 16, 3, 1, 1],
+    [1, 4, 10, 16, 65, 3, 1, 1],
+    [3, 5, 8, 8, 33, 3, 1, 1],
+    [1, 6, 6, 64, 65, 3, 1, 1],
+    [1, 33, 31, 8, 24, 3, 1, 1],
+    [2, 31, 33, 9, 8, 3, 1, 1],
+    [2, 4, 4, 8, 9, 3, 1, 0], // the output has 2×2 pixels
+    [3, 5, 6, 9, 8, 3, 1, 0],
+    [1, 32, 17, 15, 9, 3, 1, 0],
+    [2, 1, 1, 8, 8, 3, 1, 2], // an image of one pixel
+    [1, 1, 5, 9, 16, 3, 1, 2],
+    [2, 2, 3, 17, 9, 3, 1, 2],
+    [1, 9, 6, 33, 8, 3, 1, 2],
+    [17, 8, 8, 16, 8, 3, 1, 1],  // a task of images, and one image more
+    [65, 2, 2, 8, 17, 3, 1, 1],  // as above
+    [1030, 2, 3, 8, 9, 3, 1, 1], // two blocks of images, the last of them short
+    [18, 30, 30, 8, 9, 3, 1, 1], // as above, of maps that pooling cuts differently
 ];
 
 /// Batch, height, width, channels, window, stride.
@@ -80,4 +117,26 @@ pub(crate) fn values(seed: u64, len: usize) -> Vec<f32> {
 
 pub(crate) fn widen(values: &[f32]) -> Vec<f64> {
     values.iter().map(|v| f64::from(*v)).collect()
+}
+
+/// Runs `test` on every arm that this processor has: with the kernels that it calls on this thread.
+pub(crate) fn on_every_arm(mut test: impl FnMut(Arm)) {
+    /// Says on which arm a test failed.
+    struct Blame(Arm);
+    impl Drop for Blame {
+        #[expect(clippy::print_stderr, reason = "part of a failed test's output")]
+        fn drop(&mut self) {
+            if std::thread::panicking() {
+                eprintln!("the arm was {}", self.0);
+            }
+        }
+    }
+    for arm in Arm::available() {
+        let _blame = Blame(arm);
+        with_arm(arm, || test(arm)).expect("this processor has the arm");
+    }
+}
+
+pub(crate) fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|v| v.to_bits()).collect()
 }

@@ -1,0 +1,60 @@
+//! What kernels should have written, and how far they may be from it.
+
+use super::kernels::Outputs;
+use super::{on_every_arm, widen};
+
+/// Error allowed as a part of the magnitude of what was added up. A sum of n products rounds n times by at most 2⁻²⁴
+/// of that magnitude, at random √n times: 2·10⁻⁶ for the longest sum here (1 400 products), and a missing or wrong
+/// product weighs 1 / n, hundreds of times the tolerance.
+pub(crate) const TOLERANCE: f64 = 5e-6;
+
+/// Values, and the error that is allowed of each.
+pub(crate) struct Expected {
+    pub(crate) values: Vec<f64>,
+    pub(crate) allowed: Vec<f64>,
+}
+
+/// A function linear in each argument: rounding is measured by its value on absolute values.
+pub(crate) fn linear<const N: usize>(arguments: [&[f32]; N], f: impl Fn([&[f64]; N]) -> Vec<f64>) -> Expected {
+    let [exact, absolute] = [|v: f64| v, f64::abs].map(|g| arguments.map(|a| widen(a).into_iter().map(g).collect()));
+    let apply = |a: &[Vec<f64>; N]| f(std::array::from_fn(|i| &*a[i]));
+    let magnitude = apply(&absolute);
+    Expected { values: apply(&exact), allowed: magnitude.into_iter().map(|m| TOLERANCE * m).collect() }
+}
+
+/// Each value within `part` of the largest one.
+pub(crate) fn of_the_largest(part: f64, values: Vec<f64>) -> Expected {
+    let largest = values.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
+    Expected { allowed: vec![part * largest; values.len()], values }
+}
+
+/// Values whose terms are about as large as 1 or the largest value.
+pub(crate) fn ordinary(values: Vec<f64>) -> Expected {
+    let largest = values.iter().fold(1.0, |m: f64, v| m.max(v.abs()));
+    Expected { allowed: vec![TOLERANCE * largest; values.len()], values }
+}
+
+/// Values that are not rounded.
+pub(crate) fn exactly(values: Vec<f64>) -> Expected {
+    Expected { allowed: vec![0.0; values.len()], values }
+}
+
+pub(crate) fn column_sums(channels: usize, values: &[f64]) -> Vec<f64> {
+    (0..channels).map(|c| values.iter().skip(c).step_by(channels).sum()).collect()
+}
+
+/// What `run` returns is `expected`, on every arm.
+pub(crate) fn check(dims: &[usize], expected: &[Expected], run: impl Fn() -> Outputs) {
+    on_every_arm(|_| compare(dims, expected, run()));
+}
+
+pub(crate) fn compare(dims: &[usize], expected: &[Expected], outputs: Outputs) {
+    assert_eq!(outputs.len(), expected.len(), "every output has its expectation");
+    for ((name, got), Expected { values, allowed }) in outputs.into_iter().zip(expected) {
+        assert_eq!(got.len(), values.len(), "{name} {dims:?}");
+        for (at, ((got, value), allowed)) in got.into_iter().zip(values).zip(allowed).enumerate() {
+            let error = (f64::from(got) - value).abs();
+            assert!(error <= *allowed, "{name} {dims:?}: {got} instead of {value} at {at}, ± {allowed:e}");
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Every kernel with its inputs, in whatever memory a test gives it.
+
+mod conv;
+mod layers;
+mod norm;
+mod table;
+
+use std::ops::DerefMut;
+
+use cifar_kernels::Result;
+
+use super::{ACTIVATIONS, CONVS, LINEARS, POOLS, TABLES, WINOGRADS};
+pub(crate) use conv::{ActivatedConv, Conv, PooledConv};
+pub(crate) use layers::{Linear, Loss, Pool};
+pub(crate) use norm::Norm;
+pub(crate) use table::Table;
+
+const ACCEPTED: &str = "the lengths are those of the shape";
+
+/// What kernels wrote, by name.
+pub(crate) type Outputs = Vec<(&'static str, Vec<f32>)>;
+
+/// Where the slices of a kernel lie.
+pub(crate) trait Memory {
+    type Slice<T: Copy>: DerefMut<Target = [T]>;
+
+    fn place<T: Copy>(&self, values: &[T]) -> Self::Slice<T>;
+
+    /// What `write` makes of a slice of NaN: a value that it does not write, or that it reads first, shows.
+    fn made(&self, len: usize, write: impl FnOnce(&mut [f32]) -> Result<()>) -> Vec<f32> {
+        let mut slice = self.place(&vec![f32::NAN; len]);
+        write(&mut slice).expect(ACCEPTED);
+        slice.to_vec()
+    }
+}
+
+/// Where slices usually lie.
+pub(crate) struct Heap;
+
+impl Memory for Heap {
+    type Slice<T: Copy> = Vec<T>;
+
+    fn place<T: Copy>(&self, values: &[T]) -> Vec<T> {
+        values.to_vec()
+    }
+}
+
+/// Every kernel on every shape: names with dimensions, and what was written.
+pub(crate) fn every_kernel(memory: &impl Memory) -> Vec<(String, Vec<f32>)> {
+    let mut all = Vec::new();
+    let mut add = |dims: &[usize], outputs: Outputs| {
+        all.extend(outputs.into_iter().map(|(name, values)| (format!("{name} {dims:?}"), values)));
+    };
+    for dims in CONVS.iter().chain(WINOGRADS) {
+        add(dims, Conv::new(*dims, 1).expect(ACCEPTED).run(memory));
+        if let Some(conv) = PooledConv::new(*dims, 1) {
+            add(dims, conv.run(memory));
+        }
+    }
+    for dims in CONVS {
+        for activation in ACTIVATIONS {
+            add(dims, ActivatedConv::new(*dims, activation, 8).run(memory));
+        }
+    }
+    for dims in POOLS {
+        add(dims, Pool::new(*dims, 2).expect(ACCEPTED).run(memory));
+    }
+    for dims in LINEARS {
+        add(dims, Linear::new(*dims, 3).run(memory));
+    }
+    for dims in TABLES {
+        add(dims, Table::new(*dims, 4).run(memory));
+        add(dims, Loss::new(*dims, 0.2, 5).run(memory));
+        for activation in ACTIVATIONS {
+            add(dims, Norm::new(*dims, activation, false, 6).run(memory));
+            add(dims, Norm::new(*dims, activation, true, 7).run(memory));
+        }
+    }
+    all
+}

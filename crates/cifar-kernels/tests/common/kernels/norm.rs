@@ -1,0 +1,108 @@
+//! Batch norm.
+
+use cifar_kernels::{Activation, batch_norm_backward, batch_norm_evaluate, batch_norm_forward, naive};
+
+use super::{ACCEPTED, Memory, Outputs};
+use crate::common::{values, widen};
+
+pub(crate) struct Norm {
+    pub(crate) dims: [usize; 2],
+    pub(crate) activation: Activation,
+    pub(crate) input: Vec<f32>,
+    pub(crate) scale: Vec<f32>,
+    pub(crate) shift: Vec<f32>,
+    pub(crate) residual: Option<Vec<f32>>,
+    pub(crate) output_grad: Vec<f32>,
+    pub(crate) running_mean: Vec<f32>,
+    pub(crate) running_variance: Vec<f32>,
+}
+
+impl Norm {
+    pub(crate) const EPSILON: f32 = 1e-5;
+
+    pub(crate) fn new([rows, c]: [usize; 2], activation: Activation, residual: bool, seed: u64) -> Self {
+        let mut input = values(seed, rows * c);
+        // Spread from row to row: no channel has a variance that magnifies the rounding of its mean.
+        for (at, value) in input.iter_mut().enumerate() {
+            *value += if (at / c).is_multiple_of(2) { 1.5 } else { -1.5 };
+        }
+        let positive = |seed| values(seed, c).into_iter().map(|v| 1.25 + v).collect();
+        let mut norm = Self {
+            dims: [rows, c],
+            activation,
+            input,
+            scale: values(seed + 1, c),
+            shift: values(seed + 2, c),
+            residual: residual.then(|| values(seed + 3, rows * c)),
+            output_grad: values(seed + 4, rows * c),
+            running_mean: values(seed + 5, c),
+            running_variance: positive(seed + 6),
+        };
+        if activation == Activation::Relu {
+            // Where rounding decides on which side of the kink a value lies, f32 and f64 may rightly disagree.
+            let before = norm.naive_forward(Activation::Identity);
+            for (dy, z) in norm.output_grad.iter_mut().zip(before) {
+                *dy = if z.abs() < 1e-4 { 0.0 } else { *dy };
+            }
+        }
+        norm
+    }
+
+    pub(crate) fn naive_forward(&self, activation: Activation) -> Vec<f64> {
+        let residual = self.residual.as_deref().map(widen);
+        let [x, scale, shift] = [&self.input, &self.scale, &self.shift].map(|v| widen(v));
+        let epsilon = f64::from(Self::EPSILON);
+        naive::batch_norm_forward(self.dims[1], &x, &scale, &shift, epsilon, activation, residual.as_deref())
+    }
+
+    pub(crate) fn run(&self, memory: &impl Memory) -> Outputs {
+        let ([rows, c], len, f) = (self.dims, self.input.len(), self.activation);
+        let [x, scale, shift, dy] = [&self.input, &self.scale, &self.shift, &self.output_grad].map(|v| memory.place(v));
+        let [mean, variance] = [&self.running_mean, &self.running_variance].map(|v| memory.place(v));
+        let residual = self.residual.as_ref().map(|r| memory.place(r));
+        let residual = residual.as_deref();
+
+        let mut statistics = None;
+        let output = memory.made(len, |y| {
+            statistics = Some(batch_norm_forward(rows, c, &x, &scale, &shift, Self::EPSILON, f, residual, y)?);
+            Ok(())
+        });
+        let statistics = statistics.expect(ACCEPTED);
+        let [mut dx, mut dr] = [(); 2].map(|()| memory.place(&vec![f32::NAN; len]));
+        let [mut dscale, mut dshift] = [(); 2].map(|()| memory.place(&vec![f32::NAN; c]));
+        let asked = residual.is_some().then_some(&mut *dr);
+        batch_norm_backward(
+            rows,
+            c,
+            &x,
+            &scale,
+            &shift,
+            &statistics,
+            f,
+            residual,
+            &dy,
+            &mut dx,
+            &mut dscale,
+            &mut dshift,
+            asked,
+        )
+        .expect(ACCEPTED);
+        let evaluated = memory.made(len, |y| {
+            batch_norm_evaluate(rows, c, &x, &scale, &shift, &mean, &variance, Self::EPSILON, f, residual, y)
+        });
+        let mut outputs = vec![
+            ("batch_norm_forward", output),
+            ("batch_norm_evaluate", evaluated),
+            ("batch_norm_forward, mean", statistics.mean),
+            ("batch_norm_forward, variance", statistics.variance),
+            ("batch_norm_forward, inverse_std", statistics.inverse_std),
+            ("batch_norm_backward, input", dx.to_vec()),
+            ("batch_norm_backward, scale", dscale.to_vec()),
+            ("batch_norm_backward, shift", dshift.to_vec()),
+        ];
+        if residual.is_some() {
+            outputs.push(("batch_norm_backward, residual", dr.to_vec()));
+        }
+        outputs
+    }
+}
