@@ -27,7 +27,7 @@ pub(crate) const CONVS: &[[usize; 8]] = &[
     [19, 9, 8, 3, 5, 3, 1, 1],  // three partial sums of the weight gradient, the last of them short
 ];
 
-/// As above; these are computed by Winograd's method: 3×3, stride 1, a padding of at most 2, 8 channels or more on both
+/// As above; these are computed by Winograd's method: 3×3, stride 1 or 2, a padding of at most 2, 8 channels or more on both
 /// sides, two rows and columns of output or more. Channels lie beside the widths of vectors and panels, and maps leave
 /// every remainder by 4, along both axes.
 pub(crate) const WINOGRADS: &[[usize; 8]] = &[
@@ -60,6 +60,11 @@ pub(crate) const WINOGRADS: &[[usize; 8]] = &[
     [17, 8, 8, 16, 8, 3, 1, 1],  // a task of images, and one image more
     [65, 2, 2, 8, 17, 3, 1, 1],  // as above
     [1030, 2, 3, 8, 9, 3, 1, 1], // two blocks of images, the last of them short
+    [2, 8, 8, 9, 17, 3, 2, 1],
+    [3, 7, 9, 16, 8, 3, 2, 1],
+    [1, 31, 14, 8, 24, 3, 2, 0],
+    [2, 6, 5, 33, 9, 3, 2, 2],
+    [1, 3, 3, 8, 8, 3, 2, 1],    // the output has 2×2 pixels
     [18, 30, 30, 8, 9, 3, 1, 1], // as above, of maps that pooling cuts differently
 ];
 
