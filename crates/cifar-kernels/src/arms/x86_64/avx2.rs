@@ -3,7 +3,7 @@
 //! SAFETY, of every block that has no other line: the instructions are there, since a value of [`Avx2`] is only made
 //! where they were found.
 
-#[expect(clippy::wildcard_imports, reason = "the names say what they are")]
+#[allow(clippy::wildcard_imports, reason = "the names say what they are")]
 use std::arch::x86_64::*;
 
 use crate::Arm;
