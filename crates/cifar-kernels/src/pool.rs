@@ -109,11 +109,8 @@ pub(crate) fn check_places(
     check_len(op, argument, places, len)?;
     match places.iter().find(|place| usize::from(**place) >= window) {
         None => Ok(()),
-        Some(place) => Err(KernelError::Range {
-            op,
-            argument,
-            found: place.to_string(),
-            allowed: "a place in the window",
-        }),
+        Some(place) => {
+            Err(KernelError::Range { op, argument, found: place.to_string(), allowed: "a place in the window" })
+        }
     }
 }
