@@ -213,7 +213,7 @@ pub fn conv2d_backward(
         None => check_len(OP, "output_grad", output_grad, shape.output_len())?,
         Some(places) => {
             check_len(OP, "output_grad", output_grad, shape.pool()?.output_len())?;
-            check_places(OP, places, output_grad.len(), 4)?;
+            check_places(OP, "places", places, output_grad.len(), 4)?;
         }
     }
     if let Some(input_grad) = &input_grad {

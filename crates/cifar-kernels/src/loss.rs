@@ -13,6 +13,7 @@ pub fn softmax(rows: usize, classes: usize, logits: &[f32], probabilities: &mut 
     let len = product(OP, &[rows, classes])?;
     check_len(OP, "logits", logits, len)?;
     check_len(OP, "probabilities", probabilities, len)?;
+    crate::arm()?; // the same on every arm, but one that cannot be used is an error of every kernel
     probabilities.par_chunks_mut(classes * ROWS).zip(logits.par_chunks(classes * ROWS)).for_each(|(p, l)| {
         for (p, l) in p.chunks_exact_mut(classes).zip(l.chunks_exact(classes)) {
             softmax_row(l, p);
@@ -59,6 +60,7 @@ pub fn softmax_cross_entropy(
     if let Some((row, label)) = labels.iter().enumerate().find(|(_, label)| **label as usize >= classes) {
         return Err(KernelError::Label { row, label: *label, classes });
     }
+    crate::arm()?; // as above
     let uniform = smoothing / classes as f32;
     let tasks = logits_grad
         .par_chunks_mut(classes * ROWS)

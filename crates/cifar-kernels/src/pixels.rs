@@ -28,6 +28,7 @@ pub fn normalise_pixels(pixels: &[u8], channels: usize, mean: &[f32], std: &[f32
             allowed: "a finite number above 0",
         });
     }
+    crate::arm()?; // the same on every arm, but one that cannot be used is an error of every kernel
     // A byte has 256 values: one table a channel replaces two roundings a pixel.
     let tables: Vec<[f32; 256]> = (mean.iter().zip(std))
         .map(|(mean, std)| std::array::from_fn(|byte| (byte as f32 / 255.0 - mean) / std))

@@ -73,7 +73,7 @@ pub fn max_pool_forward(shape: &PoolShape, input: &[f32], output: &mut [f32], ar
 /// Gives each output's gradient to the input that was its maximum.
 pub fn max_pool_backward(shape: &PoolShape, argmax: &[u8], output_grad: &[f32], input_grad: &mut [f32]) -> Result<()> {
     const OP: &str = "max_pool_backward";
-    check_places(OP, argmax, shape.output_len(), shape.window * shape.window)?;
+    check_places(OP, "argmax", argmax, shape.output_len(), shape.window * shape.window)?;
     check_len(OP, "output_grad", output_grad, shape.output_len())?;
     check_len(OP, "input_grad", input_grad, shape.input_len())?;
     on_arm!(pool::max_backward, shape, argmax, output_grad, input_grad);
@@ -99,16 +99,18 @@ pub fn average_pool_backward(shape: &PoolShape, output_grad: &[f32], input_grad:
 }
 
 /// Refuses places that are not `len` numbers below `window`.
-pub(crate) fn check_places(op: &'static str, places: &[u8], len: usize, window: usize) -> Result<()> {
-    const ARGUMENT: &str = "argmax";
-    check_len(op, ARGUMENT, places, len)?;
+pub(crate) fn check_places(
+    op: &'static str,
+    argument: &'static str,
+    places: &[u8],
+    len: usize,
+    window: usize,
+) -> Result<()> {
+    check_len(op, argument, places, len)?;
     match places.iter().find(|place| usize::from(**place) >= window) {
         None => Ok(()),
-        Some(place) => Err(KernelError::Range {
-            op,
-            argument: ARGUMENT,
-            found: place.to_string(),
-            allowed: "a place in the window",
-        }),
+        Some(place) => {
+            Err(KernelError::Range { op, argument, found: place.to_string(), allowed: "a place in the window" })
+        }
     }
 }

@@ -1,20 +1,95 @@
-//! Numbers that are hard to compute with: not numbers, infinite, far apart, or almost equal; on every arm.
+//! Numbers that are hard to compute with: tiny, huge, almost equal, or far apart; on every arm.
 
 mod common;
 
-use cifar_kernels::{Activation, activation_backward, batch_norm_forward, max_pool_forward, softmax_cross_entropy};
+use cifar_kernels::{
+    Activation, activation_backward, activation_forward, batch_norm_forward, naive, softmax_cross_entropy,
+};
+use common::kernels::{Heap, Memory};
+use common::{ACTIVATIONS, on_every_arm, values, widen};
 
 const FITS: &str = "the shape is a valid one";
+
+/// Errors of f(x), as a part of |x| or 1. The worst is 1.4·10⁻⁷ (GELU on every arm), of which the formula for Φ has its
+/// share; GELU and SiLU at −x are what is left of a number beside 1, so no part of their values themselves can be promised.
+const VALUE: f64 = 2e-7;
+/// Errors of f(x), as a part of f(x) itself, where x is tiny: at most 3·10⁻⁷ on every arm.
+const TINY_VALUE: f64 = 4e-7;
+/// Errors of f′(x). The worst is 9.7·10⁻⁷ (SiLU at 17 on every arm), where 1 − σ(x) has few digits left, times x.
+const SLOPE: f64 = 1.2e-6;
+
+#[test]
+fn activations_from_tiny_numbers_to_a_hundred() {
+    let mut x: Vec<f32> = (-6400..=6400_i16).map(|i| f32::from(i) / 64.0).collect();
+    // Down to the smallest there is.
+    x.extend((1..150).flat_map(|k| [1.37, -1.37].map(|x: f64| (x * 2f64.powi(-k)) as f32)));
+    let (wide, ones) = (widen(&x), vec![1.0; x.len()]);
+    on_every_arm(|arm| {
+        for f in ACTIVATIONS {
+            let got = Heap.made(x.len(), |y| activation_forward(f, &x, y));
+            for ((got, value), x) in got.iter().zip(naive::activation_forward(f, &wide)).zip(&wide) {
+                let error = (f64::from(*got) - value).abs();
+                assert!(error <= VALUE * x.abs().max(1.0), "{arm}: {f:?}({x}) = {got} instead of {value}");
+                // Below, values are not normal and have fewer digits.
+                if (3e-38..1e-3).contains(&x.abs()) {
+                    assert!(error <= TINY_VALUE * value.abs(), "{arm}: {f:?}({x}) = {got} instead of {value}");
+                }
+            }
+            let got = Heap.made(x.len(), |dx| activation_backward(f, &x, &ones, dx));
+            for ((got, slope), x) in got.iter().zip(naive::activation_backward(f, &wide, &widen(&ones))).zip(&wide) {
+                let error = (f64::from(*got) - slope).abs();
+                assert!(error <= SLOPE, "{arm}: the slope of {f:?} at {x} is {got} instead of {slope}");
+            }
+        }
+    });
+}
+
+#[test]
+fn relu_is_flat_at_zero() {
+    on_every_arm(|_| {
+        let gradient = Heap.made(3, |dx| activation_backward(Activation::Relu, &[0.0, -0.0, 1e-30], &[1.0; 3], dx));
+        assert_eq!(gradient, [0.0, 0.0, 1.0]);
+    });
+}
 
 /// A mean of 1000 squared leaves f32 no digit of a variance of 0.25.
 #[test]
 fn variance_survives_a_large_mean() {
-    let input: Vec<f32> = (0..64).map(|i| 1000.0 + (i % 2) as f32).collect();
-    let mut output = vec![f32::NAN; 64];
-    let statistics =
-        batch_norm_forward(64, 1, &input, &[1.0], &[0.0], 1e-12, Activation::Identity, None, &mut output).expect(FITS);
-    assert_eq!((statistics.mean, statistics.variance), (vec![1000.5], vec![0.25]));
-    assert_eq!(output, [-1.0, 1.0].repeat(32));
+    on_every_arm(|_| {
+        for mean in [1e3, 1e6] {
+            let input: Vec<f32> = (0..64).map(|i| mean + (i % 2) as f32).collect();
+            let mut output = vec![f32::NAN; 64];
+            let statistics =
+                batch_norm_forward(64, 1, &input, &[1.0], &[0.0], 1e-12, Activation::Identity, None, &mut output)
+                    .expect(FITS);
+            assert_eq!((statistics.mean, statistics.variance), (vec![mean + 0.5], vec![0.25]));
+            assert_eq!(output, [-1.0, 1.0].repeat(32));
+        }
+    });
+}
+
+/// Distances are taken from the first rows, so these must be allowed to be nothing like the others.
+#[test]
+fn variance_survives_first_rows_far_from_the_others() {
+    fn check(rows: usize, first: f32, allowed: f64) {
+        let mut input = values(3, rows);
+        input[..8].fill(first);
+        let n = rows as f64;
+        let mean = widen(&input).iter().sum::<f64>() / n;
+        let variance = widen(&input).iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
+        on_every_arm(|arm| {
+            let mut output = vec![0.0; rows];
+            let (f, output) = (Activation::Identity, &mut *output);
+            let got = batch_norm_forward(rows, 1, &input, &[1.0], &[0.0], 1e-12, f, None, output).expect(FITS);
+            let error = (f64::from(got.variance[0]) - variance).abs();
+            assert!(error <= allowed * variance, "{arm}: {:?} instead of {variance}, rows at {first}", got.variance);
+        });
+    }
+    // Sums of 256 squares in f32 err by some 10⁻⁷ of the squared distance, which is this many times the variance.
+    check(20_000, 3.0, 1e-5);
+    check(20_000, 10.0, 1e-4);
+    // Here the first rows have most of the variance themselves.
+    check(20_000, 1e4, 1e-3);
 }
 
 /// Softmax does not see what all logits have in common; log Σ e^l does, and would round the loss away with it.
@@ -36,26 +111,4 @@ fn logits_far_apart_overflow_nothing() {
     let (mut losses, mut gradient) = ([f32::NAN; 2], [f32::NAN; 4]);
     softmax_cross_entropy(2, 2, &[3e4, -3e4, 3e4, -3e4], &[0, 1], 0.0, &mut losses, &mut gradient).expect(FITS);
     assert_eq!((losses, gradient), ([0.0, 6e4], [0.0, 0.0, 1.0, -1.0]));
-}
-
-#[test]
-fn the_first_of_equal_maxima_counts_and_nan_outdoes_all() {
-    fn check(window: [f32; 4], expected: (f32, u8)) {
-        let (mut output, mut argmax) = ([0.0], [u8::MAX]);
-        let shape = cifar_kernels::PoolShape::new(1, 2, 2, 1, 2, 1).expect(FITS);
-        max_pool_forward(&shape, &window, &mut output, &mut argmax).expect(FITS);
-        assert_eq!((output[0].to_bits(), argmax[0]), (expected.0.to_bits(), expected.1), "{window:?}");
-    }
-    check([1.0, 3.0, 3.0, 2.0], (3.0, 1));
-    check([-2.0, -2.0, -2.0, -2.0], (-2.0, 0));
-    check([f32::NEG_INFINITY; 4], (f32::NEG_INFINITY, 0));
-    check([1.0, f32::NAN, f32::INFINITY, f32::NAN], (f32::NAN, 1));
-    check([f32::NAN, 1.0, 2.0, 3.0], (f32::NAN, 0));
-}
-
-#[test]
-fn relu_is_flat_at_zero() {
-    let mut gradient = vec![f32::NAN; 3];
-    activation_backward(Activation::Relu, &[0.0, -0.0, 1e-30], &[1.0; 3], &mut gradient).expect(FITS);
-    assert_eq!(gradient, [0.0, 0.0, 1.0]);
 }

@@ -176,3 +176,46 @@ fn backward_with<S: Simd, F: Function>(s: S, f: F, input: &[f32], output_grad: &
         );
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::exp;
+    use crate::Arm;
+    use crate::arms::Simd;
+    use crate::error::Result;
+    use crate::generic::on_arm;
+
+    fn exp_of<S: Simd>(s: S, x: f32) -> f32 {
+        let mut lanes = [f32::NAN; 16];
+        // SAFETY: no arm has more than 16 lanes.
+        s.vectorize(|| unsafe { s.store(lanes.as_mut_ptr(), exp(s, s.splat(x))) });
+        lanes[0]
+    }
+
+    fn exp_on_the_arm(x: f32) -> Result<f32> {
+        Ok(on_arm!(exp_of, x))
+    }
+
+    #[test]
+    fn exponentials_are_right_to_two_units_in_the_last_place() {
+        for arm in Arm::available() {
+            let check = |x: f32| {
+                let (got, expected) = (exp_on_the_arm(x).unwrap(), f64::from(x).exp());
+                let rounded = expected as f32;
+                let unit = f64::from(rounded.next_up()) - f64::from(rounded);
+                assert!((f64::from(got) - expected).abs() <= 2.0 * unit, "{arm}: e^{x} = {got} instead of {expected}");
+            };
+            crate::with_arm(arm, || {
+                (-87 * 512..=88 * 512).for_each(|i| check(i as f32 / 512.0));
+                (1..150).for_each(|k| [1.0, -1.0].map(|sign| sign * 2f32.powi(-k)).into_iter().for_each(check));
+                [0.0, -0.0].into_iter().for_each(check);
+                // Where it stays: neither 0 nor infinite, so that nothing is divided by either.
+                for (x, end) in [(-87.5, -87.0), (f32::NEG_INFINITY, -87.0), (88.5, 88.0), (f32::INFINITY, 88.0)] {
+                    assert_eq!(exp_on_the_arm(x), exp_on_the_arm(end), "{arm}: e^{x}");
+                }
+                assert!(exp_on_the_arm(f32::NAN).unwrap().is_nan(), "{arm}");
+            })
+            .unwrap();
+        }
+    }
+}
