@@ -3,7 +3,7 @@
 //! # Why
 //! candle allocates every activation anew and adds every gradient to a fresh tensor of zeros: four passes over memory
 //! for each. Beside fast kernels that is a good part of a training step. Here both live in a
-//! [`Buffer`](cifar_kernels::Buffer), which comes from a pool and goes back there, and a gradient is written once.
+//! [`Buffer`], which comes from a pool and goes back there, and a gradient is written once.
 //!
 //! # How
 //! A [`FeatureMap`] is three things:

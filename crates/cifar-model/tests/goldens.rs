@@ -188,9 +188,10 @@ fn ten_steps_of_every_network() {
             let (exact, rounded) = (expected.f64[step], expected.f32[step]);
             let error = (f64::from(*loss) - exact).abs();
             // PyTorch's own f32 is within 5e-7 of its f64 until, in some later step, rounding tips a maximum over and moves a
-            // loss by 1e-5. Convolutions by transforms (Winograd) round ten times as much. A wrong sign or a missing term
-            // is off by a hundredth after a step or two.
-            let tolerance = if step < 3 { 1e-5 } else { 1e-4 };
+            // loss by 1e-5. Winograd's method rounds ten times as much, and which maximum tips depends on the arm: the
+            // farthest that was seen is airbench96's tenth step with AVX-512 and AVX2, 1.2e-4 off, where the portable arm is
+            // within 1e-4. A wrong sign or a missing term is off by a hundredth after a step or two.
+            let tolerance = if step < 3 { 1e-5 } else { 3e-4 };
             assert!(error < tolerance, "{name}, step {step}: {loss}, PyTorch has {exact}, in f32 {rounded}");
         }
     }
