@@ -151,6 +151,9 @@ unsafe impl GlobalAlloc for CachingAllocator {
             // SAFETY: the caller's block and layout.
             (None, None) => unsafe { System.realloc(block, layout, new_size) },
             (Some(old), Some(new)) if old == new => block,
+            // A list that grows leaves blocks of sizes that nobody asks for again: they go back to the system.
+            // SAFETY: the block came from `System` under `old`; the new size is above 0.
+            (Some(old), Some(new)) if old.align() == new.align() => unsafe { System.realloc(block, old, new.size()) },
             // SAFETY: both blocks have the bytes that are copied, and they are not the same.
             _ => unsafe {
                 let moved = self.alloc(new);
