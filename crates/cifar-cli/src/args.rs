@@ -71,12 +71,19 @@ pub(crate) enum Command {
         after_help = "Example:\n  cifar-cli prepare    # reads data/raw/ and labels/overrides.csv, writes data/prepared/"
     )]
     Prepare,
+    /// List the recipes, or write one into params.yaml
+    #[command(
+        after_help = "Examples:\n  cifar-cli recipe               # what there is\n  cifar-cli recipe airbench94    # writes its values into params.yaml; comments stay"
+    )]
+    Recipe(RecipeArgs),
     /// Train the network
     #[command(
         after_help = "Examples:\n  cifar-cli train              # reads data/prepared/, writes models/final/\n  \
-                            cifar-cli train --json       # one JSON object an epoch on standard output"
+                            cifar-cli train --json       # one JSON object an epoch on standard output\n  \
+                            cifar-cli train --fresh      # even if a run with these parameters was interrupted or is finished\n\n\
+                            A run that was interrupted goes on where it was, with the same result to the bit."
     )]
-    Train,
+    Train(TrainArgs),
     /// Score the trained network on test images
     #[command(
         after_help = "Example:\n  cifar-cli evaluate    # reads models/final/ and data/, writes evaluation/test/"
@@ -126,6 +133,39 @@ pub(crate) struct PartitionArgs {
     /// Seed of the synthetic set
     #[arg(long, value_name = "SEED", default_value_t = 0)]
     pub(crate) synthetic_seed: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RecipeArgs {
+    /// The recipe to write; without it, all are listed
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TrainArgs {
+    /// Start over instead of going on with the checkpoint of an interrupted run, or taking the result of a finished one
+    #[arg(long)]
+    pub(crate) fresh: bool,
+    /// Seconds from one checkpoint to the next within an epoch; results do not depend on it
+    #[arg(long, value_name = "SECONDS", default_value_t = 30.0, value_parser = seconds)]
+    pub(crate) checkpoint_every: f64,
+    /// Go on with a checkpoint that other vector instructions or another target wrote; the result has the bits of neither
+    #[arg(long)]
+    pub(crate) any_arithmetic: bool,
+}
+
+impl Default for TrainArgs {
+    fn default() -> Self {
+        Self { fresh: false, checkpoint_every: 30.0, any_arithmetic: false }
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok(seconds),
+        _ => Err("allowed is 0 to 86400 (seconds)".into()),
+    }
 }
 
 #[derive(Debug, Args)]

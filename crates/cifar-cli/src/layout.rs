@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 
 use cifar_data::splits::Split;
 
+/// What runs leave for later ones, out of the way.
+const STATE: &str = ".cifar";
+
 /// The folders and files of a project.
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
@@ -87,8 +90,15 @@ impl Layout {
         self.join("bin")
     }
 
+    /// Checkpoints of training runs. In a temporary copy of the project that DVC made, they lie in the project itself, where
+    /// they outlive the copy.
+    pub(crate) fn checkpoints(&self) -> PathBuf {
+        let dvc_root = std::env::var_os("DVC_ROOT").map(PathBuf::from).filter(|root| root.is_dir());
+        dvc_root.map_or_else(|| self.state(), |root| root.join(STATE)).join("checkpoints")
+    }
+
     /// Locks and records of runs: facts that no stage depends on.
     pub(crate) fn state(&self) -> PathBuf {
-        self.join(".cifar")
+        self.join(STATE)
     }
 }

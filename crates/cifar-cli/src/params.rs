@@ -39,7 +39,7 @@ impl Params {
         Self::parse(&text).map_err(wrong)
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let value: Value = serde_saphyr::from_str(text).map_err(|e| {
             // The parser's message quotes the file over several lines; the first one says what and where.
             let text = e.to_string();

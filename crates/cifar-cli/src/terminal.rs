@@ -105,6 +105,9 @@ impl Terminal {
             }
             bar.set_prefix(what);
             bar.enable_steady_tick(Duration::from_millis(250));
+            // What another process did says nothing of this one's speed.
+            bar.set_position(done);
+            bar.reset_eta();
             *current = Some((what, bar));
         }
         if let Some((_, bar)) = current.as_ref() {
@@ -136,8 +139,9 @@ impl Monitor for Terminal {
 }
 
 impl Watcher for Terminal {
-    fn started(&self, model: &Model) {
+    fn started(&self, model: &Model, history: &[EpochRecord], steps: usize) {
         if self.json {
+            history.iter().for_each(|record| self.epoch_line(record));
             return;
         }
         let summary = model.summary();
@@ -160,16 +164,30 @@ impl Watcher for Terminal {
             flops as f64 / 1e6
         ));
         if !self.quiet {
+            if steps > 0 {
+                self.say(&format!("going on behind step {steps}, from a checkpoint\n"));
+            }
             self.data("epoch   steps  learning rate  train loss  train acc   val loss    val acc");
+            history.iter().for_each(|record| self.epoch_line(record));
         }
     }
 
     fn step(&self, step: &StepRecord) {
-        let note = format!("steps · loss {:.3} · lr {:.2e}", step.loss, step.learning_rate);
+        let accuracy = step.correct as f64 / step.images.max(1) as f64 * 100.0;
+        let note = format!("steps · loss {:.3} · acc {accuracy:.1} % · lr {:.2e}", step.loss, step.learning_rate);
         self.show("training", step.step as u64, step.steps as u64, Some(note));
     }
 
-    fn epoch(&self, record: &EpochRecord) {
+    fn epoch(&self, history: &[EpochRecord]) {
+        if let Some(record) = history.last() {
+            self.epoch_line(record);
+        }
+    }
+}
+
+impl Terminal {
+    /// One line for people, or one JSON object for programs.
+    fn epoch_line(&self, record: &EpochRecord) {
         if self.json {
             self.data(&serde_json::to_string(record).unwrap_or_default());
             return;

@@ -25,6 +25,14 @@ pub enum Purpose {
     Dropout = 6,
     /// Resampling for intervals.
     Bootstrap = 7,
+    /// Which way round an image is in the first epoch, where epochs alternate.
+    AlternatingFlip = 8,
+    /// Brightness and contrast of one image.
+    Jitter = 9,
+    /// Where one image is blotted out.
+    Cutout = 10,
+    /// How much of one image goes into its mixture.
+    Mixup = 11,
 }
 
 /// A stream of random numbers.

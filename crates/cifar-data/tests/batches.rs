@@ -8,6 +8,10 @@ use cifar_data::batches::{Augmentation, Batch, Flip, epoch_order, evaluation_bat
 use cifar_data::{Dataset, ImageSize, SampleId};
 use common::{SIZE, check_refused, header, on_threads, sample, set};
 
+/// Nothing happens to an image.
+const PLAIN: Augmentation =
+    Augmentation { flip: Flip::None, crop_padding: 0, cutout: 0, mixup: 0.0, brightness: 0.0, contrast: 0.0 };
+
 /// One colour a letter, with three different channels: swapped channels are no letter.
 fn colour(letter: u8) -> [u8; 3] {
     [letter, letter + 60, letter + 120]
@@ -31,7 +35,7 @@ fn letters(batch: &Batch) -> Vec<String> {
 const ROWS: [&str; 3] = ["ABCD", "EFGH", "IJKL"];
 
 fn check_augmented(flip: Flip, crop_padding: usize, epoch: u64, expected: [&str; 3]) {
-    let augmentation = Augmentation { flip, crop_padding };
+    let augmentation = Augmentation { flip, crop_padding, ..PLAIN };
     let found = letters(&training_batch(&drawn(&ROWS), &[0], &augmentation, 1, epoch));
     assert_eq!(found, expected, "{augmentation:?}, epoch {epoch}");
 }
@@ -80,7 +84,7 @@ fn check_windows(rows: &[&str], flip: Flip, padding: usize) {
         }
     }
     let set = drawn(rows);
-    let augmentation = Augmentation { flip, crop_padding: padding };
+    let augmentation = Augmentation { flip, crop_padding: padding, ..PLAIN };
     let found: BTreeSet<_> =
         (0..2000).map(|epoch| letters(&training_batch(&set, &[0], &augmentation, 7, epoch))).collect();
     assert_eq!(found, expected);
@@ -97,7 +101,7 @@ fn every_window_and_no_other_is_seen() {
 #[test]
 fn flips_and_shifts_are_even_and_independent() {
     let set = drawn(&ROWS);
-    let augmentation = Augmentation { flip: Flip::Random, crop_padding: 1 };
+    let augmentation = Augmentation { flip: Flip::Random, crop_padding: 1, ..PLAIN };
     let mut flipped = 0;
     for epoch in 0..10_000 {
         let rows = letters(&training_batch(&set, &[0], &augmentation, 0, epoch));
@@ -116,7 +120,7 @@ fn many() -> Dataset {
 }
 
 fn batches_of(set: &Dataset, size: usize, seed: u64, epoch: u64) -> Vec<Batch> {
-    let augmentation = Augmentation { flip: Flip::Random, crop_padding: 2 };
+    let augmentation = Augmentation { flip: Flip::Random, crop_padding: 2, ..PLAIN };
     epoch_order(set.len(), seed, epoch)
         .chunks(size)
         .map(|indices| training_batch(set, indices, &augmentation, seed, epoch))
@@ -171,7 +175,7 @@ fn the_number_of_threads_does_not_matter() {
 #[test]
 fn an_image_is_changed_by_seed_epoch_and_id_alone() {
     let set = many();
-    let augmentation = Augmentation { flip: Flip::Random, crop_padding: 2 };
+    let augmentation = Augmentation { flip: Flip::Random, crop_padding: 2, ..PLAIN };
     let pixels = |set: &Dataset, index, seed, epoch| training_batch(set, &[index], &augmentation, seed, epoch).pixels;
     let part = set.filter(|s| s.id.0 > 100);
     let place = set.len() - part.len();
@@ -193,7 +197,7 @@ fn images_are_changed_independently() {
     let one = many();
     let pixels = one.image(0).repeat(one.len());
     let same = Dataset::new(one.header().clone(), one.samples().to_vec(), pixels).expect("valid");
-    let augmentation = Augmentation { flip: Flip::Random, crop_padding: 2 };
+    let augmentation = Augmentation { flip: Flip::Random, crop_padding: 2, ..PLAIN };
     let batch = training_batch(&same, &(0..same.len()).collect::<Vec<_>>(), &augmentation, 0, 0);
     let different: BTreeSet<_> = batch.pixels.chunks_exact(SIZE.bytes()).collect();
     assert!(different.len() > 10, "{} of 23", different.len());
@@ -218,8 +222,135 @@ fn evaluation_counts_every_image_in_order() {
 }
 
 #[test]
+fn alternating_flips_show_every_image_both_ways_in_two_epochs() {
+    let set = many();
+    let augmentation = Augmentation { flip: Flip::Alternating, crop_padding: 0, ..PLAIN };
+    let indices: Vec<usize> = (0..set.len()).collect();
+    let batch = |seed, epoch| training_batch(&set, &indices, &augmentation, seed, epoch).pixels;
+    let mirror = |pixels: &[u8]| -> Vec<u8> {
+        pixels.chunks_exact(3 * SIZE.width).flat_map(|row| row.rchunks_exact(3).flatten().copied()).collect()
+    };
+    for epoch in 0..4 {
+        assert_eq!(batch(3, epoch + 1), mirror(&batch(3, epoch)));
+        assert_eq!(batch(3, epoch + 2), batch(3, epoch));
+    }
+    let first = batch(3, 0);
+    let flipped = indices.iter().filter(|i| first[*i * SIZE.bytes()..][..SIZE.bytes()] != *set.image(**i)).count();
+    assert!((4..=19).contains(&flipped), "{flipped} of 23");
+    assert_ne!(first, batch(4, 0));
+}
+
+/// The smallest sets of rows and columns that hold all pixels that are `grey`.
+fn blot(batch: &Batch) -> (BTreeSet<usize>, BTreeSet<usize>, usize) {
+    let grey: Vec<usize> =
+        batch.pixels.chunks_exact(3).enumerate().filter(|(_, p)| **p == [128; 3]).map(|(at, _)| at).collect();
+    let width = batch.size.width;
+    (grey.iter().map(|at| at / width).collect(), grey.iter().map(|at| at % width).collect(), grey.len())
+}
+
+#[test]
+fn cutout_blots_a_square_around_any_pixel() {
+    let rows = ["ABCDE", "FGHIJ", "KLMNO", "PQRST", "UVWXY"];
+    for side in 1..=5 {
+        let (set, augmentation) = (drawn(&rows), Augmentation { cutout: side, ..PLAIN });
+        let mut corners = BTreeSet::new();
+        for epoch in 0..600 {
+            let batch = training_batch(&set, &[0], &augmentation, 2, epoch);
+            let (rows, columns, count) = blot(&batch);
+            assert_eq!(rows.len() * columns.len(), count, "a rectangle");
+            assert!(
+                (side.div_ceil(2)..=side).contains(&rows.len()) && (side.div_ceil(2)..=side).contains(&columns.len())
+            );
+            corners.insert((rows.first().copied(), columns.first().copied(), rows.len(), columns.len()));
+        }
+        assert_eq!(corners.len(), expected_squares(side), "side {side}");
+    }
+}
+
+/// How many different parts of a 5×5 image squares around its pixels cover.
+fn expected_squares(side: usize) -> usize {
+    let spans: BTreeSet<_> = (0..5i32)
+        .map(|centre| centre - side as i32 / 2)
+        .map(|start| (start.max(0), (start + side as i32).min(5)))
+        .collect();
+    spans.len() * spans.len()
+}
+
+#[test]
+fn jitter_moves_and_stretches_values_around_the_mean() {
+    let set = many();
+    let (brightness, contrast) = (0.1, 0.3);
+    let augmentation = Augmentation { brightness, contrast, ..PLAIN };
+    let (mut moves, mut stretches) = (Vec::new(), Vec::new());
+    for epoch in 0..200 {
+        let batch = training_batch(&set, &[4], &augmentation, 1, epoch);
+        let mean = |pixels: &[u8]| pixels.iter().map(|p| f64::from(*p)).sum::<f64>() / pixels.len() as f64;
+        let (before, after) = (set.image(4), &batch.pixels);
+        // A line through (value before, value after): least squares over values that did not saturate.
+        let pairs = || before.iter().zip(after).filter(|(_, y)| !matches!(**y, 0 | 255));
+        let n = pairs().count() as f64;
+        let (mx, my) =
+            (pairs().map(|p| f64::from(*p.0)).sum::<f64>() / n, pairs().map(|p| f64::from(*p.1)).sum::<f64>() / n);
+        let slope = pairs().map(|(x, y)| (f64::from(*x) - mx) * (f64::from(*y) - my)).sum::<f64>()
+            / pairs().map(|(x, _)| (f64::from(*x) - mx).powi(2)).sum::<f64>();
+        stretches.push(slope);
+        moves.push(my + slope * (mean(before) - mx) - mean(before));
+        let line = |x: u8| my + slope * (f64::from(x) - mx);
+        assert!(pairs().all(|(x, y)| (line(*x) - f64::from(*y)).abs() < 1.1), "a line, but for rounding");
+    }
+    let range = |values: &[f64]| {
+        (values.iter().copied().fold(f64::INFINITY, f64::min), values.iter().copied().fold(f64::NEG_INFINITY, f64::max))
+    };
+    // 200 even draws reach within 5 % of both ends but with probability 2 · 0.975²⁰⁰ = 1.3 %; the seed is fixed.
+    let (low, high) = range(&moves);
+    assert!((-26.5..-23.0).contains(&low) && (23.0..26.5).contains(&high), "{low} {high}");
+    let (low, high) = range(&stretches);
+    assert!((0.69..0.73).contains(&low) && (1.27..1.31).contains(&high), "{low} {high}");
+}
+
+#[test]
+fn mixup_is_a_weighted_mean_with_the_next_image() {
+    let set = many();
+    let plain = Augmentation { crop_padding: 2, flip: Flip::Random, ..PLAIN };
+    let mixed = Augmentation { mixup: 1.0, ..plain };
+    for count in [1, 2, 23] {
+        let indices: Vec<usize> = (0..count).rev().collect();
+        let (before, after) =
+            (training_batch(&set, &indices, &plain, 3, 1), training_batch(&set, &indices, &mixed, 3, 1));
+        assert_eq!((&before.ids, &before.labels, &before.mix), (&after.ids, &after.labels, &None));
+        let mix = after.mix.expect("mixed");
+        for i in 0..count {
+            let next = (i + 1) % count;
+            assert_eq!(mix.partner_labels[i], before.labels[next]);
+            let share = mix.shares[i];
+            assert!((0.0..=1.0).contains(&share));
+            let image = |batch: &Batch, i: usize| batch.pixels[i * SIZE.bytes()..(i + 1) * SIZE.bytes()].to_vec();
+            let expected: Vec<u8> = image(&before, i)
+                .iter()
+                .zip(image(&before, next))
+                .map(|(a, b)| (share * f32::from(*a) + (1.0 - share) * f32::from(b)).round() as u8)
+                .collect();
+            assert_eq!(after.pixels[i * SIZE.bytes()..(i + 1) * SIZE.bytes()], expected, "{i} of {count}");
+        }
+    }
+    assert!(training_batch(&set, &[], &mixed, 3, 1).is_empty());
+}
+
+#[test]
+fn changes_out_of_range_are_refused() {
+    let check = |augmentation: Augmentation, expected: &[&str]| check_refused(augmentation.check(SIZE), expected);
+    check(Augmentation { cutout: 4, ..PLAIN }, &["cutout: 4", "0 to 3"]);
+    check(Augmentation { mixup: -0.1, ..PLAIN }, &["mixup: -0.1", "0 to 10"]);
+    check(Augmentation { mixup: f64::NAN, ..PLAIN }, &["mixup: NaN"]);
+    check(Augmentation { brightness: 1.5, ..PLAIN }, &["brightness: 1.5", "0 to 1"]);
+    check(Augmentation { contrast: -1.0, ..PLAIN }, &["contrast: -1", "0 to 1"]);
+    let most = Augmentation { cutout: 3, mixup: 10.0, brightness: 1.0, contrast: 1.0, ..PLAIN };
+    most.check(SIZE).expect("in range");
+}
+
+#[test]
 fn a_padding_that_no_reflection_fills_is_refused() {
-    let check = |crop_padding| Augmentation { flip: Flip::None, crop_padding }.check(SIZE);
+    let check = |crop_padding| Augmentation { flip: Flip::None, crop_padding, ..PLAIN }.check(SIZE);
     check(0).expect("no crop");
     check(2).expect("the smaller side is 3");
     check_refused(check(3), &["crop_padding: 3", "5×3", "0 to 2"]);

@@ -6,7 +6,7 @@ use std::path::Path;
 use cifar_data::output::OutputFolder;
 use cifar_data::prepare::TestSet;
 use cifar_data::{Dataset, Monitor};
-use cifar_model::{Model, predict};
+use cifar_model::{Augmented, Model, TestTimeAugmentation, Views, predict_augmented};
 use serde::{Deserialize, Serialize};
 
 use crate::calibration::Calibration;
@@ -18,9 +18,13 @@ use crate::predictions::{PREDICTIONS, to_csv};
 use crate::{EvalError, Result};
 
 /// How to evaluate. Part of params.yaml, block `evaluate`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, try_from = "UncheckedEvaluateParams")]
 pub struct EvaluateParams {
+    /// Views of each image over which the network's answer is averaged.
+    pub tta: Views,
+    /// Share of the images for which that is done, those of which the network is least sure first; 0 to 1.
+    pub tta_share: f64,
     /// Bins of equal width for the calibration error, 1 to 100.
     pub calibration_bins: usize,
 }
@@ -28,6 +32,8 @@ pub struct EvaluateParams {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct UncheckedEvaluateParams {
+    tta: Views,
+    tta_share: f64,
     calibration_bins: usize,
 }
 
@@ -35,18 +41,23 @@ impl TryFrom<UncheckedEvaluateParams> for EvaluateParams {
     type Error = EvalError;
 
     fn try_from(p: UncheckedEvaluateParams) -> Result<Self> {
-        if (1..=100).contains(&p.calibration_bins) {
-            Ok(Self { calibration_bins: p.calibration_bins })
-        } else {
-            let (key, value) = ("calibration_bins", p.calibration_bins.to_string());
-            Err(EvalError::Parameter { key, value, allowed: "allowed is 1 to 100".into() })
+        let UncheckedEvaluateParams { tta, tta_share, calibration_bins } = p;
+        let refuse = |key, value: String, allowed: &str| {
+            Err(EvalError::Parameter { key, value, allowed: format!("allowed is {allowed}") })
+        };
+        if !(0.0..=1.0).contains(&tta_share) {
+            return refuse("tta_share", tta_share.to_string(), "0 to 1");
         }
+        if !(1..=100).contains(&calibration_bins) {
+            return refuse("calibration_bins", calibration_bins.to_string(), "1 to 100");
+        }
+        Ok(Self { tta, tta_share, calibration_bins })
     }
 }
 
 impl Default for EvaluateParams {
     fn default() -> Self {
-        Self { calibration_bins: 15 }
+        Self { tta: Views::None, tta_share: 1.0, calibration_bins: 15 }
     }
 }
 
@@ -97,6 +108,14 @@ pub struct Metrics {
     pub test: SetMetrics,
     /// On the evaluation pool: the test images of all partitions, the same for every run.
     pub pool: SetMetrics,
+    /// Test-time augmentation: the views over which the answers were averaged.
+    pub tta: Views,
+    /// On the run's own test images without it, if there was any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_without_tta: Option<SetMetrics>,
+    /// On the pool without it, if there was any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool_without_tta: Option<SetMetrics>,
     /// Where the images came from.
     pub source: String,
     /// The partitions that the model learnt from.
@@ -122,11 +141,21 @@ impl Metrics {
                 set.images
             )
         };
+        let without = |name: &str, set: &Option<SetMetrics>| {
+            set.as_ref().map(|set| format!("\n{}", line(name, set))).unwrap_or_default()
+        };
         format!(
-            "{}\n{}\n({}; intervals are for the sampling of images, not for the spread between seeds)",
+            "{}{}\n{}{}\n({}; {}intervals are for the sampling of images, not for the spread between seeds)",
             line("own test split ", &self.test),
+            without("  without averaging over views", &self.test_without_tta),
             line("evaluation pool", &self.pool),
-            self.source
+            without("  without averaging over views", &self.pool_without_tta),
+            self.source,
+            if self.tta == Views::None {
+                String::new()
+            } else {
+                format!("answers averaged over views ({}); ", self.tta.name())
+            },
         )
     }
 }
@@ -143,22 +172,34 @@ pub fn evaluate(
 ) -> Result<Metrics> {
     let (test, pool) = (test.dataset(), pool.dataset());
     let classes = test.classes().len();
-    let probabilities = predict(model, test, "testing", monitor)?.probabilities()?;
+    let augmentation = TestTimeAugmentation { views: params.tta, share: params.tta_share };
+    let logits = predict_augmented(model, test, augmentation, "testing", monitor)?;
+    let probabilities = logits.averaged.probabilities()?;
     let labels = test.labels();
     let scores = Scores::new(&probabilities, &labels, classes)?;
-    let pool_probabilities = if pool == test {
-        probabilities.clone()
+    let pool_logits = if pool == test {
+        logits.clone()
     } else {
-        predict(model, pool, "testing on the pool", monitor)?.probabilities()?
+        predict_augmented(model, pool, augmentation, "testing on the pool", monitor)?
     };
+    let pool_probabilities = pool_logits.averaged.probabilities()?;
     let pool_labels = pool.labels();
     let pool_scores = Scores::new(&pool_probabilities, &pool_labels, classes)?;
+    let without = |logits: &Augmented, labels: &[u16]| -> Result<Option<SetMetrics>> {
+        if params.tta == Views::None {
+            return Ok(None);
+        }
+        Ok(Some(set_metrics(&Scores::new(&logits.plain.probabilities()?, labels, classes)?, params)))
+    };
 
     let (confusion, calibration) = (scores.confusion(), Calibration::new(&scores, params.calibration_bins));
     let origin = model.origin.as_ref();
     let metrics = Metrics {
         test: set_metrics(&scores, params),
         pool: set_metrics(&pool_scores, params),
+        tta: params.tta,
+        test_without_tta: without(&logits, &labels)?,
+        pool_without_tta: without(&pool_logits, &pool_labels)?,
         source: test.header().source.description.clone(),
         dataset_version: origin.map(|o| o.dataset_version.clone()).unwrap_or_default(),
         seed: origin.map_or(0, |o| o.seed),
@@ -173,8 +214,9 @@ pub fn evaluate(
     folder.write("per_class.csv", per_class_csv(test, &by_class(&confusion)).as_bytes())?;
     folder.write("confusion_matrix.csv", confusion_csv(test, &confusion).as_bytes())?;
     folder.write("reliability.csv", reliability_csv(&calibration).as_bytes())?;
+    let views = if params.tta == Views::None { String::new() } else { format!(", TTA {}", params.tta.name()) };
     let footer = format!(
-        "n = {} test images of {} ({}), seed {}, epoch {}",
+        "n = {} test images of {} ({}), seed {}, epoch {}{views}",
         metrics.test.images, metrics.dataset_version, metrics.source, metrics.seed, metrics.epoch
     );
     let caption = |title| Caption { title, footer: &footer, synthetic: test.header().source.is_synthetic() };

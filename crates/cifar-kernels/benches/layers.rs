@@ -139,7 +139,7 @@ fn loss(criterion: &mut Criterion, classes: usize) {
     group.throughput(Throughput::Elements((BATCH * classes) as u64));
     group.bench_function("forward and gradient", |bencher| {
         bencher.iter(|| {
-            softmax_cross_entropy(BATCH, classes, &logits, &labels, 0.2, &mut losses, &mut gradient)
+            softmax_cross_entropy(BATCH, classes, &logits, &labels, None, 0.2, &mut losses, &mut gradient)
                 .expect("valid arguments");
         });
     });

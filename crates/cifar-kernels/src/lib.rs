@@ -59,8 +59,11 @@ pub use conv::{
 };
 pub use error::{KernelError, Result};
 pub use linear::{linear_forward, linear_input_gradient, linear_weight_gradient};
-pub use loss::{softmax, softmax_cross_entropy};
-pub use optimise::{adamw_update, sgd_update};
+pub use loss::{MixedLabels, softmax, softmax_cross_entropy};
+pub use optimise::{
+    NEWTON_SCHULZ, NEWTON_SCHULZ_STEPS, adamw_update, move_average, muon_update, orthogonalise, scale_values,
+    sgd_update, squared_norm,
+};
 pub use peak::peak_gflops;
 pub use pixels::normalise_pixels;
 pub use pool::{PoolShape, average_pool_backward, average_pool_forward, max_pool_backward, max_pool_forward};

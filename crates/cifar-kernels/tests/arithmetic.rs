@@ -98,7 +98,7 @@ fn loss_is_unmoved_by_a_common_offset() {
     let loss_of = |offset: f32| {
         let (mut loss, mut gradient) = ([f32::NAN], [f32::NAN; 3]);
         let logits = [0.0, -1.5, -9.0].map(|l| l + offset); // exact at every offset here
-        softmax_cross_entropy(1, 3, &logits, &[0], 0.1, &mut loss, &mut gradient).expect(FITS);
+        softmax_cross_entropy(1, 3, &logits, &[0], None, 0.1, &mut loss, &mut gradient).expect(FITS);
         (loss, gradient)
     };
     for offset in [1000.0, -1000.0, 1e5] {
@@ -109,6 +109,6 @@ fn loss_is_unmoved_by_a_common_offset() {
 #[test]
 fn logits_far_apart_overflow_nothing() {
     let (mut losses, mut gradient) = ([f32::NAN; 2], [f32::NAN; 4]);
-    softmax_cross_entropy(2, 2, &[3e4, -3e4, 3e4, -3e4], &[0, 1], 0.0, &mut losses, &mut gradient).expect(FITS);
+    softmax_cross_entropy(2, 2, &[3e4, -3e4, 3e4, -3e4], &[0, 1], None, 0.0, &mut losses, &mut gradient).expect(FITS);
     assert_eq!((losses, gradient), ([0.0, 6e4], [0.0, 0.0, 1.0, -1.0]));
 }

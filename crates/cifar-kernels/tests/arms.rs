@@ -104,7 +104,7 @@ fn every_result() -> Vec<(&'static str, Result<()>)> {
             ),
         ),
         ("softmax", softmax(2, 2, x, &mut one[..4])),
-        ("softmax_cross_entropy", softmax_cross_entropy(2, 2, x, &[0, 1], 0.0, &mut one[..2], &mut two[..4])),
+        ("softmax_cross_entropy", softmax_cross_entropy(2, 2, x, &[0, 1], None, 0.0, &mut one[..2], &mut two[..4])),
         ("activation_forward", activation_forward(RELU, x, &mut one[..4])),
         ("activation_backward", activation_backward(RELU, x, x, &mut one[..4])),
         ("normalise_pixels", normalise_pixels(&places[..4], 1, one_value, one_value, &mut one[..4])),

@@ -202,7 +202,7 @@ fn lengths_of_losses() {
     let arguments = [("logits", 21), ("labels", 3), ("losses", 3), ("logits_grad", 21)];
     check_lengths("softmax_cross_entropy", arguments, |[l, labels, losses, grad]| {
         kept(losses, |losses| {
-            kept(grad, |grad| softmax_cross_entropy(3, 7, &zeros(l), &vec![0; labels], 0.1, losses, grad))
+            kept(grad, |grad| softmax_cross_entropy(3, 7, &zeros(l), &vec![0; labels], None, 0.1, losses, grad))
         })
     });
 }
@@ -293,7 +293,7 @@ fn dimensions_of_tables() {
     check(bias_gradient(4, 0, &[], y), "bias_gradient: [4, 0] has a dimension of 0");
     check(softmax(0, 10, &[], y), "softmax: [0, 10] has a dimension of 0");
     check(
-        softmax_cross_entropy(5, 0, &[], &[0; 5], 0.0, &mut zeros(5), y),
+        softmax_cross_entropy(5, 0, &[], &[0; 5], None, 0.0, &mut zeros(5), y),
         "softmax_cross_entropy: [5, 0] has a dimension of 0",
     );
     check(
@@ -336,7 +336,7 @@ fn numbers_out_of_range() {
     }
     for (smoothing, found) in [(1.0, "1"), (-0.1, "-0.1"), (f32::NAN, "NaN")] {
         let expected = format!("softmax_cross_entropy: `smoothing` is {found}, allowed is 0 up to, not including, 1");
-        let result = softmax_cross_entropy(1, 2, &zeros(2), &[0], smoothing, &mut zeros(1), &mut zeros(2));
+        let result = softmax_cross_entropy(1, 2, &zeros(2), &[0], None, smoothing, &mut zeros(1), &mut zeros(2));
         check(result, &expected);
     }
     let pool = PoolShape::new(1, 2, 2, 1, 2, 2).expect(FITS);
@@ -368,7 +368,7 @@ fn a_refused_label_leaves_the_outputs_as_they_were() {
     for label in [3, u32::MAX] {
         let (mut losses, mut gradient) = ([7.0; 2], [7.0; 6]);
         check(
-            softmax_cross_entropy(2, 3, &zeros(6), &[2, label], 0.0, &mut losses, &mut gradient),
+            softmax_cross_entropy(2, 3, &zeros(6), &[2, label], None, 0.0, &mut losses, &mut gradient),
             &format!("softmax_cross_entropy: label {label} of row 1 is not below 3"),
         );
         assert_eq!((losses, gradient), ([7.0; 2], [7.0; 6]));

@@ -150,7 +150,8 @@ fn of_a_row() {
 
         let loss = |l: &[f32]| {
             let mut losses = vec![0.0; rows];
-            let gradient = Heap.made(rows * o, |g| softmax_cross_entropy(rows, o, l, &[2; 13], 0.1, &mut losses, g));
+            let gradient =
+                Heap.made(rows * o, |g| softmax_cross_entropy(rows, o, l, &[2; 13], None, 0.1, &mut losses, g));
             (losses, gradient)
         };
         let (got, usual) = (loss(&odd_logits), loss(&logits));

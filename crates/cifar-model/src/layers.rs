@@ -28,7 +28,8 @@ impl Conv {
         padding: usize,
         init: Init,
     ) -> Result<Self> {
-        let weight = parameters.add(format!("{name}.weight"), Kind::Weight, (kernel, kernel, inputs, outputs), init)?;
+        let weight =
+            parameters.add(format!("{name}.weight"), Kind::Filters, (kernel, kernel, inputs, outputs), init)?;
         Ok(Self { weight, stride, padding })
     }
 
@@ -51,16 +52,17 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// From `inputs` to `outputs`; a bias starts at 0.
+    /// From `inputs` to `outputs`; a bias starts at 0. The matrix is of `kind`.
     pub fn new(
         parameters: &mut Parameters,
         name: &str,
+        kind: Kind,
         inputs: usize,
         outputs: usize,
         bias: bool,
         init: Init,
     ) -> Result<Self> {
-        let weight = parameters.add(format!("{name}.weight"), Kind::Weight, (inputs, outputs), init)?;
+        let weight = parameters.add(format!("{name}.weight"), kind, (inputs, outputs), init)?;
         let bias = bias
             .then(|| parameters.add(format!("{name}.bias"), Kind::Vector, outputs, Init::Constant(0.0)))
             .transpose()?;

@@ -5,13 +5,15 @@
 //! - [`layers`] and [`parameters`]: what a network is built of, every initial value drawn from a seed;
 //! - [`networks`]: the architectures;
 //! - [`Model`]: a network with all that is needed to use it, and the file that holds it;
-//! - [`predict`](fn@predict): the one forward pass that validation and evaluation share.
+//! - [`predict`](fn@predict): the one forward pass that validation and evaluation share; [`predict_augmented`]: the mean over
+//!   views of each image.
 
 mod error;
 mod feature_map;
 mod input;
 mod model;
 mod predict;
+mod test_time;
 mod whitening;
 
 pub mod layers;
@@ -25,3 +27,4 @@ pub use input::{Mode, images_to_feature_map};
 pub use model::{Model, ModelOrigin, ModelSpec};
 pub use networks::{Architecture, LayerSummary, ModelParams};
 pub use predict::{Logits, classify, evaluate_loss, predict};
+pub use test_time::{Augmented, TestTimeAugmentation, Views, predict_augmented};

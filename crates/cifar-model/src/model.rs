@@ -1,7 +1,7 @@
 //! A network with all that is needed to use it, and the one file that holds it.
 //!
 //! The file is safetensors: every tensor under its name, and in the metadata, under the key `cifar_model`, the schema
-//! version, the [`ModelSpec`] and the [`ModelOrigin`] as JSON. Equal models give equal bytes. Schema 1.
+//! version, the [`ModelSpec`] and the [`ModelOrigin`] as JSON. Equal models give equal bytes. Schema 2.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::networks::{LayerSummary, ModelParams, Network, build};
 use crate::parameters::Parameters;
 use crate::{FeatureMap, Mode, ModelError, Result, images_to_feature_map};
 
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 const METADATA_KEY: &str = "cifar_model";
 
 /// What a network is and what it expects.

@@ -10,13 +10,19 @@ use cifar_data::random::{Purpose, Stream, stream};
 
 use crate::{Mode, ModelError, Result};
 
-/// What a parameter is, which decides whether weight decay applies to it.
+/// What a parameter is, which decides how an optimiser treats it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Filters and matrices: decayed.
-    Weight,
-    /// Biases, scales and shifts: not decayed.
+    /// The filters of a convolution, [K, K, I, O].
+    Filters,
+    /// The matrix of a dense layer, [I, O].
+    Matrix,
+    /// The matrix of the last layer, [I, classes].
+    Head,
+    /// Biases, scales and shifts.
     Vector,
+    /// The bias of a whitening layer, which some recipes train for the first epochs only.
+    WhiteningBias,
 }
 
 /// One trained tensor. Clones share it, as the network and its [`Parameters`] do.
@@ -213,7 +219,7 @@ mod tests {
 
     fn values(init: Init, dims: &[usize]) -> Vec<f32> {
         let mut parameters = Parameters::new(3);
-        let parameter = parameters.add("x", Kind::Weight, dims, init).unwrap();
+        let parameter = parameters.add("x", Kind::Filters, dims, init).unwrap();
         parameter.var.flatten_all().unwrap().to_vec1().unwrap()
     }
 

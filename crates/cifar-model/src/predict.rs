@@ -6,6 +6,9 @@ use cifar_data::{Dataset, Monitor};
 
 use crate::{Mode, Model, ModelError, Result};
 
+/// Images of one forward pass.
+pub(crate) const BATCH: usize = 250;
+
 /// Logits of every image of a set, in the set's order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Logits {
@@ -37,6 +40,11 @@ impl Logits {
         &self.values[index * self.classes..(index + 1) * self.classes]
     }
 
+    /// The same to be written to.
+    pub(crate) fn row_mut(&mut self, index: usize) -> &mut [f32] {
+        &mut self.values[index * self.classes..(index + 1) * self.classes]
+    }
+
     /// Softmax of every row: N × classes.
     pub fn probabilities(&self) -> Result<Vec<f32>> {
         let mut probabilities = vec![0.0; self.values.len()];
@@ -52,7 +60,6 @@ impl Logits {
 /// # Errors
 /// If the set's classes or image size are not those that the model was made for.
 pub fn predict(model: &Model, set: &Dataset, what: &'static str, monitor: &dyn Monitor) -> Result<Logits> {
-    const BATCH: usize = 250;
     let spec = model.spec();
     if spec.size != set.size() || spec.classes != set.classes() {
         return Err(ModelError::Unsuitable(format!(
@@ -93,6 +100,7 @@ pub fn evaluate_loss(logits: &Logits, labels: &[u16]) -> Result<Option<(f64, f64
         logits.classes,
         &logits.values,
         &labels,
+        None,
         0.0,
         &mut losses,
         &mut gradient,

@@ -40,7 +40,7 @@ impl Whitening {
         let shape = (KERNEL, KERNEL, 3, Self::OUTPUTS);
         Ok(Self {
             weight: parameters.add_buffer(format!("{name}.weight"), shape, Init::Uniform)?,
-            bias: parameters.add(format!("{name}.bias"), Kind::Vector, Self::OUTPUTS, Init::Constant(0.0))?,
+            bias: parameters.add(format!("{name}.bias"), Kind::WhiteningBias, Self::OUTPUTS, Init::Constant(0.0))?,
             activation,
         })
     }

@@ -97,7 +97,7 @@ fn the_number_of_threads_changes_no_bit() {
 
 fn spec(architecture: Architecture) -> ModelParams {
     let (dropout, conv_dropout) = (0.0, 0.0);
-    ModelParams { architecture, dropout, conv_dropout }
+    ModelParams { dropout, conv_dropout, ..ModelParams::of(architecture) }
 }
 
 #[test]

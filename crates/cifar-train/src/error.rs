@@ -43,4 +43,36 @@ pub enum TrainError {
         /// The learning rate of that step.
         learning_rate: f64,
     },
+    /// A weight, or what an optimiser remembers, became NaN or infinite.
+    #[error("{tensor} is no longer finite after step {step}; lower the learning rate or raise train.warmup_epochs")]
+    NotFinite {
+        /// Its name in a checkpoint.
+        tensor: String,
+        /// The step, counted from 1 over the whole run.
+        step: usize,
+    },
+    /// A checkpoint cannot be used.
+    #[error("{}: {problem}; `--fresh` starts over", path.display())]
+    Checkpoint {
+        /// The file or its folder.
+        path: std::path::PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A checkpoint was written by other kernels or on another target.
+    #[error(
+        "{}: was written with {found}, this process has {here}, and the result would have the bits of neither; set CIFAR_KERNELS_ARM to go on as before, `--any-arithmetic` to go on all the same, or `--fresh` to start over",
+        path.display()
+    )]
+    Arithmetic {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What wrote it.
+        found: String,
+        /// What this process has.
+        here: String,
+    },
+    /// A file could not be put together.
+    #[error("cannot encode the checkpoint: {0}")]
+    Encode(String),
 }

@@ -1,48 +1,29 @@
-//! The training loop.
+//! A whole training run: start or go on, epoch by epoch, and choose the weights to keep.
 
 use std::ops::ControlFlow;
-use std::sync::mpsc::sync_channel;
-use std::thread;
+use std::time::Instant;
 
-use candle_core::D;
-use cifar_data::batches::{Batch, epoch_order, training_batch};
+use candle_core::Tensor;
 use cifar_data::prepare::TrainingData;
-use cifar_data::{Dataset, Monitor};
-use cifar_model::{Mode, Model, ModelOrigin, ModelParams, ModelSpec, evaluate_loss, ops, predict};
+use cifar_data::splits::Split;
+use cifar_data::{DataError, Monitor};
+use cifar_model::{Model, ModelOrigin, ModelParams, ModelSpec, evaluate_loss, predict};
 
-use crate::optimiser::Sgd;
-use crate::{EpochRecord, Result, Select, TrainError, TrainParams};
+use crate::{Checkpoints, EpochRecord, Result, Select, StepRecord, TrainError, TrainParams, Trainer};
 
 /// Watches a training run.
 pub trait Watcher: Monitor {
-    /// The model is built and the first step is about to begin.
-    fn started(&self, _model: &Model) {}
+    /// The model is built, or read from a checkpoint behind so many steps and the epochs of `history`; training begins.
+    fn started(&self, _model: &Model, _history: &[EpochRecord], _steps: usize) {}
 
     /// A step is done.
     fn step(&self, _step: &StepRecord) {}
 
-    /// An epoch is done.
-    fn epoch(&self, _record: &EpochRecord) {}
+    /// An epoch is done; `history` ends with it.
+    fn epoch(&self, _history: &[EpochRecord]) {}
 }
 
 impl Watcher for cifar_data::Silent {}
-
-/// What a step came to.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct StepRecord {
-    /// Counted from 1 over the whole run.
-    pub step: usize,
-    /// Steps of the whole run.
-    pub steps: usize,
-    /// Images of the batch.
-    pub images: usize,
-    /// Mean loss of the batch, nats.
-    pub loss: f32,
-    /// Learning rate of the step.
-    pub learning_rate: f64,
-    /// Images of the batch that the network, in training mode, got right.
-    pub correct: usize,
-}
 
 /// A trained model and how it came about.
 #[derive(Debug)]
@@ -53,9 +34,25 @@ pub struct Fitted {
     pub history: Vec<EpochRecord>,
     /// The epoch whose weights were kept, counted from 1.
     pub selected_epoch: usize,
+    /// How long this process trained: a fact about the run that no result depends on.
+    pub timing: Timing,
+}
+
+/// How long a process trained.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Timing {
+    /// Seconds between the first step and the last, with validation and checkpoints.
+    pub seconds: f64,
+    /// Of those, seconds that the trainer waited for batches.
+    pub waited_seconds: f64,
+    /// Steps that were done.
+    pub steps: usize,
 }
 
 /// Trains a network on `data` under `seed`. The same arguments give the same bits at any number of threads.
+///
+/// # Errors
+/// If a parameter is out of range or does not fit the data, the loss runs away, or the watcher asks to stop.
 pub fn fit(
     params: &TrainParams,
     model: &ModelParams,
@@ -63,168 +60,219 @@ pub fn fit(
     seed: u64,
     watcher: &dyn Watcher,
 ) -> Result<Fitted> {
-    let TrainingData { train, val, report } = data;
-    params.check(train, val)?;
-    let spec = ModelSpec {
-        params: model.clone(),
-        classes: report.classes.clone(),
-        size: report.size,
-        normalisation: report.normalisation.clone(),
-    };
-    let model = Model::new(spec, seed)?;
-    model.prepare(train)?;
-    let mut trainer = Trainer::new(model, params, train.len(), seed);
-    watcher.started(trainer.model());
-
-    let mut history: Vec<EpochRecord> = Vec::new();
-    let mut best = None;
-    for epoch in 0..params.epochs {
-        let (train_loss, train_accuracy) = train_epoch(&mut trainer, train, epoch, watcher)?;
-        let logits = predict(trainer.model(), val, "validating", watcher)?;
-        let (val_loss, val_accuracy) = evaluate_loss(&logits, &val.labels())?.unzip();
-        let mut record = EpochRecord {
-            epoch: epoch + 1,
-            step: trainer.step,
-            learning_rate: trainer.learning_rate(trainer.step - 1),
-            train_loss,
-            train_accuracy,
-            val_loss,
-            val_accuracy,
-            best: false,
-        };
-        let best_so_far = history.iter().rev().find(|r| r.best);
-        record.best = val_accuracy.is_some() && best_so_far.is_none_or(|best| record.beats(best));
-        if record.best && params.select == Select::Best {
-            best = Some(trainer.model().parameters().snapshot()?);
-        }
-        watcher.epoch(&record);
-        history.push(record);
-    }
-
-    let mut model = trainer.model;
-    let selected_epoch = match &best {
-        Some(best) => {
-            model.parameters().restore(best)?;
-            history.iter().rev().find(|r| r.best).map_or(params.epochs, |r| r.epoch)
-        }
-        None => params.epochs,
-    };
-    model.origin = Some(ModelOrigin {
-        source: report.source.clone(),
-        dataset_version: report.dataset_version.to_string(),
-        training_fingerprint: report.fingerprints.get(&cifar_data::splits::Split::Train).cloned().unwrap_or_default(),
-        seed,
-        epoch: selected_epoch,
-        arithmetic: cifar_kernels::arithmetic()?,
-    });
-    // What comes next has other sizes.
-    cifar_kernels::release_buffers();
-    Ok(Fitted { model, history, selected_epoch })
+    let mut run = Run::start(params, model, data, seed)?;
+    run.train(params.epochs, None, watcher)?;
+    run.finish()
 }
 
-/// One pass over the training images: mean loss and accuracy.
-fn train_epoch(trainer: &mut Trainer, train: &Dataset, epoch: usize, watcher: &dyn Watcher) -> Result<(f64, f64)> {
-    let (mut loss, mut correct) = (0.0, 0);
-    trainer.epoch(train, epoch, |record| {
-        loss += f64::from(record.loss) * record.images as f64;
-        correct += record.correct;
-        watcher.step(record);
-        watcher.check()?;
-        Ok(ControlFlow::Continue(()))
-    })?;
-    Ok((loss / train.len() as f64, correct as f64 / train.len() as f64))
+/// The same with checkpoints: goes on where an earlier, interrupted call with the same arguments left off, and ends with
+/// the same bits as a call that was left alone.
+///
+/// # Errors
+/// As [`fit()`], and if the checkpoint cannot be used. A run that is stopped or runs away leaves its last checkpoint.
+pub fn fit_resumable(
+    params: &TrainParams,
+    model: &ModelParams,
+    data: &TrainingData,
+    seed: u64,
+    checkpoints: &mut Checkpoints,
+    watcher: &dyn Watcher,
+) -> Result<Fitted> {
+    let mut run = Run::start(params, model, data, seed)?;
+    checkpoints.resume(&mut run)?;
+    run.train(params.epochs, Some(checkpoints), watcher)?;
+    run.finish()
 }
 
-/// A model in training: one call a step.
+/// A training run: it can be stopped behind any step, saved, and gone on with.
 #[derive(Debug)]
-pub struct Trainer {
-    model: Model,
-    optimiser: Sgd,
+pub struct Run<'a> {
+    data: &'a TrainingData,
     params: TrainParams,
     seed: u64,
-    step: usize,
-    steps: usize,
-    warmup_steps: f64,
+    pub(crate) trainer: Trainer,
+    pub(crate) progress: Progress,
+    timing: Timing,
 }
 
-impl Trainer {
-    /// Prepares to train `model` on `images` images an epoch.
-    pub fn new(model: Model, params: &TrainParams, images: usize, seed: u64) -> Self {
-        let steps_per_epoch = images.div_ceil(params.batch_size);
-        Self {
-            optimiser: Sgd::new(params, model.parameters().trained()),
-            model,
-            params: params.clone(),
-            seed,
-            step: 0,
-            steps: steps_per_epoch * params.epochs,
-            warmup_steps: steps_per_epoch as f64 * params.warmup_epochs,
-        }
-    }
+/// What a run has come to, besides the trainer's own state.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// Every whole epoch.
+    pub(crate) history: Vec<EpochRecord>,
+    /// The best weights so far, if those are to be selected.
+    pub(crate) best: Option<Vec<Tensor>>,
+    /// Sum over the images of the epoch under way of their losses.
+    pub(crate) loss: f64,
+    /// Images of the epoch under way that the network got right.
+    pub(crate) correct: usize,
+}
 
-    /// The model as it stands.
-    pub fn model(&self) -> &Model {
-        &self.model
-    }
-
-    /// The learning rate of `step`, counted from 0.
-    pub fn learning_rate(&self, step: usize) -> f64 {
-        self.params.learning_rate * self.params.schedule.factor(step, self.steps, self.warmup_steps)
-    }
-
-    /// Steps through the images in the epoch's order, until all are done or `after_step` breaks off. Batches are made on a
-    /// thread of their own, at most two ahead.
+impl<'a> Run<'a> {
+    /// Builds the network with its initial weights.
     ///
     /// # Errors
-    /// Those of [`Trainer::step`] and of `after_step`.
-    pub fn epoch(
+    /// If a parameter is out of range or does not fit the data.
+    pub fn start(params: &TrainParams, model: &ModelParams, data: &'a TrainingData, seed: u64) -> Result<Self> {
+        let TrainingData { train, val, report } = data;
+        params.check(train, val)?;
+        let spec = ModelSpec {
+            params: model.clone(),
+            classes: report.classes.clone(),
+            size: report.size,
+            normalisation: report.normalisation.clone(),
+        };
+        let model = Model::new(spec, seed)?;
+        model.prepare(train)?;
+        let trainer = Trainer::new(model, params, train.len(), seed)?;
+        let (progress, timing) = (Progress::default(), Timing::default());
+        Ok(Self { data, params: params.clone(), seed, trainer, progress, timing })
+    }
+
+    /// Every whole epoch so far.
+    pub fn history(&self) -> &[EpochRecord] {
+        &self.progress.history
+    }
+
+    /// Whether there is nothing left to train.
+    pub fn is_finished(&self) -> bool {
+        self.history().len() >= self.params.epochs || self.stopped_early()
+    }
+
+    /// Trains up to `epochs` epochs in all, or the end of the run. Without an error, what was trained is in the last
+    /// checkpoint.
+    ///
+    /// # Errors
+    /// If the loss runs away or the watcher asks to stop; a run that was stopped is saved first.
+    pub fn train(
         &mut self,
-        train: &Dataset,
-        epoch: usize,
-        mut after_step: impl FnMut(&StepRecord) -> Result<ControlFlow<()>>,
+        epochs: usize,
+        mut checkpoints: Option<&mut Checkpoints>,
+        watcher: &dyn Watcher,
     ) -> Result<()> {
-        let (seed, augmentation) = (self.seed, self.params.augmentation());
-        let order = epoch_order(train.len(), seed, epoch as u64);
-        let batch_size = self.params.batch_size;
-        thread::scope(|scope| {
-            // One batch waits in the channel while the next one is being made.
-            let (sender, batches) = sync_channel::<Batch>(1);
-            scope.spawn(move || {
-                for indices in order.chunks(batch_size) {
-                    let batch = training_batch(train, indices, &augmentation, seed, epoch as u64);
-                    if sender.send(batch).is_err() {
-                        return; // the loop ended early
-                    }
-                }
-            });
-            for batch in batches {
-                let record = self.step(&batch, epoch)?;
-                if after_step(&record)?.is_break() {
-                    break;
+        let (started, from) = (Instant::now(), self.trainer.step_count());
+        let waited = self.trainer.waited();
+        watcher.started(self.trainer.model(), &self.progress.history, from);
+        let outcome = self.go_on(epochs, &mut checkpoints, watcher);
+        self.timing.seconds += started.elapsed().as_secs_f64();
+        self.timing.waited_seconds += self.trainer.waited().saturating_sub(waited).as_secs_f64();
+        self.timing.steps += self.trainer.step_count() - from;
+        if let Some(checkpoints) = checkpoints
+            && matches!(outcome, Ok(()) | Err(TrainError::Data(DataError::Cancelled)))
+        {
+            checkpoints.save(&self.trainer, &self.progress, self.is_finished(), watcher)?;
+        }
+        outcome
+    }
+
+    fn go_on(
+        &mut self,
+        epochs: usize,
+        checkpoints: &mut Option<&mut Checkpoints>,
+        watcher: &dyn Watcher,
+    ) -> Result<()> {
+        let steps_per_epoch = self.trainer.steps_per_epoch();
+        let epochs = epochs.min(self.params.epochs);
+        // A run may have been stopped between the last step of an epoch and the end of its validation.
+        if self.trainer.step_count() == (self.history().len() + 1) * steps_per_epoch {
+            self.progress.end_epoch(&self.trainer, self.data, self.params.select, watcher)?;
+        }
+        if self.history().len() >= epochs || self.stopped_early() {
+            return Ok(());
+        }
+        let Self { data, params, trainer, progress, .. } = self;
+        trainer.steps(&data.train, epochs * steps_per_epoch, |trainer, step| {
+            progress.loss += f64::from(step.loss) * step.images as f64;
+            progress.correct += step.correct;
+            watcher.step(step);
+            watcher.check()?;
+            let ended = step.step.is_multiple_of(steps_per_epoch);
+            if ended {
+                progress.end_epoch(trainer, data, params.select, watcher)?;
+                if progress.stopped_early(params) {
+                    return Ok(ControlFlow::Break(()));
                 }
             }
-            Ok(())
+            if let Some(checkpoints) = checkpoints
+                && checkpoints.is_due(ended)
+            {
+                checkpoints.save(trainer, progress, false, watcher)?;
+            }
+            Ok(ControlFlow::Continue(()))
         })
     }
 
-    /// Forward, backward, update.
+    fn stopped_early(&self) -> bool {
+        self.progress.stopped_early(&self.params)
+    }
+
+    /// The model with the weights that are to be kept.
     ///
     /// # Errors
-    /// If the loss is NaN or infinite; the model then keeps the weights of the step before.
-    pub fn step(&mut self, batch: &Batch, epoch: usize) -> Result<StepRecord> {
-        let learning_rate = self.learning_rate(self.step);
-        let mode = Mode::Train { seed: self.seed, epoch: epoch as u64, ids: &batch.ids };
-        let logits = self.model.forward(&batch.pixels, &mode)?;
-        let loss = ops::softmax_cross_entropy(&logits, &batch.labels, self.params.label_smoothing)?;
-        let value = loss.to_scalar::<f32>()?;
-        self.step += 1;
-        if !value.is_finite() {
-            return Err(TrainError::Diverged { loss: value, step: self.step, epoch: epoch + 1, learning_rate });
-        }
-        let gradients = loss.backward()?;
-        self.optimiser.step(self.model.parameters().trained(), &gradients, learning_rate as f32)?;
-        let predicted = logits.argmax(D::Minus1)?.to_vec1::<u32>()?;
-        let correct = predicted.iter().zip(&batch.labels).filter(|(p, l)| p == l).count();
-        Ok(StepRecord { step: self.step, steps: self.steps, images: batch.len(), loss: value, learning_rate, correct })
+    /// If candle cannot exchange the weights.
+    pub fn finish(self) -> Result<Fitted> {
+        let Progress { history, best, .. } = self.progress;
+        let mut model = self.trainer.into_model()?;
+        let selected_epoch = match &best {
+            Some(best) => {
+                model.parameters().restore(best)?;
+                history.iter().rev().find(|r| r.best).map_or(history.len(), |r| r.epoch)
+            }
+            None => history.len(),
+        };
+        let report = &self.data.report;
+        model.origin = Some(ModelOrigin {
+            source: report.source.clone(),
+            dataset_version: report.dataset_version.to_string(),
+            training_fingerprint: report.fingerprints.get(&Split::Train).cloned().unwrap_or_default(),
+            seed: self.seed,
+            epoch: selected_epoch,
+            arithmetic: cifar_kernels::arithmetic()?,
+        });
+        // What comes next has other sizes.
+        cifar_kernels::release_buffers();
+        Ok(Fitted { model, history, selected_epoch, timing: self.timing })
+    }
+}
+
+impl Progress {
+    /// Validates, and adds the epoch to the history.
+    fn end_epoch(
+        &mut self,
+        trainer: &Trainer,
+        data: &TrainingData,
+        select: Select,
+        watcher: &dyn Watcher,
+    ) -> Result<()> {
+        let images = data.train.len() as f64;
+        let record = trainer.evaluate(|model| {
+            let logits = predict(model, &data.val, "validating", watcher)?;
+            let (val_loss, val_accuracy) = evaluate_loss(&logits, &data.val.labels())?.unzip();
+            let mut record = EpochRecord {
+                epoch: self.history.len() + 1,
+                step: trainer.step_count(),
+                learning_rate: trainer.learning_rate(trainer.step_count() - 1),
+                train_loss: self.loss / images,
+                train_accuracy: self.correct as f64 / images,
+                val_loss,
+                val_accuracy,
+                best: false,
+            };
+            let best_so_far = self.history.iter().rev().find(|r| r.best);
+            record.best = val_accuracy.is_some() && best_so_far.is_none_or(|best| record.beats(best));
+            if record.best && select == Select::Best {
+                self.best = Some(model.parameters().snapshot()?);
+            }
+            Ok(record)
+        })?;
+        (self.loss, self.correct) = (0.0, 0);
+        self.history.push(record);
+        watcher.epoch(&self.history);
+        Ok(())
+    }
+
+    fn stopped_early(&self, params: &TrainParams) -> bool {
+        let best = self.history.iter().rev().find(|r| r.best).map_or(0, |r| r.epoch);
+        params.early_stopping > 0 && self.history.len() - best >= params.early_stopping
     }
 }

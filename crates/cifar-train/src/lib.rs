@@ -1,21 +1,27 @@
-//! Training: the optimiser, the schedule, the loop and what it leaves behind.
+//! Training: the recipe, the optimisers, the loop, its checkpoints and what it leaves behind.
 //!
-//! [`fit`](fn@fit) reads top-down: model → batches → step → validation → best weights. Progress and cancellation go
-//! through a [`Watcher`]; the crate prints nothing. It sees training and validation images only
+//! [`fit`](fn@fit) reads top-down: a [`Run`] steps its [`Trainer`] through the epochs, validates, keeps the best weights
+//! and saves [`Checkpoints`]. Progress and cancellation go through a [`Watcher`]; the crate prints nothing. It sees training and validation images only
 //! ([`TrainingData`](cifar_data::prepare::TrainingData)); test images have a type that it never opens.
 
+mod averaging;
+mod checkpoint;
 mod error;
 mod fit;
 mod history;
 mod optimiser;
 mod params;
 mod schedule;
+mod trainer;
 
 pub mod artifacts;
+pub mod recipes;
 
+pub use checkpoint::{Checkpoints, run_key};
 pub use error::{Result, TrainError};
-pub use fit::{Fitted, StepRecord, Trainer, Watcher, fit};
+pub use fit::{Fitted, Run, Timing, Watcher, fit, fit_resumable};
 pub use history::EpochRecord;
-pub use optimiser::Sgd;
-pub use params::{Select, TrainParams};
+pub use optimiser::{Factors, Optimiser};
+pub use params::{Averaging, OptimiserKind, Reduction, Select, TrainParams};
 pub use schedule::Schedule;
+pub use trainer::{StepRecord, Trainer};

@@ -1,4 +1,4 @@
-//! How the learning rate moves over a run.
+//! How learning rates move over a run.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,15 @@ pub enum Schedule {
     Constant,
     /// Straight down to 0.
     Linear,
+    /// From a fifth of the highest straight up to it over the warm-up, then straight down to 7 % of it at the end
+    /// (Jordan 2024, arXiv 2404.00498).
+    Triangular,
+    /// Half a cosine down to 0 (Loshchilov & Hutter 2017, arXiv 1608.03983, without restarts).
+    Cosine,
 }
+
+/// Where the triangle begins and ends, as shares of its peak.
+const TRIANGLE: [f64; 2] = [0.2, 0.07];
 
 impl Schedule {
     /// The factor (0..=1) on the highest learning rate at `step` (counted from 0) of `steps`, of which the first
@@ -18,11 +26,16 @@ impl Schedule {
     pub fn factor(self, step: usize, steps: usize, warmup: f64) -> f64 {
         let at = step as f64;
         if at < warmup {
-            return ((at + 1.0) / warmup).min(1.0);
+            let risen = ((at + 1.0) / warmup).min(1.0);
+            return if self == Self::Triangular { TRIANGLE[0] + (1.0 - TRIANGLE[0]) * risen } else { risen };
         }
+        // 1 at the first step behind the warm-up; 0 would come one step behind the last.
+        let left = (steps as f64 - at) / (steps as f64 - warmup);
         match self {
             Self::Constant => 1.0,
-            Self::Linear => (steps as f64 - at) / (steps as f64 - warmup),
+            Self::Linear => left,
+            Self::Triangular => TRIANGLE[1] + (1.0 - TRIANGLE[1]) * left,
+            Self::Cosine => 0.5 - 0.5 * libm::cos(std::f64::consts::PI * left),
         }
     }
 }
@@ -42,5 +55,18 @@ mod tests {
         check(Schedule::Linear, 2.0, &[0.5, 1.0, 1.0, 0.5]);
         check(Schedule::Linear, 4.0, &[0.25, 0.5, 0.75, 1.0]);
         check(Schedule::Constant, 0.5, &[1.0, 1.0, 1.0]);
+        check(Schedule::Cosine, 0.0, &[1.0, 0.75, 0.25]);
+        check(Schedule::Cosine, 1.0, &[1.0, 1.0, 0.5]);
+        check(Schedule::Triangular, 2.0, &[0.6, 1.0, 1.0, 0.535]);
+    }
+
+    #[test]
+    fn no_step_stands_still() {
+        for schedule in [Schedule::Constant, Schedule::Linear, Schedule::Triangular, Schedule::Cosine] {
+            for (steps, warmup) in [(1, 0.0), (1, 1.0), (7, 3.5), (7, 7.0)] {
+                let factors = (0..steps).map(|step| schedule.factor(step, steps, warmup));
+                assert!(factors.into_iter().all(|f| f > 0.0 && f <= 1.0), "{schedule:?} {steps} {warmup}");
+            }
+        }
     }
 }

@@ -16,7 +16,7 @@ fn steps_of_training_lower_the_loss_and_probabilities_add_up_to_one() -> anyhow:
         normalisation: normalisation(&images),
     };
     let params = TrainParams { epochs: 4, batch_size: 32, ..TrainParams::default() };
-    let mut trainer = Trainer::new(Model::new(spec, 1)?, &params, images.len(), 1);
+    let mut trainer = Trainer::new(Model::new(spec, 1)?, &params, images.len(), 1)?;
     let mut losses = Vec::new();
     for epoch in 0..params.epochs {
         for indices in epoch_order(images.len(), 1, epoch as u64).chunks(params.batch_size) {

@@ -169,7 +169,7 @@ fn cost(context: &Context, params: &Params) -> Result<Line> {
     let batch_size = params.train.batch_size.min(TIMED_IMAGES / 4);
     let mut timed = params.train.clone();
     timed.batch_size = batch_size;
-    let mut trainer = Trainer::new(Model::new(spec, 0)?, &timed, set.len(), 0);
+    let mut trainer = Trainer::new(Model::new(spec, 0)?, &timed, set.len(), 0)?;
     let order = epoch_order(set.len(), 0, 0);
     let mut seconds = Vec::new();
     for indices in order.chunks_exact(batch_size).take(5) {

@@ -10,6 +10,7 @@ mod partition;
 mod predict;
 mod prepare;
 mod pull;
+mod recipe;
 mod run;
 mod train;
 
@@ -61,6 +62,7 @@ pub(crate) fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
         Command::Predict(args) => return predict::run(&context, args),
         Command::Bench(args) => return bench::run(&context, args),
         Command::Check => return check::run(&context),
+        Command::Recipe(args) => return recipe::run(&context, args),
         _ => {}
     }
     // What follows writes: one at a time in a folder, and timed.
@@ -71,13 +73,13 @@ pub(crate) fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
         Command::Partition(args) => partition::run(&context, args)?,
         Command::Pull => pull::run(&context)?,
         Command::Prepare => prepare::run(&context)?,
-        Command::Train => train::run(&context)?,
+        Command::Train(args) => train::run(&context, args)?,
         Command::Evaluate => evaluate::run(&context)?,
         Command::HardImages => hard_images::run(&context)?,
         Command::Run(args) => run::run(&context, args)?,
         Command::Clean => clean::run(&context)?,
         Command::Fingerprint => fingerprint::run(&context)?,
-        Command::Predict(_) | Command::Bench(_) | Command::Check => {}
+        Command::Predict(_) | Command::Bench(_) | Command::Check | Command::Recipe(_) => {}
     }
     terminal.check()?;
     watch.record(&context.layout, name);
@@ -90,7 +92,8 @@ fn command_name(command: &Command) -> &'static str {
         Command::Partition(_) => "partition",
         Command::Pull => "pull",
         Command::Prepare => "prepare",
-        Command::Train => "train",
+        Command::Recipe(_) => "recipe",
+        Command::Train(_) => "train",
         Command::Evaluate => "evaluate",
         Command::HardImages => "hard-images",
         Command::Run(_) => "run",

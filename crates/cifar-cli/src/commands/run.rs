@@ -5,7 +5,7 @@ use cifar_data::Monitor as _;
 use cifar_data::partitions::Partition;
 
 use super::{Context, evaluate, hard_images, partition, prepare, pull, train};
-use crate::args::{PartitionArgs, RunArgs};
+use crate::args::{PartitionArgs, RunArgs, TrainArgs};
 
 pub(super) fn run(context: &Context, args: &RunArgs) -> Result<()> {
     // A mistake in the parameters is better told now than after the images are decoded.
@@ -18,7 +18,8 @@ pub(super) fn run(context: &Context, args: &RunArgs) -> Result<()> {
             &PartitionArgs { source, skip_broken: false, synthetic_images: 6000, synthetic_seed: 0 },
         )?;
     }
-    for stage in [pull::run, prepare::run, train::run, evaluate::run, hard_images::run] {
+    let train = |context: &Context| train::run(context, &TrainArgs::default());
+    for stage in [pull::run, prepare::run, train, evaluate::run, hard_images::run] {
         context.terminal.check()?;
         stage(context)?;
     }

@@ -1,13 +1,16 @@
 //! `train`: from prepared images to a model.
 
-use anyhow::{Result, anyhow};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow};
 use cifar_data::DataError;
 use cifar_data::prepare::TrainingData;
-use cifar_train::{TrainError, artifacts, fit};
+use cifar_train::{Checkpoints, Fitted, TrainError, artifacts, fit_resumable, run_key};
 
 use super::Context;
+use crate::args::TrainArgs;
 
-pub(super) fn run(context: &Context) -> Result<()> {
+pub(super) fn run(context: &Context, args: &TrainArgs) -> Result<()> {
     let (layout, params) = (&context.layout, context.params()?);
     let data = TrainingData::open(&layout.prepared())?;
     data.report.check(&layout.prepared(), params.dataset_version, &params.split)?;
@@ -19,26 +22,63 @@ pub(super) fn run(context: &Context) -> Result<()> {
         data.val.len(),
         params.random_seed
     ));
+    let (recipe, model, seed) = (&params.train, &params.model, params.random_seed);
+    let key = run_key(recipe, model, &data.report, seed, &program()?);
+    let every = Duration::from_secs_f64(args.checkpoint_every);
+    let mut checkpoints =
+        Checkpoints::open(&layout.checkpoints(), &key, every)?.accepting_other_arithmetic(args.any_arithmetic);
+    if args.fresh {
+        checkpoints.discard()?;
+    }
     let fitted =
-        fit(&params.train, &params.model, &data, params.random_seed, context.terminal).map_err(|e| match e {
+        fit_resumable(recipe, model, &data, seed, &mut checkpoints, context.terminal).map_err(|e| match e {
             TrainError::Data(DataError::Cancelled) => anyhow!(e).context(format!(
-                "{} keeps what it had; run `cifar-cli train` again to start over",
+                "{} keeps what it had; run `cifar-cli train` again to go on from here, to the same result",
                 layout.final_model().display()
             )),
+            TrainError::Diverged { .. } | TrainError::NotFinite { .. } if checkpoints.exists() => {
+                anyhow!(e).context(format!("the last good checkpoint is {}", checkpoints.path().display()))
+            }
             other => anyhow!(other),
         })?;
     artifacts::write(&fitted, &data, &layout.final_model())?;
-    if !context.terminal.json() {
-        let selected = fitted.history.iter().find(|r| r.epoch == fitted.selected_epoch);
-        let accuracy =
-            selected.and_then(|r| r.val_accuracy).map(|a| format!(", validation accuracy {:.2} %", a * 100.0));
-        context.terminal.data(&format!(
-            "{}: epoch {} of {}{}",
-            layout.model_file().display(),
-            fitted.selected_epoch,
-            fitted.history.len(),
-            accuracy.unwrap_or_default()
+    tell(context, &fitted);
+    Ok(())
+}
+
+/// What came out, and how the time was spent.
+fn tell(context: &Context, fitted: &Fitted) {
+    let timing = fitted.timing;
+    if timing.steps == 0 {
+        context.terminal.say(
+            "nothing was left to train: the result is that of the run with these parameters; `--fresh` trains anew",
+        );
+    } else {
+        context.terminal.say(&format!(
+            "{} steps in {:.1} s, of which {:.2} s ({:.2} %) went by waiting for batches",
+            timing.steps,
+            timing.seconds,
+            timing.waited_seconds,
+            100.0 * timing.waited_seconds / timing.seconds.max(f64::MIN_POSITIVE)
         ));
     }
-    Ok(())
+    if context.terminal.json() {
+        return;
+    }
+    let selected = fitted.history.iter().find(|r| r.epoch == fitted.selected_epoch);
+    let accuracy = selected.and_then(|r| r.val_accuracy).map(|a| format!(", validation accuracy {:.2} %", a * 100.0));
+    context.terminal.data(&format!(
+        "{}: epoch {} of {}{}",
+        context.layout.model_file().display(),
+        fitted.selected_epoch,
+        fitted.history.len(),
+        accuracy.unwrap_or_default()
+    ));
+}
+
+/// What stands for this program in the name of a run: a hash of its bytes. Another program may compute other bits.
+fn program() -> Result<String> {
+    let path = std::env::current_exe().context("cannot find this program's own file")?;
+    let bytes = std::fs::read(&path).with_context(|| format!("{}: cannot read this program", path.display()))?;
+    Ok(blake3::hash(&bytes).to_hex().to_string())
 }

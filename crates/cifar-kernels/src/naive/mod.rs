@@ -12,7 +12,7 @@ pub use conv::{
     linear_forward, linear_input_gradient, linear_weight_gradient,
 };
 pub use norm::{NormGradients, batch_norm_backward, batch_norm_forward, softmax_cross_entropy};
-pub use optimise::{adamw_update, sgd_update};
+pub use optimise::{adamw_update, muon_update, orthogonalise, sgd_update};
 pub use pool::{average_pool_backward, average_pool_forward, max_pool_backward, max_pool_forward};
 pub use real::Real;
 

@@ -74,7 +74,7 @@ impl Airbench {
         }
         builder.global_pool("pool");
         let features = builder.shape()[2];
-        let head = builder.linear("head", classes, false, Init::UniformStandardised)?;
+        let head = builder.head(classes, false, Init::UniformStandardised)?;
         Ok(Self { whitening, groups, residual: params.residual, head, features, summary: builder.finish() })
     }
 }

@@ -5,7 +5,7 @@ use cifar_kernels::Activation;
 
 use super::LayerSummary;
 use crate::layers::{BatchNorm, Conv, Linear, NormParams, Whitening};
-use crate::parameters::{Init, Parameters};
+use crate::parameters::{Init, Kind, Parameters};
 use crate::{ModelError, Result};
 
 /// The network so far: its parameters, its summary and the shape that its last layer puts out.
@@ -107,10 +107,19 @@ impl<'a> Builder<'a> {
 
     /// A fully connected layer over all values of an image.
     pub(super) fn linear(&mut self, name: &str, outputs: usize, bias: bool, init: Init) -> Result<Linear> {
+        self.dense(name, Kind::Matrix, outputs, bias, init)
+    }
+
+    /// The fully connected layer that puts out the logits.
+    pub(super) fn head(&mut self, classes: usize, bias: bool, init: Init) -> Result<Linear> {
+        self.dense("head", Kind::Head, classes, bias, init)
+    }
+
+    fn dense(&mut self, name: &str, kind: Kind, outputs: usize, bias: bool, init: Init) -> Result<Linear> {
         let inputs = self.shape.iter().product::<usize>();
         self.shape = [1, 1, outputs];
         let weights = inputs * outputs;
         self.describe(name, vec![outputs], weights + if bias { outputs } else { 0 }, 2 * weights);
-        Linear::new(self.parameters, name, inputs, outputs, bias, init)
+        Linear::new(self.parameters, name, kind, inputs, outputs, bias, init)
     }
 }

@@ -17,6 +17,9 @@ pub use airbench::{Airbench, AirbenchParams};
 pub use resnet18::{ResNet18, ResNet18Params};
 pub use simple_cnn::{SimpleCnn, SimpleCnnParams};
 
+/// The most channels that a layer may be asked to have.
+const LARGEST_WIDTH: usize = 4096;
+
 /// The networks that can be built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -50,6 +53,8 @@ impl Architecture {
 pub struct ModelParams {
     /// The network.
     pub architecture: Architecture,
+    /// Channels of its groups, blocks or stages, each 1 to 4,096: four for `resnet18`, three for all others.
+    pub widths: Vec<usize>,
     /// Share of the dense layer's values that training drops, 0 ≤ dropout < 1. Only `simple_cnn` drops; 0 elsewhere.
     pub dropout: f32,
     /// Share of the values behind each pooling that training drops, 0 ≤ `conv_dropout` < 1. Only `simple_cnn` drops; 0
@@ -61,6 +66,7 @@ pub struct ModelParams {
 #[serde(deny_unknown_fields)]
 struct UncheckedModelParams {
     architecture: Architecture,
+    widths: Vec<usize>,
     dropout: f32,
     conv_dropout: f32,
 }
@@ -69,7 +75,8 @@ impl TryFrom<UncheckedModelParams> for ModelParams {
     type Error = ModelError;
 
     fn try_from(p: UncheckedModelParams) -> Result<Self> {
-        let params = Self { architecture: p.architecture, dropout: p.dropout, conv_dropout: p.conv_dropout };
+        let UncheckedModelParams { architecture, widths, dropout, conv_dropout } = p;
+        let params = Self { architecture, widths, dropout, conv_dropout };
         params.check().map(|()| params)
     }
 }
@@ -78,11 +85,21 @@ impl ModelParams {
     /// The usual values for a network.
     pub fn of(architecture: Architecture) -> Self {
         let dropout = if architecture == Architecture::SimpleCnn { 0.3 } else { 0.0 };
-        Self { architecture, dropout, conv_dropout: 0.0 }
+        let widths = match architecture {
+            Architecture::SimpleCnn => SimpleCnnParams::default().widths.to_vec(),
+            Architecture::Airbench94 => AirbenchParams::AIRBENCH94.widths.to_vec(),
+            Architecture::Airbench96 => AirbenchParams::AIRBENCH96.widths.to_vec(),
+            Architecture::ResNet18 => ResNet18Params::default().widths.to_vec(),
+        };
+        Self { architecture, widths, dropout, conv_dropout: 0.0 }
     }
 
     /// Refuses values outside of their range.
     fn check(&self) -> Result<()> {
+        match self.architecture {
+            Architecture::ResNet18 => self.widths_of::<4>().map(|_| ())?,
+            _ => self.widths_of::<3>().map(|_| ())?,
+        }
         for (key, value) in [("dropout", self.dropout), ("conv_dropout", self.conv_dropout)] {
             let wrong = |allowed: String| ModelError::Parameter { key, value: value.to_string(), allowed };
             if !(0.0..1.0).contains(&value) {
@@ -93,6 +110,20 @@ impl ModelParams {
             }
         }
         Ok(())
+    }
+}
+
+impl ModelParams {
+    /// The widths, of which the architecture wants `N`.
+    fn widths_of<const N: usize>(&self) -> Result<[usize; N]> {
+        let widths: Option<[usize; N]> = self.widths.as_slice().try_into().ok();
+        widths.filter(|widths| widths.iter().all(|width| (1..=LARGEST_WIDTH).contains(width))).ok_or_else(|| {
+            ModelError::Parameter {
+                key: "widths",
+                value: format!("{:?}", self.widths),
+                allowed: format!("{} has {N} of them, each 1 to {LARGEST_WIDTH}", self.architecture.name()),
+            }
+        })
     }
 }
 
@@ -140,11 +171,21 @@ pub(crate) fn build(
     Ok(match params.architecture {
         Architecture::SimpleCnn => {
             let (dropout, conv_dropout) = (params.dropout, params.conv_dropout);
-            let params = SimpleCnnParams { dropout, conv_dropout, ..Default::default() };
+            let widths = params.widths_of()?;
+            let params = SimpleCnnParams { widths, dropout, conv_dropout, ..Default::default() };
             Box::new(SimpleCnn::new(&params, classes, size, parameters)?)
         }
-        Architecture::Airbench94 => Box::new(Airbench::new(&AirbenchParams::AIRBENCH94, classes, size, parameters)?),
-        Architecture::Airbench96 => Box::new(Airbench::new(&AirbenchParams::AIRBENCH96, classes, size, parameters)?),
-        Architecture::ResNet18 => Box::new(ResNet18::new(&ResNet18Params::default(), classes, size, parameters)?),
+        Architecture::Airbench94 => {
+            let params = AirbenchParams { widths: params.widths_of()?, ..AirbenchParams::AIRBENCH94 };
+            Box::new(Airbench::new(&params, classes, size, parameters)?)
+        }
+        Architecture::Airbench96 => {
+            let params = AirbenchParams { widths: params.widths_of()?, ..AirbenchParams::AIRBENCH96 };
+            Box::new(Airbench::new(&params, classes, size, parameters)?)
+        }
+        Architecture::ResNet18 => {
+            let params = ResNet18Params { widths: params.widths_of()?, ..Default::default() };
+            Box::new(ResNet18::new(&params, classes, size, parameters)?)
+        }
     })
 }

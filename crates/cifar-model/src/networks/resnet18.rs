@@ -103,7 +103,7 @@ impl ResNet18 {
             }
         }
         builder.global_pool("pool");
-        let head = builder.linear("head", classes, true, Init::Uniform)?;
+        let head = builder.head(classes, true, Init::Uniform)?;
         Ok(Self { stem, blocks, head, summary: builder.finish() })
     }
 }

@@ -61,7 +61,7 @@ impl SimpleCnn {
             builder.linear("dense", params.dense, false, he)?,
             builder.batch_norm("dense.norm", NormParams::STANDARD, Activation::Relu)?,
         );
-        let head = builder.linear("head", classes, true, Init::Uniform)?;
+        let head = builder.head(classes, true, Init::Uniform)?;
         Ok(Self { params: *params, blocks, dense, head, summary: builder.finish() })
     }
 }

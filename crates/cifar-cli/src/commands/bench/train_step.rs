@@ -48,21 +48,14 @@ pub(super) fn run(context: &Context, args: &StepArgs) -> Result<()> {
     model.prepare(&images)?;
 
     let params = recipe(args);
-    let mut trainer = Trainer::new(model, &params, images.len(), 0);
+    let mut trainer = Trainer::new(model, &params, images.len(), 0)?;
     let before = peak()?;
     let mut laps = Laps::start(context.terminal, "training steps", args.steps as usize);
-    let (mut loss, mut ended) = (f32::NAN, false);
-    for epoch in 0.. {
-        trainer.epoch(&images, epoch, |step| {
-            loss = step.loss;
-            let next = laps.lap()?;
-            ended = next.is_break();
-            Ok(next)
-        })?;
-        if ended {
-            break;
-        }
-    }
+    let mut loss = f32::NAN;
+    trainer.steps(&images, usize::MAX, |_, step| {
+        loss = step.loss;
+        Ok(laps.lap()?)
+    })?;
     let measured = laps.finish();
     context.terminal.clear();
     let images_per_s = f64::from(args.network.batch) / measured.ms * 1e3;

@@ -84,8 +84,9 @@ impl Loss {
         let ([rows, k], len) = (self.dims, self.logits.len());
         let (logits, labels) = (memory.place(&self.logits), memory.place(&self.labels));
         let mut losses = memory.place(&vec![f32::NAN; rows]);
-        let grad = memory
-            .made(len, |grad| softmax_cross_entropy(rows, k, &logits, &labels, self.smoothing, &mut losses, grad));
+        let grad = memory.made(len, |grad| {
+            softmax_cross_entropy(rows, k, &logits, &labels, None, self.smoothing, &mut losses, grad)
+        });
         vec![
             ("softmax_cross_entropy", losses.to_vec()),
             ("softmax_cross_entropy, gradient", grad),

@@ -1,10 +1,14 @@
-//! The update loops of optimisers.
+//! The update loops of optimisers, and what goes with them.
+
+mod muon;
 
 use rayon::prelude::*;
 
 use crate::arms::vectorised;
 use crate::error::{KernelError, Result, check_len};
 use crate::generic::reduce::CHUNK;
+
+pub use muon::{NEWTON_SCHULZ, NEWTON_SCHULZ_STEPS, muon_update, orthogonalise};
 
 /// Stochastic gradient descent with momentum and decoupled weight decay (Loshchilov & Hutter 2017, arXiv 1711.05101):
 /// v ← momentum · v + g; w ← w · (1 − lr · decay) − lr · (nesterov ? g + momentum · v : v).
@@ -69,6 +73,43 @@ pub fn adamw_update(
                 *w = *w * keep - learning_rate * (*m / unbias[0]) / ((*v / unbias[1]).sqrt() + epsilon);
             }
         });
+    });
+    Ok(())
+}
+
+/// Σ v², in `f64`.
+pub fn squared_norm(values: &[f32]) -> Result<f64> {
+    let arm = crate::arm()?;
+    // Eight sums a chunk, so that additions need not wait for each other; their number is fixed, and so is their order.
+    let chunk_sum = |chunk: &[f32]| {
+        vectorised(arm, || {
+            let mut sums = [0.0f64; 8];
+            let (eights, rest) = chunk.as_chunks::<8>();
+            for eight in eights {
+                for (sum, v) in sums.iter_mut().zip(eight) {
+                    *sum += f64::from(*v) * f64::from(*v);
+                }
+            }
+            sums.iter().sum::<f64>() + rest.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>()
+        })
+    };
+    let sums: Vec<f64> = values.par_chunks(CHUNK).map(chunk_sum).collect();
+    Ok(sums.iter().sum())
+}
+
+/// v ← v · `factor`.
+pub fn scale_values(values: &mut [f32], factor: f32) -> Result<()> {
+    let arm = crate::arm()?;
+    values.par_chunks_mut(CHUNK).for_each(|chunk| vectorised(arm, || chunk.iter_mut().for_each(|v| *v *= factor)));
+    Ok(())
+}
+
+/// a ← a + `share` · (v − a).
+pub fn move_average(average: &mut [f32], values: &[f32], share: f32) -> Result<()> {
+    check_len("move_average", "values", values, average.len())?;
+    let arm = crate::arm()?;
+    average.par_chunks_mut(CHUNK).zip(values.par_chunks(CHUNK)).for_each(|(average, values)| {
+        vectorised(arm, || average.iter_mut().zip(values).for_each(|(a, v)| *a += share * (v - *a)));
     });
     Ok(())
 }

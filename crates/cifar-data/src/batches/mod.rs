@@ -1,0 +1,102 @@
+//! Batches of `u8` pixels: shuffled and augmented for training, plain for evaluation.
+
+mod augment;
+mod mix;
+
+use crate::random::{Purpose, stream};
+use crate::{Dataset, ImageSize, SampleId};
+
+pub use augment::{Augmentation, Flip};
+pub use mix::Mix;
+
+use augment::crop;
+
+/// Some images, ready to become a tensor.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Batch {
+    /// Identity of each image.
+    pub ids: Vec<SampleId>,
+    /// Label of each image.
+    pub labels: Vec<u32>,
+    /// N × height × width × RGB.
+    pub pixels: Vec<u8>,
+    /// Size of every image.
+    pub size: ImageSize,
+    /// Under mixup, what the images are mixed of; their ids and labels are those of the one image.
+    pub mix: Option<Mix>,
+}
+
+impl Batch {
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// True if there is no image.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+}
+
+/// The order in which an epoch visits the images: a permutation of 0..`len`.
+pub fn epoch_order(len: usize, seed: u64, epoch: u64) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..len).collect();
+    stream(seed, Purpose::Shuffle, epoch, 0).shuffle(&mut order);
+    order
+}
+
+/// The images at `indices`, augmented. What happens to an image depends on the seed, the epoch and its id alone, and under
+/// mixup on the next image too.
+///
+/// # Panics
+/// If an index is not below the length of the set.
+pub fn training_batch(set: &Dataset, indices: &[usize], augmentation: &Augmentation, seed: u64, epoch: u64) -> Batch {
+    let size = set.size();
+    let mut batch = Batch { pixels: vec![0; indices.len() * size.bytes()], ..without_pixels(set, indices) };
+    for ((&index, id), pixels) in indices.iter().zip(&batch.ids).zip(batch.pixels.chunks_exact_mut(size.bytes())) {
+        augmentation.apply(set.image(index), pixels, size, seed, epoch, *id);
+    }
+    if augmentation.mixup > 0.0 {
+        let Batch { ids, labels, pixels, .. } = &mut batch;
+        batch.mix = Some(mix::mix(ids, labels, pixels, augmentation.mixup, seed, epoch));
+    }
+    batch
+}
+
+/// The images from `start` on, `count` or as many as there are, as they are.
+pub fn evaluation_batch(set: &Dataset, start: usize, count: usize) -> Batch {
+    let indices: Vec<usize> = (start.min(set.len())..start.saturating_add(count).min(set.len())).collect();
+    plain_batch(set, &indices)
+}
+
+/// The images at `indices`, each moved by `shifts` (the window goes down and to the right over the image and its
+/// reflection) and then, if `mirrored`, with left and right exchanged.
+///
+/// # Panics
+/// If an index is not below the length of the set.
+pub fn view_batch(set: &Dataset, indices: &[usize], shifts: [isize; 2], mirrored: bool) -> Batch {
+    let size = set.size();
+    let mut batch = Batch { pixels: vec![0; indices.len() * size.bytes()], ..without_pixels(set, indices) };
+    for (&index, pixels) in indices.iter().zip(batch.pixels.chunks_exact_mut(size.bytes())) {
+        crop(set.image(index), pixels, size, shifts, mirrored);
+    }
+    batch
+}
+
+fn plain_batch(set: &Dataset, indices: &[usize]) -> Batch {
+    let mut pixels = Vec::with_capacity(indices.len() * set.size().bytes());
+    for &index in indices {
+        pixels.extend_from_slice(set.image(index));
+    }
+    Batch { pixels, ..without_pixels(set, indices) }
+}
+
+fn without_pixels(set: &Dataset, indices: &[usize]) -> Batch {
+    Batch {
+        ids: indices.iter().map(|&i| set.samples()[i].id).collect(),
+        labels: indices.iter().map(|&i| u32::from(set.samples()[i].label)).collect(),
+        pixels: Vec::new(),
+        size: set.size(),
+        mix: None,
+    }
+}

@@ -1,0 +1,135 @@
+//! Test-time augmentation: what a network says of an image on average over views of it.
+
+use cifar_data::batches::view_batch;
+use cifar_data::{Dataset, Monitor};
+use serde::{Deserialize, Serialize};
+
+use crate::predict::{BATCH, Logits};
+use crate::{Mode, Model, ModelError, Result, predict};
+
+/// Which views of an image are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Views {
+    /// The image itself.
+    #[default]
+    None,
+    /// The image and its mirror image, ½ each.
+    Mirror,
+    /// The image (½), and the image moved by one pixel towards two opposite corners, with reflected borders (¼ each); half
+    /// of each weight goes to the mirror image (Jordan 2024, arXiv 2404.00498).
+    MirrorShift,
+}
+
+impl Views {
+    /// Its name in params.yaml.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Mirror => "mirror",
+            Self::MirrorShift => "mirror_shift",
+        }
+    }
+
+    /// The weight of the image itself, and all other views.
+    fn others(self) -> (f32, &'static [View]) {
+        match self {
+            Self::None => (1.0, &[]),
+            Self::Mirror => (0.5, &[([0, 0], true, 0.5)]),
+            Self::MirrorShift => (
+                0.25,
+                &[
+                    ([0, 0], true, 0.25),
+                    ([-1, -1], false, 0.125),
+                    ([-1, -1], true, 0.125),
+                    ([1, 1], false, 0.125),
+                    ([1, 1], true, 0.125),
+                ],
+            ),
+        }
+    }
+}
+
+/// Rows down, columns right, mirrored, weight.
+type View = ([isize; 2], bool, f32);
+
+/// Test-time augmentation.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TestTimeAugmentation {
+    /// Which views are looked at.
+    pub views: Views,
+    /// For which share of the images, 0 to 1: those of which the network is least sure.
+    pub share: f64,
+}
+
+/// What a network says of the images of a set.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Augmented {
+    /// Of the images themselves.
+    pub plain: Logits,
+    /// On average over the views.
+    pub averaged: Logits,
+}
+
+/// Logits of all images of `set`, plain and as means over views. Where `share` is below 1, ⌈share · n⌉ images are looked at
+/// again, those with the smallest difference between the two highest probabilities (the first of equals); the others keep
+/// their plain logits.
+///
+/// # Errors
+/// As [`predict()`], and if `share` lies outside of 0 to 1.
+pub fn predict_augmented(
+    model: &Model,
+    set: &Dataset,
+    augmentation: TestTimeAugmentation,
+    what: &'static str,
+    monitor: &dyn Monitor,
+) -> Result<Augmented> {
+    let TestTimeAugmentation { views, share } = augmentation;
+    if !(0.0..=1.0).contains(&share) {
+        return Err(ModelError::Parameter {
+            key: "tta_share",
+            value: share.to_string(),
+            allowed: "allowed is 0 to 1".into(),
+        });
+    }
+    let plain = predict(model, set, what, monitor)?;
+    let mut averaged = plain.clone();
+    let (own_weight, others) = views.others();
+    let chosen = if others.is_empty() { Vec::new() } else { least_sure(&plain, share)? };
+    for (done, indices) in chosen.chunks(BATCH).enumerate() {
+        monitor.check()?;
+        monitor.progress("looking again", (done * BATCH) as u64, chosen.len() as u64);
+        for index in indices {
+            averaged.row_mut(*index).iter_mut().for_each(|logit| *logit *= own_weight);
+        }
+        for (shifts, mirrored, weight) in others {
+            let batch = view_batch(set, indices, *shifts, *mirrored);
+            let logits = model.forward(&batch.pixels, &Mode::Evaluate)?.flatten_all()?.to_vec1::<f32>()?;
+            for (index, logits) in indices.iter().zip(logits.chunks_exact(plain.classes())) {
+                averaged.row_mut(*index).iter_mut().zip(logits).for_each(|(mean, logit)| *mean += weight * logit);
+            }
+        }
+    }
+    monitor.progress("looking again", chosen.len() as u64, chosen.len() as u64);
+    Ok(Augmented { plain, averaged })
+}
+
+/// The images with the smallest margins, in the set's order.
+fn least_sure(logits: &Logits, share: f64) -> Result<Vec<usize>> {
+    let probabilities = logits.probabilities()?;
+    let margin = |row: &[f32]| {
+        let largest = |skip: Option<usize>| {
+            let kept = row.iter().enumerate().filter(|(at, _)| Some(*at) != skip);
+            kept.fold((0, f32::NEG_INFINITY), |best, (at, p)| if *p > best.1 { (at, *p) } else { best })
+        };
+        let (first, highest) = largest(None);
+        highest - largest(Some(first)).1
+    };
+    let mut margins: Vec<(f32, usize)> =
+        probabilities.chunks_exact(logits.classes()).map(margin).zip(0..logits.len()).collect();
+    margins.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    margins.truncate((share * logits.len() as f64).ceil() as usize);
+    let mut chosen: Vec<usize> = margins.into_iter().map(|(_, index)| index).collect();
+    chosen.sort_unstable();
+    Ok(chosen)
+}

@@ -1,0 +1,106 @@
+//! Test-time augmentation against views made by hand.
+
+use cifar_data::sources::synthetic::{SyntheticParams, generate};
+use cifar_data::{Dataset, Silent};
+use cifar_model::{Mode, Model, ModelParams, ModelSpec, TestTimeAugmentation, Views, predict, predict_augmented};
+
+fn images(count: usize) -> Dataset {
+    generate(&SyntheticParams { count, ..Default::default() }).unwrap().dataset
+}
+
+fn model(set: &Dataset) -> Model {
+    let params = ModelParams { widths: vec![4, 5, 6], ..ModelParams::default() };
+    let normalisation = cifar_data::prepare::normalisation(set);
+    let spec = ModelSpec { params, classes: set.classes().to_vec(), size: set.size(), normalisation };
+    Model::new(spec, 3).unwrap()
+}
+
+/// An image in a frame of one pixel of its reflection, cut at `row` and `column` of the frame, perhaps mirrored.
+fn view(image: &[u8], row: usize, column: usize, mirrored: bool) -> Vec<u8> {
+    const SIDE: usize = 32;
+    // What stands at place 0, 1, … of the frame.
+    let source: Vec<usize> = std::iter::once(1).chain(0..SIDE).chain([SIDE - 2]).collect();
+    let mut pixels = Vec::new();
+    for y in 0..SIDE {
+        for x in 0..SIDE {
+            let x = if mirrored { SIDE - 1 - x } else { x };
+            let at = (source[y + row] * SIDE + source[x + column]) * 3;
+            pixels.extend_from_slice(&image[at..at + 3]);
+        }
+    }
+    pixels
+}
+
+fn check(views: Views, expected: &[(usize, usize, bool, f32)]) {
+    let set = images(30);
+    let model = model(&set);
+    let augmentation = TestTimeAugmentation { views, share: 1.0 };
+    let found = predict_augmented(&model, &set, augmentation, "testing", &Silent).unwrap();
+    assert_eq!(found.plain, predict(&model, &set, "testing", &Silent).unwrap());
+    for index in 0..set.len() {
+        let mut mean = vec![0.0; 10];
+        for (row, column, mirrored, weight) in expected {
+            let pixels = view(set.image(index), *row, *column, *mirrored);
+            let logits =
+                model.forward(&pixels, &Mode::Evaluate).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            mean.iter_mut().zip(logits).for_each(|(m, l)| *m += weight * l);
+        }
+        for (found, expected) in found.averaged.row(index).iter().zip(&mean) {
+            // Six roundings of values of about 1, and another order of images in a batch.
+            assert!((found - expected).abs() < 1e-5, "image {index}: {found} instead of {expected}");
+        }
+    }
+}
+
+#[test]
+fn answers_are_means_over_views() {
+    check(Views::None, &[(1, 1, false, 1.0)]);
+    check(Views::Mirror, &[(1, 1, false, 0.5), (1, 1, true, 0.5)]);
+    let corners = [(0, 0, false, 0.125), (0, 0, true, 0.125), (2, 2, false, 0.125), (2, 2, true, 0.125)];
+    check(Views::MirrorShift, &[&[(1, 1, false, 0.25), (1, 1, true, 0.25)][..], &corners].concat());
+}
+
+#[test]
+fn only_those_of_which_the_network_is_least_sure_are_looked_at_again() {
+    let set = images(300);
+    let model = model(&set);
+    let run = |share| {
+        predict_augmented(&model, &set, TestTimeAugmentation { views: Views::Mirror, share }, "testing", &Silent)
+            .unwrap()
+    };
+    let all = run(1.0);
+    let probabilities = all.plain.probabilities().unwrap();
+    let margins: Vec<f32> = probabilities
+        .chunks_exact(10)
+        .map(|row| {
+            let mut row = row.to_vec();
+            row.sort_by(f32::total_cmp);
+            row[9] - row[8]
+        })
+        .collect();
+    for (share, count) in [(0.0, 0), (0.25, 75), (0.9001, 271), (1.0, 300)] {
+        let some = run(share);
+        let again: Vec<usize> = (0..300).filter(|i| some.averaged.row(*i) != some.plain.row(*i)).collect();
+        assert_eq!(again.len(), count, "share {share}");
+        let surest = again.iter().map(|i| margins[*i]).fold(f32::NEG_INFINITY, f32::max);
+        let least = (0..300).filter(|i| !again.contains(i)).map(|i| margins[i]).fold(f32::INFINITY, f32::min);
+        assert!(surest <= least, "{surest} {least}");
+        // Batches hold other images, so the last bits may differ.
+        let near =
+            |i: &usize| some.averaged.row(*i).iter().zip(all.averaged.row(*i)).all(|(a, b)| (a - b).abs() < 1e-5);
+        assert!(again.iter().all(near));
+    }
+}
+
+#[test]
+fn nothing_gives_nothing_and_a_share_out_of_range_is_refused() {
+    let set = images(30);
+    let model = model(&set);
+    let run = |set: &Dataset, share| {
+        predict_augmented(&model, set, TestTimeAugmentation { views: Views::MirrorShift, share }, "testing", &Silent)
+    };
+    assert!(run(&set.filter(|_| false), 1.0).unwrap().averaged.is_empty());
+    for share in [-0.1, 1.1, f64::NAN] {
+        assert!(run(&set, share).unwrap_err().to_string().starts_with("tta_share: "));
+    }
+}

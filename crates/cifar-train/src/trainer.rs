@@ -1,0 +1,253 @@
+//! A model in training: one call a step.
+
+use std::ops::{ControlFlow, Range};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::{self, Scope};
+use std::time::{Duration, Instant};
+
+use candle_core::D;
+use cifar_data::Dataset;
+use cifar_data::batches::{Augmentation, Batch, epoch_order, training_batch};
+use cifar_model::{Mode, Model, ops};
+
+use crate::averaging::Average;
+use crate::optimiser::{Factors, Optimiser};
+use crate::{Reduction, Result, TrainError, TrainParams};
+
+/// A loss beyond this many nats comes from weights that have run away, even where it is still finite: a network that
+/// knows nothing is at ln(classes).
+const EXPLODED: f32 = 1e4;
+
+/// What a step came to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepRecord {
+    /// Counted from 1 over the whole run.
+    pub step: usize,
+    /// Steps of the whole run.
+    pub steps: usize,
+    /// Images of the batch.
+    pub images: usize,
+    /// Mean loss of the batch, nats.
+    pub loss: f32,
+    /// Learning rate of the step, of what moves with `train.learning_rate`.
+    pub learning_rate: f64,
+    /// Images of the batch that the network, in training mode, got right. Of mixed images that of which they have more.
+    pub correct: usize,
+}
+
+/// A model in training.
+#[derive(Debug)]
+pub struct Trainer {
+    model: Model,
+    optimiser: Optimiser,
+    average: Average,
+    params: TrainParams,
+    seed: u64,
+    step: usize,
+    steps_per_epoch: usize,
+    waited: Duration,
+}
+
+impl Trainer {
+    /// Prepares to train `model` on `images` images an epoch.
+    ///
+    /// # Errors
+    /// If candle cannot read the weights.
+    pub fn new(model: Model, params: &TrainParams, images: usize, seed: u64) -> Result<Self> {
+        Ok(Self {
+            optimiser: Optimiser::new(params, model.parameters().trained()),
+            average: Average::new(params, model.parameters())?,
+            model,
+            params: params.clone(),
+            seed,
+            step: 0,
+            steps_per_epoch: images.div_ceil(params.batch_size.max(1)),
+            waited: Duration::ZERO,
+        })
+    }
+
+    /// The model as it stands.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Steps done.
+    pub fn step_count(&self) -> usize {
+        self.step
+    }
+
+    /// Steps of one pass over the training images.
+    pub fn steps_per_epoch(&self) -> usize {
+        self.steps_per_epoch
+    }
+
+    /// The time that [`Trainer::steps`] has spent waiting for batches.
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
+
+    /// The learning rate of `step`, counted from 0, of what moves with `train.learning_rate`.
+    pub fn learning_rate(&self, step: usize) -> f64 {
+        self.params.learning_rate * self.factors(step).all
+    }
+
+    /// Goes on to `until` steps in all, through the images in each epoch's order, or until `after_step` breaks off. Batches
+    /// are made on a thread of their own, at most two ahead.
+    ///
+    /// # Errors
+    /// Those of [`Trainer::step`] and of `after_step`.
+    pub fn steps(
+        &mut self,
+        train: &Dataset,
+        until: usize,
+        mut after_step: impl FnMut(&Self, &StepRecord) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        let plan = Plan {
+            augmentation: self.params.augmentation(),
+            seed: self.seed,
+            batch_size: self.params.batch_size,
+            steps_per_epoch: self.steps_per_epoch,
+            steps: self.step..until,
+        };
+        thread::scope(|scope| {
+            let batches = plan.start(scope, train);
+            loop {
+                let asked = Instant::now();
+                let Ok(batch) = batches.recv() else { return Ok(()) };
+                self.waited += asked.elapsed();
+                let record = self.step(&batch, self.step / self.steps_per_epoch)?;
+                if after_step(self, &record)?.is_break() {
+                    return Ok(());
+                }
+            }
+        })
+    }
+
+    /// Forward, backward, update, at the rate that the schedule gives the step.
+    ///
+    /// # Errors
+    /// If the loss is NaN, infinite or has run away; the weights are then those of the step before.
+    pub fn step(&mut self, batch: &Batch, epoch: usize) -> Result<StepRecord> {
+        self.step_at(batch, epoch, self.factors(self.step))
+    }
+
+    /// The same at rates of one's own, as shares of the highest ones.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`].
+    pub fn step_at(&mut self, batch: &Batch, epoch: usize, factors: Factors) -> Result<StepRecord> {
+        let learning_rate = self.params.learning_rate * factors.all;
+        let trained = self.model.parameters().trained();
+        for parameter in trained.iter().filter(|p| p.kind == cifar_model::parameters::Kind::WhiteningBias) {
+            parameter.freeze(factors.whitening_bias == 0.0);
+        }
+        let mode = Mode::Train { seed: self.seed, epoch: epoch as u64, ids: &batch.ids };
+        let logits = self.model.forward(&batch.pixels, &mode)?;
+        let smoothing = self.params.label_smoothing;
+        let loss = match &batch.mix {
+            None => ops::softmax_cross_entropy(&logits, &batch.labels, smoothing)?,
+            Some(mix) => {
+                let (partners, shares) = (&mix.partner_labels, &mix.shares);
+                ops::softmax_cross_entropy_mixed(&logits, &batch.labels, partners, shares, smoothing)?
+            }
+        };
+        let value = loss.to_scalar::<f32>()?;
+        self.step += 1;
+        if !value.is_finite() || value > EXPLODED {
+            return Err(TrainError::Diverged { loss: value, step: self.step, epoch: epoch + 1, learning_rate });
+        }
+        let loss = match self.params.reduction {
+            Reduction::Mean => loss,
+            Reduction::Sum => (loss * batch.len() as f64)?,
+        };
+        let gradients = loss.backward()?;
+        self.optimiser.step(trained, &gradients, factors, self.step - 1)?;
+        self.average.after_step(self.model.parameters(), self.step, self.step == self.total_steps())?;
+        let predicted = logits.argmax(D::Minus1)?.to_vec1::<u32>()?;
+        let correct = (0..batch.len()).filter(|&i| predicted[i] == main_label(batch, i)).count();
+        let (step, steps) = (self.step, self.total_steps());
+        Ok(StepRecord { step, steps, images: batch.len(), loss: value, learning_rate, correct })
+    }
+
+    /// Calls `evaluate` with the weights that count: the averaged ones under [`Averaging::Ema`](crate::Averaging::Ema), else
+    /// those that are trained.
+    ///
+    /// # Errors
+    /// Those of `evaluate`, and if candle cannot exchange the weights.
+    pub fn evaluate<T>(&self, evaluate: impl FnOnce(&Model) -> Result<T>) -> Result<T> {
+        self.average.with(self.model.parameters(), || evaluate(&self.model))
+    }
+
+    /// The model with the weights that count.
+    pub(crate) fn into_model(self) -> Result<Model> {
+        let counted = self.evaluate(|model| Ok(model.parameters().snapshot()?))?;
+        self.model.parameters().restore(&counted)?;
+        Ok(self.model)
+    }
+
+    /// What, besides the weights, decides the next steps, for a checkpoint.
+    pub(crate) fn memory(&self) -> (&Optimiser, &Average) {
+        (&self.optimiser, &self.average)
+    }
+
+    /// The same to be written to, with the number of steps that were done.
+    pub(crate) fn restore(&mut self, steps: usize) -> (&mut Optimiser, &mut Average) {
+        self.step = steps;
+        (&mut self.optimiser, &mut self.average)
+    }
+
+    fn total_steps(&self) -> usize {
+        self.steps_per_epoch * self.params.epochs
+    }
+
+    fn factors(&self, step: usize) -> Factors {
+        let factor = |epochs: usize| {
+            let steps = self.steps_per_epoch * epochs;
+            let warmup = self.steps_per_epoch as f64 * self.params.warmup_epochs.min(epochs as f64);
+            if step < steps { self.params.schedule.factor(step, steps, warmup) } else { 0.0 }
+        };
+        let epochs = self.params.epochs;
+        Factors { whitening_bias: factor(self.params.whitening_bias_epochs.min(epochs)), all: factor(epochs) }
+    }
+}
+
+/// The label of which an image has more.
+fn main_label(batch: &Batch, index: usize) -> u32 {
+    match &batch.mix {
+        Some(mix) if mix.shares[index] < 0.5 => mix.partner_labels[index],
+        _ => batch.labels[index],
+    }
+}
+
+/// Which batches are to be made.
+struct Plan {
+    augmentation: Augmentation,
+    seed: u64,
+    batch_size: usize,
+    steps_per_epoch: usize,
+    steps: Range<usize>,
+}
+
+impl Plan {
+    /// Starts the thread that makes them. It ends with its work, or when nobody receives any more.
+    fn start<'scope>(self, scope: &'scope Scope<'scope, '_>, train: &'scope Dataset) -> Receiver<Batch> {
+        // One batch waits in the channel while the next one is being made.
+        let (sender, batches) = sync_channel(1);
+        scope.spawn(move || {
+            let mut order = (usize::MAX, Vec::new());
+            for step in self.steps {
+                let epoch = step / self.steps_per_epoch;
+                if order.0 != epoch {
+                    order = (epoch, epoch_order(train.len(), self.seed, epoch as u64));
+                }
+                let from = step % self.steps_per_epoch * self.batch_size;
+                let indices = &order.1[from..train.len().min(from + self.batch_size)];
+                let batch = training_batch(train, indices, &self.augmentation, self.seed, epoch as u64);
+                if sender.send(batch).is_err() {
+                    return;
+                }
+            }
+        });
+        batches
+    }
+}
