@@ -76,6 +76,12 @@ pub(crate) enum Command {
         after_help = "Examples:\n  cifar-cli recipe               # what there is\n  cifar-cli recipe airbench94    # writes its values into params.yaml; comments stay"
     )]
     Recipe(RecipeArgs),
+    /// Search for better values with validation images, as the block `tune` of params.yaml says
+    #[command(
+        after_help = "Example:\n  cifar-cli tune    # reads data/prepared/, writes models/tuning/; at once if tune.trials is 0\n\n\
+                      A search that was interrupted goes on where it was, and one with more trials uses those that it has."
+    )]
+    Tune,
     /// Train the network
     #[command(
         after_help = "Examples:\n  cifar-cli train              # reads data/prepared/, writes models/final/\n  \

@@ -90,11 +90,28 @@ impl Layout {
         self.join("bin")
     }
 
+    pub(crate) fn tuning(&self) -> PathBuf {
+        self.join("models/tuning")
+    }
+
+    pub(crate) fn tuned(&self) -> PathBuf {
+        self.tuning().join(cifar_train::tune::artifacts::TUNED)
+    }
+
+    /// Journals and checkpoints of searches; as for checkpoints of runs.
+    pub(crate) fn searches(&self) -> PathBuf {
+        self.lasting_state().join("tune")
+    }
+
     /// Checkpoints of training runs. In a temporary copy of the project that DVC made, they lie in the project itself, where
     /// they outlive the copy.
     pub(crate) fn checkpoints(&self) -> PathBuf {
+        self.lasting_state().join("checkpoints")
+    }
+
+    fn lasting_state(&self) -> PathBuf {
         let dvc_root = std::env::var_os("DVC_ROOT").map(PathBuf::from).filter(|root| root.is_dir());
-        dvc_root.map_or_else(|| self.state(), |root| root.join(STATE)).join("checkpoints")
+        dvc_root.map_or_else(|| self.state(), |root| root.join(STATE))
     }
 
     /// Locks and records of runs: facts that no stage depends on.

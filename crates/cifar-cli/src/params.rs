@@ -7,6 +7,7 @@ use cifar_data::splits::SplitParams;
 use cifar_eval::{EvaluateParams, HardImagesParams};
 use cifar_model::ModelParams;
 use cifar_train::TrainParams;
+use cifar_train::tune::TuneParams;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -19,6 +20,7 @@ pub(crate) struct Params {
     pub(crate) split: SplitParams,
     pub(crate) model: ModelParams,
     pub(crate) train: TrainParams,
+    pub(crate) tune: TuneParams,
     pub(crate) evaluate: EvaluateParams,
     pub(crate) hard_images: HardImagesParams,
 }
@@ -68,6 +70,7 @@ impl Params {
             split: SplitParams::default(),
             model: ModelParams::default(),
             train: TrainParams::default(),
+            tune: TuneParams::default(),
             evaluate: EvaluateParams::default(),
             hard_images: HardImagesParams::default(),
         }
@@ -85,6 +88,10 @@ fn in_plain_words(message: &str) -> String {
 /// Holds the keys of `found` against those of `known`, and theirs in turn.
 fn check_keys(found: &Value, known: &Value, prefix: &str) -> Result<(), String> {
     let Some(known) = known.as_object() else { return Ok(()) };
+    // Its keys are the user's choice.
+    if prefix == "tune.space." {
+        return Ok(());
+    }
     let place = if prefix.is_empty() { "the file".to_string() } else { format!("`{}`", prefix.trim_end_matches('.')) };
     let Some(found) = found.as_object() else {
         return Err(format!("{place} must be a block with the keys {}", keys(known.keys())));
@@ -153,7 +160,7 @@ mod tests {
         check(
             "random_seed:",
             "zebra:",
-            "unknown key `zebra`; allowed are dataset_version, random_seed, split, model, train, evaluate, hard_images",
+            "unknown key `zebra`; allowed are dataset_version, random_seed, split, model, train, tune, evaluate, hard_images",
         );
         check(
             "  test_fraction: 0.2",

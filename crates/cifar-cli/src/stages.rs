@@ -21,7 +21,7 @@ pub(crate) struct Stage {
 }
 
 /// Every stage but `build`, in order.
-pub(crate) const STAGES: [Stage; 5] = [
+pub(crate) const STAGES: [Stage; 6] = [
     Stage {
         name: "pull_data",
         command: "pull",
@@ -39,9 +39,17 @@ pub(crate) const STAGES: [Stage; 5] = [
         crates: &["cifar-data"],
     },
     Stage {
+        name: "tune",
+        command: "tune",
+        deps: &["data/prepared/report.json", "data/prepared/train", "data/prepared/val"],
+        params: &["dataset_version", "model", "random_seed", "split", "train", "tune"],
+        out: "models/tuning",
+        crates: &["cifar-data", "cifar-kernels", "cifar-model", "cifar-train", "cifar-eval"],
+    },
+    Stage {
         name: "train_model",
         command: "train",
-        deps: &["data/prepared/report.json", "data/prepared/train", "data/prepared/val"],
+        deps: &["data/prepared/report.json", "data/prepared/train", "data/prepared/val", "models/tuning/tuned.json"],
         params: &["dataset_version", "model", "random_seed", "split", "train"],
         out: "models/final",
         crates: &["cifar-data", "cifar-kernels", "cifar-model", "cifar-train"],

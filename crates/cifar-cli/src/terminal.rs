@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use cifar_data::Monitor;
 use cifar_model::Model;
+use cifar_train::tune::{Score, Scored};
 use cifar_train::{EpochRecord, StepRecord, Watcher};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -141,7 +142,9 @@ impl Monitor for Terminal {
 impl Watcher for Terminal {
     fn started(&self, model: &Model, history: &[EpochRecord], steps: usize) {
         if self.json {
-            history.iter().for_each(|record| self.epoch_line(record));
+            for record in history {
+                self.epoch_line(record);
+            }
             return;
         }
         let summary = model.summary();
@@ -168,7 +171,9 @@ impl Watcher for Terminal {
                 self.say(&format!("going on behind step {steps}, from a checkpoint\n"));
             }
             self.data("epoch   steps  learning rate  train loss  train acc   val loss    val acc");
-            history.iter().for_each(|record| self.epoch_line(record));
+            for record in history {
+                self.epoch_line(record);
+            }
         }
     }
 
@@ -176,6 +181,23 @@ impl Watcher for Terminal {
         let accuracy = step.correct as f64 / step.images.max(1) as f64 * 100.0;
         let note = format!("steps · loss {:.3} · acc {accuracy:.1} % · lr {:.2e}", step.loss, step.learning_rate);
         self.show("training", step.step as u64, step.steps as u64, Some(note));
+    }
+
+    fn scored(&self, scored: &Scored) {
+        if self.json {
+            self.data(&serde_json::to_string(scored).unwrap_or_default());
+            return;
+        }
+        let score = match &scored.score {
+            Score::Trained { accuracy, loss } => format!("{:>7.2} %  loss {loss:.4}", accuracy * 100.0),
+            Score::Failed(reason) => format!("failed: {reason}"),
+        };
+        let values: Vec<String> = scored.setting.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let setting = if values.is_empty() { "the recipe as it stands".to_string() } else { values.join(" ") };
+        self.say(&format!(
+            "trial {:>3}, seed {}, {:>3} epochs: {score}  {setting}",
+            scored.trial, scored.seed, scored.epochs
+        ));
     }
 
     fn epoch(&self, history: &[EpochRecord]) {

@@ -33,6 +33,8 @@ pub enum Purpose {
     Cutout = 10,
     /// How much of one image goes into its mixture.
     Mixup = 11,
+    /// Settings that tuning tries.
+    Tune = 12,
 }
 
 /// A stream of random numbers.

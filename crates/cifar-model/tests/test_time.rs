@@ -1,4 +1,5 @@
 //! Test-time augmentation against views made by hand.
+#![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
 use cifar_data::sources::synthetic::{SyntheticParams, generate};
 use cifar_data::{Dataset, Silent};

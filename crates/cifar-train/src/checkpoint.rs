@@ -59,6 +59,7 @@ pub struct Checkpoints {
     every: Duration,
     saved: Instant,
     accept_other_arithmetic: bool,
+    prunes: bool,
     warned: bool,
     _lock: File,
 }
@@ -106,6 +107,7 @@ impl Checkpoints {
             every,
             saved: Instant::now(),
             accept_other_arithmetic: false,
+            prunes: true,
             warned: false,
             _lock: lock,
         })
@@ -115,6 +117,13 @@ impl Checkpoints {
     #[must_use]
     pub fn accepting_other_arithmetic(mut self, accept: bool) -> Self {
         self.accept_other_arithmetic = accept;
+        self
+    }
+
+    /// Removes no checkpoints of other runs when this one has come to its end.
+    #[must_use]
+    pub fn keeping_those_of_other_runs(mut self) -> Self {
+        self.prunes = false;
         self
     }
 
@@ -190,7 +199,7 @@ impl Checkpoints {
         {
             monitor.warn(&format!("{error}; training goes on, the checkpoint before stands"));
         }
-        if finished {
+        if finished && self.prunes {
             self.prune();
         }
         Ok(())

@@ -72,6 +72,9 @@ pub enum TrainError {
         /// What this process has.
         here: String,
     },
+    /// A search cannot be done as it is described.
+    #[error("{0}")]
+    Tuning(String),
     /// A file could not be put together.
     #[error("cannot encode the checkpoint: {0}")]
     Encode(String),

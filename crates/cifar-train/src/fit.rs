@@ -9,6 +9,7 @@ use cifar_data::splits::Split;
 use cifar_data::{DataError, Monitor};
 use cifar_model::{Model, ModelOrigin, ModelParams, ModelSpec, evaluate_loss, predict};
 
+use crate::tune::Scored;
 use crate::{Checkpoints, EpochRecord, Result, Select, StepRecord, TrainError, TrainParams, Trainer};
 
 /// Watches a training run.
@@ -18,6 +19,9 @@ pub trait Watcher: Monitor {
 
     /// A step is done.
     fn step(&self, _step: &StepRecord) {}
+
+    /// A trial of a search has a score.
+    fn scored(&self, _scored: &Scored) {}
 
     /// An epoch is done; `history` ends with it.
     fn epoch(&self, _history: &[EpochRecord]) {}

@@ -16,6 +16,7 @@ mod trainer;
 
 pub mod artifacts;
 pub mod recipes;
+pub mod tune;
 
 pub use checkpoint::{Checkpoints, run_key};
 pub use error::{Result, TrainError};

@@ -13,6 +13,7 @@ mod pull;
 mod recipe;
 mod run;
 mod train;
+mod tune;
 
 use std::path::PathBuf;
 
@@ -73,6 +74,7 @@ pub(crate) fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
         Command::Partition(args) => partition::run(&context, args)?,
         Command::Pull => pull::run(&context)?,
         Command::Prepare => prepare::run(&context)?,
+        Command::Tune => tune::run(&context)?,
         Command::Train(args) => train::run(&context, args)?,
         Command::Evaluate => evaluate::run(&context)?,
         Command::HardImages => hard_images::run(&context)?,
@@ -93,6 +95,7 @@ fn command_name(command: &Command) -> &'static str {
         Command::Pull => "pull",
         Command::Prepare => "prepare",
         Command::Recipe(_) => "recipe",
+        Command::Tune => "tune",
         Command::Train(_) => "train",
         Command::Evaluate => "evaluate",
         Command::HardImages => "hard-images",

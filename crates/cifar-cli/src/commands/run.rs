@@ -4,7 +4,7 @@ use anyhow::Result;
 use cifar_data::Monitor as _;
 use cifar_data::partitions::Partition;
 
-use super::{Context, evaluate, hard_images, partition, prepare, pull, train};
+use super::{Context, evaluate, hard_images, partition, prepare, pull, train, tune};
 use crate::args::{PartitionArgs, RunArgs, TrainArgs};
 
 pub(super) fn run(context: &Context, args: &RunArgs) -> Result<()> {
@@ -19,7 +19,7 @@ pub(super) fn run(context: &Context, args: &RunArgs) -> Result<()> {
         )?;
     }
     let train = |context: &Context| train::run(context, &TrainArgs::default());
-    for stage in [pull::run, prepare::run, train, evaluate::run, hard_images::run] {
+    for stage in [pull::run, prepare::run, tune::run, train, evaluate::run, hard_images::run] {
         context.terminal.check()?;
         stage(context)?;
     }

@@ -5,10 +5,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow};
 use cifar_data::DataError;
 use cifar_data::prepare::TrainingData;
+use cifar_train::tune::Blocks;
+use cifar_train::tune::artifacts::Tuned;
 use cifar_train::{Checkpoints, Fitted, TrainError, artifacts, fit_resumable, run_key};
 
 use super::Context;
 use crate::args::TrainArgs;
+use crate::params::Params;
 
 pub(super) fn run(context: &Context, args: &TrainArgs) -> Result<()> {
     let (layout, params) = (&context.layout, context.params()?);
@@ -22,7 +25,8 @@ pub(super) fn run(context: &Context, args: &TrainArgs) -> Result<()> {
         data.val.len(),
         params.random_seed
     ));
-    let (recipe, model, seed) = (&params.train, &params.model, params.random_seed);
+    let Blocks { model, train: recipe } = tuned(context, &params)?;
+    let (recipe, model, seed) = (&recipe, &model, params.random_seed);
     let key = run_key(recipe, model, &data.report, seed, &program()?);
     let every = Duration::from_secs_f64(args.checkpoint_every);
     let mut checkpoints =
@@ -44,6 +48,19 @@ pub(super) fn run(context: &Context, args: &TrainArgs) -> Result<()> {
     artifacts::write(&fitted, &data, &layout.final_model())?;
     tell(context, &fitted);
     Ok(())
+}
+
+/// The recipe, with what tuning found if it is to be used.
+fn tuned(context: &Context, params: &Params) -> Result<Blocks> {
+    let blocks = Blocks { model: params.model.clone(), train: params.train.clone() };
+    if !params.train.use_tuned {
+        return Ok(blocks);
+    }
+    let tuned = Tuned::read(&context.layout.tuned())?;
+    for (key, value) in &tuned.setting {
+        context.terminal.say(&format!("{key}: {value} (tuned)"));
+    }
+    Ok(blocks.with(&tuned.setting)?)
 }
 
 /// What came out, and how the time was spent.
@@ -77,7 +94,7 @@ fn tell(context: &Context, fitted: &Fitted) {
 }
 
 /// What stands for this program in the name of a run: a hash of its bytes. Another program may compute other bits.
-fn program() -> Result<String> {
+pub(super) fn program() -> Result<String> {
     let path = std::env::current_exe().context("cannot find this program's own file")?;
     let bytes = std::fs::read(&path).with_context(|| format!("{}: cannot read this program", path.display()))?;
     Ok(blake3::hash(&bytes).to_hex().to_string())

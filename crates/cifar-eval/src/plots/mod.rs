@@ -5,11 +5,13 @@ mod confusion_matrix;
 mod contact_sheet;
 mod curves;
 mod reliability;
+mod tuning;
 
 pub use confusion_matrix::confusion_matrix;
 pub use contact_sheet::{Tile, contact_sheet};
 pub use curves::{Curve, training_curves};
 pub use reliability::reliability;
+pub use tuning::{TrialPoint, importance_bars, parallel_coordinates, tuning_history};
 
 /// Why a picture could not be drawn.
 #[derive(Debug, thiserror::Error)]

@@ -1,0 +1,143 @@
+//! What a search leaves in `models/tuning`.
+//!
+//! - `tuned.json`: the setting that was found, empty if none is better than the recipe as it stands or there was no search;
+//! - `trials.csv`: every trial, with its accuracy on validation images by epochs and seeds;
+//! - `importance.csv`: how much each parameter explains ([`importances`]).
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use cifar_data::output::OutputFolder;
+use cifar_data::{DataError, Source};
+use serde::{Deserialize, Serialize};
+
+use super::{Outcome, Score, Setting, Space, importances};
+use crate::Result;
+
+/// File name of the setting that was found.
+pub const TUNED: &str = "tuned.json";
+const SCHEMA: u64 = 1;
+
+/// `tuned.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tuned {
+    schema: u64,
+    /// Where the images came from.
+    pub source: Option<String>,
+    /// Settings that were tried besides the recipe as it stands.
+    pub trials: usize,
+    /// Number of the best trial; 0 is the recipe as it stands.
+    pub best_trial: usize,
+    /// What it changes in the recipe, by key such as `train.learning_rate`.
+    pub setting: Setting,
+    /// Its mean accuracy on validation images.
+    pub accuracy: Option<f64>,
+    /// That of the recipe as it stands.
+    pub accuracy_of_recipe: Option<f64>,
+    /// Over so many seeds each.
+    pub seeds: usize,
+    /// After so many epochs.
+    pub epochs: usize,
+}
+
+impl Tuned {
+    /// Without a search.
+    fn none() -> Self {
+        Self {
+            schema: SCHEMA,
+            source: None,
+            trials: 0,
+            best_trial: 0,
+            setting: Setting::new(),
+            accuracy: None,
+            accuracy_of_recipe: None,
+            seeds: 0,
+            epochs: 0,
+        }
+    }
+
+    /// What a search found.
+    pub fn of(outcome: &Outcome, source: &Source) -> Self {
+        let best = &outcome.trials[outcome.best];
+        Self {
+            schema: SCHEMA,
+            source: Some(source.description.clone()),
+            trials: outcome.trials.len() - 1,
+            best_trial: outcome.best,
+            setting: best.setting.clone(),
+            accuracy: best.mean_accuracy(outcome.epochs),
+            accuracy_of_recipe: outcome.trials[0].mean_accuracy(outcome.epochs),
+            seeds: best.accuracies(outcome.epochs).len(),
+            epochs: outcome.epochs,
+        }
+    }
+
+    /// Reads what [`write()`] or [`write_none`] left.
+    ///
+    /// # Errors
+    /// If the file is missing, malformed or of another schema.
+    pub fn read(path: &Path) -> Result<Self> {
+        let malformed = |problem: String| DataError::Malformed { path: path.to_path_buf(), problem };
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            malformed(format!("cannot read it: {e}; run `cifar-cli tune` first, or set train.use_tuned to false"))
+        })?;
+        let tuned: Self = serde_json::from_str(&text).map_err(|e| malformed(e.to_string()))?;
+        if tuned.schema != SCHEMA {
+            return Err(malformed(format!("has schema {}, this program reads schema {SCHEMA}", tuned.schema)).into());
+        }
+        Ok(tuned)
+    }
+}
+
+/// Writes the files of no search.
+pub fn write_none(out: &Path) -> Result<()> {
+    let folder = OutputFolder::create(out)?;
+    folder.write(TUNED, format!("{:#}\n", serde_json::json!(Tuned::none())).as_bytes())?;
+    folder.write("trials.csv", b"trial,seed,epochs,accuracy,loss,failed\n")?;
+    Ok(folder.commit()?)
+}
+
+/// Writes the files of a search, and `pictures` (relative path and contents) with them.
+pub fn write(tuned: &Tuned, space: &Space, outcome: &Outcome, pictures: &[(&str, Vec<u8>)], out: &Path) -> Result<()> {
+    let folder = OutputFolder::create(out)?;
+    folder.write(TUNED, format!("{:#}\n", serde_json::json!(tuned)).as_bytes())?;
+    folder.write("trials.csv", trials_csv(space, outcome).as_bytes())?;
+    let mut importance = String::from("parameter,share_of_variance,trials\n");
+    for row in importances(space, outcome) {
+        let _ = writeln!(importance, "{},{},{}", row.key, row.share, row.trials);
+    }
+    folder.write("importance.csv", importance.as_bytes())?;
+    for (path, contents) in pictures {
+        folder.write(path, contents)?;
+    }
+    Ok(folder.commit()?)
+}
+
+/// One row a score. Under other seeds than the search's own, all epochs were trained.
+fn trials_csv(space: &Space, outcome: &Outcome) -> String {
+    let keys: Vec<&str> = space.keys().collect();
+    let mut text = format!("trial,seed,epochs,accuracy,loss,failed,{}\n", keys.join(","));
+    for trial in &outcome.trials {
+        let own = trial.rungs.iter().map(|(epochs, score)| ("own".to_string(), *epochs, score));
+        let others = trial.rescored.iter().map(|(seed, score)| (seed.to_string(), outcome.epochs, score));
+        for (seed, epochs, score) in own.chain(others) {
+            let figures = match score {
+                Score::Trained { accuracy, loss } => format!("{accuracy},{loss},"),
+                Score::Failed(reason) => format!(",,\"{}\"", reason.replace('"', "\"\"")),
+            };
+            let values: Vec<String> = keys
+                .iter()
+                .map(|key| match trial.setting.get(*key) {
+                    Some(serde_json::Value::String(text)) => text.clone(),
+                    // A list holds commas.
+                    Some(value @ serde_json::Value::Array(_)) => format!("\"{value}\""),
+                    Some(value) => value.to_string(),
+                    None => String::new(),
+                })
+                .collect();
+            let _ = writeln!(text, "{},{seed},{epochs},{figures},{}", trial.number, values.join(","));
+        }
+    }
+    text
+}

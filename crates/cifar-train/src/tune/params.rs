@@ -1,0 +1,81 @@
+//! What tuning can be told. Part of params.yaml, block `tune`.
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::Space;
+use crate::{Result, TrainError};
+
+/// How settings are suggested.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SamplerKind {
+    /// Evenly over the space.
+    QuasiRandom,
+    /// Evenly at first, then near what did well (Bergstra et al. 2011).
+    Tpe,
+}
+
+/// A search. A value that was deserialised is within its range.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
+pub struct TuneParams {
+    /// Settings that are tried, besides the recipe as it stands; 0 for no search.
+    pub trials: usize,
+    /// How settings are suggested.
+    pub sampler: SamplerKind,
+    /// Epochs that every trial is trained, at least 1; at most as many as the recipe has are used.
+    pub min_epochs: usize,
+    /// Of the trials of a rung one in so many goes on, for so many times the epochs, up to those of the recipe; at least 2.
+    pub reduction: usize,
+    /// How many of the best are trained again under other seeds.
+    pub rescore: usize,
+    /// Under how many other seeds.
+    pub rescore_seeds: usize,
+    /// What may vary, by key, such as `train.learning_rate`.
+    pub space: Space,
+}
+
+impl Default for TuneParams {
+    fn default() -> Self {
+        Self {
+            trials: 0,
+            sampler: SamplerKind::Tpe,
+            min_epochs: 1,
+            reduction: 3,
+            rescore: 2,
+            rescore_seeds: 2,
+            space: Space::default(),
+        }
+    }
+}
+
+impl TuneParams {
+    fn check(&self) -> Result<()> {
+        let check = |key, value: usize, least: usize| {
+            let allowed = format!("allowed is {least} or more");
+            if value >= least { Ok(()) } else { Err(TrainError::Parameter { key, value: value.to_string(), allowed }) }
+        };
+        check("min_epochs", self.min_epochs, 1)?;
+        check("reduction", self.reduction, 2)?;
+        if self.trials > 0 && self.space.is_empty() {
+            let allowed = "tune.space is empty: name what may vary".into();
+            return Err(TrainError::Parameter { key: "trials", value: self.trials.to_string(), allowed });
+        }
+        Ok(())
+    }
+}
+
+impl<'de> Deserialize<'de> for TuneParams {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let params = Self::deserialize(deserializer)?;
+        params.check().map_err(D::Error::custom)?;
+        Ok(params)
+    }
+}
+
+impl Serialize for TuneParams {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}

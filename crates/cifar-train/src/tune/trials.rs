@@ -1,0 +1,148 @@
+//! Trials on real networks: each keeps a checkpoint, from which it goes on when it has earned more epochs.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cifar_data::Monitor;
+use cifar_data::prepare::{PreparedReport, TrainingData};
+use cifar_model::ModelParams;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{Objective, Score, Scored, Setting, TuneParams, apply};
+use crate::{Checkpoints, EpochRecord, Result, Run, Select, StepRecord, TrainError, TrainParams, Watcher, run_key};
+
+/// The parts of params.yaml that a search may change.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Blocks {
+    /// The network.
+    pub model: ModelParams,
+    /// How it is trained.
+    pub train: TrainParams,
+}
+
+impl Blocks {
+    /// The same with the values of a setting.
+    ///
+    /// # Errors
+    /// If a key is unknown or a value out of range.
+    pub fn with(&self, setting: &Setting) -> Result<Self> {
+        Self::parse(&apply(setting, &self.json()?)?)
+    }
+
+    /// Refuses a space of which some bound cannot be.
+    ///
+    /// # Errors
+    /// As [`Space::check`](super::Space::check).
+    pub fn check(&self, space: &super::Space) -> Result<()> {
+        space.check(&self.json()?, |blocks| Self::parse(blocks).map(|_| ()))
+    }
+
+    fn parse(blocks: &Value) -> Result<Self> {
+        serde_json::from_value(blocks.clone()).map_err(|e| TrainError::Tuning(e.to_string()))
+    }
+
+    /// By way of text, so that an f32 has the digits that were typed.
+    fn json(&self) -> Result<Value> {
+        let failed = |e: serde_json::Error| TrainError::Encode(e.to_string());
+        serde_json::from_str(&serde_json::to_string(self).map_err(failed)?).map_err(failed)
+    }
+}
+
+/// The name of a search: a hash of everything that decides its scores. The number of trials is not part of it.
+pub fn search_key(params: &TuneParams, blocks: &Blocks, data: &PreparedReport, seed: u64, program: &str) -> String {
+    // Whether its outcome is used changes no search.
+    let train = TrainParams { use_tuned: false, ..blocks.train.clone() };
+    let run = run_key(&train, &blocks.model, data, seed, program);
+    let identity = json!({"tune": TuneParams { trials: 0, ..params.clone() }, "run": run});
+    blake3::hash(identity.to_string().as_bytes()).to_hex().to_string()
+}
+
+/// An [`Objective`] that trains networks.
+pub struct Trials<'a> {
+    blocks: Blocks,
+    data: &'a TrainingData,
+    /// Checkpoints of trials.
+    folder: PathBuf,
+    program: &'a str,
+    watcher: &'a dyn Watcher,
+}
+
+impl<'a> Trials<'a> {
+    /// Checkpoints of trials go below `folder`.
+    ///
+    /// # Errors
+    /// If there are no validation images to score trials by.
+    pub fn new(
+        blocks: &Blocks,
+        data: &'a TrainingData,
+        folder: &Path,
+        program: &'a str,
+        watcher: &'a dyn Watcher,
+    ) -> Result<Self> {
+        if data.val.is_empty() {
+            return Err(TrainError::Tuning(
+                "tune.trials: there are no validation images to score trials by; set it to 0, or split.val_fraction above 0".into(),
+            ));
+        }
+        let train = TrainParams { select: Select::Last, early_stopping: 0, use_tuned: false, ..blocks.train.clone() };
+        let blocks = Blocks { train, model: blocks.model.clone() };
+        Ok(Self { blocks, data, folder: folder.to_path_buf(), program, watcher })
+    }
+
+    fn run(&self, setting: &Setting, seed: u64, epochs: usize) -> Result<EpochRecord> {
+        let Blocks { train, model } = self.blocks.with(setting)?;
+        let key = run_key(&train, &model, &self.data.report, seed, self.program);
+        let mut checkpoints =
+            Checkpoints::open(&self.folder, &key, Duration::from_mins(1))?.keeping_those_of_other_runs();
+        let mut run = Run::start(&train, &model, self.data, seed)?;
+        checkpoints.resume(&mut run)?;
+        run.train(epochs, Some(&mut checkpoints), &Within(self.watcher))?;
+        run.history()
+            .get(epochs - 1)
+            .cloned()
+            .ok_or_else(|| TrainError::Tuning(format!("{}: holds no epoch {epochs}", checkpoints.path().display())))
+    }
+}
+
+impl Objective for Trials<'_> {
+    fn train(&mut self, _: usize, setting: &Setting, seed: u64, epochs: usize) -> Result<Score> {
+        match self.run(setting, seed, epochs) {
+            Ok(record) => Ok(Score::Trained {
+                accuracy: record.val_accuracy.unwrap_or(0.0),
+                loss: record.val_loss.unwrap_or(f64::MAX),
+            }),
+            Err(error @ (TrainError::Diverged { .. } | TrainError::NotFinite { .. })) => {
+                Ok(Score::Failed(error.to_string()))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn scored(&mut self, scored: &Scored) {
+        self.watcher.scored(scored);
+    }
+}
+
+/// Watches a trial: its steps, but not its epochs, which are not those of the search.
+struct Within<'a>(&'a dyn Watcher);
+
+impl Monitor for Within<'_> {
+    fn progress(&self, what: &'static str, done: u64, total: u64) {
+        self.0.progress(what, done, total);
+    }
+
+    fn cancelled(&self) -> bool {
+        self.0.cancelled()
+    }
+
+    fn warn(&self, message: &str) {
+        self.0.warn(message);
+    }
+}
+
+impl Watcher for Within<'_> {
+    fn step(&self, step: &StepRecord) {
+        self.0.step(step);
+    }
+}
