@@ -1,6 +1,6 @@
 //! Tuning: better values for a recipe, by validation images alone.
 //!
-//! [`search`](fn@search) reads top-down: settings are suggested by a [`Sampler`](sampler::Sampler) from a
+//! [`search`](fn@search) reads top-down: settings are suggested by a `Sampler` from a
 //! [`Space`], trained by synchronous successive halving (Jamieson & Talwalkar 2016, arXiv 1502.07943), and the best of them
 //! trained again under other seeds. Trial 0 is the recipe as it stands: it goes on to the end whatever its score, so that
 //! the outcome says whether tuning helped. Every score goes into a [`Journal`] at once, so that a search that was
