@@ -86,7 +86,8 @@ pub(crate) enum Command {
     #[command(
         after_help = "Examples:\n  cifar-cli train              # reads data/prepared/, writes models/final/\n  \
                             cifar-cli train --json       # one JSON object an epoch on standard output\n  \
-                            cifar-cli train --fresh      # even if a run with these parameters was interrupted or is finished\n\n\
+                            cifar-cli train --fresh      # even if a run with these parameters was interrupted or is finished\n  \
+                            cifar-cli train --find-lr    # which learning rates could do, in a minute or two\n\n\
                             A run that was interrupted goes on where it was, with the same result to the bit."
     )]
     Train(TrainArgs),
@@ -115,8 +116,10 @@ pub(crate) enum Command {
     /// What is there, what is missing and what a run will cost
     #[command(after_help = "Example:\n  cifar-cli check    # exit status 1 if something is wrong")]
     Check,
-    /// Remove what the stages made; partitions, labels and parameters stay
-    #[command(after_help = "Example:\n  cifar-cli clean    # removes data/, models/, evaluation/")]
+    /// Remove what the stages made, with checkpoints and searches; partitions, labels and parameters stay
+    #[command(
+        after_help = "Example:\n  cifar-cli clean    # removes data/, models/, evaluation/, and checkpoints/ and tune/ in .cifar/"
+    )]
     Clean,
     /// Write the program and one fingerprint a stage into bin/, as the `build` stage of dvc.yaml does
     #[command(after_help = "Example:\n  cargo run --locked --release -p cifar-cli -- fingerprint")]
@@ -159,11 +162,18 @@ pub(crate) struct TrainArgs {
     /// Go on with a checkpoint that other vector instructions or another target wrote; the result has the bits of neither
     #[arg(long)]
     pub(crate) any_arithmetic: bool,
+    /// Write the curves for `TensorBoard` into this folder, too, epoch by epoch
+    #[arg(long, value_name = "DIR")]
+    pub(crate) tensorboard: Option<PathBuf>,
+    /// Train nothing; show the loss of 100 steps while the learning rates grow from a ten-thousandth to a hundred times
+    /// those of params.yaml, in `models/learning_rate/`
+    #[arg(long, conflicts_with_all = ["fresh", "any_arithmetic", "tensorboard"])]
+    pub(crate) find_lr: bool,
 }
 
 impl Default for TrainArgs {
     fn default() -> Self {
-        Self { fresh: false, checkpoint_every: 30.0, any_arithmetic: false }
+        Self { fresh: false, checkpoint_every: 30.0, any_arithmetic: false, tensorboard: None, find_lr: false }
     }
 }
 

@@ -94,6 +94,11 @@ impl Layout {
         self.join("models/tuning")
     }
 
+    /// Range tests of learning rates.
+    pub(crate) fn learning_rate(&self) -> PathBuf {
+        self.join("models/learning_rate")
+    }
+
     pub(crate) fn tuned(&self) -> PathBuf {
         self.tuning().join(cifar_train::tune::artifacts::TUNED)
     }

@@ -80,7 +80,8 @@ pub enum DataError {
 }
 
 impl DataError {
-    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+    /// What `map_err` makes of an error of the system: `action` was to be done to `path`.
+    pub fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = crate::output::final_path(path);
         move |source| Self::Io { action, path, source }
     }

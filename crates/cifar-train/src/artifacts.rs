@@ -28,15 +28,9 @@ pub fn write(fitted: &Fitted, data: &TrainingData, out: &Path) -> Result<()> {
     let lines: Vec<String> = fitted.history.iter().map(|r| json!(r).to_string() + "\n").collect();
     folder.write(HISTORY, lines.concat().as_bytes())?;
     folder.write("metrics.json", format!("{:#}\n", metrics(fitted, data)).as_bytes())?;
-    for (name, value) in SERIES {
-        let points: Vec<String> =
-            fitted.history.iter().filter_map(|r| Some(format!("{}\t{}\n", r.epoch, value(r)?))).collect();
-        if !points.is_empty() {
-            let column = name.rsplit('/').next().unwrap_or(name);
-            folder.write(
-                &format!("plots/metrics/{name}.tsv"),
-                format!("step\t{column}\n{}", points.concat()).as_bytes(),
-            )?;
+    for (name, series) in curves(&fitted.history) {
+        if let Some(series) = series {
+            folder.write(&name, series.as_bytes())?;
         }
     }
     let layers: Vec<String> = (fitted.model.summary().iter())
@@ -64,10 +58,40 @@ pub fn read_history(path: &Path) -> Result<Vec<EpochRecord>> {
     text.lines().enumerate().map(parse).collect()
 }
 
-/// A named column of the history.
-type Series = (&'static str, fn(&EpochRecord) -> Option<f64>);
+/// The curves so far: file names in `DVCLive`'s layout, and their contents unless a curve has no points.
+pub(crate) fn curves(history: &[EpochRecord]) -> impl Iterator<Item = (String, Option<String>)> {
+    SERIES.into_iter().map(|(name, value)| {
+        let points: Vec<String> =
+            history.iter().filter_map(|r| Some(format!("{}\t{}\n", r.epoch, value(r)?))).collect();
+        let column = name.rsplit('/').next().unwrap_or(name);
+        let contents = format!("step\t{column}\n{}", points.concat());
+        (format!("plots/metrics/{name}.tsv"), (!points.is_empty()).then_some(contents))
+    })
+}
 
-const SERIES: [Series; 5] = [
+/// What can be said of a run behind every epoch: how far it is and what the last epoch came to.
+pub(crate) fn progress(history: &[EpochRecord]) -> Map<String, Value> {
+    let mut metrics = Map::from_iter([("step".to_string(), json!(history.len()))]);
+    metrics.extend(grouped(history.last()));
+    metrics
+}
+
+/// The values of an epoch by group: `train` and `val`.
+fn grouped(record: Option<&EpochRecord>) -> Map<String, Value> {
+    let mut values = Map::new();
+    for (name, value) in SERIES {
+        if let (Some((group, key)), Some(value)) = (name.split_once('/'), record.and_then(value)) {
+            let group = values.entry(group).or_insert_with(|| json!({}));
+            group[key] = json!(value);
+        }
+    }
+    values
+}
+
+/// A named column of the history.
+pub(crate) type Series = (&'static str, fn(&EpochRecord) -> Option<f64>);
+
+pub(crate) const SERIES: [Series; 5] = [
     ("train/loss", |r| Some(r.train_loss)),
     ("train/accuracy", |r| Some(r.train_accuracy)),
     ("val/loss", |r| r.val_loss),
@@ -76,21 +100,10 @@ const SERIES: [Series; 5] = [
 ];
 
 fn metrics(fitted: &Fitted, data: &TrainingData) -> Value {
-    let side = |record: Option<&EpochRecord>| {
-        let mut values = Map::new();
-        for (name, value) in SERIES {
-            if let (Some((group, key)), Some(value)) = (name.split_once('/'), record.and_then(value)) {
-                let group = values.entry(group).or_insert_with(|| json!({}));
-                group[key] = json!(value);
-            }
-        }
-        values
-    };
     let selected = fitted.history.iter().find(|r| r.epoch == fitted.selected_epoch);
-    let mut metrics = Map::from_iter([("step".to_string(), json!(fitted.history.len()))]);
-    metrics.extend(side(fitted.history.last()));
+    let mut metrics = progress(&fitted.history);
     let mut chosen = Map::from_iter([("epoch".to_string(), json!(fitted.selected_epoch))]);
-    chosen.extend(side(selected));
+    chosen.extend(grouped(selected));
     metrics.insert("selected".into(), Value::Object(chosen));
     metrics.insert("parameters".into(), json!(fitted.model.parameters().count()));
     metrics.insert("train_images".into(), json!(data.train.len()));

@@ -100,6 +100,20 @@ impl Trainer {
         &mut self,
         train: &Dataset,
         until: usize,
+        after_step: impl FnMut(&Self, &StepRecord) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        self.steps_at(train, until, Self::factors, after_step)
+    }
+
+    /// The same at rates of one's own: `factors` gives those of a step, counted from 0.
+    ///
+    /// # Errors
+    /// As [`Trainer::steps`].
+    pub fn steps_at(
+        &mut self,
+        train: &Dataset,
+        until: usize,
+        factors: impl Fn(&Self, usize) -> Factors,
         mut after_step: impl FnMut(&Self, &StepRecord) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
         let plan = Plan {
@@ -115,7 +129,7 @@ impl Trainer {
                 let asked = Instant::now();
                 let Ok(batch) = batches.recv() else { return Ok(()) };
                 self.waited += asked.elapsed();
-                let record = self.step(&batch, self.step / self.steps_per_epoch)?;
+                let record = self.step_at(&batch, self.step / self.steps_per_epoch, factors(self, self.step))?;
                 if after_step(self, &record)?.is_break() {
                     return Ok(());
                 }

@@ -98,7 +98,7 @@ fn the_pipeline_runs_under_dvc_and_experiments_work() {
 fn comments_retrain_nothing(clone: &Clone) {
     let file = "crates/cifar-train/src/fit.rs";
     let good = clone.project.read(file);
-    clone.project.edit(file, "//! The training loop.", "//! The loop that trains.");
+    clone.project.edit(file, "//! A whole training run", "//! A training run as a whole");
     let output = clone.dvc(&["repro"]);
     assert!(output.contains("Running stage 'build'") && !output.contains("Running stage 'train_model'"), "{output}");
     clone.project.write(file, &good);

@@ -1,4 +1,4 @@
-//! `clean`: removes what the stages made.
+//! `clean`: removes what the stages made, with checkpoints and searches.
 
 use std::fs;
 
@@ -8,7 +8,8 @@ use super::Context;
 
 pub(super) fn run(context: &Context) -> Result<()> {
     let mut removed = Vec::new();
-    for folder in context.layout.outputs() {
+    let layout = &context.layout;
+    for folder in layout.outputs().into_iter().chain([layout.checkpoints(), layout.searches()]) {
         if folder.exists() {
             fs::remove_dir_all(&folder).with_context(|| format!("{}: cannot remove", folder.display()))?;
             removed.push(folder.display().to_string());

@@ -1,5 +1,8 @@
 //! `train`: from prepared images to a model.
 
+mod find_lr;
+mod watch;
+
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
@@ -9,6 +12,7 @@ use cifar_train::tune::Blocks;
 use cifar_train::tune::artifacts::Tuned;
 use cifar_train::{Checkpoints, Fitted, TrainError, artifacts, fit_resumable, run_key};
 
+use self::watch::Watched;
 use super::Context;
 use crate::args::TrainArgs;
 use crate::params::Params;
@@ -27,6 +31,9 @@ pub(super) fn run(context: &Context, args: &TrainArgs) -> Result<()> {
     ));
     let Blocks { model, train: recipe } = tuned(context, &params)?;
     let (recipe, model, seed) = (&recipe, &model, params.random_seed);
+    if args.find_lr {
+        return find_lr::run(context, recipe, model, &data, seed);
+    }
     let key = run_key(recipe, model, &data.report, seed, &program()?);
     let every = Duration::from_secs_f64(args.checkpoint_every);
     let mut checkpoints =
@@ -34,17 +41,17 @@ pub(super) fn run(context: &Context, args: &TrainArgs) -> Result<()> {
     if args.fresh {
         checkpoints.discard()?;
     }
-    let fitted =
-        fit_resumable(recipe, model, &data, seed, &mut checkpoints, context.terminal).map_err(|e| match e {
-            TrainError::Data(DataError::Cancelled) => anyhow!(e).context(format!(
-                "{} keeps what it had; run `cifar-cli train` again to go on from here, to the same result",
-                layout.final_model().display()
-            )),
-            TrainError::Diverged { .. } | TrainError::NotFinite { .. } if checkpoints.exists() => {
-                anyhow!(e).context(format!("the last good checkpoint is {}", checkpoints.path().display()))
-            }
-            other => anyhow!(other),
-        })?;
+    let watched = Watched::new(context, args.tensorboard.as_deref(), &key)?;
+    let fitted = fit_resumable(recipe, model, &data, seed, &mut checkpoints, &watched).map_err(|e| match e {
+        TrainError::Data(DataError::Cancelled) => anyhow!(e).context(format!(
+            "{} keeps what it had; run `cifar-cli train` again to go on from here, to the same result",
+            layout.final_model().display()
+        )),
+        TrainError::Diverged { .. } | TrainError::NotFinite { .. } if checkpoints.exists() => {
+            anyhow!(e).context(format!("the last good checkpoint is {}", checkpoints.path().display()))
+        }
+        other => anyhow!(other),
+    })?;
     artifacts::write(&fitted, &data, &layout.final_model())?;
     tell(context, &fitted);
     Ok(())
@@ -93,9 +100,14 @@ fn tell(context: &Context, fitted: &Fitted) {
     ));
 }
 
-/// What stands for this program in the name of a run: a hash of its bytes. Another program may compute other bits.
+/// What stands for this program in the name of a run: the fingerprint of the code that trains, where the `build` stage put
+/// one beside the program, else a hash of the program's bytes. Another program may compute other bits.
 pub(super) fn program() -> Result<String> {
     let path = std::env::current_exe().context("cannot find this program's own file")?;
+    let fingerprint = path.with_file_name("train_model.fingerprint");
+    if let Ok(text) = std::fs::read_to_string(&fingerprint) {
+        return Ok(text.trim().to_string());
+    }
     let bytes = std::fs::read(&path).with_context(|| format!("{}: cannot read this program", path.display()))?;
     Ok(blake3::hash(&bytes).to_hex().to_string())
 }

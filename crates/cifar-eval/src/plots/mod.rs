@@ -4,12 +4,14 @@ mod canvas;
 mod confusion_matrix;
 mod contact_sheet;
 mod curves;
+mod range_test;
 mod reliability;
 mod tuning;
 
 pub use confusion_matrix::confusion_matrix;
 pub use contact_sheet::{Tile, contact_sheet};
 pub use curves::{Curve, training_curves};
+pub use range_test::{RangeCurve, range_test};
 pub use reliability::reliability;
 pub use tuning::{TrialPoint, importance_bars, parallel_coordinates, tuning_history};
 

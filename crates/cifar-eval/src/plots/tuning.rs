@@ -72,7 +72,9 @@ pub fn tuning_history(trials: &[TrialPoint], best: usize, caption: &Caption) -> 
                 chart.draw_series([Circle::new((x, *accuracy), 8, GREEN.stroke_width(2))]).map_err(failed)?;
             }
         }
-        let rungs = rungs.iter().map(|e| (format!("after {e} epochs"), BLUE.mix(share(*e)).to_rgba()));
+        let rungs = rungs
+            .iter()
+            .map(|e| (format!("after {e} epoch{}", if *e == 1 { "" } else { "s" }), BLUE.mix(share(*e)).to_rgba()));
         let legend = rungs.chain([("the recipe".into(), ORANGE.to_rgba()), ("best".into(), GREEN.to_rgba())]);
         for (row, (name, colour)) in (0..).zip(legend) {
             let y = 24 + row * 20;

@@ -1,0 +1,147 @@
+//! The learning-rate range test (Smith 2015, arXiv 1506.01186): the loss while the rate grows from far too low to far too
+//! high shows what the rate may be.
+
+use std::ops::ControlFlow;
+
+use cifar_data::prepare::TrainingData;
+use cifar_model::ModelParams;
+use serde::Serialize;
+
+use crate::{Factors, Result, Run, TrainError, TrainParams, Watcher};
+
+/// Steps of a test.
+const STEPS: usize = 100;
+/// The rate grows from this share of the recipe's …
+const FROM: f64 = 1e-4;
+/// … to this multiple of it.
+const TO: f64 = 1e2;
+/// Share of the smoothed loss that stays when a step's loss comes in.
+const SMOOTHING: f64 = 0.9;
+/// The test ends once the smoothed loss is this many times the lowest.
+const BLOWN_UP: f64 = 4.0;
+
+/// One step of a range test.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct RangePoint {
+    /// What `train.learning_rate` would be.
+    pub learning_rate: f64,
+    /// Mean loss of the batch, nats, before the step.
+    pub loss: f64,
+    /// Its exponential moving average over the steps so far, without bias.
+    pub smoothed: f64,
+}
+
+/// What a range test found.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RangeTest {
+    /// Every step, the rate ascending.
+    pub points: Vec<RangePoint>,
+    /// Where the smoothed loss falls fastest per decade of the rate; none if it never falls.
+    pub steepest: Option<f64>,
+    /// Where it is lowest.
+    pub lowest: Option<f64>,
+    /// The rate at which the loss blew up; none if it did not.
+    pub blown_up: Option<f64>,
+}
+
+/// Trains a fresh network for 100 steps, while every rate of the recipe (also Muon's) grows by the same factor from a
+/// ten-thousandth to a hundred times what it is, or until the loss blows up. The network is thrown away.
+///
+/// # Errors
+/// As [`fit()`](crate::fit()), but a loss that runs away is what the test is for.
+pub fn range_test(
+    params: &TrainParams,
+    model: &ModelParams,
+    data: &TrainingData,
+    seed: u64,
+    watcher: &dyn Watcher,
+) -> Result<RangeTest> {
+    let mut run = Run::start(params, model, data, seed)?;
+    let factor = |step: usize| FROM * (TO / FROM).powf(step as f64 / (STEPS - 1) as f64);
+    let factors = |step: usize| Factors { whitening_bias: factor(step), all: factor(step) };
+    let mut losses: Vec<f64> = Vec::new();
+    let outcome = run.trainer.steps_at(
+        &data.train,
+        STEPS,
+        |_, step| factors(step),
+        |_, step| {
+            losses.push(f64::from(step.loss));
+            watcher.progress("learning rates", losses.len() as u64, STEPS as u64);
+            watcher.check()?;
+            let smoothed = smoothed(&losses);
+            let lowest = smoothed.iter().copied().fold(f64::INFINITY, f64::min);
+            let blown_up = smoothed.last().is_some_and(|last| *last > BLOWN_UP * lowest);
+            Ok(if blown_up { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        },
+    );
+    cifar_kernels::release_buffers();
+    match outcome {
+        Ok(()) | Err(TrainError::Diverged { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    let rate = |step: usize| params.learning_rate * factor(step);
+    let blown_up = (losses.len() < STEPS).then(|| rate(losses.len().saturating_sub(1)));
+    Ok(RangeTest::of(&losses, rate, blown_up))
+}
+
+impl RangeTest {
+    fn of(losses: &[f64], rate: impl Fn(usize) -> f64, blown_up: Option<f64>) -> Self {
+        let points: Vec<RangePoint> = (losses.iter().zip(smoothed(losses)).enumerate())
+            .map(|(step, (&loss, smoothed))| RangePoint { learning_rate: rate(step), loss, smoothed })
+            .collect();
+        let lowest = points.iter().min_by(|a, b| a.smoothed.total_cmp(&b.smoothed)).copied();
+        // Only the way down counts: behind the lowest point the loss may fall back from a peak.
+        let way_down =
+            points.windows(2).take_while(|pair| lowest.is_some_and(|l| pair[0].learning_rate < l.learning_rate));
+        let steepest = way_down
+            .filter(|pair| pair[1].smoothed < pair[0].smoothed)
+            .min_by(|a, b| (a[1].smoothed - a[0].smoothed).total_cmp(&(b[1].smoothed - b[0].smoothed)))
+            .map(|pair| pair[1].learning_rate);
+        Self { points, steepest, lowest: lowest.map(|point| point.learning_rate), blown_up }
+    }
+}
+
+/// Exponential moving averages that start without bias towards 0 (Kingma & Ba 2015, arXiv 1412.6980, section 3).
+fn smoothed(losses: &[f64]) -> Vec<f64> {
+    let mut average = 0.0;
+    let mut weight = 1.0;
+    losses
+        .iter()
+        .map(|loss| {
+            average = SMOOTHING * average + (1.0 - SMOOTHING) * loss;
+            weight *= SMOOTHING;
+            average / (1.0 - weight)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_steepest_and_the_lowest_rate_are_found() {
+        // Flat, a fall in the middle, a rise at the end.
+        let losses: Vec<f64> = (0..60)
+            .map(|step| match step {
+                0..30 => 2.0,
+                30..40 => 2.0 - 0.1 * f64::from(step - 29),
+                40..50 => 1.0,
+                _ => 1.0 + f64::from(step - 49),
+            })
+            .collect();
+        let found = RangeTest::of(&losses, |step| 10f64.powf(step as f64 / 10.0 - 4.0), None);
+        let step = |rate: Option<f64>| ((rate.unwrap().log10() + 4.0) * 10.0).round() as usize;
+        assert!((35..=41).contains(&step(found.steepest)), "{}", step(found.steepest));
+        assert!((48..=51).contains(&step(found.lowest)), "{}", step(found.lowest));
+        // Without bias: the average of equal losses is that loss.
+        assert!(found.points[..30].iter().all(|p| (p.smoothed - 2.0).abs() < 1e-12));
+    }
+
+    #[test]
+    fn losses_that_only_rise_have_no_steepest_fall() {
+        let found = RangeTest::of(&[1.0, 2.0, 3.0], |step| step as f64 + 1.0, Some(3.0));
+        assert_eq!((found.steepest, found.lowest), (None, Some(1.0)));
+        assert_eq!(RangeTest::of(&[], |_| 1.0, Some(1.0)).lowest, None);
+    }
+}

@@ -1,0 +1,141 @@
+//! Event files for `TensorBoard`: scalars by epoch.
+//!
+//! A file is a row of records, each a little-endian length, its masked checksum (CRC-32C), the bytes and their masked
+//! checksum; the bytes are a protocol buffer `Event` (`TensorFlow`'s `tfrecord` guide; `event.proto` and `summary.proto` of
+//! `TensorBoard`). Only the five fields that scalars need are written.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use cifar_data::DataError;
+
+use crate::artifacts::SERIES;
+use crate::{EpochRecord, Result};
+
+/// The file of one run, which is being written.
+#[derive(Debug)]
+pub struct EventFile {
+    file: File,
+    path: std::path::PathBuf,
+    epochs: usize,
+}
+
+impl EventFile {
+    /// Starts a file in `folder`, a run of `TensorBoard`. An earlier process's file for the same run (`key`) is replaced.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn create(folder: &Path, key: &str) -> Result<Self> {
+        fs::create_dir_all(folder).map_err(DataError::io("create the folder", folder))?;
+        // TensorBoard wants `tfevents` in the name and reads files in the order of their names.
+        let path = folder.join(format!("events.out.tfevents.0.{key}"));
+        let file = File::create(&path).map_err(DataError::io("write", &path))?;
+        let mut events = Self { file, path, epochs: 0 };
+        let mut version = Vec::new();
+        bytes(&mut version, FILE_VERSION, b"brain.Event:2");
+        events.append(version)?;
+        Ok(events)
+    }
+
+    /// Adds the epochs of `history` that are not in the file yet.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn update(&mut self, history: &[EpochRecord]) -> Result<()> {
+        for record in history.iter().skip(self.epochs) {
+            let mut summary = Vec::new();
+            for (tag, value) in SERIES {
+                if let Some(value) = value(record) {
+                    let mut scalar = Vec::new();
+                    bytes(&mut scalar, TAG, tag.as_bytes());
+                    key(&mut scalar, SIMPLE_VALUE, FIXED_32);
+                    scalar.extend((value as f32).to_le_bytes());
+                    bytes(&mut summary, VALUE, &scalar);
+                }
+            }
+            let mut event = Vec::new();
+            key(&mut event, STEP, VARINT);
+            varint(&mut event, record.epoch as u64);
+            bytes(&mut event, SUMMARY, &summary);
+            self.append(event)?;
+        }
+        self.epochs = history.len();
+        Ok(())
+    }
+
+    /// Adds an event, with the time of now.
+    fn append(&mut self, mut event: Vec<u8>) -> Result<()> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        key(&mut event, WALL_TIME, FIXED_64);
+        event.extend(now.as_secs_f64().to_le_bytes());
+        self.file.write_all(&framed(&event)).map_err(DataError::io("write", &self.path))?;
+        Ok(())
+    }
+}
+
+// Fields of `Event`, `Summary` and `Summary.Value`.
+const WALL_TIME: u64 = 1;
+const STEP: u64 = 2;
+const FILE_VERSION: u64 = 3;
+const SUMMARY: u64 = 5;
+const VALUE: u64 = 1;
+const TAG: u64 = 1;
+const SIMPLE_VALUE: u64 = 2;
+
+// Wire types of protocol buffers.
+const VARINT: u64 = 0;
+const FIXED_64: u64 = 1;
+const BYTES: u64 = 2;
+const FIXED_32: u64 = 5;
+
+fn key(to: &mut Vec<u8>, field: u64, wire_type: u64) {
+    varint(to, field << 3 | wire_type);
+}
+
+fn varint(to: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        to.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    to.push(value as u8);
+}
+
+fn bytes(to: &mut Vec<u8>, field: u64, value: &[u8]) {
+    key(to, field, BYTES);
+    varint(to, value.len() as u64);
+    to.extend(value);
+}
+
+/// A record: the length and the bytes, each with its checksum.
+fn framed(event: &[u8]) -> Vec<u8> {
+    let length = (event.len() as u64).to_le_bytes();
+    let mut record = length.to_vec();
+    record.extend(masked_checksum(&length).to_le_bytes());
+    record.extend(event);
+    record.extend(masked_checksum(event).to_le_bytes());
+    record
+}
+
+/// The mask keeps the checksum of data that hold checksums from being trivial.
+fn masked_checksum(bytes: &[u8]) -> u32 {
+    crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_records_have_their_published_forms() {
+        let mut found = Vec::new();
+        varint(&mut found, 300);
+        // The example of the protocol buffers' encoding guide.
+        assert_eq!(found, [0xac, 0x02]);
+        // The check value of CRC-32C (RFC 3720, B.4: 32 bytes of zeros), and the mask applied by hand.
+        assert_eq!(crc32c::crc32c(&[0; 32]), 0x8a91_36aa);
+        assert_eq!(masked_checksum(&[0; 32]), 0x6d55_1522_u32.wrapping_add(0xa282_ead8));
+        assert_eq!(framed(b"abc").len(), 8 + 4 + 3 + 4);
+    }
+}

@@ -1,0 +1,268 @@
+//! A training run that is interrupted goes on to the same bytes, and never with what belongs to something else.
+
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use cifar_e2e::{Project, binary, tree};
+
+/// Exit status of anything but a mistake in parameters or usage.
+const FAILURE: i32 = 1;
+
+/// A prepared project whose training takes some seconds, with all that a checkpoint has to hold: an optimiser with
+/// memory, averaged weights, best weights, running statistics, dropout and every augmentation.
+fn prepared() -> Project {
+    let project = Project::new();
+    project.run(&["partition", "--source", "synthetic", "--synthetic-images", "900"]).success();
+    for (from, to) in [
+        ("dataset_version: v1", "dataset_version: v1+v2+v3"),
+        ("epochs: 2", "epochs: 24"),
+        ("averaging: none", "averaging: ema"),
+        ("cutout: 0", "cutout: 6"),
+        ("mixup: 0.0", "mixup: 0.4"),
+        ("brightness: 0.0", "brightness: 0.1"),
+        ("contrast: 0.0", "contrast: 0.1"),
+        ("clip_norm: 0.0", "clip_norm: 5.0"),
+    ] {
+        project.edit("params.yaml", from, to);
+    }
+    project.run(&["pull"]).success();
+    project.run(&["prepare"]).success();
+    project
+}
+
+/// The only checkpoint there is.
+fn checkpoint(project: &Project) -> PathBuf {
+    let folder = project.path(".cifar/checkpoints");
+    let found: Vec<PathBuf> = std::fs::read_dir(folder)
+        .expect("a folder of checkpoints")
+        .map(|entry| entry.expect("an entry").path().join("checkpoint.safetensors"))
+        .filter(|path| path.is_file())
+        .collect();
+    assert_eq!(found.len(), 1, "{found:?}");
+    found[0].clone()
+}
+
+fn start(project: &Project, arguments: &[&str]) -> Child {
+    let mut command = project.command(&binary(), arguments);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts")
+}
+
+/// Steps of the run as the program tells them when it goes on.
+fn steps_behind(answer: &str) -> usize {
+    let line = answer.lines().find_map(|line| line.strip_prefix("going on behind step "));
+    line.and_then(|line| line.split(',').next()?.parse().ok()).unwrap_or(0)
+}
+
+/// Interrupts a run in the middle, as Ctrl-C does; with the kernels of `arm` if that is given.
+fn interrupt(project: &Project, arm: Option<&str>) {
+    let mut command = project.command(&binary(), &["train", "--json"]);
+    if let Some(arm) = arm {
+        command.env("CIFAR_KERNELS_ARM", arm);
+    }
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the program starts");
+    let mut stdout = std::io::BufReader::new(child.stdout.take().expect("a pipe"));
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut stdout, &mut line).expect("the first epoch");
+    let killed = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(killed.expect("kill starts").success());
+    assert_eq!(child.wait().expect("an end").code(), Some(130));
+}
+
+#[test]
+fn ten_kills_leave_the_bytes_of_a_run_left_alone() {
+    let project = prepared();
+    project.run(&["train"]).success();
+    let (model, metrics) = (tree(&project.path("models/final")), project.json("models/final/metrics.json"));
+    project.run(&["clean"]).success();
+    assert!(!project.path(".cifar/checkpoints").exists());
+    project.run(&["pull"]).success();
+    project.run(&["prepare"]).success();
+
+    // Delays that differ, by a small generator of numbers (Marsaglia's xorshift).
+    let mut state = 0x9e37_79b9_u32;
+    let mut behind = Vec::new();
+    let threads = ["1", "2", "3"];
+    for round in 0..10 {
+        let mut child = start(&project, &["--threads", threads[round % 3], "train", "--checkpoint-every", "0"]);
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        std::thread::sleep(Duration::from_millis(60 + u64::from(state % 400)));
+        child.kill().expect("a process to kill");
+        let output = child.wait_with_output().expect("an end");
+        behind.push(steps_behind(&String::from_utf8_lossy(&output.stderr)));
+    }
+    assert!(
+        behind.iter().filter(|steps| **steps > 0).count() >= 5,
+        "hardly any process found a checkpoint: {behind:?}"
+    );
+    assert!(behind.is_sorted(), "a process went back: {behind:?}");
+    let last = project.run(&["--threads", "2", "train"]).success();
+    assert!(steps_behind(&last.stderr) > 0, "{last:#?}");
+    assert!(
+        tree(&project.path("models/final")) == model,
+        "{behind:?}: {metrics} against {}",
+        project.json("models/final/metrics.json")
+    );
+}
+
+#[test]
+fn muon_and_lookahead_go_on_too() {
+    let project = prepared();
+    for (from, to) in
+        [("architecture: simple_cnn", "architecture: airbench94"), ("widths: [32, 64, 128]", "widths: [16, 16, 16]")]
+    {
+        project.edit("params.yaml", from, to);
+    }
+    for (from, to) in [
+        ("dropout: 0.3", "dropout: 0.0"),
+        ("optimiser: sgd", "optimiser: muon"),
+        ("averaging: ema", "averaging: lookahead"),
+        ("flip: random", "flip: alternating"),
+        ("epochs: 24", "epochs: 6"),
+    ] {
+        project.edit("params.yaml", from, to);
+    }
+    project.run(&["train"]).success();
+    let expected = tree(&project.path("models/final"));
+    project.run(&["train", "--fresh"]).success();
+    assert!(tree(&project.path("models/final")) == expected);
+    std::fs::remove_dir_all(project.path(".cifar/checkpoints")).unwrap();
+    for _ in 0..3 {
+        let mut child = start(&project, &["train", "--checkpoint-every", "0"]);
+        std::thread::sleep(Duration::from_millis(300));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    project.run(&["train"]).success();
+    assert!(tree(&project.path("models/final")) == expected);
+}
+
+#[test]
+fn a_finished_run_is_not_trained_again_unless_asked_for() {
+    let project = prepared();
+    project.edit("params.yaml", "epochs: 24", "epochs: 2");
+    project.run(&["train"]).success();
+    let expected = tree(&project.path("models/final"));
+    std::fs::remove_dir_all(project.path("models")).unwrap();
+    let again = project.run(&["train"]).success();
+    assert!(again.stderr.contains("nothing was left to train"), "{again:#?}");
+    assert!(tree(&project.path("models/final")) == expected, "every file is written anew");
+    let fresh = project.run(&["train", "--fresh"]).success();
+    assert!(!fresh.stderr.contains("nothing was left to train"), "{fresh:#?}");
+    assert!(tree(&project.path("models/final")) == expected);
+}
+
+#[test]
+fn a_checkpoint_of_anything_else_is_never_picked_up() {
+    let project = prepared();
+    interrupt(&project, None);
+    let path = checkpoint(&project);
+    let good = std::fs::read(&path).unwrap();
+    let refused = |message: &str| {
+        project.run(&["train"]).failure(FAILURE, &["checkpoint.safetensors: ", message, "`--fresh` starts over"])
+    };
+    std::fs::write(&path, &good[..good.len() / 2]).unwrap();
+    refused("is damaged or cut short");
+    std::fs::write(&path, b"").unwrap();
+    refused("is damaged or cut short");
+    let mut flipped = good.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    std::fs::write(&path, &flipped).unwrap();
+    refused("its values are not those that were written");
+    let text = b"\\\"schema\\\":1";
+    let at = good.windows(text.len()).position(|w| w == text).expect("the schema");
+    let mut newer = good.clone();
+    newer[at + text.len() - 1] = b'9';
+    std::fs::write(&path, &newer).unwrap();
+    refused("has schema 9, this program reads schema 1");
+    std::fs::write(&path, &good).unwrap();
+    project.run(&["train"]).success();
+}
+
+/// Other instructions give other bits.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_checkpoint_of_other_arithmetic_is_refused_unless_told_otherwise() {
+    if !std::is_x86_feature_detected!("avx2") || !std::is_x86_feature_detected!("fma") {
+        cifar_e2e::note("skipped: this machine has no arm but the portable one");
+        return;
+    }
+    let project = prepared();
+    interrupt(&project, Some("portable"));
+    project.run(&["train"]).failure(
+        FAILURE,
+        &["checkpoint.safetensors: was written with", "CIFAR_KERNELS_ARM", "`--any-arithmetic`", "`--fresh`"],
+    );
+    let answer = project.run(&["train", "--any-arithmetic"]).success();
+    assert!(steps_behind(&answer.stderr) > 0, "{answer:#?}");
+}
+
+#[test]
+fn other_parameters_data_and_seeds_start_anew() {
+    let project = prepared();
+    interrupt(&project, None);
+    let first = checkpoint(&project);
+    let bytes = std::fs::read(&first).unwrap();
+    for (from, to) in [
+        ("learning_rate: 0.1 ", "learning_rate: 0.05 "),
+        ("random_seed: 42", "random_seed: 43"),
+        ("widths: [32, 64, 128]", "widths: [32, 64, 96]"),
+    ] {
+        let good = project.read("params.yaml");
+        project.edit("params.yaml", from, to);
+        project.edit("params.yaml", "epochs: 24", "epochs: 1");
+        let answer = project.run(&["train"]).success();
+        assert_eq!(steps_behind(&answer.stderr), 0, "{to}");
+        project.write("params.yaml", &good);
+    }
+    assert!(std::fs::read(&first).unwrap() == bytes, "the interrupted run keeps its checkpoint");
+
+    // Put where another run's checkpoint belongs, it is found out.
+    project.edit("params.yaml", "learning_rate: 0.1 ", "learning_rate: 0.05 ");
+    interrupt(&project, None);
+    let folders = std::fs::read_dir(project.path(".cifar/checkpoints")).unwrap().map(|e| e.unwrap().path());
+    for folder in folders.filter(|folder| !first.starts_with(folder)) {
+        std::fs::write(folder.join("checkpoint.safetensors"), &bytes).unwrap();
+    }
+    project
+        .run(&["train"])
+        .failure(FAILURE, &["checkpoint.safetensors: belongs to a run with other parameters, data or program"]);
+}
+
+/// A limit on the size of files stands for a full disk.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_costs_a_warning_and_no_checkpoint() {
+    let project = prepared();
+    project.run(&["train"]).success();
+    let expected = tree(&project.path("models/final"));
+    std::fs::remove_dir_all(project.path(".cifar/checkpoints")).unwrap();
+    interrupt(&project, None);
+    let path = checkpoint(&project);
+    let before = std::fs::read(&path).unwrap();
+    let script = format!("trap '' XFSZ; ulimit -f 64; exec '{}' train --checkpoint-every 0", binary().display());
+    let answer = project.call("sh".as_ref(), &["-c", &script]);
+    let answer = answer.failure(FAILURE, &["models/final/model.safetensors"]);
+    let warnings: Vec<&str> = answer.stderr.lines().filter(|l| l.starts_with("warning: ")).collect();
+    assert!(warnings.len() == 1 && warnings[0].contains("the checkpoint before stands"), "{answer:#?}");
+    assert!(std::fs::read(&path).unwrap() == before);
+    assert!(tree(&project.path("models/final")) == expected, "the old model is left");
+    project.run(&["train"]).success();
+    assert!(tree(&project.path("models/final")) == expected);
+}
+
+#[test]
+fn a_loss_that_runs_away_leaves_the_last_good_checkpoint() {
+    let project = prepared();
+    project.edit("params.yaml", "learning_rate: 0.1 ", "learning_rate: 300000.0 ");
+    project.edit("params.yaml", "weight_decay: 0.0005", "weight_decay: 0.0");
+    project.edit("params.yaml", "warmup_epochs: 1.0", "warmup_epochs: 24.0");
+    project.edit("params.yaml", "clip_norm: 5.0", "clip_norm: 0.0");
+    let answer = project.run(&["train", "--checkpoint-every", "0"]);
+    let answer = answer.failure(FAILURE, &["the last good checkpoint is", "at step", "learning rate"]);
+    let path = checkpoint(&project);
+    assert!(answer.stderr.contains(&path.file_name().unwrap().to_string_lossy().into_owned()));
+    assert!(!project.path("models/final/model.safetensors").exists());
+}
