@@ -75,7 +75,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         _ => EXIT_FAILURE,
     };
     let train = |e: &TrainError| match e {
-        TrainError::Parameter { .. } => EXIT_USAGE,
+        TrainError::Parameter { .. } | TrainError::Space(_) => EXIT_USAGE,
         TrainError::Data(e) => data(e),
         TrainError::Model(e) => model(e),
         _ => EXIT_FAILURE,

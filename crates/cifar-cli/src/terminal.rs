@@ -3,13 +3,13 @@
 use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cifar_data::Monitor;
 use cifar_model::Model;
 use cifar_train::tune::{Score, Scored};
 use cifar_train::{EpochRecord, StepRecord, Watcher};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Set by Ctrl-C; every long loop asks for it.
 static CANCELLED: AtomicBool = AtomicBool::new(false);
@@ -19,7 +19,26 @@ static CANCELLED: AtomicBool = AtomicBool::new(false);
 pub(crate) struct Terminal {
     quiet: bool,
     json: bool,
-    bar: Mutex<Option<(&'static str, ProgressBar)>>,
+    bar: Mutex<Option<Shown>>,
+}
+
+/// The bar of something that is under way.
+#[derive(Debug)]
+struct Shown {
+    what: &'static str,
+    bar: ProgressBar,
+    /// Where it stood when this process took it up, and when that was: what another process did says nothing of this one's
+    /// speed.
+    from: u64,
+    since: Instant,
+}
+
+impl Shown {
+    /// Units a second since the bar is there; none before the first.
+    fn rate(&self, done: u64) -> Option<f64> {
+        let rate = done.saturating_sub(self.from) as f64 / self.since.elapsed().as_secs_f64();
+        (rate > 0.0 && rate.is_finite()).then_some(rate)
+    }
 }
 
 impl Terminal {
@@ -67,8 +86,8 @@ impl Terminal {
 
     /// Removes the progress bar.
     pub(crate) fn clear(&self) {
-        if let Ok(mut bar) = self.bar.lock()
-            && let Some((_, bar)) = bar.take()
+        if let Ok(mut shown) = self.bar.lock()
+            && let Some(Shown { bar, .. }) = shown.take()
         {
             bar.finish_and_clear();
         }
@@ -82,43 +101,44 @@ impl Terminal {
 
     /// Prints without tearing the progress bar.
     fn suspend(&self, print: impl FnOnce()) {
-        let bar = self.bar.lock().ok().and_then(|bar| bar.as_ref().map(|(_, bar)| bar.clone()));
+        let bar = self.bar.lock().ok().and_then(|shown| shown.as_ref().map(|shown| shown.bar.clone()));
         match bar {
             Some(bar) => bar.suspend(print),
             None => print(),
         }
     }
 
-    /// Moves the bar of `what`, putting it in the place of another.
-    fn show(&self, what: &'static str, done: u64, total: u64, note: Option<String>) {
+    /// Moves the bar of `what`, putting it in the place of another. `note` puts so many units a second in words, and
+    /// what else there is to say.
+    fn show(&self, what: &'static str, done: u64, total: u64, note: impl FnOnce(Option<f64>) -> [String; 2]) {
         if self.quiet || !std::io::stderr().is_terminal() {
             return;
         }
         let Ok(mut current) = self.bar.lock() else { return };
-        if current.as_ref().is_none_or(|(shown, _)| *shown != what) {
-            if let Some((_, old)) = current.take() {
-                old.finish_and_clear();
+        if current.as_ref().is_none_or(|shown| shown.what != what) {
+            if let Some(Shown { bar, .. }) = current.take() {
+                bar.finish_and_clear();
             }
             let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-            let template = "{prefix:>18} {bar:30} {pos}/{len} {per_sec:>12} {eta:>4} left {msg}";
-            if let Ok(style) = ProgressStyle::with_template(template) {
+            if let Ok(style) = ProgressStyle::with_template("{prefix:>18} {bar:20} {pos}/{len} {wide_msg}") {
                 bar.set_style(style);
             }
             bar.set_prefix(what);
-            bar.enable_steady_tick(Duration::from_millis(250));
-            // What another process did says nothing of this one's speed.
-            bar.set_position(done);
-            bar.reset_eta();
-            *current = Some((what, bar));
+            *current = Some(Shown { what, bar, from: done, since: Instant::now() });
         }
-        if let Some((_, bar)) = current.as_ref() {
-            bar.set_length(total);
-            bar.set_position(done);
-            if let Some(note) = note {
-                bar.set_message(note);
-            }
+        if let Some(shown) = current.as_ref() {
+            let rate = shown.rate(done);
+            let left = rate.map(|rate| {
+                HumanDuration(Duration::from_secs_f64(total.saturating_sub(done) as f64 / rate)).to_string() + " left"
+            });
+            shown.bar.set_length(total);
+            shown.bar.set_position(done);
+            // What matters most comes first: a narrow terminal cuts off the end.
+            let [speed, more] = note(rate);
+            let parts = [Some(speed), left, Some(more)].into_iter().flatten().filter(|part| !part.is_empty());
+            shown.bar.set_message(parts.collect::<Vec<_>>().join(" · "));
             if done >= total {
-                bar.finish_and_clear();
+                shown.bar.finish_and_clear();
                 *current = None;
             }
         }
@@ -127,7 +147,7 @@ impl Terminal {
 
 impl Monitor for Terminal {
     fn progress(&self, what: &'static str, done: u64, total: u64) {
-        self.show(what, done, total, None);
+        self.show(what, done, total, |rate| [rate.map_or(String::new(), |rate| format!("{rate:.0}/s")), String::new()]);
     }
 
     fn cancelled(&self) -> bool {
@@ -179,8 +199,10 @@ impl Watcher for Terminal {
 
     fn step(&self, step: &StepRecord) {
         let accuracy = step.correct as f64 / step.images.max(1) as f64 * 100.0;
-        let note = format!("steps · loss {:.3} · acc {accuracy:.1} % · lr {:.2e}", step.loss, step.learning_rate);
-        self.show("training", step.step as u64, step.steps as u64, Some(note));
+        self.show("training", step.step as u64, step.steps as u64, |rate| {
+            let images = rate.map_or(String::new(), |rate| format!("{:.0} images/s", rate * step.images as f64));
+            [images, format!("loss {:.3} · acc {accuracy:.1} % · lr {:.2e}", step.loss, step.learning_rate)]
+        });
     }
 
     fn scored(&self, scored: &Scored) {

@@ -72,7 +72,10 @@ pub enum TrainError {
         /// What this process has.
         here: String,
     },
-    /// A search cannot be done as it is described.
+    /// A search is described in a way that cannot be: a mistake in the parameters.
+    #[error("{0}")]
+    Space(String),
+    /// A search cannot be done or gone on with.
     #[error("{0}")]
     Tuning(String),
     /// A file could not be put together.

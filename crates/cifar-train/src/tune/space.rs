@@ -122,8 +122,7 @@ impl Space {
         for (key, domain) in &self.0 {
             for value in domain.bounds() {
                 let setting = Setting::from([(key.clone(), value)]);
-                validate(&apply(&setting, blocks)?)
-                    .map_err(|e| TrainError::Tuning(format!("tune.space.{key}: {e}")))?;
+                validate(&apply(&setting, blocks)?).map_err(|e| TrainError::Space(format!("tune.space.{key}: {e}")))?;
             }
         }
         Ok(())
@@ -138,7 +137,7 @@ pub fn apply(setting: &Setting, blocks: &Value) -> Result<Value> {
     let mut blocks = blocks.clone();
     for (key, value) in setting {
         if matches!(key.as_str(), "train.epochs" | "train.use_tuned") {
-            return Err(TrainError::Tuning(format!(
+            return Err(TrainError::Space(format!(
                 "tune.space.{key}: cannot be tuned; halving decides how long a trial is trained"
             )));
         }
@@ -159,7 +158,7 @@ pub fn apply(setting: &Setting, blocks: &Value) -> Result<Value> {
             };
             let nearest = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
             let hint = nearest.map(|nearest| format!("; did you mean `{nearest}`?")).unwrap_or_default();
-            return Err(TrainError::Tuning(format!("tune.space: there is no parameter `{key}`{hint}")));
+            return Err(TrainError::Space(format!("tune.space: there is no parameter `{key}`{hint}")));
         };
         *place = value.clone();
     }

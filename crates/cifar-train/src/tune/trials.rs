@@ -39,7 +39,7 @@ impl Blocks {
     }
 
     fn parse(blocks: &Value) -> Result<Self> {
-        serde_json::from_value(blocks.clone()).map_err(|e| TrainError::Tuning(e.to_string()))
+        serde_json::from_value(blocks.clone()).map_err(|e| TrainError::Space(e.to_string()))
     }
 
     /// By way of text, so that an f32 has the digits that were typed.
@@ -81,7 +81,7 @@ impl<'a> Trials<'a> {
         watcher: &'a dyn Watcher,
     ) -> Result<Self> {
         if data.val.is_empty() {
-            return Err(TrainError::Tuning(
+            return Err(TrainError::Space(
                 "tune.trials: there are no validation images to score trials by; set it to 0, or split.val_fraction above 0".into(),
             ));
         }

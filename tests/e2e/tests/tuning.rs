@@ -1,0 +1,138 @@
+//! The search for better values: it finds, survives kills, is extended, and never sees test images.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use cifar_e2e::{Project, binary, tree};
+
+/// Exit status of a mistake in parameters or usage.
+const USAGE: i32 = 2;
+/// Exit status of anything else.
+const FAILURE: i32 = 1;
+
+/// A prepared project that searches among four settings; the recipe as it stands learns next to nothing.
+fn prepared() -> Project {
+    let project = Project::with_partitions();
+    for (from, to) in [
+        ("dataset_version: v1", "dataset_version: v1+v2+v3"),
+        ("trials: 0", "trials: 4"),
+        ("rescore: 2", "rescore: 1"),
+        ("rescore_seeds: 2", "rescore_seeds: 1"),
+        ("epochs: 2", "epochs: 3"),
+        (" learning_rate: 0.1 ", " learning_rate: 0.00001 "),
+        ("widths: [32, 64, 128]", "widths: [16, 32, 32]"),
+    ] {
+        project.edit("params.yaml", from, to);
+    }
+    project.run(&["pull"]).success();
+    project.run(&["prepare"]).success();
+    project
+}
+
+/// The only journal there is.
+fn journal(project: &Project) -> PathBuf {
+    let searches = std::fs::read_dir(project.path(".cifar/tune")).expect("a folder of searches");
+    let found: Vec<PathBuf> = searches.map(|entry| entry.expect("an entry").path().join("journal.jsonl")).collect();
+    assert_eq!(found.len(), 1, "{found:?}");
+    found[0].clone()
+}
+
+fn lines(path: &std::path::Path) -> usize {
+    std::fs::read_to_string(path).map_or(0, |text| text.lines().count())
+}
+
+#[test]
+fn a_search_finds_better_values_and_train_takes_them() {
+    let project = prepared();
+    // A search that opened the test images would fail here.
+    std::fs::rename(project.path("data/prepared/test"), project.path("hidden")).unwrap();
+    project.run(&["tune"]).success();
+    let tuned = project.json("models/tuning/tuned.json");
+    let accuracy = |key: &str| tuned[key].as_f64().unwrap();
+    assert!(tuned["best_trial"].as_u64().unwrap() > 0, "{tuned}");
+    assert!(accuracy("accuracy") > accuracy("accuracy_of_recipe"), "{tuned}");
+    for picture in ["history", "importance", "parallel_coordinates"] {
+        assert!(project.read(&format!("models/tuning/plots/{picture}.png")).starts_with(b"\x89PNG"));
+    }
+    // 1 + 4 trials after one epoch, 1 + 2 after three, and the recipe and one finalist once more.
+    assert_eq!(String::from_utf8(project.read("models/tuning/trials.csv")).unwrap().lines().count(), 1 + 5 + 3 + 2);
+
+    project.run(&["train"]).success();
+    let as_it_stands = project.json("models/final/metrics.json")["selected"]["val"]["accuracy"].as_f64().unwrap();
+    project.edit("params.yaml", "use_tuned: false", "use_tuned: true");
+    project.run(&["train"]).success();
+    let with_tuned = project.json("models/final/metrics.json")["selected"]["val"]["accuracy"].as_f64().unwrap();
+    assert!(with_tuned > as_it_stands, "{with_tuned} against {as_it_stands}");
+}
+
+#[test]
+fn a_search_that_is_killed_goes_on_and_more_trials_extend_it() {
+    let project = prepared();
+    project.run(&["--threads", "2", "tune"]).success();
+    let expected = tree(&project.path("models/tuning"));
+    let scores = lines(&journal(&project));
+    project.run(&["clean"]).success();
+    project.run(&["pull"]).success();
+    project.run(&["prepare"]).success();
+
+    for wanted in [3, 6, 9] {
+        let mut command = project.command(&binary(), &["--threads", "1", "tune"]);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program starts");
+        let started = Instant::now();
+        let begun = || project.path(".cifar/tune").is_dir() && lines(&journal(&project)) >= wanted;
+        while !begun() {
+            assert!(started.elapsed() < Duration::from_secs(120), "no {wanted} lines in two minutes");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    // A kill in the middle of writing tears off the end of the last line.
+    let path = journal(&project);
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, &text[..text.len() - 9]).unwrap();
+    let answer = project.run(&["--threads", "3", "tune"]).success();
+    assert!(answer.stderr.contains("warning: ") && answer.stderr.contains("the last line was torn off"), "{answer:#?}");
+    assert!(tree(&project.path("models/tuning")) == expected);
+    assert_eq!(lines(&path), scores);
+
+    project.edit("params.yaml", "trials: 4", "trials: 5");
+    project.run(&["tune"]).success();
+    assert!(lines(&path) > scores, "the same journal has grown");
+    let first = project.json("models/tuning/tuned.json");
+    assert_eq!(first["trials"].as_u64(), Some(5), "{first}");
+}
+
+#[test]
+fn without_trials_nothing_is_searched() {
+    let project = Project::new();
+    project.run(&["tune"]).success();
+    let tuned = project.json("models/tuning/tuned.json");
+    assert_eq!((tuned["trials"].as_u64(), tuned["setting"].as_object().map(serde_json::Map::len)), (Some(0), Some(0)));
+}
+
+#[test]
+fn searches_that_cannot_be_are_refused() {
+    let project = prepared();
+    let good = project.read("params.yaml");
+    let refused = |from: &str, to: &str, message: &str| {
+        project.edit("params.yaml", from, to);
+        project.run(&["tune"]).failure(USAGE, &[message]);
+        project.write("params.yaml", &good);
+    };
+    refused("[0.02, 0.5]", "[0.5, 0.02]", "tune.space.train.learning_rate: [0.5, 0.02] is not allowed");
+    refused("    train.learning_rate: {", "    train.learning_rat: {", "did you mean `train.learning_rate`?");
+    refused("{log_uniform: [0.02, 0.5]}", "{log_uniform: [0.02, 5000000]}", "tune.space.train.learning_rate: ");
+    refused("log_uniform: [0.02", "normal: [0.02", "unknown variant `normal`");
+
+    project.edit("params.yaml", "val_fraction: 0.125", "val_fraction: 0.0");
+    project.edit("params.yaml", "select: best", "select: last");
+    project.run(&["pull"]).success();
+    project.run(&["prepare"]).success();
+    project.run(&["tune"]).failure(USAGE, &["tune.trials: there are no validation images"]);
+    assert!(!project.path("models/tuning").exists());
+
+    project.edit("params.yaml", "use_tuned: false", "use_tuned: true");
+    project.run(&["train"]).failure(FAILURE, &["models/tuning/tuned.json: ", "run `cifar-cli tune` first"]);
+}
