@@ -1,6 +1,9 @@
 //! The pipeline under the real DVC, in a clone of the repository.
 
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use cifar_e2e::{Project, dvc, note, repository, target};
 
@@ -38,8 +41,8 @@ impl Clone {
         self.project.call(Path::new("git"), &arguments).success().stdout
     }
 
-    /// Runs DVC; the build stage shares the tests' own compiled dependencies.
-    fn dvc(&self, arguments: &[&str]) -> String {
+    /// DVC, to be run; the build stage shares the tests' own compiled dependencies.
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.project.command(&self.dvc, arguments);
         command.env("CARGO_TARGET_DIR", target()).env("DVC_NO_ANALYTICS", "1");
         // A queue's worker starts `dvc` by its name.
@@ -55,7 +58,12 @@ impl Clone {
         ] {
             command.env(key, value);
         }
-        let output = command.output().expect("DVC starts");
+        command
+    }
+
+    /// Runs DVC and returns its standard output.
+    fn dvc(&self, arguments: &[&str]) -> String {
+        let output = self.command(arguments).output().expect("DVC starts");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         assert!(output.status.success(), "dvc {arguments:?}\n{}\n{}", text(&output.stdout), text(&output.stderr));
         text(&output.stdout)
@@ -93,6 +101,7 @@ fn the_pipeline_runs_under_dvc_and_experiments_work() {
     comments_retrain_nothing(&clone);
     reports_retrain_nothing(&clone);
     experiments(&clone);
+    killed_experiments_go_on(&clone);
 }
 
 fn comments_retrain_nothing(clone: &Clone) {
@@ -145,4 +154,39 @@ fn experiments(clone: &Clone) {
         assert!(!row.contains("Error") && !row.contains("Queued"), "{row}");
     }
     assert!(table.lines().next().expect("a header").contains("test.accuracy"), "{table}");
+}
+
+/// A stage that is killed with its DVC, in the project or in a temporary copy of it, goes on where it was when the same
+/// experiment is run again.
+fn killed_experiments_go_on(clone: &Clone) {
+    clone.git(&["checkout", "-q", "."]);
+    clone.project.edit("dvc.yaml", "cmd: bin/cifar-cli train\n", "cmd: bin/cifar-cli train --checkpoint-every 0\n");
+    clone.project.edit("params.yaml", "  epochs: 2", "  epochs: 4");
+    clone.git(&["commit", "-q", "-a", "-m", "checkpoints behind every step"]);
+    for (seed, place) in [("11", None), ("12", Some("--temp"))] {
+        let overridden = format!("random_seed={seed}");
+        let arguments: Vec<&str> = ["exp", "run", "-S", &overridden].into_iter().chain(place).collect();
+        let before = checkpoints(clone);
+        let mut command = clone.command(&arguments);
+        let mut child =
+            command.process_group(0).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("DVC starts");
+        let started = Instant::now();
+        while checkpoints(clone) == before {
+            assert!(started.elapsed() < Duration::from_mins(2), "no checkpoint in two minutes");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let group = format!("-{}", child.id());
+        assert!(Command::new("kill").args(["-9", "--", &group]).status().expect("kill starts").success());
+        child.wait().expect("an end");
+
+        let output = clone.command(&arguments).output().expect("DVC starts");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && stderr.contains("going on behind step"), "{place:?}\n{stderr}");
+    }
+}
+
+/// Number of checkpoints in the project.
+fn checkpoints(clone: &Clone) -> usize {
+    let folders = std::fs::read_dir(clone.project.path(".cifar/checkpoints")).into_iter().flatten().flatten();
+    folders.filter(|folder| folder.path().join("checkpoint.safetensors").is_file()).count()
 }
