@@ -22,11 +22,13 @@ function setUpMap() {
   filterListeners.push(showMap);
 }
 
-const confidence = (row) => measure("confidence", row);
-const variability = (row) => measure("variability", row);
+const CONFIDENCE = MEASURES.get("confidence").values;
+const VARIABILITY = MEASURES.get("variability").values;
+const confidence = (row) => CONFIDENCE[row];
+const variability = (row) => VARIABILITY[row];
 
 /** The axis of variability ends at the largest one of all images, so that filters do not move it. */
-const REACH = Math.max(0.1, MEASURES.get("variability").values.reduce((most, value) => Math.max(most, value ?? 0), 0));
+const REACH = Math.max(0.1, VARIABILITY.reduce((most, value) => Math.max(most, value ?? 0), 0));
 
 function place(row, width, height) {
   return [
@@ -51,9 +53,16 @@ function showMap() {
   axes(context, width, height);
   context.globalAlpha = mapRows.length > 5000 ? 0.35 : 0.75;
   const radius = mapRows.length > 5000 ? 1 : 2;
+  // A colour is given in text, which takes longer to read than a point to draw: only where it changes.
+  const { values: correctness } = MEASURES.get("correctness");
+  const colours = new Map();
+  let last;
   for (const row of mapRows) {
     const [x, y] = place(row, width, height);
-    context.fillStyle = shade(measure("correctness", row));
+    const value = correctness[row];
+    if (!colours.has(value)) colours.set(value, shade(value));
+    if (value !== last) context.fillStyle = colours.get(value);
+    last = value;
     context.fillRect(x - radius, y - radius, 2 * radius, 2 * radius);
   }
   drawMap();
