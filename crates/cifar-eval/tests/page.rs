@@ -12,8 +12,8 @@ const EMBED: Embed = Embed { images: 40, neighbours_of: 5, pairs: 2 };
 
 /// The JSON in the page.
 fn data_of(page: &str) -> serde_json::Value {
-    let data = page.split("<script id=\"data\" type=\"application/json\">").nth(1).unwrap();
-    serde_json::from_str(data.split("</script>").next().unwrap()).unwrap()
+    let data = page.split("<script id=\"data\" type=\"application/json\">").nth(1).expect("the data of the page");
+    serde_json::from_str(data.split("</script>").next().expect("the data of the page")).expect("the data of the page")
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn page(rows: &[Row], patterns: &Patterns) -> Result<String, PageError> {
         review: &[],
         embed: Embed::default(),
     })?;
-    Ok(String::from_utf8(bytes).unwrap())
+    Ok(String::from_utf8(bytes).expect("text"))
 }
 
 #[test]

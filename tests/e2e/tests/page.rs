@@ -16,10 +16,10 @@ const EMBED: Embed = Embed { images: 300, neighbours_of: 50, pairs: 10 };
 /// A browser with the page, the ids of its images, hardest first, and the folder that the page lies in.
 fn opened() -> Option<(Browser, Vec<u32>, tempfile::TempDir)> {
     let browser = Browser::start()?;
-    let demo = Demo::new(IMAGES).unwrap();
-    let folder = tempfile::tempdir().unwrap();
+    let demo = Demo::new(IMAGES).expect("drawn images");
+    let folder = tempfile::tempdir().expect("a temporary folder");
     let file = folder.path().join("index.html");
-    std::fs::write(&file, demo.page(EMBED).unwrap()).unwrap();
+    std::fs::write(&file, demo.page(EMBED).expect("a page")).expect("a file");
     browser.open(&file);
     ready(&browser);
     Some((browser, demo.ids(), folder))
@@ -43,7 +43,7 @@ fn saved(browser: &Browser) -> Vec<[String; 4]> {
     browser.click("#save");
     let text = browser.downloaded("review.csv");
     assert!(text.starts_with("id,decision,label,note\n"), "{text}");
-    csv::Reader::from_reader(text.as_bytes()).deserialize().map(|row| row.unwrap()).collect()
+    csv::Reader::from_reader(text.as_bytes()).deserialize().map(|row| row.expect("four columns")).collect()
 }
 
 fn row(id: u32, decision: &str, label: &str, note: &str) -> [String; 4] {
@@ -149,8 +149,8 @@ fn keys_alone_review_images_and_the_file_is_saved_loaded_and_remembered() {
 
 fn load(browser: &Browser, folder: &tempfile::TempDir, text: &str) {
     let file: PathBuf = folder.path().join("loaded.csv");
-    std::fs::write(&file, text).unwrap();
-    browser.type_into("#load", file.to_str().unwrap());
+    std::fs::write(&file, text).expect("a file");
+    browser.type_into("#load", file.to_str().expect("a path of text"));
 }
 
 #[test]

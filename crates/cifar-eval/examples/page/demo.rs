@@ -18,7 +18,7 @@ const NEIGHBOURS: usize = 5;
 
 /// Images and what is said of them.
 #[derive(Debug)]
-pub struct Demo {
+pub(crate) struct Demo {
     set: Synthetic,
     figures: Vec<Figures>,
 }
@@ -38,7 +38,7 @@ struct Figures {
 
 impl Demo {
     /// With so many images.
-    pub fn new(images: usize) -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn new(images: usize) -> Result<Self, Box<dyn Error>> {
         let set = synthetic::generate(&SyntheticParams { count: images, ..Default::default() })?;
         let planted: BTreeMap<SampleId, Planted> = set.truth.iter().copied().collect();
         let samples = set.dataset.samples();
@@ -54,12 +54,12 @@ impl Demo {
 
     /// Ids in the order of the page, hardest first.
     #[allow(dead_code, reason = "tests use it, the example does not")]
-    pub fn ids(&self) -> Vec<u32> {
+    pub(crate) fn ids(&self) -> Vec<u32> {
         self.figures.iter().map(|f| self.set.dataset.samples()[f.image].id.0).collect()
     }
 
     /// The page.
-    pub fn page(&self, embed: Embed) -> Result<Vec<u8>, Box<dyn Error>> {
+    pub(crate) fn page(&self, embed: Embed) -> Result<Vec<u8>, Box<dyn Error>> {
         let dataset = &self.set.dataset;
         let rows: Vec<Row> = self
             .figures
