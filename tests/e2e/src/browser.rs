@@ -1,4 +1,4 @@
-//! A real Chromium, driven through ChromeDriver by the WebDriver protocol (W3C), without a window.
+//! A real Chromium without a window, driven through its driver by the protocol that the W3C describes for that.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::note;
 
 /// How long a page may take for what a test waits for; machines of tests are busy.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What the protocol calls an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
