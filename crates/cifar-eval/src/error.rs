@@ -21,6 +21,9 @@ pub enum EvalError {
     /// A picture could not be drawn.
     #[error(transparent)]
     Plot(#[from] crate::plots::PlotError),
+    /// A page could not be made.
+    #[error(transparent)]
+    Page(#[from] crate::page::PageError),
     /// A file exists but is not what it should be.
     #[error("{}: {problem}", path.display())]
     Malformed {

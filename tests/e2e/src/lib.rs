@@ -1,9 +1,11 @@
-//! What the end-to-end tests share: a project in a temporary folder, the real binary and the real DVC.
+//! What the end-to-end tests share: a project in a temporary folder, the real binary, the real DVC and a real browser.
 #![expect(
     clippy::missing_panics_doc,
     clippy::return_self_not_must_use,
     reason = "test support panics where a test fails"
 )]
+
+pub mod browser;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

@@ -1,0 +1,134 @@
+// One image: enlarged, with all that is known of it, its neighbours and the controls of the review.
+
+/** The row that the detail view shows; −1 while it is closed. */
+let opened = -1;
+
+function setUpDetail() {
+  const dialog = byId("detail");
+  dialog.addEventListener("close", () => { opened = -1; if (byId("view-gallery").hidden === false) goTo(current); });
+  dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+  reviewListeners.push(() => { if (opened >= 0) showDetail(); });
+}
+
+/** Opens the image at a place of `matching`. */
+function openAt(at) {
+  if (at < 0 || at >= matching.length) return;
+  if (at !== current) goTo(at);
+  openRow(matching[at]);
+}
+
+/** Opens any image, whether it passes the filters or not. */
+function openRow(row) {
+  opened = row;
+  const at = matching.indexOf(row);
+  if (at >= 0) current = at;
+  showDetail();
+  const dialog = byId("detail");
+  if (!dialog.open) dialog.showModal();
+  dialog.scrollTop = 0;
+}
+
+function step(by) {
+  const at = matching.indexOf(opened);
+  const next = at < 0 ? current : at + by;
+  if (next < 0 || next >= matching.length) return say(by > 0 ? "This is the last image." : "This is the first image.");
+  goTo(next);
+  openRow(matching[next]);
+}
+
+function showDetail() {
+  const dialog = byId("detail");
+  // Focus stays on the control that was used, although all of them are made anew.
+  const focused = dialog.contains(document.activeElement) ? document.activeElement.dataset.key : null;
+  const at = matching.indexOf(opened);
+  dialog.replaceChildren(
+    make("div", { className: "bar" },
+      button("previous", "←", "previous image", () => step(-1), at <= 0),
+      button("next", "→", "next image", () => step(1), at < 0 || at === matching.length - 1),
+      make("span", { className: "faint", textContent: at < 0 ? "outside of the filters" : `${grouped(at + 1)} of ${grouped(matching.length)}` }),
+      button("close", "✕", "close", () => dialog.close())),
+    make("div", { className: "detail" },
+      make("div", { className: "left" }, picture(opened, 256), review(), neighbours()),
+      make("div", { className: "right" }, heading(), table())));
+  const again = [...dialog.querySelectorAll("[data-key]")].find((control) => control.dataset.key === focused && !control.disabled);
+  (again ?? dialog.querySelector("[data-key=close]")).focus({ preventScroll: true });
+}
+
+function button(key, text, label, onclick, disabled = false) {
+  return make("button", { type: "button", textContent: text, title: label, "aria-label": label, "data-key": key, onclick, disabled, autofocus: key === "close" });
+}
+
+function heading() {
+  const row = opened;
+  const suggested = ROWS.suggested[row];
+  const chance = measure("p_suggested", row);
+  const lines = [];
+  if (categoryOf(row)) {
+    const chip = make("span", { className: "chip", textContent: categoryOf(row) });
+    chip.style.setProperty("--category", colourOf(categoryOf(row)));
+    lines.push(make("p", {}, chip));
+  }
+  if (reasonOf(row)) lines.push(make("p", { className: "reason", textContent: reasonOf(row) }));
+  if (suggested !== null) {
+    lines.push(make("p", {}, "Suggested label: ", make("strong", { textContent: CLASSES[suggested] }), chance === null ? null : ` with probability ${figure(chance)}`));
+  }
+  if (ROWS.original_label[row] !== ROWS.label[row]) {
+    lines.push(make("p", { className: "faint", textContent: `The data set says ${CLASSES[ROWS.original_label[row]]}; the label was corrected.` }));
+  }
+  return make("div", {},
+    make("h2", { id: "detail-title" }, labelOf(row), isMissed(row) ? make("span", { className: "missed", textContent: ` → ${predictedOf(row)}` }) : null),
+    make("p", { className: "faint", textContent: `image ${ROWS.id[row]} · ${splitOf(row)} · rank ${grouped(row + 1)} of ${grouped(COUNT)} · ${ROWS.file[row]}` }),
+    ...lines);
+}
+
+function table() {
+  const rows = [...MEASURES.values()].map((one) => {
+    const value = one.values[opened];
+    const direction = { higher: "Higher is harder", lower: "Lower is harder", neither: "" }[one.harder];
+    return make("tr", { className: value === null ? "empty" : "" },
+      make("th", { scope: "row", textContent: one.title }),
+      make("td", { className: "number", textContent: figure(value) }),
+      make("td", { className: "faint" }, one.meaning, direction ? make("em", { textContent: ` ${direction}.` }) : null));
+  });
+  return make("table", { className: "plain measures" }, make("caption", { className: "hidden", textContent: "Measures of this image" }), make("tbody", {}, ...rows));
+}
+
+function review() {
+  const row = opened;
+  const entry = decisions.get(ROWS.id[row]);
+  const suggested = ROWS.suggested[row];
+  const choice = (name, text, key) => {
+    const control = button(name, "", `${text} (key ${key})`, () => decide(row, name), name === "accept" && suggested === null);
+    control.append(text, " ", make("kbd", { textContent: key }));
+    control.setAttribute("aria-pressed", String(entry?.decision === name));
+    return control;
+  };
+  const labels = CLASSES.map((name, at) => {
+    const control = button(`label-${at}`, name, `relabel to ${name}`, () => decide(row, "relabel", name));
+    if (at < 10) control.prepend(make("kbd", { textContent: at }), " ");
+    control.setAttribute("aria-pressed", String(entry?.decision === "relabel" && entry.label === name));
+    return control;
+  });
+  const text = make("input", { type: "text", id: "note", value: entry?.note ?? "", placeholder: entry ? "a remark" : "decide first", disabled: !entry, "data-key": "note", onchange: ({ target }) => note(row, target.value) });
+  return make("section", { className: "review", "aria-label": "Review" },
+    make("p", { className: "verdict", textContent: entry ? `Decided: ${inWords(entry)}.` : "Not decided yet." }),
+    make("div", { className: "choices" },
+      choice("accept", suggested === null ? "Accept" : `Accept ${CLASSES[suggested]}`, "a"),
+      choice("drop", "Drop", "d"), choice("dismiss", "Dismiss", "x"),
+      button("undo", "Undo", "undo (key u)", undo, done.length === 0)),
+    make("div", { className: "labels", role: "group", "aria-label": "Relabel to" }, ...labels),
+    make("label", { className: "note" }, "Note ", text));
+}
+
+function neighbours() {
+  const rows = ROWS.neighbours[opened];
+  if (rows.length === 0) return make("p", { className: "faint", textContent: "No neighbours were computed for this image." });
+  return make("section", { "aria-label": "Neighbours" },
+    make("h3", { textContent: "Nearest training images" }),
+    make("div", { className: "neighbours" }, ...rows.map((row) => {
+      const control = button(`row-${row}`, "", `open image ${ROWS.id[row]}, labelled ${labelOf(row)}, ${splitOf(row)}`, () => openRow(row));
+      const same = ROWS.label[row] === ROWS.label[opened];
+      control.append(picture(row, 56), make("span", { className: same ? "" : "missed", textContent: labelOf(row) }), make("span", { className: "faint", textContent: `#${ROWS.id[row]}` }), make("span", { className: "faint", textContent: splitOf(row) }));
+      return control;
+    })));
+}

@@ -1,0 +1,112 @@
+// Views, theme, keys: what holds the page together.
+
+const VIEWS = ["overview", "gallery", "pairs", "measures"];
+
+function showView() {
+  const name = location.hash.slice(1);
+  const view = VIEWS.includes(name) ? name : "overview";
+  for (const other of VIEWS) byId(`view-${other}`).hidden = other !== view;
+  for (const link of document.querySelectorAll("nav a")) {
+    if (link.hash === `#${view}`) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  scrollTo(0, 0);
+  if (view === "gallery") layOut();
+  if (view === "overview") showMap();
+  if (view === "pairs") showPairs();
+}
+
+/** Opens the gallery with a filter. */
+function show(parts) {
+  setFilter(parts);
+  location.hash = "#gallery";
+}
+
+function setUpTheme() {
+  const root = document.documentElement;
+  const chosen = store.get("cifar-theme");
+  if (chosen === "dark" || chosen === "light") root.dataset.theme = chosen;
+  byId("theme").addEventListener("click", () => {
+    const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+    root.dataset.theme = dark ? "light" : "dark";
+    store.set("cifar-theme", root.dataset.theme);
+    showMap();
+  });
+}
+
+function setUpReview() {
+  byId("save").addEventListener("click", saveReview);
+  byId("undo").addEventListener("click", undo);
+  byId("load").addEventListener("change", async ({ target }) => {
+    if (target.files.length > 0) await loadReview(target.files[0]);
+    target.value = "";
+  });
+  document.querySelector("label[for=load]").addEventListener("keydown", (event) => {
+    if (event.key === "Enter" || event.key === " ") { event.preventDefault(); byId("load").click(); }
+  });
+  const update = () => {
+    byId("save").textContent = decisions.size === 0 ? "Save review.csv" : `Save review.csv (${grouped(decisions.size)})`;
+    byId("undo").disabled = done.length === 0;
+  };
+  reviewListeners.push(update);
+  update();
+}
+
+/** The row that keys decide about: the open image, or the current one of the gallery. */
+function chosenRow() {
+  if (opened >= 0) return opened;
+  return byId("view-gallery").hidden || matching.length === 0 ? -1 : matching[current];
+}
+
+function onKey(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const { target, key } = event;
+  const typing = target.matches("input:not([type=checkbox]), select, textarea");
+  if (typing) {
+    if (key === "Escape" && !target.closest("dialog")) target.blur();
+    if (key === "Enter" && target.id === "note") target.blur();
+    return;
+  }
+  if (byId("help").open) return;
+  const gallery = !byId("view-gallery").hidden;
+  const actions = {
+    "?": () => byId("help").showModal(),
+    "/": () => { byId("detail").close(); location.hash = "#gallery"; showView(); byId("search").focus(); },
+    s: saveReview,
+    u: undo,
+  };
+  if (opened >= 0) {
+    Object.assign(actions, { j: () => step(1), k: () => step(-1), ArrowRight: () => step(1), ArrowLeft: () => step(-1), n: () => byId("note").focus() });
+  } else if (gallery) {
+    Object.assign(actions, {
+      j: () => move(1), k: () => move(-1), ArrowRight: () => move(1), ArrowLeft: () => move(-1),
+      ArrowDown: () => move(across), ArrowUp: () => move(-across),
+      Home: () => move(-Infinity), End: () => move(Infinity),
+      PageDown: () => move(across * 4), PageUp: () => move(-across * 4),
+    });
+    // On a control of its own, Enter does what that control does.
+    if (!target.closest("button, a, label, summary")) actions.Enter = () => openAt(current);
+  }
+  const row = chosenRow();
+  if (row >= 0) {
+    Object.assign(actions, { a: () => decide(row, "accept"), d: () => decide(row, "drop"), x: () => decide(row, "dismiss") });
+    CLASSES.slice(0, 10).forEach((name, at) => { actions[at] = () => decide(row, "relabel", name); });
+  }
+  if (!Object.hasOwn(actions, key)) return;
+  event.preventDefault();
+  actions[key]();
+}
+
+setUpTheme();
+setUpReview();
+setUpFilters();
+setUpGallery();
+setUpDetail();
+setUpMap();
+setFilter({});
+setUpOverview();
+byId("help-open").addEventListener("click", () => byId("help").showModal());
+addEventListener("hashchange", showView);
+addEventListener("keydown", onKey);
+showView();
+document.documentElement.dataset.ready = "true";

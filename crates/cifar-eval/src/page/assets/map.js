@@ -1,0 +1,170 @@
+// The data map: variability across, confidence upwards, correctness as colour. Swayamdipta et al. 2020, arXiv 2009.10795.
+
+const MARGIN = { left: 46, right: 12, top: 12, bottom: 38 };
+let mapRows = [];
+/** The place in `mapRows` of the point that is pointed at; −1 for none. */
+let pointed = -1;
+let drawn = null;
+
+function setUpMap() {
+  const canvas = byId("map");
+  const nearest = (event) => {
+    const box = canvas.getBoundingClientRect();
+    pointed = nearestTo(event.clientX - box.left, event.clientY - box.top, 14);
+    drawMap();
+  };
+  canvas.addEventListener("pointermove", nearest);
+  canvas.addEventListener("pointerleave", () => { pointed = -1; drawMap(); });
+  canvas.addEventListener("click", (event) => { nearest(event); if (pointed >= 0) openRow(mapRows[pointed]); });
+  canvas.addEventListener("keydown", mapKey);
+  addEventListener("resize", showMap);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", showMap);
+  filterListeners.push(showMap);
+}
+
+const CONFIDENCE = MEASURES.get("confidence").values;
+const VARIABILITY = MEASURES.get("variability").values;
+const confidence = (row) => CONFIDENCE[row];
+const variability = (row) => VARIABILITY[row];
+
+/** The axis of variability ends at the largest one of all images, so that filters do not move it. */
+const REACH = Math.max(0.1, VARIABILITY.reduce((most, value) => Math.max(most, value ?? 0), 0));
+
+function place(row, width, height) {
+  return [
+    MARGIN.left + (variability(row) / REACH) * (width - MARGIN.left - MARGIN.right),
+    MARGIN.top + (1 - confidence(row)) * (height - MARGIN.top - MARGIN.bottom),
+  ];
+}
+
+/** Draws all points into an image of their own; pointing then only adds a ring. */
+function showMap() {
+  const canvas = byId("map");
+  if (canvas.clientWidth === 0) return;
+  pointed = -1;
+  mapRows = matching.filter((row) => confidence(row) !== null && variability(row) !== null);
+  byId("map-count").textContent = `${grouped(mapRows.length)} images`;
+  const [width, height, scale] = [canvas.clientWidth, canvas.clientHeight, devicePixelRatio || 1];
+  drawn = make("canvas", { width: width * scale, height: height * scale });
+  canvas.width = width * scale;
+  canvas.height = height * scale;
+  const context = drawn.getContext("2d");
+  context.scale(scale, scale);
+  axes(context, width, height);
+  context.globalAlpha = mapRows.length > 5000 ? 0.35 : 0.75;
+  const radius = mapRows.length > 5000 ? 1 : 2;
+  // A colour is given in text, which takes longer to read than a point to draw: only where it changes.
+  const { values: correctness } = MEASURES.get("correctness");
+  const colours = new Map();
+  let last;
+  for (const row of mapRows) {
+    const [x, y] = place(row, width, height);
+    const value = correctness[row];
+    if (!colours.has(value)) colours.set(value, shade(value));
+    if (value !== last) context.fillStyle = colours.get(value);
+    last = value;
+    context.fillRect(x - radius, y - radius, 2 * radius, 2 * radius);
+  }
+  drawMap();
+}
+
+/** From vermilion (never right) over grey to blue (always right). */
+function shade(correctness) {
+  if (correctness === null) return "gray";
+  const mix = (low, middle, high) => Math.round(correctness < 0.5 ? low + (middle - low) * correctness * 2 : middle + (high - middle) * (correctness * 2 - 1));
+  return `rgb(${mix(213, 150, 0)} ${mix(94, 150, 114)} ${mix(0, 150, 198)})`;
+}
+
+function axes(context, width, height) {
+  const style = getComputedStyle(document.body);
+  const [left, right, top, bottom] = [MARGIN.left, width - MARGIN.right, MARGIN.top, height - MARGIN.bottom];
+  context.font = "12px system-ui, sans-serif";
+  context.fillStyle = style.color;
+  context.strokeStyle = "rgb(128 128 128 / 0.25)";
+  for (let tick = 0; tick <= 4; tick++) {
+    const [x, y] = [left + ((right - left) * tick) / 4, bottom - ((bottom - top) * tick) / 4];
+    context.beginPath();
+    context.moveTo(x, top); context.lineTo(x, bottom);
+    context.moveTo(left, y); context.lineTo(right, y);
+    context.stroke();
+    context.textAlign = tick === 4 ? "right" : "center";
+    context.fillText(((REACH * tick) / 4).toFixed(2), x, bottom + 15);
+    context.textAlign = "right";
+    context.fillText((tick / 4).toFixed(2), left - 6, y + 4);
+  }
+  context.textAlign = "center";
+  context.fillText("variability →", (left + right) / 2, height - 4);
+  context.save();
+  context.translate(11, (top + bottom) / 2);
+  context.rotate(-Math.PI / 2);
+  context.fillText("confidence →", 0, 0);
+  context.restore();
+}
+
+function drawMap() {
+  if (!drawn) return;
+  const canvas = byId("map");
+  const context = canvas.getContext("2d");
+  context.setTransform(1, 0, 0, 1, 0, 0);
+  context.clearRect(0, 0, canvas.width, canvas.height);
+  context.drawImage(drawn, 0, 0);
+  const hint = byId("map-hint");
+  if (mapRows.length === 0) hint.textContent = "No image that passes the filters has dynamics.";
+  else if (pointed < 0) hint.replaceChildren(...legend());
+  else {
+    const row = mapRows[pointed];
+    const scale = canvas.width / canvas.clientWidth;
+    context.scale(scale, scale);
+    context.lineWidth = 2;
+    context.strokeStyle = getComputedStyle(document.body).color;
+    context.beginPath();
+    context.arc(...place(row, canvas.clientWidth, canvas.clientHeight), 6, 0, 2 * Math.PI);
+    context.stroke();
+    const words = `#${ROWS.id[row]} ${labelOf(row)}${isMissed(row) ? ` → ${predictedOf(row)}` : ""}, confidence ${figure(confidence(row))}, variability ${figure(variability(row))}, correctness ${figure(measure("correctness", row))}`;
+    hint.replaceChildren(picture(row, 32), " ", words);
+  }
+}
+
+function legend() {
+  const dot = (correctness, text) => {
+    const mark = make("span", { className: "dot" });
+    mark.style.background = shade(correctness);
+    return make("span", { className: "key" }, mark, text);
+  };
+  return [dot(0, "never right"), dot(0.5, "right in half of the epochs"), dot(1, "always right")];
+}
+
+/** The place of the point nearest to (x, y), if one lies within `reach` pixels. */
+function nearestTo(x, y, reach) {
+  const { clientWidth: width, clientHeight: height } = byId("map");
+  let [best, least] = [-1, reach * reach];
+  mapRows.forEach((row, at) => {
+    const [px, py] = place(row, width, height);
+    const distance = (px - x) ** 2 + (py - y) ** 2;
+    if (distance < least) [best, least] = [at, distance];
+  });
+  return best;
+}
+
+/** Arrow keys go to the next point in their direction: along one axis, and not farther away across it. */
+function mapKey(event) {
+  const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+  if (event.key === "Enter" && pointed >= 0) { openRow(mapRows[pointed]); event.preventDefault(); event.stopPropagation(); }
+  if (!way || mapRows.length === 0) return;
+  event.preventDefault();
+  event.stopPropagation();
+  const { clientWidth: width, clientHeight: height } = byId("map");
+  if (pointed < 0) pointed = 0;
+  else {
+    const [x, y] = place(mapRows[pointed], width, height);
+    let [best, least] = [pointed, Infinity];
+    mapRows.forEach((row, at) => {
+      const [px, py] = place(row, width, height);
+      const along = (px - x) * way[0] + (py - y) * way[1];
+      const across = Math.abs((px - x) * way[1]) + Math.abs((py - y) * way[0]);
+      if (along > 0.5 && across <= along && along + across < least) [best, least] = [at, along + across];
+    });
+    pointed = best;
+  }
+  drawMap();
+}

@@ -1,0 +1,59 @@
+//! Pictures in a page: sheets of many small ones as PNG, so that a browser decodes few files, and only when they are seen.
+
+use cifar_data::ImageSize;
+use image::codecs::png::PngEncoder;
+use image::{ExtendedColorType, ImageEncoder};
+
+use super::PageError;
+
+/// Pictures beside each other on a sheet.
+pub(super) const COLUMNS: usize = 16;
+/// Pictures on a full sheet.
+pub(super) const PER_SHEET: usize = 256;
+
+/// The pictures in order, [`COLUMNS`] a line, [`PER_SHEET`] a sheet; each sheet as the bytes of a PNG file.
+pub(super) fn sheets(pictures: &[&[u8]], size: ImageSize) -> Result<Vec<Vec<u8>>, PageError> {
+    pictures.chunks(PER_SHEET).map(|pictures| sheet(pictures, size)).collect()
+}
+
+fn sheet(pictures: &[&[u8]], size: ImageSize) -> Result<Vec<u8>, PageError> {
+    let row = size.width * 3;
+    let (width, height) = (COLUMNS * size.width, pictures.len().div_ceil(COLUMNS) * size.height);
+    let mut pixels = vec![0; width * height * 3];
+    for (index, picture) in pictures.iter().enumerate() {
+        let (top, left) = (index / COLUMNS * size.height, index % COLUMNS * size.width);
+        for (y, line) in picture.chunks_exact(row).enumerate() {
+            let start = ((top + y) * width + left) * 3;
+            pixels[start..start + row].copy_from_slice(line);
+        }
+    }
+    let mut png = Vec::new();
+    PngEncoder::new(&mut png)
+        .write_image(&pixels, width as u32, height as u32, ExtendedColorType::Rgb8)
+        .map_err(|e| PageError::Picture(e.to_string()))?;
+    Ok(png)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_picture_stands_in_its_place() {
+        let size = ImageSize { height: 2, width: 3 };
+        let pictures: Vec<Vec<u8>> = (0..270u32).map(|n| (0..18).map(|k| (n * 7 + k) as u8).collect()).collect();
+        let borrowed: Vec<&[u8]> = pictures.iter().map(Vec::as_slice).collect();
+        let sheets = sheets(&borrowed, size).unwrap();
+        assert_eq!(sheets.len(), 2);
+        let decoded: Vec<_> = sheets.iter().map(|png| image::load_from_memory(png).unwrap().to_rgb8()).collect();
+        assert_eq!(decoded[0].dimensions(), (48, 32));
+        assert_eq!(decoded[1].dimensions(), (48, 2));
+        for (n, picture) in pictures.iter().enumerate() {
+            let (sheet, place) = (&decoded[n / PER_SHEET], n % PER_SHEET);
+            for (k, rgb) in picture.chunks_exact(3).enumerate() {
+                let (x, y) = (place % COLUMNS * 3 + k % 3, place / COLUMNS * 2 + k / 3);
+                assert_eq!(sheet.get_pixel(x as u32, y as u32).0, rgb, "picture {n}, pixel {k}");
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The page of hard images as a file; what a browser makes of it is tested with a browser.
+
+#[path = "../examples/page/demo.rs"]
+mod demo;
+
+use cifar_data::splits::Split;
+use cifar_data::{Header, ImageSize, SampleId, Source, SourceKind};
+use cifar_eval::page::{Embed, Measures, PageData, PageError, Pattern, Patterns, Row, hard_images_page};
+use demo::Demo;
+
+const EMBED: Embed = Embed { images: 40, neighbours_of: 5, pairs: 2 };
+
+/// The JSON in the page.
+fn data_of(page: &str) -> serde_json::Value {
+    let data = page.split("<script id=\"data\" type=\"application/json\">").nth(1).expect("the data of the page");
+    serde_json::from_str(data.split("</script>").next().expect("the data of the page")).expect("the data of the page")
+}
+
+#[test]
+fn the_same_data_give_the_same_bytes_and_all_rows_are_there() {
+    let demo = Demo::new(300).unwrap();
+    let page = demo.page(EMBED).unwrap();
+    assert!(page == demo.page(EMBED).unwrap(), "two pages of the same data differ");
+    let page = String::from_utf8(page).unwrap();
+    let data = data_of(&page);
+    let ids: Vec<u64> = data["rows"]["id"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap()).collect();
+    assert_eq!(ids, demo.ids().into_iter().map(u64::from).collect::<Vec<_>>());
+    for column in data["rows"]["measures"].as_array().unwrap() {
+        assert_eq!(column.as_array().unwrap().len(), 300);
+    }
+    let pictures = data["pictures"]["rows"].as_array().unwrap();
+    assert!(pictures.len() > 40 && pictures.len() < 75, "{}", pictures.len());
+    assert!(page.contains(&format!("This file holds {} pictures of 300 images", pictures.len())));
+}
+
+#[test]
+fn the_page_names_no_address_and_forbids_requests() {
+    let page = String::from_utf8(Demo::new(60).unwrap().page(EMBED).unwrap()).unwrap();
+    for word in ["http:", "https:", "//cdn", "src=\"", "@import", "fetch(", "XMLHttpRequest", "WebSocket"] {
+        assert!(!page.contains(word), "{word}");
+    }
+    assert!(page.contains("default-src 'none'"));
+    // Every script and style ends where it should.
+    assert_eq!(page.matches("<style").count(), page.matches("</style").count());
+    assert_eq!(page.matches("<script").count(), page.matches("</script").count());
+}
+
+const NASTY: &str = "</script><script>alert(1)</script><!--";
+
+fn header() -> Header {
+    Header {
+        classes: vec!["<b>".into(), "a&b".into()],
+        size: ImageSize { height: 2, width: 2 },
+        source: Source { kind: SourceKind::ClassFolders, description: NASTY.into() },
+    }
+}
+
+fn row(id: u32) -> Row<'static> {
+    Row {
+        id: SampleId(id),
+        split: Split::Train,
+        file: NASTY,
+        label: 0,
+        original_label: 1,
+        predicted: 1,
+        suggested: Some(1),
+        measures: Measures { loss: Some(0.5), ..Measures::default() },
+        category: NASTY,
+        reason: NASTY,
+        neighbours: &[],
+        pixels: &[7; 12],
+    }
+}
+
+fn page(rows: &[Row], patterns: &Patterns) -> Result<String, PageError> {
+    let bytes = hard_images_page(&PageData {
+        header: &header(),
+        dataset_version: "v1",
+        model: NASTY,
+        seeds: &[1],
+        fingerprint: "abc",
+        rows,
+        pairs: &[],
+        patterns,
+        review: &[],
+        embed: Embed::default(),
+    })?;
+    Ok(String::from_utf8(bytes).expect("text"))
+}
+
+#[test]
+fn no_name_breaks_out() {
+    let page = page(&[row(0), row(1)], &Patterns::default()).unwrap();
+    assert!(!page.contains(NASTY) && !page.contains("<p class=\"synthetic\""));
+    let data = data_of(&page);
+    assert_eq!(data["rows"]["file"][1], NASTY);
+    assert_eq!(data["classes"][0], "<b>");
+}
+
+#[test]
+fn an_empty_set_has_a_page() {
+    assert!(page(&[], &Patterns::default()).unwrap().contains("n = 0"));
+}
+
+#[test]
+fn what_does_not_fit_is_refused_in_one_line() {
+    let check = |rows: &[Row], expected: &str| {
+        let message = page(rows, &Patterns::default()).unwrap_err().to_string();
+        assert!(message.ends_with(expected) && message.lines().count() == 1, "{message}");
+    };
+    check(&[row(3), row(3)], "image 3 appears twice");
+    check(&[Row { predicted: 2, ..row(3) }], "image 3 has label 2, but there are 2 classes");
+    check(&[Row { pixels: &[7; 11], ..row(3) }], "image 3 has 11 bytes of pixels; expected 12");
+    check(&[Row { neighbours: &[SampleId(9)], ..row(3) }], "image 9, neighbour of image 3, is not among the rows");
+    let measures = Measures { loss: Some(f64::NAN), ..Measures::default() };
+    check(&[Row { measures, ..row(3) }], "loss of image 3 is not a finite number");
+}
+
+#[test]
+fn patterns_that_do_not_survive_are_not_told() {
+    let told = |q| Patterns {
+        tested: 9,
+        level: 0.05,
+        told: vec![Pattern { sentence: "Dark ones are missed.".into(), effect: "ratio 2".into(), n: 5, q }],
+    };
+    assert!(page(&[row(0)], &told(0.04)).unwrap().contains("1 of 9 tested patterns survive"));
+    for q in [0.06, f64::NAN] {
+        assert!(matches!(page(&[row(0)], &told(q)), Err(PageError::Insignificant { .. })));
+    }
+}

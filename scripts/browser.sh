@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Sees to it that Chromium and its driver are there, for the test of the page; through apt-get if they are not.
+set -euo pipefail
+if command -v chromium >/dev/null && command -v chromedriver >/dev/null; then
+  exit 0
+fi
+as_root=()
+if [ "$(id -u)" != 0 ]; then
+  as_root=(sudo)
+fi
+echo "installing chromium and chromium-driver" >&2
+"${as_root[@]}" apt-get update --quiet >&2
+"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet --no-install-recommends chromium chromium-driver >&2

@@ -1,0 +1,197 @@
+//! The page of hard images in a real Chromium, from the disk: it loads, filters, opens, decides and saves.
+
+#[path = "../../../crates/cifar-eval/examples/page/demo.rs"]
+mod demo;
+
+use std::path::PathBuf;
+
+use cifar_e2e::browser::{Browser, key};
+use cifar_eval::page::Embed;
+use demo::Demo;
+use serde_json::json;
+
+const IMAGES: usize = 900;
+const EMBED: Embed = Embed { images: 300, neighbours_of: 50, pairs: 10 };
+
+/// A browser with the page, the ids of its images, hardest first, and the folder that the page lies in.
+fn opened() -> Option<(Browser, Vec<u32>, tempfile::TempDir)> {
+    let browser = Browser::start()?;
+    let demo = Demo::new(IMAGES).expect("drawn images");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("index.html");
+    std::fs::write(&file, demo.page(EMBED).expect("a page")).expect("a file");
+    browser.open(&file);
+    ready(&browser);
+    Some((browser, demo.ids(), folder))
+}
+
+fn ready(browser: &Browser) {
+    browser.wait("document.documentElement.dataset.ready");
+}
+
+/// Ends the test if the page complained or asked for anything outside of its file.
+fn check_quiet(browser: &Browser) {
+    assert_eq!(browser.console(), Vec::<String>::new());
+    let requests = browser.requests();
+    assert!(requests.iter().any(|url| url.starts_with("file:")), "{requests:?}");
+    let local = |url: &&String| ["file:", "data:", "blob:"].iter().any(|scheme| url.starts_with(scheme));
+    assert_eq!(requests.iter().filter(|url| !local(url)).collect::<Vec<_>>(), Vec::<&String>::new());
+}
+
+/// Saves and reads `review.csv`.
+fn saved(browser: &Browser) -> Vec<[String; 4]> {
+    browser.click("#save");
+    let text = browser.downloaded("review.csv");
+    assert!(text.starts_with("id,decision,label,note\n"), "{text}");
+    csv::Reader::from_reader(text.as_bytes()).deserialize().map(|row| row.expect("four columns")).collect()
+}
+
+fn row(id: u32, decision: &str, label: &str, note: &str) -> [String; 4] {
+    [id.to_string(), decision.into(), label.into(), note.into()]
+}
+
+#[test]
+fn a_cell_of_the_matrix_opens_its_images() {
+    let Some((browser, ..)) = opened() else { return };
+    assert!(browser.text(".synthetic").contains("SYNTHETIC"));
+    assert_eq!(browser.text("#gallery-count"), "900");
+
+    browser.click("#confusion-split option[value='']");
+    let cell = browser.run(
+        "const cell = document.querySelector('.confusion .wrong');
+         return [cell.textContent, ...cell.title.split(':')[0].split(' → ')]",
+    );
+    browser.click(".confusion .wrong");
+    browser.wait("!document.getElementById('view-gallery').hidden && document.querySelector('.tile')");
+    assert_eq!(json!(browser.text("#gallery-count")), cell[0]);
+    let labels = browser.run("return [...document.querySelectorAll('.tile')].map((tile) => tile.ariaLabel)");
+    let labels = labels.as_array().unwrap();
+    assert_eq!(json!(labels.len().to_string()), cell[0]);
+    let words = format!(", labelled {}, predicted {}", cell[1].as_str().unwrap(), cell[2].as_str().unwrap());
+    assert!(labels.iter().all(|label| label.as_str().unwrap().contains(&words)), "{words}: {labels:?}");
+
+    browser.click(".tile");
+    browser.wait("document.getElementById('detail').open");
+    // The picture was drawn: its pixels are not all alike.
+    browser.wait(
+        "(() => { const canvas = document.querySelector('#detail canvas');
+           return new Set(canvas.getContext('2d').getImageData(0, 0, 32, 32).data).size > 8; })()",
+    );
+    assert!(browser.text("#detail").contains("Label issue"));
+    check_quiet(&browser);
+}
+
+#[test]
+fn keys_alone_review_images_and_the_file_is_saved_loaded_and_remembered() {
+    let Some((browser, ids, folder)) = opened() else { return };
+    let first = ids[0];
+    let old = row(first, "dismiss", "", "a planted \"remark\", with a comma");
+    let absent = row(4_000_000_000, "drop", "", "not among these images");
+    assert_eq!(saved(&browser), [old.clone(), absent.clone()]);
+
+    browser.click("nav a[href='#gallery']");
+    browser.wait("document.querySelector('.tile')");
+    // The second image, opened and closed; the third one accepted; the fourth relabelled; the fifth dropped.
+    browser.press(&format!("j{}", key::ENTER));
+    browser.wait(&format!("document.getElementById('detail').textContent.includes('image {} ')", ids[1]));
+    browser.press(key::ESCAPE);
+    browser.wait("!document.getElementById('detail').open");
+    browser.press(&format!("ja{}3{}{}", key::RIGHT, key::RIGHT, key::ENTER));
+    browser.wait(&format!("document.getElementById('detail').textContent.includes('image {} ')", ids[4]));
+    browser.press("dn");
+    browser.press(&format!("too dark{}", key::ENTER));
+    browser.press(&format!("kx{}", key::ESCAPE));
+
+    let classes = browser.run("return [...document.querySelectorAll('#by-label option')].map((o) => o.textContent)");
+    let class = |at: usize| classes[at + 1].as_str().unwrap();
+    let suggested = browser.run(&format!(
+        "const data = JSON.parse(document.getElementById('data').textContent);
+         return data.classes[data.rows.suggested[data.rows.id.indexOf({})]]",
+        ids[2]
+    ));
+    let accepted = row(ids[2], "accept", suggested.as_str().unwrap(), "");
+    let dropped = row(ids[4], "drop", "", "too dark");
+    let ascending = |mut rows: Vec<[String; 4]>| {
+        rows.sort_by_key(|row| row[0].parse::<u32>().unwrap());
+        rows
+    };
+    let all = [old, accepted, row(ids[3], "dismiss", "", ""), dropped, absent];
+    assert_eq!(saved(&browser), ascending(all.to_vec()));
+
+    browser.press("u");
+    let mut undone = all.to_vec();
+    undone[2] = row(ids[3], "relabel", class(3), "");
+    assert_eq!(saved(&browser), ascending(undone.clone()));
+
+    browser.open(&folder.path().join("index.html"));
+    ready(&browser);
+    assert_eq!(saved(&browser), ascending(undone.clone()), "after the page was closed");
+
+    load(&browser, &folder, &format!("id,decision,label,note\n{},dismiss,,\"two\nlines\"\n", ids[3]));
+    browser.wait("document.getElementById('message').textContent.startsWith('Loaded 1')");
+    undone[2] = row(ids[3], "dismiss", "", "two\nlines");
+    assert_eq!(saved(&browser), ascending(undone.clone()));
+
+    for (text, complaint) in [
+        ("id,label\n", "line 1: found \"id,label\", expected id,decision,label,note"),
+        ("id,decision,label,note\n1,drop,,\n1,drop,,\n", "line 3: image 1 appears twice"),
+        ("id,decision,label,note\n1,delete,,\n", "line 2: \"delete\" is no decision; allowed are accept"),
+        ("id,decision,label,note\n1,relabel,unicorn,\n", "line 2: \"unicorn\" is no class; allowed are "),
+        ("id,decision,label,note\n1,drop,,\"open\n", "line 2: a quotation mark is not closed"),
+        ("id,decision,label,note\n-1,drop,,\n", "line 2: \"-1\" is not an id"),
+    ] {
+        load(&browser, &folder, text);
+        browser.wait(&format!("document.getElementById('message').textContent.includes({})", json!(complaint)));
+        assert_eq!(saved(&browser), ascending(undone.clone()), "{complaint}");
+    }
+    check_quiet(&browser);
+}
+
+fn load(browser: &Browser, folder: &tempfile::TempDir, text: &str) {
+    let file: PathBuf = folder.path().join("loaded.csv");
+    std::fs::write(&file, text).expect("a file");
+    browser.type_into("#load", file.to_str().expect("a path of text"));
+}
+
+#[test]
+fn filters_narrow_the_gallery_and_few_tiles_exist_at_once() {
+    let Some((browser, ids, _folder)) = opened() else { return };
+    browser.click("nav a[href='#gallery']");
+    browser.wait("document.querySelector('.tile')");
+    let tiles = || browser.run("return document.querySelectorAll('.tile').length").as_u64().unwrap();
+    assert!((20..300).contains(&tiles()), "{}", tiles());
+    assert!(browser.text("#gallery-summary").contains("without a picture in this file"));
+
+    let count = || browser.text("#gallery-count").parse::<usize>().unwrap();
+    browser.click("#by-split option:nth-child(3)");
+    // Every tenth image is for validation.
+    assert_eq!(count(), IMAGES / 10);
+    browser.click("#only-pictures");
+    assert!((1..90).contains(&count()), "{}", count());
+    browser.click("#clear");
+    assert_eq!(count(), IMAGES);
+
+    browser.click("#add-range");
+    browser.type_into(".range input[aria-label=from]", "0.8");
+    let scores = browser.run(
+        "const data = JSON.parse(document.getElementById('data').textContent);
+         return data.rows.measures[0].filter((value) => value >= 0.8).length",
+    );
+    assert_eq!(json!(count()), scores);
+    browser.click("#clear");
+
+    browser.type_into("#search", &ids[7].to_string());
+    browser.wait(&format!("document.querySelector('.tile').ariaLabel.startsWith('image {}')", ids[7]));
+    browser.press(key::ESCAPE);
+    browser.click("#clear");
+
+    browser.resize(420, 800);
+    browser.wait("document.documentElement.scrollWidth <= innerWidth");
+    browser.run("scrollTo(0, document.documentElement.scrollHeight)");
+    browser.wait("document.querySelector('.tile[data-at=\"899\"]')");
+    assert!(tiles() < 300, "{}", tiles());
+
+    browser.click("nav a[href='#pairs']");
+    browser.wait("document.querySelectorAll('.pair').length > 5 && document.querySelector('.pair canvas[role=img]')");
+    check_quiet(&browser);
+}
