@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything that must hold before a change lands: format, lints, documentation, unit and property tests, the README's
-# example, and the end-to-end tests with the real program, the real DVC and a real Chromium. All in the release profile: the tests train
-# networks, and what is compiled serves the program too.
+# example, and the end-to-end tests with the real program, the real DVC and a real Chromium. All in the release profile:
+# the tests train networks, and what is compiled serves the program too.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 CIFAR_DVC=$(scripts/dvc.sh)
