@@ -131,6 +131,13 @@ fn other_files_are_refused() {
     for length in [10, 100, good.len() / 2, good.len() - 9, good.len() - 1] {
         check(&good[..length], &["is cut short"]);
     }
+    for (name, parts) in [
+        ("label", ["row 0 has label 10; there are 10 classes, 0 to 9"]),
+        ("columns", ["has the columns picture.bytes, picture.path, label; expected img or image, with bytes and path"]),
+        ("null", ["row 0 has no image bytes"]),
+    ] {
+        check_refused(read(&fixture(&format!("{name}.parquet"))), &parts);
+    }
     // A page that claims two gigabytes: type 0, its sizes in zigzag.
     let at = good.windows(4).position(|w| w[..3] == [0x15, 0x04, 0x15]).expect("a dictionary page comes first");
     let mut bomb = good.clone();
