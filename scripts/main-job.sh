@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The main job on a fresh machine: DVC into .venv, build, partition (cifar10_dataset/ if it is there, else the built-in
-# synthetic set), track the partitions, `dvc repro`. Arguments go to `partition`, e.g. --source /data/cifar10.
+# The main job on a fresh machine: DVC into .venv, build, partition (cifar10_dataset/ if it is there, else a download of
+# CIFAR-10, else, without a network, the built-in synthetic set), track the partitions, `dvc repro`. Arguments go to
+# `partition`, e.g. --source /data/cifar10 or --offline.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 dvc=$(scripts/dvc.sh)

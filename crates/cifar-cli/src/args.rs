@@ -13,7 +13,7 @@ pub(crate) use bench::{BenchArgs, BenchCommand, DecodeArgs, NetworkArgs, StepArg
 #[command(
     name = "cifar-cli",
     version,
-    after_help = "The journey: partition → pull → prepare → train → evaluate → hard-images.\n\
+    after_help = "The journey: partition → pull → prepare (→ inspect) → train → evaluate → hard-images.\n\
                   `run` does all of it in one process; `dvc repro` does it stage by stage and skips what is up to date.\n\
                   Start with `cifar-cli check`: it says what is there and what is missing."
 )]
@@ -58,9 +58,11 @@ pub(crate) enum Device {
 pub(crate) enum Command {
     /// Read the images and cut them into the partitions v1, v2 and v3
     #[command(
-        after_help = "Examples:\n  cifar-cli partition                             # cifar10_dataset/ if it is there, else the synthetic set\n  \
+        after_help = "Examples:\n  cifar-cli partition                             # cifar10_dataset/ if it is there, else a download, else synthetic\n  \
                             cifar-cli partition --source /data/cifar10      # class folders or an unpacked archive, anywhere\n  \
-                            cifar-cli partition --source cifar-10-binary.tar.gz\n  cifar-cli partition --source synthetic"
+                            cifar-cli partition --source cifar-10-binary.tar.gz\n  cifar-cli partition --source cifar100/ --coarse-labels\n  \
+                            cifar-cli partition --source synthetic\n\n\
+                            Near-duplicates are looked for here, too (20 s for 60,000 images), and kept in .cifar/ for `pull`."
     )]
     Partition(PartitionArgs),
     /// Join the partitions that params.yaml names, and set the evaluation pool apart
@@ -71,6 +73,11 @@ pub(crate) enum Command {
         after_help = "Example:\n  cifar-cli prepare    # reads data/raw/ and labels/overrides.csv, writes data/prepared/"
     )]
     Prepare,
+    /// Show what the images are like: counts, dark, bright, blurred and empty ones, duplicates and contradicting labels
+    #[command(
+        after_help = "Example:\n  cifar-cli inspect    # reads data/prepared/, writes evaluation/data/ with index.html"
+    )]
+    Inspect,
     /// List the recipes, or write one into params.yaml
     #[command(
         after_help = "Examples:\n  cifar-cli recipe               # what there is\n  cifar-cli recipe airbench94    # writes its values into params.yaml; comments stay"
@@ -116,9 +123,9 @@ pub(crate) enum Command {
     /// What is there, what is missing and what a run will cost
     #[command(after_help = "Example:\n  cifar-cli check    # exit status 1 if something is wrong")]
     Check,
-    /// Remove what the stages made, with checkpoints and searches; partitions, labels and parameters stay
+    /// Remove what the stages made, with checkpoints and what searches found; partitions, labels and parameters stay
     #[command(
-        after_help = "Example:\n  cifar-cli clean    # removes data/, models/, evaluation/, and checkpoints/ and tune/ in .cifar/"
+        after_help = "Example:\n  cifar-cli clean    # removes data/, models/, evaluation/, and checkpoints/, near_duplicates/ and tune/ in .cifar/"
     )]
     Clean,
     /// Write the program and one fingerprint a stage into bin/, as the `build` stage of dvc.yaml does
@@ -128,11 +135,21 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct PartitionArgs {
-    /// Where the images come from: `auto` (`cifar10_dataset` if it is there, else synthetic), `synthetic`, a folder with
-    /// class folders, or with train/ and test/ that have class folders, or an official archive of CIFAR-10 or CIFAR-100
-    /// in its binary or python version: the .tar.gz, or a folder in which it lies, packed or unpacked
+    /// Where the images come from: `auto` (`cifar10_dataset` if it is there, else a download, else synthetic), `download`
+    /// (the official archive of CIFAR-10, 170 MB), `synthetic`, a folder with class folders, or with train/ and test/ that
+    /// have class folders, an official archive of CIFAR-10 or CIFAR-100 in its binary or python version: the .tar.gz, or a
+    /// folder in which it lies, packed or unpacked; or parquet files as Hugging Face has them: one, or their folder
     #[arg(long, value_name = "SOURCE", default_value = "auto")]
     pub(crate) source: String,
+    /// Never use the network: `auto` goes from `cifar10_dataset` to synthetic at once
+    #[arg(long)]
+    pub(crate) offline: bool,
+    /// Another address of the official archive, `cifar-10-binary.tar.gz`; size and MD5 are checked all the same
+    #[arg(long, value_name = "URL")]
+    pub(crate) mirror: Option<String>,
+    /// CIFAR-100 by its 20 superclasses instead of its 100 classes
+    #[arg(long)]
+    pub(crate) coarse_labels: bool,
     /// Leave out images that cannot be used, and list them, instead of stopping at the first
     #[arg(long)]
     pub(crate) skip_broken: bool,
@@ -142,6 +159,21 @@ pub(crate) struct PartitionArgs {
     /// Seed of the synthetic set
     #[arg(long, value_name = "SEED", default_value_t = 0)]
     pub(crate) synthetic_seed: u64,
+}
+
+impl PartitionArgs {
+    /// As if only this had been typed.
+    pub(crate) fn of(source: Option<String>, offline: bool) -> Self {
+        Self {
+            source: source.unwrap_or_else(|| "auto".into()),
+            offline,
+            mirror: None,
+            coarse_labels: false,
+            skip_broken: false,
+            synthetic_images: 6000,
+            synthetic_seed: 0,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -186,6 +218,9 @@ fn seconds(text: &str) -> Result<f64, String> {
 
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
+    /// Never use the network, as for `partition`
+    #[arg(long)]
+    pub(crate) offline: bool,
     /// Partition this source first; without it, only if there are no partitions yet
     #[arg(long, value_name = "SOURCE")]
     pub(crate) source: Option<String>,

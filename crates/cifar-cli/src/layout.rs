@@ -77,6 +77,11 @@ impl Layout {
         self.join("evaluation/test")
     }
 
+    /// What the images are like.
+    pub(crate) fn inspection(&self) -> PathBuf {
+        self.join("evaluation/data")
+    }
+
     pub(crate) fn hard_images(&self) -> PathBuf {
         self.join("evaluation/hard_images")
     }
@@ -112,6 +117,11 @@ impl Layout {
     /// they outlive the copy.
     pub(crate) fn checkpoints(&self) -> PathBuf {
         self.lasting_state().join("checkpoints")
+    }
+
+    /// Pairs of images that show the same picture, as searches found them; as for checkpoints of runs.
+    pub(crate) fn near_duplicates(&self) -> PathBuf {
+        self.lasting_state().join("near_duplicates")
     }
 
     fn lasting_state(&self) -> PathBuf {

@@ -21,7 +21,7 @@ pub(crate) struct Stage {
 }
 
 /// Every stage but `build`, in order.
-pub(crate) const STAGES: [Stage; 6] = [
+pub(crate) const STAGES: [Stage; 7] = [
     Stage {
         name: "pull_data",
         command: "pull",
@@ -37,6 +37,14 @@ pub(crate) const STAGES: [Stage; 6] = [
         params: &["dataset_version", "split"],
         out: "data/prepared",
         crates: &["cifar-data"],
+    },
+    Stage {
+        name: "inspect_data",
+        command: "inspect",
+        deps: &["data/prepared"],
+        params: &["dataset_version", "split"],
+        out: "evaluation/data",
+        crates: &["cifar-data", "cifar-kernels", "cifar-model", "cifar-eval"],
     },
     Stage {
         name: "tune",

@@ -1,7 +1,9 @@
 //! The data set in memory: samples with their identity, and their pixels.
 
 use std::fmt;
+use std::sync::OnceLock;
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::{DataError, Result};
@@ -87,6 +89,8 @@ pub enum SourceKind {
     ClassFolders,
     /// An official archive of CIFAR-10 or CIFAR-100.
     Archive,
+    /// Parquet files in the layout of Hugging Face.
+    Parquet,
     /// Drawn by this program.
     Synthetic,
 }
@@ -123,12 +127,22 @@ pub struct Header {
 /// Images with their labels: `samples.len()` × height × width × RGB, one byte a value.
 ///
 /// Samples stand in ascending order of their ids, without repetition. A set may be empty (a validation set need not exist).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Dataset {
     header: Header,
     samples: Vec<Sample>,
     pixels: Vec<u8>,
+    /// One an image, once somebody wanted them: pixels never change, and hashing them takes longer than writing them.
+    hashes: OnceLock<Vec<blake3::Hash>>,
 }
+
+impl PartialEq for Dataset {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.header, &self.samples, &self.pixels) == (&other.header, &other.samples, &other.pixels)
+    }
+}
+
+impl Eq for Dataset {}
 
 impl Dataset {
     /// Puts a set together.
@@ -164,7 +178,19 @@ impl Dataset {
                 sample.label.max(sample.original_label)
             ));
         }
-        Ok(Self { header, samples, pixels })
+        Ok(Self { header, samples, pixels, hashes: OnceLock::new() })
+    }
+
+    /// The same with the hashes of its images, which the caller has computed on the way.
+    pub(crate) fn with_hashes(mut self, hashes: Vec<blake3::Hash>) -> Self {
+        debug_assert_eq!(hashes.len(), self.samples.len());
+        self.hashes = OnceLock::from(hashes);
+        self
+    }
+
+    /// The BLAKE3 hash of the pixels of every image, computed at the first call. Not to be called from a parallel task.
+    pub(crate) fn hashes(&self) -> &[blake3::Hash] {
+        self.hashes.get_or_init(|| self.pixels.par_chunks(self.header.size.bytes()).map(blake3::hash).collect())
     }
 
     /// Classes, image size and source.
@@ -233,22 +259,44 @@ impl Dataset {
     /// The images for which `keep` says so, in the same order.
     #[must_use]
     pub fn filter(&self, mut keep: impl FnMut(&Sample) -> bool) -> Self {
-        let mut samples = Vec::new();
-        let mut pixels = Vec::new();
-        for (index, sample) in self.samples.iter().enumerate() {
-            if keep(sample) {
-                samples.push(sample.clone());
-                pixels.extend_from_slice(self.image(index));
-            }
+        let kept: Vec<usize> = (0..self.len()).filter(|index| keep(&self.samples[*index])).collect();
+        let mut pixels = Vec::with_capacity(kept.len() * self.header.size.bytes());
+        for index in &kept {
+            pixels.extend_from_slice(self.image(*index));
         }
-        Self { header: self.header.clone(), samples, pixels }
+        let set = Self {
+            header: self.header.clone(),
+            samples: kept.iter().map(|index| self.samples[*index].clone()).collect(),
+            pixels,
+            hashes: OnceLock::new(),
+        };
+        match self.hashes.get() {
+            Some(hashes) => set.with_hashes(kept.iter().map(|index| hashes[*index]).collect()),
+            None => set,
+        }
+    }
+
+    /// Sets that are parts of one, put together again: ids ascend from each to the next, and headers are the same.
+    ///
+    /// # Errors
+    /// As [`Dataset::append`].
+    pub(crate) fn joined(parts: Vec<Self>) -> Result<Option<Self>> {
+        let bytes: usize = parts.iter().map(|part| part.pixels.len()).sum();
+        let mut parts = parts.into_iter();
+        let Some(mut all) = parts.next() else { return Ok(None) };
+        // Once and for all: a growing list would be copied again and again.
+        all.pixels.reserve_exact(bytes - all.pixels.len());
+        for part in parts {
+            all.append(part)?;
+        }
+        Ok(Some(all))
     }
 
     /// Appends `other`, whose ids must all be greater and whose header must be the same.
     ///
     /// # Errors
     /// If the headers differ or the ids overlap.
-    pub fn append(&mut self, other: Self) -> Result<()> {
+    pub fn append(&mut self, mut other: Self) -> Result<()> {
         if self.header != other.header {
             return Err(DataError::Unsuitable(format!(
                 "sets of different kinds cannot be joined: {} ({} classes, {}) and {} ({} classes, {})",
@@ -268,8 +316,12 @@ impl Dataset {
                 last.id, first.id
             )));
         }
+        self.hashes = match (self.hashes.take(), other.hashes.take()) {
+            (Some(ours), Some(theirs)) => OnceLock::from([ours, theirs].concat()),
+            _ => OnceLock::new(),
+        };
         self.samples.extend(other.samples);
-        self.pixels.extend(other.pixels);
+        self.pixels.extend_from_slice(&other.pixels);
         Ok(())
     }
 

@@ -56,10 +56,18 @@ pub enum DataError {
         id: SampleId,
     },
     /// A source has no images at all.
-    #[error("{}: no images found; expected class folders with JPEG or PNG files, train/ and test/ with class folders, or an official archive of CIFAR-10 or CIFAR-100", path.display())]
+    #[error("{}: no images found; expected class folders with JPEG or PNG files, train/ and test/ with class folders, parquet files, or an official archive of CIFAR-10 or CIFAR-100", path.display())]
     Empty {
         /// The folder.
         path: PathBuf,
+    },
+    /// A file cannot be fetched: no connection, or no such file there. Nothing that was there is harmed.
+    #[error("{url}: cannot be fetched: {problem}")]
+    Unavailable {
+        /// Where it should be.
+        url: String,
+        /// What happened.
+        problem: String,
     },
     /// A parameter lies outside of its range.
     #[error("{key}: {value} is not allowed; {allowed}")]

@@ -32,7 +32,7 @@ pub fn read_resized(path: &Path, size: ImageSize) -> Result<ResizedImage> {
     let mut limits = Limits::default();
     limits.max_image_width = Some(MOST_PIXELS);
     limits.max_image_height = Some(MOST_PIXELS);
-    limits.max_alloc = Some(MOST_BYTES);
+    limits.max_alloc = Some(room(&bytes));
     if bytes.starts_with(&[0xff, 0xd8]) && !jpeg_has_end(&bytes) {
         return Err(DataError::image(path, "is truncated: the end-of-image marker is missing"));
     }
@@ -54,6 +54,21 @@ pub fn read_resized(path: &Path, size: ImageSize) -> Result<ResizedImage> {
         image::imageops::resize(&rgb, size.width as u32, size.height as u32, FilterType::Triangle).into_raw()
     };
     Ok(ResizedImage { pixels, original })
+}
+
+/// Bytes that decoding may take. A PNG says in its first bytes how many pixels it has, and what lies beside them, such as a
+/// packed colour profile, must not take much more.
+fn room(bytes: &[u8]) -> u64 {
+    /// Of a pixel with four values of 16 bits, twice.
+    const A_PIXEL: u64 = 16;
+    const BESIDE: u64 = 4 << 20;
+    match (bytes.strip_prefix(b"\x89PNG\r\n\x1a\n"), bytes.get(16..24)) {
+        (Some(_), Some(&[a, b, c, d, e, f, g, h])) => {
+            let [width, height] = [[a, b, c, d], [e, f, g, h]].map(|side| u64::from(u32::from_be_bytes(side)));
+            width.saturating_mul(height).saturating_mul(A_PIXEL).saturating_add(BESIDE).min(MOST_BYTES)
+        }
+        _ => MOST_BYTES,
+    }
 }
 
 /// Whether a JPEG has its end-of-image marker, without which the decoder fills what is missing with grey. More may

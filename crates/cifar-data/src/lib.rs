@@ -2,7 +2,7 @@
 //!
 //! The journey, module by module:
 //!
-//! 1. [`sources`] reads class folders or an official archive, or draws the built-in synthetic set, into a [`Dataset`];
+//! 1. [`sources`] reads class folders, an official archive or parquet files, fetches an archive, or draws the built-in synthetic set, into a [`Dataset`];
 //! 2. [`partitions`] cuts it into the three partitions v1, v2, v3;
 //! 3. [`store`] writes and reads a set as `images.safetensors` + `manifest.csv`, with a hash for every image;
 //! 4. [`splits`] decides once, over all partitions, which image is for training, validation and test;
@@ -25,6 +25,7 @@
 
 mod dataset;
 mod error;
+mod memory;
 mod monitor;
 
 pub mod batches;

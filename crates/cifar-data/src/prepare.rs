@@ -13,14 +13,16 @@ use serde::{Deserialize, Serialize};
 use crate::duplicates::{Kind, NEAR_DUPLICATES, Pair, PairCounts};
 use crate::labels::read_overrides;
 use crate::output::OutputFolder;
-use crate::partitions::DatasetVersion;
+use crate::partitions::{DatasetVersion, Partition};
 use crate::pull::{self, Raw, check_fingerprint, json, read_json, table};
 use crate::splits::{Protocol, Split, SplitParams};
-use crate::{DataError, Dataset, Header, ImageSize, Monitor, Result, Source, store};
+use crate::{DataError, Dataset, Header, ImageSize, Monitor, Result, SampleId, Source, store};
 
 const SPLIT: &str = "split.csv";
 const REPORT: &str = "report.json";
 const SCHEMA: u32 = 2;
+const SPLIT_COLUMNS: [&str; 5] = ["id", "split", "partition", "label", "original_label"];
+const PAIR_COLUMNS: [&str; 6] = ["id_a", "id_b", "split_a", "split_b", "similarity", "kind"];
 
 /// Mean and standard deviation of each channel over the training images, of pixel values in 0..1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -114,6 +116,51 @@ impl TestSet {
     }
 }
 
+/// A pair of `near_duplicates.csv`, with the splits of its images.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PlacedPair {
+    /// The images and how alike they are.
+    pub pair: Pair,
+    /// Where the first and the second one are.
+    pub splits: [Split; 2],
+}
+
+impl PlacedPair {
+    /// Whether one image is for test and the other is not.
+    pub fn straddles(&self) -> bool {
+        (self.splits[0] == Split::Test) != (self.splits[1] == Split::Test)
+    }
+}
+
+/// The pairs of a prepared set of which both images are in it, ordered by their ids.
+pub fn read_pairs(prepared: &Path) -> Result<Vec<PlacedPair>> {
+    type Fields = (SampleId, SampleId, Split, Split, f64, Kind);
+    let place = |(first, second, one, other, similarity, kind): Fields| PlacedPair {
+        pair: Pair { first, second, similarity, kind },
+        splits: [one, other],
+    };
+    Ok(read_table(&prepared.join(NEAR_DUPLICATES), &PAIR_COLUMNS)?.into_iter().map(place).collect())
+}
+
+/// The partition of every image of a prepared set.
+pub fn read_partitions(prepared: &Path) -> Result<BTreeMap<SampleId, Partition>> {
+    type Fields = (SampleId, Split, Partition, String, String);
+    let rows: Vec<Fields> = read_table(&prepared.join(SPLIT), &SPLIT_COLUMNS)?;
+    Ok(rows.into_iter().map(|(id, _, partition, _, _)| (id, partition)).collect())
+}
+
+fn read_table<R: for<'a> Deserialize<'a>>(path: &Path, columns: &[&str]) -> Result<Vec<R>> {
+    let text = fs::read(path).map_err(DataError::io("read", path))?;
+    let mut csv = csv::Reader::from_reader(text.as_slice());
+    let found = csv.headers().map_err(|e| DataError::malformed(path, e.to_string()))?;
+    if found.iter().ne(columns.iter().copied()) {
+        let found = found.iter().collect::<Vec<_>>().join(",");
+        return Err(DataError::malformed(path, format!("has the columns {found:?}; expected {}", columns.join(","))));
+    }
+    let rows = csv.deserialize().enumerate();
+    rows.map(|(index, row)| row.map_err(|e| DataError::line(path, index as u64 + 2, e.to_string()))).collect()
+}
+
 /// Divides the pulled images and writes `out`.
 pub fn prepare(
     raw: &Path,
@@ -196,7 +243,7 @@ pub fn prepare(
         normalisation: normalisation(&train),
         fingerprints: sets.iter().map(|(split, set)| (*split, store::fingerprint(set))).collect(),
         pool_fingerprint: record.pool_fingerprint,
-        duplicate_pairs: PairCounts::of(placed.iter().map(|(pair, _)| pair)),
+        duplicate_pairs: PairCounts::of(placed.iter().map(|placed| &placed.pair)),
         straddling_pairs: PairCounts::of(&straddling),
     };
 
@@ -214,9 +261,11 @@ pub fn prepare(
         }));
     }
     rows.sort_unstable();
-    folder.write(SPLIT, &table(&["id", "split", "partition", "label", "original_label"], rows))?;
-    let rows = placed.iter().map(|(p, [one, other])| (p.first, p.second, *one, *other, p.similarity, p.kind));
-    folder.write(NEAR_DUPLICATES, &table(&["id_a", "id_b", "split_a", "split_b", "similarity", "kind"], rows))?;
+    folder.write(SPLIT, &table(&SPLIT_COLUMNS, rows))?;
+    let rows = placed.iter().map(|PlacedPair { pair, splits: [one, other] }| {
+        (pair.first, pair.second, *one, *other, pair.similarity, pair.kind)
+    });
+    folder.write(NEAR_DUPLICATES, &table(&PAIR_COLUMNS, rows))?;
     folder.write(REPORT, json(&report).as_bytes())?;
     monitor.progress(WHAT, 5, 5);
     monitor.check()?;
@@ -225,15 +274,15 @@ pub fn prepare(
 }
 
 /// The pairs of which both images are in `sets`, with their splits.
-fn placed(pairs: &[Pair], sets: &[(Split, &Dataset)]) -> Vec<(Pair, [Split; 2])> {
+fn placed(pairs: &[Pair], sets: &[(Split, &Dataset)]) -> Vec<PlacedPair> {
     let place = |id| sets.iter().find(|(_, set)| set.index_of(id).is_some()).map(|(split, _)| *split);
-    pairs.iter().filter_map(|pair| Some((*pair, [place(pair.first)?, place(pair.second)?]))).collect()
+    let placed = |pair: &Pair| Some(PlacedPair { pair: *pair, splits: [place(pair.first)?, place(pair.second)?] });
+    pairs.iter().filter_map(placed).collect()
 }
 
 /// The pairs between test images and others; a warning tells of copies among them.
-fn straddling(placed: &[(Pair, [Split; 2])], monitor: &dyn Monitor) -> Vec<Pair> {
-    let straddles = |[one, other]: [Split; 2]| (one == Split::Test) != (other == Split::Test);
-    let pairs: Vec<Pair> = placed.iter().filter(|(_, splits)| straddles(*splits)).map(|(pair, _)| *pair).collect();
+fn straddling(placed: &[PlacedPair], monitor: &dyn Monitor) -> Vec<Pair> {
+    let pairs: Vec<Pair> = placed.iter().filter(|placed| placed.straddles()).map(|placed| placed.pair).collect();
     let copies = pairs.iter().filter(|pair| pair.kind != Kind::Similar).count();
     if copies > 0 {
         monitor.warn(&format!(

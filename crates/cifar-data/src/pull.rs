@@ -75,10 +75,14 @@ pub struct Raw {
 }
 
 /// Reads `partitions`/v1, v2 and v3, checks every image and writes `out`.
+///
+/// Pairs that show the same picture are looked for anew, or taken from the folder `known` where an earlier search left them
+/// ([`duplicates::find_once`]): the result is the same.
 pub fn pull(
     partitions: &Path,
     version: DatasetVersion,
     split: &SplitParams,
+    known: Option<&Path>,
     out: &Path,
     monitor: &dyn Monitor,
 ) -> Result<PullRecord> {
@@ -99,7 +103,11 @@ pub fn pull(
     monitor.progress(WHAT, 3, 3);
 
     // Over all partitions, whichever were chosen: an image's group decides where it goes, and it must keep its place.
-    let pairs = duplicates::find(&sets.iter().collect::<Vec<_>>(), monitor)?;
+    let all: Vec<&Dataset> = sets.iter().collect();
+    let pairs = match known {
+        Some(folder) => duplicates::find_once(&all, folder, monitor)?,
+        None => duplicates::find(&all, monitor)?,
+    };
     let groups = duplicates::groups(&pairs);
     let candidates: Vec<Candidate> = Partition::ALL
         .into_iter()
@@ -110,15 +118,10 @@ pub fn pull(
     let fingerprints =
         Partition::ALL.iter().zip(&sets).map(|(p, set)| (p.to_string(), store::fingerprint(set))).collect();
 
-    let (mut chosen, mut pool): (Option<Dataset>, Option<Dataset>) = (None, None);
-    for (partition, set) in Partition::ALL.into_iter().zip(sets) {
-        monitor.check()?;
-        join(&mut pool, set.filter(|s| assigned[&s.id] == Split::Test))?;
-        if version.partitions().contains(&partition) {
-            join(&mut chosen, set)?;
-        }
-    }
-    let (Some(chosen), Some(pool)) = (chosen, pool) else {
+    let pool = sets.iter().map(|set| set.filter(|s| assigned[&s.id] == Split::Test)).collect();
+    let is_chosen = |partition| version.partitions().contains(&partition);
+    let chosen = Partition::ALL.into_iter().zip(sets).filter_map(|(p, set)| is_chosen(p).then_some(set)).collect();
+    let (Some(chosen), Some(pool)) = (Dataset::joined(chosen)?, Dataset::joined(pool)?) else {
         return Err(DataError::Unsuitable(format!("dataset_version {version} chooses no partition")));
     };
     let record = PullRecord {
@@ -221,14 +224,6 @@ fn candidates(
         published: s.published,
         group: groups.get(&s.id).copied().unwrap_or(s.id),
     })
-}
-
-fn join(joined: &mut Option<Dataset>, set: Dataset) -> Result<()> {
-    if let Some(joined) = joined {
-        return joined.append(set);
-    }
-    *joined = Some(set);
-    Ok(())
 }
 
 fn read_membership(path: &Path) -> Result<BTreeMap<SampleId, Membership>> {

@@ -63,33 +63,36 @@ pub fn read(folder: &Path) -> Result<Dataset> {
             ));
         }
     }
-    let bytes = header.size.bytes();
-    let broken =
-        rows.par_iter().zip(pixels.par_chunks(bytes)).find_first(|((_, hash), image)| image_hash(image) != *hash);
+    let hashes: Vec<blake3::Hash> = pixels.par_chunks(header.size.bytes()).map(blake3::hash).collect();
+    let broken = rows.iter().zip(&hashes).find(|((_, listed), hash)| short(hash) != *listed);
     if let Some(((sample, _), _)) = broken {
         return Err(DataError::HashMismatch { path, id: sample.id });
     }
-    Dataset::new(header, rows.into_iter().map(|(sample, _)| sample).collect(), pixels)
-        .map_err(|e| DataError::malformed(&path, e.to_string()))
+    let set = Dataset::new(header, rows.into_iter().map(|(sample, _)| sample).collect(), pixels)
+        .map_err(|e| DataError::malformed(&path, e.to_string()))?;
+    Ok(set.with_hashes(hashes))
 }
 
 /// The first 128 bits of the BLAKE3 hash of an image's pixels, in hexadecimal.
 pub fn image_hash(pixels: &[u8]) -> String {
-    blake3::hash(pixels).to_hex()[..32].to_string()
+    short(&blake3::hash(pixels))
+}
+
+fn short(hash: &blake3::Hash) -> String {
+    hash.to_hex()[..32].to_string()
 }
 
 /// One hash over ids, labels and pixels of all images.
 pub fn fingerprint(dataset: &Dataset) -> String {
-    let hashes: Vec<blake3::Hash> = dataset.pixels().par_chunks(dataset.size().bytes()).map(blake3::hash).collect();
     let mut hasher = blake3::Hasher::new();
     hasher.update(dataset.classes().join("\n").as_bytes());
-    for (sample, hash) in dataset.samples().iter().zip(&hashes) {
+    for (sample, hash) in dataset.samples().iter().zip(dataset.hashes()) {
         hasher.update(&sample.id.0.to_le_bytes());
         hasher.update(&sample.label.to_le_bytes());
         hasher.update(&sample.original_label.to_le_bytes());
         hasher.update(hash.as_bytes());
     }
-    hasher.finalize().to_hex()[..32].to_string()
+    short(&hasher.finalize())
 }
 
 fn write_images(dataset: &Dataset, path: &Path) -> Result<()> {
@@ -194,12 +197,11 @@ fn read_images(path: &Path) -> Result<Images> {
 }
 
 fn manifest_csv(dataset: &Dataset) -> Vec<u8> {
-    let hashes: Vec<String> = dataset.pixels().par_chunks(dataset.size().bytes()).map(image_hash).collect();
     let mut csv = csv::Writer::from_writer(Vec::new());
     let source = &dataset.header().source.description;
     let mut write = |row: &[&str]| csv.write_record(row).expect("writing to memory does not fail");
     write(&COLUMNS);
-    for (sample, hash) in dataset.samples().iter().zip(&hashes) {
+    for (sample, hash) in dataset.samples().iter().zip(dataset.hashes()) {
         write(&[
             &sample.id.to_string(),
             &sample.file,
@@ -207,7 +209,7 @@ fn manifest_csv(dataset: &Dataset) -> Vec<u8> {
             &dataset.classes()[usize::from(sample.original_label)],
             &sample.published.to_string(),
             source,
-            hash,
+            &short(hash),
         ]);
     }
     csv.into_inner().expect("writing to memory does not fail")

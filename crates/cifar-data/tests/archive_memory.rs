@@ -6,6 +6,7 @@
 mod common;
 
 use cifar_data::Silent;
+use cifar_data::sources::Labels;
 use cifar_data::sources::archives::read;
 use common::archives::{File, batches, binary, gz, packed, python, tar, unpack};
 use common::{check_refused, put, temporary};
@@ -26,7 +27,7 @@ fn memory_is_bounded() {
     let check = |bytes: &[u8], problem: &str| {
         put(&path, bytes);
         let before = peak();
-        check_refused(read(&path, &Silent), &[problem]);
+        check_refused(read(&path, Labels::Fine, &Silent), &[problem]);
         let grown = peak() - before;
         assert!(grown < 64, "{problem}: {grown} MB for {} bytes", bytes.len());
     };
@@ -57,7 +58,7 @@ fn memory_is_bounded() {
         files[1].1 = pickle.to_vec();
         check(&packed("x", &files), "x/data_batch_1: ");
         let before = peak();
-        check_refused(read(&unpack(&root.path().join("folder"), &files), &Silent), &["data_batch_1: "]);
+        check_refused(read(&unpack(&root.path().join("folder"), &files), Labels::Fine, &Silent), &["data_batch_1: "]);
         assert!(peak() - before < 64);
     }
     check(&packed("x", &files[..3]), "has no data_batch_3.bin");

@@ -5,8 +5,7 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cifar_data::sources::class_folders::ReadOptions;
-use cifar_data::sources::{self, archives};
+use cifar_data::sources::{self, Labels, ReadOptions, archives};
 use cifar_data::{Dataset, ImageSize, Published, Silent, SourceKind, store};
 use common::archives::{
     BATCHES, CLASSES, File, IMAGE, PLANE, batches, binary, gz, packed, pickled, python, tar, unpack,
@@ -18,7 +17,7 @@ use tar::EntryType::{Regular, XHeader};
 const SIZES: [usize; 6] = [2, 1, 3, 1, 1, 2];
 
 fn read(path: &Path) -> cifar_data::Result<Dataset> {
-    archives::read(path, &Silent)
+    archives::read(path, Labels::Fine, &Silent)
 }
 
 /// What `sources::read` makes of a path.
@@ -315,7 +314,7 @@ fn reading_can_be_stopped() {
             true
         }
     }
-    let result = archives::read(&fixture("cifar-10-binary.tar.gz"), &Stopped);
+    let result = archives::read(&fixture("cifar-10-binary.tar.gz"), Labels::Fine, &Stopped);
     assert!(matches!(result, Err(cifar_data::DataError::Cancelled)));
 }
 

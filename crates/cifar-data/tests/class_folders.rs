@@ -5,12 +5,13 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cifar_data::sources::class_folders::{ClassFolders, ReadOptions, Skipped, read};
+use cifar_data::sources::class_folders::{ClassFolders, Skipped, read};
+use cifar_data::sources::{Labels, ReadOptions};
 use cifar_data::{DataError, Dataset, ImageSize, Monitor, Published, Result, Silent, SourceKind};
 use common::{SIZE, check_refused, noise, noisy_png, on_threads, put, shown, temporary};
 
-const STOP: ReadOptions = ReadOptions { skip_broken: false };
-const SKIP: ReadOptions = ReadOptions { skip_broken: true };
+const STOP: ReadOptions = ReadOptions { skip_broken: false, labels: Labels::Fine };
+const SKIP: ReadOptions = ReadOptions { skip_broken: true, labels: Labels::Fine };
 
 /// A folder with a PNG file of noise at each path; the noise is that of its place in the list.
 struct Images(tempfile::TempDir);

@@ -4,14 +4,14 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cifar_data::duplicates::{Kind, NEAR_DUPLICATES, Pair, PairCounts, find, find_slowly, groups};
+use cifar_data::duplicates::{Kind, NEAR_DUPLICATES, Pair, PairCounts, find, find_once, find_slowly, groups};
 use cifar_data::pull::Raw;
 use cifar_data::random::{Purpose, stream};
 use cifar_data::sources::synthetic::{Planted, Synthetic, SyntheticParams, generate};
 use cifar_data::splits::{Split, SplitParams};
 use cifar_data::{DataError, Dataset, ImageSize, Monitor, Result, SampleId, Silent};
 use common::flow::{Flow, rows};
-use common::{check_refused, edit, header, official, on_threads, pooled, put, sample, shown};
+use common::{Warned, check_refused, edit, header, official, on_threads, pooled, put, sample, shown};
 use image::{RgbImage, imageops};
 
 const SIDE: ImageSize = ImageSize { height: 32, width: 32 };
@@ -146,6 +146,54 @@ fn each_change_that_keeps_the_picture_is_seen_through() {
     check_change("everything", 36, |image| {
         compressed(&noised(&lit(&moved(image, |y, x| (y - 1, 32 - x)), 0.9, 8.0), 3.0), 80)
     });
+}
+
+/// As smooth as photographs of this size are: drawn images have noise in every pixel, which scaling takes away.
+fn smooth(image: &[u8]) -> Vec<u8> {
+    let image = RgbImage::from_raw(32, 32, image.to_vec()).expect("pixels fit");
+    imageops::blur(&image, 0.8).into_raw()
+}
+
+type Change<'a> = &'a dyn Fn(&[u8], usize) -> Vec<u8>;
+
+/// What people do to a picture: each kind to forty images, by another amount each time.
+#[test]
+fn planted_changes_of_every_kind_are_found_and_nothing_else() {
+    let drawn = drawn(600, 21, 0.0).dataset;
+    let originals: Vec<Vec<u8>> =
+        (0..600).map(|index| drawn.image(index)).filter(|image| is_strong(image)).map(smooth).collect();
+    assert!(originals.len() >= 240, "{}", originals.len());
+    let of = |range: [i64; 2], step: usize| range[0] + step as i64 % (range[1] - range[0] + 1);
+    let kinds: [(&str, Change); 5] = [
+        ("shift", &|image, n| {
+            let (down, right) = (of([-2, 2], n), of([-2, 2], n / 5));
+            moved(image, move |y, x| (y + down, x + right))
+        }),
+        ("crop", &|image, n| {
+            let side = 32 - of([1, 3], n) as u32;
+            cropped(image, (n as u32 / 3) % (33 - side), (n as u32 / 7) % (33 - side), side)
+        }),
+        ("mirror", &|image, n| moved(image, move |y, x| (y, 31 - x + of([-1, 1], n)))),
+        ("brightness", &|image, n| lit(image, 0.8 + 0.1 * (n % 5) as f64, of([-25, 25], n * 7) as f64)),
+        ("JPEG", &|image, n| compressed(image, of([50, 90], n * 3) as u8)),
+    ];
+    let mut images = originals.clone();
+    let mut planted = BTreeMap::new();
+    for (kind, (name, change)) in kinds.iter().enumerate() {
+        for n in 0..40 {
+            let original = kind * 40 + n;
+            planted.insert((original as u32, images.len() as u32), *name);
+            images.push(change(&originals[original], n));
+        }
+    }
+    let pairs = found(&set_of(&images));
+    let near: BTreeSet<(u32, u32)> = ids(&pairs, &[Kind::Exact, Kind::Near]).into_iter().collect();
+    let hits = |name: &str| planted.iter().filter(|(pair, kind)| **kind == name && near.contains(*pair)).count();
+    let by_kind = kinds.map(|(name, _)| (name, hits(name)));
+    let all: usize = by_kind.iter().map(|(_, hits)| hits).sum();
+    let (recall, precision) = (all as f64 / planted.len() as f64, all as f64 / near.len() as f64);
+    assert!(recall >= 0.95 && precision >= 0.95, "recall {recall:.3}, precision {precision:.3}, of 40: {by_kind:?}");
+    assert!(by_kind.iter().all(|(_, hits)| *hits >= 34), "{by_kind:?}");
 }
 
 #[test]
@@ -293,18 +341,6 @@ fn the_prepared_list_holds_the_pairs_of_which_both_images_are_there() {
     }
 }
 
-/// Keeps what it is warned of.
-#[derive(Default)]
-struct Warned(std::sync::Mutex<Vec<String>>);
-
-impl Monitor for Warned {
-    fn progress(&self, _: &'static str, _: u64, _: u64) {}
-
-    fn warn(&self, message: &str) {
-        self.0.lock().expect("nobody panicked").push(message.to_string());
-    }
-}
-
 #[test]
 fn official_keeps_the_published_test_set_and_counts_what_it_shares() {
     let split = official(0.2);
@@ -349,4 +385,53 @@ fn a_damaged_list_is_refused() {
     check_damaged(|flow| put(&list(flow), b"id_a,id_b,similarity,kind\n"), &["pull.json", "`cifar-cli pull`"]);
     check_damaged(|flow| put(&list(flow), b"id_a,id_b,similarity,kind\n1,2,0.9,twin\n"), &["line 2", "twin"]);
     check_damaged(|flow| edit(&list(flow), "id_a", "a"), &["columns", "id_a,id_b,similarity,kind"]);
+}
+
+#[test]
+fn what_was_found_is_found_again_without_a_search() {
+    let (set, folder) = (drawn(300, 5, 0.2).dataset, common::temporary());
+    let expected = found(&set);
+    assert_eq!(find_once(&[&set], folder.path(), &Silent).expect("the folder is free"), expected);
+    let files = common::tree(folder.path());
+    assert_eq!(files.len(), 1);
+    // A search would be stopped at once; however the images are cut, the result is there.
+    let stopped = StopEarly(true.into());
+    let parts = [set.filter(|s| s.id.0 < 100), set.filter(|s| s.id.0 >= 100)];
+    assert_eq!(find_once(&[&parts[0], &parts[1]], folder.path(), &stopped).expect("no search"), expected);
+    // Other images know nothing of it.
+    assert!(matches!(find_once(&[&parts[0]], folder.path(), &stopped), Err(DataError::Cancelled)));
+
+    // Damage of any kind is told of and mended.
+    let name = files.keys().next().expect("one file");
+    for change in [0, 40, 70, files[name].len() - 2] {
+        let mut damaged = files[name].clone();
+        damaged[change] ^= 1;
+        put(&folder.path().join(name), &damaged);
+        let warned = Warned::default();
+        assert_eq!(find_once(&[&set], folder.path(), &warned).expect("it can be searched"), expected);
+        let warnings = warned.0.into_inner().expect("nobody panicked");
+        assert!(warnings.len() == 1 && warnings[0].contains("is damaged; the search is made again"), "{warnings:?}");
+        assert_eq!(common::tree(folder.path()), files);
+    }
+    // A folder that takes no file costs time alone.
+    put(&folder.path().join("file"), b"");
+    let warned = Warned::default();
+    assert_eq!(find_once(&[&set], &folder.path().join("file"), &warned).expect("it can be searched"), expected);
+    assert!(!warned.0.into_inner().expect("nobody panicked").is_empty());
+}
+
+#[test]
+fn pulling_gives_the_same_bytes_with_and_without_a_known_list() {
+    let flow = Flow::of(drawn(360, 4, 0.3).dataset);
+    let split = SplitParams::default();
+    flow.pull("v1", &split).expect("partitions are there");
+    let without = common::tree(&flow.path("raw"));
+    let known = flow.path("known");
+    for _ in 0..2 {
+        let version = common::flow::version("v1");
+        cifar_data::pull::pull(&flow.path("partitions"), version, &split, Some(&known), &flow.path("raw"), &Silent)
+            .expect("partitions are there");
+        assert!(common::tree(&flow.path("raw")) == without);
+    }
+    assert_eq!(common::tree(&known).len(), 1);
 }

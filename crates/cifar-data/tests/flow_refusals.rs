@@ -177,7 +177,7 @@ fn a_stopped_stage_leaves_what_was_there() {
     for n in 1.. {
         let monitor = StopAt(n.into());
         let split = SplitParams::default();
-        let pulled = pull(&flow.path("partitions"), version("v2"), &split, &flow.path("raw"), &monitor);
+        let pulled = pull(&flow.path("partitions"), version("v2"), &split, None, &flow.path("raw"), &monitor);
         if pulled.is_ok() {
             break;
         }

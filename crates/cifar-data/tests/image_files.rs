@@ -5,7 +5,8 @@ mod common;
 use std::path::Path;
 
 use cifar_data::image_file::read_resized;
-use cifar_data::sources::class_folders::{ReadOptions, read};
+use cifar_data::sources::ReadOptions;
+use cifar_data::sources::class_folders::read;
 use cifar_data::{ImageSize, Result, Silent};
 use common::{SIZE, check_refused, jpeg, noise, noisy_png, png, put, shown, temporary};
 use image::ExtendedColorType;

@@ -3,6 +3,7 @@
 //! - [`metrics`], [`calibration`], [`confusion`], [`interval`]: from class probabilities and labels to figures;
 //! - [`evaluate`]: the final score on test images; [`predictions`]: what the network said of each;
 //! - [`hard_images`]: images ranked by how hard they are;
+//! - [`integrity`]: what the images are like, whatever network looks at them;
 //! - [`plots`]: pictures of all that, as PNG; [`page`]: one HTML file to look at it and to review labels.
 //!
 //! This crate and what stands above it are the only ones that open test images.
@@ -13,6 +14,7 @@ pub mod calibration;
 pub mod confusion;
 pub mod evaluate;
 pub mod hard_images;
+pub mod integrity;
 pub mod interval;
 pub mod metrics;
 pub mod page;

@@ -83,6 +83,23 @@ fn an_empty_or_missing_data_set_is_refused() {
 }
 
 #[test]
+fn without_a_network_drawn_images_are_taken_loudly_and_only_if_nothing_was_named() {
+    let project = Project::new();
+    // Nobody listens at the first address, and the second one is not asked at all.
+    for arguments in [&["--mirror", "http://127.0.0.1:9/x"][..], &["--offline"]] {
+        let started = Instant::now();
+        let auto = [&["partition", "--synthetic-images", "60"], arguments].concat();
+        let answer = project.run(&auto).success();
+        assert!(answer.stderr.contains("warning: there is no cifar10_dataset, and "), "{answer:?}");
+        assert!(answer.stderr.contains("cannot be fetched: ") && answer.stderr.contains("SYNTHETIC"), "{answer:?}");
+        assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+        let named = [&["partition", "--source", "download"], arguments].concat();
+        project.run(&named).failure(FAILURE, &["cannot be fetched: "]);
+        assert!(!project.path("cifar10_dataset").exists());
+    }
+}
+
+#[test]
 fn drawn_images_never_replace_real_ones_unasked() {
     let project = Project::with_partitions();
     // A folder of real images: those that the program itself drew a plot with will do.

@@ -7,7 +7,7 @@ const RESULTS: [&str; 4] = ["data", "models", "evaluation", "dataset_partitions"
 #[test]
 fn the_same_seed_gives_the_same_bytes_at_any_thread_count_and_by_run_or_by_stages() {
     let by_stages = Project::with_partitions();
-    for stage in ["pull", "prepare", "train", "evaluate", "hard-images"] {
+    for stage in ["pull", "prepare", "inspect", "train", "evaluate", "hard-images"] {
         by_stages.run(&["--threads", "1", stage]).success();
     }
     for threads in ["2", "3"] {
@@ -47,6 +47,8 @@ fn every_result_is_there_and_says_synthetic() {
         "evaluation/test/plots/training.png",
         "evaluation/hard_images/hard_images.csv",
         "evaluation/hard_images/confusion_pairs.csv",
+        "evaluation/data/issues.csv",
+        "evaluation/data/label_conflicts.csv",
     ] {
         assert!(!project.read(file).is_empty(), "{file}");
     }
@@ -55,6 +57,8 @@ fn every_result_is_there_and_says_synthetic() {
         "models/final/metrics.json",
         "evaluation/test/metrics.json",
         "evaluation/hard_images/summary.json",
+        "evaluation/data/report.json",
+        "evaluation/data/index.html",
         "dataset_partitions/v1/manifest.csv",
     ] {
         let text = String::from_utf8(project.read(file)).unwrap();

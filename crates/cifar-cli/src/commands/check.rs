@@ -88,7 +88,10 @@ fn data(context: &Context, params: &Params) -> Vec<Line> {
         Line {
             what: "images",
             state: "ok",
-            detail: format!("no {}: `partition` would take the SYNTHETIC set", images.display()),
+            detail: format!(
+                "no {}: `partition` would fetch CIFAR-10 or, without a network, take the SYNTHETIC set",
+                images.display()
+            ),
         }
     });
     for partition in Partition::ALL {

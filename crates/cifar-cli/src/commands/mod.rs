@@ -6,6 +6,7 @@ mod clean;
 mod evaluate;
 mod fingerprint;
 mod hard_images;
+mod inspect;
 mod partition;
 mod predict;
 mod prepare;
@@ -74,6 +75,7 @@ pub(crate) fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
         Command::Partition(args) => partition::run(&context, args)?,
         Command::Pull => pull::run(&context)?,
         Command::Prepare => prepare::run(&context)?,
+        Command::Inspect => inspect::run(&context)?,
         Command::Tune => tune::run(&context)?,
         Command::Train(args) => train::run(&context, args)?,
         Command::Evaluate => evaluate::run(&context)?,
@@ -94,6 +96,7 @@ fn command_name(command: &Command) -> &'static str {
         Command::Partition(_) => "partition",
         Command::Pull => "pull",
         Command::Prepare => "prepare",
+        Command::Inspect => "inspect",
         Command::Recipe(_) => "recipe",
         Command::Tune => "tune",
         Command::Train(_) => "train",

@@ -7,7 +7,9 @@ use super::Context;
 
 pub(super) fn run(context: &Context) -> Result<()> {
     let (layout, params) = (&context.layout, context.params()?);
-    let record = pull(&layout.partitions(), params.dataset_version, &params.split, &layout.raw(), context.terminal)?;
+    let known = layout.near_duplicates();
+    let (partitions, out) = (layout.partitions(), layout.raw());
+    let record = pull(&partitions, params.dataset_version, &params.split, Some(&known), &out, context.terminal)?;
     context.terminal.result(&record, || {
         format!(
             "{}: {} images of {} ({}); evaluation pool of {} images; {} groups of duplicates over all partitions",

@@ -4,7 +4,7 @@ use anyhow::Result;
 use cifar_data::Monitor as _;
 use cifar_data::partitions::Partition;
 
-use super::{Context, evaluate, hard_images, partition, prepare, pull, train, tune};
+use super::{Context, evaluate, hard_images, inspect, partition, prepare, pull, train, tune};
 use crate::args::{PartitionArgs, RunArgs, TrainArgs};
 
 pub(super) fn run(context: &Context, args: &RunArgs) -> Result<()> {
@@ -12,14 +12,10 @@ pub(super) fn run(context: &Context, args: &RunArgs) -> Result<()> {
     context.params()?;
     let have_partitions = Partition::ALL.iter().all(|p| context.layout.partitions().join(p.name()).is_dir());
     if args.source.is_some() || !have_partitions {
-        let source = args.source.clone().unwrap_or_else(|| "auto".into());
-        partition::run(
-            context,
-            &PartitionArgs { source, skip_broken: false, synthetic_images: 6000, synthetic_seed: 0 },
-        )?;
+        partition::run(context, &PartitionArgs::of(args.source.clone(), args.offline))?;
     }
     let train = |context: &Context| train::run(context, &TrainArgs::default());
-    for stage in [pull::run, prepare::run, tune::run, train, evaluate::run, hard_images::run] {
+    for stage in [pull::run, prepare::run, inspect::run, tune::run, train, evaluate::run, hard_images::run] {
         context.terminal.check()?;
         stage(context)?;
     }

@@ -19,8 +19,12 @@ pub(crate) fn to_csv(pairs: &[Pair]) -> Vec<u8> {
 
 /// Reads what [`to_csv`] made.
 pub(crate) fn read(path: &Path) -> Result<Vec<Pair>> {
-    let text = fs::read(path).map_err(DataError::io("read", path))?;
-    let mut csv = csv::Reader::from_reader(text.as_slice());
+    parse(&fs::read(path).map_err(DataError::io("read", path))?, path)
+}
+
+/// The same from the file's text.
+pub(super) fn parse(text: &[u8], path: &Path) -> Result<Vec<Pair>> {
+    let mut csv = csv::Reader::from_reader(text);
     let columns = csv.headers().map_err(|e| DataError::malformed(path, e.to_string()))?;
     if columns.iter().ne(COLUMNS) {
         let found = columns.iter().collect::<Vec<_>>().join(",");

@@ -5,30 +5,36 @@
 //!
 //! 1. images with the same bytes are **exact** copies; the first of them stands for all in what follows;
 //! 2. *sketches*, a few bytes an image, are compared all against all, also mirrored: most pairs end here;
-//! 3. the *details* of what is left are laid over each other at every shift of up to two pixels, mirrored and not. The
-//!    correlation at the best place, and that of the colours there, say whether the pair is **near** or **similar**.
+//! 3. the *details* of what is left are laid over each other at every shift of up to two pixels, mirrored and not, and, if
+//!    they agree in part, with either image zoomed by a fifteenth and a seventh. The correlation at the best place, and that
+//!    of the colours there, say whether the pair is **near** or **similar**.
 //!
 //! Exact and near pairs make groups, which [`crate::splits`] keeps together. Similar pairs are for people to look at.
-//! All arithmetic on pixels is of integers, and no image's partners depend on what another thread does.
+//! All arithmetic on pixels is of integers, and no image's partners depend on what another thread does. [`find_once`] keeps
+//! what was found for the next time.
 
 mod detail;
+mod difference;
 mod groups;
 mod judge;
 mod list;
+mod remembered;
 mod search;
 mod sketch;
 mod thumbnail;
+mod zoom;
 
 use std::collections::HashMap;
 
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::{Dataset, ImageSize, Monitor, Result, SampleId};
 
+pub use difference::{Difference, difference};
 pub use groups::groups;
 pub use list::NEAR_DUPLICATES;
 pub(crate) use list::{read, to_csv};
+pub use remembered::find_once;
 
 /// How alike two images are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -49,8 +55,8 @@ pub struct Pair {
     pub first: SampleId,
     /// The greater id.
     pub second: SampleId,
-    /// The lower one of the correlations of details and of colours where one image lies best on the other, in
-    /// ten-thousandths; 1 for exact copies.
+    /// The lower one of the correlations of details and of colours where one image lies best on the other,
+    /// zoomed or not, in ten-thousandths; 1 for exact copies.
     pub similarity: f64,
     /// What this makes of them.
     pub kind: Kind,
@@ -139,9 +145,8 @@ fn copies(sets: &[&Dataset]) -> Vec<Vec<(usize, usize)>> {
     let mut groups: Vec<Vec<(usize, usize)>> = Vec::new();
     let mut known = HashMap::new();
     for (at, set) in sets.iter().enumerate() {
-        let hashes: Vec<blake3::Hash> = set.pixels().par_chunks(set.size().bytes()).map(blake3::hash).collect();
-        for (index, hash) in hashes.into_iter().enumerate() {
-            let group = *known.entry((hash, set.size().width)).or_insert(groups.len());
+        for (index, hash) in set.hashes().iter().enumerate() {
+            let group = *known.entry((*hash, set.size().width)).or_insert(groups.len());
             if group == groups.len() {
                 groups.push(Vec::new());
             }

@@ -9,6 +9,7 @@ use super::detail::{Detail, Overlay};
 use super::judge::judge;
 use super::sketch::{BYTES, Sketch};
 use super::thumbnail::Thumbnail;
+use super::zoom::{MARGINS, zoomed};
 use super::{Image, Kind};
 use crate::{Monitor, Result};
 
@@ -21,6 +22,9 @@ const MOST_DISTANCE: u32 = 21 * BYTES as u32;
 /// An image is paired with so many later ones at most. A set that consists of changed copies then takes a bounded time,
 /// and its groups are the same, since the copies are paired with each other.
 const MOST_PARTNERS: usize = 64;
+/// Pairs whose details agree so well, and not well enough, are looked at again with either image zoomed: a crop that was
+/// enlarged agrees in its middle.
+const WORTH_ZOOMING: f64 = 0.7;
 /// Images with less detail, in sixteenths of a level, show nothing that could be recognised.
 const LEAST_CONTRAST: i32 = 2 * 16;
 
@@ -42,22 +46,20 @@ struct Features {
 
 impl Features {
     fn of(images: &[Image]) -> Self {
-        let all: Vec<(Sketch, Detail)> = images
+        // Into their own lists at once, and sifted there: they are the most memory of all that the search needs.
+        let (mut sketches, mut details) = (Vec::new(), Vec::new());
+        images
             .par_iter()
             .map(|image| {
                 let thumbnail = Thumbnail::new(image.pixels, image.size);
                 (Sketch::new(&thumbnail), Detail::new(&thumbnail))
             })
-            .collect();
-        let mut features = Self { places: Vec::new(), sketches: Vec::new(), details: Vec::new() };
-        for (place, (sketch, detail)) in all.into_iter().enumerate() {
-            if detail.contrast >= LEAST_CONTRAST {
-                features.places.push(place);
-                features.sketches.push(sketch);
-                features.details.push(detail);
-            }
-        }
-        features
+            .unzip_into_vecs(&mut sketches, &mut details);
+        let shows = |detail: &Detail| detail.contrast >= LEAST_CONTRAST;
+        let places: Vec<usize> = (0..images.len()).filter(|place| shows(&details[*place])).collect();
+        let sketches = places.iter().map(|place| sketches[*place]).collect();
+        details.retain(shows);
+        Self { places, sketches, details }
     }
 }
 
@@ -111,13 +113,45 @@ fn partners(images: &[Image], features: &Features, rows: Range<usize>) -> Vec<Fo
 /// The close look at the images in two rows, as they are and mirrored as far as `ways` says.
 fn look(images: &[Image], features: &Features, overlay: &Overlay, rows: [usize; 2], ways: [bool; 2]) -> Option<Found> {
     let [first, second] = rows.map(|row| features.places[row]);
+    let other = &features.details[rows[1]];
     let placements = [false, true]
         .into_iter()
         .filter(|mirrored| ways[usize::from(*mirrored)])
-        .map(|mirrored| overlay.best_on(&features.details[rows[1]], mirrored));
+        .map(|mirrored| overlay.best_on(other, mirrored));
     let placement = placements.reduce(|one, other| if other.correlation > one.correlation { other } else { one })?;
-    let (similarity, kind) = judge(&images[first], &images[second], placement)?;
+    let verdict = judge(&images[first], &images[second], placement);
+    let verdict = match verdict {
+        Some((_, Kind::Near)) => verdict,
+        _ if placement.correlation < WORTH_ZOOMING => verdict,
+        _ => [verdict, look_zoomed([&images[first], &images[second]], overlay, other, placement.mirrored)]
+            .into_iter()
+            .flatten()
+            .reduce(|one, other| if other.0 > one.0 { other } else { one }),
+    };
+    let (similarity, kind) = verdict?;
     Some(Found { first, second, similarity, kind })
+}
+
+/// The verdict on two images of which one may be a crop of the other: the best that is found with either one zoomed.
+/// `overlay` is that of the first one, `detail` that of the second.
+fn look_zoomed(images: [&Image; 2], overlay: &Overlay, detail: &Detail, mirrored: bool) -> Option<(f64, Kind)> {
+    let mut best: Option<(f64, Kind)> = None;
+    for margin in MARGINS {
+        let pixels = images.map(|image| zoomed(image, margin));
+        let one = Image { pixels: &pixels[0], ..*images[0] };
+        let other = Image { pixels: &pixels[1], ..*images[1] };
+        let [over, under] = [&one, &other].map(|image| Detail::new(&Thumbnail::new(image.pixels, image.size)));
+        let verdicts = [
+            judge(&one, images[1], Overlay::new(&over).best_on(detail, mirrored)),
+            judge(images[0], &other, overlay.best_on(&under, mirrored)),
+        ];
+        for verdict in verdicts.into_iter().flatten() {
+            if best.is_none_or(|(similarity, _)| verdict.0 > similarity) {
+                best = Some(verdict);
+            }
+        }
+    }
+    best
 }
 
 /// The slow twin of [`pairs`]: a close look at every pair, however much their sketches differ.

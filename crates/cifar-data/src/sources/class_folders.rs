@@ -12,17 +12,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
+use super::ReadOptions;
 use super::decode::read_header;
+use crate::memory::room_for;
 use crate::{DataError, Dataset, Header, ImageSize, Monitor, Published, Result, Sample, SampleId, Source, SourceKind};
 
 const INDEX: &str = "index.csv";
-
-/// How to read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ReadOptions {
-    /// Leave out images that cannot be used, instead of stopping at the first.
-    pub skip_broken: bool,
-}
 
 /// An image that was left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -231,24 +226,27 @@ fn decode_all(
     /// Images that one task decodes, and after which progress is told.
     const TASK: usize = 250;
     let size = first_size(folder, entries, options)?;
-    let bytes = entries.len().checked_mul(size.bytes()).filter(|b| isize::try_from(*b).is_ok()).ok_or_else(|| {
-        DataError::Unsuitable(format!("{} images of {size} pixels do not fit into memory", entries.len()))
-    })?;
-    let mut pixels = vec![0; bytes];
+    room_for(entries.len() as u64, size)?;
+    let mut pixels = vec![0; entries.len() * size.bytes()];
+    let mut hashes = vec![blake3::Hash::from_bytes([0; blake3::OUT_LEN]); entries.len()];
     let done = AtomicUsize::new(0);
     let total = entries.len() as u64;
     monitor.progress(WHAT, 0, total);
-    let tasks = pixels.par_chunks_mut(TASK * size.bytes()).zip(entries.par_chunks(TASK));
+    let tasks =
+        pixels.par_chunks_mut(TASK * size.bytes()).zip(hashes.par_chunks_mut(TASK)).zip(entries.par_chunks(TASK));
     let problems: Vec<Vec<(usize, String)>> = tasks
         .enumerate()
-        .map(|(task, (pixels, entries))| {
+        .map(|(task, ((pixels, hashes), entries))| {
             monitor.check()?;
             let mut buffer = Vec::new();
             let mut problems = Vec::new();
-            for (index, (entry, pixels)) in entries.iter().zip(pixels.chunks_exact_mut(size.bytes())).enumerate() {
+            let images = pixels.chunks_exact_mut(size.bytes()).zip(hashes);
+            for (index, (entry, (pixels, hash))) in entries.iter().zip(images).enumerate() {
                 if let Err(problem) = decode_file(&folder.join(&entry.file), size, &mut buffer, pixels) {
                     problems.push((task * TASK + index, problem));
                 }
+                // Now, while the pixels are at hand.
+                *hash = blake3::hash(pixels);
             }
             monitor.progress(WHAT, (done.fetch_add(entries.len(), Ordering::Relaxed) + entries.len()) as u64, total);
             Ok(problems)
@@ -272,7 +270,7 @@ fn decode_all(
     });
     let count = entries.len() - problems.len();
     let source = Source { kind: SourceKind::ClassFolders, description: format!("class folders, {count} images") };
-    let dataset = Dataset::new(Header { classes, size, source }, samples.collect(), pixels)?;
+    let dataset = Dataset::new(Header { classes, size, source }, samples.collect(), pixels)?.with_hashes(hashes);
     if problems.is_empty() {
         return Ok(ClassFolders { dataset, skipped: Vec::new() });
     }

@@ -35,7 +35,7 @@ impl Flow {
     }
 
     pub(crate) fn pull(&self, version: &str, split: &SplitParams) -> Result<PullRecord> {
-        pull(&self.path("partitions"), self::version(version), split, &self.path("raw"), &Silent)
+        pull(&self.path("partitions"), self::version(version), split, None, &self.path("raw"), &Silent)
     }
 
     pub(crate) fn prepare(&self, version: &str, split: &SplitParams) -> Result<PreparedReport> {

@@ -13,8 +13,9 @@ use std::path::Path;
 use cifar_data::random::{Purpose, stream};
 use cifar_data::sources::synthetic::{SyntheticParams, generate};
 use cifar_data::splits::{Protocol, SplitParams};
-use cifar_data::{Dataset, Header, ImageSize, Published, Sample, SampleId, Source, SourceKind};
+use cifar_data::{Dataset, Header, ImageSize, Monitor, Published, Sample, SampleId, Source, SourceKind};
 use image::{ExtendedColorType, ImageEncoder};
+use proptest::prelude::*;
 
 /// Size of the images in hand-made sets: neither square nor even, so that swapped axes show.
 pub(crate) const SIZE: ImageSize = ImageSize { height: 3, width: 5 };
@@ -149,4 +150,74 @@ pub(crate) fn check_refused<T, E: Display>(result: Result<T, E>, parts: &[&str])
 /// A path as it stands in messages.
 pub(crate) fn shown(path: &Path) -> String {
     path.display().to_string()
+}
+
+/// Keeps what it is warned of.
+#[derive(Default)]
+pub(crate) struct Warned(pub(crate) std::sync::Mutex<Vec<String>>);
+
+impl Monitor for Warned {
+    fn progress(&self, _: &'static str, _: u64, _: u64) {}
+
+    fn warn(&self, message: &str) {
+        self.0.lock().expect("nobody panicked").push(message.to_string());
+    }
+}
+
+/// Damage to a file.
+#[derive(Debug, Clone)]
+pub(crate) struct Mutation {
+    edits: Vec<(prop::sample::Index, Edit)>,
+    cut: Option<prop::sample::Index>,
+}
+
+#[derive(Debug, Clone)]
+enum Edit {
+    Set(u8),
+    Flip(u8),
+    Insert(Vec<u8>),
+    Remove(usize),
+    Repeat(usize),
+}
+
+/// Some bytes are changed, put in, taken out or doubled, and perhaps the end is missing.
+pub(crate) fn mutation() -> impl Strategy<Value = Mutation> {
+    let edit = prop_oneof![
+        4 => any::<u8>().prop_map(Edit::Set),
+        4 => (0..8_u8).prop_map(Edit::Flip),
+        1 => prop::sample::select(vec![0_u8, 0x7f, 0x80, 0xff, b'"', b',', b'\n']).prop_map(Edit::Set),
+        1 => prop::collection::vec(any::<u8>(), 1..9).prop_map(Edit::Insert),
+        1 => (1..40_usize).prop_map(Edit::Remove),
+        1 => (1..40_usize).prop_map(Edit::Repeat),
+    ];
+    let edits = prop::collection::vec((any::<prop::sample::Index>(), edit), 0..6);
+    (edits, prop::option::weighted(0.2, any::<prop::sample::Index>())).prop_map(|(edits, cut)| Mutation { edits, cut })
+}
+
+impl Mutation {
+    /// Damages what lies from `from` on.
+    pub(crate) fn apply(&self, bytes: &mut Vec<u8>, from: usize) {
+        for (place, edit) in &self.edits {
+            if bytes.len() <= from {
+                return;
+            }
+            let at = from + place.index(bytes.len() - from);
+            let end = |length: usize| (at + length).min(bytes.len());
+            match edit {
+                Edit::Set(value) => bytes[at] = *value,
+                Edit::Flip(bit) => bytes[at] ^= 1 << bit,
+                Edit::Insert(more) => drop(bytes.splice(at..at, more.iter().copied())),
+                Edit::Remove(length) => drop(bytes.drain(at..end(*length))),
+                Edit::Repeat(length) => {
+                    let again = bytes[at..end(*length)].to_vec();
+                    bytes.splice(at..at, again);
+                }
+            }
+        }
+        if let Some(cut) = self.cut
+            && bytes.len() > from
+        {
+            bytes.truncate(from + cut.index(bytes.len() - from));
+        }
+    }
 }

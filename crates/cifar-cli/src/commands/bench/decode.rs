@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use cifar_data::sources::class_folders::ReadOptions;
-use cifar_data::{Dataset, SourceKind, sources};
+use cifar_data::sources::{self, ReadOptions};
+use cifar_data::{Dataset, SourceKind};
 use image::codecs::jpeg::JpegEncoder;
 use image::{ExtendedColorType, ImageEncoder as _};
 use serde::Serialize;
@@ -51,7 +51,11 @@ pub(super) fn run(context: &Context, args: &DecodeArgs) -> Result<()> {
         let images = sources::read(folder, &ReadOptions::default(), context.terminal)?;
         seconds.push(started.elapsed().as_secs_f64());
         if images.dataset.header().source.kind != SourceKind::ClassFolders {
-            return Err(Refusal(format!("{}: is an archive, which holds no image files", folder.display())).into());
+            return Err(Refusal(format!(
+                "{}: is an archive or a parquet file, which hold no image files",
+                folder.display()
+            ))
+            .into());
         }
         read = Some(images.dataset);
     }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::Labels;
 use super::pickle::{Array, Payload, Pickle};
 use super::version::{Form, SIZE, Version};
 
@@ -18,15 +19,15 @@ pub(super) struct Batch {
     pub(super) pixels: Vec<u8>,
 }
 
-pub(super) fn read(version: &Version, bytes: Vec<u8>) -> Result<Batch, String> {
+pub(super) fn read(version: &Version, labels: Labels, bytes: Vec<u8>) -> Result<Batch, String> {
     match version.form {
-        Form::Binary => read_binary(version, bytes),
-        Form::Python => read_python(version, &bytes),
+        Form::Binary => read_binary(version, labels, bytes),
+        Form::Python => read_python(version, labels, &bytes),
     }
 }
 
 /// The class names of a meta file, which must be fit to be shown, listed in CSV files and used as names of files.
-pub(super) fn class_names(version: &Version, bytes: &[u8]) -> Result<Vec<String>, String> {
+pub(super) fn class_names(version: &Version, labels: Labels, bytes: &[u8]) -> Result<Vec<String>, String> {
     let names: Vec<String> = match version.form {
         Form::Binary => {
             let text = std::str::from_utf8(bytes).map_err(|_| "is no UTF-8 text; expected one class name a line")?;
@@ -34,9 +35,10 @@ pub(super) fn class_names(version: &Version, bytes: &[u8]) -> Result<Vec<String>
         }
         Form::Python => {
             let pickle = Pickle::load(bytes)?;
-            let list = pickle.list(pickle.entry(version.names_key)?);
+            let key = version.keys(labels).names;
+            let list = pickle.list(pickle.entry(key)?);
             let names = list.map(|names| names.iter().map(|name| name.text().map(String::from)).collect());
-            names.flatten().ok_or_else(|| format!("its {} are no list of texts", version.names_key))?
+            names.flatten().ok_or_else(|| format!("its {key} are no list of texts"))?
         }
     };
     if names.is_empty() {
@@ -59,7 +61,7 @@ pub(super) fn class_names(version: &Version, bytes: &[u8]) -> Result<Vec<String>
 
 /// Records of labels and planes. They become images where they lie: an image is shorter than its record, so none is
 /// overwritten before it is read.
-fn read_binary(version: &Version, mut bytes: Vec<u8>) -> Result<Batch, String> {
+fn read_binary(version: &Version, which: Labels, mut bytes: Vec<u8>) -> Result<Batch, String> {
     let record = version.labels_a_record + IMAGE;
     if bytes.is_empty() || !bytes.len().is_multiple_of(record) {
         return Err(format!(
@@ -70,10 +72,12 @@ fn read_binary(version: &Version, mut bytes: Vec<u8>) -> Result<Batch, String> {
     }
     let count = bytes.len() / record;
     let mut labels = Vec::with_capacity(count);
+    // The coarse label comes before the fine one.
+    let label = if which == Labels::Coarse { 0 } else { version.labels_a_record - 1 };
     let mut image = [0; IMAGE];
     for index in 0..count {
         let pixels = index * record + version.labels_a_record;
-        labels.push(u16::from(bytes[pixels - 1]));
+        labels.push(u16::from(bytes[index * record + label]));
         interleave(&bytes[pixels..pixels + IMAGE], &mut image);
         bytes[index * IMAGE..(index + 1) * IMAGE].copy_from_slice(&image);
     }
@@ -81,10 +85,10 @@ fn read_binary(version: &Version, mut bytes: Vec<u8>) -> Result<Batch, String> {
     Ok(Batch { labels, pixels: bytes })
 }
 
-fn read_python(version: &Version, bytes: &[u8]) -> Result<Batch, String> {
+fn read_python(version: &Version, labels: Labels, bytes: &[u8]) -> Result<Batch, String> {
     let pickle = Pickle::load(bytes)?;
     let array = pickle.array(pickle.entry("data")?).ok_or("its data are no NumPy array")?;
-    let key = version.labels_key;
+    let key = version.keys(labels).labels;
     let labels = pickle.list(pickle.entry(key)?).ok_or_else(|| format!("its {key} are no list"))?;
     let count = match array.shape[..] {
         [count, IMAGE] if count > 0 => count,

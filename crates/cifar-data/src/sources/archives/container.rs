@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use flate2::read::GzDecoder;
 use tar::{Archive, Entry, EntryType, PaxExtensions};
 
-use super::Assembly;
 use super::version::{Part, VERSIONS, Version, is_extra, recognise};
+use super::{Assembly, Labels};
 use crate::{DataError, Monitor, Result};
 
 /// Members of an archive; the official ones have nine.
@@ -50,7 +50,7 @@ pub(super) fn read_folder(folder: &Path, assembly: &mut Assembly) -> Result<()> 
     let is_there = |version: &&Version| version.batches.iter().any(|batch| folder.join(batch).is_file());
     for version in VERSIONS.iter().filter(is_there) {
         for part in (0..version.batches.len()).map(Part::Batch).chain([Part::Meta]) {
-            let path = folder.join(version.file(part));
+            let path = folder.join(version.file(part, assembly.labels));
             if !path.is_file() {
                 continue;
             }
@@ -59,10 +59,10 @@ pub(super) fn read_folder(folder: &Path, assembly: &mut Assembly) -> Result<()> 
             let read = |e| DataError::io("read", &place.path)(e);
             let file = File::open(&place.path).map_err(read)?;
             let size = file.metadata().map_err(read)?.len();
-            check_size(version, part, size, &place)?;
+            check_size(version, part, assembly.labels, size, &place)?;
             let bytes = read_all(file, size, version.most_bytes(part), assembly.monitor)?.map_err(read)?;
             // It may have grown since it was looked at.
-            check_size(version, part, bytes.len() as u64, &place)?;
+            check_size(version, part, assembly.labels, bytes.len() as u64, &place)?;
             assembly.add(version, part, place, bytes)?;
         }
     }
@@ -113,13 +113,13 @@ pub(super) fn read_archive(path: &Path, assembly: &mut Assembly) -> Result<()> {
         if is_extra(name) {
             return Err(extra(path, name));
         }
-        let Some((version, part)) = recognise(name) else {
+        let Some((version, part)) = recognise(name, assembly.labels) else {
             check_unneeded(entry.size(), MOST_UNNEEDED, &place)?;
             continue;
         };
         assembly.expect(version, part, &place)?;
         let size = entry.size();
-        check_size(version, part, size, &place)?;
+        check_size(version, part, assembly.labels, size, &place)?;
         let likely = size.min(packed.saturating_mul(MOST_PACKED));
         let bytes = read_all(&mut entry, likely, size, assembly.monitor)?.map_err(damaged)?;
         if bytes.len() as u64 != size {
@@ -180,12 +180,16 @@ fn check_unneeded(size: u64, most: u64, place: &Place) -> Result<()> {
     Err(place.wrong(format!("has {size} bytes; allowed are {most} for what belongs to no version of CIFAR")))
 }
 
-fn check_size(version: &Version, part: Part, size: u64, place: &Place) -> Result<()> {
+fn check_size(version: &Version, part: Part, labels: Labels, size: u64, place: &Place) -> Result<()> {
     let most = version.most_bytes(part);
     if size <= most {
         return Ok(());
     }
-    Err(place.wrong(format!("has {size} bytes; {} of {} has at most {most}", version.file(part), version.name())))
+    Err(place.wrong(format!(
+        "has {size} bytes; {} of {} has at most {most}",
+        version.file(part, labels),
+        version.name()
+    )))
 }
 
 /// Reads up to `most` bytes and a little more. Room for the `likely` ones is set aside, and grows only with what comes.

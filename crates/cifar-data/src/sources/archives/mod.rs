@@ -2,7 +2,7 @@
 //! unpacked.
 //!
 //! Ids follow the files: `data_batch_1` to `data_batch_5`, then `test_batch` (CIFAR-100: `train`, then `test`), so the
-//! same images have the same ids, labels and pixels in either version. Labels of CIFAR-100 are the fine ones. Batches
+//! same images have the same ids, labels and pixels in either version. CIFAR-100 has fine and coarse labels. Batches
 //! may have any number of images, as long as a file is less than about three times the official one. Nothing is unpacked
 //! on the disk, and nothing in a file is executed, not even in the pickles of the python version.
 
@@ -19,15 +19,16 @@ use version::{Part, SIZE, Version};
 
 pub(super) use version::VERSIONS;
 
+use super::Labels;
 use crate::{DataError, Dataset, Header, Monitor, Result, Sample, SampleId, Source, SourceKind};
 
 /// Reads a `.tar.gz` file, or the folder in which the unpacked files lie.
 ///
 /// # Errors
-/// If a file is missing, superfluous, damaged, cut short or too large, a label has no class, files of two versions lie
+/// If coarse labels are asked of CIFAR-10, a file is missing, superfluous, damaged, cut short or too large, a label has no class, files of two versions lie
 /// side by side, or a pickle wants more than this reader gives.
-pub fn read(path: &Path, monitor: &dyn Monitor) -> Result<Dataset> {
-    let mut assembly = Assembly { whole: path, monitor, version: None, classes: None, batches: Vec::new() };
+pub fn read(path: &Path, labels: Labels, monitor: &dyn Monitor) -> Result<Dataset> {
+    let mut assembly = Assembly { whole: path, labels, monitor, version: None, classes: None, batches: Vec::new() };
     if path.is_dir() {
         container::read_folder(path, &mut assembly)?;
     } else {
@@ -38,13 +39,14 @@ pub fn read(path: &Path, monitor: &dyn Monitor) -> Result<Dataset> {
 
 /// True if a file of this name holds images of one of the versions.
 pub(super) fn is_batch(file: &str) -> bool {
-    matches!(version::recognise(file), Some((_, Part::Batch(_))))
+    matches!(version::recognise(file, Labels::Fine), Some((_, Part::Batch(_))))
 }
 
 /// What has been read so far.
 struct Assembly<'a> {
     /// The folder or archive.
     whole: &'a Path,
+    labels: Labels,
     monitor: &'a dyn Monitor,
     version: Option<&'static Version>,
     classes: Option<Vec<String>>,
@@ -62,9 +64,16 @@ impl Assembly<'_> {
                 format!(
                     "holds files of {} and, with {}, of {}; keep one of them",
                     known.name(),
-                    version.file(part),
+                    version.file(part, self.labels),
                     version.name()
                 ),
+            ));
+        }
+        if self.labels == Labels::Coarse && version.coarse.is_none() {
+            let name = version.name();
+            return Err(DataError::malformed(
+                self.whole,
+                format!("is {name}, which has no coarse labels; CIFAR-100 has"),
             ));
         }
         self.batches.resize_with(version.batches.len(), || None);
@@ -79,11 +88,12 @@ impl Assembly<'_> {
     fn add(&mut self, version: &'static Version, part: Part, place: Place, bytes: Vec<u8>) -> Result<()> {
         match part {
             Part::Batch(index) => {
-                let batch = batch::read(version, bytes).map_err(|problem| place.wrong(problem))?;
+                let batch = batch::read(version, self.labels, bytes).map_err(|problem| place.wrong(problem))?;
                 self.batches[index] = Some((place, batch));
             }
             Part::Meta => {
-                self.classes = Some(batch::class_names(version, &bytes).map_err(|problem| place.wrong(problem))?);
+                self.classes =
+                    Some(batch::class_names(version, self.labels, &bytes).map_err(|problem| place.wrong(problem))?);
             }
         }
         let done = self.batches.iter().flatten().count() + usize::from(self.classes.is_some());
@@ -93,7 +103,7 @@ impl Assembly<'_> {
 
     /// Puts the batches one after the other.
     fn finish(self) -> Result<Dataset> {
-        let Self { whole, version, classes, batches, .. } = self;
+        let Self { whole, labels, version, classes, batches, .. } = self;
         let Some(version) = version else {
             return Err(DataError::malformed(
                 whole,
@@ -101,9 +111,10 @@ impl Assembly<'_> {
             ));
         };
         let missing = |file: &str| {
-            DataError::malformed(whole, format!("has no {file}; {} has {}", version.name(), version.files()))
+            let files = version.files(labels);
+            DataError::malformed(whole, format!("has no {file}; {} has {files}", version.name()))
         };
-        let classes = classes.ok_or_else(|| missing(version.meta))?;
+        let classes = classes.ok_or_else(|| missing(version.meta(labels)))?;
         let count = batches.iter().flatten().map(|(_, batch)| batch.labels.len()).sum();
         let mut samples = Vec::with_capacity(count);
         let mut pixels = Vec::new();
@@ -113,7 +124,7 @@ impl Assembly<'_> {
                 if usize::from(label) >= classes.len() {
                     return Err(place.wrong(format!(
                         "image {number} has label {label}; {} names {} classes, 0 to {}",
-                        version.meta,
+                        version.meta(labels),
                         classes.len(),
                         classes.len() - 1
                     )));
@@ -134,7 +145,8 @@ impl Assembly<'_> {
                 pixels.extend_from_slice(&batch.pixels);
             }
         }
-        let description = format!("{}, {count} images", version.name().trim_start_matches("the "));
+        let coarse = if labels == Labels::Coarse { ", coarse labels" } else { "" };
+        let description = format!("{}, {count} images{coarse}", version.name().trim_start_matches("the "));
         let source = Source { kind: SourceKind::Archive, description };
         Dataset::new(Header { classes, size: SIZE, source }, samples, pixels)
     }

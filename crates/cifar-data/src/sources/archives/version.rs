@@ -1,5 +1,6 @@
 //! The official versions: what they are called and which files they consist of.
 
+use super::Labels;
 use crate::{ImageSize, Published};
 
 /// Size of every image of CIFAR-10 and CIFAR-100; the files do not say it.
@@ -14,6 +15,16 @@ pub(super) enum Form {
     Python,
 }
 
+/// Where labels and class names stand.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Keys {
+    /// The file with the class names.
+    pub(super) meta: &'static str,
+    /// Python: the keys of both in their dictionaries.
+    pub(super) labels: &'static str,
+    pub(super) names: &'static str,
+}
+
 /// One official version of a data set.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Version {
@@ -26,13 +37,11 @@ pub(crate) struct Version {
     pub(crate) archive: &'static str,
     /// The files with images, in the order of the ids.
     pub(super) batches: &'static [&'static str],
-    /// The file with the class names.
-    pub(super) meta: &'static str,
-    /// Binary: bytes before the pixels of a record. The last of them is the label.
+    /// Binary: bytes before the pixels of a record. The last of them is the label, one before it the coarse one.
     pub(super) labels_a_record: usize,
-    /// Python: the keys of labels and class names.
-    pub(super) labels_key: &'static str,
-    pub(super) names_key: &'static str,
+    fine: Keys,
+    /// If it has such labels.
+    pub(super) coarse: Option<Keys>,
     /// Images in the largest official file.
     most_images: u64,
 }
@@ -52,10 +61,9 @@ pub(crate) static VERSIONS: [Version; 4] = [
             "data_batch_5.bin",
             "test_batch.bin",
         ],
-        meta: "batches.meta.txt",
         labels_a_record: 1,
-        labels_key: "labels",
-        names_key: "label_names",
+        fine: Keys { meta: "batches.meta.txt", labels: "labels", names: "label_names" },
+        coarse: None,
         most_images: 10_000,
     },
     Version {
@@ -64,10 +72,9 @@ pub(crate) static VERSIONS: [Version; 4] = [
         folder: "cifar-10-batches-py",
         archive: "cifar-10-python.tar.gz",
         batches: &["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"],
-        meta: "batches.meta",
         labels_a_record: 1,
-        labels_key: "labels",
-        names_key: "label_names",
+        fine: Keys { meta: "batches.meta", labels: "labels", names: "label_names" },
+        coarse: None,
         most_images: 10_000,
     },
     Version {
@@ -76,10 +83,9 @@ pub(crate) static VERSIONS: [Version; 4] = [
         folder: "cifar-100-binary",
         archive: "cifar-100-binary.tar.gz",
         batches: &["train.bin", "test.bin"],
-        meta: "fine_label_names.txt",
         labels_a_record: 2,
-        labels_key: "fine_labels",
-        names_key: "fine_label_names",
+        fine: Keys { meta: "fine_label_names.txt", labels: "fine_labels", names: "fine_label_names" },
+        coarse: Some(Keys { meta: "coarse_label_names.txt", labels: "coarse_labels", names: "coarse_label_names" }),
         most_images: 50_000,
     },
     Version {
@@ -88,10 +94,9 @@ pub(crate) static VERSIONS: [Version; 4] = [
         folder: "cifar-100-python",
         archive: "cifar-100-python.tar.gz",
         batches: &["train", "test"],
-        meta: "meta",
         labels_a_record: 2,
-        labels_key: "fine_labels",
-        names_key: "fine_label_names",
+        fine: Keys { meta: "meta", labels: "fine_labels", names: "fine_label_names" },
+        coarse: Some(Keys { meta: "meta", labels: "coarse_labels", names: "coarse_label_names" }),
         most_images: 50_000,
     },
 ];
@@ -106,17 +111,17 @@ pub(super) enum Part {
 }
 
 /// Which version a file belongs to, by its name alone.
-pub(super) fn recognise(file: &str) -> Option<(&'static Version, Part)> {
+pub(super) fn recognise(file: &str, labels: Labels) -> Option<(&'static Version, Part)> {
     VERSIONS.iter().find_map(|version| {
         let batch = version.batches.iter().position(|batch| *batch == file).map(Part::Batch);
-        let part = batch.or_else(|| (version.meta == file).then_some(Part::Meta))?;
+        let part = batch.or_else(|| (version.meta(labels) == file).then_some(Part::Meta))?;
         Some((version, part))
     })
 }
 
 /// True for a file that wants to be a batch of CIFAR-10 and is none of the official ones.
 pub(super) fn is_extra(file: &str) -> bool {
-    file.starts_with("data_batch") && recognise(file).is_none()
+    file.starts_with("data_batch") && recognise(file, Labels::Fine).is_none()
 }
 
 impl Version {
@@ -129,11 +134,24 @@ impl Version {
         }
     }
 
-    pub(super) fn file(&self, part: Part) -> &'static str {
+    pub(super) fn file(&self, part: Part, labels: Labels) -> &'static str {
         match part {
             Part::Batch(place) => self.batches[place],
-            Part::Meta => self.meta,
+            Part::Meta => self.meta(labels),
         }
+    }
+
+    /// Where these labels stand; the only ones where there are no others.
+    pub(super) fn keys(&self, labels: Labels) -> &Keys {
+        match (labels, &self.coarse) {
+            (Labels::Coarse, Some(coarse)) => coarse,
+            _ => &self.fine,
+        }
+    }
+
+    /// The file with the class names.
+    pub(super) fn meta(&self, labels: Labels) -> &'static str {
+        self.keys(labels).meta
     }
 
     /// A batch's name, the same in both forms.
@@ -155,7 +173,7 @@ impl Version {
     }
 
     /// All its files, for messages.
-    pub(super) fn files(&self) -> String {
-        format!("{} and {}", self.batches.join(", "), self.meta)
+    pub(super) fn files(&self, labels: Labels) -> String {
+        format!("{} and {}", self.batches.join(", "), self.meta(labels))
     }
 }

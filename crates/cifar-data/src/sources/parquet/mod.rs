@@ -1,0 +1,196 @@
+//! Parquet files as Hugging Face publishes CIFAR-10 and CIFAR-100: a column `img` or `image` with the bytes of a PNG or JPEG
+//! file, and one `label`, or `fine_label` and `coarse_label`.
+//!
+//! Ids follow the rows: `train*.parquet`, shard after shard, then `test*.parquet`; a single file, or files that are called
+//! otherwise, know no published split. Those of CIFAR-10 are in the order of the official archives, so they give the same
+//! ids, labels and pixels. Class names stand in the file's own metadata (`huggingface`).
+
+mod classes;
+mod pages;
+mod table;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use table::{Row, Table};
+
+use super::Labels;
+use super::decode::read_header;
+use crate::memory::room_for;
+use crate::{DataError, Dataset, Header, ImageSize, Monitor, Published, Result, Sample, SampleId, Source, SourceKind};
+
+/// Rows that are decoded at a time.
+const ROWS: usize = 2048;
+
+/// Reads a `.parquet` file, or the folder in which such files lie.
+///
+/// # Errors
+/// If a shard is missing, a file has other columns, is cut short or damaged or packed otherwise than by snappy or zstd, a row has no
+/// image or a label without a class, or an image is damaged or of another size than the first one.
+pub fn read(path: &Path, labels: Labels, monitor: &dyn Monitor) -> Result<Dataset> {
+    const WHAT: &str = "reading";
+    let files = if path.is_dir() { files_in(path)? } else { vec![(path.to_path_buf(), Published::None)] };
+    let tables: Vec<(Table, Published)> = files
+        .into_iter()
+        .map(|(file, published)| Ok((Table::open(&file, labels)?, published)))
+        .collect::<Result<_>>()?;
+    let classes = common_classes(&tables, monitor)?;
+    let total: u64 = tables.iter().map(|(table, _)| table.rows()).sum();
+    let mut images = Images { size: None, samples: Vec::new(), pixels: Vec::new(), hashes: Vec::new() };
+    for (table, published) in &tables {
+        let name = table.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mut number = 0;
+        table.for_each(ROWS, |rows| {
+            monitor.check()?;
+            monitor.progress(WHAT, images.samples.len() as u64, total);
+            for row in rows {
+                let at = number;
+                number += 1;
+                let label = u16::try_from(row.label).ok().filter(|label| usize::from(*label) < classes.len());
+                let label = label.ok_or_else(|| {
+                    let (last, label) = (classes.len() - 1, row.label);
+                    let names = format!("there are {} classes, 0 to {last}", classes.len());
+                    DataError::malformed(table.path(), format!("row {at} has label {label}; {names}"))
+                })?;
+                let id = u32::try_from(images.samples.len()).map(SampleId);
+                let id = id.map_err(|_| DataError::malformed(table.path(), "has more rows than there are ids"))?;
+                let file = format!("{name}/{at:05}");
+                images.samples.push(Sample { id, label, original_label: label, published: *published, file });
+            }
+            images.decode(rows, number - rows.len(), table.path(), total)
+        })?;
+    }
+    monitor.progress(WHAT, total, total);
+    let Images { size: Some(size), samples, mut pixels, hashes } = images else {
+        return Err(DataError::malformed(path, "has no rows"));
+    };
+    pixels.shrink_to_fit();
+    let source = Source { kind: SourceKind::Parquet, description: format!("parquet, {} images", samples.len()) };
+    Ok(Dataset::new(Header { classes, size, source }, samples, pixels)?.with_hashes(hashes))
+}
+
+/// True for a file that [`read`] takes, by its name.
+pub(super) fn is_parquet(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"))
+}
+
+/// The files of a folder in the order of their ids.
+fn files_in(folder: &Path) -> Result<Vec<(PathBuf, Published)>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).map_err(DataError::io("read the folder", folder))? {
+        let name = entry.map_err(DataError::io("read the folder", folder))?.file_name();
+        let name = name.to_string_lossy().into_owned();
+        if is_parquet(&name) && !name.starts_with('.') {
+            names.push(name);
+        }
+    }
+    names.sort_unstable();
+    let published = |name: &String| match (name.starts_with("train"), name.starts_with("test")) {
+        (true, _) => Published::Train,
+        (_, true) => Published::Test,
+        _ => Published::None,
+    };
+    let count = |wanted| names.iter().filter(|name| published(name) == wanted).count();
+    let counts = [Published::Train, Published::Test, Published::None].map(count);
+    if !matches!(counts.map(|count| count > 0), [true, true, false] | [false, false, true]) {
+        let found = names.join(", ");
+        return Err(DataError::malformed(
+            folder,
+            format!("holds {found}; expected train*.parquet and test*.parquet, or files that are called neither"),
+        ));
+    }
+    for name in &names {
+        if let Some(missing) = missing_shard(name, &names) {
+            return Err(DataError::malformed(folder, format!("holds {name}, but not {missing}")));
+        }
+    }
+    names.sort_by_key(&published);
+    Ok(names.iter().map(|name| (folder.join(name), published(name))).collect())
+}
+
+/// A file that belongs to `name`, `train-00000-of-00002.parquet` or the like, and is none of `names`.
+fn missing_shard(name: &str, names: &[String]) -> Option<String> {
+    let (stem, extension) = name.rsplit_once('.')?;
+    let (front, count) = stem.rsplit_once("-of-")?;
+    let (front, number) = front.rsplit_once('-')?;
+    let digits = number.len();
+    let shards: usize = count.parse().ok()?;
+    number.parse::<usize>().ok()?;
+    // No more than are there can be complete, so a huge count is not counted through.
+    (0..shards.min(names.len() + 1))
+        .map(|shard| format!("{front}-{shard:0digits$}-of-{count}.{extension}"))
+        .find(|shard| !names.contains(shard))
+}
+
+/// The class names, which must be the same in all files; numbers where the files have none.
+fn common_classes(tables: &[(Table, Published)], monitor: &dyn Monitor) -> Result<Vec<String>> {
+    let Some(((first, _), others)) = tables.split_first() else { return Ok(Vec::new()) };
+    if let Some((other, _)) = others.iter().find(|(table, _)| table.classes() != first.classes()) {
+        let file = first.path().file_name().unwrap_or_default().display();
+        return Err(DataError::malformed(other.path(), format!("has other class names than {file}")));
+    }
+    if let Some(classes) = first.classes() {
+        return Ok(classes.to_vec());
+    }
+    let mut most = 0;
+    for (table, _) in tables {
+        most = most.max(table.highest_label()?);
+    }
+    let digits = most.to_string().len();
+    let path = first.path().display();
+    monitor.warn(&format!("{path}: says no class names (metadata `huggingface`); classes are called by their numbers"));
+    Ok((0..=most).map(|label| format!("{label:0digits$}")).collect())
+}
+
+/// What has been read so far.
+struct Images {
+    /// That of the first image.
+    size: Option<ImageSize>,
+    samples: Vec<Sample>,
+    pixels: Vec<u8>,
+    hashes: Vec<blake3::Hash>,
+}
+
+impl Images {
+    /// Decodes rows, the first of which is number `first` of the file.
+    fn decode(&mut self, rows: &[Row], first: usize, path: &Path, total: u64) -> Result<()> {
+        let wrong = |row: usize, problem: String| {
+            DataError::malformed(path, format!("the image of row {} {problem}", first + row))
+        };
+        let size = match (self.size, rows.first()) {
+            (Some(size), _) => size,
+            (None, None) => return Ok(()),
+            (None, Some(row)) => {
+                let size = read_header(row.image.data()).map_err(|problem| wrong(0, problem))?.size();
+                room_for(total, size)?;
+                *self.size.insert(size)
+            }
+        };
+        let start = self.pixels.len();
+        self.pixels.resize(start + rows.len() * size.bytes(), 0);
+        let decoded: Vec<(blake3::Hash, Option<String>)> = self.pixels[start..]
+            .par_chunks_exact_mut(size.bytes())
+            .zip(rows)
+            .map(|(pixels, row)| {
+                let problem = decode(row.image.data(), size, pixels).err();
+                (blake3::hash(pixels), problem)
+            })
+            .collect();
+        for (row, (hash, problem)) in decoded.into_iter().enumerate() {
+            if let Some(problem) = problem {
+                return Err(wrong(row, problem));
+            }
+            self.hashes.push(hash);
+        }
+        Ok(())
+    }
+}
+
+fn decode(bytes: &[u8], size: ImageSize, pixels: &mut [u8]) -> Result<(), String> {
+    let header = read_header(bytes)?;
+    if header.size() != size {
+        return Err(format!("has {} pixels, the first image has {size}; all must have the same size", header.size()));
+    }
+    header.decode(pixels)
+}

@@ -1,0 +1,264 @@
+//! Fetching the archive, from a server on this machine that behaves well or badly.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use cifar_data::sources::download::{Patience, Remote, fetch, partial};
+use cifar_data::{DataError, Monitor, Silent};
+use common::{check_refused, get, noise, put, temporary};
+use md5::{Digest, Md5};
+
+const PATIENCE: Patience = Patience { connect: Duration::from_secs(2), stall: Duration::from_millis(400) };
+
+/// What a server does with one request.
+#[derive(Clone, Copy)]
+enum Manner {
+    /// All that is asked for.
+    Whole,
+    /// Breaks off behind so many bytes of the body.
+    CutOff(usize),
+    /// Says no more behind so many bytes.
+    Stall(usize),
+    /// Knows no ranges.
+    FromTheStart,
+    /// A few bytes at a time.
+    Slow,
+    /// Without a length, and with so many bytes more.
+    TooMuch(usize),
+    Status(u16),
+    /// Announces so many bytes.
+    OtherLength(usize),
+    Mute,
+    Nonsense,
+}
+
+struct Server {
+    url: String,
+    /// The `Range` of every request.
+    asked: Arc<Mutex<Vec<Option<String>>>>,
+}
+
+/// Answers one request after the other, each in its manner; then no more.
+fn serve(contents: Vec<u8>, manners: &[Manner]) -> Server {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let url = format!("http://{}/cifar.tar.gz", listener.local_addr().expect("it has one"));
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let (log, manners) = (Arc::clone(&asked), manners.to_vec());
+    std::thread::spawn(move || {
+        for manner in manners {
+            let Ok((stream, _)) = listener.accept() else { return };
+            // Who asked may have gone.
+            let _ = answer(stream, &contents, manner, &log);
+        }
+    });
+    Server { url, asked }
+}
+
+fn answer(
+    mut stream: TcpStream,
+    contents: &[u8],
+    manner: Manner,
+    asked: &Mutex<Vec<Option<String>>>,
+) -> std::io::Result<()> {
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte)?;
+        request.push(byte[0]);
+    }
+    let request = String::from_utf8_lossy(&request).to_lowercase();
+    let range = request.lines().find_map(|line| line.strip_prefix("range: ")).map(String::from);
+    asked.lock().expect("nobody panicked").push(range.clone());
+    let from = range.and_then(|r| r.trim_start_matches("bytes=").trim_end_matches('-').parse().ok()).unwrap_or(0);
+    let total = contents.len();
+    let head = |from: usize| match from {
+        0 => format!("HTTP/1.1 200 OK\r\nContent-Length: {total}\r\n\r\n"),
+        _ => format!(
+            "HTTP/1.1 206 Partial Content\r\nContent-Length: {}\r\nContent-Range: bytes {from}-{}/{total}\r\n\r\n",
+            total - from,
+            total - 1
+        ),
+    };
+    let rest = &contents[from..];
+    match manner {
+        Manner::Whole => {
+            stream.write_all(head(from).as_bytes())?;
+            stream.write_all(rest)
+        }
+        Manner::FromTheStart => {
+            stream.write_all(head(0).as_bytes())?;
+            stream.write_all(contents)
+        }
+        Manner::CutOff(bytes) => {
+            stream.write_all(head(from).as_bytes())?;
+            stream.write_all(&rest[..bytes])
+        }
+        Manner::Stall(bytes) => {
+            stream.write_all(head(from).as_bytes())?;
+            stream.write_all(&rest[..bytes])?;
+            std::thread::sleep(Duration::from_secs(3));
+            Ok(())
+        }
+        Manner::Slow => {
+            stream.write_all(head(from).as_bytes())?;
+            for part in rest.chunks(rest.len().div_ceil(8)) {
+                stream.write_all(part)?;
+                stream.flush()?;
+                std::thread::sleep(Duration::from_millis(150));
+            }
+            Ok(())
+        }
+        Manner::TooMuch(more) => {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")?;
+            stream.write_all(contents)?;
+            stream.write_all(&vec![0; more])
+        }
+        Manner::Status(status) => write!(stream, "HTTP/1.1 {status} No\r\nContent-Length: 2\r\n\r\nno"),
+        Manner::OtherLength(length) => {
+            write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n")?;
+            stream.write_all(&vec![0; length])
+        }
+        Manner::Mute => {
+            std::thread::sleep(Duration::from_secs(6));
+            Ok(())
+        }
+        Manner::Nonsense => stream.write_all(b"SSH-2.0-x\r\n"),
+    }
+}
+
+fn contents() -> Vec<u8> {
+    noise(7, 300_000)
+}
+
+fn remote(server: &Server, contents: &[u8]) -> Remote {
+    let md5: [u8; 16] = Md5::digest(contents).into();
+    let md5 = format!("{:032x}", u128::from_be_bytes(md5));
+    Remote { url: server.url.clone(), bytes: contents.len() as u64, md5 }
+}
+
+/// Fetches from a server that answers so; the result and the ranges that were asked for.
+#[track_caller]
+fn check_fetched(manners: &[Manner], already: usize, ranges: &[Option<&str>]) {
+    let (contents, root) = (contents(), temporary());
+    let server = serve(contents.clone(), manners);
+    let to = root.path().join("images/cifar.tar.gz");
+    if already > 0 {
+        put(&partial(&to), &contents[..already]);
+    }
+    fetch(&remote(&server, &contents), &to, PATIENCE, &Silent).expect("the server is good enough");
+    assert!(get(&to) == contents);
+    assert!(!partial(&to).exists());
+    let asked = server.asked.lock().expect("nobody panicked");
+    assert_eq!(asked.iter().map(Option::as_deref).collect::<Vec<_>>(), ranges);
+}
+
+#[test]
+fn a_file_is_fetched() {
+    check_fetched(&[Manner::Whole], 0, &[None]);
+    check_fetched(&[Manner::Slow], 0, &[None]);
+    check_fetched(&[Manner::TooMuch(500_000)], 0, &[None]);
+}
+
+#[test]
+fn what_was_cut_off_is_taken_up_again() {
+    check_fetched(
+        &[Manner::CutOff(100_000), Manner::CutOff(50_000), Manner::Whole],
+        0,
+        &[None, Some("bytes=100000-"), Some("bytes=150000-")],
+    );
+    check_fetched(&[Manner::Whole], 1234, &[Some("bytes=1234-")]);
+    // A server that knows no ranges sends all of it again.
+    check_fetched(&[Manner::FromTheStart], 1234, &[Some("bytes=1234-")]);
+    // All is there already.
+    check_fetched(&[], 300_000, &[]);
+    // More than all is none of it.
+    let (contents, root) = (contents(), temporary());
+    let server = serve(contents.clone(), &[Manner::Whole]);
+    let to = root.path().join("x");
+    put(&partial(&to), &[&contents[..], b"more"].concat());
+    fetch(&remote(&server, &contents), &to, PATIENCE, &Silent).expect("the server is good");
+    assert!(get(&to) == contents);
+}
+
+/// Refused with these words; `kept` bytes wait for the next time.
+#[track_caller]
+fn check_failed(manners: &[Manner], kept: Option<usize>, parts: &[&str]) -> DataError {
+    let (contents, root) = (contents(), temporary());
+    let server = serve(contents.clone(), manners);
+    let to = root.path().join("x");
+    let error = fetch(&remote(&server, &contents), &to, PATIENCE, &Silent).expect_err("the server is bad");
+    check_refused(Err::<(), _>(&error), &[&[server.url.as_str()], parts].concat());
+    assert!(!to.exists());
+    assert_eq!(std::fs::read(partial(&to)).ok().map(|bytes| bytes.len()), kept);
+    error
+}
+
+#[test]
+fn a_bad_server_is_told_of() {
+    let kept = "what has come is kept";
+    check_failed(&[Manner::CutOff(10); 3], Some(30), &["broke off 3 times", kept]);
+    check_failed(
+        &[Manner::Stall(1000)],
+        Some(1000),
+        &["nothing came for 0.4 seconds, behind 1000 of 300000 bytes", kept],
+    );
+    check_failed(&[Manner::CutOff(10), Manner::Status(503), Manner::Status(503)], Some(10), &["status 503", kept]);
+}
+
+#[test]
+fn a_server_without_the_file_is_unavailable() {
+    for (manner, problem) in [
+        (Manner::Status(404), "the server answers with status 404"),
+        (Manner::OtherLength(20), "has 20 bytes there, expected 300000"),
+        (Manner::Nonsense, "cannot be fetched"),
+        (Manner::Mute, "no answer within 4 seconds"),
+    ] {
+        let error = check_failed(&[manner], None, &["cannot be fetched: ", problem]);
+        assert!(matches!(error, DataError::Unavailable { .. }), "{error}");
+    }
+    // Nobody listens there, and no such name exists.
+    let closed = TcpListener::bind("127.0.0.1:0").expect("a port is free").local_addr().expect("it has one");
+    for url in [format!("http://{closed}/x"), "http://no-such-name.invalid/x".into(), "no address".into()] {
+        let started = Instant::now();
+        let remote = Remote { url, bytes: 3, md5: String::new() };
+        let root = temporary();
+        let error = fetch(&remote, &root.path().join("x"), PATIENCE, &Silent).expect_err("nobody is there");
+        assert!(matches!(error, DataError::Unavailable { .. }), "{error}");
+        assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
+    }
+}
+
+#[test]
+fn a_wrong_file_is_removed() {
+    let (contents, root) = (contents(), temporary());
+    let mut other = contents.clone();
+    other[77] ^= 1;
+    let server = serve(other, &[Manner::Whole]);
+    let to = root.path().join("x");
+    let expected = remote(&server, &contents);
+    let result = fetch(&expected, &to, PATIENCE, &Silent);
+    check_refused(result, &[&server.url, "has the MD5", &format!("expected {}; it was removed", expected.md5)]);
+    assert_eq!(std::fs::read_dir(root.path()).expect("a folder").count(), 0);
+}
+
+#[test]
+fn a_download_can_be_stopped() {
+    struct Stop(Instant);
+    impl Monitor for Stop {
+        fn progress(&self, _: &'static str, _: u64, _: u64) {}
+        fn cancelled(&self) -> bool {
+            self.0.elapsed() > Duration::from_millis(300)
+        }
+    }
+    let (contents, root) = (contents(), temporary());
+    let server = serve(contents.clone(), &[Manner::Stall(1000)]);
+    let patience = Patience { stall: Duration::from_secs(30), ..PATIENCE };
+    let started = Instant::now();
+    let result = fetch(&remote(&server, &contents), &root.path().join("x"), patience, &Stop(Instant::now()));
+    assert!(matches!(result, Err(DataError::Cancelled)));
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+}

@@ -1,0 +1,123 @@
+//! The page: the report's figures as tables, and the pictures beside it. It loads nothing from elsewhere.
+
+use cifar_data::duplicates::PairCounts;
+use cifar_data::splits::Split;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::{IntegrityReport, Issue};
+
+const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:1100px;margin:2em auto;padding:0 1em}\
+table{border-collapse:collapse;margin:1em 0}th,td{padding:.2em .8em;border-bottom:1px solid #ddd;text-align:right}\
+th:first-child,td:first-child{text-align:left}img{max-width:100%;border:1px solid #ddd;margin:.5em 0}\
+.stamp{color:#d55e00;font-weight:bold}";
+
+/// The whole page; `pictures` are names of files, without their ending, and what they show.
+pub(super) fn html(report: &IntegrityReport, classes: &[String], pictures: &[(&str, String)]) -> String {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head { meta charset="utf-8"; title { "Images of " (report.dataset_version) } style { (PreEscaped(STYLE)) } }
+            body {
+                h1 { "The images" @if report.synthetic { " " span.stamp { "SYNTHETIC" } } }
+                p {
+                    (report.images) " images of " (report.dataset_version) " (" (report.source) "), split seed " (report.split_seed)
+                    ". Counts are by the labels in force. Nothing on this page was used to choose anything."
+                }
+                (counts(report, classes))
+                (statistics(report))
+                (issues(report))
+                (pairs(report))
+                @for (name, title) in pictures {
+                    h2 id=(name) { (title) }
+                    img src={ (name) ".png" } alt=(title) loading="lazy";
+                }
+            }
+        }
+    }
+    .into_string()
+}
+
+fn counts(report: &IntegrityReport, classes: &[String]) -> Markup {
+    let of = |split: Split, class: &str| report.counts.get(&split).and_then(|classes| classes.get(class));
+    let partitions: std::collections::BTreeSet<&str> =
+        report.counts.values().flat_map(|c| c.values()).flat_map(|p| p.keys()).map(String::as_str).collect();
+    html! {
+        h2 { "Images by class, split and partition" }
+        table {
+            tr {
+                th { "class" }
+                @for split in Split::ALL { @for partition in &partitions { th { (split) " " (partition) } } }
+                th { "all" }
+            }
+            @for class in classes {
+                tr {
+                    td { (class) }
+                    @for split in Split::ALL {
+                        @for partition in &partitions {
+                            td { (of(split, class).and_then(|p| p.get(*partition)).copied().unwrap_or(0)) }
+                        }
+                    }
+                    td { (Split::ALL.into_iter().filter_map(|split| of(split, class)).flat_map(|p| p.values()).sum::<usize>()) }
+                }
+            }
+        }
+    }
+}
+
+fn statistics(report: &IntegrityReport) -> Markup {
+    html! {
+        h2 { "Brightness (0 to 255)" }
+        table {
+            tr { th { "split" } th { "images" } th { "mean" } th { "contrast" } th { "entropy, bits" } th { "sharpness" } th { "darkest" } th { "brightest" } }
+            @for (split, s) in &report.statistics {
+                tr {
+                    td { (split) } td { (s.images) }
+                    @for value in [s.brightness, s.contrast] { td { (format!("{value:.1}")) } }
+                    @for value in [s.entropy, s.sharpness] { td { (format!("{value:.2}")) } }
+                    @for value in [s.darkest, s.brightest] { td { (format!("{value:.1}")) } }
+                }
+            }
+        }
+    }
+}
+
+fn issues(report: &IntegrityReport) -> Markup {
+    let of = |issue, split| {
+        report.issues.get(&issue).and_then(|splits| splits.get(&split)).map_or(0, |c| c.values().sum::<usize>())
+    };
+    html! {
+        h2 { "Images to look at" }
+        table {
+            tr { th { "test" } @for split in Split::ALL { th { (split) } } th { "all" } th { "an image fails if" } }
+            @for issue in Issue::ALL {
+                tr {
+                    td { (issue.name().replace('_', " ")) }
+                    @for split in Split::ALL { td { (of(issue, split)) } }
+                    td { (report.failing(issue)) }
+                    td { (issue.test()) }
+                }
+            }
+        }
+        p { "All of them are in " code { "issues.csv" } "." }
+    }
+}
+
+fn pairs(report: &IntegrityReport) -> Markup {
+    let row = |name: &str, counts: &PairCounts| {
+        html! {
+            tr { td { (name) } td { (counts.exact) } td { (counts.near) } td { (counts.similar) } }
+        }
+    };
+    html! {
+        h2 { "Pairs that show the same picture" }
+        table {
+            tr { th { "pairs" } th { "exact" } th { "near" } th { "similar" } }
+            (row("all", &report.duplicate_pairs))
+            (row("between test and other images", &report.straddling_pairs))
+        }
+        p {
+            (report.label_conflicts) " exact and near pairs have labels that differ (" code { "label_conflicts.csv" }
+            "). Similar pairs may be other photographs; they are not kept together."
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The inspection of a prepared set: what it counts, what it lists and what it draws.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use cifar_data::partitions::{self, DatasetVersion};
+use cifar_data::prepare::prepare;
+use cifar_data::pull::pull;
+use cifar_data::sources::synthetic::{self, SyntheticParams};
+use cifar_data::splits::{Protocol, Split, SplitParams};
+use cifar_data::{Dataset, Silent};
+use cifar_eval::integrity::{IntegrityReport, Issue, PAGE, REPORT, inspect};
+
+/// Four images that fail a test each, by their places, in the set of [`project`].
+const PLANTED: [(usize, Issue); 4] =
+    [(10, Issue::Dark), (20, Issue::Bright), (30, Issue::LowInformation), (40, Issue::Blurred)];
+
+/// A drawn set whose images are loud, but for those planted, and in which 50 and 51 are the same picture with other labels.
+fn images() -> Dataset {
+    let drawn = synthetic::generate(&SyntheticParams { count: 240, near_duplicates: 0.2, ..Default::default() });
+    let drawn = drawn.expect("allowed parameters").dataset;
+    let mut pixels = drawn.pixels().to_vec();
+    let bytes = drawn.size().bytes();
+    for (place, issue) in PLANTED {
+        for (at, pixel) in pixels[place * bytes..][..bytes].chunks_exact_mut(3).enumerate() {
+            let (y, x) = (at / 32, at % 32);
+            let scattered = ((y * 37 + x * 101 + y * x * 7) % 256) as u8;
+            pixel.fill(match issue {
+                Issue::Dark => scattered / 3,
+                Issue::Bright => 255 - scattered / 4,
+                Issue::LowInformation => [40, 200][(y + x) % 2],
+                Issue::Blurred => (128.0 + 100.0 * (y as f64 / 9.0).sin() * (x as f64 / 11.0).cos()) as u8,
+            });
+        }
+    }
+    pixels.copy_within(50 * bytes..51 * bytes, 51 * bytes);
+    let mut samples = drawn.samples().to_vec();
+    samples[51].label = (samples[50].label + 1) % 10;
+    samples[51].original_label = samples[51].label;
+    Dataset::new(drawn.header().clone(), samples, pixels).expect("a valid set")
+}
+
+/// Prepares the set and looks at it.
+fn inspected(root: &Path, split: &SplitParams) -> IntegrityReport {
+    let version: DatasetVersion = "v1+v2+v3".parse().expect("an allowed version");
+    let at = |name: &str| root.join(name);
+    partitions::write(&images(), &at("partitions"), &Silent).expect("the folder is free");
+    std::fs::write(at("overrides.csv"), "id,label\n").expect("the folder is there");
+    pull(&at("partitions"), version, split, None, &at("raw"), &Silent).expect("partitions are there");
+    prepare(&at("raw"), &at("overrides.csv"), version, split, &at("prepared"), &Silent).expect("it was pulled");
+    inspect(&at("prepared"), &at("out"), &Silent).expect("it was prepared")
+}
+
+fn rows(path: &Path) -> Vec<Vec<String>> {
+    let mut csv = csv::Reader::from_path(path).expect("a table");
+    csv.records().map(|row| row.expect("a row").iter().map(String::from).collect()).collect()
+}
+
+#[test]
+fn every_image_is_counted_and_what_was_planted_is_found() {
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let report = inspected(root.path(), &SplitParams::default());
+    let all = images();
+    assert_eq!((report.images, report.synthetic), (240, true));
+    let counted: usize = report.counts.values().flat_map(|c| c.values()).flat_map(|p| p.values()).sum();
+    assert_eq!(counted, 240);
+    for (class, expected) in all.classes().iter().zip(all.counts_by_class()) {
+        let found: usize = report.counts.values().filter_map(|c| c.get(class)).flat_map(|p| p.values()).sum();
+        assert_eq!(found, expected, "{class}");
+    }
+    for partition in ["v1", "v2", "v3"] {
+        let found: usize = report.counts.values().flat_map(|c| c.values()).filter_map(|p| p.get(partition)).sum();
+        assert_eq!(found, 80);
+    }
+    assert_eq!(report.statistics.values().map(|s| s.images).sum::<usize>(), 240);
+
+    let listed = rows(&root.path().join("out/issues.csv"));
+    for (id, issue) in PLANTED {
+        assert!(listed.iter().any(|r| r[0] == id.to_string() && r[3] == issue.name()), "{id} {issue:?}: {listed:?}");
+    }
+    for issue in Issue::ALL {
+        assert_eq!(listed.iter().filter(|r| r[3] == issue.name()).count(), report.failing(issue));
+        assert!(root.path().join(format!("out/{}.png", issue.name())).is_file());
+    }
+}
+
+#[test]
+fn contradicting_labels_are_those_of_pairs_that_differ() {
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let report = inspected(root.path(), &SplitParams::default());
+    let all = images();
+    let pairs = rows(&root.path().join("prepared/near_duplicates.csv"));
+    let label = |id: &str| all.samples()[id.parse::<usize>().expect("an id")].label;
+    let expected: BTreeSet<[String; 2]> = pairs
+        .iter()
+        .filter(|r| r[5] != "similar" && label(&r[0]) != label(&r[1]))
+        .map(|r| [r[0].clone(), r[1].clone()])
+        .collect();
+    let listed = rows(&root.path().join("out/label_conflicts.csv"));
+    let found: BTreeSet<[String; 2]> = listed.iter().map(|r| [r[0].clone(), r[1].clone()]).collect();
+    assert!(expected.contains(&["50".into(), "51".into()]));
+    assert_eq!((found, listed.len()), (expected, report.label_conflicts));
+    assert!(root.path().join("out/label_conflicts.png").is_file());
+    assert_eq!(report.straddling_pairs.exact + report.straddling_pairs.near, 0);
+    assert!(!root.path().join("out/straddling.png").exists());
+}
+
+#[test]
+fn pairs_that_straddle_the_published_test_set_are_drawn() {
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let report = inspected(root.path(), &SplitParams { protocol: Protocol::Official, ..SplitParams::default() });
+    assert!(report.straddling_pairs.near > 0, "{report:?}");
+    assert!(root.path().join("out/straddling.png").is_file());
+    assert_eq!(report.counts[&Split::Test].values().flat_map(|p| p.values()).sum::<usize>(), 40);
+}
+
+#[test]
+fn the_page_shows_every_picture_and_loads_nothing_from_elsewhere() {
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let report = inspected(root.path(), &SplitParams::default());
+    let page = std::fs::read_to_string(root.path().join("out").join(PAGE)).expect("a page");
+    let mut pictures = 0;
+    for entry in std::fs::read_dir(root.path().join("out")).expect("a folder") {
+        let name = entry.expect("an entry").file_name().into_string().expect("UTF-8");
+        if Path::new(&name).extension().is_some_and(|extension| extension == "png") {
+            assert!(page.contains(&format!("src=\"{name}\"")), "{name}");
+            pictures += 1;
+        }
+    }
+    assert_eq!(page.matches("<img").count(), pictures);
+    assert!(page.contains("SYNTHETIC") && !page.contains("http"), "it is stamped and stands alone");
+    let json = std::fs::read(root.path().join("out").join(REPORT)).expect("a report");
+    assert_eq!(serde_json::from_slice::<IntegrityReport>(&json).expect("a report"), report);
+    // The same again, to the byte.
+    let read = |name: &str| std::fs::read(root.path().join("out").join(name)).expect("a file");
+    let before = [read(PAGE), read("near_duplicates.png"), read("issues.csv")];
+    inspect(&root.path().join("prepared"), &root.path().join("out"), &Silent).expect("it was prepared");
+    assert!([read(PAGE), read("near_duplicates.png"), read("issues.csv")] == before);
+}
