@@ -95,14 +95,50 @@ impl DataError {
     }
 
     pub(crate) fn malformed(path: &Path, problem: impl Into<String>) -> Self {
-        Self::Malformed { path: path.to_path_buf(), problem: problem.into() }
+        Self::Malformed { path: path.to_path_buf(), problem: tidy(problem.into()) }
     }
 
     pub(crate) fn line(path: &Path, line: u64, problem: impl Into<String>) -> Self {
-        Self::Line { path: path.to_path_buf(), line, problem: problem.into() }
+        Self::Line { path: path.to_path_buf(), line, problem: tidy(problem.into()) }
     }
 
     pub(crate) fn image(path: &Path, problem: impl Into<String>) -> Self {
-        Self::Image { path: path.to_path_buf(), problem: problem.into() }
+        Self::Image { path: path.to_path_buf(), problem: tidy(problem.into()) }
+    }
+}
+
+/// One line of bounded length, whatever a damaged file or another library's message brings into it.
+fn tidy(problem: String) -> String {
+    const MOST: usize = 600;
+    if problem.len() <= MOST && !problem.contains(char::is_control) {
+        return problem;
+    }
+    let line = problem.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut shown: String = line.chars().take(MOST).flat_map(printed).collect();
+    if line.chars().nth(MOST).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+fn printed(character: char) -> impl Iterator<Item = char> {
+    let escaped = character.is_control().then(|| character.escape_debug());
+    let plain = escaped.is_none().then_some(character);
+    escaped.into_iter().flatten().chain(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_one_line_whatever_is_in_it() {
+        assert_eq!(tidy("has  two blanks".into()), "has  two blanks");
+        assert_eq!(
+            tidy("unknown variant `rain\n44,v1\r\n\tx\u{1b}[2J\n".into()),
+            "unknown variant `rain 44,v1 x\\u{1b}[2J"
+        );
+        let long = tidy("é".repeat(2000));
+        assert_eq!((long.chars().count(), long.ends_with('…')), (601, true));
     }
 }

@@ -17,12 +17,17 @@ use common::{get, jpeg, mutation, noise, noisy_png, put, synthetic, temporary};
 use image::ExtendedColorType;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
+/// So many cases; `PROPTEST_CASES` in place of its usual 256 makes it more in proportion.
+fn config(cases: u32) -> Config {
+    let usual = Config::default();
+    Config { cases: (cases * usual.cases).div_ceil(256), failure_persistence: None, ..usual }
+}
+
 /// Damages `file` so many times and calls `read`; the file is whole again afterwards.
 fn check_damaged<T, E: std::fmt::Display>(file: &Path, cases: u32, read: impl Fn() -> Result<T, E>) {
     let good = get(file);
     let refused = std::cell::Cell::new(0);
-    let config = Config { cases, failure_persistence: None, ..Config::default() };
-    let result = TestRunner::new(config).run(&mutation(), |mutation| {
+    let result = TestRunner::new(config(cases)).run(&mutation(), |mutation| {
         let mut bad = good.clone();
         mutation.apply(&mut bad, 0);
         put(file, &bad);
@@ -54,8 +59,7 @@ fn stored_sets() {
     let images = folder.path().join(store::IMAGES);
     let good = get(&images);
     let header = 8 + u64::from_le_bytes(good[..8].try_into().expect("eight bytes")) as usize;
-    let config = Config { cases: 400, failure_persistence: None, ..Config::default() };
-    let result = TestRunner::new(config).run(&mutation(), |mutation| {
+    let result = TestRunner::new(config(400)).run(&mutation(), |mutation| {
         let mut bad = good[..header].to_vec();
         mutation.apply(&mut bad, 0);
         put(&images, &[&bad, &good[header..]].concat());

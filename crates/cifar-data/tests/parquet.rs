@@ -158,8 +158,6 @@ fn classes_without_names_are_called_by_their_numbers_and_told_of() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
-
     /// Whatever happens to a file, reading it ends with a set or a message.
     #[test]
     fn no_damage_makes_a_panic(

@@ -8,6 +8,7 @@
 mod classes;
 mod pages;
 mod table;
+mod values;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,7 +27,7 @@ const ROWS: usize = 2048;
 /// Reads a `.parquet` file, or the folder in which such files lie.
 ///
 /// # Errors
-/// If a shard is missing, a file has other columns, is cut short or damaged or packed otherwise than by snappy or zstd, a row has no
+/// If a shard is missing, a file has other columns, is cut short or damaged, packed otherwise than by snappy or zstd or encoded in a rare way, a row has no
 /// image or a label without a class, or an image is damaged or of another size than the first one.
 pub fn read(path: &Path, labels: Labels, monitor: &dyn Monitor) -> Result<Dataset> {
     const WHAT: &str = "reading";

@@ -5,13 +5,12 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use parquet::basic::{Compression, Type};
-use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
-use parquet::data_type::{ByteArray, ByteArrayType, DataType, Int32Type, Int64Type};
-use parquet::errors::ParquetError;
-use parquet::file::reader::{FileReader, RowGroupReader};
+use parquet::data_type::ByteArray;
+use parquet::file::reader::FileReader;
 use parquet::file::serialized_reader::SerializedFileReader;
 
 use super::super::Labels;
+use super::values::{Column, Value};
 use super::{classes, pages};
 use crate::{DataError, Result};
 
@@ -92,13 +91,14 @@ impl Table {
         let mut most = 0;
         for group in 0..self.reader.num_row_groups() {
             let group = self.reader.get_row_group(group).map_err(|e| damaged(&self.path, &e))?;
-            let mut labels = LabelColumn::of(&*group, self.label).map_err(|e| damaged(&self.path, &e))?;
+            let mut labels = Column::of(&*group, self.label).map_err(|e| damaged(&self.path, &e))?;
             loop {
                 let read = labels.next(4096).map_err(|e| damaged(&self.path, &e))?;
                 if read.is_empty() {
                     break;
                 }
-                most = read.into_iter().flatten().fold(most, i64::max);
+                let number = |value| if let Some(Value::Number(label)) = value { label } else { 0 };
+                most = read.into_iter().map(number).fold(most, i64::max);
             }
         }
         u16::try_from(most)
@@ -107,12 +107,12 @@ impl Table {
 
     /// Calls `take` with up to `most` rows at a time, in their order.
     pub(super) fn for_each(&self, most: usize, mut take: impl FnMut(&[Row]) -> Result<()>) -> Result<()> {
-        let broken = |e: &ParquetError| damaged(&self.path, e);
+        let broken = |e: &dyn std::fmt::Display| damaged(&self.path, e);
         let mut before = 0;
         for group in 0..self.reader.num_row_groups() {
             let group = self.reader.get_row_group(group).map_err(|e| broken(&e))?;
-            let mut images = Column::<ByteArrayType>::of(&*group, self.image).map_err(|e| broken(&e))?;
-            let mut labels = LabelColumn::of(&*group, self.label).map_err(|e| broken(&e))?;
+            let mut images = Column::of(&*group, self.image).map_err(|e| broken(&e))?;
+            let mut labels = Column::of(&*group, self.label).map_err(|e| broken(&e))?;
             loop {
                 let (images, labels) =
                     (images.next(most).map_err(|e| broken(&e))?, labels.next(most).map_err(|e| broken(&e))?);
@@ -125,13 +125,17 @@ impl Table {
                 }
                 let mut rows = Vec::with_capacity(images.len());
                 for (at, pair) in images.into_iter().zip(labels).enumerate() {
-                    let (Some(image), Some(label)) = pair else {
+                    let (Some(Value::Bytes(image)), Some(Value::Number(label))) = pair else {
                         let what = if pair.0.is_none() { "image bytes" } else { "label" };
                         return Err(DataError::malformed(&self.path, format!("row {} has no {what}", before + at)));
                     };
                     rows.push(Row { image, label });
                 }
                 before += rows.len();
+                if before as u64 > self.rows() {
+                    let problem = format!("holds more than the {} rows that it claims", self.rows());
+                    return Err(DataError::malformed(&self.path, problem));
+                }
                 take(&rows)?;
             }
         }
@@ -194,60 +198,7 @@ fn check_ends(file: &mut File, path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn damaged(path: &Path, error: &ParquetError) -> DataError {
+fn damaged(path: &Path, error: &dyn std::fmt::Display) -> DataError {
     let error = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
     DataError::malformed(path, format!("is cut short or damaged: {error}"))
-}
-
-/// Values of one column, `None` where there is none.
-struct Column<T: DataType> {
-    reader: ColumnReaderImpl<T>,
-    /// The level at which a value is there.
-    full: i16,
-}
-
-impl<T: DataType> Column<T> {
-    fn of(group: &dyn RowGroupReader, place: usize) -> Result<Self, ParquetError> {
-        let full = group.metadata().column(place).column_descr().max_def_level();
-        let reader = parquet::column::reader::get_typed_column_reader(group.get_column_reader(place)?);
-        Ok(Self { reader, full })
-    }
-
-    /// The next `most` values, fewer at the end of the group.
-    fn next(&mut self, most: usize) -> Result<Vec<Option<T::T>>, ParquetError> {
-        let (mut values, mut levels) = (Vec::new(), Vec::new());
-        let (records, _, _) = self.reader.read_records(most, Some(&mut levels), None, &mut values)?;
-        let mut values = values.into_iter();
-        if self.full == 0 {
-            return Ok(values.map(Some).collect());
-        }
-        if levels.len() != records {
-            return Err(ParquetError::General(format!("{records} records have {} levels", levels.len())));
-        }
-        Ok(levels.into_iter().map(|level| if level == self.full { values.next() } else { None }).collect())
-    }
-}
-
-/// Labels are written in 32 or in 64 bits.
-enum LabelColumn {
-    Short(Column<Int32Type>),
-    Long(Column<Int64Type>),
-}
-
-impl LabelColumn {
-    fn of(group: &dyn RowGroupReader, place: usize) -> Result<Self, ParquetError> {
-        let full = group.metadata().column(place).column_descr().max_def_level();
-        match group.get_column_reader(place)? {
-            ColumnReader::Int32ColumnReader(reader) => Ok(Self::Short(Column { reader, full })),
-            ColumnReader::Int64ColumnReader(reader) => Ok(Self::Long(Column { reader, full })),
-            _ => Err(ParquetError::General("labels are no whole numbers".into())),
-        }
-    }
-
-    fn next(&mut self, most: usize) -> Result<Vec<Option<i64>>, ParquetError> {
-        Ok(match self {
-            Self::Short(column) => column.next(most)?.into_iter().map(|label| label.map(i64::from)).collect(),
-            Self::Long(column) => column.next(most)?,
-        })
-    }
 }
