@@ -1,10 +1,12 @@
 //! The only place that talks: data to standard output, talk to standard error, progress bars where somebody looks.
 
+use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::experiments::board::Row;
 use cifar_data::Monitor;
 use cifar_model::Model;
 use cifar_train::tune::{Score, Scored};
@@ -20,6 +22,14 @@ pub(crate) struct Terminal {
     quiet: bool,
     json: bool,
     bar: Mutex<Option<(&'static str, ProgressBar)>>,
+    sink: Option<Sink>,
+}
+
+/// Where a run of a grid talks to, which has no screen of its own: a log, and a row among others.
+#[derive(Debug)]
+struct Sink {
+    log: Mutex<File>,
+    row: Row,
 }
 
 impl Terminal {
@@ -30,7 +40,22 @@ impl Terminal {
                 std::process::exit(130);
             }
         });
-        Self { quiet, json, bar: Mutex::new(None) }
+        Self { quiet, json, bar: Mutex::new(None), sink: None }
+    }
+
+    /// For one run of a grid: all talk goes to the log, progress to the row.
+    pub(crate) fn of_run(log: File, row: Row) -> Self {
+        Self { quiet: false, json: false, bar: Mutex::new(None), sink: Some(Sink { log: Mutex::new(log), row }) }
+    }
+
+    /// For tests: nothing is said.
+    #[cfg(test)]
+    pub(crate) fn silent() -> Self {
+        Self { quiet: true, json: false, bar: Mutex::new(None), sink: None }
+    }
+
+    pub(crate) fn quiet(&self) -> bool {
+        self.quiet
     }
 
     pub(crate) fn json(&self) -> bool {
@@ -46,6 +71,9 @@ impl Terminal {
 
     /// A result: standard output.
     pub(crate) fn data(&self, text: &str) {
+        if self.log(text) {
+            return;
+        }
         self.suspend(|| {
             // A reader that went away wants no more.
             let _ = writeln!(std::io::stdout(), "{text}");
@@ -75,9 +103,21 @@ impl Terminal {
     }
 
     fn stderr(&self, text: &str) {
+        if self.log(text) {
+            return;
+        }
         self.suspend(|| {
             let _ = writeln!(std::io::stderr(), "{text}");
         });
+    }
+
+    /// Writes to the log, if there is one. A log that cannot be written stops no run.
+    fn log(&self, text: &str) -> bool {
+        let Some(sink) = &self.sink else { return false };
+        if let Ok(mut log) = sink.log.lock() {
+            let _ = writeln!(log, "{text}");
+        }
+        true
     }
 
     /// Prints without tearing the progress bar.
@@ -91,6 +131,10 @@ impl Terminal {
 
     /// Moves the bar of `what`, putting it in the place of another.
     fn show(&self, what: &'static str, done: u64, total: u64, note: Option<String>) {
+        if let Some(sink) = &self.sink {
+            sink.row.show(what, done, total, note.as_deref());
+            return;
+        }
         if self.quiet || !std::io::stderr().is_terminal() {
             return;
         }

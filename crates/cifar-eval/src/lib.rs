@@ -3,6 +3,7 @@
 //! - [`metrics`], [`calibration`], [`confusion`], [`interval`]: from class probabilities and labels to figures;
 //! - [`evaluate`]: the final score on test images; [`predictions`]: what the network said of each;
 //! - [`hard_images`]: images ranked by how hard they are;
+//! - [`experiments`]: many runs, and what may be concluded from them;
 //! - [`plots`]: pictures of all that, as PNG.
 //!
 //! This crate and what stands above it are the only ones that open test images.
@@ -12,6 +13,7 @@ mod error;
 pub mod calibration;
 pub mod confusion;
 pub mod evaluate;
+pub mod experiments;
 pub mod hard_images;
 pub mod interval;
 pub mod metrics;

@@ -4,6 +4,7 @@ mod bench;
 mod check;
 mod clean;
 mod evaluate;
+mod experiments;
 mod fingerprint;
 mod hard_images;
 mod partition;
@@ -79,6 +80,7 @@ pub(crate) fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
         Command::Evaluate => evaluate::run(&context)?,
         Command::HardImages => hard_images::run(&context)?,
         Command::Run(args) => run::run(&context, args)?,
+        Command::Experiments(args) => experiments::run(&context, args)?,
         Command::Clean => clean::run(&context)?,
         Command::Fingerprint => fingerprint::run(&context)?,
         Command::Predict(_) | Command::Bench(_) | Command::Check | Command::Recipe(_) => {}
@@ -100,6 +102,7 @@ fn command_name(command: &Command) -> &'static str {
         Command::Evaluate => "evaluate",
         Command::HardImages => "hard-images",
         Command::Run(_) => "run",
+        Command::Experiments(_) => "experiments",
         Command::Predict(_) => "predict",
         Command::Bench(_) => "bench",
         Command::Check => "check",
