@@ -109,6 +109,9 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// A grid of runs, and what may be concluded from them
     Experiments(ExperimentsArgs),
+    /// The report on the grid's finished runs: `experiments/report.html` and report.md, with the figures
+    #[command(after_help = "Example:\n  cifar-cli report    # then open experiments/report.html")]
+    Report(GridArgs),
     /// Classify image files with the trained network
     #[command(
         after_help = "Examples:\n  cifar-cli predict cat.jpg dog.png\n  cifar-cli predict --json --top 5 photo.jpg"

@@ -4,6 +4,7 @@
 //! - [`evaluate`]: the final score on test images; [`predictions`]: what the network said of each;
 //! - [`hard_images`]: images ranked by how hard they are;
 //! - [`experiments`]: many runs, and what may be concluded from them;
+//! - [`statistics`]: spreads, comparisons, learning curves;
 //! - [`plots`]: pictures of all that, as PNG.
 //!
 //! This crate and what stands above it are the only ones that open test images.
@@ -19,6 +20,7 @@ pub mod interval;
 pub mod metrics;
 pub mod plots;
 pub mod predictions;
+pub mod statistics;
 
 pub use error::{EvalError, Result};
 pub use evaluate::EvaluateParams;

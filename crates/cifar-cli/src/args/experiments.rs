@@ -18,6 +18,11 @@ pub(crate) enum ExperimentsCommand {
                             cifar-cli experiments run --retry            # what failed, too\n\n\
                             Results of each run are in experiments/runs/NAME.")]
     Run(GridRunArgs),
+    /// The figures and the report over the runs that are finished
+    #[command(
+        after_help = "Example:\n  cifar-cli experiments summary    # writes experiments/summary.json, runs.csv, report.md, …"
+    )]
+    Summary(GridArgs),
 }
 
 #[derive(Debug, Args)]
@@ -31,7 +36,7 @@ pub(crate) struct GridArgs {
 pub(crate) struct GridRunArgs {
     #[command(flatten)]
     pub(crate) grid: GridArgs,
-    /// Who does the runs [default: local]
+    /// Who does the runs [default: dvc in a git repository with DVC, else local]
     #[arg(long, value_name = "ENGINE")]
     pub(crate) engine: Option<EngineName>,
     /// Runs at a time; they share the threads
@@ -50,4 +55,6 @@ pub(crate) struct GridRunArgs {
 pub(crate) enum EngineName {
     /// This process.
     Local,
+    /// `dvc exp run`, an experiment each.
+    Dvc,
 }

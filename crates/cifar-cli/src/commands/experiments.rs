@@ -1,5 +1,6 @@
 //! `experiments`: a grid of runs, and what may be concluded from it.
 
+mod dvc;
 mod local;
 
 use std::io::Write as _;
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use cifar_data::Monitor as _;
 use cifar_data::partitions::Partition;
-use cifar_eval::experiments::RunRecord;
+use cifar_eval::experiments::{self, RunRecord, Runs, Summary, conclusions, summarise};
 use serde::Serialize;
 
 use super::{Context, train};
@@ -56,7 +57,18 @@ struct Entry {
 pub(super) fn run(context: &Context, args: &ExperimentsArgs) -> Result<()> {
     match &args.command {
         ExperimentsCommand::Run(args) => run_grid(context, args),
+        ExperimentsCommand::Summary(args) => conclude(context, &entries(context, args)?),
     }
+}
+
+/// `report`: the same files as `experiments summary`; it says where the page is.
+pub(super) fn report(context: &Context, args: &GridArgs) -> Result<()> {
+    let summary = figures(context, &entries(context, args)?)?;
+    let page = context.layout.experiments().join(experiments::REPORT);
+    context.terminal.result(&serde_json::json!({"report": page, "runs": summary.runs.len()}), || {
+        format!("{}: {} runs of {} combinations", page.display(), summary.runs.len(), summary.combinations.len())
+    });
+    Ok(())
 }
 
 fn run_grid(context: &Context, args: &GridRunArgs) -> Result<()> {
@@ -80,14 +92,65 @@ fn run_grid(context: &Context, args: &GridRunArgs) -> Result<()> {
         if args.retry { " (done again)" } else { "" }
     ));
     let jobs = usize::from(args.jobs);
-    let engine: Box<dyn Engine> = match args.engine {
-        None | Some(EngineName::Local) => Box::new(local::Local::new(context, &due, jobs)),
+    let usual = if dvc::is_usable(context) { EngineName::Dvc } else { EngineName::Local };
+    let engine: Box<dyn Engine> = match args.engine.unwrap_or(usual) {
+        EngineName::Local => Box::new(local::Local::new(context, &due, jobs)),
+        // With nothing to do, DVC is not asked for anything.
+        EngineName::Dvc if due.is_empty() => Box::new(local::Local::new(context, &due, jobs)),
+        EngineName::Dvc => Box::new(dvc::Dvc::new(context, jobs)?),
     };
     work(context, engine.as_ref(), &due, jobs)?;
     context.terminal.check().map_err(|e| {
         anyhow!(e).context("what is finished is kept; run `cifar-cli experiments run` again to go on from here")
     })?;
-    tell_failures(context, &self::entries(context, &args.grid)?)
+    let entries = self::entries(context, &args.grid)?;
+    if entries.iter().any(|e| e.state == State::Finished) {
+        conclude(context, &entries)?;
+    }
+    tell_failures(context, &entries)
+}
+
+/// Figures, report and words over all runs that are finished.
+fn conclude(context: &Context, entries: &[Entry]) -> Result<()> {
+    let summary = figures(context, entries)?;
+    let out = context.layout.experiments();
+    context.terminal.result(&summary, || {
+        format!(
+            "\n{}\n\n{}\nn = {} images of the pool; {}\nfigures: {}\nreport: {}",
+            experiments::table(&summary),
+            conclusions(&summary).join("\n"),
+            summary.pool_images,
+            summary.source,
+            out.join(experiments::SUMMARY).display(),
+            out.join(experiments::REPORT).display()
+        )
+    });
+    Ok(())
+}
+
+/// Writes all files over the finished runs.
+fn figures(context: &Context, entries: &[Entry]) -> Result<Summary> {
+    let (finished, others): (Vec<&Entry>, Vec<&Entry>) = entries.iter().partition(|e| e.state == State::Finished);
+    let folders: Vec<PathBuf> = finished.iter().map(|e| e.folder.clone()).collect();
+    let runs = Runs::read(&folders)?;
+    let summary = summarise(&runs, others.iter().map(|e| e.run.name.clone()).collect());
+    experiments::write(&runs, &summary, &context.layout.experiments())?;
+    strangers(context, entries);
+    Ok(summary)
+}
+
+/// Runs of another grid may lie beside those of this one: they stay, and are left out.
+fn strangers(context: &Context, entries: &[Entry]) {
+    let folder = context.layout.experiments().join(experiments::RUNS);
+    let names = std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|e| e.file_name());
+    let known = |name: &std::ffi::OsStr| entries.iter().any(|e| *name == *e.run.name);
+    let count = names.filter(|name| !known(name)).count();
+    if count > 0 {
+        context.terminal.say(&format!(
+            "{}: {count} other folders are not of this grid; they are left out and left alone",
+            folder.display()
+        ));
+    }
 }
 
 /// Does the runs that are due.

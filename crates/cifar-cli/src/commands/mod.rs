@@ -81,6 +81,7 @@ pub(crate) fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
         Command::HardImages => hard_images::run(&context)?,
         Command::Run(args) => run::run(&context, args)?,
         Command::Experiments(args) => experiments::run(&context, args)?,
+        Command::Report(args) => experiments::report(&context, args)?,
         Command::Clean => clean::run(&context)?,
         Command::Fingerprint => fingerprint::run(&context)?,
         Command::Predict(_) | Command::Bench(_) | Command::Check | Command::Recipe(_) => {}
@@ -103,6 +104,7 @@ fn command_name(command: &Command) -> &'static str {
         Command::HardImages => "hard-images",
         Command::Run(_) => "run",
         Command::Experiments(_) => "experiments",
+        Command::Report(_) => "report",
         Command::Predict(_) => "predict",
         Command::Bench(_) => "bench",
         Command::Check => "check",

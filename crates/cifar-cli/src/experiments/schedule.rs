@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Condvar, Mutex, PoisonError};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 
 /// A run that waits for a worker.
 #[derive(Debug, Clone)]
@@ -87,7 +87,9 @@ pub(crate) fn execute(
     std::thread::scope(|scope| {
         let others: Vec<_> = (1..workers.max(1)).map(|_| scope.spawn(worker)).collect();
         let first = worker();
-        let results = others.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Ok(())));
+        let results = others
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|_| Err(anyhow!("a worker ended in an unforeseen way"))));
         results.fold(first, Result::and)
     })
 }
