@@ -92,6 +92,7 @@ fn what_is_killed_goes_on_and_what_fails_is_named() {
     while !project.path("experiments/runs/v1-seed1/run.json").exists() && start.elapsed() < Duration::from_mins(2) {
         std::thread::sleep(Duration::from_millis(20));
     }
+    project.run(&local(&[])).failure(FAILURE, &["`cifar-cli experiments", "is at work in this folder"]);
     child.kill().expect("it runs");
     child.wait().expect("it ended");
     let first = std::fs::metadata(project.path("experiments/runs/v1-seed1/run.json")).expect("one run is finished");
@@ -109,6 +110,16 @@ fn what_is_killed_goes_on_and_what_fails_is_named() {
     project.write("experiments.toml", b"[grid]\nrandom_seed = [1, 2, 3]\n");
     let answer = project.run(&local(&[])).success();
     assert!(answer.stderr.contains("other folders are not of this grid"), "{answer:#?}");
+
+    // A disk that is full, as far as a limit on the size of files can play one.
+    project.write("experiments.toml", b"[grid]\nrandom_seed = [4]\n");
+    let arguments = local(&[]).join(" ");
+    let script = format!("trap '' XFSZ; ulimit -f 64; exec '{}' {arguments}", binary().display());
+    project
+        .call("sh".as_ref(), &["-c", &script])
+        .failure(FAILURE, &["1 of 1 runs failed, first v1-seed4", "cannot write"]);
+    project.run(&local(&["--retry"])).success();
+    project.write("experiments.toml", b"[grid]\nrandom_seed = [1, 2, 3]\n");
 
     // The same names for other runs.
     project.edit("params.yaml", "momentum: 0.9 ", "momentum: 0.8 ");
@@ -165,8 +176,9 @@ fn with_dvc(project: &Project, dvc: &Path) {
     let names: Vec<&str> =
         outs.lines().filter_map(|l| l.trim().strip_prefix("- bin/")?.strip_suffix(".fingerprint")).collect();
     assert_eq!(names.len(), 6);
+    // `clean` takes the project's lock, as the real build does.
     let script = format!(
-        "mkdir -p bin\ncp '{}' bin/cifar-cli\nfor name in {}; do echo tested > bin/$name.fingerprint; done\n",
+        "mkdir -p bin\ncp '{}' bin/cifar-cli\nbin/cifar-cli clean --quiet\nfor name in {}; do echo tested > bin/$name.fingerprint; done\n",
         binary().display(),
         names.join(" ")
     );

@@ -17,12 +17,15 @@ use crate::args::{EngineName, ExperimentsArgs, ExperimentsCommand, GridArgs, Gri
 use crate::experiments::board::{Board, Row, duration};
 use crate::experiments::grid::{self, Run};
 use crate::experiments::schedule::{Job, execute};
+use crate::lock::ProjectLock;
 use crate::run_record::Stopwatch;
 
 /// What a run says while it goes on, in its folder.
 const LOG: &str = "log.txt";
 /// Why a run failed, in its folder; a run that was only stopped has none.
 const FAILED: &str = "failed.txt";
+/// Who holds the project's lock.
+const LOCKED: &str = "experiments";
 /// So many last lines of a failed run's log are shown.
 const TAIL: usize = 5;
 
@@ -57,12 +60,16 @@ struct Entry {
 pub(super) fn run(context: &Context, args: &ExperimentsArgs) -> Result<()> {
     match &args.command {
         ExperimentsCommand::Run(args) => run_grid(context, args),
-        ExperimentsCommand::Summary(args) => conclude(context, &entries(context, args)?),
+        ExperimentsCommand::Summary(args) => {
+            let _lock = ProjectLock::take(&context.layout, LOCKED)?;
+            conclude(context, &entries(context, args)?)
+        }
     }
 }
 
 /// `report`: the same files as `experiments summary`; it says where the page is.
 pub(super) fn report(context: &Context, args: &GridArgs) -> Result<()> {
+    let _lock = ProjectLock::take(&context.layout, LOCKED)?;
     let summary = figures(context, &entries(context, args)?)?;
     let page = context.layout.experiments().join(experiments::REPORT);
     context.terminal.result(&serde_json::json!({"report": page, "runs": summary.runs.len()}), || {
@@ -99,6 +106,7 @@ fn run_grid(context: &Context, args: &GridRunArgs) -> Result<()> {
         EngineName::Dvc if due.is_empty() => Box::new(local::Local::new(context, &due, jobs)),
         EngineName::Dvc => Box::new(dvc::Dvc::new(context, jobs)?),
     };
+    let _lock = ProjectLock::take(&context.layout, LOCKED)?;
     work(context, engine.as_ref(), &due, jobs)?;
     context.terminal.check().map_err(|e| {
         anyhow!(e).context("what is finished is kept; run `cifar-cli experiments run` again to go on from here")

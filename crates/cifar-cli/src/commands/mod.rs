@@ -65,6 +65,9 @@ pub(crate) fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
         Command::Bench(args) => return bench::run(&context, args),
         Command::Check => return check::run(&context),
         Command::Recipe(args) => return recipe::run(&context, args),
+        // These take the lock themselves: what DVC does first wants it too.
+        Command::Experiments(args) => return experiments::run(&context, args),
+        Command::Report(args) => return experiments::report(&context, args),
         _ => {}
     }
     // What follows writes: one at a time in a folder, and timed.
@@ -80,11 +83,14 @@ pub(crate) fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
         Command::Evaluate => evaluate::run(&context)?,
         Command::HardImages => hard_images::run(&context)?,
         Command::Run(args) => run::run(&context, args)?,
-        Command::Experiments(args) => experiments::run(&context, args)?,
-        Command::Report(args) => experiments::report(&context, args)?,
         Command::Clean => clean::run(&context)?,
         Command::Fingerprint => fingerprint::run(&context)?,
-        Command::Predict(_) | Command::Bench(_) | Command::Check | Command::Recipe(_) => {}
+        Command::Predict(_)
+        | Command::Bench(_)
+        | Command::Check
+        | Command::Recipe(_)
+        | Command::Experiments(_)
+        | Command::Report(_) => {}
     }
     terminal.check()?;
     watch.record(&context.layout, name);

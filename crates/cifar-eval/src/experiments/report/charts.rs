@@ -18,7 +18,7 @@ pub(super) fn curve_chart(curve: &LearningCurve) -> Markup {
     let bounds = predicted.into_iter().flat_map(|p| [Some(p.error), p.low, p.high]).flatten();
     let errors: Vec<f64> = curve.points.iter().map(|p| p.error).chain(bounds).filter(|e| *e > 0.0).collect();
     let lowest = errors.iter().copied().fold(f64::INFINITY, f64::min) / 1.1;
-    let highest = errors.iter().copied().fold(0.0, f64::max) * 1.1;
+    let highest = errors.iter().copied().fold(0.0, f64::max).min(1.0 / 1.1) * 1.1;
     if errors.is_empty() || first <= 0.0 {
         return html! { p.faint { "No error to draw." } };
     }
@@ -33,8 +33,13 @@ pub(super) fn curve_chart(curve: &LearningCurve) -> Markup {
         format!("M{:.1},{:.1} L{:.1},{:.1}", x(from), y(a), x(to), y(b))
     };
     let ticks: Vec<f64> = (0..5).map(|i| lowest * (highest / lowest).powf(f64::from(i) / 4.0)).collect();
-    let mut marks: Vec<f64> = sizes.clone();
-    marks.dedup();
+    // Labels that would lie on each other are left out.
+    let mut marks: Vec<f64> = Vec::new();
+    for n in sizes {
+        if marks.last().is_none_or(|before| x(n) - x(*before) > 40.0) {
+            marks.push(n);
+        }
+    }
     html! {
         svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) width=(WIDTH) role="img" aria-label="Error on the pool over the number of training images" {
             @for error in ticks {
@@ -42,7 +47,7 @@ pub(super) fn curve_chart(curve: &LearningCurve) -> Markup {
                 text.faint x=(left - 8.0) y=(fixed(y(error) + 4.0)) text-anchor="end" { (format!("{:.1} %", error * 100.0)) }
             }
             @for n in marks { text.faint x=(fixed(x(n))) y=(HEIGHT - bottom + 18.0) text-anchor="middle" { (n) } }
-            text x=((WIDTH + left) / 2.0) y=(HEIGHT - 8.0) text-anchor="middle" { "training images" }
+            text x=(f64::midpoint(WIDTH, left)) y=(HEIGHT - 8.0) text-anchor="middle" { "training images" }
             @if curve.law.is_some() {
                 path.law d=(line(first, last)) {}
                 @if far > last { path.beyond d=(line(last, far)) {} }
