@@ -1,12 +1,14 @@
 //! What can be typed. Flags say where and how; hyper-parameters stand in params.yaml alone.
 
 mod bench;
+mod experiments;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use bench::{BenchArgs, BenchCommand, DecodeArgs, NetworkArgs, StepArgs};
+pub(crate) use experiments::{EngineName, ExperimentsArgs, ExperimentsCommand, GridArgs, GridRunArgs};
 
 /// Train and compare image classifiers on a CPU, reproducibly to the bit, and find the images that are hard.
 #[derive(Debug, Parser)]
@@ -112,6 +114,11 @@ pub(crate) enum Command {
                             cifar-cli run --source /data/cifar10           # a folder or an archive, as for `partition`"
     )]
     Run(RunArgs),
+    /// A grid of runs, and what may be concluded from them
+    Experiments(ExperimentsArgs),
+    /// The report on the grid's finished runs: `experiments/report.html` and report.md, with the figures
+    #[command(after_help = "Example:\n  cifar-cli report    # then open experiments/report.html")]
+    Report(GridArgs),
     /// Classify image files with the trained network
     #[command(
         after_help = "Examples:\n  cifar-cli predict cat.jpg dog.png\n  cifar-cli predict --json --top 5 photo.jpg"

@@ -11,12 +11,33 @@ const STATE: &str = ".cifar";
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
     root: PathBuf,
+    /// Where it is not the usual place.
+    elsewhere: Option<Elsewhere>,
+}
+
+/// One run of a grid has data that others share, and a folder of its own for what it makes.
+#[derive(Debug, Clone)]
+struct Elsewhere {
+    raw: PathBuf,
+    prepared: PathBuf,
+    results: PathBuf,
 }
 
 impl Layout {
     pub(crate) fn new(root: &Path) -> Self {
         // "." adds nothing to a message, and a path without it reads better.
-        Self { root: if root == Path::new(".") { PathBuf::new() } else { root.to_path_buf() } }
+        let root = if root == Path::new(".") { PathBuf::new() } else { root.to_path_buf() };
+        Self { root, elsewhere: None }
+    }
+
+    /// For one run of a grid: everything as here, but pulled and prepared data, models and evaluations in those folders.
+    pub(crate) fn of_run(&self, raw: PathBuf, prepared: PathBuf, results: PathBuf) -> Self {
+        Self { root: self.root.clone(), elsewhere: Some(Elsewhere { raw, prepared, results }) }
+    }
+
+    /// Below the project's folder, or that of a grid's run.
+    fn result(&self, relative: &str) -> PathBuf {
+        self.elsewhere.as_ref().map_or_else(|| self.join(relative), |e| e.results.join(relative))
     }
 
     pub(crate) fn join(&self, relative: impl AsRef<Path>) -> PathBuf {
@@ -46,7 +67,7 @@ impl Layout {
     }
 
     pub(crate) fn raw(&self) -> PathBuf {
-        self.join("data/raw")
+        self.elsewhere.as_ref().map_or_else(|| self.join("data/raw"), |e| e.raw.clone())
     }
 
     pub(crate) fn pool(&self) -> PathBuf {
@@ -54,7 +75,7 @@ impl Layout {
     }
 
     pub(crate) fn prepared(&self) -> PathBuf {
-        self.join("data/prepared")
+        self.elsewhere.as_ref().map_or_else(|| self.join("data/prepared"), |e| e.prepared.clone())
     }
 
     pub(crate) fn prepared_test(&self) -> PathBuf {
@@ -62,7 +83,7 @@ impl Layout {
     }
 
     pub(crate) fn final_model(&self) -> PathBuf {
-        self.join("models/final")
+        self.result("models/final")
     }
 
     pub(crate) fn model_file(&self) -> PathBuf {
@@ -74,7 +95,7 @@ impl Layout {
     }
 
     pub(crate) fn evaluation(&self) -> PathBuf {
-        self.join("evaluation/test")
+        self.result("evaluation/test")
     }
 
     /// What the images are like.
@@ -83,7 +104,27 @@ impl Layout {
     }
 
     pub(crate) fn hard_images(&self) -> PathBuf {
-        self.join("evaluation/hard_images")
+        self.result("evaluation/hard_images")
+    }
+
+    /// The grid.
+    pub(crate) fn grid(&self) -> PathBuf {
+        self.join("experiments.toml")
+    }
+
+    /// Figures over all runs of the grid, and the runs.
+    pub(crate) fn experiments(&self) -> PathBuf {
+        self.join("experiments")
+    }
+
+    /// The folder of one run of the grid.
+    pub(crate) fn run_of_grid(&self, name: &str) -> PathBuf {
+        self.experiments().join(cifar_eval::experiments::RUNS).join(name)
+    }
+
+    /// Pulled and prepared data that runs of a grid share.
+    pub(crate) fn shared_data(&self) -> PathBuf {
+        self.state().join("experiments/data")
     }
 
     /// What the stages make and `clean` removes.
@@ -96,12 +137,12 @@ impl Layout {
     }
 
     pub(crate) fn tuning(&self) -> PathBuf {
-        self.join("models/tuning")
+        self.result("models/tuning")
     }
 
     /// Range tests of learning rates.
     pub(crate) fn learning_rate(&self) -> PathBuf {
-        self.join("models/learning_rate")
+        self.result("models/learning_rate")
     }
 
     pub(crate) fn tuned(&self) -> PathBuf {

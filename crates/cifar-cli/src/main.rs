@@ -2,6 +2,7 @@
 
 mod args;
 mod commands;
+mod experiments;
 mod fingerprint;
 mod layout;
 mod lock;
@@ -17,6 +18,7 @@ use clap::Parser;
 
 use crate::args::Cli;
 use crate::commands::Refusal;
+use crate::experiments::grid::GridError;
 use crate::params::ParamsError;
 use crate::terminal::Terminal;
 
@@ -89,6 +91,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     let of_cause = |cause: &(dyn std::error::Error + 'static)| {
         let is_usage = cause.is::<ParamsError>()
             || cause.is::<Refusal>()
+            || cause.is::<GridError>()
             || matches!(cause.downcast_ref(), Some(KernelError::Arm { .. }));
         (is_usage.then_some(EXIT_USAGE))
             .or_else(|| cause.downcast_ref().map(data))

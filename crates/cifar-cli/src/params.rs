@@ -1,5 +1,6 @@
 //! params.yaml: every hyper-parameter, composed of the crates' own parameter types, all required, none unknown.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use cifar_data::partitions::DatasetVersion;
@@ -25,6 +26,9 @@ pub(crate) struct Params {
     pub(crate) hard_images: HardImagesParams,
 }
 
+/// Values by key, such as `train.epochs`.
+pub(crate) type Setting = BTreeMap<String, Value>;
+
 /// A mistake in params.yaml.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {problem}", path.display())]
@@ -47,6 +51,38 @@ impl Params {
             let text = e.to_string();
             format!("not valid YAML: {}", text.lines().next().unwrap_or("unreadable").trim_start_matches("error: "))
         })?;
+        Self::from_value(value)
+    }
+
+    /// With other values for some keys; the whole is checked again.
+    pub(crate) fn with(&self, setting: &Setting) -> Result<Self, String> {
+        let mut value = self.to_json()?;
+        for (key, new) in setting {
+            let leaves = leaves(&value, "");
+            if !leaves.contains(key) {
+                // Somebody may have left out the block's name.
+                let short = |known: &str| known.rsplit('.').next().unwrap_or(known).to_string();
+                let likeness = |known: &String| {
+                    strsim::jaro_winkler(known, key).max(strsim::jaro_winkler(&short(known), &short(key)))
+                };
+                let nearest = leaves.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+                let hint = nearest.map(|nearest| format!("; did you mean `{nearest}`?")).unwrap_or_default();
+                return Err(format!("there is no parameter `{key}`{hint}"));
+            }
+            let place = key.split('.').try_fold(&mut value, |value, part| value.get_mut(part));
+            if let Some(place) = place {
+                *place = new.clone();
+            }
+        }
+        Self::from_value(value)
+    }
+
+    /// As JSON. By way of text: an f32 turned into a JSON value directly would show digits that it does not have.
+    pub(crate) fn to_json(&self) -> Result<Value, String> {
+        serde_json::to_string(self).and_then(|text| serde_json::from_str(&text)).map_err(|e| e.to_string())
+    }
+
+    fn from_value(value: Value) -> Result<Self, String> {
         let known = serde_json::to_value(Self::example()).map_err(|e| e.to_string())?;
         check_keys(&value, &known, "")?;
         serde_path_to_error::deserialize(value).map_err(|e| {
@@ -75,6 +111,14 @@ impl Params {
             hard_images: HardImagesParams::default(),
         }
     }
+}
+
+/// The keys of all values, with the blocks that they stand in.
+fn leaves(value: &Value, prefix: &str) -> Vec<String> {
+    let Some(map) = value.as_object().filter(|_| prefix != "tune.space.") else {
+        return vec![prefix.trim_end_matches('.').to_string()];
+    };
+    map.iter().flat_map(|(key, value)| leaves(value, &format!("{prefix}{key}."))).collect()
 }
 
 /// Names of types as somebody says them who does not write Rust.

@@ -26,7 +26,7 @@ pub(crate) const STAGES: [Stage; 7] = [
         name: "pull_data",
         command: "pull",
         deps: &["dataset_partitions/v1", "dataset_partitions/v2", "dataset_partitions/v3"],
-        params: &["dataset_version", "split"],
+        params: &["dataset_version", "split.protocol", "split.split_seed", "split.test_fraction", "split.val_fraction"],
         out: "data/raw",
         crates: &["cifar-data"],
     },

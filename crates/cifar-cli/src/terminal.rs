@@ -1,10 +1,12 @@
 //! The only place that talks: data to standard output, talk to standard error, progress bars where somebody looks.
 
+use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::experiments::board::Row;
 use cifar_data::Monitor;
 use cifar_model::Model;
 use cifar_train::tune::{Score, Scored};
@@ -20,6 +22,7 @@ pub(crate) struct Terminal {
     quiet: bool,
     json: bool,
     bar: Mutex<Option<Shown>>,
+    sink: Option<Sink>,
 }
 
 /// The bar of something that is under way.
@@ -41,6 +44,13 @@ impl Shown {
     }
 }
 
+/// Where a run of a grid talks to, which has no screen of its own: a log, and a row among others.
+#[derive(Debug)]
+struct Sink {
+    log: Mutex<File>,
+    row: Row,
+}
+
 impl Terminal {
     pub(crate) fn new(quiet: bool, json: bool) -> Self {
         // A second Ctrl-C ends the program at once; files are written aside and renamed, so even that harms nothing.
@@ -49,7 +59,22 @@ impl Terminal {
                 std::process::exit(130);
             }
         });
-        Self { quiet, json, bar: Mutex::new(None) }
+        Self { quiet, json, bar: Mutex::new(None), sink: None }
+    }
+
+    /// For one run of a grid: all talk goes to the log, progress to the row.
+    pub(crate) fn of_run(log: File, row: Row) -> Self {
+        Self { quiet: false, json: false, bar: Mutex::new(None), sink: Some(Sink { log: Mutex::new(log), row }) }
+    }
+
+    /// For tests: nothing is said.
+    #[cfg(test)]
+    pub(crate) fn silent() -> Self {
+        Self { quiet: true, json: false, bar: Mutex::new(None), sink: None }
+    }
+
+    pub(crate) fn quiet(&self) -> bool {
+        self.quiet
     }
 
     pub(crate) fn json(&self) -> bool {
@@ -65,6 +90,9 @@ impl Terminal {
 
     /// A result: standard output.
     pub(crate) fn data(&self, text: &str) {
+        if self.log(text) {
+            return;
+        }
         self.suspend(|| {
             // A reader that went away wants no more.
             let _ = writeln!(std::io::stdout(), "{text}");
@@ -94,9 +122,21 @@ impl Terminal {
     }
 
     fn stderr(&self, text: &str) {
+        if self.log(text) {
+            return;
+        }
         self.suspend(|| {
             let _ = writeln!(std::io::stderr(), "{text}");
         });
+    }
+
+    /// Writes to the log, if there is one. A log that cannot be written stops no run.
+    fn log(&self, text: &str) -> bool {
+        let Some(sink) = &self.sink else { return false };
+        if let Ok(mut log) = sink.log.lock() {
+            let _ = writeln!(log, "{text}");
+        }
+        true
     }
 
     /// Prints without tearing the progress bar.
@@ -111,6 +151,11 @@ impl Terminal {
     /// Moves the bar of `what`, putting it in the place of another. `note` puts so many units a second in words, and
     /// what else there is to say.
     fn show(&self, what: &'static str, done: u64, total: u64, note: impl FnOnce(Option<f64>) -> [String; 2]) {
+        if let Some(sink) = &self.sink {
+            let [_, more] = note(None);
+            sink.row.show(what, done, total, (!more.is_empty()).then_some(more.as_str()));
+            return;
+        }
         if self.quiet || !std::io::stderr().is_terminal() {
             return;
         }

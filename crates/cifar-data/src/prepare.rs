@@ -15,12 +15,12 @@ use crate::labels::read_overrides;
 use crate::output::OutputFolder;
 use crate::partitions::{DatasetVersion, Partition};
 use crate::pull::{self, Raw, check_fingerprint, json, read_json, table};
-use crate::splits::{Protocol, Split, SplitParams};
+use crate::splits::{Protocol, Split, SplitParams, training_subset};
 use crate::{DataError, Dataset, Header, ImageSize, Monitor, Result, SampleId, Source, store};
 
 const SPLIT: &str = "split.csv";
 const REPORT: &str = "report.json";
-const SCHEMA: u32 = 2;
+const SCHEMA: u32 = 3;
 const SPLIT_COLUMNS: [&str; 5] = ["id", "split", "partition", "label", "original_label"];
 const PAIR_COLUMNS: [&str; 6] = ["id_a", "id_b", "split_a", "split_b", "similarity", "kind"];
 
@@ -191,6 +191,11 @@ pub fn prepare(
         }
     };
     drop(dataset);
+    if split.train_images > 0 {
+        let stratum = |s: &crate::Sample| (s.id, (membership[&s.id].partition, s.original_label));
+        let used = training_subset(train.samples().iter().map(stratum).collect(), split)?;
+        train = train.filter(|s| used.contains(&s.id));
+    }
     if train.is_empty() {
         return Err(DataError::Unsuitable(format!(
             "no training image is left of dataset_version {version} with protocol {:?}; choose other partitions or fractions",

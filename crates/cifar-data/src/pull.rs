@@ -21,7 +21,7 @@ use crate::{DataError, Dataset, Monitor, Result, SampleId, Source, store};
 pub const POOL: &str = "pool";
 const MEMBERSHIP: &str = "membership.csv";
 const RECORD: &str = "pull.json";
-const SCHEMA: u32 = 2;
+const SCHEMA: u32 = 3;
 
 /// What was asked for and found: `pull.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,7 +31,7 @@ pub struct PullRecord {
     pub schema: u32,
     /// The chosen partitions.
     pub dataset_version: DatasetVersion,
-    /// How images are divided.
+    /// How images are divided; the number of training images that are used comes in later.
     pub split: SplitParams,
     /// Where the images came from.
     pub source: Source,
@@ -127,7 +127,7 @@ pub fn pull(
     let record = PullRecord {
         schema: SCHEMA,
         dataset_version: version,
-        split: split.clone(),
+        split: split.division(),
         source: chosen.header().source.clone(),
         images: chosen.len(),
         fingerprint: store::fingerprint(&chosen),
@@ -191,7 +191,7 @@ impl Raw {
                 ),
             ));
         }
-        if self.record.split != *split {
+        if self.record.split != split.division() {
             return Err(DataError::malformed(
                 &record,
                 "was pulled with other `split` parameters than params.yaml has; run `cifar-cli pull`",

@@ -1,9 +1,10 @@
 //! Which image is for training, which for validation, which for test.
 //!
 //! Membership is decided once over all three partitions, stratified by partition and class, so an image keeps its
-//! place in v1, v1+v2 and v1+v2+v3. A group of near-duplicates goes where its smallest id goes.
+//! place in v1, v1+v2 and v1+v2+v3. A group of near-duplicates goes where its smallest id goes. A subset of the training
+//! images holds every smaller one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -66,6 +67,8 @@ pub struct SplitParams {
     pub test_fraction: f64,
     /// Share of the images that are not for test held out for validation, 0 to 0.9.
     pub val_fraction: f64,
+    /// Number of training images to use, 0 for all. A smaller number's images are among those of a greater one.
+    pub train_images: usize,
 }
 
 #[derive(Deserialize)]
@@ -75,6 +78,7 @@ struct UncheckedSplitParams {
     split_seed: u64,
     test_fraction: f64,
     val_fraction: f64,
+    train_images: usize,
 }
 
 impl TryFrom<UncheckedSplitParams> for SplitParams {
@@ -86,6 +90,7 @@ impl TryFrom<UncheckedSplitParams> for SplitParams {
             split_seed: p.split_seed,
             test_fraction: p.test_fraction,
             val_fraction: p.val_fraction,
+            train_images: p.train_images,
         };
         params.check()?;
         Ok(params)
@@ -93,6 +98,12 @@ impl TryFrom<UncheckedSplitParams> for SplitParams {
 }
 
 impl SplitParams {
+    /// What decides where an image goes: all of it but the number of training images that are used.
+    #[must_use]
+    pub fn division(&self) -> Self {
+        Self { train_images: 0, ..self.clone() }
+    }
+
     /// Refuses fractions out of range; a struct literal can hold any.
     fn check(&self) -> Result<()> {
         for (key, value) in [("test_fraction", self.test_fraction), ("val_fraction", self.val_fraction)] {
@@ -109,9 +120,9 @@ impl SplitParams {
 }
 
 impl Default for SplitParams {
-    /// Pooled, seed 0, a fifth for test, an eighth of the rest for validation: 70/10/20.
+    /// Pooled, seed 0, a fifth for test, an eighth of the rest for validation: 70/10/20; all training images.
     fn default() -> Self {
-        Self { protocol: Protocol::Pooled, split_seed: 0, test_fraction: 0.2, val_fraction: 0.125 }
+        Self { protocol: Protocol::Pooled, split_seed: 0, test_fraction: 0.2, val_fraction: 0.125, train_images: 0 }
     }
 }
 
@@ -189,4 +200,39 @@ pub fn assign(candidates: &[Candidate], params: &SplitParams) -> Result<BTreeMap
         }
     }
     Ok(assigned)
+}
+
+/// The first `count` of the training images `train`, given with their strata, or all of them for 0.
+///
+/// Every stratum's images are drawn into an order of their own, by `split_seed`; the `r`-th of `n` then stands at
+/// (r + ½)/n of the whole. So `count` images hold each stratum's share to within one image, and fewer are among more.
+///
+/// # Errors
+/// If there are not so many.
+pub fn training_subset<S: Ord>(train: Vec<(SampleId, S)>, params: &SplitParams) -> Result<BTreeSet<SampleId>> {
+    let count = params.train_images;
+    if count > train.len() {
+        return Err(DataError::Parameter {
+            key: "split.train_images",
+            value: count.to_string(),
+            allowed: format!("allowed is 0 to {}, the number of training images of these partitions", train.len()),
+        });
+    }
+    if count == 0 {
+        return Ok(train.into_iter().map(|(id, _)| id).collect());
+    }
+    let mut strata: BTreeMap<S, Vec<(u64, SampleId)>> = BTreeMap::new();
+    for (id, stratum) in train {
+        // Not the draw that made it a training image: among these, that one is not uniform for groups.
+        let draw = stream(params.split_seed, Purpose::Split, 1, u64::from(id.0)).bits();
+        strata.entry(stratum).or_default().push((draw, id));
+    }
+    let mut places: Vec<(f64, u64, SampleId)> = Vec::new();
+    for drawn in strata.values_mut() {
+        drawn.sort_unstable();
+        let n = drawn.len() as f64;
+        places.extend(drawn.iter().enumerate().map(|(rank, (draw, id))| ((rank as f64 + 0.5) / n, *draw, *id)));
+    }
+    places.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then((a.1, a.2).cmp(&(b.1, b.2))));
+    Ok(places.into_iter().take(count).map(|(.., id)| id).collect())
 }

@@ -186,3 +186,19 @@ fn class_names_may_hold_commas() {
         assert_eq!(row[3..], [classes[id % 2], classes[id % 2]].map(String::from));
     }
 }
+
+#[test]
+fn fewer_training_images_leave_everything_else_where_it_is() {
+    let flow = Flow::new();
+    flow.both("v1+v2+v3", &SplitParams::default());
+    let (all, pulled) = (flow.places(), tree(&flow.path("raw")));
+    let split = SplitParams { train_images: 20, ..SplitParams::default() };
+    let report = flow.prepare("v1+v2+v3", &split).expect("pulled data do not depend on it");
+    let some = flow.places();
+    assert_eq!(report.images[&Split::Train], 20);
+    assert!(some.iter().all(|(id, split)| all[id] == *split));
+    assert!(all.iter().all(|(id, split)| split == "train" || some.contains_key(id)), "validation and test stay whole");
+    assert_eq!(report.normalisation, normalisation(&flow.read("prepared/train")));
+    flow.both("v1+v2+v3", &split);
+    assert!(tree(&flow.path("raw")) == pulled, "`pull` writes the same bytes for any number");
+}

@@ -2,10 +2,10 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cifar_data::partitions::Partition;
-use cifar_data::splits::{Candidate, Split, SplitParams, assign};
+use cifar_data::splits::{Candidate, Split, SplitParams, assign, training_subset};
 use cifar_data::{Published, SampleId};
 use common::{check_refused, noise, official, pooled};
 use proptest::prelude::*;
@@ -150,8 +150,8 @@ fn a_label_override_moves_no_image() {
 #[test]
 fn fractions_out_of_range_are_refused_by_name() {
     fn check(test: f64, val: f64, expected: &str) {
-        let json =
-            format!(r#"{{"protocol": "pooled", "split_seed": 0, "test_fraction": {test:?}, "val_fraction": {val:?}}}"#);
+        let fractions = format!(r#""test_fraction": {test:?}, "val_fraction": {val:?}"#);
+        let json = format!(r#"{{"protocol": "pooled", "split_seed": 0, {fractions}, "train_images": 0}}"#);
         check_refused(serde_json::from_str::<SplitParams>(&json), &[expected, "0 to 0.9"]);
         check_refused(assign(&images(60, 3), &pooled(0, test, val)), &[expected, "0 to 0.9"]);
     }
@@ -164,9 +164,10 @@ fn fractions_out_of_range_are_refused_by_name() {
 
 #[test]
 fn unknown_parameters_are_refused() {
-    let json = r#"{"protocol": "pooled", "split_seed": 0, "test_fraction": 0.2, "val_fraction": 0.1, "seed": 1}"#;
-    check_refused(serde_json::from_str::<SplitParams>(json), &["seed"]);
-    check_refused(serde_json::from_str::<SplitParams>(&json.replace("pooled", "kaggle")), &["kaggle"]);
+    let good = serde_json::to_string(&SplitParams::default()).expect("plain values");
+    let more = good.replace('{', r#"{"seed": 1, "#);
+    check_refused(serde_json::from_str::<SplitParams>(&more), &["seed"]);
+    check_refused(serde_json::from_str::<SplitParams>(&good.replace("pooled", "kaggle")), &["kaggle"]);
 }
 
 #[test]
@@ -226,4 +227,48 @@ proptest! {
             }
         }
     }
+}
+
+/// The subset of `count` of the training images of 3,000.
+fn subset(count: usize, seed: u64) -> cifar_data::Result<BTreeSet<SampleId>> {
+    let images = images(3000, 10);
+    let assigned = divide(&images, &SplitParams::default());
+    let train = images.iter().filter(|c| assigned[&c.id] == Split::Train);
+    let train: Vec<_> = train.map(|c| (c.id, (c.partition, c.original_label))).collect();
+    training_subset(train, &SplitParams { train_images: count, split_seed: seed, ..SplitParams::default() })
+}
+
+#[test]
+fn a_subset_of_the_training_images_holds_the_smaller_ones_and_every_share() {
+    let all = subset(0, 0).expect("all of them");
+    let images = images(3000, 10);
+    let share = |ids: &BTreeSet<SampleId>| {
+        let mut counts = BTreeMap::new();
+        for image in images.iter().filter(|c| ids.contains(&c.id)) {
+            *counts.entry((image.partition, image.original_label)).or_insert(0usize) += 1;
+        }
+        counts
+    };
+    let whole = share(&all);
+    let mut smaller = BTreeSet::new();
+    for count in [1, 30, 31, 500, 1000, all.len()] {
+        let found = subset(count, 0).expect("there are so many");
+        assert_eq!(found.len(), count);
+        assert!(smaller.is_subset(&found) && found.is_subset(&all), "{count}");
+        let part = share(&found);
+        for (stratum, n) in &whole {
+            let expected = *n as f64 * count as f64 / all.len() as f64;
+            let off = part.get(stratum).copied().unwrap_or(0) as f64 - expected;
+            assert!(off.abs() <= 1.0, "{count} {stratum:?} {off}");
+        }
+        smaller = found;
+    }
+    assert_eq!(smaller, all);
+    assert_ne!(subset(500, 0).expect("enough"), subset(500, 1).expect("enough"), "the seed decides");
+}
+
+#[test]
+fn more_training_images_than_there_are_is_refused() {
+    let all = subset(0, 0).expect("all of them").len();
+    check_refused(subset(all + 1, 0), &["split.train_images", &(all + 1).to_string(), &format!("0 to {all}")]);
 }

@@ -4,6 +4,8 @@
 //! - [`evaluate`]: the final score on test images; [`predictions`]: what the network said of each;
 //! - [`hard_images`]: images ranked by how hard they are;
 //! - [`integrity`]: what the images are like, whatever network looks at them;
+//! - [`experiments`]: many runs, and what may be concluded from them;
+//! - [`statistics`]: spreads, comparisons, learning curves;
 //! - [`plots`]: pictures of all that, as PNG; [`page`]: one HTML file to look at it and to review labels.
 //!
 //! This crate and what stands above it are the only ones that open test images.
@@ -13,6 +15,7 @@ mod error;
 pub mod calibration;
 pub mod confusion;
 pub mod evaluate;
+pub mod experiments;
 pub mod hard_images;
 pub mod integrity;
 pub mod interval;
@@ -20,6 +23,7 @@ pub mod metrics;
 pub mod page;
 pub mod plots;
 pub mod predictions;
+pub mod statistics;
 
 pub use error::{EvalError, Result};
 pub use evaluate::EvaluateParams;

@@ -4,6 +4,7 @@ mod bench;
 mod check;
 mod clean;
 mod evaluate;
+mod experiments;
 mod fingerprint;
 mod hard_images;
 mod inspect;
@@ -65,6 +66,9 @@ pub(crate) fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
         Command::Bench(args) => return bench::run(&context, args),
         Command::Check => return check::run(&context),
         Command::Recipe(args) => return recipe::run(&context, args),
+        // These take the lock themselves: what DVC does first wants it too.
+        Command::Experiments(args) => return experiments::run(&context, args),
+        Command::Report(args) => return experiments::report(&context, args),
         _ => {}
     }
     // What follows writes: one at a time in a folder, and timed.
@@ -83,7 +87,12 @@ pub(crate) fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
         Command::Run(args) => run::run(&context, args)?,
         Command::Clean => clean::run(&context)?,
         Command::Fingerprint => fingerprint::run(&context)?,
-        Command::Predict(_) | Command::Bench(_) | Command::Check | Command::Recipe(_) => {}
+        Command::Predict(_)
+        | Command::Bench(_)
+        | Command::Check
+        | Command::Recipe(_)
+        | Command::Experiments(_)
+        | Command::Report(_) => {}
     }
     terminal.check()?;
     watch.record(&context.layout, name);
@@ -103,6 +112,8 @@ fn command_name(command: &Command) -> &'static str {
         Command::Evaluate => "evaluate",
         Command::HardImages => "hard-images",
         Command::Run(_) => "run",
+        Command::Experiments(_) => "experiments",
+        Command::Report(_) => "report",
         Command::Predict(_) => "predict",
         Command::Bench(_) => "bench",
         Command::Check => "check",

@@ -56,7 +56,7 @@ pub(crate) fn synthetic(count: usize) -> Dataset {
 }
 
 pub(crate) fn pooled(split_seed: u64, test_fraction: f64, val_fraction: f64) -> SplitParams {
-    SplitParams { protocol: Protocol::Pooled, split_seed, test_fraction, val_fraction }
+    SplitParams { split_seed, test_fraction, val_fraction, ..SplitParams::default() }
 }
 
 pub(crate) fn official(val_fraction: f64) -> SplitParams {

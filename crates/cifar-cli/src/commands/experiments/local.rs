@@ -1,0 +1,120 @@
+//! `--engine local`: every run in this process, by the functions that the single commands use, so with the same results.
+//!
+//! Pulled and prepared data are made once and shared; they go when no run needs them any more.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context as _, Result};
+use cifar_data::Monitor as _;
+use cifar_data::splits::SplitParams;
+use serde_json::json;
+
+use super::{Engine, Entry, log, log_error};
+use crate::args::TrainArgs;
+use crate::commands::{Context, evaluate, hard_images, prepare, pull, train, tune};
+use crate::experiments::board::Row;
+use crate::experiments::grid::Run;
+use crate::terminal::Terminal;
+
+pub(super) struct Local<'a> {
+    context: &'a Context<'a>,
+    /// Threads of each worker; none if there is one worker, which has them all.
+    threads: Option<usize>,
+    /// Held by whoever makes data.
+    making: Mutex<()>,
+    /// How many runs still need a folder of data.
+    needed: Mutex<BTreeMap<PathBuf, usize>>,
+    /// What stands for the partitions and labels.
+    data: String,
+}
+
+impl<'a> Local<'a> {
+    pub(super) fn new(context: &'a Context, due: &[&Entry], jobs: usize) -> Self {
+        let data = due.first().map(|e| e.record.data.clone()).unwrap_or_default();
+        let threads = (jobs > 1).then(|| (rayon::current_num_threads() / jobs).max(1));
+        let (making, needed) = (Mutex::new(()), Mutex::new(BTreeMap::new()));
+        let local = Self { context, threads, making, needed, data };
+        for entry in due {
+            local.count(&entry.run, |n| n + 1);
+        }
+        local
+    }
+
+    /// The folders of pulled and of prepared data for a run.
+    fn folders(&self, run: &Run) -> [PathBuf; 2] {
+        let name = |stage: &str, split: &SplitParams| {
+            let identity = json!([self.data, run.params.dataset_version, split]);
+            let hash = blake3::hash(identity.to_string().as_bytes()).to_hex();
+            self.context.layout.shared_data().join(format!("{stage}-{}", &hash[..16]))
+        };
+        [name("raw", &run.params.split.division()), name("prepared", &run.params.split)]
+    }
+
+    /// Changes how many runs need the data of `run`; returns the folders that none does.
+    fn count(&self, run: &Run, change: impl Fn(usize) -> usize) -> Vec<PathBuf> {
+        let mut needed = self.needed.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = self.folders(run).into_iter().filter_map(|folder| {
+            let count = needed.entry(folder.clone()).or_insert(0);
+            *count = change(*count);
+            (*count == 0).then_some(folder)
+        });
+        changed.collect()
+    }
+
+    fn stages(&self, context: &Context, data_ready: &(dyn Fn() + Sync)) -> Result<()> {
+        {
+            // Folders appear whole, so one that is there is complete.
+            let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+            if !context.layout.raw().is_dir() {
+                pull::run(context)?;
+            }
+            if !context.layout.prepared().is_dir() {
+                prepare::run(context)?;
+            }
+        }
+        data_ready();
+        let train = |context: &Context| train::run(context, &TrainArgs::default());
+        for stage in [tune::run, train, evaluate::run, hard_images::run] {
+            context.terminal.check()?;
+            stage(context)?;
+        }
+        Ok(())
+    }
+}
+
+impl Engine for Local<'_> {
+    fn run(&self, run: &Run, folder: &Path, row: &Row, data_ready: &(dyn Fn() + Sync)) -> Result<()> {
+        let [raw, prepared] = self.folders(run);
+        let params_file = folder.join("params.yaml");
+        // JSON is YAML.
+        let text = serde_json::to_string_pretty(&run.params)? + "\n";
+        cifar_data::output::write_file(&params_file, text.as_bytes())?;
+        let mut log = log(folder)?;
+        let terminal = Terminal::of_run(log.try_clone().context("cannot share the log")?, row.clone());
+        let layout = self.context.layout.of_run(raw, prepared, folder.to_path_buf());
+        let context = Context { layout, params_file, terminal: &terminal };
+        let result = match self.threads {
+            None => self.stages(&context, data_ready),
+            Some(threads) => {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+                pool.context("cannot start the threads")?.install(|| self.stages(&context, data_ready))
+            }
+        };
+        if let Err(error) = &result {
+            log_error(&mut log, error);
+        }
+        result?;
+        for unneeded in self.count(run, |n| n.saturating_sub(1)) {
+            // Data that stay take room, and harm nothing.
+            let _ = std::fs::remove_dir_all(unneeded);
+        }
+        Ok(())
+    }
+
+    fn data(&self, run: &Run) -> String {
+        let [raw, _] = self.folders(run);
+        raw.display().to_string()
+    }
+}

@@ -1,0 +1,273 @@
+//! experiments.toml: combinations × seeds × any parameter of params.yaml, as a list of runs with checked parameters.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::params::{Params, Setting};
+
+/// What is run where there is no file: the grid of the original project.
+const USUAL: &str = include_str!("../../../../experiments.toml");
+const VERSION: &str = "dataset_version";
+const SEED: &str = "random_seed";
+/// These decide which images are for test: runs that differ in them cannot be compared on the same images.
+const FIXED: [&str; 3] = ["split.protocol", "split.split_seed", "split.test_fraction"];
+const MOST_RUNS: usize = 10_000;
+
+/// A mistake in experiments.toml.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {problem}", path.display())]
+pub(crate) struct GridError {
+    path: PathBuf,
+    problem: String,
+}
+
+/// One run.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Run {
+    /// Such as `v1+v2-seed123`: a folder's name and an experiment's.
+    pub(crate) name: String,
+    /// The name without the seed: runs that differ in nothing else.
+    pub(crate) combination: String,
+    /// The values that the grid gives, with partitions and seed.
+    pub(crate) setting: Setting,
+    /// All parameters.
+    pub(crate) params: Params,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    grid: toml::Table,
+    #[serde(default)]
+    include: Vec<toml::Table>,
+    #[serde(default)]
+    exclude: Vec<toml::Table>,
+}
+
+/// The values of each key.
+type Lists = BTreeMap<String, Vec<Value>>;
+
+/// The runs of the file, or of the usual grid where there is none, on top of `base`: by partitions, then other keys, then seed.
+pub(crate) fn read(path: &Path, base: &Params) -> Result<Vec<Run>, GridError> {
+    let wrong = |problem: String| GridError { path: path.to_path_buf(), problem };
+    match std::fs::read_to_string(path) {
+        Ok(text) => parse(&text, base).map_err(wrong),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => parse(USUAL, base).map_err(wrong),
+        Err(e) => Err(wrong(format!("cannot read the grid: {e}"))),
+    }
+}
+
+fn parse(text: &str, base: &Params) -> Result<Vec<Run>, String> {
+    let file: File = toml::from_str(text).map_err(|e| {
+        let line = e.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+        format!("line {line}: {}", e.message().lines().next().unwrap_or("not valid TOML"))
+    })?;
+    let grid = lists("[grid]", &file.grid)?;
+    let mut settings = combinations(&grid)?;
+    for (index, table) in (1..).zip(&file.include) {
+        let place = format!("[[include]] number {index}");
+        let mut wanted = lists(&place, table)?;
+        if let (None, Some(seeds)) = (wanted.get(SEED), grid.get(SEED)) {
+            wanted.insert(SEED.into(), seeds.clone());
+        }
+        settings.extend(combinations(&wanted)?);
+    }
+    let mut runs: Vec<(Setting, Params)> = Vec::new();
+    for mut setting in settings {
+        let params = base.with(&setting)?;
+        setting.insert(VERSION.into(), params.dataset_version.to_string().into());
+        setting.insert(SEED.into(), params.random_seed.into());
+        if !runs.iter().any(|(_, other)| *other == params) {
+            runs.push((setting, params));
+        }
+    }
+    for (index, table) in (1..).zip(&file.exclude) {
+        let place = format!("[[exclude]] number {index}");
+        let without = lists(&place, table)?;
+        let before = runs.len();
+        let mut kept = Vec::new();
+        for (setting, params) in runs {
+            if !matches(&params, &without)? {
+                kept.push((setting, params));
+            }
+        }
+        runs = kept;
+        if runs.len() == before {
+            return Err(format!("{place} leaves no run out; a run has to have one of its values for every key"));
+        }
+    }
+    if runs.is_empty() {
+        return Err("there is no run in this grid".into());
+    }
+    named(&runs)
+}
+
+/// A table's keys with their lists; `a.b = [1]` and `"a.b" = [1]` are the same, and a single value is a list of one.
+fn lists(place: &str, table: &toml::Table) -> Result<Lists, String> {
+    fn walk(place: &str, prefix: &str, table: &toml::Table, found: &mut Lists) -> Result<(), String> {
+        for (key, value) in table {
+            let key = format!("{prefix}{key}");
+            match value {
+                toml::Value::Table(inner) => walk(place, &format!("{key}."), inner, found)?,
+                other => {
+                    let value = serde_json::to_value(other).map_err(|e| format!("{place}: {key}: {e}"))?;
+                    let values = if let Value::Array(values) = value { values } else { vec![value] };
+                    if values.is_empty() {
+                        return Err(format!("{place}: {key}: an empty list is not allowed; leave the key out"));
+                    }
+                    if FIXED.contains(&key.as_str()) {
+                        return Err(format!(
+                            "{place}: {key} is not allowed; it decides which images are for test, and runs are compared on the same ones"
+                        ));
+                    }
+                    found.insert(key, values);
+                }
+            }
+        }
+        Ok(())
+    }
+    let mut found = Lists::new();
+    walk(place, "", table, &mut found)?;
+    if found.is_empty() {
+        return Err(format!("{place}: at least one key with values is needed"));
+    }
+    Ok(found)
+}
+
+/// Every combination: partitions vary slowest, seeds fastest.
+fn combinations(lists: &Lists) -> Result<Vec<Setting>, String> {
+    let count = lists.values().try_fold(1usize, |n, values| n.checked_mul(values.len()));
+    if count.is_none_or(|n| n > MOST_RUNS) {
+        return Err(format!("more than {MOST_RUNS} runs are not allowed"));
+    }
+    let mut keys: Vec<&String> = lists.keys().collect();
+    keys.sort_by_key(|key| (*key == SEED, *key != VERSION, *key));
+    let extend = |settings: Vec<Setting>, key: &&String| {
+        let with = |setting: &Setting, value: &Value| {
+            let mut setting = setting.clone();
+            setting.insert((*key).clone(), value.clone());
+            setting
+        };
+        settings.iter().flat_map(|s| lists[*key].iter().map(|value| with(s, value)).collect::<Vec<_>>()).collect()
+    };
+    Ok(keys.iter().fold(vec![Setting::new()], extend))
+}
+
+/// Whether for every key one of the values changes nothing about `params`.
+fn matches(params: &Params, lists: &Lists) -> Result<bool, String> {
+    for (key, values) in lists {
+        let mut found = false;
+        for value in values {
+            found |= params.with(&Setting::from([(key.clone(), value.clone())]))? == *params;
+        }
+        if !found {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn named(runs: &[(Setting, Params)]) -> Result<Vec<Run>, String> {
+    let keys: BTreeSet<&String> = runs.iter().flat_map(|(setting, _)| setting.keys()).collect();
+    let last = |key: &str| key.rsplit('.').next().unwrap_or(key).to_string();
+    let short = |key: &str| {
+        let unique = keys.iter().filter(|other| last(other) == last(key)).count() == 1;
+        if unique { last(key) } else { key.to_string() }
+    };
+    let mut taken = BTreeSet::new();
+    let mut named = Vec::new();
+    for (setting, params) in runs {
+        let others = setting.iter().filter(|(key, _)| *key != VERSION && *key != SEED);
+        let parts: Vec<String> = others.map(|(key, value)| format!("-{}{}", short(key), in_name(value))).collect();
+        let combination = format!("{}{}", params.dataset_version, parts.concat());
+        let name = format!("{combination}-seed{}", params.random_seed);
+        if !taken.insert(name.clone()) {
+            return Err(format!("two different runs would be called {name}; leave one of them out"));
+        }
+        named.push(Run { name, combination, setting: setting.clone(), params: params.clone() });
+    }
+    Ok(named)
+}
+
+/// A value as part of a name that files and git accept.
+fn in_name(value: &Value) -> String {
+    match value {
+        Value::Array(items) => items.iter().map(in_name).collect::<Vec<_>>().join("x"),
+        Value::String(text) => text.replace(|c: char| !c.is_ascii_alphanumeric() && c != '+', "_"),
+        other => other.to_string().replace(|c: char| !c.is_ascii_alphanumeric() && !"+-.".contains(c), "_"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn base() -> Params {
+        Params::parse(include_str!("../../../../params.yaml")).unwrap()
+    }
+
+    fn names(text: &str) -> Vec<String> {
+        parse(text, &base()).unwrap().into_iter().map(|run| run.name).collect()
+    }
+
+    #[test]
+    fn the_shipped_grid_has_the_fifteen_runs_of_the_original_project() {
+        let runs = parse(USUAL, &base()).unwrap();
+        assert_eq!(runs.len(), 15);
+        assert_eq!((runs[0].name.as_str(), runs[14].name.as_str()), ("v1-seed42", "v1+v2+v3-seed456"));
+        assert_eq!(runs[10].combination, "v1+v2");
+        let changed = base().with(&runs[10].setting).unwrap();
+        assert_eq!((&changed, changed.random_seed), (&runs[10].params, 123));
+    }
+
+    #[test]
+    fn grids_multiply_include_adds_and_exclude_takes_away() {
+        assert_eq!(
+            names("[grid]\nrandom_seed = [1, 2]\ntrain.epochs = [3, 4]\n"),
+            ["v1-epochs3-seed1", "v1-epochs3-seed2", "v1-epochs4-seed1", "v1-epochs4-seed2"]
+        );
+        let grid = "[grid]\nrandom_seed = [1, 2]\n";
+        assert_eq!(
+            names(&format!("{grid}[[include]]\n\"split.train_images\" = 50\n[[include]]\nrandom_seed = [2]\n")),
+            ["v1-seed1", "v1-seed2", "v1-train_images50-seed1", "v1-train_images50-seed2"]
+        );
+        assert_eq!(
+            names(&format!("{grid}train.epochs = [3, 4]\n[[exclude]]\ntrain.epochs = [4, 5]\nrandom_seed = 1\n")),
+            ["v1-epochs3-seed1", "v1-epochs3-seed2", "v1-epochs4-seed2"]
+        );
+        assert_eq!(
+            names("[grid]\nmodel.widths = [[8, 16, 32]]\ntrain.reduction = ['sum']\ntune.reduction = [3]\n"),
+            ["v1-widths8x16x32-train.reductionsum-tune.reduction3-seed42"]
+        );
+    }
+
+    #[test]
+    fn mistakes_are_named_with_what_is_allowed() {
+        let check = |text: &str, expected: &str| {
+            let found = parse(text, &base()).unwrap_err();
+            assert!(found.starts_with(expected), "{found}");
+            assert_eq!(found.lines().count(), 1);
+        };
+        check("[grid\n", "line 1: ");
+        check("[gird]\n", "line 1: unknown field `gird`, expected one of `grid`, `include`, `exclude`");
+        check("[grid]\n", "[grid]: at least one key with values is needed");
+        check("[grid]\nrandom_seed = []\n", "[grid]: random_seed: an empty list is not allowed; leave the key out");
+        check("[grid]\ntrain.epoch = [1]\n", "there is no parameter `train.epoch`; did you mean `train.epochs`?");
+        check("[grid]\ntrain = 1\n", "there is no parameter `train`; did you mean `train.");
+        check("[grid]\ntrain.epochs = [0]\n", "train.epochs: 0 is not allowed; allowed is 1 or more");
+        check("[grid]\nrandom_seed = ['x']\n", "random_seed: invalid type: string \"x\", expected a whole number");
+        check("[grid]\ndataset_version = ['v4']\n", "dataset_version: \"v4\" is not allowed; allowed are v1, ");
+        check("[grid]\nsplit.split_seed = [1]\n", "[grid]: split.split_seed is not allowed; it decides");
+        check("[grid]\nrandom_seed = 1\n[[exclude]]\nrandom_seed = 2\n", "[[exclude]] number 1 leaves no run out");
+        check("[grid]\nrandom_seed = 1\n[[exclude]]\nrandom_seed = 1\n", "there is no run in this grid");
+        let many: Vec<String> = (0..200).map(|n| n.to_string()).collect();
+        let many = many.join(",");
+        check(
+            &format!("[grid]\nrandom_seed = [{many}]\nsplit.train_images = [{many}]\n"),
+            "more than 10000 runs are not allowed",
+        );
+    }
+}

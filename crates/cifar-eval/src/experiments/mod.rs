@@ -1,0 +1,24 @@
+//! Many runs: what they have in common, what they came to, and what may be concluded.
+//!
+//! - [`RunRecord`]: what one run was asked for; [`Runs`]: finished runs and the images that they share;
+//! - [`summarise`]: the figures; [`conclusions`]: what they carry, in words;
+//! - [`write()`]: the files, with [`page`], the report.
+
+mod curve;
+mod files;
+mod record;
+mod report;
+mod runs;
+mod summary;
+mod words;
+
+pub use curve::{CurvePoint, Doubled, LearningCurve};
+pub use files::{REPORT, SUMMARY, write};
+pub use record::{RECORD, RUNS, RunRecord};
+pub use report::page;
+pub use runs::{Pool, Runs, ScoredRun};
+pub use summary::{
+    Class, Combination, Comparison, HardestTwo, MOST_COMPARED, Missed, SeedComparison, Summary, missed_by_all,
+    summarise,
+};
+pub use words::{conclusions, markdown, table};
