@@ -97,8 +97,11 @@ pub(crate) enum Command {
     )]
     Evaluate,
     /// Rank the images that the network finds hard, and draw them
-    #[command(after_help = "Example:\n  cifar-cli hard-images    # writes evaluation/hard_images/")]
-    HardImages,
+    #[command(
+        after_help = "Examples:\n  cifar-cli hard-images                        # writes evaluation/hard_images/\n  \
+                            cifar-cli hard-images --truth labels.csv     # how well its measures agree with your own labels"
+    )]
+    HardImages(HardImagesArgs),
     /// All stages in order, in one process, for those without DVC
     #[command(
         after_help = "Examples:\n  cifar-cli run                                  # partitions first, if there are none\n  \
@@ -182,6 +185,17 @@ fn seconds(text: &str) -> Result<f64, String> {
         Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok(seconds),
         _ => Err("allowed is 0 to 86400 (seconds)".into()),
     }
+}
+
+#[derive(Debug, Default, Args)]
+pub(crate) struct HardImagesArgs {
+    /// Look at no image; hold the measures of the last analysis against this CSV with an `id` and a column of 0/1 or numbers,
+    /// and write `evaluation/truth/`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) truth: Option<PathBuf>,
+    /// The column of that file [default: the only one beside `id`]
+    #[arg(long, value_name = "NAME", requires = "truth")]
+    pub(crate) column: Option<String>,
 }
 
 #[derive(Debug, Args)]

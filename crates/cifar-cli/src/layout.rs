@@ -73,12 +73,22 @@ impl Layout {
         self.final_model().join(cifar_train::artifacts::HISTORY)
     }
 
+    /// What the network said of each image while it was trained.
+    pub(crate) fn dynamics(&self) -> PathBuf {
+        self.final_model().join(cifar_train::artifacts::DYNAMICS)
+    }
+
     pub(crate) fn evaluation(&self) -> PathBuf {
         self.join("evaluation/test")
     }
 
     pub(crate) fn hard_images(&self) -> PathBuf {
         self.join("evaluation/hard_images")
+    }
+
+    /// How well measures agree with somebody's own labels.
+    pub(crate) fn truth(&self) -> PathBuf {
+        self.join("evaluation/truth")
     }
 
     /// What the stages make and `clean` removes.

@@ -65,10 +65,15 @@ pub(crate) const STAGES: [Stage; 6] = [
     Stage {
         name: "identify_hard_images",
         command: "hard-images",
-        deps: &["data/prepared", "evaluation/test/predictions.csv", "models/final/model.safetensors"],
+        deps: &[
+            "data/prepared",
+            "evaluation/test/predictions.csv",
+            "models/final/dynamics.safetensors",
+            "models/final/model.safetensors",
+        ],
         params: &["dataset_version", "hard_images", "split"],
         out: "evaluation/hard_images",
-        crates: &["cifar-data", "cifar-kernels", "cifar-model", "cifar-eval"],
+        crates: &["cifar-data", "cifar-kernels", "cifar-model", "cifar-train", "cifar-eval"],
     },
 ];
 

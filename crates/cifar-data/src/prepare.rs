@@ -16,7 +16,7 @@ use crate::output::OutputFolder;
 use crate::partitions::DatasetVersion;
 use crate::pull::{self, Raw, check_fingerprint, json, read_json, table};
 use crate::splits::{Protocol, Split, SplitParams};
-use crate::{DataError, Dataset, Header, ImageSize, Monitor, Result, Source, store};
+use crate::{DataError, Dataset, Header, ImageSize, Monitor, Result, SampleId, Source, store};
 
 const SPLIT: &str = "split.csv";
 const REPORT: &str = "report.json";
@@ -222,6 +222,23 @@ pub fn prepare(
     monitor.check()?;
     folder.commit()?;
     Ok(report)
+}
+
+/// The pairs of images of a prepared set that show the same picture, ids ascending.
+///
+/// # Errors
+/// If the list is missing or malformed.
+pub fn read_near_duplicates(prepared: &Path) -> Result<Vec<Pair>> {
+    let path = prepared.join(NEAR_DUPLICATES);
+    let text = fs::read(&path).map_err(DataError::io("read", &path))?;
+    let mut pairs = Vec::new();
+    let mut csv = csv::Reader::from_reader(text.as_slice());
+    for (index, row) in csv.deserialize::<(SampleId, SampleId, Split, Split, f64, Kind)>().enumerate() {
+        let (first, second, _, _, similarity, kind) =
+            row.map_err(|e| DataError::line(&path, index as u64 + 2, e.to_string()))?;
+        pairs.push(Pair { first, second, similarity, kind });
+    }
+    Ok(pairs)
 }
 
 /// The pairs of which both images are in `sets`, with their splits.

@@ -2,7 +2,9 @@
 //!
 //! - [`metrics`], [`calibration`], [`confusion`], [`interval`]: from class probabilities and labels to figures;
 //! - [`evaluate`]: the final score on test images; [`predictions`]: what the network said of each;
-//! - [`hard_images`]: images ranked by how hard they are;
+//! - [`measures`]: how hard an image is, by what training recorded and by probabilities;
+//! - [`hard_images`]: which images are likely mislabelled, ambiguous or just missed, and why;
+//! - [`truth`]: how well those measures agree with what a person knows;
 //! - [`plots`]: pictures of all that, as PNG.
 //!
 //! This crate and what stands above it are the only ones that open test images.
@@ -14,9 +16,11 @@ pub mod confusion;
 pub mod evaluate;
 pub mod hard_images;
 pub mod interval;
+pub mod measures;
 pub mod metrics;
 pub mod plots;
 pub mod predictions;
+pub mod truth;
 
 pub use error::{EvalError, Result};
 pub use evaluate::EvaluateParams;
