@@ -67,9 +67,7 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  cifar-cli pull    # reads dataset_partitions/, writes data/raw/")]
     Pull,
     /// Divide the pulled images into train, validation and test
-    #[command(
-        after_help = "Example:\n  cifar-cli prepare    # reads data/raw/ and labels/overrides.csv, writes data/prepared/"
-    )]
+    #[command(after_help = "Example:\n  cifar-cli prepare    # reads data/raw/ and labels/, writes data/prepared/")]
     Prepare,
     /// List the recipes, or write one into params.yaml
     #[command(

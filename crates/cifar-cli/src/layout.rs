@@ -45,6 +45,10 @@ impl Layout {
         self.join("labels/overrides.csv")
     }
 
+    pub(crate) fn review(&self) -> PathBuf {
+        self.join("labels/review.csv")
+    }
+
     pub(crate) fn raw(&self) -> PathBuf {
         self.join("data/raw")
     }

@@ -33,7 +33,7 @@ pub(crate) const STAGES: [Stage; 6] = [
     Stage {
         name: "prepare_data",
         command: "prepare",
-        deps: &["data/raw", "labels/overrides.csv"],
+        deps: &["data/raw", "labels/overrides.csv", "labels/review.csv"],
         params: &["dataset_version", "split"],
         out: "data/prepared",
         crates: &["cifar-data"],

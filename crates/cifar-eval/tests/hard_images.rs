@@ -1,14 +1,15 @@
 //! The analysis of a small synthetic set, of which the truth is known.
 #![expect(clippy::unwrap_used, reason = "a test fails where it panics")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use cifar_data::labels::Decision;
 use cifar_data::partitions::{self, DatasetVersion};
 use cifar_data::prepare::{TestSet, TrainingData, prepare, read_near_duplicates};
 use cifar_data::sources::synthetic::{self, Planted, SyntheticParams};
 use cifar_data::splits::SplitParams;
-use cifar_data::{Dataset, Silent, pull, store};
+use cifar_data::{Dataset, SampleId, Silent, pull, store};
 use cifar_eval::hard_images::{HardImagesParams, Inputs, identify};
 use cifar_eval::predictions;
 use cifar_model::{ModelParams, predict};
@@ -31,7 +32,8 @@ fn project() -> Project {
     let (version, split) = ("v1+v2+v3".parse::<DatasetVersion>().unwrap(), SplitParams::default());
     pull::pull(&at("partitions"), version, &split, &at("raw"), &Silent).unwrap();
     std::fs::write(at("overrides.csv"), "id,label\n").unwrap();
-    prepare(&at("raw"), &at("overrides.csv"), version, &split, &at("prepared"), &Silent).unwrap();
+    std::fs::write(at("review.csv"), "id,decision,label,note\n").unwrap();
+    prepare(&at("raw"), &at("overrides.csv"), &at("review.csv"), version, &split, &at("prepared"), &Silent).unwrap();
     let data = TrainingData::open(&at("prepared")).unwrap();
     let params = TrainParams { epochs: 6, batch_size: 64, ..Default::default() };
     let fitted = fit(&params, &ModelParams::default(), &data, 42, &Silent).unwrap();
@@ -41,7 +43,12 @@ fn project() -> Project {
 
 impl Project {
     /// The table of an analysis of `data` and `test`, as rows.
-    fn analyse(&self, data: &TrainingData, test: &Dataset) -> Vec<csv::StringRecord> {
+    fn analyse(
+        &self,
+        data: &TrainingData,
+        test: &Dataset,
+        review: &BTreeMap<SampleId, Decision>,
+    ) -> Vec<csv::StringRecord> {
         let at = |name: &str| self.folder.path().join(name);
         std::fs::create_dir_all(at("test")).unwrap();
         store::write(test, &at("test")).unwrap();
@@ -56,6 +63,7 @@ impl Project {
             test: &test,
             test_predictions: &at("predictions.csv"),
             pairs: &read_near_duplicates(&at("prepared")).unwrap(),
+            review,
         };
         identify(&HardImagesParams { per_class: 3 }, &inputs, &at("out"), &Silent).unwrap();
         rows(&at("out/hard_images.csv"))
@@ -92,7 +100,7 @@ const ORIGINAL_LABEL: usize = 4;
 fn every_image_is_scored_and_planted_mislabels_come_first() {
     let project = project();
     let (data, test) = project.data();
-    let found = project.analyse(&data, &test);
+    let found = project.analyse(&data, &test, &BTreeMap::new());
     assert_eq!(found.len(), 2000);
     let ids: BTreeSet<&str> = found.iter().map(|row| &row[0]).collect();
     assert_eq!(ids.len(), 2000);
@@ -120,7 +128,7 @@ fn every_image_is_scored_and_planted_mislabels_come_first() {
         val: with_other_originals(&data.val),
         report: data.report.clone(),
     };
-    let again = project.analyse(&permuted, &with_other_originals(&test));
+    let again = project.analyse(&permuted, &with_other_originals(&test), &BTreeMap::new());
     for (one, other) in found.iter().zip(&again) {
         assert_ne!(one[ORIGINAL_LABEL], other[ORIGINAL_LABEL]);
         let rest = |row: &csv::StringRecord| {
@@ -132,6 +140,17 @@ fn every_image_is_scored_and_planted_mislabels_come_first() {
         };
         assert_eq!(rest(one), rest(other), "an original label decides something");
     }
+
+    let flagged: u32 =
+        found.iter().find(|row| &row[24] == "likely mislabelled").expect("there are some")[0].parse().unwrap();
+    let is_candidate = || {
+        rows(&project.folder.path().join("out/review_candidates.csv")).iter().any(|row| row[0] == flagged.to_string())
+    };
+    assert!(is_candidate());
+    let dismissed = BTreeMap::from([(SampleId(flagged), Decision::Dismiss)]);
+    let after = project.analyse(&data, &test, &dismissed);
+    let row = after.iter().find(|row| row[0] == flagged.to_string()).unwrap();
+    assert!(row[24].is_empty() && !is_candidate(), "{row:?}");
 
     refusals(&project, &data);
 }

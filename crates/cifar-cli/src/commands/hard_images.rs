@@ -1,7 +1,8 @@
 //! `hard-images`: the images that the network finds hard, ranked and drawn.
 
 use anyhow::Result;
-use cifar_data::prepare::{TestSet, TrainingData, read_near_duplicates};
+use cifar_data::labels::read_review;
+use cifar_data::prepare::{REVIEW, TestSet, TrainingData, read_near_duplicates};
 use cifar_eval::hard_images::{HARD_IMAGES, Inputs, identify};
 use cifar_eval::truth;
 use cifar_model::Model;
@@ -33,6 +34,7 @@ pub(super) fn run(context: &Context, args: &HardImagesArgs) -> Result<()> {
         test: &test,
         test_predictions: &predictions,
         pairs: &read_near_duplicates(&prepared)?,
+        review: &read_review(&prepared.join(REVIEW), data.train.classes())?,
     };
     let out = layout.hard_images();
     let summary = identify(&params.hard_images, &inputs, &out, context.terminal)?;

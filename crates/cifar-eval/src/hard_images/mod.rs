@@ -12,10 +12,12 @@ mod summary;
 mod tables;
 mod triage;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
 use cifar_data::duplicates::Pair;
+use cifar_data::labels::Decision;
 use cifar_data::output::OutputFolder;
 use cifar_data::prepare::{TestSet, TrainingData};
 use cifar_data::splits::Split;
@@ -85,6 +87,8 @@ pub struct Inputs<'a> {
     pub test_predictions: &'a Path,
     /// Images that show the same picture.
     pub pairs: &'a [Pair],
+    /// What people decided about images; one whose label they found to be right has no category.
+    pub review: &'a BTreeMap<SampleId, Decision>,
 }
 
 /// One image and what was found of it.
@@ -113,7 +117,7 @@ struct Part<'a> {
 /// If inputs do not belong together, a file cannot be written or the user asks to stop.
 pub fn identify(params: &HardImagesParams, inputs: &Inputs, out: &Path, monitor: &dyn Monitor) -> Result<Summary> {
     let parts = parts(inputs, monitor)?;
-    let mut rows = rows(&parts, inputs.pairs);
+    let mut rows = rows(&parts, inputs);
     add_neighbours(&mut rows, &parts, monitor)?;
     rows.sort_by(|a, b| {
         let (one, other) = (&a.figures, &b.figures);
@@ -128,7 +132,7 @@ pub fn identify(params: &HardImagesParams, inputs: &Inputs, out: &Path, monitor:
     folder.write(HARD_IMAGES, &tables::hard_images(&rows, classes))?;
     folder.write("confusion_pairs.csv", &tables::confusion_pairs(&parts, classes))?;
     folder.write("neighbours.csv", &tables::neighbours(&rows, train))?;
-    folder.write("review_candidates.csv", &tables::review_candidates(&rows, classes))?;
+    folder.write("review_candidates.csv", &tables::review_candidates(&rows, classes, inputs.review))?;
     folder.write("summary.json", (serde_json::to_string_pretty(&summary).unwrap_or_default() + "\n").as_bytes())?;
     for (label, class) in classes.iter().enumerate() {
         monitor.check()?;
@@ -172,14 +176,14 @@ fn parts<'a>(inputs: &Inputs<'a>, monitor: &dyn Monitor) -> Result<Vec<Part<'a>>
 }
 
 /// A row an image, split by split.
-fn rows<'a>(parts: &[Part<'a>], pairs: &[Pair]) -> Vec<Row<'a>> {
+fn rows<'a>(parts: &[Part<'a>], inputs: &Inputs) -> Vec<Row<'a>> {
     let place = |id: SampleId| parts.iter().find_map(|part| Some((part, part.set.index_of(id)?)));
     let partner = |id: SampleId, pair: &Pair| {
         let (part, index) = place(id)?;
         Some(Partner { id, kind: pair.kind, split: part.split, label: part.set.samples()[index].label })
     };
-    let mut partners: std::collections::BTreeMap<SampleId, Vec<Partner>> = std::collections::BTreeMap::new();
-    for pair in pairs {
+    let mut partners: BTreeMap<SampleId, Vec<Partner>> = BTreeMap::new();
+    for pair in inputs.pairs {
         for (own, other) in [(pair.first, pair.second), (pair.second, pair.first)] {
             partners.entry(own).or_default().extend(partner(other, pair));
         }
@@ -198,7 +202,8 @@ fn rows<'a>(parts: &[Part<'a>], pairs: &[Pair]) -> Vec<Row<'a>> {
                 partners: partners.get(&sample.id).map_or(&[], Vec::as_slice),
                 contrast: contrast(set.image(index), set.size()),
             };
-            let finding = triage(&subject);
+            let is_dismissed = inputs.review.get(&sample.id) == Some(&Decision::Dismiss);
+            let finding = if is_dismissed { None } else { triage(&subject) };
             let neighbours = Vec::new();
             rows.push(Row { split: part.split, sample, pixels: set.image(index), figures, finding, neighbours });
         }

@@ -1,6 +1,9 @@
 //! The tables of an analysis, as CSV.
 
-use cifar_data::Dataset;
+use std::collections::BTreeMap;
+
+use cifar_data::labels::Decision;
+use cifar_data::{Dataset, SampleId};
 
 use super::{Category, Part, Row};
 use crate::confusion::ConfusionMatrix;
@@ -142,11 +145,12 @@ pub(super) fn neighbours(rows: &[Row], train: &Dataset) -> Vec<u8> {
 }
 
 /// What a person might look at, in an order that makes the most of their time: likely mislabels, then copies with another label
-/// or across the test set. The columns `decision`, `new_label` and `note` are for that person to fill in.
-pub(super) fn review_candidates(rows: &[Row], classes: &[String]) -> Vec<u8> {
+/// or across the test set; not what was decided before. The columns `decision`, `label` (the suggestion stands there) and `note` are for that
+/// person; the lines may then go into `labels/review.csv` as they are.
+pub(super) fn review_candidates(rows: &[Row], classes: &[String], review: &BTreeMap<SampleId, Decision>) -> Vec<u8> {
     let class = |label: u16| classes[usize::from(label)].clone();
     let is_wanted = |category| matches!(category, Category::LikelyMislabelled | Category::DuplicateOrLeak);
-    let candidates = rows.iter().filter_map(|row| {
+    let candidates = rows.iter().filter(|row| !review.contains_key(&row.sample.id)).filter_map(|row| {
         let finding = row.finding.as_ref().filter(|finding| is_wanted(finding.category))?;
         let (s, f) = (row.sample, &row.figures);
         Some(vec![
