@@ -71,9 +71,7 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  cifar-cli pull    # reads dataset_partitions/, writes data/raw/")]
     Pull,
     /// Divide the pulled images into train, validation and test
-    #[command(
-        after_help = "Example:\n  cifar-cli prepare    # reads data/raw/ and labels/overrides.csv, writes data/prepared/"
-    )]
+    #[command(after_help = "Example:\n  cifar-cli prepare    # reads data/raw/ and labels/, writes data/prepared/")]
     Prepare,
     /// Show what the images are like: counts, dark, bright, blurred and empty ones, duplicates and contradicting labels
     #[command(
@@ -106,8 +104,11 @@ pub(crate) enum Command {
     )]
     Evaluate,
     /// Rank the images that the network finds hard, and draw them
-    #[command(after_help = "Example:\n  cifar-cli hard-images    # writes evaluation/hard_images/")]
-    HardImages,
+    #[command(
+        after_help = "Examples:\n  cifar-cli hard-images                        # writes evaluation/hard_images/\n  \
+                            cifar-cli hard-images --truth labels.csv     # how well its measures agree with your own labels"
+    )]
+    HardImages(HardImagesArgs),
     /// All stages in order, in one process, for those without DVC
     #[command(
         after_help = "Examples:\n  cifar-cli run                                  # partitions first, if there are none\n  \
@@ -221,6 +222,17 @@ fn seconds(text: &str) -> Result<f64, String> {
         Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok(seconds),
         _ => Err("allowed is 0 to 86400 (seconds)".into()),
     }
+}
+
+#[derive(Debug, Default, Args)]
+pub(crate) struct HardImagesArgs {
+    /// Look at no image; hold the measures of the last analysis against this CSV with an `id` and a column of 0/1 or numbers,
+    /// and write `evaluation/truth/`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) truth: Option<PathBuf>,
+    /// The column of that file [default: the only one beside `id`]
+    #[arg(long, value_name = "NAME", requires = "truth")]
+    pub(crate) column: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -66,6 +66,10 @@ impl Layout {
         self.join("labels/overrides.csv")
     }
 
+    pub(crate) fn review(&self) -> PathBuf {
+        self.join("labels/review.csv")
+    }
+
     pub(crate) fn raw(&self) -> PathBuf {
         self.elsewhere.as_ref().map_or_else(|| self.join("data/raw"), |e| e.raw.clone())
     }
@@ -92,6 +96,11 @@ impl Layout {
 
     pub(crate) fn history(&self) -> PathBuf {
         self.final_model().join(cifar_train::artifacts::HISTORY)
+    }
+
+    /// What the network said of each image while it was trained.
+    pub(crate) fn dynamics(&self) -> PathBuf {
+        self.final_model().join(cifar_train::artifacts::DYNAMICS)
     }
 
     pub(crate) fn evaluation(&self) -> PathBuf {
@@ -125,6 +134,11 @@ impl Layout {
     /// Pulled and prepared data that runs of a grid share.
     pub(crate) fn shared_data(&self) -> PathBuf {
         self.state().join("experiments/data")
+    }
+
+    /// How well measures agree with somebody's own labels.
+    pub(crate) fn truth(&self) -> PathBuf {
+        self.join("evaluation/truth")
     }
 
     /// What the stages make and `clean` removes.

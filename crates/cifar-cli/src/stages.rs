@@ -33,7 +33,7 @@ pub(crate) const STAGES: [Stage; 7] = [
     Stage {
         name: "prepare_data",
         command: "prepare",
-        deps: &["data/raw", "labels/overrides.csv"],
+        deps: &["data/raw", "labels/overrides.csv", "labels/review.csv"],
         params: &["dataset_version", "split"],
         out: "data/prepared",
         crates: &["cifar-data"],
@@ -73,10 +73,15 @@ pub(crate) const STAGES: [Stage; 7] = [
     Stage {
         name: "identify_hard_images",
         command: "hard-images",
-        deps: &["data/prepared", "evaluation/test/predictions.csv", "models/final/model.safetensors"],
+        deps: &[
+            "data/prepared",
+            "evaluation/test/predictions.csv",
+            "models/final/dynamics.safetensors",
+            "models/final/model.safetensors",
+        ],
         params: &["dataset_version", "hard_images", "split"],
         out: "evaluation/hard_images",
-        crates: &["cifar-data", "cifar-kernels", "cifar-model", "cifar-eval"],
+        crates: &["cifar-data", "cifar-kernels", "cifar-model", "cifar-train", "cifar-eval"],
     },
 ];
 

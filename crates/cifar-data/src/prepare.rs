@@ -1,7 +1,7 @@
 //! Train, validation and test sets, ready for training.
 //!
 //! In: what [`crate::pull`] left, and the label overrides. Out, in one folder: `train/`, `val/`, `test/` as sets of
-//! their own, `split.csv` (`id,split,partition,label,original_label`), `near_duplicates.csv`
+//! their own, `review.csv` (a copy of the decisions, which later stages remember), `split.csv` (`id,split,partition,label,original_label`), `near_duplicates.csv`
 //! (`id_a,id_b,split_a,split_b,similarity,kind`) and `report.json`.
 
 use std::collections::BTreeMap;
@@ -11,13 +11,15 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::duplicates::{Kind, NEAR_DUPLICATES, Pair, PairCounts};
-use crate::labels::read_overrides;
+use crate::labels::{Decision, read_overrides, read_review};
 use crate::output::OutputFolder;
 use crate::partitions::{DatasetVersion, Partition};
 use crate::pull::{self, Raw, check_fingerprint, json, read_json, table};
 use crate::splits::{Protocol, Split, SplitParams, training_subset};
 use crate::{DataError, Dataset, Header, ImageSize, Monitor, Result, SampleId, Source, store};
 
+/// File name of the copy of the decisions.
+pub const REVIEW: &str = "review.csv";
 const SPLIT: &str = "split.csv";
 const REPORT: &str = "report.json";
 const SCHEMA: u32 = 3;
@@ -41,6 +43,22 @@ pub struct OverrideCounts {
     /// Training and validation images that now have another label.
     pub changed: usize,
     /// Test images in the file: their labels are never replaced.
+    pub ignored_test: usize,
+    /// Images of partitions that were not chosen.
+    pub not_chosen: usize,
+}
+
+/// How many decisions of people were used.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReviewCounts {
+    /// Training and validation images that now have another label.
+    pub changed: usize,
+    /// Training and validation images that were left out.
+    pub dropped: usize,
+    /// Images whose label was found to be right.
+    pub dismissed: usize,
+    /// Test images that were to be changed or dropped: that is never done.
     pub ignored_test: usize,
     /// Images of partitions that were not chosen.
     pub not_chosen: usize,
@@ -70,6 +88,8 @@ pub struct PreparedReport {
     pub images_by_partition: BTreeMap<Split, BTreeMap<String, usize>>,
     /// Label overrides.
     pub overrides: OverrideCounts,
+    /// Decisions of people.
+    pub review: ReviewCounts,
     /// Statistics of the training images.
     pub normalisation: Normalisation,
     /// Hash over ids, labels and pixels of each split.
@@ -165,6 +185,7 @@ fn read_table<R: for<'a> Deserialize<'a>>(path: &Path, columns: &[&str]) -> Resu
 pub fn prepare(
     raw: &Path,
     overrides: &Path,
+    review: &Path,
     version: DatasetVersion,
     split: &SplitParams,
     out: &Path,
@@ -175,6 +196,7 @@ pub fn prepare(
     let pulled = Raw::read(raw)?;
     pulled.check(version, split)?;
     let new_labels = read_overrides(overrides, pulled.dataset.classes())?;
+    let decisions = read_review(review, pulled.dataset.classes())?;
     let Raw { dataset, membership, pairs, record, .. } = pulled;
     monitor.progress(WHAT, 1, 5);
     monitor.check()?;
@@ -202,24 +224,18 @@ pub fn prepare(
             split.protocol
         )));
     }
-    let mut counts = OverrideCounts::default();
-    for id in new_labels.keys() {
-        if !membership.contains_key(id) {
-            return Err(DataError::malformed(overrides, format!("there is no image {id}")));
-        }
-        if train.index_of(*id).is_none() && val.index_of(*id).is_none() {
-            if test.index_of(*id).is_some() { counts.ignored_test += 1 } else { counts.not_chosen += 1 }
+    let is_unknown = |id: &&SampleId| !membership.contains_key(id);
+    for (path, unknown) in
+        [(overrides, new_labels.keys().find(is_unknown)), (review, decisions.keys().find(is_unknown))]
+    {
+        if let Some(id) = unknown {
+            return Err(DataError::malformed(path, format!("there is no image {id}")));
         }
     }
-    for set in [&mut train, &mut val] {
-        counts.changed += set.relabel(|s| new_labels.get(&s.id).copied())?;
-    }
-    if counts.ignored_test > 0 {
-        monitor.warn(&format!(
-            "{}: {} of its images are test images, whose labels are never replaced",
-            overrides.display(),
-            counts.ignored_test
-        ));
+    let counts = override_labels(&new_labels, [&mut train, &mut val], &test, overrides, monitor)?;
+    let reviewed = apply(&decisions, [&mut train, &mut val], &test, review, monitor)?;
+    if train.is_empty() {
+        return Err(DataError::malformed(review, "drops every training image"));
     }
     monitor.progress(WHAT, 2, 5);
 
@@ -245,6 +261,7 @@ pub fn prepare(
             counts
         }),
         overrides: counts,
+        review: reviewed,
         normalisation: normalisation(&train),
         fingerprints: sets.iter().map(|(split, set)| (*split, store::fingerprint(set))).collect(),
         pool_fingerprint: record.pool_fingerprint,
@@ -271,11 +288,75 @@ pub fn prepare(
         (pair.first, pair.second, *one, *other, pair.similarity, pair.kind)
     });
     folder.write(NEAR_DUPLICATES, &table(&PAIR_COLUMNS, rows))?;
+    let copy = fs::read(review).map_err(DataError::io("read", review))?;
+    folder.write(REVIEW, &copy)?;
     folder.write(REPORT, json(&report).as_bytes())?;
     monitor.progress(WHAT, 5, 5);
     monitor.check()?;
     folder.commit()?;
     Ok(report)
+}
+
+/// Gives images the labels that overrides have. Test images keep theirs.
+fn override_labels(
+    new_labels: &BTreeMap<SampleId, u16>,
+    sets: [&mut Dataset; 2],
+    test: &Dataset,
+    path: &Path,
+    monitor: &dyn Monitor,
+) -> Result<OverrideCounts> {
+    let mut counts = OverrideCounts::default();
+    for id in new_labels.keys() {
+        if sets.iter().all(|set| set.index_of(*id).is_none()) {
+            if test.index_of(*id).is_some() { counts.ignored_test += 1 } else { counts.not_chosen += 1 }
+        }
+    }
+    for set in sets {
+        counts.changed += set.relabel(|s| new_labels.get(&s.id).copied())?;
+    }
+    if counts.ignored_test > 0 {
+        monitor.warn(&format!(
+            "{}: {} of its images are test images, whose labels are never replaced",
+            path.display(),
+            counts.ignored_test
+        ));
+    }
+    Ok(counts)
+}
+
+/// Gives images the labels that were decided and leaves out those that were dropped. Test images stay as they are.
+fn apply(
+    decisions: &BTreeMap<SampleId, Decision>,
+    sets: [&mut Dataset; 2],
+    test: &Dataset,
+    path: &Path,
+    monitor: &dyn Monitor,
+) -> Result<ReviewCounts> {
+    let mut counts = ReviewCounts::default();
+    let is_chosen = |id: SampleId| sets.iter().any(|set| set.index_of(id).is_some());
+    for (id, decision) in decisions {
+        counts.dismissed += usize::from(*decision == Decision::Dismiss);
+        if !is_chosen(*id) && *decision != Decision::Dismiss {
+            if test.index_of(*id).is_some() { counts.ignored_test += 1 } else { counts.not_chosen += 1 }
+        }
+    }
+    for set in sets {
+        counts.changed += set.relabel(|s| decisions.get(&s.id).and_then(|decision| decision.label()))?;
+        let is_dropped = |id: &SampleId| decisions.get(id) == Some(&Decision::Drop);
+        let dropped = set.samples().iter().filter(|s| is_dropped(&s.id)).count();
+        if dropped > 0 {
+            *set = set.filter(|s| !is_dropped(&s.id));
+        }
+        counts.dropped += dropped;
+    }
+    if counts.ignored_test > 0 {
+        monitor.warn(&format!(
+            "{}: {} of its images are test images, which are never relabelled or dropped",
+            path.display(),
+            counts.ignored_test
+        ));
+    }
+    Ok(counts)
 }
 
 /// The pairs of which both images are in `sets`, with their splits.

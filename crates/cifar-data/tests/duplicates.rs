@@ -352,10 +352,9 @@ fn official_keeps_the_published_test_set_and_counts_what_it_shares() {
     let expected: Vec<Pair> = found(&flow.all).into_iter().filter(|p| p.first.0 < 300 && p.second.0 >= 300).collect();
     let warned = Warned::default();
     let version = common::flow::version("v1+v2+v3");
-    let overrides = flow.path("overrides.csv");
-    let report =
-        cifar_data::prepare::prepare(&flow.path("raw"), &overrides, version, &split, &flow.path("again"), &warned)
-            .expect("it was pulled");
+    let [raw, overrides, review] = ["raw", "overrides.csv", "review.csv"].map(|name| flow.path(name));
+    let report = cifar_data::prepare::prepare(&raw, &overrides, &review, version, &split, &flow.path("again"), &warned)
+        .expect("it was pulled");
     assert_eq!(report.straddling_pairs, PairCounts::of(&expected));
     let leaks = report.straddling_pairs.exact + report.straddling_pairs.near;
     assert!(leaks > 10);

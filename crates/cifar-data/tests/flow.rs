@@ -4,10 +4,10 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use cifar_data::prepare::{OverrideCounts, TestSet, TrainingData, normalisation};
+use cifar_data::prepare::{OverrideCounts, ReviewCounts, TestSet, TrainingData, normalisation};
 use cifar_data::pull::Raw;
 use cifar_data::splits::{Split, SplitParams};
-use cifar_data::{Dataset, store};
+use cifar_data::{Dataset, SampleId, store};
 use common::flow::{Flow, ids, rows};
 use common::{header, official, pooled, put, sample, set, tree};
 
@@ -201,4 +201,44 @@ fn fewer_training_images_leave_everything_else_where_it_is() {
     assert_eq!(report.normalisation, normalisation(&flow.read("prepared/train")));
     flow.both("v1+v2+v3", &split);
     assert!(tree(&flow.path("raw")) == pulled, "`pull` writes the same bytes for any number");
+}
+
+#[test]
+fn decisions_relabel_and_drop_training_images_and_never_test_images() {
+    let flow = Flow::new();
+    let split = SplitParams::default();
+    flow.both("v1", &split);
+    let places = flow.places();
+    let of = |split: &str| places.iter().filter(|(_, s)| *s == split).map(|(id, _)| *id).collect::<Vec<_>>();
+    let (train, test) = (of("train"), of("test"));
+    let other = |id: u32| (flow.all.samples()[id as usize].label + 1) % 10;
+    let class = |id: u32| &flow.all.classes()[usize::from(other(id))];
+    let review = format!(
+        "id,decision,label,note\n{0},accept,{1},\n{2},relabel,{3},\n{4},drop,,blurred\n{5},dismiss,,\n{6},drop,,\n77,drop,,\n",
+        train[0],
+        class(train[0]),
+        train[1],
+        class(train[1]),
+        train[2],
+        train[3],
+        test[0]
+    );
+    put(&flow.path("review.csv"), review.as_bytes());
+    let report = flow.prepare("v1", &split).expect("decisions are valid");
+    let expected = ReviewCounts { changed: 2, dropped: 1, dismissed: 1, ignored_test: 1, not_chosen: 1 };
+    assert_eq!(report.review, expected);
+    let kept = flow.read("prepared/train");
+    assert_eq!(kept.len(), train.len() - 1);
+    assert!(kept.index_of(SampleId(train[2])).is_none());
+    for sample in kept.samples() {
+        let original = flow.all.samples()[sample.id.0 as usize].label;
+        let expected = if train[..2].contains(&sample.id.0) { other(sample.id.0) } else { original };
+        assert_eq!((sample.label, sample.original_label), (expected, original), "image {}", sample.id);
+    }
+    assert_eq!(flow.read("prepared/test").len(), test.len());
+    assert_eq!(std::fs::read(flow.path("prepared/review.csv")).expect("a copy"), review.as_bytes());
+
+    put(&flow.path("review.csv"), b"id,decision,label,note\n4000000,drop,,\n");
+    let refused = flow.prepare("v1", &split).expect_err("there is no such image").to_string();
+    assert!(refused.contains("review.csv: there is no image 4000000"), "{refused}");
 }

@@ -210,6 +210,9 @@ pub fn evaluate(
     let json = serde_json::to_string_pretty(&metrics).unwrap_or_default() + "\n";
     folder.write("metrics.json", json.as_bytes())?;
     folder.write(PREDICTIONS, &to_csv(test, &probabilities))?;
+    if params.tta != Views::None {
+        folder.write("predictions_without_tta.csv", &to_csv(test, &logits.plain.probabilities()?))?;
+    }
     folder.write("pool_predictions.csv", &to_csv(pool, &pool_probabilities))?;
     folder.write("per_class.csv", per_class_csv(test, &by_class(&confusion)).as_bytes())?;
     folder.write("confusion_matrix.csv", confusion_csv(test, &confusion).as_bytes())?;

@@ -2,7 +2,9 @@
 //!
 //! - [`metrics`], [`calibration`], [`confusion`], [`interval`]: from class probabilities and labels to figures;
 //! - [`evaluate`]: the final score on test images; [`predictions`]: what the network said of each;
-//! - [`hard_images`]: images ranked by how hard they are;
+//! - [`measures`]: how hard an image is, by what training recorded and by probabilities;
+//! - [`hard_images`]: which images are likely mislabelled, ambiguous or just missed, and why;
+//! - [`truth`]: how well those measures agree with what a person knows;
 //! - [`integrity`]: what the images are like, whatever network looks at them;
 //! - [`experiments`]: many runs, and what may be concluded from them;
 //! - [`statistics`]: spreads, comparisons, learning curves;
@@ -19,11 +21,13 @@ pub mod experiments;
 pub mod hard_images;
 pub mod integrity;
 pub mod interval;
+pub mod measures;
 pub mod metrics;
 pub mod page;
 pub mod plots;
 pub mod predictions;
 pub mod statistics;
+pub mod truth;
 
 pub use error::{EvalError, Result};
 pub use evaluate::EvaluateParams;

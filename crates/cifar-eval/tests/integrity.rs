@@ -47,7 +47,9 @@ fn inspected(root: &Path, split: &SplitParams) -> IntegrityReport {
     partitions::write(&images(), &at("partitions"), &Silent).expect("the folder is free");
     std::fs::write(at("overrides.csv"), "id,label\n").expect("the folder is there");
     pull(&at("partitions"), version, split, None, &at("raw"), &Silent).expect("partitions are there");
-    prepare(&at("raw"), &at("overrides.csv"), version, split, &at("prepared"), &Silent).expect("it was pulled");
+    std::fs::write(at("review.csv"), "id,decision,label,note\n").expect("a file");
+    prepare(&at("raw"), &at("overrides.csv"), &at("review.csv"), version, split, &at("prepared"), &Silent)
+        .expect("it was pulled");
     inspect(&at("prepared"), &at("out"), &Silent).expect("it was prepared")
 }
 

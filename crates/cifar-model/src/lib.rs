@@ -26,5 +26,5 @@ pub use feature_map::FeatureMap;
 pub use input::{Mode, images_to_feature_map};
 pub use model::{Model, ModelOrigin, ModelSpec};
 pub use networks::{Architecture, LayerSummary, ModelParams};
-pub use predict::{Logits, classify, evaluate_loss, predict};
+pub use predict::{Logits, Seen, classify, evaluate_loss, predict, predict_some, predict_with_features};
 pub use test_time::{Augmented, TestTimeAugmentation, Views, predict_augmented};

@@ -129,6 +129,15 @@ impl Model {
         self.network.forward(images, mode)
     }
 
+    /// Features [N, F] of N × height × width × RGB bytes, what the last layer reads off them, and logits [N, classes], in
+    /// evaluation mode.
+    pub fn features(&self, pixels: &[u8]) -> Result<(FeatureMap, Tensor)> {
+        let images = images_to_feature_map(pixels, self.spec.size, &self.spec.normalisation)?;
+        let features = self.network.features(images, &Mode::Evaluate)?;
+        let logits = self.network.classify(&features, &Mode::Evaluate)?;
+        Ok((features, logits))
+    }
+
     /// Writes the model; what was there before is replaced whole.
     pub fn save(&self, path: &Path) -> Result<()> {
         let metadata = Metadata { schema: SCHEMA, spec: self.spec.clone(), origin: self.origin.clone() };

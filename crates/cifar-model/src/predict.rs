@@ -1,7 +1,7 @@
 //! The one forward pass over a whole set that validation and evaluation share.
 
 use candle_core::Error;
-use cifar_data::batches::evaluation_batch;
+use cifar_data::batches::{evaluation_batch, view_batch};
 use cifar_data::{Dataset, Monitor};
 
 use crate::{Mode, Model, ModelError, Result};
@@ -40,6 +40,11 @@ impl Logits {
         &self.values[index * self.classes..(index + 1) * self.classes]
     }
 
+    /// All logits, N × classes.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
     /// The same to be written to.
     pub(crate) fn row_mut(&mut self, index: usize) -> &mut [f32] {
         &mut self.values[index * self.classes..(index + 1) * self.classes]
@@ -60,17 +65,8 @@ impl Logits {
 /// # Errors
 /// If the set's classes or image size are not those that the model was made for.
 pub fn predict(model: &Model, set: &Dataset, what: &'static str, monitor: &dyn Monitor) -> Result<Logits> {
-    let spec = model.spec();
-    if spec.size != set.size() || spec.classes != set.classes() {
-        return Err(ModelError::Unsuitable(format!(
-            "the model was trained on {} pixels and the classes {}; these images have {} and {}",
-            spec.size,
-            spec.classes.join(", "),
-            set.size(),
-            set.classes().join(", ")
-        )));
-    }
-    let classes = spec.classes.len();
+    check(model, set)?;
+    let classes = set.classes().len();
     let mut values = Vec::with_capacity(set.len() * classes);
     for start in (0..set.len()).step_by(BATCH) {
         monitor.check()?;
@@ -80,6 +76,64 @@ pub fn predict(model: &Model, set: &Dataset, what: &'static str, monitor: &dyn M
     }
     monitor.progress(what, set.len() as u64, set.len() as u64);
     Ok(Logits { classes, values })
+}
+
+/// Logits of the images of `set` at `indices`, un-augmented, in evaluation mode.
+///
+/// # Errors
+/// As [`predict()`].
+///
+/// # Panics
+/// If an index is not below the length of the set.
+pub fn predict_some(
+    model: &Model,
+    set: &Dataset,
+    indices: &[usize],
+    what: &'static str,
+    monitor: &dyn Monitor,
+) -> Result<Logits> {
+    check(model, set)?;
+    let mut values = Vec::with_capacity(indices.len() * set.classes().len());
+    for (done, chunk) in indices.chunks(BATCH).enumerate() {
+        monitor.check()?;
+        monitor.progress(what, (done * BATCH) as u64, indices.len() as u64);
+        let batch = view_batch(set, chunk, [0, 0], false);
+        values.extend(model.forward(&batch.pixels, &Mode::Evaluate)?.flatten_all()?.to_vec1::<f32>()?);
+    }
+    monitor.progress(what, indices.len() as u64, indices.len() as u64);
+    Ok(Logits { classes: set.classes().len(), values })
+}
+
+/// What a network sees in the images of a set.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Seen {
+    /// As [`predict()`] gives them.
+    pub logits: Logits,
+    /// N × `width`: what the network's last layer reads off each image.
+    pub features: Vec<f32>,
+    /// Features of an image.
+    pub width: usize,
+}
+
+/// As [`predict()`], with the features that the logits are made of.
+///
+/// # Errors
+/// As [`predict()`].
+pub fn predict_with_features(model: &Model, set: &Dataset, what: &'static str, monitor: &dyn Monitor) -> Result<Seen> {
+    check(model, set)?;
+    let classes = set.classes().len();
+    let (mut values, mut features, mut width) = (Vec::with_capacity(set.len() * classes), Vec::new(), 0);
+    for start in (0..set.len()).step_by(BATCH) {
+        monitor.check()?;
+        monitor.progress(what, start as u64, set.len() as u64);
+        let (of_batch, logits) = model.features(&evaluation_batch(set, start, BATCH).pixels)?;
+        width = of_batch.dims()[1];
+        features.reserve_exact(if start == 0 { set.len() * width } else { 0 });
+        features.extend_from_slice(of_batch.values());
+        values.extend(logits.flatten_all()?.to_vec1::<f32>()?);
+    }
+    monitor.progress(what, set.len() as u64, set.len() as u64);
+    Ok(Seen { logits: Logits { classes, values }, features, width })
 }
 
 /// Class probabilities of one image, height × width × RGB, which add up to 1.
@@ -109,6 +163,21 @@ pub fn evaluate_loss(logits: &Logits, labels: &[u16]) -> Result<Option<(f64, f64
     let correct = (0..logits.len()).filter(|&i| argmax(logits.row(i)) == labels[i] as usize).count();
     let n = logits.len() as f64;
     Ok(Some((losses.iter().map(|l| f64::from(*l)).sum::<f64>() / n, correct as f64 / n)))
+}
+
+/// Refuses images that the model was not made for.
+fn check(model: &Model, set: &Dataset) -> Result<()> {
+    let spec = model.spec();
+    if spec.size == set.size() && spec.classes == set.classes() {
+        return Ok(());
+    }
+    Err(ModelError::Unsuitable(format!(
+        "the model was trained on {} pixels and the classes {}; these images have {} and {}",
+        spec.size,
+        spec.classes.join(", "),
+        set.size(),
+        set.classes().join(", ")
+    )))
 }
 
 /// The first of the largest values.

@@ -2,6 +2,7 @@
 //!
 //! - `model.safetensors`: the model;
 //! - `history.jsonl`: one [`EpochRecord`] a line;
+//! - `dynamics.safetensors`: what the network said of each image in each epoch ([`Dynamics`](crate::Dynamics));
 //! - `metrics.json`, `plots/metrics/**.tsv`: the same in the layout that `DVCLive` writes and DVC shows;
 //! - `summary.csv`: the network, layer by layer.
 //!
@@ -20,11 +21,16 @@ use crate::{EpochRecord, Fitted, Result};
 pub const MODEL: &str = "model.safetensors";
 /// File name of the history.
 pub const HISTORY: &str = "history.jsonl";
+/// File name of what the network said of each image in each epoch.
+pub const DYNAMICS: &str = "dynamics.safetensors";
 
 /// Writes everything into `out`, whole or not at all.
 pub fn write(fitted: &Fitted, data: &TrainingData, out: &Path) -> Result<()> {
     let folder = OutputFolder::create(out)?;
     fitted.model.save(&folder.path().join(MODEL))?;
+    if let Some(dynamics) = &fitted.dynamics {
+        dynamics.write(&folder.path().join(DYNAMICS), &folder.path().join(MODEL))?;
+    }
     let lines: Vec<String> = fitted.history.iter().map(|r| json!(r).to_string() + "\n").collect();
     folder.write(HISTORY, lines.concat().as_bytes())?;
     folder.write("metrics.json", format!("{:#}\n", metrics(fitted, data)).as_bytes())?;

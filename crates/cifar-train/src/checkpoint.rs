@@ -3,7 +3,7 @@
 //! A run's checkpoint lies in a folder under the run's [`key`](run_key), a hash of all that decides its result: a run with
 //! other parameters, data, seed or program finds none. The file is safetensors; its tensors are `weight/NAME` (running
 //! statistics too), `first/NAME` and `second/NAME` (the optimiser's memory), `average/NAME` and `best/NAME`; its metadata,
-//! under `cifar_checkpoint`, a [`Record`] as JSON. Schema 1.
+//! under `cifar_checkpoint`, a [`Record`] as JSON; what the network said of each image so far is `dynamics/NAME`. Schema 2.
 
 use std::collections::HashMap;
 use std::fs::{self, File, TryLockError};
@@ -20,10 +20,11 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::dynamics::{Dynamics, Part};
 use crate::fit::{Progress, Run};
 use crate::{EpochRecord, Result, TrainError, TrainParams, Trainer};
 
-const SCHEMA: u64 = 1;
+const SCHEMA: u64 = 2;
 const METADATA_KEY: &str = "cifar_checkpoint";
 const FILE: &str = "checkpoint.safetensors";
 /// Lies beside the checkpoint of a run that came to its end.
@@ -84,8 +85,8 @@ struct Record {
 
 /// A tensor's name, dimensions and values.
 type Named = (String, Vec<usize>, Vec<f32>);
-/// Dimensions and values of tensors, by name.
-type ByName = HashMap<String, (Vec<usize>, Vec<f32>)>;
+/// Tensors by name.
+type ByName = HashMap<String, Part>;
 
 impl Checkpoints {
     /// Opens the folder of the run `key` below `root`, and keeps others out of it. A checkpoint is written `every` so often.
@@ -177,6 +178,7 @@ impl Checkpoints {
         if let Some((name, ..)) = spoilt {
             return Err(TrainError::NotFinite { tensor: name.clone(), step: trainer.step_count() });
         }
+        let parts = parts(tensors, progress);
         let record = Record {
             schema: SCHEMA,
             key: self.key.clone(),
@@ -188,9 +190,9 @@ impl Checkpoints {
             loss_bits: progress.loss.to_bits(),
             correct: progress.correct,
             has_best: progress.best.is_some(),
-            hash: hash(&tensors),
+            hash: hash(&parts),
         };
-        let written = encode(&record, tensors)
+        let written = encode(&record, &parts)
             .and_then(|bytes| Ok(write_file(&self.path(), &bytes)?))
             .and_then(|()| if finished { Ok(write_file(&self.folder().join(FINISHED), b"")?) } else { Ok(()) });
         self.saved = Instant::now();
@@ -229,8 +231,10 @@ impl Checkpoints {
             return Err(TrainError::Arithmetic { path, found: record.arithmetic, here: arithmetic });
         }
         let mut take = |name: &str, dims: &[usize]| match tensors.remove(name) {
-            Some((found, values)) if found == dims => Ok(values),
-            Some((found, _)) => Err(wrong(format!("tensor `{name}` is {found:?}, expected {dims:?}"))),
+            Some((Dtype::F32, found, bytes)) if found == dims => Ok(floats(&bytes)),
+            Some((dtype, found, _)) => {
+                Err(wrong(format!("tensor `{name}` is {dtype:?} {found:?}, expected F32 {dims:?}")))
+            }
             None => Err(wrong(format!("has no tensor `{name}`"))),
         };
         let parameters = run.trainer.model().parameters().clone();
@@ -253,7 +257,12 @@ impl Checkpoints {
         for ((name, var), values) in parameters.all().zip(average.values_mut()) {
             *values = take(&format!("average/{name}"), var.dims())?;
         }
+        let dynamics = run.progress.dynamics.take();
+        let dynamics = dynamics
+            .map(|dynamics| dynamics.with_parts(|name| tensors.remove(&format!("dynamics/{name}"))))
+            .transpose();
         run.progress = Progress {
+            dynamics: dynamics.map_err(wrong)?,
             history: record.history,
             best: record.has_best.then_some(best),
             loss: f64::from_bits(record.loss_bits),
@@ -329,26 +338,36 @@ fn tensors(trainer: &Trainer, progress: &Progress) -> Result<Vec<Named>> {
     Ok(tensors)
 }
 
+/// The same as they are stored, and what the network said of each image; sorted by name.
+fn parts(tensors: Vec<Named>, progress: &Progress) -> Vec<(String, Part)> {
+    let bytes = |values: Vec<f32>| values.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let mut parts: Vec<(String, Part)> =
+        tensors.into_iter().map(|(name, dims, values)| (name, (Dtype::F32, dims, bytes(values)))).collect();
+    let dynamics = progress.dynamics.iter().flat_map(Dynamics::parts);
+    parts.extend(dynamics.map(|(name, part)| (format!("dynamics/{name}"), part)));
+    parts.sort_by(|a, b| a.0.cmp(&b.0));
+    parts
+}
+
 /// Over names and values, which are sorted by name.
-fn hash(tensors: &[Named]) -> String {
+fn hash(parts: &[(String, Part)]) -> String {
     let mut hasher = blake3::Hasher::new();
-    for (name, dims, values) in tensors {
+    for (name, (_, dims, bytes)) in parts {
         hasher.update(format!("{name} {dims:?}\n").as_bytes());
-        hasher.update(&bytes_of(values));
+        hasher.update(bytes);
     }
     hasher.finalize().to_hex().to_string()
 }
 
-fn bytes_of(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|v| v.to_le_bytes()).collect()
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
 }
 
-fn encode(record: &Record, tensors: Vec<Named>) -> Result<Vec<u8>> {
+fn encode(record: &Record, parts: &[(String, Part)]) -> Result<Vec<u8>> {
     let failed = |e: &dyn std::fmt::Display| TrainError::Encode(e.to_string());
     let json = serde_json::to_string(record).map_err(|e| failed(&e))?;
-    let bytes: Vec<_> = tensors.into_iter().map(|(name, dims, values)| (name, dims, bytes_of(&values))).collect();
-    let views = bytes.iter().map(|(name, dims, bytes)| {
-        Ok((name.as_str(), TensorView::new(Dtype::F32, dims.clone(), bytes).map_err(|e| failed(&e))?))
+    let views = parts.iter().map(|(name, (dtype, dims, bytes))| {
+        Ok((name.as_str(), TensorView::new(*dtype, dims.clone(), bytes).map_err(|e| failed(&e))?))
     });
     let metadata = HashMap::from([(METADATA_KEY.to_string(), json)]);
     safetensors::serialize(views.collect::<Result<Vec<_>>>()?, Some(metadata)).map_err(|e| failed(&e))
@@ -366,17 +385,12 @@ fn decode(bytes: &[u8]) -> Result<(Record, ByName), String> {
     }
     let record: Record = serde_json::from_str(json).map_err(|e| damaged(&e))?;
     let file = SafeTensors::deserialize(bytes).map_err(|e| damaged(&e))?;
-    let mut tensors: Vec<Named> = Vec::new();
-    for (name, view) in file.tensors() {
-        if view.dtype() != Dtype::F32 {
-            return Err(format!("tensor `{name}` is {:?}, expected F32", view.dtype()));
-        }
-        let values = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-        tensors.push((name, view.shape().to_vec(), values));
-    }
-    tensors.sort_by(|a, b| a.0.cmp(&b.0));
-    if hash(&tensors) != record.hash {
+    let mut parts: Vec<(String, Part)> = (file.tensors().into_iter())
+        .map(|(name, v)| (name, (v.dtype(), v.shape().to_vec(), v.data().to_vec())))
+        .collect();
+    parts.sort_by(|a, b| a.0.cmp(&b.0));
+    if hash(&parts) != record.hash {
         return Err("is damaged: its values are not those that were written".into());
     }
-    Ok((record, tensors.into_iter().map(|(name, dims, values)| (name, (dims, values))).collect()))
+    Ok((record, parts.into_iter().collect()))
 }

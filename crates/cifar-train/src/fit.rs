@@ -7,10 +7,10 @@ use candle_core::Tensor;
 use cifar_data::prepare::TrainingData;
 use cifar_data::splits::Split;
 use cifar_data::{DataError, Monitor};
-use cifar_model::{Model, ModelOrigin, ModelParams, ModelSpec, evaluate_loss, predict};
+use cifar_model::{Model, ModelOrigin, ModelParams, ModelSpec, evaluate_loss, predict, predict_some};
 
 use crate::tune::Scored;
-use crate::{Checkpoints, EpochRecord, Result, Select, StepRecord, TrainError, TrainParams, Trainer};
+use crate::{Checkpoints, Dynamics, EpochRecord, Result, Select, StepRecord, TrainError, TrainParams, Trainer};
 
 /// Watches a training run.
 pub trait Watcher: Monitor {
@@ -38,6 +38,8 @@ pub struct Fitted {
     pub history: Vec<EpochRecord>,
     /// The epoch whose weights were kept, counted from 1.
     pub selected_epoch: usize,
+    /// What the network said of each image, epoch by epoch; none if that was not to be recorded.
+    pub dynamics: Option<Dynamics>,
     /// How long this process trained: a fact about the run that no result depends on.
     pub timing: Timing,
 }
@@ -110,6 +112,8 @@ pub(crate) struct Progress {
     pub(crate) loss: f64,
     /// Images of the epoch under way that the network got right.
     pub(crate) correct: usize,
+    /// What it said of each image, if that is recorded.
+    pub(crate) dynamics: Option<Dynamics>,
 }
 
 impl<'a> Run<'a> {
@@ -129,8 +133,16 @@ impl<'a> Run<'a> {
         let model = Model::new(spec, seed)?;
         model.prepare(train)?;
         let trainer = Trainer::new(model, params, train.len(), seed)?;
-        let (progress, timing) = (Progress::default(), Timing::default());
+        let dynamics = Dynamics::new(train, val, params.dynamics_share, seed);
+        let (progress, timing) = (Progress { dynamics: Some(dynamics), ..Progress::default() }, Timing::default());
         Ok(Self { data, params: params.clone(), seed, trainer, progress, timing })
+    }
+
+    /// The same without a record of what the network says of each image.
+    #[must_use]
+    pub fn without_dynamics(mut self) -> Self {
+        self.progress.dynamics = None;
+        self
     }
 
     /// Every whole epoch so far.
@@ -188,6 +200,10 @@ impl<'a> Run<'a> {
         trainer.steps(&data.train, epochs * steps_per_epoch, |trainer, step| {
             progress.loss += f64::from(step.loss) * step.images as f64;
             progress.correct += step.correct;
+            if let Some(dynamics) = &mut progress.dynamics {
+                let (ids, logits) = trainer.latest();
+                dynamics.learnt_from(ids, logits);
+            }
             watcher.step(step);
             watcher.check()?;
             let ended = step.step.is_multiple_of(steps_per_epoch);
@@ -215,7 +231,7 @@ impl<'a> Run<'a> {
     /// # Errors
     /// If candle cannot exchange the weights.
     pub fn finish(self) -> Result<Fitted> {
-        let Progress { history, best, .. } = self.progress;
+        let Progress { history, best, dynamics, .. } = self.progress;
         let mut model = self.trainer.into_model()?;
         let selected_epoch = match &best {
             Some(best) => {
@@ -235,12 +251,12 @@ impl<'a> Run<'a> {
         });
         // What comes next has other sizes.
         cifar_kernels::release_buffers();
-        Ok(Fitted { model, history, selected_epoch, timing: self.timing })
+        Ok(Fitted { model, history, selected_epoch, dynamics, timing: self.timing })
     }
 }
 
 impl Progress {
-    /// Validates, and adds the epoch to the history.
+    /// Validates, looks at some training images, and adds the epoch to the history.
     fn end_epoch(
         &mut self,
         trainer: &Trainer,
@@ -249,8 +265,10 @@ impl Progress {
         watcher: &dyn Watcher,
     ) -> Result<()> {
         let images = data.train.len() as f64;
-        let record = trainer.evaluate(|model| {
+        let due = self.dynamics.as_ref().map_or_else(Vec::new, Dynamics::due);
+        let (record, plain, of_val) = trainer.evaluate(|model| {
             let logits = predict(model, &data.val, "validating", watcher)?;
+            let plain = predict_some(model, &data.train, &due, "looking at images", watcher)?;
             let (val_loss, val_accuracy) = evaluate_loss(&logits, &data.val.labels())?.unzip();
             let mut record = EpochRecord {
                 epoch: self.history.len() + 1,
@@ -267,8 +285,11 @@ impl Progress {
             if record.best && select == Select::Best {
                 self.best = Some(model.parameters().snapshot()?);
             }
-            Ok(record)
+            Ok((record, plain, logits))
         })?;
+        if let Some(dynamics) = &mut self.dynamics {
+            dynamics.end_epoch(&due, &plain, &of_val);
+        }
         (self.loss, self.correct) = (0.0, 0);
         self.history.push(record);
         watcher.epoch(&self.history);

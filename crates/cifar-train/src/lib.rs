@@ -17,12 +17,14 @@ mod schedule;
 mod trainer;
 
 pub mod artifacts;
+pub mod dynamics;
 pub mod live;
 pub mod recipes;
 pub mod tensorboard;
 pub mod tune;
 
 pub use checkpoint::{Checkpoints, run_key};
+pub use dynamics::Dynamics;
 pub use error::{Result, TrainError};
 pub use fit::{Fitted, Run, Timing, Watcher, fit, fit_resumable};
 pub use history::EpochRecord;

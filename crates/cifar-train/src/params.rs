@@ -119,6 +119,10 @@ pub struct TrainParams {
     pub select: Select,
     /// The run ends after so many epochs in a row that are not the best on validation images; 0 never.
     pub early_stopping: usize,
+    /// Share of the training images that are looked at un-augmented behind each epoch, 0 to 1: each image takes its turn.
+    /// What the network says of them, and of all images while it learns from them, goes into
+    /// [`Dynamics`](crate::Dynamics). 1 costs about a third of the training again.
+    pub dynamics_share: f64,
     /// Whether what tuning found replaces the values above.
     pub use_tuned: bool,
 }
@@ -171,6 +175,7 @@ impl Default for TrainParams {
             contrast: 0.0,
             select: Select::Best,
             early_stopping: 0,
+            dynamics_share: 0.0,
             use_tuned: false,
         }
     }
@@ -237,6 +242,8 @@ impl TrainParams {
         ] {
             check(key, (0.0..1.0).contains(&share), share.to_string(), "allowed is 0 up to, not including, 1")?;
         }
+        let share = self.dynamics_share;
+        check("dynamics_share", (0.0..=1.0).contains(&share), share.to_string(), "allowed is 0 to 1")?;
         let warmup = self.warmup_epochs;
         let allowed = format!("allowed is 0 to {} (epochs)", self.epochs);
         check("warmup_epochs", (0.0..=self.epochs as f64).contains(&warmup), warmup.to_string(), &allowed)?;
@@ -278,6 +285,7 @@ mod tests {
         check("averaging_every", 0.into(), "allowed is 1 or more");
         check("weight_decay", (-1).into(), "allowed is a finite number, 0 or more");
         check("weight_decay", 11.into(), "learning_rate × weight_decay is 1.1");
+        check("dynamics_share", 1.5.into(), "dynamics_share: 1.5 is not allowed; allowed is 0 to 1");
         check("optimiser", "adam".into(), "expected one of `sgd`, `adamw`, `muon`");
     }
 

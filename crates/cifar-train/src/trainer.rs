@@ -6,8 +6,8 @@ use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
 use candle_core::D;
-use cifar_data::Dataset;
 use cifar_data::batches::{Augmentation, Batch, epoch_order, training_batch};
+use cifar_data::{Dataset, SampleId};
 use cifar_model::{Mode, Model, ops};
 
 use crate::averaging::Average;
@@ -46,6 +46,8 @@ pub struct Trainer {
     step: usize,
     steps_per_epoch: usize,
     waited: Duration,
+    /// Ids and logits of the last batch.
+    latest: (Vec<SampleId>, Vec<f32>),
 }
 
 impl Trainer {
@@ -63,6 +65,7 @@ impl Trainer {
             step: 0,
             steps_per_epoch: images.div_ceil(params.batch_size.max(1)),
             waited: Duration::ZERO,
+            latest: Default::default(),
         })
     }
 
@@ -84,6 +87,12 @@ impl Trainer {
     /// The time that [`Trainer::steps`] has spent waiting for batches.
     pub fn waited(&self) -> Duration {
         self.waited
+    }
+
+    /// The images of the last step and what the network, in training mode and before it learnt from them, said of them as
+    /// they were augmented: logits, images × classes. Empty before the first step.
+    pub fn latest(&self) -> (&[SampleId], &[f32]) {
+        (&self.latest.0, &self.latest.1)
     }
 
     /// The learning rate of `step`, counted from 0, of what moves with `train.learning_rate`.
@@ -179,6 +188,7 @@ impl Trainer {
         self.average.after_step(self.model.parameters(), self.step, self.step == self.total_steps())?;
         let predicted = logits.argmax(D::Minus1)?.to_vec1::<u32>()?;
         let correct = (0..batch.len()).filter(|&i| predicted[i] == main_label(batch, i)).count();
+        self.latest = (batch.ids.clone(), logits.flatten_all()?.to_vec1()?);
         let (step, steps) = (self.step, self.total_steps());
         Ok(StepRecord { step, steps, images: batch.len(), loss: value, learning_rate, correct })
     }

@@ -101,7 +101,7 @@ impl Project {
     pub fn new() -> Self {
         let project = Self { folder: tempfile::tempdir().expect("a temporary folder") };
         std::fs::create_dir(project.path("labels")).expect("a folder for labels");
-        for file in ["params.yaml", "labels/overrides.csv"] {
+        for file in ["params.yaml", "labels/overrides.csv", "labels/review.csv"] {
             std::fs::copy(repository().join(file), project.path(file)).expect("the repository's own files");
         }
         project.edit("params.yaml", "epochs: 15", "epochs: 2");

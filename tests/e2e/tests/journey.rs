@@ -36,6 +36,7 @@ fn every_result_is_there_and_says_synthetic() {
     for file in [
         "data/prepared/split.csv",
         "models/final/history.jsonl",
+        "models/final/dynamics.safetensors",
         "models/final/plots/metrics/val/accuracy.tsv",
         "evaluation/test/per_class.csv",
         "evaluation/test/confusion_matrix.csv",
@@ -49,6 +50,8 @@ fn every_result_is_there_and_says_synthetic() {
         "evaluation/hard_images/confusion_pairs.csv",
         "evaluation/data/issues.csv",
         "evaluation/data/label_conflicts.csv",
+        "evaluation/hard_images/neighbours.csv",
+        "evaluation/hard_images/review_candidates.csv",
     ] {
         assert!(!project.read(file).is_empty(), "{file}");
     }

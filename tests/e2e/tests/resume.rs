@@ -171,12 +171,12 @@ fn a_checkpoint_of_anything_else_is_never_picked_up() {
     *flipped.last_mut().unwrap() ^= 1;
     std::fs::write(&path, &flipped).unwrap();
     refused("its values are not those that were written");
-    let text = b"\\\"schema\\\":1";
+    let text = b"\\\"schema\\\":2";
     let at = good.windows(text.len()).position(|w| w == text).expect("the schema");
     let mut newer = good.clone();
     newer[at + text.len() - 1] = b'9';
     std::fs::write(&path, &newer).unwrap();
-    refused("has schema 9, this program reads schema 1");
+    refused("has schema 9, this program reads schema 2");
     std::fs::write(&path, &good).unwrap();
     project.run(&["train"]).success();
 }

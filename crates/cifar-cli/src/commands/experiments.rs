@@ -292,9 +292,10 @@ fn data(context: &Context) -> Result<(String, [usize; 3])> {
         *images = String::from_utf8_lossy(&bytes).lines().count();
         hasher.update(blake3::hash(&bytes).as_bytes());
     }
-    let overrides = context.layout.overrides();
-    let bytes = std::fs::read(&overrides).with_context(|| format!("{}: cannot read", overrides.display()))?;
-    hasher.update(&bytes);
+    for labels in [context.layout.overrides(), context.layout.review()] {
+        let bytes = std::fs::read(&labels).with_context(|| format!("{}: cannot read", labels.display()))?;
+        hasher.update(blake3::hash(&bytes).as_bytes());
+    }
     Ok((hasher.finalize().to_hex().to_string(), images))
 }
 

@@ -5,7 +5,7 @@ use cifar_data::Monitor as _;
 use cifar_data::partitions::Partition;
 
 use super::{Context, evaluate, hard_images, inspect, partition, prepare, pull, train, tune};
-use crate::args::{PartitionArgs, RunArgs, TrainArgs};
+use crate::args::{HardImagesArgs, PartitionArgs, RunArgs, TrainArgs};
 
 pub(super) fn run(context: &Context, args: &RunArgs) -> Result<()> {
     // A mistake in the parameters is better told now than after the images are decoded.
@@ -15,7 +15,8 @@ pub(super) fn run(context: &Context, args: &RunArgs) -> Result<()> {
         partition::run(context, &PartitionArgs::of(args.source.clone(), args.offline))?;
     }
     let train = |context: &Context| train::run(context, &TrainArgs::default());
-    for stage in [pull::run, prepare::run, inspect::run, tune::run, train, evaluate::run, hard_images::run] {
+    let hard_images = |context: &Context| hard_images::run(context, &HardImagesArgs::default());
+    for stage in [pull::run, prepare::run, inspect::run, tune::run, train, evaluate::run, hard_images] {
         context.terminal.check()?;
         stage(context)?;
     }

@@ -27,6 +27,7 @@ impl Flow {
         let flow = Self { root: temporary(), all };
         partitions::write(&flow.all, &flow.path("partitions"), &Silent).expect("the folder is free");
         put(&flow.path("overrides.csv"), b"id,label\n");
+        put(&flow.path("review.csv"), b"id,decision,label,note\n");
         flow
     }
 
@@ -39,8 +40,8 @@ impl Flow {
     }
 
     pub(crate) fn prepare(&self, version: &str, split: &SplitParams) -> Result<PreparedReport> {
-        let overrides = self.path("overrides.csv");
-        prepare(&self.path("raw"), &overrides, self::version(version), split, &self.path("prepared"), &Silent)
+        let [raw, overrides, review] = ["raw", "overrides.csv", "review.csv"].map(|name| self.path(name));
+        prepare(&raw, &overrides, &review, self::version(version), split, &self.path("prepared"), &Silent)
     }
 
     pub(crate) fn both(&self, version: &str, split: &SplitParams) -> PreparedReport {

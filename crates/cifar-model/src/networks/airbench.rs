@@ -84,7 +84,7 @@ impl Network for Airbench {
         self.whitening.prepare(train, normalisation)
     }
 
-    fn forward(&self, images: FeatureMap, mode: &Mode) -> Result<Tensor> {
+    fn features(&self, images: FeatureMap, mode: &Mode) -> Result<FeatureMap> {
         let mut x = self.whitening.forward(&images, mode)?;
         std::mem::drop(images);
         for group in &self.groups {
@@ -98,8 +98,11 @@ impl Network for Airbench {
                 }
             }
         }
-        x = ops::global_max_pool(&x)?;
-        Ok((self.head.forward(&x, mode)?.to_tensor()? / self.features as f64)?)
+        Ok(ops::global_max_pool(&x)?)
+    }
+
+    fn classify(&self, features: &FeatureMap, mode: &Mode) -> Result<Tensor> {
+        Ok((self.head.forward(features, mode)?.to_tensor()? / self.features as f64)?)
     }
 
     fn summary(&self) -> Vec<LayerSummary> {

@@ -146,15 +146,23 @@ pub struct LayerSummary {
     pub flops: u64,
 }
 
-/// A network: normalised images in, logits out.
+/// A network: normalised images in, features in between, logits out.
 pub trait Network: Send + Sync {
     /// Sets what the network takes from the training images before the first step. Most take nothing.
     fn prepare(&self, _train: &Dataset, _normalisation: &Normalisation) -> Result<()> {
         Ok(())
     }
 
+    /// [N, height, width, 3] → [N, features]: what the last layer reads off the images.
+    fn features(&self, images: FeatureMap, mode: &Mode) -> Result<FeatureMap>;
+
+    /// [N, features] → logits [N, classes].
+    fn classify(&self, features: &FeatureMap, mode: &Mode) -> Result<Tensor>;
+
     /// [N, height, width, 3] → logits [N, classes].
-    fn forward(&self, images: FeatureMap, mode: &Mode) -> Result<Tensor>;
+    fn forward(&self, images: FeatureMap, mode: &Mode) -> Result<Tensor> {
+        self.classify(&self.features(images, mode)?, mode)
+    }
 
     /// Its layers, from the input to the logits.
     fn summary(&self) -> Vec<LayerSummary>;

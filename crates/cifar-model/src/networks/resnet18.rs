@@ -109,15 +109,18 @@ impl ResNet18 {
 }
 
 impl Network for ResNet18 {
-    fn forward(&self, images: FeatureMap, mode: &Mode) -> Result<Tensor> {
+    fn features(&self, images: FeatureMap, mode: &Mode) -> Result<FeatureMap> {
         let mut x = self.stem.0.forward(&images, mode)?;
         drop(images);
         x = self.stem.1.forward(&x, None, mode)?;
         for block in &self.blocks {
             x = block.forward(&x, mode)?;
         }
-        x = ops::global_average_pool(&x)?;
-        Ok(self.head.forward(&x, mode)?.to_tensor()?)
+        Ok(ops::global_average_pool(&x)?)
+    }
+
+    fn classify(&self, features: &FeatureMap, mode: &Mode) -> Result<Tensor> {
+        Ok(self.head.forward(features, mode)?.to_tensor()?)
     }
 
     fn summary(&self) -> Vec<LayerSummary> {

@@ -74,7 +74,7 @@ fn drop(input: &FeatureMap, rate: f32, layer: u32, mode: &Mode) -> Result<Featur
 }
 
 impl Network for SimpleCnn {
-    fn forward(&self, images: FeatureMap, mode: &Mode) -> Result<Tensor> {
+    fn features(&self, images: FeatureMap, mode: &Mode) -> Result<FeatureMap> {
         let mut x = images;
         for (layer, block) in (0..).zip(&self.blocks) {
             for (conv, norm) in block {
@@ -87,8 +87,11 @@ impl Network for SimpleCnn {
         let (dense, norm) = &self.dense;
         x = dense.forward(&x.flatten(), mode)?;
         x = norm.forward(&x, None, mode)?;
-        x = drop(&x, self.params.dropout, self.blocks.len() as u32, mode)?;
-        Ok(self.head.forward(&x, mode)?.to_tensor()?)
+        drop(&x, self.params.dropout, self.blocks.len() as u32, mode)
+    }
+
+    fn classify(&self, features: &FeatureMap, mode: &Mode) -> Result<Tensor> {
+        Ok(self.head.forward(features, mode)?.to_tensor()?)
     }
 
     fn summary(&self) -> Vec<LayerSummary> {

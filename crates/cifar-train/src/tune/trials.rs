@@ -85,7 +85,13 @@ impl<'a> Trials<'a> {
                 "tune.trials: there are no validation images to score trials by; set it to 0, or split.val_fraction above 0".into(),
             ));
         }
-        let train = TrainParams { select: Select::Last, early_stopping: 0, use_tuned: false, ..blocks.train.clone() };
+        let train = TrainParams {
+            select: Select::Last,
+            early_stopping: 0,
+            dynamics_share: 0.0,
+            use_tuned: false,
+            ..blocks.train.clone()
+        };
         let blocks = Blocks { train, model: blocks.model.clone() };
         Ok(Self { blocks, data, folder: folder.to_path_buf(), program, watcher })
     }
@@ -95,7 +101,7 @@ impl<'a> Trials<'a> {
         let key = run_key(&train, &model, &self.data.report, seed, self.program);
         let mut checkpoints =
             Checkpoints::open(&self.folder, &key, Duration::from_mins(1))?.keeping_those_of_other_runs();
-        let mut run = Run::start(&train, &model, self.data, seed)?;
+        let mut run = Run::start(&train, &model, self.data, seed)?.without_dynamics();
         checkpoints.resume(&mut run)?;
         run.train(epochs, Some(&mut checkpoints), &Within(self.watcher))?;
         run.history()

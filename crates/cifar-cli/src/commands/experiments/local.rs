@@ -12,7 +12,7 @@ use cifar_data::splits::SplitParams;
 use serde_json::json;
 
 use super::{Engine, Entry, log, log_error};
-use crate::args::TrainArgs;
+use crate::args::{HardImagesArgs, TrainArgs};
 use crate::commands::{Context, evaluate, hard_images, prepare, pull, train, tune};
 use crate::experiments::board::Row;
 use crate::experiments::grid::Run;
@@ -76,7 +76,8 @@ impl<'a> Local<'a> {
         }
         data_ready();
         let train = |context: &Context| train::run(context, &TrainArgs::default());
-        for stage in [tune::run, train, evaluate::run, hard_images::run] {
+        let hard_images = |context: &Context| hard_images::run(context, &HardImagesArgs::default());
+        for stage in [tune::run, train, evaluate::run, hard_images] {
             context.terminal.check()?;
             stage(context)?;
         }

@@ -1,0 +1,138 @@
+//! What a training run believes of each image of a split, and the scores that follow.
+
+use cifar_data::Dataset;
+
+use crate::Result;
+use crate::measures::{Joint, Trajectories, Trajectory, ranks};
+use crate::metrics::{entropy, loss, margin};
+use crate::predictions::predicted_class;
+
+/// What was found of the images of a split, in the set's order.
+pub(super) struct Beliefs {
+    classes: usize,
+    /// Of the final network: images × classes.
+    probabilities: Vec<f32>,
+    trajectories: Option<Trajectories>,
+    /// The probabilities that decide: the final network's, and where there are trajectories their means.
+    belief: Vec<f32>,
+    pub(super) joint: Joint,
+    label_issue: Vec<f64>,
+    hardness: Vec<f64>,
+}
+
+/// The figures of one image.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Figures {
+    /// The final network's class.
+    pub(super) predicted: u16,
+    /// The final network's probability of the label.
+    pub(super) p_label: f32,
+    /// The class with the greatest belief, if that is not the label, and that belief.
+    pub(super) suggested: Option<(u16, f32)>,
+    /// Normalised margin of the final network: `p_label` less the greatest other probability. −1 to 1.
+    pub(super) margin: f64,
+    /// Of the final network's probabilities, nats.
+    pub(super) entropy: f64,
+    /// −ln `p_label`, nats.
+    pub(super) loss: f64,
+    pub(super) trajectory: Option<Trajectory>,
+    pub(super) label_issue: f64,
+    pub(super) hardness: f64,
+    /// The class that confident learning finds, where it doubts the label.
+    pub(super) doubted: Option<u16>,
+    /// The two greatest beliefs with their classes.
+    pub(super) leading: [(u16, f32); 2],
+    /// Belief in the label.
+    pub(super) belief_in_label: f32,
+}
+
+impl Beliefs {
+    /// From the final network's probabilities and, where the split has them, the trajectories. Labels are those in force;
+    /// no original label is read.
+    ///
+    /// The belief is ½ · (final + mean over the epochs) of probabilities that did not learn from the images (validation), the mean
+    /// over the epochs where they did (training: the final network knows its labels by heart), and the final network's
+    /// where there is nothing else (test).
+    ///
+    /// `label_issue_score` is the image's place in its split ([`ranks()`]) by the logarithm of belief in the most probable other class over belief in
+    /// the label; `hardness_score` that by the entropy of the belief, whatever the label is.
+    pub(super) fn new(
+        set: &Dataset,
+        probabilities: Vec<f32>,
+        trajectories: Option<Trajectories>,
+        learnt_from: bool,
+    ) -> Self {
+        let (classes, labels) = (set.classes().len(), set.labels());
+        let belief: Vec<f32> = match &trajectories {
+            None => probabilities.clone(),
+            Some(t) if learnt_from => t.mean_probabilities.clone(),
+            Some(t) => {
+                t.mean_probabilities.iter().zip(&probabilities).map(|(mean, p)| f32::midpoint(*mean, *p)).collect()
+            }
+        };
+        let rows = || belief.chunks_exact(classes).zip(labels.iter().map(|l| usize::from(*l)));
+        let doubts: Vec<f64> = rows().map(|(row, label)| doubt(row, label)).collect();
+        let uncertainty: Vec<f64> = rows().map(|(row, _)| entropy(row)).collect();
+        let (label_issue, hardness) = (ranks(&doubts), ranks(&uncertainty));
+        let joint = Joint::estimate(classes, &labels, &belief);
+        Self { classes, probabilities, trajectories, belief, joint, label_issue, hardness }
+    }
+
+    /// The final network's probabilities: images × classes.
+    pub(super) fn probabilities(&self) -> &[f32] {
+        &self.probabilities
+    }
+
+    /// Epochs of the trajectories.
+    pub(super) fn epochs(&self) -> usize {
+        self.trajectories.as_ref().map_or(0, |t| t.epochs)
+    }
+
+    /// The figures of the image at `index`, whose label is `label`.
+    pub(super) fn figures(&self, index: usize, label: u16) -> Figures {
+        let row = index * self.classes..(index + 1) * self.classes;
+        let (p, belief) = (&self.probabilities[row.clone()], &self.belief[row]);
+        let leading = leading(belief);
+        let label_at = usize::from(label);
+        Figures {
+            predicted: predicted_class(p) as u16,
+            p_label: p[label_at],
+            suggested: (leading[0].0 != label).then_some(leading[0]),
+            margin: margin(p, label_at),
+            entropy: entropy(p),
+            loss: loss(p[label_at]),
+            trajectory: self.trajectories.as_ref().map(|t| t.images[index]),
+            label_issue: self.label_issue[index],
+            hardness: self.hardness[index],
+            doubted: self.joint.doubted[index],
+            leading,
+            belief_in_label: belief[label_at],
+        }
+    }
+}
+
+/// ln(greatest other / label) of a row of probabilities.
+fn doubt(row: &[f32], label: usize) -> f64 {
+    let others = row.iter().enumerate().filter(|(k, _)| *k != label).map(|(_, p)| *p);
+    loss(row[label]) - loss(others.fold(0.0, f32::max))
+}
+
+/// The two greatest values with their places; the first of equals.
+fn leading(row: &[f32]) -> [(u16, f32); 2] {
+    let first = predicted_class(row);
+    let second = (0..row.len()).filter(|k| *k != first).fold(None, |best: Option<usize>, k| match best {
+        Some(best) if row[best] >= row[k] => Some(best),
+        _ => Some(k),
+    });
+    let second = second.unwrap_or(first);
+    [(first as u16, row[first]), (second as u16, row[second])]
+}
+
+/// Trajectories of a split, if something was recorded.
+pub(super) fn follow(
+    set: &Dataset,
+    epochs: usize,
+    logits: impl FnMut(usize) -> Vec<f32>,
+) -> Result<Option<Trajectories>> {
+    Trajectories::follow(set.classes().len(), &set.labels(), epochs, logits)
+}

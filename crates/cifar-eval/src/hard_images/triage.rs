@@ -1,0 +1,231 @@
+//! What kind of trouble an image is, and why, in words.
+
+use cifar_data::duplicates::Kind;
+use cifar_data::splits::Split;
+use cifar_data::{ImageSize, SampleId};
+
+use super::beliefs::Figures;
+
+/// Belief in the class that is doubted for must be so many times that in the label.
+const CLEARLY_OTHER: f32 = 2.0;
+/// An image is ambiguous if belief in the second class is at least this share of that in the first.
+const TORN: f32 = 0.5;
+/// Standard deviation of the brightness, of 255, below which a picture hardly shows anything.
+const FLAT: f64 = 12.0;
+
+/// Kinds of trouble, the gravest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Category {
+    /// Confident learning finds another class, and belief in it is at least twice that in the label.
+    LikelyMislabelled,
+    /// An exact or near copy has another label, or one of the two is a test image and the other is not.
+    DuplicateOrLeak,
+    /// Hardly any contrast.
+    PoorImage,
+    /// Belief in the second class is at least half of that in the first, and the image is missed or one of the two is not its label.
+    Ambiguous,
+    /// The network misses it, and none of the above explains why.
+    ClearButMissed,
+}
+
+impl Category {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::LikelyMislabelled, Self::DuplicateOrLeak, Self::PoorImage, Self::Ambiguous, Self::ClearButMissed];
+
+    /// Its name in the files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::LikelyMislabelled => "likely mislabelled",
+            Self::DuplicateOrLeak => "duplicate or leak",
+            Self::PoorImage => "poor image",
+            Self::Ambiguous => "ambiguous",
+            Self::ClearButMissed => "clear but missed",
+        }
+    }
+}
+
+/// What was found of an image.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Finding {
+    pub(super) category: Category,
+    pub(super) reason: String,
+}
+
+/// The other image of a pair, as its partner sees it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Partner {
+    pub(super) id: SampleId,
+    pub(super) kind: Kind,
+    pub(super) split: Split,
+    pub(super) label: u16,
+}
+
+/// What an image is looked at by.
+pub(super) struct Subject<'a> {
+    pub(super) classes: &'a [String],
+    pub(super) split: Split,
+    pub(super) label: u16,
+    pub(super) figures: &'a Figures,
+    pub(super) epochs: usize,
+    pub(super) partners: &'a [Partner],
+    /// Standard deviation of its brightness.
+    pub(super) contrast: f64,
+}
+
+/// The gravest kind of trouble that applies, with all reasons; none for an image without any.
+pub(super) fn triage(subject: &Subject) -> Option<Finding> {
+    let found: Vec<Finding> =
+        [mislabelled(subject), duplicate(subject), poor(subject), ambiguous(subject)].into_iter().flatten().collect();
+    let found = if found.is_empty() { missed(subject).into_iter().collect() } else { found };
+    let category = found.first()?.category;
+    let reasons: Vec<String> = found.into_iter().map(|finding| finding.reason).collect();
+    Some(Finding { category, reason: reasons.join("; ") })
+}
+
+fn mislabelled(s: &Subject) -> Option<Finding> {
+    let (f, label) = (s.figures, &s.classes[usize::from(s.label)]);
+    let doubted = f.doubted?;
+    let (class, belief) = f.leading[0];
+    if class != doubted || belief < CLEARLY_OTHER * f.belief_in_label {
+        return None;
+    }
+    let class = &s.classes[usize::from(class)];
+    let history = f.trajectory.map_or_else(String::new, |t| {
+        let right = (t.correctness * s.epochs as f64).round();
+        format!("; its label was the network's answer in {right} of {} epochs", s.epochs)
+    });
+    let reason = format!(
+        "the network believes in {class} ({belief:.2}) rather than {label} ({:.2}){history}",
+        f.belief_in_label
+    );
+    Some(Finding { category: Category::LikelyMislabelled, reason })
+}
+
+fn duplicate(s: &Subject) -> Option<Finding> {
+    let tells = |partner: &&Partner| {
+        let is_copy = partner.kind != Kind::Similar;
+        is_copy && (partner.label != s.label || (partner.split == Split::Test) != (s.split == Split::Test))
+    };
+    let told: Vec<String> = (s.partners.iter().filter(tells))
+        .map(|partner| {
+            let kind = if partner.kind == Kind::Exact { "an exact copy" } else { "a near copy" };
+            let label = &s.classes[usize::from(partner.label)];
+            format!("{kind} of {}, a {} image labelled {label}", partner.id, partner.split)
+        })
+        .collect();
+    (!told.is_empty()).then(|| Finding { category: Category::DuplicateOrLeak, reason: told.join(", ") })
+}
+
+fn poor(s: &Subject) -> Option<Finding> {
+    (s.contrast < FLAT).then(|| Finding {
+        category: Category::PoorImage,
+        reason: format!("hardly any contrast: its brightness varies by {:.1} of 255", s.contrast),
+    })
+}
+
+fn ambiguous(s: &Subject) -> Option<Finding> {
+    let [(first, most), (second, next)] = s.figures.leading;
+    let is_trouble = s.figures.predicted != s.label || first != s.label;
+    if next < TORN * most || !is_trouble {
+        return None;
+    }
+    let (first, second) = (&s.classes[usize::from(first)], &s.classes[usize::from(second)]);
+    Some(Finding {
+        category: Category::Ambiguous,
+        reason: format!("the network is torn between {first} ({most:.2}) and {second} ({next:.2})"),
+    })
+}
+
+fn missed(s: &Subject) -> Option<Finding> {
+    let f = s.figures;
+    if f.predicted == s.label {
+        return None;
+    }
+    let (class, label) = (&s.classes[usize::from(f.predicted)], &s.classes[usize::from(s.label)]);
+    let reason = format!(
+        "the network answers {class} and gives {label} {:.2}, without a sign that the label is wrong",
+        f.p_label
+    );
+    Some(Finding { category: Category::ClearButMissed, reason })
+}
+
+/// Standard deviation of the brightness (0.299 R + 0.587 G + 0.114 B) over the pixels of an image, 0 to 127.5.
+pub(super) fn contrast(pixels: &[u8], size: ImageSize) -> f64 {
+    let n = (size.height * size.width) as f64;
+    let brightness =
+        pixels.chunks_exact(3).map(|p| 0.299 * f64::from(p[0]) + 0.587 * f64::from(p[1]) + 0.114 * f64::from(p[2]));
+    let (sum, squares) = brightness.fold((0.0, 0.0), |(sum, squares), b| (sum + b, squares + b * b));
+    (squares / n - (sum / n) * (sum / n)).max(0.0).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figures() -> Figures {
+        Figures {
+            predicted: 0,
+            p_label: 0.9,
+            suggested: None,
+            margin: 0.8,
+            entropy: 0.1,
+            loss: 0.1,
+            trajectory: None,
+            label_issue: 0.5,
+            hardness: 0.5,
+            doubted: None,
+            leading: [(0, 0.9), (1, 0.1)],
+            belief_in_label: 0.9,
+        }
+    }
+
+    fn check(figures: &Figures, partners: &[Partner], contrast: f64, expected: Option<(Category, &str)>) {
+        let classes = ["cat".to_string(), "dog".to_string(), "owl".to_string()];
+        let subject =
+            Subject { classes: &classes, split: Split::Train, label: 0, figures, epochs: 4, partners, contrast };
+        let found = triage(&subject).map(|f| (f.category, f.reason));
+        assert_eq!(found, expected.map(|(category, reason)| (category, reason.to_string())));
+    }
+
+    #[test]
+    fn each_kind_of_trouble_has_its_reason() {
+        check(&figures(), &[], 40.0, None);
+        let wrong = Figures {
+            predicted: 1,
+            p_label: 0.1,
+            doubted: Some(1),
+            leading: [(1, 0.8), (0, 0.1)],
+            belief_in_label: 0.1,
+            ..figures()
+        };
+        let reason = "the network believes in dog (0.80) rather than cat (0.10)";
+        check(&wrong, &[], 40.0, Some((Category::LikelyMislabelled, reason)));
+        let torn = Figures { leading: [(1, 0.5), (0, 0.4)], belief_in_label: 0.4, doubted: Some(1), ..figures() };
+        check(&torn, &[], 40.0, Some((Category::Ambiguous, "the network is torn between dog (0.50) and cat (0.40)")));
+        let missed = Figures { predicted: 2, p_label: 0.3, ..figures() };
+        let reason = "the network answers owl and gives cat 0.30, without a sign that the label is wrong";
+        check(&missed, &[], 40.0, Some((Category::ClearButMissed, reason)));
+        check(
+            &figures(),
+            &[],
+            3.0,
+            Some((Category::PoorImage, "hardly any contrast: its brightness varies by 3.0 of 255")),
+        );
+        let partner = |kind, label, split| Partner { id: SampleId(7), kind, split, label };
+        check(&figures(), &[partner(Kind::Near, 0, Split::Val)], 40.0, None);
+        check(&figures(), &[partner(Kind::Similar, 1, Split::Test)], 40.0, None);
+        let reason = "a near copy of 7, a val image labelled dog";
+        check(&figures(), &[partner(Kind::Near, 1, Split::Val)], 40.0, Some((Category::DuplicateOrLeak, reason)));
+        let reason =
+            "an exact copy of 7, a test image labelled cat; hardly any contrast: its brightness varies by 3.0 of 255";
+        check(&figures(), &[partner(Kind::Exact, 0, Split::Test)], 3.0, Some((Category::DuplicateOrLeak, reason)));
+    }
+
+    #[test]
+    fn contrast_of_known_pictures() {
+        let size = ImageSize { height: 1, width: 2 };
+        assert!(contrast(&[9; 6], size).abs() < 1e-6);
+        assert!((contrast(&[0, 0, 0, 255, 255, 255], size) - 127.5).abs() < 1e-6);
+    }
+}

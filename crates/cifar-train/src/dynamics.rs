@@ -1,0 +1,372 @@
+//! Training dynamics: what the network said of each image, epoch by epoch.
+//!
+//! Two records of the training images, and one of the validation images, all of logits:
+//!
+//! - **pass**: of every image in every epoch, as it was augmented, in training mode, just before the network learnt from it.
+//!   It costs nothing, since training computes it. Under mixup the image is a mixture;
+//! - **plain**: of un-augmented images in evaluation mode, behind each epoch, with the weights that count. A share of the
+//!   images is looked at in each epoch: image i in epoch e, counted from 0, where ⌊uᵢ + (e + 1) · share⌋ exceeds
+//!   ⌊uᵢ + e · share⌋, with uᵢ in [0, 1) drawn from the seed and its id. So each has its turn every 1 / share epochs;
+//! - **val**: the same of all validation images, in every epoch; validation computes it.
+//!
+//! The file, `dynamics.safetensors`, holds logits as `f16` (a relative error of at most 2⁻¹¹; beyond ±65,504 that value): `pass` (epochs × N ×
+//! classes), `plain` (rows × classes) with `plain_images` (`u32`, the place of each row's image among the training images) and
+//! `plain_ends` (`u32`, the number of rows up to the end of each epoch), `val` (epochs × V × classes), and `train_ids` and `val_ids`
+//! (`u32`). Its metadata, under `cifar_dynamics`, names the model file that the same run left, by its hash. Schema 1.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+use cifar_data::output::write_file;
+use cifar_data::random::{Purpose, stream};
+use cifar_data::{DataError, Dataset, SampleId};
+use cifar_model::Logits;
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+
+use crate::{Result, TrainError};
+
+const SCHEMA: u64 = 1;
+const METADATA_KEY: &str = "cifar_dynamics";
+
+/// What the network said of each image, epoch by epoch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dynamics {
+    classes: usize,
+    train: Vec<SampleId>,
+    val: Vec<SampleId>,
+    share: f64,
+    seed: u64,
+    /// Of whole epochs, and of the one under way, in which NaN stands for images that have not come yet.
+    pass: Vec<f16>,
+    plain: Vec<f16>,
+    plain_images: Vec<u32>,
+    plain_ends: Vec<u32>,
+    of_val: Vec<f16>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Metadata {
+    schema: u64,
+    /// BLAKE3 hash of the model file that the same run left.
+    model: String,
+    classes: usize,
+    share: f64,
+    seed: u64,
+}
+
+/// A tensor: type, dimensions and bytes.
+pub(crate) type Part = (Dtype, Vec<usize>, Vec<u8>);
+
+impl Dynamics {
+    /// An empty record of these images. `share` of the training images will be looked at behind each epoch.
+    pub fn new(train: &Dataset, val: &Dataset, share: f64, seed: u64) -> Self {
+        let ids = |set: &Dataset| set.samples().iter().map(|s| s.id).collect();
+        Self {
+            classes: train.classes().len(),
+            train: ids(train),
+            val: ids(val),
+            share,
+            seed,
+            pass: Vec::new(),
+            plain: Vec::new(),
+            plain_images: Vec::new(),
+            plain_ends: Vec::new(),
+            of_val: Vec::new(),
+        }
+    }
+
+    /// Whole epochs.
+    pub fn epochs(&self) -> usize {
+        self.plain_ends.len()
+    }
+
+    /// Classes.
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// The training images, ids ascending.
+    pub fn train_ids(&self) -> &[SampleId] {
+        &self.train
+    }
+
+    /// The validation images, ids ascending.
+    pub fn val_ids(&self) -> &[SampleId] {
+        &self.val
+    }
+
+    /// Logits of all training images in epoch `epoch`, counted from 0, while the network learnt from them: N × classes.
+    ///
+    /// # Panics
+    /// If there was no such epoch.
+    pub fn pass(&self, epoch: usize) -> Vec<f32> {
+        let length = self.train.len() * self.classes;
+        self.pass[epoch * length..(epoch + 1) * length].to_f32_vec()
+    }
+
+    /// Logits of all validation images behind epoch `epoch`, counted from 0: V × classes.
+    ///
+    /// # Panics
+    /// If there was no such epoch.
+    pub fn of_val(&self, epoch: usize) -> Vec<f32> {
+        let length = self.val.len() * self.classes;
+        self.of_val[epoch * length..(epoch + 1) * length].to_f32_vec()
+    }
+
+    /// The training images that were looked at behind epoch `epoch`, counted from 0, as their places among all training
+    /// images, and their logits: images × classes.
+    ///
+    /// # Panics
+    /// If there was no such epoch.
+    pub fn plain(&self, epoch: usize) -> (&[u32], Vec<f32>) {
+        let from = if epoch == 0 { 0 } else { self.plain_ends[epoch - 1] as usize };
+        let rows = from..self.plain_ends[epoch] as usize;
+        let logits = self.plain[rows.start * self.classes..rows.end * self.classes].to_f32_vec();
+        (&self.plain_images[rows], logits)
+    }
+
+    /// The network is about to learn from these images, of which it says this.
+    pub(crate) fn learnt_from(&mut self, ids: &[SampleId], logits: &[f32]) {
+        let start = self.epochs() * self.train.len() * self.classes;
+        self.pass.resize(start + self.train.len() * self.classes, f16::NAN);
+        for (id, logits) in ids.iter().zip(logits.chunks_exact(self.classes)) {
+            if let Ok(place) = self.train.binary_search(id) {
+                let row = start + place * self.classes;
+                self.pass[row..row + self.classes].copy_from_slice(&halved(logits));
+            }
+        }
+    }
+
+    /// Which training images are to be looked at behind the epoch under way.
+    pub(crate) fn due(&self) -> Vec<usize> {
+        let epoch = self.epochs() as f64;
+        let is_due = |id: SampleId| {
+            let phase = stream(self.seed, Purpose::Dynamics, 0, u64::from(id.0)).unit();
+            (phase + (epoch + 1.0) * self.share).floor() > (phase + epoch * self.share).floor()
+        };
+        (0..self.train.len()).filter(|place| is_due(self.train[*place])).collect()
+    }
+
+    /// The epoch under way is over: `plain` is of the training images `due`, `of_val` of all validation images.
+    pub(crate) fn end_epoch(&mut self, due: &[usize], plain: &Logits, of_val: &Logits) {
+        self.plain.extend(halved(plain.values()));
+        self.plain_images.extend(due.iter().map(|place| *place as u32));
+        self.plain_ends.push(self.plain_images.len() as u32);
+        self.of_val.extend(halved(of_val.values()));
+    }
+
+    /// Everything that was recorded, by name, for a file.
+    pub(crate) fn parts(&self) -> [(&'static str, Part); 5] {
+        let halves = |values: &[f16]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+        let (n, v, c) = (self.train.len(), self.val.len(), self.classes);
+        // Of the epoch under way there may be a part.
+        let passes = self.pass.len().checked_div(n * c).unwrap_or(0);
+        [
+            ("pass", (Dtype::F16, vec![passes, n, c], halves(&self.pass))),
+            ("plain", (Dtype::F16, vec![self.plain_images.len(), c], halves(&self.plain))),
+            ("plain_ends", (Dtype::U32, vec![self.epochs()], bytes(&self.plain_ends))),
+            ("plain_images", (Dtype::U32, vec![self.plain_images.len()], bytes(&self.plain_images))),
+            ("val", (Dtype::F16, vec![self.epochs(), v, c], halves(&self.of_val))),
+        ]
+    }
+
+    /// The same record with what [`Dynamics::parts`] told, or what is wrong with that.
+    pub(crate) fn with_parts(mut self, mut take: impl FnMut(&str) -> Option<Part>) -> Result<Self, String> {
+        let (n, v, c) = (self.train.len(), self.val.len(), self.classes);
+        let mut part = |name: &'static str, dtype: Dtype| match take(name) {
+            Some((found, dims, bytes)) if found == dtype => Ok((dims, bytes)),
+            Some((found, ..)) => Err(format!("tensor `{name}` is {found:?}, expected {dtype:?}")),
+            None => Err(format!("has no tensor `{name}`")),
+        };
+        let (_, ends) = part("plain_ends", Dtype::U32)?;
+        let (_, images) = part("plain_images", Dtype::U32)?;
+        let (of_pass, of_plain, of_val) =
+            (part("pass", Dtype::F16)?, part("plain", Dtype::F16)?, part("val", Dtype::F16)?);
+        (self.plain_ends, self.plain_images) = (words(&ends), words(&images));
+        let (epochs, rows) = (self.plain_ends.len(), self.plain_images.len());
+        let expect = |name: &str, dims: &[usize], expected: &[&[usize]]| {
+            if expected.contains(&dims) {
+                Ok(())
+            } else {
+                Err(format!("tensor `{name}` is {dims:?}, expected {:?}", expected[0]))
+            }
+        };
+        expect("pass", &of_pass.0, &[&[epochs, n, c], &[epochs + 1, n, c]])?;
+        expect("plain", &of_plain.0, &[&[rows, c]])?;
+        expect("val", &of_val.0, &[&[epochs, v, c]])?;
+        if !self.plain_ends.is_sorted() || self.plain_ends.last().copied().unwrap_or(0) as usize != rows {
+            return Err(format!("`plain_ends` does not divide {rows} rows into epochs"));
+        }
+        if let Some(place) = self.plain_images.iter().find(|place| **place as usize >= n) {
+            return Err(format!("`plain_images` names image {place} of {n}"));
+        }
+        let halves = |bytes: &[u8]| bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]])).collect();
+        (self.pass, self.plain, self.of_val) = (halves(&of_pass.1), halves(&of_plain.1), halves(&of_val.1));
+        Ok(self)
+    }
+
+    /// Writes the file of a finished run beside the model file that it left.
+    pub(crate) fn write(&self, path: &Path, model: &Path) -> Result<()> {
+        let failed = |e: &dyn std::fmt::Display| TrainError::Encode(e.to_string());
+        let (model, seed) = (hash(model)?, self.seed);
+        let metadata = Metadata { schema: SCHEMA, model, classes: self.classes, share: self.share, seed };
+        let json = serde_json::to_string(&metadata).map_err(|e| failed(&e))?;
+        let ids = |ids: &[SampleId]| {
+            let words: Vec<u32> = ids.iter().map(|id| id.0).collect();
+            (Dtype::U32, vec![ids.len()], bytes(&words))
+        };
+        let mut parts = self.parts().to_vec();
+        parts.extend([("train_ids", ids(&self.train)), ("val_ids", ids(&self.val))]);
+        let views = parts.iter().map(|(name, (dtype, dims, bytes))| {
+            Ok((*name, TensorView::new(*dtype, dims.clone(), bytes).map_err(|e| failed(&e))?))
+        });
+        let metadata = HashMap::from([(METADATA_KEY.to_string(), json)]);
+        let file = safetensors::serialize(views.collect::<Result<Vec<_>>>()?, Some(metadata));
+        Ok(write_file(path, &file.map_err(|e| failed(&e))?)?)
+    }
+
+    /// Reads the file that the run which left the model file `model` wrote of these images.
+    ///
+    /// # Errors
+    /// If it is missing, damaged or cut short, of another run, or about other images.
+    pub fn read(path: &Path, model: &Path, train: &Dataset, val: &Dataset) -> Result<Self> {
+        let wrong = |problem: String| DataError::Malformed { path: path.to_path_buf(), problem };
+        let file = fs::read(path).map_err(|e| wrong(format!("cannot read it: {e}; run `cifar-cli train` first")))?;
+        let read = decode(&file).map_err(|problem| wrong(format!("{problem}; run `cifar-cli train` again")))?;
+        let (metadata, dynamics) = read;
+        if metadata.model != hash(model)? {
+            return Err(wrong(format!(
+                "is of another run than the model {}; run `cifar-cli train` again",
+                model.display()
+            ))
+            .into());
+        }
+        for (name, set, ids) in [("training", train, &dynamics.train), ("validation", val, &dynamics.val)] {
+            let found = ids.iter().ne(set.samples().iter().map(|s| &s.id));
+            if found || dynamics.classes != set.classes().len() {
+                let stranger = ids.iter().find(|id| set.index_of(**id).is_none());
+                let stranger = stranger.map(|id| format!(", such as image {id}")).unwrap_or_default();
+                return Err(wrong(format!(
+                    "is about other {name} images than the prepared set{stranger}; run `cifar-cli train` again"
+                ))
+                .into());
+            }
+        }
+        Ok(dynamics)
+    }
+}
+
+fn decode(file: &[u8]) -> Result<(Metadata, Dynamics), String> {
+    let damaged = |e: &dyn std::fmt::Display| format!("is damaged or cut short ({e})");
+    let (_, header) = SafeTensors::read_metadata(file).map_err(|e| damaged(&e))?;
+    let json = header.metadata().as_ref().and_then(|map| map.get(METADATA_KEY)).ok_or("is no record of a training")?;
+    let schema = serde_json::from_str::<serde_json::Value>(json).ok().and_then(|v| v.get("schema")?.as_u64());
+    if schema != Some(SCHEMA) {
+        let schema = schema.map_or("none".to_string(), |s| s.to_string());
+        return Err(format!("has schema {schema}, this program reads schema {SCHEMA}"));
+    }
+    let metadata: Metadata = serde_json::from_str(json).map_err(|e| damaged(&e))?;
+    let tensors = SafeTensors::deserialize(file).map_err(|e| damaged(&e))?;
+    let take = |name: &str| {
+        let tensor = tensors.tensor(name).ok()?;
+        Some((tensor.dtype(), tensor.shape().to_vec(), tensor.data().to_vec()))
+    };
+    let ids = |name: &str| match take(name) {
+        Some((Dtype::U32, _, bytes)) => Ok(words(&bytes).into_iter().map(SampleId).collect::<Vec<_>>()),
+        _ => Err(format!("has no tensor `{name}` of ids")),
+    };
+    let dynamics = Dynamics {
+        classes: metadata.classes,
+        train: ids("train_ids")?,
+        val: ids("val_ids")?,
+        share: metadata.share,
+        seed: metadata.seed,
+        pass: Vec::new(),
+        plain: Vec::new(),
+        plain_images: Vec::new(),
+        plain_ends: Vec::new(),
+        of_val: Vec::new(),
+    };
+    let dynamics = dynamics.with_parts(take)?;
+    if dynamics.pass.len() != dynamics.epochs() * dynamics.train.len() * dynamics.classes {
+        return Err("is of a training that did not come to its end".into());
+    }
+    let all = [("pass", &dynamics.pass), ("plain", &dynamics.plain), ("val", &dynamics.of_val)];
+    match all.iter().find(|(_, values)| values.iter().any(|v| !v.is_finite())) {
+        Some((name, _)) => Err(format!("tensor `{name}` holds values that are not finite")),
+        None => Ok((metadata, dynamics)),
+    }
+}
+
+/// To the nearest `f16`; what is beyond its range becomes its greatest value.
+fn halved(values: &[f32]) -> Vec<f16> {
+    let limit = f16::MAX.to_f32();
+    values.iter().map(|v| f16::from_f32(v.clamp(-limit, limit))).collect()
+}
+
+fn bytes(words: &[u32]) -> Vec<u8> {
+    words.iter().flat_map(|w| w.to_le_bytes()).collect()
+}
+
+fn words(bytes: &[u8]) -> Vec<u32> {
+    bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+}
+
+fn hash(model: &Path) -> Result<String> {
+    let bytes = fs::read(model).map_err(DataError::io("read", model))?;
+    Ok(blake3::hash(&bytes).to_hex().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use cifar_data::sources::synthetic::{self, SyntheticParams};
+
+    use super::*;
+
+    fn images(count: usize) -> Dataset {
+        synthetic::generate(&SyntheticParams { count, ..Default::default() }).unwrap().dataset
+    }
+
+    #[test]
+    fn every_image_has_its_turn() {
+        let (train, val) = (images(600), images(0x1e));
+        let mut dynamics = Dynamics::new(&train, &val, 0.25, 7);
+        let mut seen = vec![0; train.len()];
+        for epoch in 0..8 {
+            let due = dynamics.due();
+            // Six standard deviations of a binomial with n = 600 and p = ¼.
+            assert!(due.len().abs_diff(150) < 64, "{epoch}: {}", due.len());
+            for place in due {
+                seen[place] += 1;
+            }
+            dynamics.plain_ends.push(0);
+        }
+        assert!(seen.iter().all(|times| *times == 2), "{seen:?}");
+        for (share, expected) in [(0.0, 0), (1.0, 600)] {
+            assert_eq!(Dynamics::new(&train, &val, share, 7).due().len(), expected);
+        }
+    }
+
+    #[test]
+    fn logits_are_kept_to_half_precision_and_within_its_range() {
+        let (train, val) = (images(30), images(30));
+        let mut dynamics = Dynamics::new(&train, &val, 0.0, 7);
+        let logits: Vec<f32> = (0..300).map(|i| i as f32 * 0.37 - 50.0).collect();
+        let ids: Vec<SampleId> = (0..30).rev().map(SampleId).collect();
+        dynamics.learnt_from(&ids, &logits);
+        dynamics.plain_ends.push(0);
+        let found = dynamics.pass(0);
+        for (image, row) in found.chunks_exact(10).enumerate() {
+            for (k, value) in row.iter().enumerate() {
+                let expected = logits[(29 - image) * 10 + k];
+                assert!((value - expected).abs() <= expected.abs() / 2048.0, "{value} {expected}");
+            }
+        }
+        assert_eq!(halved(&[1e9, -1e9]), [f16::MAX, f16::MIN]);
+    }
+}
