@@ -137,13 +137,22 @@ fn images_that_are_too_small_are_refused_in_one_line() {
 }
 
 #[test]
-fn dropout_is_refused_where_it_means_nothing() {
+fn networks_that_cannot_be_are_refused() {
     let parse = |json: &str| serde_json::from_str::<ModelParams>(json).map_err(|e| e.to_string());
-    assert!(parse(r#"{"architecture": "simple_cnn", "dropout": 0.3, "conv_dropout": 0.1}"#).is_ok());
-    assert_eq!(
-        parse(r#"{"architecture": "resnet18", "dropout": 0, "conv_dropout": 0}"#),
-        Ok(spec(Architecture::ResNet18))
+    let network = |architecture: &str, widths: &str, dropout: &str| {
+        let rest = format!(r#""widths": {widths}, "dropout": {dropout}, "conv_dropout": 0"#);
+        parse(&format!(r#"{{"architecture": "{architecture}", {rest}}}"#))
+    };
+    assert!(network("simple_cnn", "[8, 16, 32]", "0.3").is_ok());
+    assert_eq!(network("resnet18", "[64, 128, 256, 512]", "0"), Ok(spec(Architecture::ResNet18)));
+    let refused = |found: Result<ModelParams, String>, expected: &str| {
+        let error = found.unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    };
+    refused(
+        network("airbench94", "[64, 256, 256]", "0.3"),
+        "dropout: 0.3 is not allowed; airbench94 drops nothing: set it to 0",
     );
-    let error = parse(r#"{"architecture": "airbench94", "dropout": 0.3, "conv_dropout": 0}"#).unwrap_err();
-    assert!(error.contains("dropout: 0.3 is not allowed; airbench94 drops nothing: set it to 0"), "{error}");
+    refused(network("resnet18", "[64, 128, 256]", "0"), "widths: [64, 128, 256] is not allowed");
+    refused(network("simple_cnn", "[0, 16, 32]", "0"), "widths: [0, 16, 32] is not allowed");
 }

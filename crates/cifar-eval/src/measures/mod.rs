@@ -2,7 +2,7 @@
 //!
 //! - [`trajectory`]: from what the network said in every epoch (AUM, forgetting, data maps, EL2N, …);
 //! - [`confident`]: from probabilities to the joint of given and true labels, and the images whose label it doubts;
-//! - [`ranks`]: places among the images of a split as numbers in 0..1.
+//! - [`ranks`](fn@ranks): places among the images of a split as numbers in 0..1.
 //!
 //! Measures of a single row of probabilities (self-confidence, normalised margin, entropy, loss) are in [`crate::metrics`].
 //! None of them knows an image's original label.
