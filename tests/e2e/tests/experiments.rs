@@ -175,7 +175,7 @@ fn with_dvc(project: &Project, dvc: &Path) {
     project.write("dvc.yaml", format!("{head}{outs}  pull_data:{rest}").as_bytes());
     let names: Vec<&str> =
         outs.lines().filter_map(|l| l.trim().strip_prefix("- bin/")?.strip_suffix(".fingerprint")).collect();
-    assert_eq!(names.len(), 6);
+    assert!(names.contains(&"train_model") && names.len() > 4, "{names:?}");
     // `clean` takes the project's lock, as the real build does.
     let script = format!(
         "mkdir -p bin\ncp '{}' bin/cifar-cli\nbin/cifar-cli clean --quiet\nfor name in {}; do echo tested > bin/$name.fingerprint; done\n",

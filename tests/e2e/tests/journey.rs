@@ -7,7 +7,7 @@ const RESULTS: [&str; 4] = ["data", "models", "evaluation", "dataset_partitions"
 #[test]
 fn the_same_seed_gives_the_same_bytes_at_any_thread_count_and_by_run_or_by_stages() {
     let by_stages = Project::with_partitions();
-    for stage in ["pull", "prepare", "inspect", "train", "evaluate", "hard-images"] {
+    for stage in ["pull", "prepare", "inspect", "tune", "train", "evaluate", "hard-images"] {
         by_stages.run(&["--threads", "1", stage]).success();
     }
     for threads in ["2", "3"] {
