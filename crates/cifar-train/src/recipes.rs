@@ -79,8 +79,8 @@ fn quick() -> Recipe {
     Recipe {
         name: "quick",
         purpose: "the best accuracy for about a minute of training on two cores: a narrow airbench94",
-        model: ModelParams { widths: vec![32, 64, 128], ..airbench94.model },
-        train: TrainParams { epochs: 6, batch_size: 1000, ..airbench94.train },
+        model: ModelParams { widths: vec![16, 64, 128], ..airbench94.model },
+        train: TrainParams { epochs: 3, batch_size: 500, ..airbench94.train },
         views: Views::MirrorShift,
     }
 }
