@@ -54,6 +54,16 @@ pub enum Decision {
 }
 
 impl Decision {
+    /// The name in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Accept(_) => "accept",
+            Self::Relabel(_) => "relabel",
+            Self::Drop => "drop",
+            Self::Dismiss => "dismiss",
+        }
+    }
+
     /// The label that the image is to have.
     pub fn label(self) -> Option<u16> {
         match self {

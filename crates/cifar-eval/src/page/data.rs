@@ -1,6 +1,7 @@
 //! What the page of hard images is made from.
 
 use cifar_data::duplicates::Pair;
+use cifar_data::labels::Decision;
 use cifar_data::splits::Split;
 use cifar_data::{Header, SampleId};
 use serde::Serialize;
@@ -139,16 +140,21 @@ pub const MEASURES: [Measure; 17] = [
         label_issue_score,
         "Label issue",
         Higher,
-        "The project's single best score for “this label is wrong”, 0 to 1."
+        "Place among the images of the split by belief in another class over belief in the label, 0 to 1; a place, not a probability."
     ),
     measure!(
         hardness_score,
         "Hardness",
         Higher,
-        "The project's single best score for “people would hesitate too”, 0 to 1."
+        "Place among the images of the split by the entropy of the belief, whatever the label is, 0 to 1; a place, not a probability."
     ),
     measure!(p_label, "P(label)", Lower, "Probability that the trained network gives the label, 0 to 1."),
-    measure!(p_suggested, "P(suggested)", Higher, "Probability of the suggested label, 0 to 1."),
+    measure!(
+        p_suggested,
+        "P(suggested)",
+        Higher,
+        "Belief in the suggested label, the class with the greatest belief, 0 to 1; empty where that is the label."
+    ),
     measure!(
         margin,
         "Margin",
@@ -173,7 +179,7 @@ pub const MEASURES: [Measure; 17] = [
         el2n,
         "EL2N",
         Higher,
-        "Distance between the probabilities and certainty of the label, early in training, 0 to √2."
+        "Distance between the probabilities and certainty of the label, mean over the first half of the epochs, 0 to √2."
     ),
     measure!(
         forgetting_events,
@@ -242,40 +248,6 @@ pub struct Review {
     pub decision: Decision,
     /// A remark; may be empty.
     pub note: String,
-}
-
-/// What to do with an image. The names are those of the column `decision`; the column `label` holds a class's name for
-/// `accept` and `relabel` and is empty for the others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decision {
-    /// `accept`: give it the label that was suggested.
-    Accept(u16),
-    /// `relabel`: give it another label.
-    Relabel(u16),
-    /// `drop`: leave it out of training.
-    Drop,
-    /// `dismiss`: its label is right; do not flag it again.
-    Dismiss,
-}
-
-impl Decision {
-    /// The name in the file.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Accept(_) => "accept",
-            Self::Relabel(_) => "relabel",
-            Self::Drop => "drop",
-            Self::Dismiss => "dismiss",
-        }
-    }
-
-    /// The label that the image is to have.
-    pub fn label(self) -> Option<u16> {
-        match self {
-            Self::Accept(label) | Self::Relabel(label) => Some(label),
-            Self::Drop | Self::Dismiss => None,
-        }
-    }
 }
 
 /// Whose pictures the file holds. All other images are listed without theirs, and the page says how many.
