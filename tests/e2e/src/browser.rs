@@ -171,12 +171,12 @@ impl Browser {
         entries.as_array().into_iter().flatten().filter_map(address).collect()
     }
 
-    /// A downloaded file, once it is whole; it is removed, so that the next one has the same name.
+    /// A downloaded file that is not empty, once it is whole; it is removed, so that the next one has the same name.
     #[track_caller]
     pub fn downloaded(&self, name: &str) -> String {
         let (path, start) = (self.downloads().join(name), Instant::now());
-        // The browser writes under another name and renames.
-        while !path.is_file() {
+        // The browser may reserve the name with an empty file; it writes under another name and renames.
+        while !std::fs::metadata(&path).is_ok_and(|file| file.len() > 0) {
             assert!(start.elapsed() < PATIENCE, "{name} was not downloaded");
             std::thread::sleep(Duration::from_millis(50));
         }
