@@ -19,5 +19,5 @@ if [ "$stale" -gt 0 ]; then
 fi
 "$dvc" add --quiet dataset_partitions/v1 dataset_partitions/v2 dataset_partitions/v3
 "$dvc" repro
-"$dvc" metrics show models/final/metrics.json evaluation/test/metrics.json
-echo "results: models/final, evaluation/test, evaluation/hard_images"
+"$dvc" metrics show
+echo "results: models/final, evaluation/test, evaluation/hard_images (open its index.html in a browser)"

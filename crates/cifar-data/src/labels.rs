@@ -73,11 +73,20 @@ impl Decision {
     }
 }
 
-/// Reads the decisions. Further columns, and lines without a decision, are passed over: a table of candidates may be filled in.
+/// What a person said of an image: a line of `labels/review.csv`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Review {
+    /// What to do with it.
+    pub decision: Decision,
+    /// A remark for people; may be empty.
+    pub note: String,
+}
+
+/// Reads the decisions, by image. Further columns, and lines without a decision, are passed over: a table of candidates may be filled in.
 ///
 /// # Errors
 /// If the file is missing, lacks a column, has an id that is no number or stands twice, or an unknown decision or class.
-pub fn read_review(path: &Path, classes: &[String]) -> Result<BTreeMap<SampleId, Decision>> {
+pub fn read_review(path: &Path, classes: &[String]) -> Result<BTreeMap<SampleId, Review>> {
     let text = std::fs::read(path).map_err(DataError::io("read", path))?;
     let mut csv = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_slice());
     let columns = csv.headers().map_err(|e| DataError::malformed(path, e.to_string()))?.clone();
@@ -87,6 +96,7 @@ pub fn read_review(path: &Path, classes: &[String]) -> Result<BTreeMap<SampleId,
         columns.iter().position(|c| c == name).ok_or_else(|| DataError::malformed(path, problem))
     };
     let (id, decision, label) = (column("id")?, column("decision")?, column("label")?);
+    let note = column("note").ok();
     let mut review = BTreeMap::new();
     for (index, record) in csv.records().enumerate() {
         let wrong = |problem: String| DataError::line(path, index as u64 + 2, problem);
@@ -109,7 +119,8 @@ pub fn read_review(path: &Path, classes: &[String]) -> Result<BTreeMap<SampleId,
             }
         };
         let id = record[id].parse().map(SampleId).map_err(|_| wrong(format!("id {:?} is no number", &record[id])))?;
-        if review.insert(id, decision).is_some() {
+        let note = note.map(|note| record[note].to_string()).unwrap_or_default();
+        if review.insert(id, Review { decision, note }).is_some() {
             return Err(wrong(format!("id {id} stands twice")));
         }
     }
@@ -134,20 +145,29 @@ mod tests {
 
     #[test]
     fn reviews_are_read_or_refused_with_the_line() {
-        let check = |text: &str, expected: std::result::Result<&[(u32, Decision)], &str>| {
+        let check = |text: &str, expected: std::result::Result<&[(u32, Decision, &str)], &str>| {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("review.csv");
             std::fs::write(&path, text).unwrap();
             let found = read_review(&path, &["cat".to_string(), "dog".to_string()]).map_err(|e| e.to_string());
             let expected = expected
-                .map(|rows| rows.iter().map(|(id, decision)| (SampleId(*id), *decision)).collect())
+                .map(|rows| {
+                    let review =
+                        |decision: &Decision, note: &&str| Review { decision: *decision, note: (*note).to_string() };
+                    rows.iter().map(|(id, decision, note)| (SampleId(*id), review(decision, note))).collect()
+                })
                 .map_err(|message| format!("{}{message}", path.display()));
             assert_eq!(found, expected);
         };
         check("id,decision,label,note\n", Ok(&[]));
         check(
             "id,decision,label,note,split\n7,accept,dog,,train\n3, relabel, cat,x,val\n4,drop,,,\n5,dismiss,,,\n6,,dog,,\n",
-            Ok(&[(3, Decision::Relabel(0)), (4, Decision::Drop), (5, Decision::Dismiss), (7, Decision::Accept(1))]),
+            Ok(&[
+                (3, Decision::Relabel(0), "x"),
+                (4, Decision::Drop, ""),
+                (5, Decision::Dismiss, ""),
+                (7, Decision::Accept(1), ""),
+            ]),
         );
         check("id,label\n", Err(": has the columns \"id,label\"; expected id,decision,label,note"));
         let head = "id,decision,label,note\n";

@@ -4,19 +4,24 @@
 //! their own, `review.csv` (a copy of the decisions, which later stages remember), `split.csv` (`id,split,partition,label,original_label`), `near_duplicates.csv`
 //! (`id_a,id_b,split_a,split_b,similarity,kind`) and `report.json`.
 
+mod corrections;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use self::corrections::{override_labels, review_images};
 use crate::duplicates::{Kind, NEAR_DUPLICATES, Pair, PairCounts};
-use crate::labels::{Decision, read_overrides, read_review};
+use crate::labels::{read_overrides, read_review};
 use crate::output::OutputFolder;
 use crate::partitions::{DatasetVersion, Partition};
 use crate::pull::{self, Raw, check_fingerprint, json, read_json, table};
 use crate::splits::{Protocol, Split, SplitParams, training_subset};
 use crate::{DataError, Dataset, Header, ImageSize, Monitor, Result, SampleId, Source, store};
+
+pub use self::corrections::{OverrideCounts, ReviewCounts};
 
 /// File name of the copy of the decisions.
 pub const REVIEW: &str = "review.csv";
@@ -34,34 +39,6 @@ pub struct Normalisation {
     pub mean: Vec<f32>,
     /// Red, green, blue; at least 1/255, so that a constant channel does not divide by zero.
     pub std: Vec<f32>,
-}
-
-/// How many label overrides were used.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct OverrideCounts {
-    /// Training and validation images that now have another label.
-    pub changed: usize,
-    /// Test images in the file: their labels are never replaced.
-    pub ignored_test: usize,
-    /// Images of partitions that were not chosen.
-    pub not_chosen: usize,
-}
-
-/// How many decisions of people were used.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ReviewCounts {
-    /// Training and validation images that now have another label.
-    pub changed: usize,
-    /// Training and validation images that were left out.
-    pub dropped: usize,
-    /// Images whose label was found to be right.
-    pub dismissed: usize,
-    /// Test images that were to be changed or dropped: that is never done.
-    pub ignored_test: usize,
-    /// Images of partitions that were not chosen.
-    pub not_chosen: usize,
 }
 
 /// What was found: `report.json`.
@@ -233,7 +210,7 @@ pub fn prepare(
         }
     }
     let counts = override_labels(&new_labels, [&mut train, &mut val], &test, overrides, monitor)?;
-    let reviewed = apply(&decisions, [&mut train, &mut val], &test, review, monitor)?;
+    let reviewed = review_images(&decisions, [&mut train, &mut val], &test, review, monitor)?;
     if train.is_empty() {
         return Err(DataError::malformed(review, "drops every training image"));
     }
@@ -295,68 +272,6 @@ pub fn prepare(
     monitor.check()?;
     folder.commit()?;
     Ok(report)
-}
-
-/// Gives images the labels that overrides have. Test images keep theirs.
-fn override_labels(
-    new_labels: &BTreeMap<SampleId, u16>,
-    sets: [&mut Dataset; 2],
-    test: &Dataset,
-    path: &Path,
-    monitor: &dyn Monitor,
-) -> Result<OverrideCounts> {
-    let mut counts = OverrideCounts::default();
-    for id in new_labels.keys() {
-        if sets.iter().all(|set| set.index_of(*id).is_none()) {
-            if test.index_of(*id).is_some() { counts.ignored_test += 1 } else { counts.not_chosen += 1 }
-        }
-    }
-    for set in sets {
-        counts.changed += set.relabel(|s| new_labels.get(&s.id).copied())?;
-    }
-    if counts.ignored_test > 0 {
-        monitor.warn(&format!(
-            "{}: {} of its images are test images, whose labels are never replaced",
-            path.display(),
-            counts.ignored_test
-        ));
-    }
-    Ok(counts)
-}
-
-/// Gives images the labels that were decided and leaves out those that were dropped. Test images stay as they are.
-fn apply(
-    decisions: &BTreeMap<SampleId, Decision>,
-    sets: [&mut Dataset; 2],
-    test: &Dataset,
-    path: &Path,
-    monitor: &dyn Monitor,
-) -> Result<ReviewCounts> {
-    let mut counts = ReviewCounts::default();
-    let is_chosen = |id: SampleId| sets.iter().any(|set| set.index_of(id).is_some());
-    for (id, decision) in decisions {
-        counts.dismissed += usize::from(*decision == Decision::Dismiss);
-        if !is_chosen(*id) && *decision != Decision::Dismiss {
-            if test.index_of(*id).is_some() { counts.ignored_test += 1 } else { counts.not_chosen += 1 }
-        }
-    }
-    for set in sets {
-        counts.changed += set.relabel(|s| decisions.get(&s.id).and_then(|decision| decision.label()))?;
-        let is_dropped = |id: &SampleId| decisions.get(id) == Some(&Decision::Drop);
-        let dropped = set.samples().iter().filter(|s| is_dropped(&s.id)).count();
-        if dropped > 0 {
-            *set = set.filter(|s| !is_dropped(&s.id));
-        }
-        counts.dropped += dropped;
-    }
-    if counts.ignored_test > 0 {
-        monitor.warn(&format!(
-            "{}: {} of its images are test images, which are never relabelled or dropped",
-            path.display(),
-            counts.ignored_test
-        ));
-    }
-    Ok(counts)
 }
 
 /// The pairs of which both images are in `sets`, with their splits.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use cifar_data::labels::Decision;
+use cifar_data::labels::{Decision, Review};
 use cifar_data::partitions::{self, DatasetVersion};
 use cifar_data::prepare::{TestSet, TrainingData, prepare, read_pairs};
 use cifar_data::sources::synthetic::{self, Planted, SyntheticParams};
@@ -47,7 +47,7 @@ impl Project {
         &self,
         data: &TrainingData,
         test: &Dataset,
-        review: &BTreeMap<SampleId, Decision>,
+        review: &BTreeMap<SampleId, Review>,
     ) -> Vec<csv::StringRecord> {
         let at = |name: &str| self.folder.path().join(name);
         std::fs::create_dir_all(at("test")).unwrap();
@@ -147,10 +147,16 @@ fn every_image_is_scored_and_planted_mislabels_come_first() {
         rows(&project.folder.path().join("out/review_candidates.csv")).iter().any(|row| row[0] == flagged.to_string())
     };
     assert!(is_candidate());
-    let dismissed = BTreeMap::from([(SampleId(flagged), Decision::Dismiss)]);
+    let dismissed =
+        BTreeMap::from([(SampleId(flagged), Review { decision: Decision::Dismiss, note: "a remark".into() })]);
     let after = project.analyse(&data, &test, &dismissed);
     let row = after.iter().find(|row| row[0] == flagged.to_string()).unwrap();
     assert!(row[24].is_empty() && !is_candidate(), "{row:?}");
+    let page = std::fs::read_to_string(project.folder.path().join("out/index.html")).unwrap();
+    assert!(
+        page.contains(&format!("[{flagged},\"dismiss\",\"\",\"a remark\"]")),
+        "the page knows the decision of before"
+    );
 
     refusals(&project, &data);
 }

@@ -3,6 +3,8 @@
 #[path = "../examples/page/demo.rs"]
 mod demo;
 
+use std::collections::BTreeMap;
+
 use cifar_data::splits::Split;
 use cifar_data::{Header, ImageSize, SampleId, Source, SourceKind};
 use cifar_eval::page::{Embed, Measures, PageData, PageError, Pattern, Patterns, Row, hard_images_page};
@@ -82,7 +84,7 @@ fn page(rows: &[Row], patterns: &Patterns) -> Result<String, PageError> {
         rows,
         pairs: &[],
         patterns,
-        review: &[],
+        review: &BTreeMap::new(),
         embed: Embed::default(),
     })?;
     Ok(String::from_utf8(bytes).expect("text"))

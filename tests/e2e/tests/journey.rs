@@ -51,6 +51,7 @@ fn every_result_is_there_and_says_synthetic() {
         "evaluation/data/issues.csv",
         "evaluation/data/label_conflicts.csv",
         "evaluation/hard_images/neighbours.csv",
+        "evaluation/hard_images/patterns.csv",
         "evaluation/hard_images/review_candidates.csv",
     ] {
         assert!(!project.read(file).is_empty(), "{file}");
@@ -59,6 +60,7 @@ fn every_result_is_there_and_says_synthetic() {
         "data/prepared/report.json",
         "models/final/metrics.json",
         "evaluation/test/metrics.json",
+        "evaluation/hard_images/index.html",
         "evaluation/hard_images/summary.json",
         "evaluation/data/report.json",
         "evaluation/data/index.html",

@@ -95,10 +95,10 @@ impl Demo {
             })
             .collect();
         let first = dataset.samples()[self.figures[0].image].id;
-        let review = [
-            Review { id: first, decision: Decision::Dismiss, note: "a planted \"remark\", with a comma".into() },
-            Review { id: SampleId(4_000_000_000), decision: Decision::Drop, note: "not among these images".into() },
-        ];
+        let review = BTreeMap::from([
+            (first, Review { decision: Decision::Dismiss, note: "a planted \"remark\", with a comma".into() }),
+            (SampleId(4_000_000_000), Review { decision: Decision::Drop, note: "not among these images".into() }),
+        ]);
         let page = hard_images_page(&PageData {
             header: dataset.header(),
             dataset_version: "v1+v2+v3",

@@ -1,13 +1,16 @@
 //! The images that a trained network finds hard: which are likely mislabelled, which ambiguous, which just missed, and why.
 //!
 //! In: the model, what training recorded ([`Dynamics`]), the images and what `evaluate` wrote of the test images. Out, in one
-//! folder: `hard_images.csv` (every image, the likeliest mislabels first), `confusion_pairs.csv`, `neighbours.csv`,
-//! `review_candidates.csv`, `summary.json` and a contact sheet a class. [`crate::measures`] explains the measures.
+//! folder: `hard_images.csv` (every image, the likeliest mislabels first), `index.html` (the same to look at and to review),
+//! `patterns.csv` (what the mistakes have in common), `confusion_pairs.csv`, `neighbours.csv`, `review_candidates.csv`,
+//! `summary.json` and a contact sheet a class. [`crate::measures`] explains the measures.
 //!
 //! No measure, threshold or reason reads an original label or what is known to be planted: the label in force is all.
 
 mod beliefs;
 mod neighbours;
+mod page;
+mod patterns;
 mod summary;
 mod tables;
 mod triage;
@@ -17,7 +20,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use cifar_data::duplicates::Pair;
-use cifar_data::labels::Decision;
+use cifar_data::labels::{Decision, Review};
 use cifar_data::output::OutputFolder;
 use cifar_data::prepare::{TestSet, TrainingData};
 use cifar_data::splits::Split;
@@ -28,16 +31,21 @@ use serde::{Deserialize, Serialize};
 
 use self::beliefs::{Beliefs, Figures, follow};
 use self::neighbours::{Neighbour, features, nearest};
-use self::triage::{Finding, Partner, Subject, contrast, triage};
+use self::patterns::patterns;
+use self::triage::{Finding, Partner, Subject, triage};
+use crate::integrity::{Issue, Quality};
 use crate::plots::{Caption, Tile, contact_sheet};
 use crate::predictions;
 use crate::{EvalError, Result};
 
+pub use self::patterns::{Pattern, Statistic};
 pub use self::summary::{SplitSummary, Summary};
 pub use self::triage::Category;
 
 /// File name of the table of all images.
 pub const HARD_IMAGES: &str = "hard_images.csv";
+/// File name of the page.
+pub const PAGE: &str = "index.html";
 
 /// How to look for hard images. Part of params.yaml, block `hard_images`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,7 +96,7 @@ pub struct Inputs<'a> {
     /// Images that show the same picture.
     pub pairs: &'a [Pair],
     /// What people decided about images; one whose label they found to be right has no category.
-    pub review: &'a BTreeMap<SampleId, Decision>,
+    pub review: &'a BTreeMap<SampleId, Review>,
 }
 
 /// One image and what was found of it.
@@ -125,12 +133,14 @@ pub fn identify(params: &HardImagesParams, inputs: &Inputs, out: &Path, monitor:
             .then(other.hardness.total_cmp(&one.hardness))
             .then(a.sample.id.cmp(&b.sample.id))
     });
-    let summary = summary::summarise(inputs, &parts, &rows)?;
+    let patterns = patterns(inputs, &parts);
+    let summary = summary::summarise(inputs, &parts, &rows, &patterns)?;
 
     let (classes, train) = (inputs.data.train.classes(), &inputs.data.train);
     let folder = OutputFolder::create(out)?;
     folder.write(HARD_IMAGES, &tables::hard_images(&rows, classes))?;
     folder.write("confusion_pairs.csv", &tables::confusion_pairs(&parts, classes))?;
+    folder.write("patterns.csv", &tables::patterns(&patterns))?;
     folder.write("neighbours.csv", &tables::neighbours(&rows, train))?;
     folder.write("review_candidates.csv", &tables::review_candidates(&rows, classes, inputs.review))?;
     folder.write("summary.json", (serde_json::to_string_pretty(&summary).unwrap_or_default() + "\n").as_bytes())?;
@@ -142,6 +152,7 @@ pub fn identify(params: &HardImagesParams, inputs: &Inputs, out: &Path, monitor:
         folder.write(&format!("sheets/{class}.png"), &sheet)?;
     }
     monitor.progress("drawing", classes.len() as u64, classes.len() as u64);
+    folder.write(PAGE, &page::page(inputs, &parts, &rows, &summary, &patterns)?)?;
     monitor.check()?;
     folder.commit()?;
     Ok(summary)
@@ -193,6 +204,8 @@ fn rows<'a>(parts: &[Part<'a>], inputs: &Inputs) -> Vec<Row<'a>> {
         let set = part.set;
         for (index, sample) in set.samples().iter().enumerate() {
             let figures = part.beliefs.figures(index, sample.label);
+            let failed = Quality::of(set.image(index), set.size().width).issues();
+            let issues: Vec<Issue> = failed.into_iter().map(|(issue, _)| issue).collect();
             let subject = Subject {
                 classes: set.classes(),
                 split: part.split,
@@ -200,9 +213,9 @@ fn rows<'a>(parts: &[Part<'a>], inputs: &Inputs) -> Vec<Row<'a>> {
                 figures: &figures,
                 epochs: part.beliefs.epochs(),
                 partners: partners.get(&sample.id).map_or(&[], Vec::as_slice),
-                contrast: contrast(set.image(index), set.size()),
+                issues: &issues,
             };
-            let is_dismissed = inputs.review.get(&sample.id) == Some(&Decision::Dismiss);
+            let is_dismissed = inputs.review.get(&sample.id).is_some_and(|review| review.decision == Decision::Dismiss);
             let finding = if is_dismissed { None } else { triage(&subject) };
             let neighbours = Vec::new();
             rows.push(Row { split: part.split, sample, pixels: set.image(index), figures, finding, neighbours });

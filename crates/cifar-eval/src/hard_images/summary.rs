@@ -6,7 +6,7 @@ use cifar_data::splits::Split;
 use serde::{Deserialize, Serialize};
 
 use super::tables::confusion;
-use super::{Category, Inputs, Part, Row};
+use super::{Category, Inputs, Part, Pattern, Row};
 use crate::interval::{Interval, wilson};
 use crate::{EvalError, Result};
 
@@ -52,6 +52,8 @@ pub struct Summary {
     pub test: SplitSummary,
     /// The pair that is confused most often among test images, such as `cat → dog (12 of 100)`.
     pub most_confused: Option<String>,
+    /// What missed test images have in common, in words: the patterns that survive the correction.
+    pub patterns: Vec<String>,
     /// Epochs that training recorded.
     pub epochs: usize,
     /// Where the images came from.
@@ -90,7 +92,7 @@ impl Summary {
 }
 
 /// Counts what was found.
-pub(super) fn summarise(inputs: &Inputs, parts: &[Part], rows: &[Row]) -> Result<Summary> {
+pub(super) fn summarise(inputs: &Inputs, parts: &[Part], rows: &[Row], patterns: &[Pattern]) -> Result<Summary> {
     let missing =
         || EvalError::Parameter { key: "test images", value: "none".into(), allowed: "there must be some".into() };
     let of_split = |wanted| parts.iter().find(|part| part.split == wanted).and_then(|part| split_summary(part, rows));
@@ -105,6 +107,7 @@ pub(super) fn summarise(inputs: &Inputs, parts: &[Part], rows: &[Row]) -> Result
             let (label, predicted) = (&classes[pair.label], &classes[pair.predicted]);
             format!("{label} → {predicted} ({} of {})", pair.count, confusion.row_sum(pair.label))
         }),
+        patterns: patterns.iter().filter(|pattern| pattern.is_told()).map(|pattern| pattern.words.clone()).collect(),
         epochs: inputs.dynamics.epochs(),
         source: report.source.description.clone(),
         dataset_version: report.dataset_version.to_string(),

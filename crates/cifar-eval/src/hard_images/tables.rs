@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use cifar_data::labels::Decision;
+use cifar_data::labels::Review;
 use cifar_data::{Dataset, SampleId};
 
-use super::{Category, Part, Row};
+use super::{Category, Part, Pattern, Row, Statistic};
 use crate::confusion::ConfusionMatrix;
 use crate::interval::wilson;
 use crate::metrics::Scores;
@@ -121,6 +121,25 @@ pub(super) fn confusion_pairs(parts: &[Part], classes: &[String]) -> Vec<u8> {
     table(&columns, rows)
 }
 
+/// Every question that was asked; words for what survives only.
+pub(super) fn patterns(patterns: &[Pattern]) -> Vec<u8> {
+    let rows = patterns.iter().map(|pattern| {
+        vec![
+            pattern.name.clone(),
+            match pattern.statistic {
+                Statistic::OddsRatio => "odds_ratio".into(),
+                Statistic::Auroc => "auroc".into(),
+            },
+            pattern.effect.to_string(),
+            pattern.n.to_string(),
+            pattern.p.to_string(),
+            pattern.q.to_string(),
+            if pattern.is_told() { pattern.words.clone() } else { String::new() },
+        ]
+    });
+    table(&["pattern", "statistic", "effect_size", "n", "p", "q", "words"], rows)
+}
+
 /// Label and prediction of a split's images; none without images.
 pub(super) fn confusion(part: &Part) -> Option<ConfusionMatrix> {
     let labels = part.set.labels();
@@ -147,7 +166,7 @@ pub(super) fn neighbours(rows: &[Row], train: &Dataset) -> Vec<u8> {
 /// What a person might look at, in an order that makes the most of their time: likely mislabels, then copies with another label
 /// or across the test set; not what was decided before. The columns `decision`, `label` (the suggestion stands there) and `note` are for that
 /// person; the lines may then go into `labels/review.csv` as they are.
-pub(super) fn review_candidates(rows: &[Row], classes: &[String], review: &BTreeMap<SampleId, Decision>) -> Vec<u8> {
+pub(super) fn review_candidates(rows: &[Row], classes: &[String], review: &BTreeMap<SampleId, Review>) -> Vec<u8> {
     let class = |label: u16| classes[usize::from(label)].clone();
     let is_wanted = |category| matches!(category, Category::LikelyMislabelled | Category::DuplicateOrLeak);
     let candidates = rows.iter().filter(|row| !review.contains_key(&row.sample.id)).filter_map(|row| {

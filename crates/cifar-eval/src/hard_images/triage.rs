@@ -1,17 +1,16 @@
 //! What kind of trouble an image is, and why, in words.
 
+use cifar_data::SampleId;
 use cifar_data::duplicates::Kind;
 use cifar_data::splits::Split;
-use cifar_data::{ImageSize, SampleId};
 
 use super::beliefs::Figures;
+use crate::integrity::Issue;
 
 /// Belief in the class that is doubted for must be so many times that in the label.
 const CLEARLY_OTHER: f32 = 2.0;
 /// An image is ambiguous if belief in the second class is at least this share of that in the first.
 const TORN: f32 = 0.5;
-/// Standard deviation of the brightness, of 255, below which a picture hardly shows anything.
-const FLAT: f64 = 12.0;
 
 /// Kinds of trouble, the gravest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,7 +19,7 @@ pub enum Category {
     LikelyMislabelled,
     /// An exact or near copy has another label, or one of the two is a test image and the other is not.
     DuplicateOrLeak,
-    /// Hardly any contrast.
+    /// Dark, bright, low in information or blurred, by the absolute tests of [`crate::integrity`].
     PoorImage,
     /// Belief in the second class is at least half of that in the first, and the image is missed or one of the two is not its label.
     Ambiguous,
@@ -69,8 +68,8 @@ pub(super) struct Subject<'a> {
     pub(super) figures: &'a Figures,
     pub(super) epochs: usize,
     pub(super) partners: &'a [Partner],
-    /// Standard deviation of its brightness.
-    pub(super) contrast: f64,
+    /// What is wrong with its pixels.
+    pub(super) issues: &'a [Issue],
 }
 
 /// The gravest kind of trouble that applies, with all reasons; none for an image without any.
@@ -118,10 +117,9 @@ fn duplicate(s: &Subject) -> Option<Finding> {
 }
 
 fn poor(s: &Subject) -> Option<Finding> {
-    (s.contrast < FLAT).then(|| Finding {
-        category: Category::PoorImage,
-        reason: format!("hardly any contrast: its brightness varies by {:.1} of 255", s.contrast),
-    })
+    let told: Vec<String> =
+        s.issues.iter().map(|issue| format!("{}: {}", issue.name().replace('_', " "), issue.test())).collect();
+    (!told.is_empty()).then(|| Finding { category: Category::PoorImage, reason: told.join(", ") })
 }
 
 fn ambiguous(s: &Subject) -> Option<Finding> {
@@ -150,15 +148,6 @@ fn missed(s: &Subject) -> Option<Finding> {
     Some(Finding { category: Category::ClearButMissed, reason })
 }
 
-/// Standard deviation of the brightness (0.299 R + 0.587 G + 0.114 B) over the pixels of an image, 0 to 127.5.
-pub(super) fn contrast(pixels: &[u8], size: ImageSize) -> f64 {
-    let n = (size.height * size.width) as f64;
-    let brightness =
-        pixels.chunks_exact(3).map(|p| 0.299 * f64::from(p[0]) + 0.587 * f64::from(p[1]) + 0.114 * f64::from(p[2]));
-    let (sum, squares) = brightness.fold((0.0, 0.0), |(sum, squares), b| (sum + b, squares + b * b));
-    (squares / n - (sum / n) * (sum / n)).max(0.0).sqrt()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,17 +169,17 @@ mod tests {
         }
     }
 
-    fn check(figures: &Figures, partners: &[Partner], contrast: f64, expected: Option<(Category, &str)>) {
+    fn check(figures: &Figures, partners: &[Partner], issues: &[Issue], expected: Option<(Category, &str)>) {
         let classes = ["cat".to_string(), "dog".to_string(), "owl".to_string()];
         let subject =
-            Subject { classes: &classes, split: Split::Train, label: 0, figures, epochs: 4, partners, contrast };
+            Subject { classes: &classes, split: Split::Train, label: 0, figures, epochs: 4, partners, issues };
         let found = triage(&subject).map(|f| (f.category, f.reason));
         assert_eq!(found, expected.map(|(category, reason)| (category, reason.to_string())));
     }
 
     #[test]
     fn each_kind_of_trouble_has_its_reason() {
-        check(&figures(), &[], 40.0, None);
+        check(&figures(), &[], &[], None);
         let wrong = Figures {
             predicted: 1,
             p_label: 0.1,
@@ -200,32 +189,29 @@ mod tests {
             ..figures()
         };
         let reason = "the network believes in dog (0.80) rather than cat (0.10)";
-        check(&wrong, &[], 40.0, Some((Category::LikelyMislabelled, reason)));
+        check(&wrong, &[], &[], Some((Category::LikelyMislabelled, reason)));
         let torn = Figures { leading: [(1, 0.5), (0, 0.4)], belief_in_label: 0.4, doubted: Some(1), ..figures() };
-        check(&torn, &[], 40.0, Some((Category::Ambiguous, "the network is torn between dog (0.50) and cat (0.40)")));
+        check(&torn, &[], &[], Some((Category::Ambiguous, "the network is torn between dog (0.50) and cat (0.40)")));
         let missed = Figures { predicted: 2, p_label: 0.3, ..figures() };
         let reason = "the network answers owl and gives cat 0.30, without a sign that the label is wrong";
-        check(&missed, &[], 40.0, Some((Category::ClearButMissed, reason)));
+        check(&missed, &[], &[], Some((Category::ClearButMissed, reason)));
         check(
             &figures(),
             &[],
-            3.0,
-            Some((Category::PoorImage, "hardly any contrast: its brightness varies by 3.0 of 255")),
+            &[Issue::LowInformation],
+            Some((Category::PoorImage, "low information: the entropy of brightness is below 4 bits a pixel")),
         );
         let partner = |kind, label, split| Partner { id: SampleId(7), kind, split, label };
-        check(&figures(), &[partner(Kind::Near, 0, Split::Val)], 40.0, None);
-        check(&figures(), &[partner(Kind::Similar, 1, Split::Test)], 40.0, None);
+        check(&figures(), &[partner(Kind::Near, 0, Split::Val)], &[], None);
+        check(&figures(), &[partner(Kind::Similar, 1, Split::Test)], &[], None);
         let reason = "a near copy of 7, a val image labelled dog";
-        check(&figures(), &[partner(Kind::Near, 1, Split::Val)], 40.0, Some((Category::DuplicateOrLeak, reason)));
-        let reason =
-            "an exact copy of 7, a test image labelled cat; hardly any contrast: its brightness varies by 3.0 of 255";
-        check(&figures(), &[partner(Kind::Exact, 0, Split::Test)], 3.0, Some((Category::DuplicateOrLeak, reason)));
-    }
-
-    #[test]
-    fn contrast_of_known_pictures() {
-        let size = ImageSize { height: 1, width: 2 };
-        assert!(contrast(&[9; 6], size).abs() < 1e-6);
-        assert!((contrast(&[0, 0, 0, 255, 255, 255], size) - 127.5).abs() < 1e-6);
+        check(&figures(), &[partner(Kind::Near, 1, Split::Val)], &[], Some((Category::DuplicateOrLeak, reason)));
+        let reason = "an exact copy of 7, a test image labelled cat; low information: the entropy of brightness is below 4 bits a pixel";
+        check(
+            &figures(),
+            &[partner(Kind::Exact, 0, Split::Test)],
+            &[Issue::LowInformation],
+            Some((Category::DuplicateOrLeak, reason)),
+        );
     }
 }

@@ -55,7 +55,7 @@ impl Issue {
     }
 }
 
-/// Measures of one image's brightness, 0 to 255 with the weights of JPEG.
+/// Measures of one image: of its brightness, 0 to 255 with the weights of JPEG, if nothing else is said.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Quality {
     /// Mean.
@@ -68,6 +68,8 @@ pub struct Quality {
     pub dark_end: u8,
     /// Of the distribution, bits a pixel.
     pub entropy: f64,
+    /// Greatest less smallest of red, green and blue, mean over the pixels; 0 to 255, 0 for grey images.
+    pub saturation: f64,
     /// Standard deviation of the Laplacian (four neighbours) over the contrast; none for an image without contrast, or of
     /// fewer than three pixels a side.
     pub sharpness: Option<f64>,
@@ -94,6 +96,8 @@ impl Quality {
             inside.then(|| 4 * window[middle] - window[0] - window[middle - 1] - window[middle + 1] - window[2 * width])
         });
         let (_, change) = moments(laplacian);
+        let saturation: u32 =
+            (pixels.chunks_exact(3)).map(|p| u32::from(p[0].max(p[1]).max(p[2]) - p[0].min(p[1]).min(p[2]))).sum();
         let has_inside = width > 2 && luma.len() / width.max(1) > 2;
         Self {
             mean,
@@ -101,6 +105,7 @@ impl Quality {
             bright_end: quantile(&counts, 0.99),
             dark_end: quantile(&counts, 0.05),
             entropy,
+            saturation: f64::from(saturation) / n,
             sharpness: (contrast > 0.0 && has_inside).then(|| change / contrast),
         }
     }
@@ -193,6 +198,8 @@ mod tests {
         // Two columns of 30 have a step of 100 beside them; one goes up, one down.
         let change = (2.0 * 100.0_f64.powi(2) / 30.0).sqrt();
         assert!((quality.sharpness.expect("it has contrast") - change / 50.0).abs() < 1e-12);
+        let saturation = |pixels: &[u8]| Quality::of(pixels, 2).saturation;
+        assert!(saturation(&[9; 6]).abs() < 1e-12 && (saturation(&[0, 50, 200, 10, 10, 40]) - 115.0).abs() < 1e-12);
         assert_eq!(Quality::of(&[7; 3], 1).sharpness, None);
         assert_eq!(Quality::of(&[], 0).sharpness, None);
     }

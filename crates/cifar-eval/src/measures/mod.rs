@@ -15,13 +15,26 @@ pub use confident::Joint;
 pub use ranks::ranks;
 pub use trajectory::{Trajectories, Trajectory};
 
+use serde::Serialize;
+
 /// Which end of a measure is the hard one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Harder {
     /// Greater values are harder.
     Higher,
     /// Smaller values are harder.
     Lower,
+}
+
+impl Harder {
+    /// For people.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::Higher => "higher is harder",
+            Self::Lower => "lower is harder",
+        }
+    }
 }
 
 /// The columns of `hard_images.csv` that are measures, and which end of each is the hard one.

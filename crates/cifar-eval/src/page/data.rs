@@ -1,10 +1,14 @@
 //! What the page of hard images is made from.
 
+use std::collections::BTreeMap;
+
 use cifar_data::duplicates::Pair;
-use cifar_data::labels::Decision;
+use cifar_data::labels::Review;
 use cifar_data::splits::Split;
 use cifar_data::{Header, SampleId};
 use serde::Serialize;
+
+use crate::measures::Harder;
 
 /// Everything that the page shows. Plain data: nothing is read or computed by the page that is not in here.
 #[derive(Debug, Clone, Copy)]
@@ -26,7 +30,7 @@ pub struct PageData<'a> {
     /// What the mistakes have in common.
     pub patterns: &'a Patterns,
     /// The decisions of before, from `labels/review.csv`. Those on images that are not among the rows are kept.
-    pub review: &'a [Review],
+    pub review: &'a BTreeMap<SampleId, Review>,
     /// Whose pictures the file holds.
     pub embed: Embed,
 }
@@ -81,28 +85,6 @@ pub struct Measures {
     pub correctness: Option<f64>,
     pub oof_self_confidence: Option<f64>,
     pub oof_margin: Option<f64>,
-}
-
-/// Which end of a measure is the hard one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Harder {
-    /// Greater values are harder.
-    Higher,
-    /// Smaller values are harder.
-    Lower,
-    /// Neither end means trouble on its own.
-    Neither,
-}
-
-impl Harder {
-    pub(super) fn in_words(self) -> &'static str {
-        match self {
-            Self::Higher => "higher is harder",
-            Self::Lower => "lower is harder",
-            Self::Neither => "neither end is trouble on its own",
-        }
-    }
 }
 
 /// A measure, as the page explains it.
@@ -197,8 +179,8 @@ pub const MEASURES: [Measure; 17] = [
     measure!(
         variability,
         "Variability",
-        Neither,
-        "Standard deviation of the label's probability over the epochs, 0 to 0.5; high for ambiguous images."
+        Higher,
+        "Standard deviation of the label's probability over the epochs, 0 to 0.5; high for ambiguous images, low for wrong labels."
     ),
     measure!(correctness, "Correctness", Lower, "Share of the epochs in which the image was got right, 0 to 1."),
     measure!(
@@ -237,17 +219,6 @@ pub struct Pattern {
     pub n: usize,
     /// The q value, not above [`Patterns::level`].
     pub q: f64,
-}
-
-/// What a person decided about an image: a line of `labels/review.csv`, whose columns are `id,decision,label,note`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Review {
-    /// The image.
-    pub id: SampleId,
-    /// What to do.
-    pub decision: Decision,
-    /// A remark; may be empty.
-    pub note: String,
 }
 
 /// Whose pictures the file holds. All other images are listed without theirs, and the page says how many.

@@ -17,8 +17,8 @@ mod shell;
 
 use cifar_data::SampleId;
 
-pub use cifar_data::labels::Decision;
-pub use data::{Embed, Harder, MEASURES, Measure, Measures, PageData, Pattern, Patterns, Review, Row};
+pub use cifar_data::labels::{Decision, Review};
+pub use data::{Embed, MEASURES, Measure, Measures, PageData, Pattern, Patterns, Row};
 
 /// Why a page could not be made.
 #[derive(Debug, thiserror::Error)]

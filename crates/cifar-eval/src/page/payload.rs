@@ -7,8 +7,8 @@ use cifar_data::splits::Split;
 use cifar_data::{ImageSize, SampleId};
 use serde::{Serialize, Serializer};
 
-use super::data::{MEASURES, Measure, PageData, Review, Row};
-use super::{PageError, sheets};
+use super::data::{MEASURES, Measure, PageData, Row};
+use super::{PageError, Review, sheets};
 
 /// The layout of the JSON; the scripts check it.
 const SCHEMA: u32 = 1;
@@ -183,8 +183,8 @@ fn dictionary<'a>(texts: impl Iterator<Item = &'a str>) -> (Vec<&'a str>, Vec<us
 
 fn review<'a>(data: &PageData<'a>) -> Result<Vec<(SampleId, &'static str, &'a str, &'a str)>, PageError> {
     let classes = &data.header.classes;
-    let line = |review: &'a Review| {
-        let (id, decision) = (review.id, review.decision);
+    let line = |(id, review): (&SampleId, &'a Review)| {
+        let (id, decision) = (*id, review.decision);
         let label = match decision.label() {
             None => "",
             Some(label) => {

@@ -22,3 +22,12 @@ middle = line.intercept + line.slope * at
 figures = [np.exp(line.intercept), -line.slope, -line.slope - t * line.stderr, -line.slope + t * line.stderr]
 figures += [np.exp(middle), np.exp(middle - half), np.exp(middle + half)]
 print("power_law", [float(f) for f in figures])
+
+i = np.arange(40)
+number, outcome = i * 7 % 13, i % 3 == 0
+test = stats.mannwhitneyu(number[outcome], number[~outcome], use_continuity=False, method="asymptotic")
+auroc = test.statistic / (outcome.sum() * (~outcome).sum())
+print("mann_whitney", repr(float(auroc)), repr(float(test.pvalue)))
+
+for (a, n), (c, m) in [((3, 4), (1, 4)), ((60, 385), (300, 3616)), ((0, 10), (5, 12)), ((900, 3000), (850, 3000))]:
+    print("fisher", (a, n), (c, m), repr(float(stats.fisher_exact([[a, n - a], [c, m - c]]).pvalue)))

@@ -1,9 +1,10 @@
 //! What may be said of several runs: spreads, comparisons, agreement, a learning curve.
 //!
 //! Intervals are 95 % ones. Two sources of chance are kept apart: [`Spread`] is over the seeds of runs, on fixed images;
-//! [`bootstrap`] is over images, for the runs at hand.
+//! [`bootstrap`] is over images, for the runs at hand. [`association`] tests what goes with an outcome.
 
 pub mod agreement;
+pub mod association;
 pub mod bootstrap;
 pub mod comparison;
 pub mod power_law;

@@ -84,7 +84,7 @@ function heading() {
 function table() {
   const rows = [...MEASURES.values()].map((one) => {
     const value = one.values[opened];
-    const direction = { higher: "Higher is harder", lower: "Lower is harder", neither: "" }[one.harder];
+    const direction = { higher: "Higher is harder", lower: "Lower is harder" }[one.harder];
     return make("tr", { className: value === null ? "empty" : "" },
       make("th", { scope: "row", textContent: one.title }),
       make("td", { className: "number", textContent: figure(value) }),

@@ -1,0 +1,100 @@
+//! What people said of labels, done to the training and validation images.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::labels::{Decision, Review};
+use crate::{Dataset, Monitor, Result, SampleId};
+
+/// How many label overrides were used.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OverrideCounts {
+    /// Training and validation images that now have another label.
+    pub changed: usize,
+    /// Test images in the file: their labels are never replaced.
+    pub ignored_test: usize,
+    /// Images of partitions that were not chosen.
+    pub not_chosen: usize,
+}
+
+/// How many decisions of people were used.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReviewCounts {
+    /// Training and validation images that now have another label.
+    pub changed: usize,
+    /// Training and validation images that were left out.
+    pub dropped: usize,
+    /// Images whose label was found to be right.
+    pub dismissed: usize,
+    /// Test images that were to be changed or dropped: that is never done.
+    pub ignored_test: usize,
+    /// Images of partitions that were not chosen.
+    pub not_chosen: usize,
+}
+
+/// Gives images the labels that overrides have. Test images keep theirs.
+pub(super) fn override_labels(
+    new_labels: &BTreeMap<SampleId, u16>,
+    sets: [&mut Dataset; 2],
+    test: &Dataset,
+    path: &Path,
+    monitor: &dyn Monitor,
+) -> Result<OverrideCounts> {
+    let mut counts = OverrideCounts::default();
+    for id in new_labels.keys() {
+        if sets.iter().all(|set| set.index_of(*id).is_none()) {
+            if test.index_of(*id).is_some() { counts.ignored_test += 1 } else { counts.not_chosen += 1 }
+        }
+    }
+    for set in sets {
+        counts.changed += set.relabel(|s| new_labels.get(&s.id).copied())?;
+    }
+    if counts.ignored_test > 0 {
+        monitor.warn(&format!(
+            "{}: {} of its images are test images, whose labels are never replaced",
+            path.display(),
+            counts.ignored_test
+        ));
+    }
+    Ok(counts)
+}
+
+/// Gives images the labels that were decided and leaves out those that were dropped. Test images stay as they are.
+pub(super) fn review_images(
+    review: &BTreeMap<SampleId, Review>,
+    sets: [&mut Dataset; 2],
+    test: &Dataset,
+    path: &Path,
+    monitor: &dyn Monitor,
+) -> Result<ReviewCounts> {
+    let mut counts = ReviewCounts::default();
+    let is_chosen = |id: SampleId| sets.iter().any(|set| set.index_of(id).is_some());
+    for (id, Review { decision, .. }) in review {
+        counts.dismissed += usize::from(*decision == Decision::Dismiss);
+        if !is_chosen(*id) && *decision != Decision::Dismiss {
+            if test.index_of(*id).is_some() { counts.ignored_test += 1 } else { counts.not_chosen += 1 }
+        }
+    }
+    let decision = |id: &SampleId| review.get(id).map(|review| review.decision);
+    for set in sets {
+        counts.changed += set.relabel(|s| decision(&s.id).and_then(Decision::label))?;
+        let is_dropped = |id: &SampleId| decision(id) == Some(Decision::Drop);
+        let dropped = set.samples().iter().filter(|s| is_dropped(&s.id)).count();
+        if dropped > 0 {
+            *set = set.filter(|s| !is_dropped(&s.id));
+        }
+        counts.dropped += dropped;
+    }
+    if counts.ignored_test > 0 {
+        monitor.warn(&format!(
+            "{}: {} of its images are test images, which are never relabelled or dropped",
+            path.display(),
+            counts.ignored_test
+        ));
+    }
+    Ok(counts)
+}
