@@ -35,6 +35,8 @@ pub enum Purpose {
     Mixup = 11,
     /// Settings that tuning tries.
     Tune = 12,
+    /// Which fold a training image is in.
+    Fold = 13,
     /// In which epochs an un-augmented training image is looked at.
     Dynamics = 20,
 }

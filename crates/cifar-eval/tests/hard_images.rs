@@ -64,8 +64,9 @@ impl Project {
             test_predictions: &at("predictions.csv"),
             pairs: &read_pairs(&at("prepared")).unwrap().into_iter().map(|placed| placed.pair).collect::<Vec<_>>(),
             review,
+            out_of_fold: None,
         };
-        identify(&HardImagesParams { per_class: 3 }, &inputs, &at("out"), &Silent).unwrap();
+        identify(&HardImagesParams { per_class: 3, ..Default::default() }, &inputs, &at("out"), &Silent).unwrap();
         rows(&at("out/hard_images.csv"))
     }
 

@@ -18,6 +18,7 @@ mod trainer;
 
 pub mod artifacts;
 pub mod dynamics;
+pub mod folds;
 pub mod live;
 pub mod recipes;
 pub mod tensorboard;

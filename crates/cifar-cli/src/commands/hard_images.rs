@@ -1,15 +1,24 @@
 //! `hard-images`: the images that the network finds hard, ranked and drawn.
 
+use std::time::Duration;
+
 use anyhow::Result;
+use cifar_data::duplicates::Pair;
 use cifar_data::labels::read_review;
 use cifar_data::prepare::{REVIEW, TestSet, TrainingData, read_pairs};
 use cifar_eval::hard_images::{HARD_IMAGES, Inputs, identify};
 use cifar_eval::truth;
 use cifar_model::Model;
 use cifar_train::Dynamics;
+use cifar_train::folds::{self, Folds, OutOfFold};
+use cifar_train::tune::Blocks;
 
-use super::Context;
+use super::{Context, train};
 use crate::args::HardImagesArgs;
+use crate::params::Params;
+
+/// How often training fold by fold writes a checkpoint.
+const EVERY: Duration = Duration::from_mins(1);
 
 pub(super) fn run(context: &Context, args: &HardImagesArgs) -> Result<()> {
     let (layout, params) = (&context.layout, context.params()?);
@@ -27,17 +36,41 @@ pub(super) fn run(context: &Context, args: &HardImagesArgs) -> Result<()> {
     let test = TestSet::open(&layout.prepared_test(), data.report.test_fingerprint())?;
     let predictions = layout.evaluation().join(cifar_eval::predictions::PREDICTIONS);
     let dynamics = Dynamics::read(&layout.dynamics(), &layout.model_file(), &data.train, &data.val)?;
+    let pairs: Vec<Pair> = read_pairs(&prepared)?.into_iter().map(|placed| placed.pair).collect();
+    let out_of_fold = out_of_fold(context, &params, &data, &pairs)?;
     let inputs = Inputs {
         model: &model,
         dynamics: &dynamics,
         data: &data,
         test: &test,
         test_predictions: &predictions,
-        pairs: &read_pairs(&prepared)?.into_iter().map(|placed| placed.pair).collect::<Vec<_>>(),
+        pairs: &pairs,
         review: &read_review(&prepared.join(REVIEW), data.train.classes())?,
+        out_of_fold: out_of_fold.as_ref(),
     };
     let out = layout.hard_images();
     let summary = identify(&params.hard_images, &inputs, &out, context.terminal)?;
     context.terminal.result(&summary, || format!("{}\nresults: {}", summary.in_words(), out.display()));
     Ok(())
+}
+
+/// What networks say of images that they did not learn from, if params.yaml asks for that. They are trained as the model was; what
+/// was trained before a stop is found again.
+fn out_of_fold(context: &Context, params: &Params, data: &TrainingData, pairs: &[Pair]) -> Result<Option<OutOfFold>> {
+    let folds = params.hard_images.folds;
+    if folds == 0 {
+        return Ok(None);
+    }
+    let Blocks { model, train } = train::tuned(context, params)?;
+    let how = Folds {
+        train: &train,
+        model: &model,
+        folds,
+        seed: params.random_seed,
+        pairs,
+        checkpoints: &context.layout.checkpoints(),
+        every: EVERY,
+        program: &train::program()?,
+    };
+    Ok(Some(folds::out_of_fold(&how, data, context.terminal)?))
 }

@@ -58,7 +58,7 @@ pub(super) fn run(context: &Context, args: &TrainArgs) -> Result<()> {
 }
 
 /// The recipe, with what tuning found if it is to be used.
-fn tuned(context: &Context, params: &Params) -> Result<Blocks> {
+pub(super) fn tuned(context: &Context, params: &Params) -> Result<Blocks> {
     let blocks = Blocks { model: params.model.clone(), train: params.train.clone() };
     if !params.train.use_tuned {
         return Ok(blocks);

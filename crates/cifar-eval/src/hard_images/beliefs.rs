@@ -8,12 +8,14 @@ use crate::metrics::{entropy, loss, margin};
 use crate::predictions::predicted_class;
 
 /// What was found of the images of a split, in the set's order.
-pub(super) struct Beliefs {
+pub(super) struct Beliefs<'a> {
     classes: usize,
     /// Of the final network: images × classes.
     probabilities: Vec<f32>,
     trajectories: Option<Trajectories>,
-    /// The probabilities that decide: the final network's, and where there are trajectories their means.
+    /// Of networks that did not learn from the images, if there are any: images × classes.
+    out_of_fold: Option<&'a [f32]>,
+    /// The probabilities that decide: the final network's, and where there are trajectories their means over the epochs.
     belief: Vec<f32>,
     pub(super) joint: Joint,
     label_issue: Vec<f64>,
@@ -36,6 +38,8 @@ pub(super) struct Figures {
     /// −ln `p_label`, nats.
     pub(super) loss: f64,
     pub(super) trajectory: Option<Trajectory>,
+    /// Of networks that did not learn from the image: their probability of the label, and the margin of it.
+    pub(super) out_of_fold: Option<(f32, f64)>,
     pub(super) label_issue: f64,
     pub(super) hardness: f64,
     /// The class that confident learning finds, where it doubts the label.
@@ -46,13 +50,14 @@ pub(super) struct Figures {
     pub(super) belief_in_label: f32,
 }
 
-impl Beliefs {
+impl<'a> Beliefs<'a> {
     /// From the final network's probabilities and, where the split has them, the trajectories. Labels are those in force;
     /// no original label is read.
     ///
     /// The belief is ½ · (final + mean over the epochs) of probabilities that did not learn from the images (validation), the mean
     /// over the epochs where they did (training: the final network knows its labels by heart), and the final network's
-    /// where there is nothing else (test).
+    /// where there is nothing else (test). Later epochs weigh more in the mean ([`Trajectories::late_probabilities`]).
+    /// Where there are networks that did not learn from the images, half of the belief is theirs.
     ///
     /// `label_issue_score` is the image's place in its split ([`ranks()`]) by the logarithm of belief in the most probable other class over belief in
     /// the label; `hardness_score` that by the entropy of the belief, whatever the label is.
@@ -60,22 +65,27 @@ impl Beliefs {
         set: &Dataset,
         probabilities: Vec<f32>,
         trajectories: Option<Trajectories>,
+        out_of_fold: Option<&'a [f32]>,
         learnt_from: bool,
     ) -> Self {
         let (classes, labels) = (set.classes().len(), set.labels());
         let belief: Vec<f32> = match &trajectories {
             None => probabilities.clone(),
-            Some(t) if learnt_from => t.mean_probabilities.clone(),
+            Some(t) if learnt_from => t.late_probabilities.clone(),
             Some(t) => {
-                t.mean_probabilities.iter().zip(&probabilities).map(|(mean, p)| f32::midpoint(*mean, *p)).collect()
+                t.late_probabilities.iter().zip(&probabilities).map(|(mean, p)| f32::midpoint(*mean, *p)).collect()
             }
+        };
+        let belief = match out_of_fold {
+            None => belief,
+            Some(others) => belief.iter().zip(others).map(|(own, other)| f32::midpoint(*own, *other)).collect(),
         };
         let rows = || belief.chunks_exact(classes).zip(labels.iter().map(|l| usize::from(*l)));
         let doubts: Vec<f64> = rows().map(|(row, label)| doubt(row, label)).collect();
         let uncertainty: Vec<f64> = rows().map(|(row, _)| entropy(row)).collect();
         let (label_issue, hardness) = (ranks(&doubts), ranks(&uncertainty));
         let joint = Joint::estimate(classes, &labels, &belief);
-        Self { classes, probabilities, trajectories, belief, joint, label_issue, hardness }
+        Self { classes, probabilities, trajectories, out_of_fold, belief, joint, label_issue, hardness }
     }
 
     /// The final network's probabilities: images × classes.
@@ -91,7 +101,7 @@ impl Beliefs {
     /// The figures of the image at `index`, whose label is `label`.
     pub(super) fn figures(&self, index: usize, label: u16) -> Figures {
         let row = index * self.classes..(index + 1) * self.classes;
-        let (p, belief) = (&self.probabilities[row.clone()], &self.belief[row]);
+        let (p, belief) = (&self.probabilities[row.clone()], &self.belief[row.clone()]);
         let leading = leading(belief);
         let label_at = usize::from(label);
         Figures {
@@ -102,6 +112,7 @@ impl Beliefs {
             entropy: entropy(p),
             loss: loss(p[label_at]),
             trajectory: self.trajectories.as_ref().map(|t| t.images[index]),
+            out_of_fold: self.out_of_fold.map(|p| (p[row.start + label_at], margin(&p[row], label_at))),
             label_issue: self.label_issue[index],
             hardness: self.hardness[index],
             doubted: self.joint.doubted[index],

@@ -27,6 +27,7 @@ use cifar_data::splits::Split;
 use cifar_data::{Dataset, Monitor, Sample, SampleId};
 use cifar_model::{Model, Seen, predict_with_features};
 use cifar_train::Dynamics;
+use cifar_train::folds::OutOfFold;
 use serde::{Deserialize, Serialize};
 
 use self::beliefs::{Beliefs, Figures, follow};
@@ -53,30 +54,40 @@ pub const PAGE: &str = "index.html";
 pub struct HardImagesParams {
     /// Images on each class's contact sheet, 1 to 500.
     pub per_class: usize,
+    /// Networks that are trained anew, each without a part of the training images, for measures that do not know them by heart: 0,
+    /// or 2 to 20.
+    pub folds: usize,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct UncheckedHardImagesParams {
     per_class: usize,
+    folds: usize,
 }
 
 impl TryFrom<UncheckedHardImagesParams> for HardImagesParams {
     type Error = EvalError;
 
     fn try_from(p: UncheckedHardImagesParams) -> Result<Self> {
-        if (1..=500).contains(&p.per_class) {
-            Ok(Self { per_class: p.per_class })
-        } else {
-            let (key, value) = ("per_class", p.per_class.to_string());
-            Err(EvalError::Parameter { key, value, allowed: "allowed is 1 to 500".into() })
+        let wrong = |key, value: usize, allowed: &str| EvalError::Parameter {
+            key,
+            value: value.to_string(),
+            allowed: allowed.into(),
+        };
+        if !(1..=500).contains(&p.per_class) {
+            return Err(wrong("per_class", p.per_class, "allowed is 1 to 500"));
         }
+        if p.folds != 0 && !(2..=20).contains(&p.folds) {
+            return Err(wrong("folds", p.folds, "allowed is 0 (none) or 2 to 20"));
+        }
+        Ok(Self { per_class: p.per_class, folds: p.folds })
     }
 }
 
 impl Default for HardImagesParams {
     fn default() -> Self {
-        Self { per_class: 30 }
+        Self { per_class: 30, folds: 0 }
     }
 }
 
@@ -97,6 +108,8 @@ pub struct Inputs<'a> {
     pub pairs: &'a [Pair],
     /// What people decided about images; one whose label they found to be right has no category.
     pub review: &'a BTreeMap<SampleId, Review>,
+    /// What networks say that did not learn from the training images, if some were trained.
+    pub out_of_fold: Option<&'a OutOfFold>,
 }
 
 /// One image and what was found of it.
@@ -114,7 +127,7 @@ pub(crate) struct Row<'a> {
 struct Part<'a> {
     split: Split,
     set: &'a Dataset,
-    beliefs: Beliefs,
+    beliefs: Beliefs<'a>,
     /// What the final network sees in them.
     seen: Seen,
 }
@@ -160,7 +173,7 @@ pub fn identify(params: &HardImagesParams, inputs: &Inputs, out: &Path, monitor:
 
 /// What is believed of each split's images.
 fn parts<'a>(inputs: &Inputs<'a>, monitor: &dyn Monitor) -> Result<Vec<Part<'a>>> {
-    let Inputs { model, dynamics, data, test, .. } = *inputs;
+    let Inputs { model, dynamics, data, test, out_of_fold, .. } = *inputs;
     let epochs = dynamics.epochs();
     if epochs < 2 {
         monitor.warn(&format!(
@@ -170,19 +183,26 @@ fn parts<'a>(inputs: &Inputs<'a>, monitor: &dyn Monitor) -> Result<Vec<Part<'a>>
     let mut parts = Vec::new();
     let seen = predict_with_features(model, &data.train, "scoring training images", monitor)?;
     let trajectories = follow(&data.train, epochs, |epoch| dynamics.pass(epoch))?;
-    let beliefs = Beliefs::new(&data.train, seen.logits.probabilities()?, trajectories, true);
+    let others = out_of_fold.map(|found| found.train.as_slice());
+    let beliefs = Beliefs::new(&data.train, seen.logits.probabilities()?, trajectories, others, true);
     parts.push(Part { split: Split::Train, set: &data.train, beliefs, seen });
     if !data.val.is_empty() {
         let seen = predict_with_features(model, &data.val, "scoring validation images", monitor)?;
         let trajectories = follow(&data.val, epochs, |epoch| dynamics.of_val(epoch))?;
-        let beliefs = Beliefs::new(&data.val, seen.logits.probabilities()?, trajectories, false);
+        let others = out_of_fold.map(|found| found.val.as_slice());
+        let beliefs = Beliefs::new(&data.val, seen.logits.probabilities()?, trajectories, others, false);
         parts.push(Part { split: Split::Val, set: &data.val, beliefs, seen });
     }
     let test = test.dataset();
     let probabilities = predictions::read(inputs.test_predictions, test)?.probabilities;
     crate::metrics::Scores::new(&probabilities, &test.labels(), test.classes().len())?;
     let seen = predict_with_features(model, test, "features of test images", monitor)?;
-    parts.push(Part { split: Split::Test, set: test, beliefs: Beliefs::new(test, probabilities, None, false), seen });
+    parts.push(Part {
+        split: Split::Test,
+        set: test,
+        beliefs: Beliefs::new(test, probabilities, None, None, false),
+        seen,
+    });
     Ok(parts)
 }
 

@@ -84,9 +84,8 @@ pub(super) fn hard_images(rows: &[Row], classes: &[String]) -> Vec<u8> {
                 optional(t.map(|t| t.confidence)),
                 optional(t.map(|t| t.variability)),
                 optional(t.map(|t| t.correctness)),
-                // Of networks that are trained fold by fold, which this analysis has none of.
-                String::new(),
-                String::new(),
+                optional(f.out_of_fold.map(|(p, _)| p)),
+                optional(f.out_of_fold.map(|(_, margin)| margin)),
                 f.label_issue.to_string(),
                 f.hardness.to_string(),
                 row.finding.as_ref().map(|finding| finding.category.name().to_string()).unwrap_or_default(),

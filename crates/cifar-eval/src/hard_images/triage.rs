@@ -161,6 +161,7 @@ mod tests {
             entropy: 0.1,
             loss: 0.1,
             trajectory: None,
+            out_of_fold: None,
             label_issue: 0.5,
             hardness: 0.5,
             doubted: None,

@@ -41,8 +41,8 @@ pub struct Trajectories {
     pub epochs: usize,
     /// One an image, in the set's order.
     pub images: Vec<Trajectory>,
-    /// The means over the epochs of p: images × classes.
-    pub mean_probabilities: Vec<f32>,
+    /// The means over the epochs of p, epoch e with the weight e, since an early network knows little: images × classes.
+    pub late_probabilities: Vec<f32>,
 }
 
 /// Sums over the epochs so far.
@@ -80,21 +80,23 @@ impl Trajectories {
             cifar_kernels::softmax(labels.len(), classes, &logits, &mut probabilities)
                 .map_err(|e| cifar_model::ModelError::Unsuitable(e.to_string()))?;
             let is_early = epoch < epochs.div_ceil(2);
+            let weight = (epoch + 1) as f32;
             (sums.par_iter_mut().zip(means.par_chunks_mut(classes)))
                 .zip(logits.par_chunks(classes).zip(probabilities.par_chunks(classes)))
                 .zip(labels)
                 .with_min_len(256)
                 .for_each(|(((sums, means), (z, p)), label)| {
                     sums.add(epoch as u32 + 1, is_early, z, p, usize::from(*label));
-                    means.iter_mut().zip(p).for_each(|(mean, p)| *mean += p);
+                    means.iter_mut().zip(p).for_each(|(mean, p)| *mean += weight * p);
                 });
         }
         if epochs == 0 {
             return Ok(None);
         }
-        means.par_iter_mut().for_each(|mean| *mean /= epochs as f32);
+        let weights = (epochs * (epochs + 1) / 2) as f32;
+        means.par_iter_mut().for_each(|mean| *mean /= weights);
         let images = sums.iter().map(|sums| sums.finish(epochs)).collect();
-        Ok(Some(Self { epochs, images, mean_probabilities: means }))
+        Ok(Some(Self { epochs, images, late_probabilities: means }))
     }
 }
 
@@ -191,6 +193,8 @@ mod tests {
             let labels: Vec<u16> = (0..images).map(|i| (i % classes) as u16).collect();
             let found = Trajectories::follow(classes, &labels, epochs, draw).unwrap().unwrap();
             let all: Vec<Vec<f32>> = (0..epochs).map(draw).collect();
+            let weights: f32 = (1..=epochs).map(|e| e as f32).sum();
+            check_late(&found.late_probabilities, &all, classes, weights);
             for (i, found) in found.images.iter().enumerate() {
                 let row = |z: &Vec<f32>| z[i * classes..(i + 1) * classes].iter().map(|z| f64::from(*z)).collect();
                 let expected = naive(&all.iter().map(row).collect::<Vec<_>>(), usize::from(labels[i]));
@@ -208,6 +212,16 @@ mod tests {
                 assert_eq!(found.forgetting_events, expected.forgetting_events);
                 assert_eq!(found.first_learnt, expected.first_learnt);
             }
+        }
+    }
+
+    /// The weighted means, of softmaxes by hand.
+    fn check_late(found: &[f32], all: &[Vec<f32>], classes: usize, weights: f32) {
+        for (at, found) in found.iter().enumerate() {
+            let row = at / classes * classes;
+            let p = |z: &Vec<f32>| z[at].exp() / z[row..row + classes].iter().map(|z| z.exp()).sum::<f32>();
+            let expected: f32 = all.iter().enumerate().map(|(e, z)| (e + 1) as f32 * p(z)).sum();
+            assert!((found - expected / weights).abs() < 1e-5, "{found} {expected}");
         }
     }
 
