@@ -106,7 +106,8 @@ pub(crate) enum Command {
     /// Rank the images that the network finds hard, and draw them
     #[command(
         after_help = "Examples:\n  cifar-cli hard-images                        # writes evaluation/hard_images/\n  \
-                            cifar-cli hard-images --truth labels.csv     # how well its measures agree with your own labels"
+                            cifar-cli hard-images --truth labels.csv     # how well its measures agree with your own labels\n  \
+                            cifar-cli hard-images study --flip 0.2       # whether acting on them helps, where labels are wrong"
     )]
     HardImages(HardImagesArgs),
     /// All stages in order, in one process, for those without DVC
@@ -225,7 +226,10 @@ fn seconds(text: &str) -> Result<f64, String> {
 }
 
 #[derive(Debug, Default, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct HardImagesArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<HardImagesCommand>,
     /// Look at no image; hold the measures of the last analysis against this CSV with an `id` and a column of 0/1 or numbers,
     /// and write `evaluation/truth/`
     #[arg(long, value_name = "FILE")]
@@ -233,6 +237,60 @@ pub(crate) struct HardImagesArgs {
     /// The column of that file [default: the only one beside `id`]
     #[arg(long, value_name = "NAME", requires = "truth")]
     pub(crate) column: Option<String>,
+    /// The measures to hold against it, such as the means over seeds in `experiments/hard_images` [default: the last analysis]
+    #[arg(long, value_name = "FILE", requires = "truth")]
+    pub(crate) table: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum HardImagesCommand {
+    /// Does acting on hard images help? Trains with them dropped, weighted down and relabelled, and scores on clean test images
+    #[command(
+        after_help = "Examples:\n  cifar-cli hard-images study --flip 0.2                      # a fifth of the labels made wrong first\n  \
+                            cifar-cli hard-images study --flip 0.2 --to confused        # made the class that each is most taken for\n  \
+                            cifar-cli hard-images study                                 # with the wrong labels that labels/overrides.csv has\n  \
+                            cifar-cli hard-images study --flip 0.1 --arms base          # only how well the measures find them\n\n\
+                            It trains a network for every arm and seed with the recipe of params.yaml; a stop at any moment loses nothing.\n\
+                            Results are in evaluation/study/."
+    )]
+    Study(StudyArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StudyArgs {
+    /// Share of the training and validation labels to make wrong first [default: those that differ from their originals are the wrong ones]
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) flip: Option<f64>,
+    /// What a wrong label is
+    #[arg(long, value_name = "KIND", default_value = "any", requires = "flip")]
+    pub(crate) to: FlipTo,
+    /// Seeds, each of which every arm is trained under
+    #[arg(long, value_name = "SEED,…", value_delimiter = ',', default_values_t = [42, 123, 456])]
+    pub(crate) seeds: Vec<u64>,
+    /// What to do with flagged images; base, which leaves them be, is always among it [default: all]
+    #[arg(long, value_name = "ARM,…", value_delimiter = ',')]
+    pub(crate) arms: Vec<StudyArm>,
+}
+
+/// What a label becomes that is made wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FlipTo {
+    /// Any other class, all alike.
+    Any,
+    /// The class that the trained network takes validation images of this one for most often.
+    Confused,
+}
+
+/// The arms of a study.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum StudyArm {
+    Base,
+    Dropped,
+    DownWeighted,
+    Relabelled,
+    Random,
+    TrueLabels,
 }
 
 #[derive(Debug, Args)]

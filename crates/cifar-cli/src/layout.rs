@@ -136,6 +136,16 @@ impl Layout {
         self.state().join("experiments/data")
     }
 
+    /// Whether acting on hard images helps.
+    pub(crate) fn study(&self) -> PathBuf {
+        self.join("evaluation/study")
+    }
+
+    /// The finished parts of studies.
+    pub(crate) fn study_state(&self) -> PathBuf {
+        self.state().join("study")
+    }
+
     /// How well measures agree with somebody's own labels.
     pub(crate) fn truth(&self) -> PathBuf {
         self.join("evaluation/truth")

@@ -86,6 +86,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         EvalError::Parameter { .. } => EXIT_USAGE,
         EvalError::Data(e) => data(e),
         EvalError::Model(e) => model(e),
+        EvalError::Train(e) => train(e),
         _ => EXIT_FAILURE,
     };
     let of_cause = |cause: &(dyn std::error::Error + 'static)| {

@@ -37,6 +37,8 @@ pub enum Purpose {
     Tune = 12,
     /// Which fold a training image is in.
     Fold = 13,
+    /// Which labels are spoilt for a study, and how.
+    LabelNoise = 14,
     /// In which epochs an un-augmented training image is looked at.
     Dynamics = 20,
 }

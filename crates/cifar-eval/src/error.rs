@@ -12,6 +12,9 @@ pub enum EvalError {
     /// Data could not be read or written, or the user asked to stop.
     #[error(transparent)]
     Data(#[from] cifar_data::DataError),
+    /// Training failed or was stopped.
+    #[error(transparent)]
+    Train(#[from] cifar_train::TrainError),
     /// The model could not be run.
     #[error(transparent)]
     Model(#[from] cifar_model::ModelError),

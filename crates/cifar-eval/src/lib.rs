@@ -5,6 +5,7 @@
 //! - [`measures`]: how hard an image is, by what training recorded and by probabilities;
 //! - [`hard_images`]: which images are likely mislabelled, ambiguous or just missed, and why;
 //! - [`truth`]: how well those measures agree with what a person knows;
+//! - [`study`]: whether acting on hard images helps;
 //! - [`integrity`]: what the images are like, whatever network looks at them;
 //! - [`experiments`]: many runs, and what may be concluded from them;
 //! - [`statistics`]: spreads, comparisons, learning curves;
@@ -27,6 +28,7 @@ pub mod page;
 pub mod plots;
 pub mod predictions;
 pub mod statistics;
+pub mod study;
 pub mod truth;
 
 pub use error::{EvalError, Result};

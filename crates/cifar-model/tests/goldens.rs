@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use candle_core::{Device, Tensor, Var};
 use cifar_data::ImageSize;
 use cifar_kernels::Activation;
-use cifar_model::{FeatureMap, ops};
+use cifar_model::FeatureMap;
+use cifar_model::ops::{self, Targets};
 use common::{NAMES, formula, get, narrow, set, train};
 use safetensors::SafeTensors;
 use serde::Deserialize;
@@ -148,7 +149,11 @@ fn linear_layers() {
 fn smoothed_cross_entropy() {
     let goldens = Goldens::open();
     let logits = Var::from_tensor(&(variable(1, &[6, 10]).as_tensor() * 4.0).unwrap()).unwrap();
-    let loss = ops::softmax_cross_entropy(&logits, &[0, 9, 3, 3, 5, 1], 0.2).unwrap();
+    let loss = ops::softmax_cross_entropy(
+        &logits,
+        &Targets { labels: &[0, 9, 3, 3, 5, 1], smoothing: 0.2, ..Targets::default() },
+    )
+    .unwrap();
     goldens.check("cross_entropy/output", &get(&loss));
     let gradients = loss.backward().unwrap();
     goldens.check("cross_entropy/logits", &get(gradients.get(&logits).unwrap()));

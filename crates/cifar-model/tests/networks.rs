@@ -8,8 +8,9 @@ use cifar_data::ImageSize;
 use cifar_data::prepare::normalisation;
 use cifar_data::sources::synthetic::{SyntheticParams, generate};
 use cifar_model::networks::{Airbench, AirbenchParams, Architecture};
+use cifar_model::ops::{self, Targets};
 use cifar_model::parameters::Parameters;
-use cifar_model::{Mode, Model, ModelParams, ModelSpec, ops};
+use cifar_model::{Mode, Model, ModelParams, ModelSpec};
 use common::{BATCH, CLASSES, NAMES, SIZE, get, ids, images, labels, narrow, train};
 
 /// A training pass: the logits, and what the loss's gradients are.
@@ -17,7 +18,11 @@ fn pass(name: &str, size: ImageSize) -> (Tensor, candle_core::backprop::GradStor
     let (network, parameters) = narrow(name, size);
     let ids = ids();
     let logits = network.forward(images(size), &Mode::Train { seed: 0, epoch: 0, ids: &ids }).unwrap();
-    let gradients = ops::softmax_cross_entropy(&logits, &labels(), 0.1).unwrap().backward().unwrap();
+    let gradients =
+        ops::softmax_cross_entropy(&logits, &Targets { labels: &labels(), smoothing: 0.1, ..Targets::default() })
+            .unwrap()
+            .backward()
+            .unwrap();
     (logits, gradients, parameters)
 }
 
@@ -44,7 +49,11 @@ fn a_frozen_whitening_bias_gets_no_gradient() {
     parameters.freeze("whitening.bias", true).unwrap();
     let ids = ids();
     let logits = network.forward(images(SIZE), &Mode::Train { seed: 0, epoch: 0, ids: &ids }).unwrap();
-    let gradients = ops::softmax_cross_entropy(&logits, &labels(), 0.1).unwrap().backward().unwrap();
+    let gradients =
+        ops::softmax_cross_entropy(&logits, &Targets { labels: &labels(), smoothing: 0.1, ..Targets::default() })
+            .unwrap()
+            .backward()
+            .unwrap();
     let (frozen, trained): (Vec<_>, Vec<_>) = parameters.trained().iter().partition(|p| p.name == "whitening.bias");
     assert!(frozen.iter().all(|p| gradients.get(&p.var).is_none()) && frozen.len() == 1);
     assert!(trained.iter().all(|p| gradients.get(&p.var).is_some()));

@@ -211,7 +211,7 @@ impl Checkpoints {
     ///
     /// # Errors
     /// If the file is damaged, of another run, of a newer program, or of other arithmetic.
-    pub(crate) fn resume(&self, run: &mut Run) -> Result<usize> {
+    pub fn resume(&self, run: &mut Run) -> Result<usize> {
         let path = self.path();
         if !path.exists() {
             return Ok(0);

@@ -145,6 +145,24 @@ impl<'a> Run<'a> {
         self
     }
 
+    /// The same with a weight for the loss of each training image, in the order of the set. Who keeps checkpoints must tell runs
+    /// with other weights apart by their key.
+    ///
+    /// # Errors
+    /// If there are not as many weights as images, or one is negative or not finite.
+    pub fn weighted(mut self, weights: Vec<f32>) -> Result<Self> {
+        let images = self.data.train.len();
+        if weights.len() != images || weights.iter().any(|w| !w.is_finite() || *w < 0.0) {
+            return Err(TrainError::Parameter {
+                key: "weights",
+                value: format!("{} of them", weights.len()),
+                allowed: format!("allowed is a number of 0 or more for each of the {images} training images"),
+            });
+        }
+        self.trainer.weigh(weights);
+        Ok(self)
+    }
+
     /// Every whole epoch so far.
     pub fn history(&self) -> &[EpochRecord] {
         &self.progress.history

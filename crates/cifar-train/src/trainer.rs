@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use candle_core::D;
 use cifar_data::batches::{Augmentation, Batch, epoch_order, training_batch};
 use cifar_data::{Dataset, SampleId};
-use cifar_model::{Mode, Model, ops};
+use cifar_model::ops::{self, Targets};
+use cifar_model::{Mode, Model};
 
 use crate::averaging::Average;
 use crate::optimiser::{Factors, Optimiser};
@@ -27,7 +28,7 @@ pub struct StepRecord {
     pub steps: usize,
     /// Images of the batch.
     pub images: usize,
-    /// Mean loss of the batch, nats.
+    /// Mean loss of the batch, nats; under weights the mean of the weighted losses.
     pub loss: f32,
     /// Learning rate of the step, of what moves with `train.learning_rate`.
     pub learning_rate: f64,
@@ -46,6 +47,8 @@ pub struct Trainer {
     step: usize,
     steps_per_epoch: usize,
     waited: Duration,
+    /// How much the loss of each training image counts, if not all alike.
+    weights: Option<Vec<f32>>,
     /// Ids and logits of the last batch.
     latest: (Vec<SampleId>, Vec<f32>),
 }
@@ -65,8 +68,17 @@ impl Trainer {
             step: 0,
             steps_per_epoch: images.div_ceil(params.batch_size.max(1)),
             waited: Duration::ZERO,
+            weights: None,
             latest: Default::default(),
         })
+    }
+
+    /// Has the loss of each training image count so much, in the order of the set; of mixed images, that of the one whose place it is.
+    ///
+    /// # Panics
+    /// In [`Trainer::steps`], if there are fewer weights than images.
+    pub(crate) fn weigh(&mut self, weights: Vec<f32>) {
+        self.weights = Some(weights);
     }
 
     /// The model as it stands.
@@ -132,8 +144,9 @@ impl Trainer {
             steps_per_epoch: self.steps_per_epoch,
             steps: self.step..until,
         };
+        let weights = self.weights.clone();
         thread::scope(|scope| {
-            let batches = plan.start(scope, train);
+            let batches = plan.start(scope, train, weights.as_deref());
             loop {
                 let asked = Instant::now();
                 let Ok(batch) = batches.recv() else { return Ok(()) };
@@ -166,14 +179,13 @@ impl Trainer {
         }
         let mode = Mode::Train { seed: self.seed, epoch: epoch as u64, ids: &batch.ids };
         let logits = self.model.forward(&batch.pixels, &mode)?;
-        let smoothing = self.params.label_smoothing;
-        let loss = match &batch.mix {
-            None => ops::softmax_cross_entropy(&logits, &batch.labels, smoothing)?,
-            Some(mix) => {
-                let (partners, shares) = (&mix.partner_labels, &mix.shares);
-                ops::softmax_cross_entropy_mixed(&logits, &batch.labels, partners, shares, smoothing)?
-            }
+        let targets = Targets {
+            labels: &batch.labels,
+            mix: batch.mix.as_ref().map(|mix| (mix.partner_labels.as_slice(), mix.shares.as_slice())),
+            weights: batch.weights.as_deref(),
+            smoothing: self.params.label_smoothing,
         };
+        let loss = ops::softmax_cross_entropy(&logits, &targets)?;
         let value = loss.to_scalar::<f32>()?;
         self.step += 1;
         if !value.is_finite() || value > EXPLODED {
@@ -254,7 +266,12 @@ struct Plan {
 
 impl Plan {
     /// Starts the thread that makes them. It ends with its work, or when nobody receives any more.
-    fn start<'scope>(self, scope: &'scope Scope<'scope, '_>, train: &'scope Dataset) -> Receiver<Batch> {
+    fn start<'scope>(
+        self,
+        scope: &'scope Scope<'scope, '_>,
+        train: &'scope Dataset,
+        weights: Option<&'scope [f32]>,
+    ) -> Receiver<Batch> {
         // One batch waits in the channel while the next one is being made.
         let (sender, batches) = sync_channel(1);
         scope.spawn(move || {
@@ -266,7 +283,8 @@ impl Plan {
                 }
                 let from = step % self.steps_per_epoch * self.batch_size;
                 let indices = &order.1[from..train.len().min(from + self.batch_size)];
-                let batch = training_batch(train, indices, &self.augmentation, self.seed, epoch as u64);
+                let mut batch = training_batch(train, indices, &self.augmentation, self.seed, epoch as u64);
+                batch.weights = weights.map(|weights| indices.iter().map(|i| weights[*i]).collect());
                 if sender.send(batch).is_err() {
                     return;
                 }

@@ -9,9 +9,13 @@ use super::Context;
 pub(super) fn run(context: &Context) -> Result<()> {
     let mut removed = Vec::new();
     let layout = &context.layout;
-    for folder in
-        layout.outputs().into_iter().chain([layout.checkpoints(), layout.searches(), layout.near_duplicates()])
-    {
+    for folder in layout.outputs().into_iter().chain([
+        layout.checkpoints(),
+        layout.searches(),
+        layout.near_duplicates(),
+        layout.study(),
+        layout.study_state(),
+    ]) {
         if folder.exists() {
             fs::remove_dir_all(&folder).with_context(|| format!("{}: cannot remove", folder.display()))?;
             removed.push(folder.display().to_string());

@@ -143,6 +143,7 @@ fn figures(context: &Context, entries: &[Entry]) -> Result<Summary> {
     let runs = Runs::read(&folders)?;
     let summary = summarise(&runs, others.iter().map(|e| e.run.name.clone()).collect());
     experiments::write(&runs, &summary, &context.layout.experiments())?;
+    experiments::average_hard_images(&folders, &context.layout.experiments())?;
     strangers(context, entries);
     Ok(summary)
 }

@@ -1,5 +1,7 @@
 //! `hard-images`: the images that the network finds hard, ranked and drawn.
 
+mod study;
+
 use std::time::Duration;
 
 use anyhow::Result;
@@ -14,7 +16,7 @@ use cifar_train::folds::{self, Folds, OutOfFold};
 use cifar_train::tune::Blocks;
 
 use super::{Context, train};
-use crate::args::HardImagesArgs;
+use crate::args::{HardImagesArgs, HardImagesCommand};
 use crate::params::Params;
 
 /// How often training fold by fold writes a checkpoint.
@@ -22,8 +24,11 @@ const EVERY: Duration = Duration::from_mins(1);
 
 pub(super) fn run(context: &Context, args: &HardImagesArgs) -> Result<()> {
     let (layout, params) = (&context.layout, context.params()?);
+    if let Some(HardImagesCommand::Study(args)) = &args.command {
+        return study::run(context, &params, args);
+    }
     if let Some(file) = &args.truth {
-        let table = layout.hard_images().join(HARD_IMAGES);
+        let table = args.table.clone().unwrap_or_else(|| layout.hard_images().join(HARD_IMAGES));
         let out = layout.truth();
         let judged = truth::judge(&table, file, args.column.as_deref(), params.random_seed, &out)?;
         context.terminal.result(&judged, || format!("{}\nresults: {}", truth::in_words(&judged), out.display()));

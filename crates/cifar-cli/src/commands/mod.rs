@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use cifar_data::Monitor as _;
 
-use crate::args::{Cli, Command};
+use crate::args::{Cli, Command, HardImagesArgs, HardImagesCommand};
 use crate::layout::Layout;
 use crate::lock::ProjectLock;
 use crate::params::Params;
@@ -110,6 +110,7 @@ fn command_name(command: &Command) -> &'static str {
         Command::Tune => "tune",
         Command::Train(_) => "train",
         Command::Evaluate => "evaluate",
+        Command::HardImages(HardImagesArgs { command: Some(HardImagesCommand::Study(_)), .. }) => "study",
         Command::HardImages(_) => "hard-images",
         Command::Run(_) => "run",
         Command::Experiments(_) => "experiments",

@@ -24,6 +24,8 @@ pub struct Batch {
     pub size: ImageSize,
     /// Under mixup, what the images are mixed of; their ids and labels are those of the one image.
     pub mix: Option<Mix>,
+    /// How much each image's loss counts, if not all alike.
+    pub weights: Option<Vec<f32>>,
 }
 
 impl Batch {
@@ -98,5 +100,6 @@ fn without_pixels(set: &Dataset, indices: &[usize]) -> Batch {
         pixels: Vec::new(),
         size: set.size(),
         mix: None,
+        weights: None,
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! - [`RunRecord`]: what one run was asked for; [`Runs`]: finished runs and the images that they share;
 //! - [`summarise`]: the figures; [`conclusions`]: what they carry, in words;
-//! - [`write()`]: the files, with [`page`], the report.
+//! - [`write()`]: the files, with [`page`], the report; [`average_hard_images`]: what all seeds find hard.
 
 mod curve;
 mod files;
+mod hard_images;
 mod record;
 mod report;
 mod runs;
@@ -14,6 +15,7 @@ mod words;
 
 pub use curve::{CurvePoint, Doubled, LearningCurve};
 pub use files::{REPORT, SUMMARY, write};
+pub use hard_images::{AVERAGES, average_hard_images};
 pub use record::{RECORD, RUNS, RunRecord};
 pub use report::page;
 pub use runs::{Pool, Runs, ScoredRun};

@@ -12,6 +12,7 @@ mod neighbours;
 mod page;
 mod patterns;
 mod summary;
+mod suspects;
 mod tables;
 mod triage;
 
@@ -41,6 +42,7 @@ use crate::{EvalError, Result};
 
 pub use self::patterns::{Pattern, Statistic};
 pub use self::summary::{SplitSummary, Summary};
+pub use self::suspects::{Suspect, suspects};
 pub use self::triage::Category;
 
 /// File name of the table of all images.

@@ -3,6 +3,7 @@
 use cifar_data::duplicates::{Kind, Pair};
 use cifar_data::{SampleId, store};
 
+use super::beliefs::Figures;
 use super::patterns::LEVEL;
 use super::{Inputs, Part, Pattern, Row, Statistic, Summary};
 use crate::Result;
@@ -53,7 +54,7 @@ fn told(patterns: &[Pattern]) -> Patterns {
 
 /// A row as the page has it.
 fn shown<'a>(row: &'a Row, neighbours: &'a [SampleId]) -> page::Row<'a> {
-    let (sample, figures, over_epochs) = (row.sample, &row.figures, row.figures.trajectory);
+    let (sample, figures) = (row.sample, &row.figures);
     page::Row {
         id: sample.id,
         split: row.split,
@@ -62,28 +63,34 @@ fn shown<'a>(row: &'a Row, neighbours: &'a [SampleId]) -> page::Row<'a> {
         original_label: sample.original_label,
         predicted: figures.predicted,
         suggested: figures.suggested.map(|(class, _)| class),
-        measures: Measures {
-            label_issue_score: Some(figures.label_issue),
-            hardness_score: Some(figures.hardness),
-            p_label: Some(f64::from(figures.p_label)),
-            p_suggested: figures.suggested.map(|(_, belief)| f64::from(belief)),
-            margin: Some(figures.margin),
-            entropy: Some(figures.entropy),
-            loss: Some(figures.loss),
-            aum: over_epochs.map(|t| t.aum),
-            mean_margin: over_epochs.map(|t| t.mean_margin),
-            el2n: over_epochs.map(|t| t.el2n),
-            forgetting_events: over_epochs.map(|t| f64::from(t.forgetting_events)),
-            first_learnt_epoch: over_epochs.and_then(|t| t.first_learnt).map(f64::from),
-            confidence: over_epochs.map(|t| t.confidence),
-            variability: over_epochs.map(|t| t.variability),
-            correctness: over_epochs.map(|t| t.correctness),
-            oof_self_confidence: figures.out_of_fold.map(|(p, _)| f64::from(p)),
-            oof_margin: figures.out_of_fold.map(|(_, margin)| margin),
-        },
+        measures: measures(figures),
         category: row.finding.as_ref().map_or("", |finding| finding.category.name()),
         reason: row.finding.as_ref().map_or("", |finding| &finding.reason),
         neighbours,
         pixels: row.pixels,
+    }
+}
+
+/// The figures of an image as the page has them.
+pub(super) fn measures(figures: &Figures) -> Measures {
+    let over_epochs = figures.trajectory;
+    Measures {
+        label_issue_score: Some(figures.label_issue),
+        hardness_score: Some(figures.hardness),
+        p_label: Some(f64::from(figures.p_label)),
+        p_suggested: figures.suggested.map(|(_, belief)| f64::from(belief)),
+        margin: Some(figures.margin),
+        entropy: Some(figures.entropy),
+        loss: Some(figures.loss),
+        aum: over_epochs.map(|t| t.aum),
+        mean_margin: over_epochs.map(|t| t.mean_margin),
+        el2n: over_epochs.map(|t| t.el2n),
+        forgetting_events: over_epochs.map(|t| f64::from(t.forgetting_events)),
+        first_learnt_epoch: over_epochs.and_then(|t| t.first_learnt).map(f64::from),
+        confidence: over_epochs.map(|t| t.confidence),
+        variability: over_epochs.map(|t| t.variability),
+        correctness: over_epochs.map(|t| t.correctness),
+        oof_self_confidence: figures.out_of_fold.map(|(p, _)| f64::from(p)),
+        oof_margin: figures.out_of_fold.map(|(_, margin)| margin),
     }
 }

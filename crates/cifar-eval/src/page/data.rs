@@ -103,6 +103,13 @@ pub struct Measure {
     pub(super) get: fn(&Measures) -> Option<f64>,
 }
 
+impl Measure {
+    /// Its value, if it applies.
+    pub fn of(&self, measures: &Measures) -> Option<f64> {
+        (self.get)(measures)
+    }
+}
+
 /// A line of [`MEASURES`].
 macro_rules! measure {
     ($field:ident, $title:literal, $harder:ident, $meaning:literal) => {

@@ -7,35 +7,48 @@ use cifar_kernels::{MixedLabels, softmax_cross_entropy as kernel};
 
 use super::values;
 
-/// The mean over the batch, in nats, of the cross-entropy between softmax(`logits` [N, C]) and the targets
-/// (1 − `smoothing`) · one-hot(`labels`) + `smoothing` / C. A scalar.
-///
-/// # Errors
-/// If a label is not below C, there are not N of them, or `smoothing` lies outside of 0 ≤ smoothing < 1.
-pub fn softmax_cross_entropy(logits: &Tensor, labels: &[u32], smoothing: f32) -> Result<Tensor> {
-    logits.apply_op1(SoftmaxCrossEntropy { labels: labels.to_vec(), mix: None, smoothing, gradient: OnceLock::new() })
+/// What the images of a batch are to be taken for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Targets<'a> {
+    /// Of each image, an index into the classes.
+    pub labels: &'a [u32],
+    /// Of images that are mixed of two (Zhang et al. 2018, arXiv 1710.09412): labels of the partners, and the shares of the
+    /// images themselves; the target is the mean of both one-hot vectors with these weights.
+    pub mix: Option<(&'a [u32], &'a [f32])>,
+    /// How much each image's loss counts, 0 or more; all of them 1 if there are none.
+    pub weights: Option<&'a [f32]>,
+    /// Share of the target that is spread evenly over the classes, 0 ≤ smoothing < 1.
+    pub smoothing: f32,
 }
 
-/// The same for images that are mixed of two (Zhang et al. 2018, arXiv 1710.09412): `shares` of each belong to its label,
-/// the rest to its partner's, and the target is the mean of both one-hot vectors with these weights.
+/// The mean over the batch, in nats, of the weighted cross-entropies between softmax(`logits` [N, C]) and the targets
+/// (1 − smoothing) · one-hot(labels) + smoothing / C. A scalar. The sum of the weighted losses is divided by N, not by the
+/// sum of the weights.
 ///
 /// # Errors
-/// As above; also if a share lies outside of 0 to 1 or there are not N shares and partners.
-pub fn softmax_cross_entropy_mixed(
-    logits: &Tensor,
-    labels: &[u32],
-    partners: &[u32],
-    shares: &[f32],
-    smoothing: f32,
-) -> Result<Tensor> {
-    let mix = Some((partners.to_vec(), shares.to_vec()));
-    logits.apply_op1(SoftmaxCrossEntropy { labels: labels.to_vec(), mix, smoothing, gradient: OnceLock::new() })
+/// If a label is not below C, a share lies outside of 0 to 1, a weight is negative or not finite, there are not N of any of
+/// them, or the smoothing is out of range.
+pub fn softmax_cross_entropy(logits: &Tensor, targets: &Targets) -> Result<Tensor> {
+    if let Some(weights) = targets.weights {
+        let rows = targets.labels.len();
+        if weights.len() != rows || weights.iter().any(|w| !w.is_finite() || *w < 0.0) {
+            let problem = format!("softmax_cross_entropy: expected {rows} weights of 0 or more, found {weights:?}");
+            return Err(Error::Msg(problem));
+        }
+    }
+    logits.apply_op1(SoftmaxCrossEntropy {
+        labels: targets.labels.to_vec(),
+        mix: targets.mix.map(|(partners, shares)| (partners.to_vec(), shares.to_vec())),
+        weights: targets.weights.map(<[f32]>::to_vec),
+        smoothing: targets.smoothing,
+        gradient: OnceLock::new(),
+    })
 }
 
 struct SoftmaxCrossEntropy {
     labels: Vec<u32>,
-    /// Labels of the partners, and shares of the images themselves.
     mix: Option<(Vec<u32>, Vec<f32>)>,
+    weights: Option<Vec<f32>>,
     smoothing: f32,
     /// Of the sum of the losses with respect to the logits.
     gradient: OnceLock<Vec<f32>>,
@@ -54,6 +67,11 @@ impl CustomOp1 for SoftmaxCrossEntropy {
         let mix = self.mix.as_ref().map(|(partners, shares)| MixedLabels { partners, shares });
         kernel(rows, classes, values(storage, layout)?, &self.labels, mix, self.smoothing, &mut losses, &mut gradient)
             .map_err(Error::wrap)?;
+        if let Some(weights) = &self.weights {
+            losses.iter_mut().zip(weights).for_each(|(loss, weight)| *loss *= weight);
+            let rows = gradient.chunks_exact_mut(classes).zip(weights);
+            rows.for_each(|(row, weight)| row.iter_mut().for_each(|g| *g *= weight));
+        }
         // An op value is made for one call, so the cell is empty.
         let _ = self.gradient.set(gradient);
         let mean = losses.iter().map(|l| f64::from(*l)).sum::<f64>() / rows as f64;
@@ -70,26 +88,22 @@ impl CustomOp1 for SoftmaxCrossEntropy {
 }
 
 /// The same by candle's own operations.
-pub fn softmax_cross_entropy_slow(logits: &Tensor, labels: &[u32], smoothing: f32) -> Result<Tensor> {
-    softmax_cross_entropy_mixed_slow(logits, labels, labels, &vec![1.0; labels.len()], smoothing)
-}
-
-/// [`softmax_cross_entropy_mixed`] by candle's own operations.
-pub fn softmax_cross_entropy_mixed_slow(
-    logits: &Tensor,
-    labels: &[u32],
-    partners: &[u32],
-    shares: &[f32],
-    smoothing: f32,
-) -> Result<Tensor> {
+pub fn softmax_cross_entropy_slow(logits: &Tensor, targets: &Targets) -> Result<Tensor> {
     let (rows, classes) = logits.dims2()?;
-    let smooth = smoothing / classes as f32;
-    let mut targets = vec![smooth; rows * classes];
-    for (index, row) in targets.chunks_exact_mut(classes).enumerate() {
-        row[labels[index] as usize] += (1.0 - smoothing) * shares[index];
-        row[partners[index] as usize] += (1.0 - smoothing) * (1.0 - shares[index]);
+    let Targets { labels, mix, weights, smoothing } = *targets;
+    let mut rows_of_targets = vec![smoothing / classes as f32; rows * classes];
+    for (index, row) in rows_of_targets.chunks_exact_mut(classes).enumerate() {
+        let share = mix.map_or(1.0, |(_, shares)| shares[index]);
+        row[labels[index] as usize] += (1.0 - smoothing) * share;
+        if let Some((partners, _)) = mix {
+            row[partners[index] as usize] += (1.0 - smoothing) * (1.0 - share);
+        }
+        let weight = weights.map_or(1.0, |weights| weights[index]);
+        for target in row.iter_mut() {
+            *target *= weight;
+        }
     }
-    let targets = Tensor::from_vec(targets, (rows, classes), &Device::Cpu)?;
+    let targets = Tensor::from_vec(rows_of_targets, (rows, classes), &Device::Cpu)?;
     (candle_nn::ops::log_softmax(logits, 1)? * targets)?.sum_all()?.affine(-1.0 / rows as f64, 0.0)
 }
 
@@ -100,39 +114,36 @@ mod tests {
 
     #[test]
     fn values_and_gradients_are_right() {
-        let labels = [0, 3, 4, 1, 1];
-        for smoothing in [0.0, 0.2] {
-            let args = [random(&[5, 5], 1)];
-            let fast = |a: &[Tensor]| softmax_cross_entropy(&a[0], &labels, smoothing);
-            check_same(&args, fast, |a| softmax_cross_entropy_slow(&a[0], &labels, smoothing));
-            check_gradient(&args, fast);
-        }
-    }
-
-    #[test]
-    fn values_and_gradients_of_mixed_images_are_right() {
-        // Both labels may be the same, and a share may be all or nothing.
         let (labels, partners, shares) = ([0, 3, 4, 1, 1], [2, 3, 0, 4, 0], [0.3, 0.6, 1.0, 0.0, 0.5]);
+        // Both labels of a mixture may be the same, and a share or a weight may be all or nothing.
+        let weights = [1.0, 0.25, 0.0, 2.0, 0.5];
         for smoothing in [0.0, 0.2] {
-            let args = [random(&[5, 5], 1)];
-            let fast = |a: &[Tensor]| softmax_cross_entropy_mixed(&a[0], &labels, &partners, &shares, smoothing);
-            let slow = |a: &[Tensor]| softmax_cross_entropy_mixed_slow(&a[0], &labels, &partners, &shares, smoothing);
-            check_same(&args, fast, slow);
-            check_gradient(&args, fast);
+            for mix in [None, Some((&partners[..], &shares[..]))] {
+                for weights in [None, Some(&weights[..])] {
+                    let targets = Targets { labels: &labels, mix, weights, smoothing };
+                    let args = [random(&[5, 5], 1)];
+                    let fast = |a: &[Tensor]| softmax_cross_entropy(&a[0], &targets);
+                    check_same(&args, fast, |a| softmax_cross_entropy_slow(&a[0], &targets));
+                    check_gradient(&args, fast);
+                }
+            }
         }
     }
 
     #[test]
-    fn wrong_labels_are_refused() {
+    fn wrong_targets_are_refused() {
         let logits = random(&[2, 3], 1);
-        assert!(softmax_cross_entropy(&logits, &[0, 3], 0.0).is_err());
-        assert!(softmax_cross_entropy(&logits, &[0], 0.0).is_err());
-        assert!(softmax_cross_entropy(&logits, &[0, 1], 1.0).is_err());
-        let mixed = |partners: &[u32], shares: &[f32]| {
-            softmax_cross_entropy_mixed(&logits, &[0, 1], partners, shares, 0.0).is_ok()
-        };
+        let is_fine = |targets: Targets| softmax_cross_entropy(&logits, &targets).is_ok();
+        assert!(!is_fine(Targets { labels: &[0, 3], ..Targets::default() }));
+        assert!(!is_fine(Targets { labels: &[0], ..Targets::default() }));
+        let fine = Targets { labels: &[0, 1], ..Targets::default() };
+        assert!(is_fine(fine) && !is_fine(Targets { smoothing: 1.0, ..fine }));
+        let mixed = |partners: &[u32], shares: &[f32]| is_fine(Targets { mix: Some((partners, shares)), ..fine });
         assert!(mixed(&[2, 2], &[0.0, 1.0]));
         assert!(!mixed(&[2, 3], &[0.5, 0.5]) && !mixed(&[2], &[0.5, 0.5]));
         assert!(!mixed(&[2, 2], &[0.5]) && !mixed(&[2, 2], &[0.5, 1.1]) && !mixed(&[2, 2], &[0.5, f32::NAN]));
+        let weighted = |weights: &[f32]| is_fine(Targets { weights: Some(weights), ..fine });
+        assert!(weighted(&[0.0, 3.0]));
+        assert!(!weighted(&[1.0]) && !weighted(&[1.0, -0.1]) && !weighted(&[1.0, f32::NAN]));
     }
 }

@@ -23,9 +23,7 @@ pub use conv_activation::conv2d_activation;
 pub use dropout::dropout;
 pub use global_pool::{global_average_pool, global_average_pool_slow, global_max_pool, global_max_pool_slow};
 pub use linear::{linear, linear_slow};
-pub use loss::{
-    softmax_cross_entropy, softmax_cross_entropy_mixed, softmax_cross_entropy_mixed_slow, softmax_cross_entropy_slow,
-};
+pub use loss::{Targets, softmax_cross_entropy, softmax_cross_entropy_slow};
 pub use max_pool::{max_pool, max_pool_slow};
 
 use candle_core::{CpuStorage, Device, Error, Layout, Result, Storage, Tensor};

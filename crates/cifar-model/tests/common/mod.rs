@@ -9,8 +9,9 @@ use candle_core::{Device, Tensor, Var};
 use cifar_data::{ImageSize, SampleId};
 use cifar_kernels::{Buffer, sgd_update};
 use cifar_model::networks::{Airbench, AirbenchParams, Network, ResNet18, ResNet18Params, SimpleCnn, SimpleCnnParams};
+use cifar_model::ops::{self, Targets};
 use cifar_model::parameters::Parameters;
-use cifar_model::{FeatureMap, Mode, ops};
+use cifar_model::{FeatureMap, Mode};
 
 /// The networks by their names in params.yaml.
 pub(crate) const NAMES: [&str; 4] = ["simple_cnn", "airbench94", "airbench96", "resnet18"];
@@ -102,7 +103,9 @@ pub(crate) fn train(
     let step = |_| {
         let mode = Mode::Train { seed: 0, epoch: 0, ids: &ids };
         let logits = network.forward(images(size), &mode).unwrap();
-        let loss = ops::softmax_cross_entropy(&logits, &labels(), 0.1).unwrap();
+        let loss =
+            ops::softmax_cross_entropy(&logits, &Targets { labels: &labels(), smoothing: 0.1, ..Targets::default() })
+                .unwrap();
         let gradients = loss.backward().unwrap();
         for (parameter, velocity) in parameters.trained().iter().zip(&mut velocities) {
             let mut values = get(&parameter.var);

@@ -1,0 +1,133 @@
+//! `hard-images study`: whether acting on hard images helps.
+
+use anyhow::{Result, ensure};
+use cifar_data::Monitor;
+use cifar_data::prepare::{TestSet, TrainingData};
+use cifar_eval::confusion::ConfusionMatrix;
+use cifar_eval::predictions::predicted_class;
+use cifar_eval::study::{Arm, Noise, NoiseKind, StudyParams, most_confused, study, summarise, write};
+use cifar_model::{Model, predict};
+use cifar_train::tune::Blocks;
+use cifar_train::{EpochRecord, StepRecord, Watcher};
+
+use super::EVERY;
+use crate::args::{FlipTo, StudyArgs, StudyArm};
+use crate::commands::{Context, train};
+use crate::params::Params;
+
+pub(super) fn run(context: &Context, params: &Params, args: &StudyArgs) -> Result<()> {
+    let layout = &context.layout;
+    let prepared = layout.prepared();
+    let data = TrainingData::open(&prepared)?;
+    data.report.check(&prepared, params.dataset_version, &params.split)?;
+    let test = TestSet::open(&layout.prepared_test(), data.report.test_fingerprint())?;
+    let noise = noise(context, args, &data)?;
+    let described = match (&noise, args.to) {
+        (None, _) => "labels as labels/overrides.csv and labels/review.csv have them".to_string(),
+        (Some(noise), FlipTo::Any) => format!("{} % of the labels made any other", noise.rate * 100.0),
+        (Some(noise), FlipTo::Confused) => {
+            format!("{} % of the labels made the class most confused with", noise.rate * 100.0)
+        }
+    };
+    let mut seeds = args.seeds.clone();
+    seeds.sort_unstable();
+    seeds.dedup();
+    ensure!(!seeds.is_empty(), "--seeds: none; give one or more");
+    let arms = arms(&args.arms);
+    context.terminal.say(&format!(
+        "{}, {}: {described}; {} arms under {} seeds, {} networks in all\n",
+        data.report.source.description,
+        params.dataset_version,
+        arms.len(),
+        seeds.len(),
+        arms.len() * seeds.len()
+    ));
+    let Blocks { model, train } = train::tuned(context, params)?;
+    let how = StudyParams {
+        train: &train,
+        model: &model,
+        seeds: &seeds,
+        arms: &arms,
+        noise: noise.as_ref(),
+        state: &layout.study_state(),
+        checkpoints: &layout.checkpoints(),
+        every: EVERY,
+        program: &train::program()?,
+    };
+    let outcomes = study(&how, &data, &test, &Steps { context })?;
+    let summary = summarise(&outcomes, &data.report.source.description, &described);
+    let out = layout.study();
+    write(&outcomes, &summary, &out)?;
+    context.terminal.result(&summary, || format!("{}\nresults: {}", summary.in_words(), out.display()));
+    Ok(())
+}
+
+/// The arms asked for, with the base, in their order.
+fn arms(asked: &[StudyArm]) -> Vec<Arm> {
+    let is_asked = |arm: &Arm| match arm {
+        Arm::Base => true,
+        Arm::Dropped => asked.contains(&StudyArm::Dropped),
+        Arm::DownWeighted => asked.contains(&StudyArm::DownWeighted),
+        Arm::Relabelled => asked.contains(&StudyArm::Relabelled),
+        Arm::Random => asked.contains(&StudyArm::Random),
+        Arm::TrueLabels => asked.contains(&StudyArm::TrueLabels),
+    };
+    Arm::ALL.into_iter().filter(|arm| asked.is_empty() || is_asked(arm)).collect()
+}
+
+/// The labels to be spoilt.
+fn noise(context: &Context, args: &StudyArgs, data: &TrainingData) -> Result<Option<Noise>> {
+    let Some(rate) = args.flip else { return Ok(None) };
+    ensure!(rate > 0.0 && rate < 1.0, "--flip: {rate} is not allowed; allowed is more than 0 and less than 1");
+    let kind = match args.to {
+        FlipTo::Any => NoiseKind::Symmetric,
+        FlipTo::Confused => {
+            let path = context.layout.model_file();
+            ensure!(
+                !data.val.is_empty(),
+                "--to confused: looks at validation images, and there are none; raise split.val_fraction"
+            );
+            let answers = predict(&Model::load(&path)?, &data.val, "looking for confusions", context.terminal)?;
+            let pairs = (data.val.samples().iter().enumerate())
+                .map(|(at, sample)| (usize::from(sample.label), predicted_class(answers.row(at))));
+            NoiseKind::Confused(most_confused(&ConfusionMatrix::count(data.val.classes().len(), pairs)))
+        }
+    };
+    Ok(Some(Noise { rate, kind }))
+}
+
+/// Shows the steps of the network in training.
+struct Steps<'a> {
+    context: &'a Context<'a>,
+}
+
+impl Monitor for Steps<'_> {
+    fn progress(&self, what: &'static str, done: u64, total: u64) {
+        self.context.terminal.progress(what, done, total);
+    }
+
+    fn warn(&self, message: &str) {
+        self.context.terminal.warn(message);
+    }
+
+    fn cancelled(&self) -> bool {
+        self.context.terminal.cancelled()
+    }
+}
+
+impl Watcher for Steps<'_> {
+    fn step(&self, step: &StepRecord) {
+        self.context.terminal.progress("training", step.step as u64, step.steps as u64);
+    }
+
+    fn epoch(&self, history: &[EpochRecord]) {
+        if let Some(last) = history.last().filter(|last| last.epoch % 5 == 0) {
+            let accuracy = last.val_accuracy.map_or_else(String::new, |a| format!(", validation {:.2} %", a * 100.0));
+            self.context.terminal.say(&format!(
+                "epoch {}: training {:.2} %{accuracy}",
+                last.epoch,
+                last.train_accuracy * 100.0
+            ));
+        }
+    }
+}
