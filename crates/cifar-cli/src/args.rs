@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use bench::{BenchArgs, BenchCommand, DecodeArgs, NetworkArgs, StepArgs};
-pub(crate) use experiments::{EngineName, ExperimentsArgs, ExperimentsCommand, GridArgs, GridRunArgs};
+pub(crate) use experiments::{EngineName, ExperimentsArgs, ExperimentsCommand, GridArgs, GridRunArgs, TaskArgs};
 
 /// Train and compare image classifiers on a CPU, reproducibly to the bit, and find the images that are hard.
 #[derive(Debug, Parser)]
@@ -209,11 +209,21 @@ pub(crate) struct TrainArgs {
     /// those of params.yaml, in `models/learning_rate/`
     #[arg(long, conflicts_with_all = ["fresh", "any_arithmetic", "tensorboard"])]
     pub(crate) find_lr: bool,
+    /// Checkpoints of other runs stay, however many there are: on a cluster many runs wait at once to go on.
+    #[arg(skip)]
+    pub(crate) keeps_others: bool,
 }
 
 impl Default for TrainArgs {
     fn default() -> Self {
-        Self { fresh: false, checkpoint_every: 30.0, any_arithmetic: false, tensorboard: None, find_lr: false }
+        Self {
+            fresh: false,
+            checkpoint_every: 30.0,
+            any_arithmetic: false,
+            tensorboard: None,
+            find_lr: false,
+            keeps_others: false,
+        }
     }
 }
 

@@ -38,6 +38,9 @@ pub(super) fn run(context: &Context, args: &TrainArgs) -> Result<()> {
     let every = Duration::from_secs_f64(args.checkpoint_every);
     let mut checkpoints =
         Checkpoints::open(&layout.checkpoints(), &key, every)?.accepting_other_arithmetic(args.any_arithmetic);
+    if args.keeps_others {
+        checkpoints = checkpoints.keeping_those_of_other_runs();
+    }
     if args.fresh {
         checkpoints.discard()?;
     }
