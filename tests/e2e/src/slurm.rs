@@ -84,6 +84,13 @@ impl Cluster {
         text.lines().map(fields).collect()
     }
 
+    /// Has `scontrol` do something to all tasks that wait or go on.
+    pub fn all(&self, what: &str) {
+        for [job, number, _] in self.tasks() {
+            self.ask("scontrol", &[what, &format!("{job}_{number}")]);
+        }
+    }
+
     /// Slurm lets a requeued task wait for two minutes; not here.
     pub fn hurry(&self) {
         for [job, number, node] in self.tasks() {

@@ -56,7 +56,8 @@ fn results(project: &Project) -> BTreeMap<PathBuf, Vec<u8>> {
 fn results_of_one_process(project: &Project) -> BTreeMap<PathBuf, Vec<u8>> {
     std::fs::remove_dir_all(project.path("experiments")).expect("results");
     std::fs::remove_dir_all(project.path(".cifar/checkpoints")).expect("checkpoints");
-    project.run(&LOCAL).success();
+    // A thread each, as tasks have them.
+    project.run(&[&LOCAL[..], &["-j", "2", "--threads", "2"]].concat()).success();
     results(project)
 }
 
@@ -96,11 +97,13 @@ fn runs_survive_the_death_of_a_node_a_requeue_and_the_death_of_who_follows() {
     let _alone = alone();
     let Some(mut cluster) = Cluster::start() else { return };
     let project = project("[grid]\nrandom_seed = [1, 2]\n");
-    project.edit("params.yaml", "epochs: 2", "epochs: 150");
+    project.edit("params.yaml", "epochs: 2", "epochs: 100");
     let mut first = begin(&project, &cluster, "first.txt");
     wait_until("both runs have a checkpoint", || {
         count(&project.path(".cifar/checkpoints"), "checkpoint.safetensors") == 2
     });
+    // However fast the machine is: nothing ends before it is disturbed.
+    cluster.all("suspend");
     project.run(&RUN).failure(FAILURE, &["is at work in this folder"]);
     first.kill().expect("it runs");
     first.wait().expect("it ended");
@@ -112,6 +115,8 @@ fn runs_survive_the_death_of_a_node_a_requeue_and_the_death_of_who_follows() {
         tasks.into_iter().find(|[.., on]| on == node).map(|[job, number, _]| format!("{job}_{number}"))
     };
     let moved = task_on(&cluster, "n2").expect("the runs go on");
+    // Slurm would hold back what was suspended when its node died.
+    cluster.all("resume");
     cluster.kill("n1");
     cluster.ask("scontrol", &["requeue", &moved]);
     let moves = |talk: &str| talk.matches("requeued by Slurm").count();
@@ -137,10 +142,11 @@ fn a_run_that_slurm_gives_up_is_submitted_again_and_one_that_is_cancelled_is_not
     let _alone = alone();
     let Some(mut cluster) = Cluster::start() else { return };
     let project = project("[grid]\nrandom_seed = [1, 2]\n");
-    project.edit("params.yaml", "epochs: 2", "epochs: 150");
+    project.edit("params.yaml", "epochs: 2", "epochs: 40");
     let mut follower = begin(&project, &cluster, "talk.txt");
     let is_running = |cluster: &Cluster| cluster.tasks().iter().filter(|[.., node]| !node.is_empty()).count() == 2;
     wait_until("both runs go on", || is_running(&cluster));
+    cluster.all("suspend");
     for [job, number, node] in cluster.tasks() {
         if node == "n1" {
             cluster.ask("scontrol", &["update", &format!("JobId={job}_{number}"), "Requeue=0"]);
@@ -148,6 +154,7 @@ fn a_run_that_slurm_gives_up_is_submitted_again_and_one_that_is_cancelled_is_not
             cluster.ask("scancel", &[&format!("{job}_{number}")]);
         }
     }
+    cluster.all("resume");
     cluster.kill("n1");
     wait_until("it is submitted again", || says(&project, "talk.txt", "stopped (NODE_FAIL); it is submitted again"));
     cluster.restart("n1");
