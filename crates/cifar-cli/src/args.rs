@@ -209,21 +209,11 @@ pub(crate) struct TrainArgs {
     /// those of params.yaml, in `models/learning_rate/`
     #[arg(long, conflicts_with_all = ["fresh", "any_arithmetic", "tensorboard"])]
     pub(crate) find_lr: bool,
-    /// Checkpoints of other runs stay, however many there are: on a cluster many runs wait at once to go on.
-    #[arg(skip)]
-    pub(crate) keeps_others: bool,
 }
 
 impl Default for TrainArgs {
     fn default() -> Self {
-        Self {
-            fresh: false,
-            checkpoint_every: 30.0,
-            any_arithmetic: false,
-            tensorboard: None,
-            find_lr: false,
-            keeps_others: false,
-        }
+        Self { fresh: false, checkpoint_every: 30.0, any_arithmetic: false, tensorboard: None, find_lr: false }
     }
 }
 

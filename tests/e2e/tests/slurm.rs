@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cifar_e2e::slurm::{Cluster, count, wait_until};
@@ -33,11 +33,31 @@ fn run(project: &Project, cluster: &Cluster, arguments: &[&str]) -> Answer {
     Answer::of(cluster.reaches(&mut project.command(&binary(), arguments)).output().expect("the program starts"))
 }
 
-/// The program in the background; it talks into a file.
-fn begin(project: &Project, cluster: &Cluster, log: &str) -> Child {
+/// The program in the background; it does not outlive a test that fails.
+struct Follower(Child);
+
+impl Follower {
+    fn wait(&mut self) -> ExitStatus {
+        self.0.wait().expect("it was started")
+    }
+
+    fn has_ended(&mut self) -> bool {
+        self.0.try_wait().expect("it was started").is_some()
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts the program in the background; it talks into a file.
+fn begin(project: &Project, cluster: &Cluster, log: &str) -> Follower {
     let talk = std::fs::File::create(project.path(log)).expect("a file");
     let mut command = project.command(&binary(), &RUN);
-    cluster.reaches(&mut command).stdout(Stdio::null()).stderr(talk).spawn().expect("the program starts")
+    Follower(cluster.reaches(&mut command).stdout(Stdio::null()).stderr(talk).spawn().expect("the program starts"))
 }
 
 fn says(project: &Project, file: &str, words: &str) -> bool {
@@ -98,15 +118,14 @@ fn runs_survive_the_death_of_a_node_a_requeue_and_the_death_of_who_follows() {
     let Some(mut cluster) = Cluster::start() else { return };
     let project = project("[grid]\nrandom_seed = [1, 2]\n");
     project.edit("params.yaml", "epochs: 2", "epochs: 100");
-    let mut first = begin(&project, &cluster, "first.txt");
+    let first = begin(&project, &cluster, "first.txt");
     wait_until("both runs have a checkpoint", || {
         count(&project.path(".cifar/checkpoints"), "checkpoint.safetensors") == 2
     });
     // However fast the machine is: nothing ends before it is disturbed.
     cluster.all("suspend");
     project.run(&RUN).failure(FAILURE, &["is at work in this folder"]);
-    first.kill().expect("it runs");
-    first.wait().expect("it ended");
+    drop(first);
 
     let mut second = begin(&project, &cluster, "second.txt");
     wait_until("it is followed again", || says(&project, "second.txt", "followed again, tasks of an earlier call: 2"));
@@ -123,10 +142,10 @@ fn runs_survive_the_death_of_a_node_a_requeue_and_the_death_of_who_follows() {
     wait_until("both are requeued", || moves(&String::from_utf8_lossy(&project.read("second.txt"))) == 2);
     wait_until("both runs end", || {
         cluster.hurry();
-        second.try_wait().expect("it was started").is_some()
+        second.has_ended()
     });
     let talk = String::from_utf8(project.read("second.txt")).expect("text");
-    assert!(second.wait().expect("it ended").success(), "{talk}");
+    assert!(second.wait().success(), "{talk}");
     assert_eq!(cluster.jobs().len(), 1, "nothing was submitted twice");
     for name in ["v1-seed1", "v1-seed2"] {
         let log = String::from_utf8(project.read(&format!("experiments/runs/{name}/log.txt"))).expect("text");
@@ -158,9 +177,9 @@ fn a_run_that_slurm_gives_up_is_submitted_again_and_one_that_is_cancelled_is_not
     cluster.kill("n1");
     wait_until("it is submitted again", || says(&project, "talk.txt", "stopped (NODE_FAIL); it is submitted again"));
     cluster.restart("n1");
-    wait_until("it ends", || follower.try_wait().expect("it was started").is_some());
+    wait_until("it ends", || follower.has_ended());
     let talk = String::from_utf8(project.read("talk.txt")).expect("text");
-    assert_eq!(follower.wait().expect("it ended").code(), Some(FAILURE), "{talk}");
+    assert_eq!(follower.wait().code(), Some(FAILURE), "{talk}");
     assert!(talk.contains("error: 1 of 2 runs were cancelled in Slurm, first v1-seed"), "{talk}");
     assert_eq!(cluster.jobs().len(), 2);
     assert_eq!(count(&project.path("experiments/runs"), "run.json"), 1);
@@ -207,9 +226,9 @@ fn what_cannot_be_is_one_line_and_leaves_nothing_behind() {
     resources("partition = 'closed'\n");
     let mut follower = begin(&project, &cluster, "talk.txt");
     wait_until("it is submitted", || says(&project, "talk.txt", "tasks submitted: 1"));
-    let process = follower.id().to_string();
+    let process = follower.0.id().to_string();
     project.call("kill".as_ref(), &["-INT", &process]).success();
-    assert_eq!(follower.wait().expect("it ended").code(), Some(INTERRUPTED));
+    assert_eq!(follower.wait().code(), Some(INTERRUPTED));
     let job = cluster.tasks()[0][0].clone();
     let talk = String::from_utf8(project.read("talk.txt")).expect("text");
     assert!(

@@ -101,11 +101,10 @@ impl<'a> Local<'a> {
     fn stages(&self, context: &Context, data_ready: &(dyn Fn() + Sync)) -> Result<()> {
         self.make_data(context)?;
         data_ready();
-        let args = TrainArgs { keeps_others: self.has_company, ..TrainArgs::default() };
-        let train = |context: &Context| train::run(context, &args);
+        let alone = |context: &Context| train::run(context, &TrainArgs::default());
+        let train: fn(&Context) -> Result<()> = if self.has_company { train::run_in_company } else { alone };
         let hard_images = |context: &Context| hard_images::run(context, &HardImagesArgs::default());
-        let stages: [&dyn Fn(&Context) -> Result<()>; 4] = [&tune::run, &train, &evaluate::run, &hard_images];
-        for stage in stages {
+        for stage in [tune::run, train, evaluate::run, hard_images] {
             context.terminal.check()?;
             stage(context)?;
         }

@@ -49,6 +49,12 @@ enum Place {
     Ended,
 }
 
+/// How a run ended, by its own word.
+enum Outcome {
+    Finished,
+    Failed(String),
+}
+
 /// Reads what is new in a log.
 #[derive(Debug)]
 struct LogReader {
@@ -102,13 +108,13 @@ impl<'a> Followed<'a> {
         tell_end(context, board, self.entry, failure, seconds);
     }
 
-    /// What the run left, if it is over: nothing if all went well, else why it failed.
-    fn outcome(&self) -> Result<Option<Option<String>>> {
+    /// What the run left, if it is over.
+    fn outcome(&self) -> Result<Option<Outcome>> {
         if RunRecord::read(&self.entry.folder)?.is_some() {
-            return Ok(Some(None));
+            return Ok(Some(Outcome::Finished));
         }
         let reason = std::fs::read_to_string(self.entry.folder.join(FAILED)).ok();
-        Ok(reason.map(|reason| Some(reason.trim().to_string())))
+        Ok(reason.map(|reason| Outcome::Failed(reason.trim().to_string())))
     }
 
     /// It has a node: shows how far it is.
@@ -120,7 +126,7 @@ impl<'a> Followed<'a> {
             row.note(&format!("on {}", listed.node));
             row
         });
-        if let Some(epoch) = self.log.news().lines().filter_map(epoch_of).last() {
+        if let Some(epoch) = self.log.news().lines().filter_map(epoch_of).next_back() {
             row.show("training", epoch, self.entry.run.params.train.epochs as u64, Some(&listed.node));
         }
     }
@@ -170,7 +176,7 @@ pub(super) fn follow(
     let mut progress = Instant::now();
     let (mut says_nothing, mut reasons) = (false, BTreeSet::new());
     loop {
-        let arrays: BTreeSet<usize> = tasks.iter().filter_map(|t| t.array()).collect();
+        let arrays: BTreeSet<usize> = tasks.iter().filter_map(Followed::array).collect();
         if arrays.is_empty() {
             return Ok(cancelled);
         }
@@ -243,9 +249,16 @@ fn look(
     task: &mut Followed,
     board: &Board,
 ) -> Result<bool> {
-    if let Some(failure) = task.outcome()? {
-        task.end(context, board, failure.as_deref());
-        return Ok(false);
+    match task.outcome()? {
+        Some(Outcome::Finished) => {
+            task.end(context, board, None);
+            return Ok(false);
+        }
+        Some(Outcome::Failed(reason)) => {
+            task.end(context, board, Some(&reason));
+            return Ok(false);
+        }
+        None => {}
     }
     let phase = listed.map_or(Phase::Stopped, |listed| listed.phase);
     task.state = listed.map_or_else(|| "no longer known to Slurm".into(), |l| l.state.clone());

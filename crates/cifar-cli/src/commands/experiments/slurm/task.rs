@@ -2,6 +2,7 @@
 //! What it leaves there is all that the submitting program sees of it.
 
 use std::fs::{File, TryLockError};
+use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -64,7 +65,6 @@ fn work(context: &Context, record: RunRecord, folder: &Path, begins: &str) -> Re
     }
     let entry = Entry { run, folder: folder.to_path_buf(), record, state: State::Waiting, cost: 1.0 };
     std::fs::create_dir_all(folder).with_context(|| format!("{}: cannot create the folder", folder.display()))?;
-    use std::io::Write as _;
     let _ = writeln!(super::super::log(folder)?, "{begins}");
     let watch = Stopwatch::start();
     let board = Board::new(context.terminal, &[entry.cost]);
