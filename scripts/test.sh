@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Everything that must hold before a change lands: format, lints, documentation, unit and property tests, the README's
-# example, and the end-to-end tests with the real program, the real DVC and a real Chromium. All in the release profile:
-# the tests train networks, and what is compiled serves the program too.
+# example, and the end-to-end tests with the real program, the real DVC, a real Chromium and a real Slurm. All in the release
+# profile: the tests train networks, and what is compiled serves the program too.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 CIFAR_DVC=$(scripts/dvc.sh)
 export CIFAR_DVC
 scripts/browser.sh
+scripts/slurm.sh
 cargo fmt --all --check
 cargo build --locked --release -p cifar-cli
 cargo clippy --locked --release --workspace --all-targets -- -D warnings

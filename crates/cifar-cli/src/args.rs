@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use bench::{BenchArgs, BenchCommand, DecodeArgs, NetworkArgs, StepArgs};
-pub(crate) use experiments::{EngineName, ExperimentsArgs, ExperimentsCommand, GridArgs, GridRunArgs};
+pub(crate) use experiments::{EngineName, ExperimentsArgs, ExperimentsCommand, GridArgs, GridRunArgs, TaskArgs};
 
 /// Train and compare image classifiers on a CPU, reproducibly to the bit, and find the images that are hard.
 #[derive(Debug, Parser)]

@@ -146,6 +146,11 @@ impl Layout {
         self.state().join("study")
     }
 
+    /// Job arrays on a cluster, and the data that their tasks share.
+    pub(crate) fn slurm(&self) -> PathBuf {
+        self.state().join("slurm")
+    }
+
     /// How well measures agree with somebody's own labels.
     pub(crate) fn truth(&self) -> PathBuf {
         self.join("evaluation/truth")

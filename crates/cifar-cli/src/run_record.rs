@@ -27,6 +27,12 @@ struct RunRecord<'a> {
     arithmetic: String,
 }
 
+/// How long that command took when it was last recorded, if it was.
+pub(crate) fn seconds(layout: &Layout, command: &str) -> Option<f64> {
+    let text = std::fs::read(layout.state().join(format!("runs/{command}.json"))).ok()?;
+    serde_json::from_slice::<serde_json::Value>(&text).ok()?.get("seconds")?.as_f64()
+}
+
 impl Stopwatch {
     pub(crate) fn start() -> Self {
         Self { started: SystemTime::now(), clock: Instant::now() }

@@ -1,4 +1,4 @@
-//! What the end-to-end tests share: a project in a temporary folder, the real binary, the real DVC and a real browser.
+//! What the end-to-end tests share: a project in a temporary folder, the real binary, the real DVC, a real browser, a real Slurm.
 #![expect(
     clippy::missing_panics_doc,
     clippy::return_self_not_must_use,
@@ -6,6 +6,7 @@
 )]
 
 pub mod browser;
+pub mod slurm;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -58,7 +59,8 @@ pub struct Answer {
 }
 
 impl Answer {
-    fn of(output: Output) -> Self {
+    /// Of a program that ended.
+    pub fn of(output: Output) -> Self {
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }

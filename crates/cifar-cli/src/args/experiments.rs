@@ -15,7 +15,8 @@ pub(crate) enum ExperimentsCommand {
     /// Do what is left of the grid, then the figures and the report
     #[command(after_help = "Examples:\n  cifar-cli experiments run --dry-run          # what would be run\n  \
                             cifar-cli experiments run -j 2               # goes on where an earlier call was stopped\n  \
-                            cifar-cli experiments run --retry            # what failed, too\n\n\
+                            cifar-cli experiments run --retry            # what failed, too\n  \
+                            cifar-cli experiments run --engine slurm     # a job array; [slurm] of experiments.toml has the resources\n\n\
                             Results of each run are in experiments/runs/NAME.")]
     Run(GridRunArgs),
     /// The figures and the report over the runs that are finished
@@ -23,6 +24,9 @@ pub(crate) enum ExperimentsCommand {
         after_help = "Example:\n  cifar-cli experiments summary    # writes experiments/summary.json, runs.csv, report.md, …"
     )]
     Summary(GridArgs),
+    /// What a task of a job array executes
+    #[command(hide = true)]
+    Task(TaskArgs),
 }
 
 #[derive(Debug, Args)]
@@ -39,9 +43,9 @@ pub(crate) struct GridRunArgs {
     /// Who does the runs [default: dvc in a git repository with DVC, else local]
     #[arg(long, value_name = "ENGINE")]
     pub(crate) engine: Option<EngineName>,
-    /// Runs at a time; they share the threads
-    #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub(crate) jobs: u16,
+    /// Runs at a time; they share the threads [default: 1; on a cluster `max_tasks` of experiments.toml]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) jobs: Option<u16>,
     /// Do runs again that failed
     #[arg(long)]
     pub(crate) retry: bool,
@@ -57,4 +61,14 @@ pub(crate) enum EngineName {
     Local,
     /// `dvc exp run`, an experiment each.
     Dvc,
+    /// A job array on a Slurm cluster; the project lies on a file system that all nodes share.
+    Slurm,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TaskArgs {
+    /// The folder of the job array
+    pub(crate) folder: PathBuf,
+    /// The task's number
+    pub(crate) number: usize,
 }

@@ -1,21 +1,22 @@
 //! `experiments`: a grid of runs, and what may be concluded from it.
 
 mod dvc;
+mod entries;
 mod local;
+mod slurm;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail};
 use cifar_data::Monitor as _;
-use cifar_data::partitions::Partition;
-use cifar_eval::experiments::{self, RunRecord, Runs, Summary, conclusions, summarise};
-use serde::Serialize;
+use cifar_eval::experiments::{self, Runs, Summary, conclusions, summarise};
 
-use super::{Context, train};
+use self::entries::{Entry, State, data, entries, grid};
+use super::Context;
 use crate::args::{EngineName, ExperimentsArgs, ExperimentsCommand, GridArgs, GridRunArgs};
 use crate::experiments::board::{Board, Row, duration};
-use crate::experiments::grid::{self, Run};
+use crate::experiments::grid::Run;
 use crate::experiments::schedule::{Job, execute};
 use crate::lock::ProjectLock;
 use crate::run_record::Stopwatch;
@@ -38,28 +39,10 @@ trait Engine: Sync {
     fn data(&self, run: &Run) -> String;
 }
 
-/// How far a run is.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum State {
-    Finished,
-    Failed(String),
-    Waiting,
-}
-
-/// A run, where it lies and how far it is.
-#[derive(Debug)]
-struct Entry {
-    run: Run,
-    folder: PathBuf,
-    record: RunRecord,
-    state: State,
-    cost: f64,
-}
-
 pub(super) fn run(context: &Context, args: &ExperimentsArgs) -> Result<()> {
     match &args.command {
         ExperimentsCommand::Run(args) => run_grid(context, args),
+        ExperimentsCommand::Task(args) => slurm::task::run(context, args),
         ExperimentsCommand::Summary(args) => {
             let _lock = ProjectLock::take(&context.layout, LOCKED)?;
             conclude(context, &entries(context, args)?)
@@ -98,24 +81,44 @@ fn run_grid(context: &Context, args: &GridRunArgs) -> Result<()> {
         entries.iter().filter(|e| matches!(e.state, State::Failed(_))).count(),
         if args.retry { " (done again)" } else { "" }
     ));
-    let jobs = usize::from(args.jobs);
     let usual = if dvc::is_usable(context) { EngineName::Dvc } else { EngineName::Local };
-    let engine: Box<dyn Engine> = match args.engine.unwrap_or(usual) {
-        EngineName::Local => Box::new(local::Local::new(context, &due, jobs)),
-        // With nothing to do, DVC is not asked for anything.
-        EngineName::Dvc if due.is_empty() => Box::new(local::Local::new(context, &due, jobs)),
-        EngineName::Dvc => Box::new(dvc::Dvc::new(context, jobs)?),
+    // Whoever has nothing to do asks neither DVC nor Slurm for anything.
+    let engine = if due.is_empty() { EngineName::Local } else { args.engine.unwrap_or(usual) };
+    let (_lock, cancelled) = match engine {
+        EngineName::Slurm => {
+            let params = grid(context, &args.grid)?.slurm;
+            let queue = slurm::Queue::find()?;
+            let lock = ProjectLock::take(&context.layout, LOCKED)?;
+            (lock, slurm::work(context, &queue, &params, args.jobs, &due)?)
+        }
+        engine => {
+            let jobs = usize::from(args.jobs.unwrap_or(1));
+            let engine: Box<dyn Engine> = match engine {
+                EngineName::Dvc => Box::new(dvc::Dvc::new(context, jobs)?),
+                _ => Box::new(local::Local::new(context, &due, jobs)),
+            };
+            let lock = ProjectLock::take(&context.layout, LOCKED)?;
+            slurm::refuse_what_is_at_work(context, &due)?;
+            work(context, engine.as_ref(), &due, jobs)?;
+            (lock, Vec::new())
+        }
     };
-    let _lock = ProjectLock::take(&context.layout, LOCKED)?;
-    work(context, engine.as_ref(), &due, jobs)?;
     context.terminal.check().map_err(|e| {
         anyhow!(e).context("what is finished is kept; run `cifar-cli experiments run` again to go on from here")
     })?;
-    let entries = self::entries(context, &args.grid)?;
+    let entries = entries::entries(context, &args.grid)?;
     if entries.iter().any(|e| e.state == State::Finished) {
         conclude(context, &entries)?;
     }
-    tell_failures(context, &entries)
+    tell_failures(context, &entries)?;
+    if let Some(first) = cancelled.first() {
+        bail!(
+            "{} of {} runs were cancelled in Slurm, first {first}; run `cifar-cli experiments run --engine slurm` again to submit them",
+            cancelled.len(),
+            entries.len()
+        );
+    }
+    Ok(())
 }
 
 /// Figures, report and words over all runs that are finished.
@@ -176,24 +179,19 @@ fn work(context: &Context, engine: &dyn Engine, due: &[&Entry], jobs: usize) -> 
             let row = board.begin(&entry.run.name, entry.cost);
             let result = one(engine, entry, &row, &|| schedule.data_ready(&job.data));
             row.end();
-            let (done, all) = board.ended();
-            let seconds = duration(watch.seconds());
+            if result.is_ok() {
+                watch.record(&context.layout, &format!("experiments/{}", entry.run.name));
+            }
             match result {
-                Ok(()) => {
-                    watch.record(&context.layout, &format!("experiments/{}", entry.run.name));
-                    let score = score(&entry.folder).unwrap_or_default();
-                    board.line(context.terminal, &format!("[{done}/{all}] {:<30} {score}{seconds}", entry.run.name));
-                    Ok(())
-                }
                 Err(error) if is_cancelled(&error) => Err(error),
-                Err(error) => {
-                    let reason = crate::one_line(&error);
-                    board.line(context.terminal, &format!("[{done}/{all}] {:<30} failed: {reason}", entry.run.name));
-                    // On a full disk this fails too, and the run waits like one that was stopped.
-                    let path = entry.folder.join(FAILED);
-                    if let Err(e) = cifar_data::output::write_file(&path, format!("{reason}\n").as_bytes()) {
+                result => {
+                    let failure = result.err().map(|error| crate::one_line(&error));
+                    if let Some(reason) = &failure
+                        && let Err(e) = write_failure(&entry.folder, reason)
+                    {
                         board.line(context.terminal, &format!("warning: {e}"));
                     }
+                    tell_end(context, &board, entry, failure.as_deref(), watch.seconds());
                     Ok(())
                 }
             }
@@ -204,18 +202,38 @@ fn work(context: &Context, engine: &dyn Engine, due: &[&Entry], jobs: usize) -> 
     result.or_else(|error| if is_cancelled(&error) { Ok(()) } else { Err(error) })
 }
 
+/// Leaves why the run failed. On a full disk this fails too, and the run waits like one that was stopped.
+fn write_failure(folder: &Path, reason: &str) -> Result<()> {
+    Ok(cifar_data::output::write_file(&folder.join(FAILED), format!("{reason}\n").as_bytes())?)
+}
+
+/// The line of a run that is over.
+fn tell_end(context: &Context, board: &Board, entry: &Entry, failure: Option<&str>, seconds: f64) {
+    let (done, all) = board.ended();
+    let words = match failure {
+        None => format!("{}{}", score(&entry.folder).unwrap_or_default(), duration(seconds)),
+        Some(reason) => format!("failed: {reason}"),
+    };
+    board.line(context.terminal, &format!("[{done}/{all}] {:<30} {words}", entry.run.name));
+}
+
 /// One run, from whatever there is to its record.
 fn one(engine: &dyn Engine, entry: &Entry, row: &Row, data_ready: &(dyn Fn() + Sync)) -> Result<()> {
     let folder = &entry.folder;
+    clear(folder)?;
+    engine.run(&entry.run, folder, row, data_ready)?;
+    Ok(entry.record.write(folder)?)
+}
+
+/// The folder of a run that begins anew or goes on.
+fn clear(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("{}: cannot create the folder", folder.display()))?;
     match std::fs::remove_file(folder.join(FAILED)) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            return Err(e).with_context(|| format!("{}: cannot remove", folder.join(FAILED).display()));
+            Err(e).with_context(|| format!("{}: cannot remove", folder.join(FAILED).display()))
         }
-        _ => {}
+        _ => Ok(()),
     }
-    engine.run(&entry.run, folder, row, data_ready)?;
-    Ok(entry.record.write(folder)?)
 }
 
 fn is_cancelled(error: &anyhow::Error) -> bool {
@@ -238,76 +256,6 @@ fn log(folder: &Path) -> Result<std::fs::File> {
         .append(true)
         .open(&path)
         .with_context(|| format!("{}: cannot write the log", path.display()))
-}
-
-/// All runs of the grid with their states.
-///
-/// # Errors
-/// If a folder holds a run of the same name that is another one.
-fn entries(context: &Context, args: &GridArgs) -> Result<Vec<Entry>> {
-    let base = context.params()?;
-    let path = args.grid.clone().unwrap_or_else(|| context.layout.grid());
-    if !path.exists() {
-        ensure!(args.grid.is_none(), "{}: there is no such file", path.display());
-        context.terminal.say(&format!("{}: not there; the usual fifteen runs are taken", path.display()));
-    }
-    let runs = grid::read(&path, &base)?;
-    let (data, images) = data(context)?;
-    let program = train::program()?;
-    let mut entries = Vec::new();
-    for run in runs {
-        let folder = context.layout.run_of_grid(&run.name);
-        let params = run.params.to_json().map_err(|e| anyhow!("{}: {e}", run.name))?;
-        let (seed, setting) = (run.params.random_seed, run.setting.clone());
-        let record = RunRecord::new(&run.name, &run.combination, seed, setting, params, data.clone(), program.clone());
-        let state = match RunRecord::read(&folder)? {
-            Some(found) => {
-                if let Some(difference) = found.difference(&record) {
-                    bail!(
-                        "{}: holds another run of this name ({difference}); move the folder away, or take back the change",
-                        folder.display()
-                    );
-                }
-                State::Finished
-            }
-            None => match std::fs::read_to_string(folder.join(FAILED)) {
-                Ok(reason) => State::Failed(reason.trim().to_string()),
-                Err(_) => State::Waiting,
-            },
-        };
-        let cost = cost(&run, &images);
-        entries.push(Entry { run, folder, record, state, cost });
-    }
-    Ok(entries)
-}
-
-/// What stands for the images and labels, and the number of images of each partition.
-fn data(context: &Context) -> Result<(String, [usize; 3])> {
-    let mut hasher = blake3::Hasher::new();
-    let mut images = [0; 3];
-    for (partition, images) in Partition::ALL.into_iter().zip(&mut images) {
-        let path = context.layout.partitions().join(partition.name()).join("manifest.csv");
-        let bytes = std::fs::read(&path).with_context(|| {
-            format!("{}: cannot read the partition; run `cifar-cli partition` first, or `dvc pull`", path.display())
-        })?;
-        *images = String::from_utf8_lossy(&bytes).lines().count();
-        hasher.update(blake3::hash(&bytes).as_bytes());
-    }
-    for labels in [context.layout.overrides(), context.layout.review()] {
-        let bytes = std::fs::read(&labels).with_context(|| format!("{}: cannot read", labels.display()))?;
-        hasher.update(blake3::hash(&bytes).as_bytes());
-    }
-    Ok((hasher.finalize().to_hex().to_string(), images))
-}
-
-/// Training images × epochs, more or less: for the time that is left.
-fn cost(run: &Run, images: &[usize; 3]) -> f64 {
-    let split = &run.params.split;
-    let chosen = run.params.dataset_version.partitions();
-    let all: usize = Partition::ALL.iter().zip(images).filter(|(p, _)| chosen.contains(p)).map(|(_, n)| n).sum();
-    let training = all as f64 * (1.0 - split.test_fraction) * (1.0 - split.val_fraction);
-    let used = if split.train_images == 0 { training } else { training.min(split.train_images as f64) };
-    used * run.params.train.epochs as f64
 }
 
 /// `--dry-run`: what would be run.
@@ -358,4 +306,24 @@ fn tell_failures(context: &Context, entries: &[Entry]) -> Result<()> {
 /// The last word of a run that fails, into its log as well.
 fn log_error(log: &mut std::fs::File, error: &anyhow::Error) {
     let _ = writeln!(log, "error: {}", crate::one_line(error));
+}
+
+/// The number of the epoch that a line of the trainer's table tells of.
+fn epoch_of(line: &str) -> Option<u64> {
+    let mut words = line.split_whitespace();
+    let (epoch, steps, rate) = (words.next()?.parse().ok()?, words.next()?, words.next()?);
+    (steps.parse::<u64>().is_ok() && rate.contains('e') && rate.parse::<f64>().is_ok()).then_some(epoch)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_epochs_are_told_from_others() {
+        assert_eq!(epoch_of("    3     330      9.500e-2      1.2345    56.70 %     1.1000    60.00 % best"), Some(3));
+        for other in ["epoch   steps  learning rate", "Running stage 'train_model':", "3 steps in 2.5 s", ""] {
+            assert_eq!(epoch_of(other), None, "{other}");
+        }
+    }
 }

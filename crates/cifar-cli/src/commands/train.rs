@@ -18,6 +18,15 @@ use crate::args::TrainArgs;
 use crate::params::Params;
 
 pub(super) fn run(context: &Context, args: &TrainArgs) -> Result<()> {
+    train(context, args, false)
+}
+
+/// Where many runs of other processes wait to go on, as on a cluster: their checkpoints stay, however many there are.
+pub(super) fn run_in_company(context: &Context) -> Result<()> {
+    train(context, &TrainArgs::default(), true)
+}
+
+fn train(context: &Context, args: &TrainArgs, in_company: bool) -> Result<()> {
     let (layout, params) = (&context.layout, context.params()?);
     let data = TrainingData::open(&layout.prepared())?;
     data.report.check(&layout.prepared(), params.dataset_version, &params.split)?;
@@ -38,6 +47,9 @@ pub(super) fn run(context: &Context, args: &TrainArgs) -> Result<()> {
     let every = Duration::from_secs_f64(args.checkpoint_every);
     let mut checkpoints =
         Checkpoints::open(&layout.checkpoints(), &key, every)?.accepting_other_arithmetic(args.any_arithmetic);
+    if in_company {
+        checkpoints = checkpoints.keeping_those_of_other_runs();
+    }
     if args.fresh {
         checkpoints.discard()?;
     }

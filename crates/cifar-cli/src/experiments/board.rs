@@ -121,6 +121,20 @@ impl Row {
         self.update();
     }
 
+    /// The run does something that has no measure.
+    pub(crate) fn note(&self, what: &str) {
+        self.bar.set_message(what.to_string());
+    }
+
+    /// The run is no longer under way, though not over.
+    pub(crate) fn withdraw(&self) {
+        if let Ok(mut totals) = self.totals.lock() {
+            totals.running.remove(&self.name);
+        }
+        self.bar.finish_and_clear();
+        self.update();
+    }
+
     /// The run is over.
     pub(crate) fn end(&self) {
         if let Ok(mut totals) = self.totals.lock()

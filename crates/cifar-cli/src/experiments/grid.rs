@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::cluster::SlurmParams;
 use crate::params::{Params, Setting};
 
 /// What is run where there is no file: the grid of the original project.
@@ -37,10 +38,21 @@ pub(crate) struct Run {
     pub(crate) params: Params,
 }
 
+/// What experiments.toml says.
+#[derive(Debug)]
+pub(crate) struct Grid {
+    /// By partitions, then other keys, then seed.
+    pub(crate) runs: Vec<Run>,
+    /// For runs on a cluster.
+    pub(crate) slurm: SlurmParams,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     grid: toml::Table,
+    #[serde(default)]
+    slurm: SlurmParams,
     #[serde(default)]
     include: Vec<toml::Table>,
     #[serde(default)]
@@ -50,8 +62,8 @@ struct File {
 /// The values of each key.
 type Lists = BTreeMap<String, Vec<Value>>;
 
-/// The runs of the file, or of the usual grid where there is none, on top of `base`: by partitions, then other keys, then seed.
-pub(crate) fn read(path: &Path, base: &Params) -> Result<Vec<Run>, GridError> {
+/// The file, or the usual grid where there is none, on top of `base`.
+pub(crate) fn read(path: &Path, base: &Params) -> Result<Grid, GridError> {
     let wrong = |problem: String| GridError { path: path.to_path_buf(), problem };
     match std::fs::read_to_string(path) {
         Ok(text) => parse(&text, base).map_err(wrong),
@@ -60,11 +72,12 @@ pub(crate) fn read(path: &Path, base: &Params) -> Result<Vec<Run>, GridError> {
     }
 }
 
-fn parse(text: &str, base: &Params) -> Result<Vec<Run>, String> {
+fn parse(text: &str, base: &Params) -> Result<Grid, String> {
     let file: File = toml::from_str(text).map_err(|e| {
         let line = e.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
         format!("line {line}: {}", e.message().lines().next().unwrap_or("not valid TOML"))
     })?;
+    file.slurm.check()?;
     let grid = lists("[grid]", &file.grid)?;
     let mut settings = combinations(&grid)?;
     for (index, table) in (1..).zip(&file.include) {
@@ -102,7 +115,7 @@ fn parse(text: &str, base: &Params) -> Result<Vec<Run>, String> {
     if runs.is_empty() {
         return Err("there is no run in this grid".into());
     }
-    named(&runs)
+    Ok(Grid { runs: named(&runs)?, slurm: file.slurm })
 }
 
 /// A table's keys with their lists; `a.b = [1]` and `"a.b" = [1]` are the same, and a single value is a list of one.
@@ -210,13 +223,13 @@ mod tests {
     }
 
     fn names(text: &str) -> Vec<String> {
-        parse(text, &base()).unwrap().into_iter().map(|run| run.name).collect()
+        parse(text, &base()).unwrap().runs.into_iter().map(|run| run.name).collect()
     }
 
     #[test]
     fn the_shipped_grid_has_the_fifteen_runs_of_the_original_project() {
-        let runs = parse(USUAL, &base()).unwrap();
-        assert_eq!(runs.len(), 15);
+        let Grid { runs, slurm } = parse(USUAL, &base()).unwrap();
+        assert_eq!((runs.len(), slurm), (15, SlurmParams::default()));
         assert_eq!((runs[0].name.as_str(), runs[14].name.as_str()), ("v1-seed42", "v1+v2+v3-seed456"));
         assert_eq!(runs[10].combination, "v1+v2");
         let changed = base().with(&runs[10].setting).unwrap();
@@ -252,7 +265,7 @@ mod tests {
             assert_eq!(found.lines().count(), 1);
         };
         check("[grid\n", "line 1: ");
-        check("[gird]\n", "line 1: unknown field `gird`, expected one of `grid`, `include`, `exclude`");
+        check("[gird]\n", "line 1: unknown field `gird`, expected one of `grid`, `slurm`, `include`, `exclude`");
         check("[grid]\n", "[grid]: at least one key with values is needed");
         check("[grid]\nrandom_seed = []\n", "[grid]: random_seed: an empty list is not allowed; leave the key out");
         check("[grid]\ntrain.epoch = [1]\n", "there is no parameter `train.epoch`; did you mean `train.epochs`?");
@@ -263,6 +276,21 @@ mod tests {
         check("[grid]\nsplit.split_seed = [1]\n", "[grid]: split.split_seed is not allowed; it decides");
         check("[grid]\nrandom_seed = 1\n[[exclude]]\nrandom_seed = 2\n", "[[exclude]] number 1 leaves no run out");
         check("[grid]\nrandom_seed = 1\n[[exclude]]\nrandom_seed = 1\n", "there is no run in this grid");
+        let slurm =
+            |line: &str, expected: &str| check(&format!("[grid]\nrandom_seed = 1\n[slurm]\n{line}\n"), expected);
+        slurm("cpus = 1", "line 4: unknown field `cpus`, expected one of `partition`, `cpus_per_task`, ");
+        slurm("memory = 4", "line 4: invalid type: integer `4`, expected a string");
+        slurm("cpus_per_task = 0", "[slurm]: cpus_per_task: 0 is not allowed; allowed is 1 to 1024");
+        slurm("poll_seconds = 0", "[slurm]: poll_seconds: 0 is not allowed; allowed is 1 to 3600");
+        slurm("memory = '4 GB'", "[slurm]: memory: \"4 GB\" is not allowed; allowed is a number with K, M, G or T");
+        slurm("time_limit = '2h'", "[slurm]: time_limit: \"2h\" is not allowed; allowed is a time as Slurm writes it");
+        slurm("start_timeout = '0'", "[slurm]: start_timeout: \"0\" is not allowed; ");
+        slurm("partition = 'a b'", "[slurm]: partition: \"a b\" is not allowed; ");
+        slurm(
+            "options = ['-p main']",
+            "[slurm]: options: \"-p main\" is not allowed; allowed are sbatch's long options",
+        );
+        slurm("options = ['--array=1']", "[slurm]: options: --array is not allowed; ");
         let many: Vec<String> = (0..200).map(|n| n.to_string()).collect();
         let many = many.join(",");
         check(

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use cifar_data::{DataError, Monitor as _};
 use serde_json::Value;
 
-use super::{Engine, log, log_error};
+use super::{Engine, epoch_of, log, log_error};
 use crate::commands::Context;
 use crate::experiments::board::Row;
 use crate::experiments::grid::Run;
@@ -311,24 +311,4 @@ impl Engine for Dvc<'_> {
 /// Ctrl-C for the whole group of a child.
 fn interrupt(child: &Child) {
     let _ = Command::new("kill").args(["-INT", "--", &format!("-{}", child.id())]).status();
-}
-
-/// The number of the epoch that a line of the trainer's table tells of.
-fn epoch_of(line: &str) -> Option<u64> {
-    let mut words = line.split_whitespace();
-    let (epoch, steps, rate) = (words.next()?.parse().ok()?, words.next()?, words.next()?);
-    (steps.parse::<u64>().is_ok() && rate.contains('e') && rate.parse::<f64>().is_ok()).then_some(epoch)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_of_epochs_are_told_from_others() {
-        assert_eq!(epoch_of("    3     330      9.500e-2      1.2345    56.70 %     1.1000    60.00 % best"), Some(3));
-        for other in ["epoch   steps  learning rate", "Running stage 'train_model':", "3 steps in 2.5 s", ""] {
-            assert_eq!(epoch_of(other), None, "{other}");
-        }
-    }
 }

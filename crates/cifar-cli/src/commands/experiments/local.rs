@@ -28,6 +28,10 @@ pub(super) struct Local<'a> {
     needed: Mutex<BTreeMap<PathBuf, usize>>,
     /// What stands for the partitions and labels.
     data: String,
+    /// Where shared data lie.
+    shared: PathBuf,
+    /// Whether other processes need them too: then they stay, and so do checkpoints of other runs.
+    has_company: bool,
 }
 
 impl<'a> Local<'a> {
@@ -35,19 +39,26 @@ impl<'a> Local<'a> {
         let data = due.first().map(|e| e.record.data.clone()).unwrap_or_default();
         let threads = (jobs > 1).then(|| (rayon::current_num_threads() / jobs).max(1));
         let (making, needed) = (Mutex::new(()), Mutex::new(BTreeMap::new()));
-        let local = Self { context, threads, making, needed, data };
+        let shared = context.layout.shared_data();
+        let local = Self { context, threads, making, needed, data, shared, has_company: false };
         for entry in due {
             local.count(&entry.run, |n| n + 1);
         }
         local
     }
 
+    /// For runs that several processes do, each with all its threads, on the same data below `shared`.
+    pub(super) fn in_company(context: &'a Context, data: String, shared: PathBuf) -> Self {
+        let (making, needed) = (Mutex::new(()), Mutex::new(BTreeMap::new()));
+        Self { context, threads: None, making, needed, data, shared, has_company: true }
+    }
+
     /// The folders of pulled and of prepared data for a run.
-    fn folders(&self, run: &Run) -> [PathBuf; 2] {
+    pub(super) fn folders(&self, run: &Run) -> [PathBuf; 2] {
         let name = |stage: &str, split: &SplitParams| {
             let identity = json!([self.data, run.params.dataset_version, split]);
             let hash = blake3::hash(identity.to_string().as_bytes()).to_hex();
-            self.context.layout.shared_data().join(format!("{stage}-{}", &hash[..16]))
+            self.shared.join(format!("{stage}-{}", &hash[..16]))
         };
         [name("raw", &run.params.split.division()), name("prepared", &run.params.split)]
     }
@@ -63,19 +74,35 @@ impl<'a> Local<'a> {
         changed.collect()
     }
 
-    fn stages(&self, context: &Context, data_ready: &(dyn Fn() + Sync)) -> Result<()> {
-        {
-            // Folders appear whole, so one that is there is complete.
-            let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
-            if !context.layout.raw().is_dir() {
-                pull::run(context)?;
-            }
-            if !context.layout.prepared().is_dir() {
-                prepare::run(context)?;
-            }
+    /// What the stages of a run work with; its parameters are in its folder from now on.
+    pub(super) fn inside<'t>(&self, run: &Run, folder: &Path, terminal: &'t Terminal) -> Result<Context<'t>> {
+        let [raw, prepared] = self.folders(run);
+        let params_file = folder.join("params.yaml");
+        // JSON is YAML.
+        let text = serde_json::to_string_pretty(&run.params)? + "\n";
+        cifar_data::output::write_file(&params_file, text.as_bytes())?;
+        let layout = self.context.layout.of_run(raw, prepared, folder.to_path_buf());
+        Ok(Context { layout, params_file, terminal })
+    }
+
+    /// Pulls and prepares, unless somebody did.
+    pub(super) fn make_data(&self, context: &Context) -> Result<()> {
+        // Folders appear whole, so one that is there is complete.
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if !context.layout.raw().is_dir() {
+            pull::run(context)?;
         }
+        if !context.layout.prepared().is_dir() {
+            prepare::run(context)?;
+        }
+        Ok(())
+    }
+
+    fn stages(&self, context: &Context, data_ready: &(dyn Fn() + Sync)) -> Result<()> {
+        self.make_data(context)?;
         data_ready();
-        let train = |context: &Context| train::run(context, &TrainArgs::default());
+        let alone = |context: &Context| train::run(context, &TrainArgs::default());
+        let train: fn(&Context) -> Result<()> = if self.has_company { train::run_in_company } else { alone };
         let hard_images = |context: &Context| hard_images::run(context, &HardImagesArgs::default());
         for stage in [tune::run, train, evaluate::run, hard_images] {
             context.terminal.check()?;
@@ -87,15 +114,9 @@ impl<'a> Local<'a> {
 
 impl Engine for Local<'_> {
     fn run(&self, run: &Run, folder: &Path, row: &Row, data_ready: &(dyn Fn() + Sync)) -> Result<()> {
-        let [raw, prepared] = self.folders(run);
-        let params_file = folder.join("params.yaml");
-        // JSON is YAML.
-        let text = serde_json::to_string_pretty(&run.params)? + "\n";
-        cifar_data::output::write_file(&params_file, text.as_bytes())?;
         let mut log = log(folder)?;
         let terminal = Terminal::of_run(log.try_clone().context("cannot share the log")?, row.clone());
-        let layout = self.context.layout.of_run(raw, prepared, folder.to_path_buf());
-        let context = Context { layout, params_file, terminal: &terminal };
+        let context = self.inside(run, folder, &terminal)?;
         let result = match self.threads {
             None => self.stages(&context, data_ready),
             Some(threads) => {
@@ -107,6 +128,9 @@ impl Engine for Local<'_> {
             log_error(&mut log, error);
         }
         result?;
+        if self.has_company {
+            return Ok(());
+        }
         for unneeded in self.count(run, |n| n.saturating_sub(1)) {
             // Data that stay take room, and harm nothing.
             let _ = std::fs::remove_dir_all(unneeded);

@@ -1,0 +1,246 @@
+//! A grid as a job array on a real Slurm with two nodes: the same bytes as in one process, whatever dies meanwhile.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::{Child, ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use cifar_e2e::slurm::{Cluster, count, wait_until};
+use cifar_e2e::{Answer, Project, binary, tree};
+
+/// Exit status of anything but a mistake in parameters or usage, and Ctrl-C.
+const FAILURE: i32 = 1;
+const INTERRUPTED: i32 = 130;
+const RUN: [&str; 4] = ["experiments", "run", "--engine", "slurm"];
+const LOCAL: [&str; 4] = ["experiments", "run", "--engine", "local"];
+const RESOURCES: &str = "[slurm]\ncpus_per_task = 1\npoll_seconds = 1\nmemory = '1G'\n";
+
+/// One cluster at a time: two would have the machine's processors twice.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn project(grid: &str) -> Project {
+    let project = Project::with_partitions();
+    project.edit("params.yaml", "widths: [32, 64, 128]", "widths: [4, 8, 8]");
+    project.write("experiments.toml", format!("{grid}{RESOURCES}").as_bytes());
+    project
+}
+
+/// The program with the cluster within reach.
+fn run(project: &Project, cluster: &Cluster, arguments: &[&str]) -> Answer {
+    Answer::of(cluster.reaches(&mut project.command(&binary(), arguments)).output().expect("the program starts"))
+}
+
+/// The program in the background; it does not outlive a test that fails.
+struct Follower(Child);
+
+impl Follower {
+    fn wait(&mut self) -> ExitStatus {
+        self.0.wait().expect("it was started")
+    }
+
+    fn has_ended(&mut self) -> bool {
+        self.0.try_wait().expect("it was started").is_some()
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts the program in the background; it talks into a file.
+fn begin(project: &Project, cluster: &Cluster, log: &str) -> Follower {
+    let talk = std::fs::File::create(project.path(log)).expect("a file");
+    let mut command = project.command(&binary(), &RUN);
+    Follower(cluster.reaches(&mut command).stdout(Stdio::null()).stderr(talk).spawn().expect("the program starts"))
+}
+
+fn says(project: &Project, file: &str, words: &str) -> bool {
+    std::fs::read_to_string(project.path(file)).is_ok_and(|text| text.contains(words))
+}
+
+/// Everything that runs left, without their logs, which name nodes and paths.
+fn results(project: &Project) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = tree(&project.path("experiments"));
+    files.retain(|path, _| !path.ends_with("log.txt"));
+    assert!(files.len() > 10);
+    files
+}
+
+/// The same grid in one process, from nothing.
+fn results_of_one_process(project: &Project) -> BTreeMap<PathBuf, Vec<u8>> {
+    std::fs::remove_dir_all(project.path("experiments")).expect("results");
+    std::fs::remove_dir_all(project.path(".cifar/checkpoints")).expect("checkpoints");
+    // A thread each, as tasks have them.
+    project.run(&[&LOCAL[..], &["-j", "2", "--threads", "2"]].concat()).success();
+    results(project)
+}
+
+#[test]
+fn an_array_leaves_the_same_bytes_as_one_process() {
+    let _alone = alone();
+    let Some(cluster) = Cluster::start() else { return };
+    let project = project("[grid]\ndataset_version = ['v1', 'v1+v2']\nrandom_seed = [1, 2]\n");
+    let answer = run(&project, &cluster, &RUN).success();
+    for words in ["tasks submitted: 4", "[4/4] ", "test "] {
+        assert!(answer.stderr.contains(words), "{words}: {answer:#?}");
+    }
+    assert_eq!(cluster.jobs().len(), 1, "one array");
+    let again = run(&project, &cluster, &RUN).success();
+    assert!(again.stderr.contains("4 finished, 0 to do"), "{again:#?}");
+    assert_eq!(cluster.jobs().len(), 1, "nothing was submitted again");
+    let left: Vec<_> = tree(&project.path(".cifar/slurm")).into_keys().filter(|p| !p.starts_with("locks")).collect();
+    assert!(left.is_empty(), "{left:?}");
+    let found = results(&project);
+    assert!(found == results_of_one_process(&project));
+
+    // A run that cannot be, among others.
+    let bad = "[[include]]\nsplit.train_images = 5000\nrandom_seed = 1\n";
+    project.write("experiments.toml", format!("[grid]\nrandom_seed = [1, 3]\n{bad}{RESOURCES}").as_bytes());
+    let parts = ["1 of 3 runs failed, first v1-train_images5000-seed1", "split.train_images: 5000", "--retry"];
+    let answer = run(&project, &cluster, &RUN).failure(FAILURE, &parts);
+    assert!(answer.stderr.contains("1 finished, 2 to do"), "{answer:#?}");
+    assert!(project.path("experiments/runs/v1-seed3/run.json").is_file());
+    let jobs = cluster.jobs().len();
+    run(&project, &cluster, &RUN).failure(FAILURE, &parts);
+    assert_eq!(cluster.jobs().len(), jobs, "what failed is not submitted again unless told to");
+    run(&project, &cluster, &[&RUN[..], &["--retry"]].concat()).failure(FAILURE, &parts);
+}
+
+#[test]
+fn runs_survive_the_death_of_a_node_a_requeue_and_the_death_of_who_follows() {
+    let _alone = alone();
+    let Some(mut cluster) = Cluster::start() else { return };
+    let project = project("[grid]\nrandom_seed = [1, 2]\n");
+    project.edit("params.yaml", "epochs: 2", "epochs: 100");
+    let first = begin(&project, &cluster, "first.txt");
+    wait_until("both runs have a checkpoint", || {
+        count(&project.path(".cifar/checkpoints"), "checkpoint.safetensors") == 2
+    });
+    // However fast the machine is: nothing ends before it is disturbed.
+    cluster.all("suspend");
+    project.run(&RUN).failure(FAILURE, &["is at work in this folder"]);
+    drop(first);
+
+    let mut second = begin(&project, &cluster, "second.txt");
+    wait_until("it is followed again", || says(&project, "second.txt", "followed again, tasks of an earlier call: 2"));
+    let task_on = |cluster: &Cluster, node: &str| {
+        let tasks = cluster.tasks();
+        tasks.into_iter().find(|[.., on]| on == node).map(|[job, number, _]| format!("{job}_{number}"))
+    };
+    let moved = task_on(&cluster, "n2").expect("the runs go on");
+    // Slurm would hold back what was suspended when its node died.
+    cluster.all("resume");
+    cluster.kill("n1");
+    cluster.ask("scontrol", &["requeue", &moved]);
+    let moves = |talk: &str| talk.matches("requeued by Slurm").count();
+    wait_until("both are requeued", || moves(&String::from_utf8_lossy(&project.read("second.txt"))) == 2);
+    wait_until("both runs end", || {
+        cluster.hurry();
+        second.has_ended()
+    });
+    let talk = String::from_utf8(project.read("second.txt")).expect("text");
+    assert!(second.wait().success(), "{talk}");
+    assert_eq!(cluster.jobs().len(), 1, "nothing was submitted twice");
+    for name in ["v1-seed1", "v1-seed2"] {
+        let log = String::from_utf8(project.read(&format!("experiments/runs/{name}/log.txt"))).expect("text");
+        assert!(log.contains("start 2 of this task"), "{log}");
+        assert!(log.contains("going on behind step"), "{log}");
+    }
+    let found = results(&project);
+    assert!(found == results_of_one_process(&project));
+}
+
+#[test]
+fn a_run_that_slurm_gives_up_is_submitted_again_and_one_that_is_cancelled_is_not() {
+    let _alone = alone();
+    let Some(mut cluster) = Cluster::start() else { return };
+    let project = project("[grid]\nrandom_seed = [1, 2]\n");
+    project.edit("params.yaml", "epochs: 2", "epochs: 40");
+    let mut follower = begin(&project, &cluster, "talk.txt");
+    let is_running = |cluster: &Cluster| cluster.tasks().iter().filter(|[.., node]| !node.is_empty()).count() == 2;
+    wait_until("both runs go on", || is_running(&cluster));
+    cluster.all("suspend");
+    for [job, number, node] in cluster.tasks() {
+        if node == "n1" {
+            cluster.ask("scontrol", &["update", &format!("JobId={job}_{number}"), "Requeue=0"]);
+        } else {
+            cluster.ask("scancel", &[&format!("{job}_{number}")]);
+        }
+    }
+    cluster.all("resume");
+    cluster.kill("n1");
+    wait_until("it is submitted again", || says(&project, "talk.txt", "stopped (NODE_FAIL); it is submitted again"));
+    cluster.restart("n1");
+    wait_until("it ends", || follower.has_ended());
+    let talk = String::from_utf8(project.read("talk.txt")).expect("text");
+    assert_eq!(follower.wait().code(), Some(FAILURE), "{talk}");
+    assert!(talk.contains("error: 1 of 2 runs were cancelled in Slurm, first v1-seed"), "{talk}");
+    assert_eq!(cluster.jobs().len(), 2);
+    assert_eq!(count(&project.path("experiments/runs"), "run.json"), 1);
+    // Whoever asks again gets what is missing.
+    run(&project, &cluster, &RUN).success();
+    assert_eq!(count(&project.path("experiments/runs"), "run.json"), 2);
+}
+
+#[test]
+fn what_cannot_be_is_one_line_and_leaves_nothing_behind() {
+    let _alone = alone();
+    let project = project("[grid]\nrandom_seed = [1]\n");
+    let output = project.command(&binary(), &RUN).env("PATH", "/nowhere").output().expect("the program starts");
+    Answer::of(output).failure(FAILURE, &["sbatch is not on the path", "--engine local"]);
+    let Some(cluster) = Cluster::start() else { return };
+    let resources = |more: &str| {
+        project.write("experiments.toml", format!("[grid]\nrandom_seed = [1]\n{RESOURCES}{more}").as_bytes());
+    };
+    let is_idle =
+        |cluster: &Cluster| cluster.tasks().is_empty() && count(&project.path(".cifar/slurm"), "job.json") == 0;
+
+    resources("partition = 'nowhere'\n");
+    run(&project, &cluster, &RUN).failure(FAILURE, &["sbatch failed: invalid partition specified: nowhere"]);
+    resources("options = ['--mem-per-cpu=900G', '--exclusive']\n");
+    run(&project, &cluster, &RUN).failure(FAILURE, &["sbatch failed: "]);
+    resources("partition = 'closed'\nstart_timeout = '0:03'\n");
+    let parts = ["for 3 s no run went on, all wait (PartitionDown), so it was cancelled", "start_timeout"];
+    run(&project, &cluster, &RUN).failure(FAILURE, &parts);
+    assert!(is_idle(&cluster));
+    // More processors than a node has: some releases of Slurm refuse, others let it wait.
+    project.edit("experiments.toml", "cpus_per_task = 1", "cpus_per_task = 3");
+    project.edit("experiments.toml", "partition = 'closed'\n", "");
+    let answer = run(&project, &cluster, &RUN).failure(FAILURE, &[]);
+    assert!(["cancelled; [slurm]", "sbatch failed: "].iter().any(|words| answer.stderr.contains(words)), "{answer:#?}");
+    assert!(is_idle(&cluster));
+    // A disk that is full, as far as a limit on the size of files can play one.
+    let script = format!("trap '' XFSZ; ulimit -f 64; exec '{}' {}", binary().display(), RUN.join(" "));
+    let mut full = project.command("sh".as_ref(), &["-c", &script]);
+    let output = cluster.reaches(&mut full).output().expect("the program starts");
+    Answer::of(output).failure(FAILURE, &["cannot write"]);
+    assert!(is_idle(&cluster));
+
+    // Ctrl-C leaves the array alone, and the array keeps others away.
+    resources("partition = 'closed'\n");
+    let mut follower = begin(&project, &cluster, "talk.txt");
+    wait_until("it is submitted", || says(&project, "talk.txt", "tasks submitted: 1"));
+    let process = follower.0.id().to_string();
+    project.call("kill".as_ref(), &["-INT", &process]).success();
+    assert_eq!(follower.wait().code(), Some(INTERRUPTED));
+    let job = cluster.tasks()[0][0].clone();
+    let talk = String::from_utf8(project.read("talk.txt")).expect("text");
+    assert!(
+        talk.contains(&format!("job {job} goes on in Slurm")) && talk.contains(&format!("scancel {job} stops it")),
+        "{talk}"
+    );
+    let parts = [&format!("job {job} of Slurm is at work on v1-seed1"), "--engine slurm", "scancel"];
+    run(&project, &cluster, &LOCAL).failure(FAILURE, &parts);
+    project.edit("params.yaml", "momentum: 0.9 ", "momentum: 0.8 ");
+    let parts = ["works on another run called v1-seed1", "train.momentum is 0.9 there and 0.8 now", "scancel"];
+    run(&project, &cluster, &RUN).failure(FAILURE, &parts);
+    cluster.ask("scancel", &[&job]);
+    resources("");
+    run(&project, &cluster, &RUN).success();
+}
