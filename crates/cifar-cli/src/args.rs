@@ -5,6 +5,8 @@ mod experiments;
 
 use std::path::PathBuf;
 
+use cifar_eval::study::Arm;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use bench::{BenchArgs, BenchCommand, DecodeArgs, NetworkArgs, StepArgs};
@@ -268,8 +270,8 @@ pub(crate) struct StudyArgs {
     #[arg(long, value_name = "SEED,…", value_delimiter = ',', default_values_t = [42, 123, 456])]
     pub(crate) seeds: Vec<u64>,
     /// What to do with flagged images; base, which leaves them be, is always among it [default: all]
-    #[arg(long, value_name = "ARM,…", value_delimiter = ',')]
-    pub(crate) arms: Vec<StudyArm>,
+    #[arg(long, value_name = "ARM,…", value_delimiter = ',', value_parser = arms())]
+    pub(crate) arms: Vec<Arm>,
 }
 
 /// What a label becomes that is made wrong.
@@ -281,16 +283,10 @@ pub(crate) enum FlipTo {
     Confused,
 }
 
-/// The arms of a study.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "snake_case")]
-pub(crate) enum StudyArm {
-    Base,
-    Dropped,
-    DownWeighted,
-    Relabelled,
-    Random,
-    TrueLabels,
+/// The names of a study's arms.
+fn arms() -> impl TypedValueParser<Value = Arm> {
+    let names = PossibleValuesParser::new(Arm::ALL.map(Arm::name));
+    names.map(|name| Arm::ALL.into_iter().find(|arm| arm.name() == name).unwrap_or(Arm::Base))
 }
 
 #[derive(Debug, Args)]

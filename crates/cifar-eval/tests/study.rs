@@ -111,7 +111,7 @@ fn every_arm_does_what_it_says_and_nothing_is_trained_twice() {
         match result {
             Ok(outcomes) => break outcomes,
             Err(EvalError::Train(TrainError::Data(DataError::Cancelled)) | EvalError::Data(DataError::Cancelled)) => {
-                stops += 1
+                stops += 1;
             }
             Err(other) => panic!("{other}"),
         }

@@ -11,7 +11,7 @@ use cifar_train::tune::Blocks;
 use cifar_train::{EpochRecord, StepRecord, Watcher};
 
 use super::EVERY;
-use crate::args::{FlipTo, StudyArgs, StudyArm};
+use crate::args::{FlipTo, StudyArgs};
 use crate::commands::{Context, train};
 use crate::params::Params;
 
@@ -63,16 +63,9 @@ pub(super) fn run(context: &Context, params: &Params, args: &StudyArgs) -> Resul
 }
 
 /// The arms asked for, with the base, in their order.
-fn arms(asked: &[StudyArm]) -> Vec<Arm> {
-    let is_asked = |arm: &Arm| match arm {
-        Arm::Base => true,
-        Arm::Dropped => asked.contains(&StudyArm::Dropped),
-        Arm::DownWeighted => asked.contains(&StudyArm::DownWeighted),
-        Arm::Relabelled => asked.contains(&StudyArm::Relabelled),
-        Arm::Random => asked.contains(&StudyArm::Random),
-        Arm::TrueLabels => asked.contains(&StudyArm::TrueLabels),
-    };
-    Arm::ALL.into_iter().filter(|arm| asked.is_empty() || is_asked(arm)).collect()
+fn arms(asked: &[Arm]) -> Vec<Arm> {
+    let is_asked = |arm: &Arm| *arm == Arm::Base || asked.is_empty() || asked.contains(arm);
+    Arm::ALL.into_iter().filter(is_asked).collect()
 }
 
 /// The labels to be spoilt.
