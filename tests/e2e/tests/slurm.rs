@@ -118,7 +118,7 @@ fn runs_survive_the_death_of_a_node_a_requeue_and_the_death_of_who_follows() {
     let _alone = alone();
     let Some(mut cluster) = Cluster::start() else { return };
     let project = project("[grid]\nrandom_seed = [1, 2]\n");
-    project.edit("params.yaml", "epochs: 2", "epochs: 60");
+    project.edit("params.yaml", "epochs: 2", "epochs: 40");
     let first = begin(&project, &cluster, "first.txt");
     let logs = ["v1-seed1", "v1-seed2"].map(|name| format!("experiments/runs/{name}/log.txt"));
     wait_until("both runs have an epoch behind them", || logs.iter().all(|log| says(&project, log, "\n    1 ")));
@@ -168,7 +168,7 @@ fn a_run_that_slurm_gives_up_is_submitted_again_and_one_that_is_cancelled_is_not
     let _alone = alone();
     let Some(mut cluster) = Cluster::start() else { return };
     let project = project("[grid]\nrandom_seed = [1, 2]\n");
-    project.edit("params.yaml", "epochs: 2", "epochs: 40");
+    project.edit("params.yaml", "epochs: 2", "epochs: 30");
     let mut follower = begin(&project, &cluster, "talk.txt");
     let is_running = |cluster: &Cluster| cluster.tasks().iter().filter(|[.., node]| !node.is_empty()).count() == 2;
     wait_until("both runs go on", || is_running(&cluster));
