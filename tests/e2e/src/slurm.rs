@@ -121,12 +121,12 @@ impl Drop for Cluster {
     }
 }
 
-/// Waits until `is_so`, for two minutes at most.
+/// Waits until `is_so`, for four minutes at most.
 #[track_caller]
 pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {
-        assert!(start.elapsed() < Duration::from_mins(2), "this does not come about: {what}");
+        assert!(start.elapsed() < Duration::from_mins(4), "this does not come about: {what}");
         std::thread::sleep(Duration::from_millis(100));
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use cifar_e2e::slurm::{Cluster, count, wait_until};
 use cifar_e2e::{Answer, Project, binary, tree};
@@ -117,12 +118,18 @@ fn runs_survive_the_death_of_a_node_a_requeue_and_the_death_of_who_follows() {
     let _alone = alone();
     let Some(mut cluster) = Cluster::start() else { return };
     let project = project("[grid]\nrandom_seed = [1, 2]\n");
-    project.edit("params.yaml", "epochs: 2", "epochs: 100");
+    project.edit("params.yaml", "epochs: 2", "epochs: 40");
     let first = begin(&project, &cluster, "first.txt");
+    let logs = ["v1-seed1", "v1-seed2"].map(|name| format!("experiments/runs/{name}/log.txt"));
+    wait_until("both runs have an epoch behind them", || logs.iter().all(|log| says(&project, log, "\n    1 ")));
+    // However fast the machine is, no run ends before it is disturbed. Once three seconds have gone by, the next epoch leaves a
+    // checkpoint.
+    cluster.all("suspend");
+    std::thread::sleep(Duration::from_secs(4));
+    cluster.all("resume");
     wait_until("both runs have a checkpoint", || {
         count(&project.path(".cifar/checkpoints"), "checkpoint.safetensors") == 2
     });
-    // However fast the machine is: nothing ends before it is disturbed.
     cluster.all("suspend");
     project.run(&RUN).failure(FAILURE, &["is at work in this folder"]);
     drop(first);
@@ -147,8 +154,8 @@ fn runs_survive_the_death_of_a_node_a_requeue_and_the_death_of_who_follows() {
     let talk = String::from_utf8(project.read("second.txt")).expect("text");
     assert!(second.wait().success(), "{talk}");
     assert_eq!(cluster.jobs().len(), 1, "nothing was submitted twice");
-    for name in ["v1-seed1", "v1-seed2"] {
-        let log = String::from_utf8(project.read(&format!("experiments/runs/{name}/log.txt"))).expect("text");
+    for log in &logs {
+        let log = String::from_utf8(project.read(log)).expect("text");
         assert!(log.contains("start 2 of this task"), "{log}");
         assert!(log.contains("going on behind step"), "{log}");
     }
@@ -161,7 +168,7 @@ fn a_run_that_slurm_gives_up_is_submitted_again_and_one_that_is_cancelled_is_not
     let _alone = alone();
     let Some(mut cluster) = Cluster::start() else { return };
     let project = project("[grid]\nrandom_seed = [1, 2]\n");
-    project.edit("params.yaml", "epochs: 2", "epochs: 40");
+    project.edit("params.yaml", "epochs: 2", "epochs: 30");
     let mut follower = begin(&project, &cluster, "talk.txt");
     let is_running = |cluster: &Cluster| cluster.tasks().iter().filter(|[.., node]| !node.is_empty()).count() == 2;
     wait_until("both runs go on", || is_running(&cluster));

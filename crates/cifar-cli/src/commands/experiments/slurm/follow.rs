@@ -299,7 +299,8 @@ fn fail(context: &Context, submission: &Submission, number: usize, task: &mut Fo
         "TIMEOUT" => "; `time_limit` in [slurm] gives it longer, `resubmissions` more tries",
         _ => "",
     };
-    let last = words.last().map(|line| format!(": {line}")).unwrap_or_default();
+    // What a task says that is stopped from outside explains nothing.
+    let last = words.last().filter(|_| hint.is_empty()).map(|line| format!(": {line}")).unwrap_or_default();
     let reason =
         format!("its task {}_{number} ended without a result ({}{tries}){hint}{last}", submission.job, task.state);
     if let Ok(mut log) = log(&task.entry.folder) {

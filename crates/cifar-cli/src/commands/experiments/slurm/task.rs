@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use cifar_data::Monitor as _;
+use cifar_data::{DataError, Monitor as _};
 use cifar_eval::experiments::RunRecord;
 
 use super::super::local::Local;
@@ -40,6 +40,7 @@ pub(in crate::commands::experiments) fn run(context: &Context, args: &TaskArgs) 
     match &result {
         Err(error) if is_cancelled(error) => {
             let _ = cifar_data::output::write_file(&interrupted, b"");
+            return Err(anyhow!(DataError::Cancelled).context("stopped from outside; its checkpoint stands"));
         }
         Err(error) => write_failure(&folder, &crate::one_line(error))?,
         Ok(()) => {}
