@@ -60,7 +60,8 @@ pub enum Averaging {
 pub struct TrainParams {
     /// Passes over the training images, at least 1.
     pub epochs: usize,
-    /// Images a step, at least 1 and at most the number of training images.
+    /// Images a step, at least 1 and at most the number of training images. The batches of an epoch are of equal size, give or take
+    /// one image, so that none is left out and none is too small.
     pub batch_size: usize,
     /// How gradients become steps.
     pub optimiser: OptimiserKind,

@@ -140,7 +140,6 @@ impl Trainer {
         let plan = Plan {
             augmentation: self.params.augmentation(),
             seed: self.seed,
-            batch_size: self.params.batch_size,
             steps_per_epoch: self.steps_per_epoch,
             steps: self.step..until,
         };
@@ -259,12 +258,17 @@ fn main_label(batch: &Batch, index: usize) -> u32 {
 struct Plan {
     augmentation: Augmentation,
     seed: u64,
-    batch_size: usize,
     steps_per_epoch: usize,
     steps: Range<usize>,
 }
 
 impl Plan {
+    /// The places in an epoch's order of a step's images. An epoch's batches are of equal size, give or take one image: a rest of a
+    /// few images would spoil the statistics of batch norm, and leaving it out would leave images out.
+    fn places(&self, step: usize, images: usize) -> Range<usize> {
+        step * images / self.steps_per_epoch..(step + 1) * images / self.steps_per_epoch
+    }
+
     /// Starts the thread that makes them. It ends with its work, or when nobody receives any more.
     fn start<'scope>(
         self,
@@ -276,13 +280,12 @@ impl Plan {
         let (sender, batches) = sync_channel(1);
         scope.spawn(move || {
             let mut order = (usize::MAX, Vec::new());
-            for step in self.steps {
+            for step in self.steps.clone() {
                 let epoch = step / self.steps_per_epoch;
                 if order.0 != epoch {
                     order = (epoch, epoch_order(train.len(), self.seed, epoch as u64));
                 }
-                let from = step % self.steps_per_epoch * self.batch_size;
-                let indices = &order.1[from..train.len().min(from + self.batch_size)];
+                let indices = &order.1[self.places(step % self.steps_per_epoch, train.len())];
                 let mut batch = training_batch(train, indices, &self.augmentation, self.seed, epoch as u64);
                 batch.weights = weights.map(|weights| indices.iter().map(|i| weights[*i]).collect());
                 if sender.send(batch).is_err() {
@@ -291,5 +294,34 @@ impl Plan {
             }
         });
         batches
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_of_an_epoch_are_of_equal_size_and_have_every_image_once() {
+        for (images, batch_size, sizes) in [
+            (28_002, 2000, 1866..=1867),
+            (50_000, 2000, 2000..=2000),
+            (41_975, 2000, 1998..=1999),
+            (10, 4, 3..=4),
+            (3, 8, 3..=3),
+            (7, 1, 1..=1),
+        ] {
+            let steps_per_epoch = usize::div_ceil(images, batch_size);
+            let augmentation = TrainParams::default().augmentation();
+            let plan = Plan { augmentation, seed: 1, steps_per_epoch, steps: 0..steps_per_epoch };
+            let mut next = 0;
+            for step in 0..steps_per_epoch {
+                let places = plan.places(step, images);
+                assert_eq!(places.start, next);
+                assert!(sizes.contains(&places.len()), "{images} by {batch_size}: {places:?}");
+                next = places.end;
+            }
+            assert_eq!(next, images);
+        }
     }
 }
