@@ -63,7 +63,7 @@ pub(super) fn curve_chart(curve: &LearningCurve) -> Markup {
                     line.beyond x1=(fixed(x(far))) x2=(fixed(x(far))) y1=(fixed(y(low))) y2=(fixed(y(high))) {}
                 }
                 circle.far cx=(fixed(x(far))) cy=(fixed(y(p.error))) r="5" {}
-                text x=(fixed(x(far) - 10.0)) y=(fixed(y(p.error) - 10.0)) text-anchor="end" {
+                text x=(fixed(x(far) - 10.0)) y=(fixed(y(p.error) + 20.0)) text-anchor="end" {
                     "EXTRAPOLATION to " (doubled.train_images) ": " (format!("{:.1} %", p.error * 100.0))
                 }
             }
