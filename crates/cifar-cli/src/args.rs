@@ -261,7 +261,7 @@ pub(crate) enum HardImagesCommand {
 #[derive(Debug, Args)]
 pub(crate) struct StudyArgs {
     /// Share of the training and validation labels to make wrong first [default: those that differ from their originals are the wrong ones]
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", value_parser = share)]
     pub(crate) flip: Option<f64>,
     /// What a wrong label is
     #[arg(long, value_name = "KIND", default_value = "any", requires = "flip")]
@@ -281,6 +281,12 @@ pub(crate) enum FlipTo {
     Any,
     /// The class that the trained network takes validation images of this one for most often.
     Confused,
+}
+
+/// A part of the whole that is neither nothing nor all of it.
+fn share(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| "expected a number such as 0.2".to_string())?;
+    if number > 0.0 && number < 1.0 { Ok(number) } else { Err("allowed is more than 0 and less than 1".into()) }
 }
 
 /// The names of a study's arms.

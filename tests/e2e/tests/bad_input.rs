@@ -55,6 +55,9 @@ fn mistakes_in_usage_are_named() {
         &["--threads", "0", "train"],
         &["--device", "cuda", "train"],
         &["predict"],
+        &["hard-images", "study", "--flip", "1.5"],
+        &["hard-images", "study", "--flip", "0.2", "--arms", "dropt"],
+        &["hard-images", "study", "--to", "confused"],
     ] {
         let answer = project.run(arguments);
         assert_eq!(answer.code, Some(USAGE), "{answer:?}");

@@ -1,6 +1,6 @@
 //! How well measures of hardness agree with what a person knows: any CSV with an `id` and a column of 0/1 or numbers.
 //!
-//! This is the one place that compares scores with a truth; no score is made here.
+//! This and [`crate::study`] compare scores with a truth; no score is made here.
 
 mod agreement;
 mod table;

@@ -1,6 +1,6 @@
 //! `hard-images study`: whether acting on hard images helps.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use cifar_data::Monitor;
 use cifar_data::prepare::{TestSet, TrainingData};
 use cifar_eval::confusion::ConfusionMatrix;
@@ -54,7 +54,14 @@ pub(super) fn run(context: &Context, params: &Params, args: &StudyArgs) -> Resul
         every: EVERY,
         program: &train::program()?,
     };
-    let outcomes = study(&how, &data, &test, &Steps { context })?;
+    let outcomes = study(&how, &data, &test, &Steps { context }).map_err(|error| {
+        let error = anyhow!(error);
+        if crate::exit_code(&error) == crate::EXIT_INTERRUPTED {
+            error.context("what was trained is kept; the same command goes on from here, to the same result")
+        } else {
+            error
+        }
+    })?;
     let summary = summarise(&outcomes, &data.report.source.description, &described);
     let out = layout.study();
     write(&outcomes, &summary, &out)?;
@@ -71,7 +78,6 @@ fn arms(asked: &[Arm]) -> Vec<Arm> {
 /// The labels to be spoilt.
 fn noise(context: &Context, args: &StudyArgs, data: &TrainingData) -> Result<Option<Noise>> {
     let Some(rate) = args.flip else { return Ok(None) };
-    ensure!(rate > 0.0 && rate < 1.0, "--flip: {rate} is not allowed; allowed is more than 0 and less than 1");
     let kind = match args.to {
         FlipTo::Any => NoiseKind::Symmetric,
         FlipTo::Confused => {
