@@ -137,7 +137,7 @@ impl StudySummary {
                 if arm.arm == Arm::Base { String::new() } else { points(&arm.over_base) }
             );
         }
-        let _ = writeln!(text, "n = {} test images with clean labels\n", self.test_images);
+        let _ = writeln!(text, "n = {} test images, labels as they came\n", self.test_images);
         for (what, spread) in [
             ("flagged images whose label is wrong", &self.precision),
             ("wrong labels that are flagged", &self.recall),
