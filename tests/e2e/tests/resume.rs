@@ -266,3 +266,21 @@ fn a_loss_that_runs_away_leaves_the_last_good_checkpoint() {
     assert!(answer.stderr.contains(&path.file_name().unwrap().to_string_lossy().into_owned()));
     assert!(!project.path("models/final/model.safetensors").exists());
 }
+
+/// As cargo deletes a program when it compiles it anew, while that one still trains.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_program_that_is_deleted_while_it_runs_trains_on() {
+    let project = prepared();
+    project.edit("params.yaml", "epochs: 24", "epochs: 2");
+    project.run(&["train"]).success();
+    let expected = tree(&project.path("models/final"));
+
+    let copy = project.path("program");
+    std::fs::copy(binary(), &copy).expect("a copy");
+    let script = r#"exec 9< "$1"; rm "$1"; exec /proc/self/fd/9 train"#;
+    let program = copy.to_str().expect("a path in UTF-8");
+    project.call(&PathBuf::from("sh"), &["-c", script, "sh", program]).success();
+    assert!(!copy.exists());
+    assert_eq!(expected, tree(&project.path("models/final")));
+}

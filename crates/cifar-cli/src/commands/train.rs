@@ -3,6 +3,7 @@
 mod find_lr;
 mod watch;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
@@ -120,6 +121,16 @@ pub(super) fn program() -> Result<String> {
     if let Ok(text) = std::fs::read_to_string(&fingerprint) {
         return Ok(text.trim().to_string());
     }
-    let bytes = std::fs::read(&path).with_context(|| format!("{}: cannot read this program", path.display()))?;
+    let running = running_program()?;
+    let bytes = std::fs::read(&running).with_context(|| format!("{}: cannot read this program", path.display()))?;
     Ok(blake3::hash(&bytes).to_hex().to_string())
+}
+
+/// Where this program can be read. Linux has it there as long as it runs, even if it was compiled anew or deleted since,
+/// as happens to a grid of experiments that runs for hours from cargo's target folder.
+pub(super) fn running_program() -> Result<PathBuf> {
+    if cfg!(target_os = "linux") {
+        return Ok(PathBuf::from("/proc/self/exe"));
+    }
+    std::env::current_exe().context("cannot find this program's own file")
 }

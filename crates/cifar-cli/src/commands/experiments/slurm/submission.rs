@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::queue::Queue;
 use crate::commands::Context;
+use crate::commands::train::running_program;
 use crate::experiments::cluster::SlurmParams;
 use crate::layout::Layout;
 
@@ -195,7 +196,7 @@ fn read_runs(folder: &Path) -> Result<Vec<RunRecord>> {
 fn copy_program(folder: &Path) -> Result<()> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let to = folder.join(PROGRAM);
-    std::fs::copy(&program, &to).with_context(|| format!("{}: cannot write", to.display()))?;
+    std::fs::copy(running_program()?, &to).with_context(|| format!("{}: cannot write", to.display()))?;
     let fingerprint = program.with_file_name(FINGERPRINT);
     if fingerprint.is_file() {
         let to = folder.join(FINGERPRINT);
