@@ -15,7 +15,7 @@ pub(super) struct Beliefs<'a> {
     trajectories: Option<Trajectories>,
     /// Of networks that did not learn from the images, if there are any: images × classes.
     out_of_fold: Option<&'a [f32]>,
-    /// The probabilities that decide: the final network's, and where there are trajectories their means over the epochs.
+    /// The probabilities that decide: the final network's, and where there are trajectories half of their means over the epochs.
     belief: Vec<f32>,
     pub(super) joint: Joint,
     label_issue: Vec<f64>,
@@ -54,10 +54,10 @@ impl<'a> Beliefs<'a> {
     /// From the final network's probabilities and, where the split has them, the trajectories. Labels are those in force;
     /// no original label is read.
     ///
-    /// The belief is ½ · (final + mean over the epochs) of probabilities that did not learn from the images (validation), the mean
-    /// over the epochs where they did (training: the final network knows its labels by heart), and the final network's
-    /// where there is nothing else (test). Later epochs weigh more in the mean ([`Trajectories::late_probabilities`]).
-    /// Where there are networks that did not learn from the images, half of the belief is theirs.
+    /// The belief is ½ · (final + mean over the epochs) of the probabilities, and the final network's where there is nothing
+    /// else (test). Later epochs weigh more in the mean ([`Trajectories::late_probabilities`]). Where there are networks
+    /// that did not learn from the images, half of the belief is theirs. The final network has a part also where it
+    /// learnt from the images: with it wrong labels are found better (docs/measurements.md).
     ///
     /// `label_issue_score` is the image's place in its split ([`ranks()`]) by the logarithm of belief in the most probable other class over belief in
     /// the label; `hardness_score` that by the entropy of the belief, whatever the label is.
@@ -66,12 +66,10 @@ impl<'a> Beliefs<'a> {
         probabilities: Vec<f32>,
         trajectories: Option<Trajectories>,
         out_of_fold: Option<&'a [f32]>,
-        learnt_from: bool,
     ) -> Self {
         let (classes, labels) = (set.classes().len(), set.labels());
         let belief: Vec<f32> = match &trajectories {
             None => probabilities.clone(),
-            Some(t) if learnt_from => t.late_probabilities.clone(),
             Some(t) => {
                 t.late_probabilities.iter().zip(&probabilities).map(|(mean, p)| f32::midpoint(*mean, *p)).collect()
             }

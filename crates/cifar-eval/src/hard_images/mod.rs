@@ -186,25 +186,20 @@ fn parts<'a>(inputs: &Inputs<'a>, monitor: &dyn Monitor) -> Result<Vec<Part<'a>>
     let seen = predict_with_features(model, &data.train, "scoring training images", monitor)?;
     let trajectories = follow(&data.train, epochs, |epoch| dynamics.pass(epoch))?;
     let others = out_of_fold.map(|found| found.train.as_slice());
-    let beliefs = Beliefs::new(&data.train, seen.logits.probabilities()?, trajectories, others, true);
+    let beliefs = Beliefs::new(&data.train, seen.logits.probabilities()?, trajectories, others);
     parts.push(Part { split: Split::Train, set: &data.train, beliefs, seen });
     if !data.val.is_empty() {
         let seen = predict_with_features(model, &data.val, "scoring validation images", monitor)?;
         let trajectories = follow(&data.val, epochs, |epoch| dynamics.of_val(epoch))?;
         let others = out_of_fold.map(|found| found.val.as_slice());
-        let beliefs = Beliefs::new(&data.val, seen.logits.probabilities()?, trajectories, others, false);
+        let beliefs = Beliefs::new(&data.val, seen.logits.probabilities()?, trajectories, others);
         parts.push(Part { split: Split::Val, set: &data.val, beliefs, seen });
     }
     let test = test.dataset();
     let probabilities = predictions::read(inputs.test_predictions, test)?.probabilities;
     crate::metrics::Scores::new(&probabilities, &test.labels(), test.classes().len())?;
     let seen = predict_with_features(model, test, "features of test images", monitor)?;
-    parts.push(Part {
-        split: Split::Test,
-        set: test,
-        beliefs: Beliefs::new(test, probabilities, None, None, false),
-        seen,
-    });
+    parts.push(Part { split: Split::Test, set: test, beliefs: Beliefs::new(test, probabilities, None, None), seen });
     Ok(parts)
 }
 

@@ -31,7 +31,7 @@ pub struct Suspect {
 pub fn suspects(model: &Model, dynamics: &Dynamics, train: &Dataset, monitor: &dyn Monitor) -> Result<Vec<Suspect>> {
     let logits = predict(model, train, "scoring training images", monitor)?;
     let trajectories = follow(train, dynamics.epochs(), |epoch| dynamics.pass(epoch))?;
-    let beliefs = Beliefs::new(train, logits.probabilities()?, trajectories, None, true);
+    let beliefs = Beliefs::new(train, logits.probabilities()?, trajectories, None);
     let suspect = |(index, sample): (usize, &Sample)| {
         let figures = beliefs.figures(index, sample.label);
         let subject = Subject {
