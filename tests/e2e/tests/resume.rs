@@ -278,7 +278,7 @@ fn a_program_that_is_deleted_while_it_runs_trains_on() {
 
     let copy = project.path("program");
     std::fs::copy(binary(), &copy).expect("a copy");
-    let script = r#"exec 9< "$1"; rm "$1"; exec /proc/self/fd/9 train"#;
+    let script = r#"exec 9< "$1"; rm "$1"; exec /proc/self/fd/9 train --fresh"#;
     let program = copy.to_str().expect("a path in UTF-8");
     project.call(&PathBuf::from("sh"), &["-c", script, "sh", program]).success();
     assert!(!copy.exists());
