@@ -1,7 +1,7 @@
 //! What scoring 50,000 images costs, from what was recorded over eight epochs to places: `cargo bench -p cifar-eval`.
 
 use cifar_data::random::{Purpose, stream};
-use cifar_eval::measures::{Joint, Trajectories, ranks};
+use cifar_eval::measures::{Joint, NoiseRates, Trajectories, ranks};
 use criterion::{Criterion, criterion_group, criterion_main};
 
 const IMAGES: usize = 50_000;
@@ -20,9 +20,15 @@ fn score(criterion: &mut Criterion) {
         bencher.iter(|| {
             let found = Trajectories::follow(CLASSES, &labels, EPOCHS, |epoch| epochs[epoch].clone());
             let found = found.ok().flatten();
-            let joint = found.as_ref().map(|found| Joint::estimate(CLASSES, &labels, &found.late_probabilities));
-            let losses: Vec<f64> = found.iter().flat_map(|f| f.images.iter().map(|i| i.mean_loss)).collect();
-            (found, joint, ranks(&losses), ranks(&losses))
+            let scores = found.as_ref().map(|found| {
+                let beliefs = &found.late_probabilities;
+                let rates = NoiseRates::estimate(CLASSES, &labels, beliefs);
+                let rows = labels.iter().zip(beliefs.chunks_exact(CLASSES));
+                let doubts: Vec<f64> = rows.map(|(label, row)| rates.doubt(usize::from(*label), row)).collect();
+                let losses: Vec<f64> = found.images.iter().map(|image| image.mean_loss).collect();
+                (Joint::estimate(CLASSES, &labels, beliefs), ranks(&doubts), ranks(&losses))
+            });
+            (found, scores)
         });
     });
 }

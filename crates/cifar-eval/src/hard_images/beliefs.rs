@@ -3,7 +3,7 @@
 use cifar_data::Dataset;
 
 use crate::Result;
-use crate::measures::{Joint, Trajectories, Trajectory, ranks};
+use crate::measures::{Joint, NoiseRates, Trajectories, Trajectory, ranks};
 use crate::metrics::{entropy, loss, margin};
 use crate::predictions::predicted_class;
 
@@ -18,6 +18,9 @@ pub(super) struct Beliefs<'a> {
     /// The probabilities that decide: the final network's, and where there are trajectories half of their means over the epochs.
     belief: Vec<f32>,
     pub(super) joint: Joint,
+    rates: NoiseRates,
+    /// ln of the odds that the label is wrong.
+    doubts: Vec<f64>,
     label_issue: Vec<f64>,
     hardness: Vec<f64>,
 }
@@ -29,7 +32,8 @@ pub(super) struct Figures {
     pub(super) predicted: u16,
     /// The final network's probability of the label.
     pub(super) p_label: f32,
-    /// The class with the greatest belief, if that is not the label, and that belief.
+    /// The class that is most probable given the label too or, if that is the label, the one with the greatest belief; and the
+    /// belief in it. None where both are the label.
     pub(super) suggested: Option<(u16, f32)>,
     /// Normalised margin of the final network: `p_label` less the greatest other probability. −1 to 1.
     pub(super) margin: f64,
@@ -42,8 +46,10 @@ pub(super) struct Figures {
     pub(super) out_of_fold: Option<(f32, f64)>,
     pub(super) label_issue: f64,
     pub(super) hardness: f64,
-    /// The class that confident learning finds, where it doubts the label.
-    pub(super) doubted: Option<u16>,
+    /// The probability that the label is wrong.
+    pub(super) p_wrong: f64,
+    /// Where a class is suggested, the share of its images that carry this label.
+    pub(super) rate: Option<f64>,
     /// The two greatest beliefs with their classes.
     pub(super) leading: [(u16, f32); 2],
     /// Belief in the label.
@@ -59,8 +65,8 @@ impl<'a> Beliefs<'a> {
     /// that did not learn from the images, half of the belief is theirs. The final network has a part also where it
     /// learnt from the images: with it wrong labels are found better (docs/measurements.md).
     ///
-    /// `label_issue_score` is the image's place in its split ([`ranks()`]) by the logarithm of belief in the most probable other class over belief in
-    /// the label; `hardness_score` that by the entropy of the belief, whatever the label is.
+    /// `label_issue_score` is the image's place in its split ([`ranks()`]) by the odds that its label is wrong, given the belief and how often each class
+    /// carries which label in the split ([`NoiseRates`]); `hardness_score` that by the entropy of the belief, whatever the label is.
     pub(super) fn new(
         set: &Dataset,
         probabilities: Vec<f32>,
@@ -79,11 +85,12 @@ impl<'a> Beliefs<'a> {
             Some(others) => belief.iter().zip(others).map(|(own, other)| f32::midpoint(*own, *other)).collect(),
         };
         let rows = || belief.chunks_exact(classes).zip(labels.iter().map(|l| usize::from(*l)));
-        let doubts: Vec<f64> = rows().map(|(row, label)| doubt(row, label)).collect();
+        let rates = NoiseRates::estimate(classes, &labels, &belief);
+        let doubts: Vec<f64> = rows().map(|(row, label)| rates.doubt(label, row)).collect();
         let uncertainty: Vec<f64> = rows().map(|(row, _)| entropy(row)).collect();
         let (label_issue, hardness) = (ranks(&doubts), ranks(&uncertainty));
         let joint = Joint::estimate(classes, &labels, &belief);
-        Self { classes, probabilities, trajectories, out_of_fold, belief, joint, label_issue, hardness }
+        Self { classes, probabilities, trajectories, out_of_fold, belief, joint, rates, doubts, label_issue, hardness }
     }
 
     /// The final network's probabilities: images × classes.
@@ -102,10 +109,13 @@ impl<'a> Beliefs<'a> {
         let (p, belief) = (&self.probabilities[row.clone()], &self.belief[row.clone()]);
         let leading = leading(belief);
         let label_at = usize::from(label);
+        let likeliest = self.rates.likeliest(label_at, belief);
+        let other = if likeliest == label_at { usize::from(leading[0].0) } else { likeliest };
+        let suggested = (other != label_at).then_some(other);
         Figures {
             predicted: predicted_class(p) as u16,
             p_label: p[label_at],
-            suggested: (leading[0].0 != label).then_some(leading[0]),
+            suggested: suggested.map(|class| (class as u16, belief[class])),
             margin: margin(p, label_at),
             entropy: entropy(p),
             loss: loss(p[label_at]),
@@ -113,17 +123,12 @@ impl<'a> Beliefs<'a> {
             out_of_fold: self.out_of_fold.map(|p| (p[row.start + label_at], margin(&p[row], label_at))),
             label_issue: self.label_issue[index],
             hardness: self.hardness[index],
-            doubted: self.joint.doubted[index],
+            p_wrong: 1.0 / (1.0 + (-self.doubts[index]).exp()),
+            rate: suggested.map(|class| self.rates.get(class, label_at)),
             leading,
             belief_in_label: belief[label_at],
         }
     }
-}
-
-/// ln(greatest other / label) of a row of probabilities.
-fn doubt(row: &[f32], label: usize) -> f64 {
-    let others = row.iter().enumerate().filter(|(k, _)| *k != label).map(|(_, p)| *p);
-    loss(row[label]) - loss(others.fold(0.0, f32::max))
 }
 
 /// The two greatest values with their places; the first of equals.

@@ -26,6 +26,8 @@ pub struct SplitSummary {
     /// Images with a wrong label, as confident learning estimates from their joint with the classes that were found. An
     /// estimate that is too high where classes are hard to tell apart.
     pub estimated_mislabelled: f64,
+    /// Images that confident learning puts into another class than their label's.
+    pub doubted_by_confident_learning: usize,
     /// Images of each category, with the share and its 95 % interval (Wilson).
     pub categories: BTreeMap<String, CategorySummary>,
 }
@@ -133,6 +135,7 @@ fn split_summary(part: &Part, rows: &[Row]) -> Option<SplitSummary> {
         missed_low: low,
         missed_high: high,
         estimated_mislabelled: part.beliefs.joint.mislabelled(),
+        doubted_by_confident_learning: part.beliefs.joint.doubted.iter().flatten().count(),
         categories: Category::ALL.iter().map(|category| (category.name().to_string(), count(*category))).collect(),
     })
 }

@@ -2,16 +2,19 @@
 //!
 //! - [`trajectory`]: from what the network said in every epoch (AUM, forgetting, data maps, EL2N, …);
 //! - [`confident`]: from probabilities to the joint of given and true labels, and the images whose label it doubts;
+//! - [`noise_rates`]: how often a class carries which label, and how likely a label is wrong;
 //! - [`ranks`](fn@ranks): places among the images of a split as numbers in 0..1.
 //!
 //! Measures of a single row of probabilities (self-confidence, normalised margin, entropy, loss) are in [`crate::metrics`].
 //! None of them knows an image's original label.
 
 pub mod confident;
+pub mod noise_rates;
 pub mod ranks;
 pub mod trajectory;
 
 pub use confident::Joint;
+pub use noise_rates::NoiseRates;
 pub use ranks::ranks;
 pub use trajectory::{Trajectories, Trajectory};
 

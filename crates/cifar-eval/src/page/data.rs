@@ -129,7 +129,7 @@ pub const MEASURES: [Measure; 17] = [
         label_issue_score,
         "Label issue",
         Higher,
-        "Place among the images of the split by belief in another class over belief in the label, 0 to 1; a place, not a probability."
+        "Place among the images of the split by the odds that the label is wrong, 0 to 1; a place, not a probability."
     ),
     measure!(
         hardness_score,
@@ -142,7 +142,7 @@ pub const MEASURES: [Measure; 17] = [
         p_suggested,
         "P(suggested)",
         Higher,
-        "Belief in the suggested label, the class with the greatest belief, 0 to 1; empty where that is the label."
+        "Belief in the suggested label, 0 to 1; empty where the label is the likeliest class."
     ),
     measure!(
         margin,
