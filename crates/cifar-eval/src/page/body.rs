@@ -3,7 +3,7 @@
 use cifar_data::splits::Split;
 use maud::{Markup, html};
 
-use super::data::{Embed, MEASURES, PageData, Patterns};
+use super::data::{Embed, MEASURES, PageData, Pattern, Patterns};
 
 /// Keys and what they do, for the help.
 const KEYS: [(&str, &str); 12] = [
@@ -20,6 +20,9 @@ const KEYS: [(&str, &str); 12] = [
     ("/", "search"),
     ("?", "this help"),
 ];
+
+/// Patterns that are told at once; the others are a click away.
+const PATTERNS_AT_FIRST: usize = 12;
 
 /// `pictures` is the number of those that the file holds.
 pub(super) fn body(data: &PageData, pictures: usize) -> Markup {
@@ -119,13 +122,26 @@ fn patterns(patterns: &Patterns) -> Markup {
                     (patterns.level) " (Benjamini–Hochberg). The others are not told."
                 }
             }
-            @if !patterns.told.is_empty() {
-                ul.patterns {
-                    @for pattern in &patterns.told {
-                        li {
-                            (pattern.sentence) " "
-                            span.faint { (pattern.effect) ", n = " (grouped(pattern.n)) ", q = " (short(pattern.q)) }
-                        }
+            @let (first, others) = patterns.told.split_at(patterns.told.len().min(PATTERNS_AT_FIRST));
+            (told(first))
+            @if !others.is_empty() {
+                details {
+                    summary { (others.len()) " more" }
+                    (told(others))
+                }
+            }
+        }
+    }
+}
+
+fn told(patterns: &[Pattern]) -> Markup {
+    html! {
+        @if !patterns.is_empty() {
+            ul.patterns {
+                @for pattern in patterns {
+                    li {
+                        (pattern.sentence) " "
+                        span.faint { (pattern.effect) ", n = " (grouped(pattern.n)) ", q = " (short(pattern.q)) }
                     }
                 }
             }
