@@ -147,8 +147,7 @@ fn a_clear_difference_is_told_with_its_correction_and_more_data_are_an_extrapola
     let runs = runs(labels, list);
     let summary = summarise(&runs, Vec::new());
     let lines = conclusions(&summary);
-    let told =
-        |a: &str, b: &str| lines.iter().any(|l| l.starts_with(&format!("{a} is better than {b} on the pool by")));
+    let told = |a: &str, b: &str| lines.iter().any(|l| l.starts_with(&format!("{a} is better than {b} by")));
     assert!(told("v1+v2", "v1") && told("v1+v2+v3", "v1+v2") && told("v1+v2+v3", "v2"), "{lines:#?}");
     assert!(!told("v1", "v2") && !told("v2", "v1"), "{lines:#?}");
     assert!(lines.iter().any(|l| l.contains("after Holm's correction for 6 comparisons")), "{lines:#?}");

@@ -93,6 +93,12 @@ fn comparisons(summary: &Summary, lines: &mut Vec<String>) {
     let (mut told, others): (Vec<&Comparison>, Vec<&Comparison>) =
         summary.comparisons.iter().partition(|c| c.p_holm < LEVEL);
     told.sort_by(|a, b| b.difference.value.abs().total_cmp(&a.difference.value.abs()));
+    if !told.is_empty() {
+        lines.push(format!(
+            "Compared on the pool, for these runs and over other images like these (95 % intervals; p after Holm's correction for \
+             {count} comparisons):"
+        ));
+    }
     for c in told {
         let d = &c.difference;
         let (better, worse, [value, low, high]) = if d.value >= 0.0 {
@@ -101,8 +107,7 @@ fn comparisons(summary: &Summary, lines: &mut Vec<String>) {
             (&c.second, &c.first, [-d.value, -d.high, -d.low])
         };
         lines.push(format!(
-            "{better} is better than {worse} on the pool by {:.2} points (95 % interval {:.2} to {:.2}; {} after Holm's \
-             correction for {count} comparisons): for these runs, over other images like these.",
+            "{better} is better than {worse} by {:.2} points ({:.2} to {:.2}; {}).",
             value * 100.0,
             low * 100.0,
             high * 100.0,

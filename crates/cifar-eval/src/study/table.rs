@@ -31,6 +31,8 @@ pub struct ArmSummary {
 pub struct MeasureSummary {
     /// The column of `hard_images.csv`.
     pub measure: String,
+    /// Mean number of training images that have it; the figures are of those alone.
+    pub images: f64,
     /// How well it finds the wrong labels among the training images.
     pub auroc: Spread,
     /// The same.
@@ -106,8 +108,13 @@ fn measures(runs: &[&[(String, Agreement)]]) -> Vec<MeasureSummary> {
     };
     let mut measures: Vec<MeasureSummary> = names
         .filter_map(|name| {
+            let images: Vec<f64> = (runs.iter().flat_map(|run| run.iter()))
+                .filter(|(n, _)| n == name)
+                .map(|(_, agreement)| agreement.images as f64)
+                .collect();
             Some(MeasureSummary {
                 measure: name.clone(),
+                images: Spread::of(&images)?.mean,
                 auroc: over(name, |a| a.auroc)?,
                 average_precision: over(name, |a| a.average_precision)?,
                 recall_at_n: over(name, |a| a.recall_at_n)?,
@@ -147,10 +154,11 @@ impl StudySummary {
                 let _ = writeln!(text, "{what}: {}", percent(spread));
             }
         }
-        let _ = writeln!(text, "\nmeasure              AUROC    average precision   recall at n");
+        let _ = writeln!(text, "\nmeasure              AUROC    average precision   recall at n    images");
         for m in &self.measures {
             let (auroc, precision, recall) = (m.auroc.mean, m.average_precision.mean, m.recall_at_n.mean);
-            let _ = writeln!(text, "{:<20} {auroc:.4}   {precision:<17.4}   {recall:.4}", m.measure);
+            let _ =
+                writeln!(text, "{:<20} {auroc:.4}   {precision:<17.4}   {recall:<11.4} {:>9.0}", m.measure, m.images);
         }
         text + &self.verdict()
     }
