@@ -1,5 +1,6 @@
 //! A training run that is interrupted goes on to the same bytes, and never with what belongs to something else.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::Duration;
@@ -29,6 +30,15 @@ fn prepared() -> Project {
     project.run(&["pull"]).success();
     project.run(&["prepare"]).success();
     project
+}
+
+/// The same, trained for two epochs, and what that left.
+fn trained() -> (Project, BTreeMap<PathBuf, Vec<u8>>) {
+    let project = prepared();
+    project.edit("params.yaml", "epochs: 24", "epochs: 2");
+    project.run(&["train"]).success();
+    let expected = tree(&project.path("models/final"));
+    (project, expected)
 }
 
 /// The only checkpoint there is.
@@ -141,10 +151,7 @@ fn muon_and_lookahead_go_on_too() {
 
 #[test]
 fn a_finished_run_is_not_trained_again_unless_asked_for() {
-    let project = prepared();
-    project.edit("params.yaml", "epochs: 24", "epochs: 2");
-    project.run(&["train"]).success();
-    let expected = tree(&project.path("models/final"));
+    let (project, expected) = trained();
     std::fs::remove_dir_all(project.path("models")).unwrap();
     let again = project.run(&["train"]).success();
     assert!(again.stderr.contains("nothing was left to train"), "{again:#?}");
@@ -271,10 +278,7 @@ fn a_loss_that_runs_away_leaves_the_last_good_checkpoint() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_program_that_is_deleted_while_it_runs_trains_on() {
-    let project = prepared();
-    project.edit("params.yaml", "epochs: 24", "epochs: 2");
-    project.run(&["train"]).success();
-    let expected = tree(&project.path("models/final"));
+    let (project, expected) = trained();
 
     let copy = project.path("program");
     std::fs::copy(binary(), &copy).expect("a copy");

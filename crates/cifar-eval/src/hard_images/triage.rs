@@ -16,7 +16,8 @@ const TORN: f32 = 0.5;
 /// Kinds of trouble, the gravest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Category {
-    /// The label is more likely wrong than right, given what is believed and how often the split's labels are wrong.
+    /// The label is more likely wrong than right, given what is believed and how often the split's labels are wrong, and there is a class
+    /// to suggest in its stead.
     LikelyMislabelled,
     /// An exact or near copy has another label, or one of the two is a test image and the other is not.
     DuplicateOrLeak,
@@ -95,8 +96,8 @@ fn mislabelled(s: &Subject) -> Option<Finding> {
         format!("; its label was the network's answer in {right} of {} epochs", s.epochs)
     });
     let reason = format!(
-        "the label is wrong with probability {:.2}: the network believes in {class} ({belief:.2}) rather than {label} ({:.2}), and of \
-         images of {class} {:.1} % are labelled {label}{history}",
+        "the label is wrong with probability {:.2}: the network believes in {class} ({belief:.2}) rather than {label} ({:.2}), and \
+         {:.1} % of images of {class} are reckoned to be labelled {label}{history}",
         f.p_wrong,
         f.belief_in_label,
         rate * 100.0
@@ -195,10 +196,17 @@ mod tests {
             belief_in_label: 0.1,
             ..figures()
         };
-        let reason = "the label is wrong with probability 0.75: the network believes in dog (0.80) rather than cat (0.10), and of images of dog 2.1 % are labelled cat";
+        let reason = "the label is wrong with probability 0.75: the network believes in dog (0.80) rather than cat (0.10), and 2.1 % of images of dog are reckoned to be labelled cat";
         check(&wrong, &[], &[], Some((Category::LikelyMislabelled, reason)));
-        let torn =
-            Figures { leading: [(1, 0.5), (0, 0.4)], belief_in_label: 0.4, suggested: Some((1, 0.5)), ..figures() };
+        // Another class is likelier, but the label is as likely right as wrong.
+        let torn = Figures {
+            leading: [(1, 0.5), (0, 0.4)],
+            belief_in_label: 0.4,
+            suggested: Some((1, 0.5)),
+            rate: Some(0.021),
+            p_wrong: 0.5,
+            ..figures()
+        };
         check(&torn, &[], &[], Some((Category::Ambiguous, "the network is torn between dog (0.50) and cat (0.40)")));
         let missed = Figures { predicted: 2, p_label: 0.3, ..figures() };
         let reason = "the network answers owl and gives cat 0.30, without a sign that the label is wrong";
