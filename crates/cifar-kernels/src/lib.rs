@@ -65,7 +65,7 @@ pub use optimise::{
     sgd_update, squared_norm,
 };
 pub use peak::peak_gflops;
-pub use pixels::normalise_pixels;
+pub use pixels::{PixelView, normalise_pixels, normalise_views};
 pub use pool::{PoolShape, average_pool_backward, average_pool_forward, max_pool_backward, max_pool_forward};
 
 /// The arm and target that decide the bits of every result, such as `avx2, x86_64-linux`.

@@ -6,13 +6,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 
 use cifar_kernels::{
-    ARM_VARIABLE, Activation, Arm, BatchStatistics, Conv2dShape, KernelError, PoolShape, Result, activation_backward,
-    activation_forward, adamw_update, arithmetic, arm, average_pool_backward, average_pool_forward,
-    batch_norm_backward, batch_norm_evaluate, batch_norm_forward, bias_gradient, conv2d_activation_bias_gradient,
-    conv2d_activation_forward, conv2d_backward, conv2d_forward, conv2d_input_gradient, conv2d_max_pool_forward,
-    conv2d_weight_gradient, force_arm, linear_forward, linear_input_gradient, linear_weight_gradient,
-    max_pool_backward, max_pool_forward, normalise_pixels, peak_gflops, sgd_update, softmax, softmax_cross_entropy,
-    with_arm,
+    ARM_VARIABLE, Activation, Arm, BatchStatistics, Conv2dShape, KernelError, PixelView, PoolShape, Result,
+    activation_backward, activation_forward, adamw_update, arithmetic, arm, average_pool_backward,
+    average_pool_forward, batch_norm_backward, batch_norm_evaluate, batch_norm_forward, bias_gradient,
+    conv2d_activation_bias_gradient, conv2d_activation_forward, conv2d_backward, conv2d_forward, conv2d_input_gradient,
+    conv2d_max_pool_forward, conv2d_weight_gradient, force_arm, linear_forward, linear_input_gradient,
+    linear_weight_gradient, max_pool_backward, max_pool_forward, normalise_pixels, normalise_views, peak_gflops,
+    sgd_update, softmax, softmax_cross_entropy, with_arm,
 };
 use common::on_every_arm;
 
@@ -108,6 +108,10 @@ fn every_result() -> Vec<(&'static str, Result<()>)> {
         ("activation_forward", activation_forward(RELU, x, &mut one[..4])),
         ("activation_backward", activation_backward(RELU, x, x, &mut one[..4])),
         ("normalise_pixels", normalise_pixels(&places[..4], 1, one_value, one_value, &mut one[..4])),
+        (
+            "normalise_views",
+            normalise_views(&[&places[..4]], [2, 2], 1, &[PixelView::default()], one_value, one_value, &mut one[..4]),
+        ),
         ("sgd_update", sgd_update(&mut one[..4], x, &mut two[..4], 0.1, 0.9, true, 0.0)),
         (
             "adamw_update",

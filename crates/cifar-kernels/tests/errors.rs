@@ -3,12 +3,12 @@
 use std::fmt::Debug;
 
 use cifar_kernels::{
-    Activation, BatchStatistics, Conv2dShape, PoolShape, Result, activation_backward, activation_forward, adamw_update,
-    average_pool_backward, average_pool_forward, batch_norm_backward, batch_norm_evaluate, batch_norm_forward,
-    bias_gradient, conv2d_activation_bias_gradient, conv2d_activation_forward, conv2d_backward, conv2d_forward,
-    conv2d_input_gradient, conv2d_max_pool_forward, conv2d_weight_gradient, linear_forward, linear_input_gradient,
-    linear_weight_gradient, max_pool_backward, max_pool_forward, normalise_pixels, sgd_update, softmax,
-    softmax_cross_entropy,
+    Activation, BatchStatistics, Conv2dShape, PixelView, PoolShape, Result, activation_backward, activation_forward,
+    adamw_update, average_pool_backward, average_pool_forward, batch_norm_backward, batch_norm_evaluate,
+    batch_norm_forward, bias_gradient, conv2d_activation_bias_gradient, conv2d_activation_forward, conv2d_backward,
+    conv2d_forward, conv2d_input_gradient, conv2d_max_pool_forward, conv2d_weight_gradient, linear_forward,
+    linear_input_gradient, linear_weight_gradient, max_pool_backward, max_pool_forward, normalise_pixels,
+    normalise_views, sgd_update, softmax, softmax_cross_entropy,
 };
 
 const FITS: &str = "the shape is a valid one";
@@ -219,6 +219,11 @@ fn lengths_value_by_value() {
     check_lengths("normalise_pixels", [("output", 6), ("mean", 3), ("std", 3)], |[y, mean, std]| {
         kept(y, |y| normalise_pixels(&[0; 6], 3, &zeros(mean), &vec![1.0; std], y))
     });
+    let arguments = [("image", 6), ("views", 2), ("output", 12), ("mean", 3), ("std", 3)];
+    check_lengths("normalise_views", arguments, |[image, views, y, mean, std]| {
+        let (images, views) = ([&[0; 6][..], &vec![0; image]], vec![PixelView::default(); views]);
+        kept(y, |y| normalise_views(&images, [1, 2], 3, &views, &zeros(mean), &vec![1.0; std], y))
+    });
     let moments = [("gradient", 5), ("first_moment", 5), ("second_moment", 5)];
     check_lengths("adamw_update", moments, |[g, first, second]| {
         let update = |w: &mut [f32], first: &mut [f32], second: &mut [f32]| {
@@ -315,6 +320,10 @@ fn dimensions_of_tables() {
     check(normalise_pixels(&[], 3, &zeros(3), &zeros(3), y), "normalise_pixels: [0, 3] has a dimension of 0");
     check(normalise_pixels(&[0; 3], 0, &[], &[], y), "normalise_pixels: [3, 0] has a dimension of 0");
     check(
+        normalise_views(&[], [2, 2], 3, &[], &zeros(3), &[1.0; 3], y),
+        "normalise_views: [0, 2, 2, 3] has a dimension of 0",
+    );
+    check(
         normalise_pixels(&[0; 7], 3, &zeros(3), &[1.0; 3], &mut zeros(7)),
         "normalise_pixels: 7 values are no whole pixels of 3 channels",
     );
@@ -333,6 +342,20 @@ fn numbers_out_of_range() {
     for (std, found) in [(0.0, "0"), (-1.0, "-1"), (f32::NAN, "NaN"), (f32::INFINITY, "inf")] {
         let expected = format!("normalise_pixels: `std` is {found}, allowed is a finite number above 0");
         check(normalise_pixels(&[0; 4], 2, &[0.0; 2], &[1.0, std], &mut zeros(4)), &expected);
+        let views =
+            normalise_views(&[&[0; 4]], [1, 2], 2, &[PixelView::default()], &[0.0; 2], &[1.0, std], &mut zeros(4));
+        check(views, &expected.replace("normalise_pixels", "normalise_views"));
+    }
+    for (down, right, argument, found) in
+        [(2, 0, "down", 2), (-2, 0, "down", -2), (0, 3, "right", 3), (0, isize::MIN, "right", isize::MIN)]
+    {
+        let view = PixelView { down, right, mirrored: false };
+        check(
+            normalise_views(&[&[0; 6]], [2, 3], 1, &[view], &[0.0], &[1.0], &mut zeros(6)),
+            &format!(
+                "normalise_views: `{argument}` is {found}, allowed is fewer than the image has, in either direction"
+            ),
+        );
     }
     for (smoothing, found) in [(1.0, "1"), (-0.1, "-0.1"), (f32::NAN, "NaN")] {
         let expected = format!("softmax_cross_entropy: `smoothing` is {found}, allowed is 0 up to, not including, 1");

@@ -2,7 +2,7 @@
 
 mod common;
 
-use cifar_kernels::{Activation, naive};
+use cifar_kernels::{Activation, PixelView, naive, normalise_pixels, normalise_views};
 use common::compare::{Expected, check, column_sums, exactly, linear, ordinary};
 use common::kernels::{Heap, Linear, Loss, Norm, Pool, Table};
 use common::{ACTIVATIONS, LINEARS, POOLS, TABLES, widen};
@@ -90,6 +90,9 @@ fn check_table(dims: [usize; 2], seed: u64) {
     let c = table.channels;
     let pixels = table.pixels.iter().enumerate();
     let mut expected = vec![pixels.map(|(at, p)| (f64::from(*p) / 255.0 - mean[at % c]) / std[at % c]).collect()];
+    for (size, view) in table.views() {
+        expected.push(naive::normalise_views(&[&table.pixels], size, c, &[view], &mean, &std));
+    }
     for f in ACTIVATIONS {
         expected.push(naive::activation_forward(f, &x));
         expected.push(naive::activation_backward(f, &x, &dy));
@@ -109,6 +112,33 @@ fn check_table(dims: [usize; 2], seed: u64) {
     expected.extend([weight, first, second]);
     let expected: Vec<Expected> = expected.into_iter().map(ordinary).collect();
     check(&dims, &expected, || table.run(&Heap));
+}
+
+/// Every view of images of 4×5 pixels, each of them another one.
+#[test]
+fn images_through_views() {
+    let views: Vec<PixelView> = (-3..=3)
+        .flat_map(|down| (-4..=4).map(move |right| (down, right)))
+        .flat_map(|(down, right)| [false, true].map(|mirrored| PixelView { down, right, mirrored }))
+        .collect();
+    let ([height, width], channels) = ([4, 5], 3);
+    let image_len = height * width * channels;
+    let pixels: Vec<u8> = (0..views.len() * image_len).map(|i| (i * 37 % 251) as u8).collect();
+    let images: Vec<&[u8]> = pixels.chunks_exact(image_len).collect();
+    let (mean, std) = ([0.4_f32, 0.5, 0.3], [0.2_f32, 0.3, 0.25]);
+    let expected = naive::normalise_views(&images, [height, width], channels, &views, &widen(&mean), &widen(&std));
+    check(&[height, width, channels], &[ordinary(expected)], || {
+        let mut output = vec![f32::NAN; pixels.len()];
+        normalise_views(&images, [height, width], channels, &views, &mean, &std, &mut output).unwrap();
+        vec![("normalise_views", output)]
+    });
+    // And where nothing moves, the bits of `normalise_pixels`.
+    let mut still = vec![0.0; pixels.len()];
+    let unmoved = vec![PixelView::default(); images.len()];
+    normalise_views(&images, [height, width], channels, &unmoved, &mean, &std, &mut still).unwrap();
+    let mut plain = vec![0.0; pixels.len()];
+    normalise_pixels(&pixels, channels, &mean, &std, &mut plain).unwrap();
+    assert_eq!(still, plain);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use candle_core::Error;
 use cifar_data::prepare::Normalisation;
 use cifar_data::{ImageSize, SampleId};
-use cifar_kernels::Buffer;
+use cifar_kernels::{Buffer, PixelView};
 
 use crate::{FeatureMap, Result};
 
@@ -40,4 +40,21 @@ pub fn images_to_feature_map(pixels: &[u8], size: ImageSize, normalisation: &Nor
         .map_err(Error::wrap)?;
     let count = pixels.len() / size.bytes();
     Ok(FeatureMap::new(values, &[count, size.height, size.width, 3])?)
+}
+
+/// As [`images_to_feature_map`], of images each moved and mirrored by its view.
+///
+/// # Errors
+/// As there, and if there are not as many views as images, or one moves its image out of sight.
+pub fn views_to_feature_map(
+    images: &[&[u8]],
+    views: &[PixelView],
+    size: ImageSize,
+    normalisation: &Normalisation,
+) -> Result<FeatureMap> {
+    let (count, ImageSize { height, width }) = (images.len(), size);
+    let mut values = Buffer::new(count * size.bytes());
+    let Normalisation { mean, std, .. } = normalisation;
+    cifar_kernels::normalise_views(images, [height, width], 3, views, mean, std, &mut values).map_err(Error::wrap)?;
+    Ok(FeatureMap::new(values, &[count, height, width, 3])?)
 }

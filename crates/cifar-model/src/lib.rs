@@ -23,7 +23,7 @@ pub mod parameters;
 
 pub use error::{ModelError, Result};
 pub use feature_map::FeatureMap;
-pub use input::{Mode, images_to_feature_map};
+pub use input::{Mode, images_to_feature_map, views_to_feature_map};
 pub use model::{Model, ModelOrigin, ModelSpec};
 pub use networks::{Architecture, LayerSummary, ModelParams};
 pub use predict::{Logits, Seen, classify, evaluate_loss, predict, predict_some, predict_with_features};

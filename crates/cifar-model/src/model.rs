@@ -10,12 +10,13 @@ use candle_core::{Device, Tensor};
 use cifar_data::output::write_file;
 use cifar_data::prepare::Normalisation;
 use cifar_data::{Dataset, ImageSize, Source};
+use cifar_kernels::PixelView;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
 use crate::networks::{LayerSummary, ModelParams, Network, build};
 use crate::parameters::Parameters;
-use crate::{FeatureMap, Mode, ModelError, Result, images_to_feature_map};
+use crate::{FeatureMap, Mode, ModelError, Result, images_to_feature_map, views_to_feature_map};
 
 const SCHEMA: u32 = 2;
 const METADATA_KEY: &str = "cifar_model";
@@ -127,6 +128,15 @@ impl Model {
     pub fn forward(&self, pixels: &[u8], mode: &Mode) -> Result<Tensor> {
         let images = images_to_feature_map(pixels, self.spec.size, &self.spec.normalisation)?;
         self.network.forward(images, mode)
+    }
+
+    /// Logits [N, classes] of N images of height × width × RGB bytes, each moved and mirrored by its view, in evaluation mode.
+    ///
+    /// # Errors
+    /// If images and views differ in number, or an image is moved by as much as it is long.
+    pub fn forward_views(&self, images: &[&[u8]], views: &[PixelView]) -> Result<Tensor> {
+        let images = views_to_feature_map(images, views, self.spec.size, &self.spec.normalisation)?;
+        self.network.forward(images, &Mode::Evaluate)
     }
 
     /// Features [N, F] of N × height × width × RGB bytes, what the last layer reads off them, and logits [N, classes], in

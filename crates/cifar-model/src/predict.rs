@@ -1,7 +1,7 @@
 //! The one forward pass over a whole set that validation and evaluation share.
 
 use candle_core::Error;
-use cifar_data::batches::{evaluation_batch, view_batch};
+use cifar_data::batches::{evaluation_batch, selected_batch};
 use cifar_data::{Dataset, Monitor};
 
 use crate::{Mode, Model, ModelError, Result};
@@ -97,7 +97,7 @@ pub fn predict_some(
     for (done, chunk) in indices.chunks(BATCH).enumerate() {
         monitor.check()?;
         monitor.progress(what, (done * BATCH) as u64, indices.len() as u64);
-        let batch = view_batch(set, chunk, [0, 0], false);
+        let batch = selected_batch(set, chunk);
         values.extend(model.forward(&batch.pixels, &Mode::Evaluate)?.flatten_all()?.to_vec1::<f32>()?);
     }
     monitor.progress(what, indices.len() as u64, indices.len() as u64);

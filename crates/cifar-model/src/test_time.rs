@@ -1,11 +1,11 @@
 //! Test-time augmentation: what a network says of an image on average over views of it.
 
-use cifar_data::batches::view_batch;
 use cifar_data::{Dataset, Monitor};
+use cifar_kernels::PixelView;
 use serde::{Deserialize, Serialize};
 
 use crate::predict::{BATCH, Logits};
-use crate::{Mode, Model, ModelError, Result, predict};
+use crate::{Model, ModelError, Result, predict};
 
 /// Which views of an image are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -32,26 +32,30 @@ impl Views {
     }
 
     /// The weight of the image itself, and all other views.
-    fn others(self) -> (f32, &'static [View]) {
+    fn others(self) -> (f32, &'static [(PixelView, f32)]) {
         match self {
             Self::None => (1.0, &[]),
-            Self::Mirror => (0.5, &[([0, 0], true, 0.5)]),
+            Self::Mirror => (0.5, const { &[(view(0, true), 0.5)] }),
             Self::MirrorShift => (
                 0.25,
-                &[
-                    ([0, 0], true, 0.25),
-                    ([-1, -1], false, 0.125),
-                    ([-1, -1], true, 0.125),
-                    ([1, 1], false, 0.125),
-                    ([1, 1], true, 0.125),
-                ],
+                const {
+                    &[
+                        (view(0, true), 0.25),
+                        (view(-1, false), 0.125),
+                        (view(-1, true), 0.125),
+                        (view(1, false), 0.125),
+                        (view(1, true), 0.125),
+                    ]
+                },
             ),
         }
     }
 }
 
-/// Rows down, columns right, mirrored, weight.
-type View = ([isize; 2], bool, f32);
+/// The image moved by so many pixels both down and to the right.
+const fn view(moved: isize, mirrored: bool) -> PixelView {
+    PixelView { down: moved, right: moved, mirrored }
+}
 
 /// Test-time augmentation.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -102,9 +106,10 @@ pub fn predict_augmented(
         for index in indices {
             averaged.row_mut(*index).iter_mut().for_each(|logit| *logit *= own_weight);
         }
-        for (shifts, mirrored, weight) in others {
-            let batch = view_batch(set, indices, *shifts, *mirrored);
-            let logits = model.forward(&batch.pixels, &Mode::Evaluate)?.flatten_all()?.to_vec1::<f32>()?;
+        let images: Vec<&[u8]> = indices.iter().map(|index| set.image(*index)).collect();
+        for (view, weight) in others {
+            let views = vec![*view; indices.len()];
+            let logits = model.forward_views(&images, &views)?.flatten_all()?.to_vec1::<f32>()?;
             for (index, logits) in indices.iter().zip(logits.chunks_exact(plain.classes())) {
                 averaged.row_mut(*index).iter_mut().zip(logits).for_each(|(mean, logit)| *mean += weight * logit);
             }

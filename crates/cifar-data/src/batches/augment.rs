@@ -95,7 +95,7 @@ impl Augmentation {
 }
 
 /// Moves the window down and to the right by `shifts` over the image and its reflection; then swaps left and right.
-pub(super) fn crop(from: &[u8], to: &mut [u8], size: ImageSize, shifts: [isize; 2], mirrored: bool) {
+fn crop(from: &[u8], to: &mut [u8], size: ImageSize, shifts: [isize; 2], mirrored: bool) {
     let ImageSize { height, width } = size;
     let [down, right] = shifts;
     // Columns of the window that lie on the image itself.

@@ -9,8 +9,6 @@ use crate::{Dataset, ImageSize, SampleId};
 pub use augment::{Augmentation, Flip};
 pub use mix::Mix;
 
-use augment::crop;
-
 /// Some images, ready to become a tensor.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
@@ -68,24 +66,14 @@ pub fn training_batch(set: &Dataset, indices: &[usize], augmentation: &Augmentat
 /// The images from `start` on, `count` or as many as there are, as they are.
 pub fn evaluation_batch(set: &Dataset, start: usize, count: usize) -> Batch {
     let indices: Vec<usize> = (start.min(set.len())..start.saturating_add(count).min(set.len())).collect();
-    plain_batch(set, &indices)
+    selected_batch(set, &indices)
 }
 
-/// The images at `indices`, each moved by `shifts` (the window goes down and to the right over the image and its
-/// reflection) and then, if `mirrored`, with left and right exchanged.
+/// The images at `indices`, as they are.
 ///
 /// # Panics
 /// If an index is not below the length of the set.
-pub fn view_batch(set: &Dataset, indices: &[usize], shifts: [isize; 2], mirrored: bool) -> Batch {
-    let size = set.size();
-    let mut batch = Batch { pixels: vec![0; indices.len() * size.bytes()], ..without_pixels(set, indices) };
-    for (&index, pixels) in indices.iter().zip(batch.pixels.chunks_exact_mut(size.bytes())) {
-        crop(set.image(index), pixels, size, shifts, mirrored);
-    }
-    batch
-}
-
-fn plain_batch(set: &Dataset, indices: &[usize]) -> Batch {
+pub fn selected_batch(set: &Dataset, indices: &[usize]) -> Batch {
     let mut pixels = Vec::with_capacity(indices.len() * set.size().bytes());
     for &index in indices {
         pixels.extend_from_slice(set.image(index));

@@ -4,6 +4,7 @@
 mod conv;
 mod norm;
 mod optimise;
+mod pixels;
 mod pool;
 mod real;
 
@@ -13,6 +14,7 @@ pub use conv::{
 };
 pub use norm::{NormGradients, batch_norm_backward, batch_norm_forward, softmax_cross_entropy};
 pub use optimise::{adamw_update, muon_update, orthogonalise, sgd_update};
+pub use pixels::normalise_views;
 pub use pool::{average_pool_backward, average_pool_forward, max_pool_backward, max_pool_forward};
 pub use real::Real;
 

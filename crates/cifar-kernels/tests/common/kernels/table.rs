@@ -1,6 +1,8 @@
 //! What works value by value: activations, pixels, optimisers.
 
-use cifar_kernels::{activation_backward, activation_forward, adamw_update, normalise_pixels, sgd_update};
+use cifar_kernels::{
+    PixelView, activation_backward, activation_forward, adamw_update, normalise_pixels, normalise_views, sgd_update,
+};
 
 use super::{ACCEPTED, Memory, Outputs};
 use crate::common::{ACTIVATIONS, values};
@@ -42,6 +44,11 @@ impl Table {
         let pixels = memory.place(&self.pixels);
         let mut outputs =
             vec![("normalise_pixels", memory.made(len, |y| normalise_pixels(&pixels, self.channels, &mean, &std, y)))];
+        for (size, view) in self.views() {
+            let output =
+                memory.made(len, |y| normalise_views(&[&pixels], size, self.channels, &[view], &mean, &std, y));
+            outputs.push(("normalise_views", output));
+        }
         for f in ACTIVATIONS {
             outputs.push(("activation_forward", memory.made(len, |y| activation_forward(f, &x, y))));
             outputs.push(("activation_backward", memory.made(len, |dx| activation_backward(f, &x, &dy, dx))));
@@ -65,6 +72,17 @@ impl Table {
             ("adamw_update, second moment", second.to_vec()),
         ]);
         outputs
+    }
+
+    /// The pixels as an image of one column and as one of one row, with views as far out as an image of so many pixels has.
+    pub(crate) fn views(&self) -> [([usize; 2], PixelView); 3] {
+        let rows = self.pixels.len() / self.channels;
+        let most = rows as isize - 1;
+        [
+            ([rows, 1], PixelView { down: -most.min(2), right: 0, mirrored: true }),
+            ([1, rows], PixelView { down: 0, right: most, mirrored: false }),
+            ([1, rows], PixelView { down: 0, right: -most.min(3), mirrored: true }),
+        ]
     }
 
     /// The gradient of a step of `AdamW`: another one each time, of either sign.
