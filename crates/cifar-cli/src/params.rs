@@ -45,11 +45,13 @@ impl Params {
         Self::parse(&text).map_err(wrong)
     }
 
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let value: Value = serde_saphyr::from_str(text).map_err(|e| {
+    pub(crate) fn parse(document: &str) -> Result<Self, String> {
+        let value: Value = serde_saphyr::from_str(document).map_err(|e| {
             // The parser's message quotes the file over several lines; the first one says what and where.
             let text = e.to_string();
-            format!("not valid YAML: {}", text.lines().next().unwrap_or("unreadable").trim_start_matches("error: "))
+            let problem = text.lines().next().unwrap_or("unreadable").trim_start_matches("error: ");
+            let line = e.location().and_then(|at| text_of_line(document, at.line()));
+            format!("not valid YAML: {problem}{}", line.map(|line| format!(", in `{line}`")).unwrap_or_default())
         })?;
         Self::from_value(value)
     }
@@ -111,6 +113,13 @@ impl Params {
             hard_images: HardImagesParams::default(),
         }
     }
+}
+
+/// A line, counted from 1, without its comment.
+fn text_of_line(document: &str, number: u64) -> Option<&str> {
+    let line = document.lines().nth(usize::try_from(number).ok()?.checked_sub(1)?)?;
+    let line = line.split(" #").next().unwrap_or(line).trim();
+    (!line.is_empty()).then_some(line)
 }
 
 /// The keys of all values, with the blocks that they stand in.
@@ -227,6 +236,7 @@ mod tests {
             "  architecture: alexnet",
             "model.architecture: unknown variant `alexnet`, expected one of `simple_cnn`, `airbench94`, `airbench96`, `resnet18`",
         );
+        check("  mixup: 0.0", "  mixup: -3.0", "train.mixup: -3 is not allowed; allowed is 0 to 10");
         check("random_seed: 42\n", "", "the key `random_seed` is missing; its usual value is 42");
     }
 
@@ -235,5 +245,10 @@ mod tests {
         let message = Params::parse("dataset_version: [v1\n").unwrap_err();
         assert!(message.starts_with("not valid YAML: ") && message.contains("line"), "{message}");
         assert_eq!(message.lines().count(), 1);
+        let message = Params::parse(&SHIPPED.replace("momentum: 0.9", "momentum: .nan")).unwrap_err();
+        assert!(
+            message.ends_with("non-finite float `.nan` rejected by the configured policy, in `momentum: .nan`"),
+            "{message}"
+        );
     }
 }

@@ -18,6 +18,21 @@ pub fn write_file(path: &Path, contents: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// Removes from `folder` the files that [`write_file`] had begun when its process was killed. The caller holds a lock that keeps
+/// other writers out.
+///
+/// # Errors
+/// If the folder cannot be read or a file not removed.
+pub fn remove_unfinished(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder).map_err(DataError::io("read the folder", folder))? {
+        let path = entry.map_err(DataError::io("read the folder", folder))?.path();
+        if path.is_file() && path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PARTIAL)) {
+            fs::remove_file(&path).map_err(DataError::io("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
 /// A folder that is written beside its destination and takes its place on [`OutputFolder::commit`].
 ///
 /// Dropped before that, it vanishes and the destination keeps what it had.
@@ -207,6 +222,20 @@ mod tests {
         fs::create_dir(root.path().join(".partial-out-xyz")).unwrap();
         OutputFolder::create(&root.path().join("out")).unwrap().commit().unwrap();
         assert!(!root.path().join(".partial-out-xyz").exists());
+    }
+
+    #[test]
+    fn files_that_a_killed_run_had_begun_are_removed_and_nothing_else() {
+        let root = tempfile::tempdir().unwrap();
+        for name in [".partial-Xy12", "partial", ".hidden"] {
+            fs::write(root.path().join(name), b"1").unwrap();
+        }
+        fs::create_dir(root.path().join(".partial-out-xyz")).unwrap();
+        remove_unfinished(root.path()).unwrap();
+        let mut left: Vec<_> = fs::read_dir(root.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, [".hidden", ".partial-out-xyz", "partial"]);
+        assert!(remove_unfinished(&root.path().join("none")).is_err());
     }
 
     #[test]

@@ -74,3 +74,74 @@ fn all_values(parameters: &Parameters) -> Result<Vec<Vec<f32>>> {
     let values = parameters.all().map(|(_, var)| var.flatten_all()?.to_vec1::<f32>());
     Ok(values.collect::<candle_core::Result<_>>()?)
 }
+
+#[cfg(test)]
+mod tests {
+    use cifar_model::parameters::{Init, Kind};
+
+    use super::*;
+
+    /// One trained value and one that is only kept, both 0.
+    fn parameters() -> Parameters {
+        let mut parameters = Parameters::new(0);
+        parameters.add("weight", Kind::Vector, 1, Init::Constant(0.0)).unwrap();
+        parameters.add_buffer("mean", 1, Init::Constant(0.0)).unwrap();
+        parameters
+    }
+
+    fn values(parameters: &Parameters) -> Vec<f32> {
+        all_values(parameters).unwrap().concat()
+    }
+
+    fn set(parameters: &Parameters, value: f32) {
+        parameters.all().for_each(|(_, var)| var.set(&Tensor::new(&[value], &Device::Cpu).unwrap()).unwrap());
+    }
+
+    fn params(averaging: Averaging, averaging_decay: f32, averaging_every: usize) -> TrainParams {
+        TrainParams { averaging, averaging_decay, averaging_every, ..TrainParams::default() }
+    }
+
+    #[test]
+    fn an_exponential_average_counts_in_validation_and_leaves_training_alone() {
+        let parameters = parameters();
+        let mut average = Average::new(&params(Averaging::Ema, 0.25, 2), &parameters).unwrap();
+        set(&parameters, 1.0);
+        average.after_step(&parameters, 1, false).unwrap();
+        assert_eq!(average.values().concat(), [0.0, 0.0], "it is not its turn");
+        average.after_step(&parameters, 2, false).unwrap();
+        // The first turn keeps 2/11 of what was drawn, less than the decay.
+        let first = 1.0 - 2.0 / 11.0;
+        set(&parameters, 2.0);
+        average.after_step(&parameters, 4, false).unwrap();
+        // The second one would keep 3/12: from there on it is the decay.
+        let second = 0.25 * first + 0.75 * 2.0;
+        assert!(average.values().concat().iter().all(|v| (v - second).abs() < 1e-6), "{:?} {second}", average.values());
+        assert_eq!(average.with(&parameters, || Ok(values(&parameters))).unwrap(), average.values().concat());
+        assert_eq!(values(&parameters), [2.0, 2.0], "training goes on from its own weights");
+        average.after_step(&parameters, 5, true).unwrap();
+        assert!(average.values()[0][0] > second, "the last step counts, whatever its turn");
+    }
+
+    #[test]
+    fn lookahead_puts_its_slow_weights_into_the_network() {
+        let parameters = parameters();
+        let mut average = Average::new(&params(Averaging::Lookahead, 0.75, 3), &parameters).unwrap();
+        set(&parameters, 1.0);
+        for step in 1..3 {
+            average.after_step(&parameters, step, false).unwrap();
+        }
+        assert_eq!(values(&parameters), [1.0, 1.0]);
+        average.after_step(&parameters, 3, false).unwrap();
+        assert_eq!(values(&parameters), [0.25, 0.25]);
+        assert_eq!(average.with(&parameters, || Ok(values(&parameters))).unwrap(), [0.25, 0.25]);
+    }
+
+    #[test]
+    fn without_averaging_nothing_is_kept() {
+        let parameters = parameters();
+        let mut average = Average::new(&params(Averaging::None, 0.75, 1), &parameters).unwrap();
+        set(&parameters, 1.0);
+        average.after_step(&parameters, 1, true).unwrap();
+        assert!(average.values().is_empty() && values(&parameters) == [1.0, 1.0]);
+    }
+}

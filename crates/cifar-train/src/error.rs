@@ -52,7 +52,7 @@ pub enum TrainError {
         step: usize,
     },
     /// A checkpoint cannot be used.
-    #[error("{}: {problem}; `--fresh` starts over", path.display())]
+    #[error("{}: {problem}", path.display())]
     Checkpoint {
         /// The file or its folder.
         path: std::path::PathBuf,
@@ -61,7 +61,7 @@ pub enum TrainError {
     },
     /// A checkpoint was written by other kernels or on another target.
     #[error(
-        "{}: was written with {found}, this process has {here}, and the result would have the bits of neither; set CIFAR_KERNELS_ARM to go on as before, `--any-arithmetic` to go on all the same, or `--fresh` to start over",
+        "{}: was written with {found}, this process has {here}, and the result would have the bits of neither; set CIFAR_KERNELS_ARM to go on as before",
         path.display()
     )]
     Arithmetic {

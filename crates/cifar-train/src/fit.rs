@@ -114,6 +114,8 @@ pub(crate) struct Progress {
     pub(crate) correct: usize,
     /// What it said of each image, if that is recorded.
     pub(crate) dynamics: Option<Dynamics>,
+    /// The kernels and targets that computed it.
+    pub(crate) arithmetic: String,
 }
 
 impl<'a> Run<'a> {
@@ -123,7 +125,7 @@ impl<'a> Run<'a> {
     /// If a parameter is out of range or does not fit the data.
     pub fn start(params: &TrainParams, model: &ModelParams, data: &'a TrainingData, seed: u64) -> Result<Self> {
         let TrainingData { train, val, report } = data;
-        params.check(train, val)?;
+        params.check(train.len(), val.len(), report.size)?;
         let spec = ModelSpec {
             params: model.clone(),
             classes: report.classes.clone(),
@@ -134,7 +136,9 @@ impl<'a> Run<'a> {
         model.prepare(train)?;
         let trainer = Trainer::new(model, params, train.len(), seed)?;
         let dynamics = Dynamics::new(train, val, params.dynamics_share, seed);
-        let (progress, timing) = (Progress { dynamics: Some(dynamics), ..Progress::default() }, Timing::default());
+        let arithmetic = cifar_kernels::arithmetic()?;
+        let progress = Progress { dynamics: Some(dynamics), arithmetic, ..Progress::default() };
+        let timing = Timing::default();
         Ok(Self { data, params: params.clone(), seed, trainer, progress, timing })
     }
 
@@ -249,7 +253,7 @@ impl<'a> Run<'a> {
     /// # Errors
     /// If candle cannot exchange the weights.
     pub fn finish(self) -> Result<Fitted> {
-        let Progress { history, best, dynamics, .. } = self.progress;
+        let Progress { history, best, dynamics, arithmetic, .. } = self.progress;
         let mut model = self.trainer.into_model()?;
         let selected_epoch = match &best {
             Some(best) => {
@@ -265,7 +269,7 @@ impl<'a> Run<'a> {
             training_fingerprint: report.fingerprints.get(&Split::Train).cloned().unwrap_or_default(),
             seed: self.seed,
             epoch: selected_epoch,
-            arithmetic: cifar_kernels::arithmetic()?,
+            arithmetic,
         });
         // What comes next has other sizes.
         cifar_kernels::release_buffers();
@@ -317,5 +321,36 @@ impl Progress {
     fn stopped_early(&self, params: &TrainParams) -> bool {
         let best = self.history.iter().rev().find(|r| r.best).map_or(0, |r| r.epoch);
         params.early_stopping > 0 && self.history.len() - best >= params.early_stopping
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_is_counted_from_the_best_epoch() {
+        let progress = |bests: &[bool]| Progress {
+            history: (1..)
+                .zip(bests)
+                .map(|(epoch, best)| EpochRecord {
+                    epoch,
+                    step: epoch,
+                    learning_rate: 0.1,
+                    train_loss: 1.0,
+                    train_accuracy: 0.5,
+                    val_loss: Some(1.0),
+                    val_accuracy: Some(0.5),
+                    best: *best,
+                })
+                .collect(),
+            ..Progress::default()
+        };
+        let params = |early_stopping| TrainParams { early_stopping, ..TrainParams::default() };
+        let stops = |bests: &[bool], patience| progress(bests).stopped_early(&params(patience));
+        assert!(!stops(&[], 1));
+        assert!(!stops(&[true, false], 2) && stops(&[true, false, false], 2));
+        assert!(!stops(&[true, false, true, false], 2), "a better one in between starts the count anew");
+        assert!(!stops(&[true, false, false, false], 0), "0 never stops");
     }
 }

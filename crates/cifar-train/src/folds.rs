@@ -62,9 +62,10 @@ pub fn out_of_fold(folds: &Folds, data: &TrainingData, monitor: &dyn Monitor) ->
         report.fingerprints.insert(Split::Train, store::fingerprint(&outside));
         let data = TrainingData { train: outside, val: data.val.clone(), report };
         let key = run_key(folds.train, folds.model, &data.report, folds.seed, folds.program);
-        let mut checkpoints = Checkpoints::open(folds.checkpoints, &key, folds.every)?.keeping_those_of_other_runs();
-        let mut run = Run::start(folds.train, folds.model, &data, folds.seed)?.without_dynamics();
-        checkpoints.resume(&mut run)?;
+        let mut checkpoints =
+            Checkpoints::open(folds.checkpoints, &key, folds.every, monitor)?.keeping_those_of_other_runs();
+        let start = || Ok(Run::start(folds.train, folds.model, &data, folds.seed)?.without_dynamics());
+        let mut run = checkpoints.resumed(start, monitor)?;
         run.train(folds.train.epochs, Some(&mut checkpoints), &FoldWatcher { monitor, fold, folds: folds.folds })?;
         let model = run.finish()?.model;
         let answers = predict(&model, &inside, "scoring a fold", monitor)?.probabilities()?;

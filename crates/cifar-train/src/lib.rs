@@ -10,6 +10,7 @@ mod checkpoint;
 mod error;
 mod fit;
 mod history;
+mod lock;
 mod optimiser;
 mod params;
 mod range_test;
@@ -24,7 +25,7 @@ pub mod recipes;
 pub mod tensorboard;
 pub mod tune;
 
-pub use checkpoint::{Checkpoints, run_key};
+pub use checkpoint::{Checkpoints, remove_checkpoints, run_key};
 pub use dynamics::Dynamics;
 pub use error::{Result, TrainError};
 pub use fit::{Fitted, Run, Timing, Watcher, fit, fit_resumable};

@@ -185,3 +185,98 @@ impl<F: FnMut(&mut [f32], &[f32]) -> Result<(), KernelError>> InplaceOp2 for Upd
         (self.0.borrow_mut())(&mut weight[start..end], gradient).map_err(Error::wrap)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+    use cifar_model::parameters::{Init, Parameters};
+
+    use super::*;
+
+    /// A matrix, the last layer and a bias, each of two ones.
+    fn parameters() -> Parameters {
+        let mut parameters = Parameters::new(0);
+        for (name, kind) in [("matrix", Kind::Matrix), ("head", Kind::Head), ("bias", Kind::Vector)] {
+            parameters.add(name, kind, 2, Init::Constant(1.0)).unwrap();
+        }
+        parameters
+    }
+
+    /// Moves the parameters once a step, by the gradients 3 and 4 times each of `factors`; returns their values.
+    fn moved(params: &TrainParams, factors: &[f64]) -> Vec<Vec<f32>> {
+        let parameters = parameters();
+        let mut optimiser = Optimiser::new(params, parameters.trained());
+        let slope = Tensor::new(&[3.0f32, 4.0], &Device::Cpu).unwrap();
+        for (step, factor) in factors.iter().enumerate() {
+            let terms = parameters.trained().iter().map(|p| (p.var.as_tensor() * &slope)?.sum_all()? * *factor);
+            let terms: Vec<Tensor> = terms.collect::<candle_core::Result<_>>().unwrap();
+            let gradients = Tensor::stack(&terms, 0).unwrap().sum_all().unwrap().backward().unwrap();
+            let all = Factors { whitening_bias: 0.0, all: 1.0 };
+            optimiser.step(parameters.trained(), &gradients, all, step).unwrap();
+        }
+        parameters.trained().iter().map(|p| p.var.to_vec1().unwrap()).collect()
+    }
+
+    #[track_caller]
+    fn close(found: &[f32], expected: [f64; 2]) {
+        for (found, expected) in found.iter().zip(expected) {
+            assert!((f64::from(*found) - expected).abs() < 1e-6, "{found} is not {expected}");
+        }
+    }
+
+    fn sgd() -> TrainParams {
+        TrainParams { learning_rate: 0.01, momentum: 0.0, weight_decay: 0.0, ..TrainParams::default() }
+    }
+
+    #[test]
+    fn head_and_biases_move_at_rates_of_their_own_and_decay_alike() {
+        let params = TrainParams { head_rate: 2.0, bias_rate: 8.0, weight_decay: 0.5, ..sgd() };
+        let [matrix, head, bias] = moved(&params, &[1.0]).try_into().unwrap();
+        // w − rate · decay · w − rate · share · gradient
+        close(&matrix, [1.0 - 0.005 - 0.03, 1.0 - 0.005 - 0.04]);
+        close(&head, [1.0 - 0.005 - 0.06, 1.0 - 0.005 - 0.08]);
+        close(&bias, [1.0 - 0.24, 1.0 - 0.32]);
+        let bias = &moved(&TrainParams { decay_biases: true, ..params }, &[1.0])[2];
+        close(bias, [1.0 - 0.005 - 0.24, 1.0 - 0.005 - 0.32]);
+    }
+
+    #[test]
+    fn gradients_are_shortened_to_their_joint_norm_and_never_made_longer() {
+        // Three times (3, 4): the joint norm is √75.
+        let params = TrainParams { clip_norm: 1.0, ..sgd() };
+        let share = 1.0 / 75f64.sqrt();
+        for values in moved(&params, &[1.0]) {
+            close(&values, [1.0 - 0.03 * share, 1.0 - 0.04 * share]);
+        }
+        for values in moved(&TrainParams { clip_norm: 9.0, ..params }, &[1.0]) {
+            close(&values, [1.0 - 0.03, 1.0 - 0.04]);
+        }
+    }
+
+    #[test]
+    fn adamw_keeps_both_moments_and_corrects_them_by_its_own_count_of_steps() {
+        let (rate, betas, decay) = (0.01, [0.9f64, 0.99], 0.1);
+        let params = TrainParams {
+            optimiser: OptimiserKind::AdamW,
+            learning_rate: rate,
+            momentum: betas[0] as f32,
+            beta2: betas[1] as f32,
+            weight_decay: decay,
+            ..TrainParams::default()
+        };
+        let factors = [1.0, -0.5, 2.0];
+        // Loshchilov & Hutter 2017, algorithm 2, in f64.
+        let expected = [3.0, 4.0].map(|slope| {
+            let (mut w, mut m, mut v) = (1.0f64, 0.0, 0.0);
+            for (step, factor) in (1..).zip(factors) {
+                let g = slope * factor;
+                m = betas[0] * m + (1.0 - betas[0]) * g;
+                v = betas[1] * v + (1.0 - betas[1]) * g * g;
+                let [m_hat, v_hat] = [m / (1.0 - betas[0].powi(step)), v / (1.0 - betas[1].powi(step))];
+                w -= rate * decay * w + rate * m_hat / (v_hat.sqrt() + f64::from(EPSILON));
+            }
+            w
+        });
+        close(&moved(&params, &factors)[0], expected);
+    }
+}

@@ -1,6 +1,6 @@
 //! The recipe: what training can be told. Part of params.yaml, block `train`.
 
-use cifar_data::Dataset;
+use cifar_data::ImageSize;
 use cifar_data::batches::{Augmentation, Flip};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -195,23 +195,23 @@ impl TrainParams {
         }
     }
 
-    /// Refuses values outside of their range, and what these images cannot serve.
-    pub fn check(&self, train: &Dataset, val: &Dataset) -> Result<()> {
+    /// Refuses values outside of their range, and what so many training and validation images of this size cannot serve.
+    pub fn check(&self, train: usize, val: usize, size: ImageSize) -> Result<()> {
         self.check_ranges()?;
         let refuse = |key, value: String, allowed: String| Err(TrainError::Parameter { key, value, allowed });
-        if self.batch_size > train.len() {
-            let allowed = format!("there are {} training images", train.len());
+        if self.batch_size > train {
+            let allowed = format!("there are {train} training images");
             return refuse("train.batch_size", self.batch_size.to_string(), allowed);
         }
         let none = "there are no validation images; set it to";
-        if self.select == Select::Best && val.is_empty() {
+        if self.select == Select::Best && val == 0 {
             return refuse("train.select", "best".into(), format!("{none} last, or split.val_fraction above 0"));
         }
-        if self.early_stopping > 0 && val.is_empty() {
+        if self.early_stopping > 0 && val == 0 {
             let value = self.early_stopping.to_string();
             return refuse("train.early_stopping", value, format!("{none} 0, or split.val_fraction above 0"));
         }
-        Ok(self.augmentation().check(train.size())?)
+        Ok(self.augmentation().check(size)?)
     }
 
     fn check_ranges(&self) -> Result<()> {
@@ -251,7 +251,8 @@ impl TrainParams {
         // A step that takes more than everything away turns weights around.
         let decayed = self.learning_rate * self.weight_decay;
         let allowed = format!("learning_rate × weight_decay is {decayed}, allowed is 0 to 1");
-        check("weight_decay", decayed <= 1.0, self.weight_decay.to_string(), &allowed)
+        check("weight_decay", decayed <= 1.0, self.weight_decay.to_string(), &allowed)?;
+        Ok(self.augmentation().check_ranges()?)
     }
 }
 
@@ -287,6 +288,8 @@ mod tests {
         check("weight_decay", (-1).into(), "allowed is a finite number, 0 or more");
         check("weight_decay", 11.into(), "learning_rate × weight_decay is 1.1");
         check("dynamics_share", 1.5.into(), "dynamics_share: 1.5 is not allowed; allowed is 0 to 1");
+        check("mixup", (-3).into(), "mixup: -3 is not allowed; allowed is 0 to 10");
+        check("contrast", 2.into(), "contrast: 2 is not allowed; allowed is 0 to 1");
         check("optimiser", "adam".into(), "expected one of `sgd`, `adamw`, `muon`");
     }
 
@@ -296,6 +299,25 @@ mod tests {
             let params = TrainParams { learning_rate, ..TrainParams::default() };
             assert!(params.check_ranges().unwrap_err().to_string().starts_with("learning_rate: "));
         }
+    }
+
+    #[test]
+    fn what_the_images_cannot_serve_is_refused() {
+        let check = |params: TrainParams, train, val, expected: &str| {
+            let found = params.check(train, val, ImageSize { height: 32, width: 32 });
+            assert_eq!(found.map_or_else(|e| e.to_string(), |()| String::new()), expected);
+        };
+        let params = TrainParams::default;
+        check(params(), 128, 1, "");
+        check(params(), 127, 1, "train.batch_size: 128 is not allowed; there are 127 training images");
+        let none = "is not allowed; there are no validation images; set it to";
+        let or = "or split.val_fraction above 0";
+        check(params(), 128, 0, &format!("train.select: best {none} last, {or}"));
+        let stopping = TrainParams { select: Select::Last, early_stopping: 3, ..params() };
+        check(stopping.clone(), 128, 1, "");
+        check(stopping, 128, 0, &format!("train.early_stopping: 3 {none} 0, {or}"));
+        let cutout = TrainParams { cutout: 33, ..params() };
+        check(cutout, 128, 1, "cutout: 33 is not allowed; images of 32×32 pixels allow 0 to 32");
     }
 
     #[test]

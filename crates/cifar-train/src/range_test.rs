@@ -75,12 +75,13 @@ pub fn range_test(
         },
     );
     cifar_kernels::release_buffers();
-    match outcome {
-        Ok(()) | Err(TrainError::Diverged { .. }) => {}
-        Err(error) => return Err(error),
-    }
     let rate = |step: usize| params.learning_rate * factor(step);
-    let blown_up = (losses.len() < STEPS).then(|| rate(losses.len().saturating_sub(1)));
+    let blown_up = match outcome {
+        // The step that ran away left no loss.
+        Err(TrainError::Diverged { .. }) => Some(rate(losses.len())),
+        Ok(()) => (losses.len() < STEPS).then(|| rate(losses.len().saturating_sub(1))),
+        Err(error) => return Err(error),
+    };
     Ok(RangeTest::of(&losses, rate, blown_up))
 }
 

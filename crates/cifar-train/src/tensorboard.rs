@@ -138,4 +138,90 @@ mod tests {
         assert_eq!(masked_checksum(&[0; 32]), 0x6d55_1522_u32.wrapping_add(0xa282_ead8));
         assert_eq!(framed(b"abc").len(), 8 + 4 + 3 + 4);
     }
+
+    /// The bytes of the records of a file, whose checksums hold.
+    fn records(mut file: &[u8]) -> Vec<&[u8]> {
+        let mut found = Vec::new();
+        while !file.is_empty() {
+            let (length, rest) = file.split_at(8);
+            let (sum, rest) = rest.split_at(4);
+            assert_eq!(sum, masked_checksum(length).to_le_bytes());
+            let (record, rest) = rest.split_at(u64::from_le_bytes(length.try_into().unwrap()) as usize);
+            let (sum, rest) = rest.split_at(4);
+            assert_eq!(sum, masked_checksum(record).to_le_bytes());
+            found.push(record);
+            file = rest;
+        }
+        found
+    }
+
+    /// The fields of a protocol buffer: numbers, and what they hold as bytes (a varint as eight of them).
+    fn fields(mut message: &[u8]) -> Vec<(u64, Vec<u8>)> {
+        fn take(message: &mut &[u8]) -> u64 {
+            let end = message.iter().position(|b| b & 0x80 == 0).unwrap();
+            let (number, rest) = message.split_at(end + 1);
+            *message = rest;
+            number.iter().rev().fold(0, |value, b| value << 7 | u64::from(b & 0x7f))
+        }
+        let mut found = Vec::new();
+        while !message.is_empty() {
+            let key = take(&mut message);
+            let length = match key & 7 {
+                VARINT => {
+                    found.push((key >> 3, take(&mut message).to_le_bytes().to_vec()));
+                    continue;
+                }
+                FIXED_64 => 8,
+                FIXED_32 => 4,
+                BYTES => take(&mut message) as usize,
+                other => panic!("wire type {other}"),
+            };
+            let (value, rest) = message.split_at(length);
+            found.push((key >> 3, value.to_vec()));
+            message = rest;
+        }
+        found
+    }
+
+    #[test]
+    fn each_epoch_is_written_once_and_can_be_read_back() {
+        let record = |epoch: usize, val_loss| EpochRecord {
+            epoch,
+            step: epoch * 300,
+            learning_rate: 0.5,
+            train_loss: 2.0,
+            train_accuracy: 0.25,
+            val_loss,
+            val_accuracy: None,
+            best: false,
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let mut events = EventFile::create(&folder.path().join("run"), "k").unwrap();
+        events.update(&[record(1, None)]).unwrap();
+        events.update(&[record(1, None), record(200, Some(1.5))]).unwrap();
+        let file = fs::read(folder.path().join("run/events.out.tfevents.0.k")).unwrap();
+        let records = records(&file);
+        assert_eq!(records.len(), 3);
+        assert!(fields(records[0]).contains(&(FILE_VERSION, b"brain.Event:2".to_vec())));
+        let scalars = |event: &[u8], epoch: u64| {
+            let event = fields(event);
+            assert!(event.contains(&(STEP, epoch.to_le_bytes().to_vec())), "{event:?}");
+            let seconds = &event.iter().find(|(field, _)| *field == WALL_TIME).unwrap().1;
+            assert!(f64::from_le_bytes(seconds.as_slice().try_into().unwrap()) > 1.7e9, "seconds since 1970");
+            let summary = &event.iter().find(|(field, _)| *field == SUMMARY).unwrap().1;
+            let scalar = |(field, value): (u64, Vec<u8>)| {
+                assert_eq!(field, VALUE);
+                let [(TAG, tag), (SIMPLE_VALUE, value)] = &fields(&value)[..] else { panic!("{value:?}") };
+                let value = f32::from_le_bytes(value.as_slice().try_into().unwrap());
+                (String::from_utf8(tag.clone()).unwrap(), value)
+            };
+            fields(summary).into_iter().map(scalar).collect::<Vec<_>>()
+        };
+        let named = |pairs: &[(&str, f32)]| pairs.iter().map(|(tag, value)| ((*tag).to_string(), *value)).collect();
+        let first: Vec<(String, f32)> = named(&[("train/loss", 2.0), ("train/accuracy", 0.25), ("learning_rate", 0.5)]);
+        assert_eq!(scalars(records[1], 1), first);
+        let mut second = first;
+        second.insert(2, ("val/loss".into(), 1.5));
+        assert_eq!(scalars(records[2], 200), second);
+    }
 }

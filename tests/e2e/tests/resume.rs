@@ -1,13 +1,15 @@
 //! A training run that is interrupted goes on to the same bytes, and never with what belongs to something else.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cifar_e2e::{Project, binary, tree};
 
-/// Exit status of anything but a mistake in parameters or usage.
+/// Exit status of a mistake in parameters or usage.
+const USAGE: i32 = 2;
+/// Exit status of anything else.
 const FAILURE: i32 = 1;
 
 /// A prepared project whose training takes some seconds, with all that a checkpoint has to hold: an optimiser with
@@ -51,6 +53,31 @@ fn checkpoint(project: &Project) -> PathBuf {
         .collect();
     assert_eq!(found.len(), 1, "{found:?}");
     found[0].clone()
+}
+
+/// Names of the files that were begun below `.cifar` and never finished.
+fn unfinished(project: &Project) -> Vec<PathBuf> {
+    let is_partial = |path: &PathBuf| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(".partial-"));
+    tree(&project.path(".cifar")).into_keys().filter(is_partial).collect()
+}
+
+/// Starts a run and kills it as soon as it has written a checkpoint; what it told on standard error.
+fn kill_behind_a_checkpoint(project: &Project, arguments: &[&str]) -> String {
+    let checkpoints = || -> BTreeMap<PathBuf, Vec<u8>> {
+        let folder = project.path(".cifar/checkpoints");
+        let found = if folder.is_dir() { tree(&folder) } else { BTreeMap::new() };
+        found.into_iter().filter(|(path, _)| path.ends_with("checkpoint.safetensors")).collect()
+    };
+    let before = checkpoints();
+    let mut child = start(project, arguments);
+    let started = Instant::now();
+    while checkpoints() == before {
+        assert!(child.try_wait().expect("a state").is_none(), "it ended before its first checkpoint");
+        assert!(started.elapsed() < Duration::from_mins(2), "no checkpoint in two minutes");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().expect("a process to kill");
+    String::from_utf8_lossy(&child.wait_with_output().expect("an end").stderr).into_owned()
 }
 
 fn start(project: &Project, arguments: &[&str]) -> Child {
@@ -108,8 +135,12 @@ fn ten_kills_leave_the_bytes_of_a_run_left_alone() {
         "hardly any process found a checkpoint: {behind:?}"
     );
     assert!(behind.is_sorted(), "a process went back: {behind:?}");
+    // As a kill in the middle of writing leaves it.
+    let begun = checkpoint(&project).with_file_name(".partial-Ab12Cd");
+    std::fs::write(&begun, b"half").unwrap();
     let last = project.run(&["--threads", "2", "train"]).success();
     assert!(steps_behind(&last.stderr) > 0, "{last:#?}");
+    assert!(unfinished(&project).is_empty(), "{:?}", unfinished(&project));
     assert!(
         tree(&project.path("models/final")) == model,
         "{behind:?}: {metrics} against {}",
@@ -139,13 +170,13 @@ fn muon_and_lookahead_go_on_too() {
     project.run(&["train", "--fresh"]).success();
     assert!(tree(&project.path("models/final")) == expected);
     std::fs::remove_dir_all(project.path(".cifar/checkpoints")).unwrap();
-    for _ in 0..3 {
-        let mut child = start(&project, &["train", "--checkpoint-every", "0"]);
-        std::thread::sleep(Duration::from_millis(300));
-        child.kill().unwrap();
-        child.wait().unwrap();
+    for (threads, begins) in [("1", true), ("2", false), ("3", false)] {
+        let arguments = ["--threads", threads, "train", "--checkpoint-every", "0"];
+        let told = kill_behind_a_checkpoint(&project, &arguments);
+        assert_eq!(steps_behind(&told) == 0, begins, "{threads} threads: {told}");
     }
-    project.run(&["train"]).success();
+    let last = project.run(&["--threads", "1", "train"]).success();
+    assert!(steps_behind(&last.stderr) > 2, "{last:#?}");
     assert!(tree(&project.path("models/final")) == expected);
 }
 
@@ -168,7 +199,8 @@ fn a_checkpoint_of_anything_else_is_never_picked_up() {
     let path = checkpoint(&project);
     let good = std::fs::read(&path).unwrap();
     let refused = |message: &str| {
-        project.run(&["train"]).failure(FAILURE, &["checkpoint.safetensors: ", message, "`--fresh` starts over"])
+        let parts = ["checkpoint.safetensors: ", message, "`cifar-cli train --fresh` starts over"];
+        project.run(&["train"]).failure(FAILURE, &parts)
     };
     std::fs::write(&path, &good[..good.len() / 2]).unwrap();
     refused("is damaged or cut short");
@@ -198,12 +230,21 @@ fn a_checkpoint_of_other_arithmetic_is_refused_unless_told_otherwise() {
     }
     let project = prepared();
     interrupt(&project, Some("portable"));
-    project.run(&["train"]).failure(
-        FAILURE,
-        &["checkpoint.safetensors: was written with", "CIFAR_KERNELS_ARM", "`--any-arithmetic`", "`--fresh`"],
-    );
+    let refused = || {
+        let advice = ["CIFAR_KERNELS_ARM", "`cifar-cli train --any-arithmetic`", "`cifar-cli train --fresh`"];
+        let answer = project.run(&["train"]).failure(FAILURE, &["checkpoint.safetensors: was written with"]);
+        assert!(advice.iter().all(|part| answer.stderr.contains(part)), "{answer:#?}");
+        answer.stderr
+    };
+    refused();
     let answer = project.run(&["train", "--any-arithmetic"]).success();
     assert!(steps_behind(&answer.stderr) > 0, "{answer:#?}");
+    // What is mixed stays known as mixed.
+    let answer = refused();
+    assert!(answer.contains("portable") && answer.contains(" and "), "{answer}");
+    project.run(&["train", "--any-arithmetic"]).success();
+    project.run(&["train", "--fresh"]).success();
+    project.run(&["train"]).success();
 }
 
 #[test]
@@ -224,6 +265,34 @@ fn other_parameters_data_and_seeds_start_anew() {
         assert_eq!(steps_behind(&answer.stderr), 0, "{to}");
         project.write("params.yaml", &good);
     }
+    // Another label of a training image.
+    let split = String::from_utf8(project.read("data/prepared/split.csv")).unwrap();
+    let row = split.lines().find(|line| line.split(',').nth(1) == Some("train")).expect("a training image");
+    let fields: Vec<&str> = row.split(',').collect();
+    let other = if fields[3] == "ring" { "star" } else { "ring" };
+    let overrides = project.read("labels/overrides.csv");
+    project.write("labels/overrides.csv", format!("id,label\n{},{other}\n", fields[0]).as_bytes());
+    project.run(&["prepare"]).success();
+    let good = project.read("params.yaml");
+    project.edit("params.yaml", "epochs: 24", "epochs: 1");
+    let one_epoch = |program: &Path| {
+        let answer = project.call(program, &["train", "--checkpoint-every", "0"]).success();
+        assert_eq!(steps_behind(&answer.stderr), 0, "{answer:#?}");
+        assert!(!answer.stderr.contains("nothing was left to train"), "{answer:#?}");
+    };
+    one_epoch(&binary());
+    // Taken back, it is the first run's again; but another program's.
+    project.write("labels/overrides.csv", &overrides);
+    project.run(&["prepare"]).success();
+    one_epoch(&binary());
+    let program = project.path("bin/cifar-cli");
+    std::fs::create_dir(project.path("bin")).unwrap();
+    std::fs::copy(binary(), &program).unwrap();
+    project.write("bin/train_model.fingerprint", b"another program");
+    one_epoch(&program);
+    let answer = project.call(&program, &["train"]).success();
+    assert!(answer.stderr.contains("nothing was left to train"), "it finds its own: {answer:#?}");
+    project.write("params.yaml", &good);
     assert!(std::fs::read(&first).unwrap() == bytes, "the interrupted run keeps its checkpoint");
 
     // Put where another run's checkpoint belongs, it is found out.
@@ -268,10 +337,38 @@ fn a_loss_that_runs_away_leaves_the_last_good_checkpoint() {
     project.edit("params.yaml", "warmup_epochs: 1.0", "warmup_epochs: 24.0");
     project.edit("params.yaml", "clip_norm: 5.0", "clip_norm: 0.0");
     let answer = project.run(&["train", "--checkpoint-every", "0"]);
-    let answer = answer.failure(FAILURE, &["the last good checkpoint is", "at step", "learning rate"]);
+    let answer = answer.failure(FAILURE, &["the last good checkpoint, behind step ", "at step", "learning rate"]);
     let path = checkpoint(&project);
     assert!(answer.stderr.contains(&path.file_name().unwrap().to_string_lossy().into_owned()));
     assert!(!project.path("models/final/model.safetensors").exists());
+    // It can be gone on with, to the same end.
+    let (_, told) = answer.stderr.split_once("behind step ").unwrap();
+    let step: usize = told.split(',').next().unwrap().parse().unwrap();
+    let again = project.run(&["train", "--checkpoint-every", "0"]).failure(FAILURE, &["at step"]);
+    assert_eq!(steps_behind(&again.stderr), step, "{again:#?}");
+}
+
+#[test]
+fn early_stopping_ends_a_run_and_needs_validation_images() {
+    let project = prepared();
+    project.edit("params.yaml", "early_stopping: 0", "early_stopping: 1");
+    project.run(&["train"]).success();
+    let metrics = project.json("models/final/metrics.json");
+    let (epochs, best) = (metrics["step"].as_u64().unwrap(), metrics["selected"]["epoch"].as_u64().unwrap());
+    assert!(epochs < 24 && epochs == best + 1, "{metrics}");
+    let answer = project.run(&["train"]).success();
+    assert!(answer.stderr.contains("nothing was left to train"), "{answer:#?}");
+    assert_eq!(project.json("models/final/metrics.json"), metrics);
+
+    project.edit("params.yaml", "val_fraction: 0.125", "val_fraction: 0.0");
+    project.edit("params.yaml", "select: best", "select: last");
+    project.run(&["pull"]).success();
+    project.run(&["prepare"]).success();
+    let message = "train.early_stopping: 1 is not allowed; there are no validation images";
+    project.run(&["train"]).failure(USAGE, &[message]);
+    // `check` tells before a run does.
+    let answer = project.run(&["check"]);
+    assert!(answer.code == Some(FAILURE) && answer.stdout.contains(message), "{answer:#?}");
 }
 
 /// As cargo deletes a program when it compiles it anew, while that one still trains.

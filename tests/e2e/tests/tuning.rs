@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use cifar_e2e::{Project, binary, tree};
+use cifar_e2e::{Answer, Project, binary, tree};
 
 /// Exit status of a mistake in parameters or usage.
 const USAGE: i32 = 2;
@@ -64,6 +64,17 @@ fn a_search_finds_better_values_and_train_takes_them() {
     project.run(&["train"]).success();
     let with_tuned = project.json("models/final/metrics.json")["selected"]["val"]["accuracy"].as_f64().unwrap();
     assert!(with_tuned > as_it_stands, "{with_tuned} against {as_it_stands}");
+
+    // A setting that was found for something else is taken with a word of warning, or not at all.
+    project.edit("params.yaml", "label_smoothing: 0.1", "label_smoothing: 0.05");
+    let answer = project.run(&["train"]).success();
+    let warning = "was found for something else: train.label_smoothing was 0.1 and is 0.05";
+    assert!(answer.stderr.contains(warning), "{answer:#?}");
+    project.edit("models/tuning/tuned.json", "\"kind\": \"synthetic\"", "\"kind\": \"archive\"");
+    project.run(&["train"]).failure(USAGE, &["tuned.json: was found for images of another kind", "`cifar-cli tune`"]);
+    project.edit("models/tuning/tuned.json", "\"kind\": \"archive\"", "\"kind\": \"synthetic\"");
+    project.edit("models/tuning/tuned.json", "\"setting\": {", "\"setting\": { \"train.momentum\": 2,");
+    project.run(&["train"]).failure(USAGE, &["tuned.json: does not suit this recipe: momentum: 2 is not allowed"]);
 }
 
 #[test]
@@ -77,6 +88,13 @@ fn a_search_that_is_killed_goes_on_and_more_trials_extend_it() {
     project.run(&["prepare"]).success();
 
     for wanted in [3, 6, 9] {
+        if wanted == 9 {
+            // What is damaged is trained again.
+            let files: Vec<PathBuf> = tree(&project.path(".cifar/tune")).into_keys().collect();
+            let checkpoints = files.iter().filter(|path| path.ends_with("checkpoint.safetensors"));
+            let spoilt = checkpoints.map(|path| project.write(&format!(".cifar/tune/{}", path.display()), b"spoilt"));
+            assert!(spoilt.count() >= 4, "{files:?}");
+        }
         let mut command = project.command(&binary(), &["--threads", "1", "tune"]);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program starts");
         let started = Instant::now();
@@ -96,12 +114,48 @@ fn a_search_that_is_killed_goes_on_and_more_trials_extend_it() {
     assert!(answer.stderr.contains("warning: ") && answer.stderr.contains("the last line was torn off"), "{answer:#?}");
     assert!(tree(&project.path("models/tuning")) == expected);
     assert_eq!(lines(&path), scores);
+    let left: Vec<PathBuf> = tree(&project.path(".cifar/tune")).into_keys().collect();
+    assert!(!left.iter().any(|path| path.ends_with("finished")), "{left:?}");
+    assert!(left.iter().any(|path| path.ends_with("checkpoint.safetensors")), "for more trials: {left:?}");
 
     project.edit("params.yaml", "trials: 4", "trials: 5");
     project.run(&["tune"]).success();
     assert!(lines(&path) > scores, "the same journal has grown");
     let first = project.json("models/tuning/tuned.json");
     assert_eq!(first["trials"].as_u64(), Some(5), "{first}");
+}
+
+/// Each bound is allowed with the recipe's learning rate, most pairs of values are not.
+#[test]
+fn settings_that_cannot_be_together_fail_alone() {
+    let project = prepared();
+    project.edit("params.yaml", "{log_uniform: [0.0001, 0.02]}", "{uniform: [0.0, 400.0]}");
+    project.run(&["tune"]).success();
+    let trials = String::from_utf8(project.read("models/tuning/trials.csv")).unwrap();
+    assert!(trials.contains("learning_rate × weight_decay is"), "{trials}");
+    let answer = project.run(&["tune"]).success();
+    assert!(!answer.stderr.contains("warning"), "{answer:#?}");
+}
+
+/// As two queued experiments that differ in what comes behind the search.
+#[test]
+fn two_processes_share_a_search() {
+    let (one, other) = (prepared(), Project::new());
+    for (path, bytes) in tree(&one.path("data")) {
+        other.write(&format!("data/{}", path.display()), &bytes);
+    }
+    other.write("params.yaml", &one.read("params.yaml"));
+    other.edit("params.yaml", "calibration_bins: 15", "calibration_bins: 10");
+    let started = [&one, &other].map(|project| {
+        let mut command = project.command(&binary(), &["tune"]);
+        command.env("DVC_ROOT", one.path("")).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.spawn().expect("the program starts")
+    });
+    let answers = started.map(|child| Answer::of(child.wait_with_output().expect("an end")).success());
+    let waited = answers.iter().filter(|a| a.stderr.contains("another process is at this very work")).count();
+    assert_eq!(waited, 1, "{answers:#?}");
+    assert!(tree(&one.path("models/tuning")) == tree(&other.path("models/tuning")));
+    assert_eq!(lines(&journal(&one)), 1 + 5 + 3 + 2, "each score is there once");
 }
 
 #[test]
@@ -125,6 +179,13 @@ fn searches_that_cannot_be_are_refused() {
     refused("    train.learning_rate: {", "    train.learning_rat: {", "did you mean `train.learning_rate`?");
     refused("{log_uniform: [0.02, 0.5]}", "{log_uniform: [0.02, 5000000]}", "tune.space.train.learning_rate: ");
     refused("log_uniform: [0.02", "normal: [0.02", "unknown variant `normal`");
+
+    refused(
+        "train.label_smoothing: {uniform: [0.0, 0.2]}",
+        "train.batch_size: {choice: [32, 100000]}",
+        "tune.space.train.batch_size: train.batch_size: 100000 is not allowed; there are ",
+    );
+    refused("train.label_smoothing:", "random_seed:", "there is no parameter `random_seed`; those of the blocks");
 
     project.edit("params.yaml", "val_fraction: 0.125", "val_fraction: 0.0");
     project.edit("params.yaml", "select: best", "select: last");

@@ -31,7 +31,7 @@ struct Line {
 pub(super) fn run(context: &Context) -> Result<()> {
     let params = context.params()?;
     let mut lines = environment(context);
-    lines.push(Line { what: "parameters", state: "ok", detail: context.params_file.display().to_string() });
+    lines.push(parameters(context, &params));
     lines.extend(data(context, &params));
     lines.push(cost(context, &params)?);
     let wrong = lines.iter().filter(|l| l.state == "wrong").count();
@@ -76,6 +76,21 @@ fn environment(context: &Context) -> Vec<Line> {
         });
     }
     lines
+}
+
+/// What params.yaml says is within its ranges, or it would not have been read; whether it suits the images shows once some are
+/// prepared.
+fn parameters(context: &Context, params: &Params) -> Line {
+    let file = context.params_file.display();
+    let prepared = PreparedReport::read(&context.layout.prepared()).ok();
+    let unsuitable = prepared.and_then(|report| {
+        let images = |split| report.images.get(&split).copied().unwrap_or(0);
+        params.train.check(images(Split::Train), images(Split::Val), report.size).err()
+    });
+    match unsuitable {
+        Some(problem) => Line { what: "parameters", state: "wrong", detail: format!("{file}: {problem}") },
+        None => Line { what: "parameters", state: "ok", detail: file.to_string() },
+    }
 }
 
 fn data(context: &Context, params: &Params) -> Vec<Line> {

@@ -3,6 +3,8 @@
 use std::fs;
 
 use anyhow::{Context as _, Result};
+use cifar_data::Monitor as _;
+use cifar_train::remove_checkpoints;
 
 use super::Context;
 
@@ -16,6 +18,14 @@ pub(super) fn run(context: &Context) -> Result<()> {
         layout.study(),
         layout.study_state(),
     ]) {
+        if folder == layout.checkpoints() {
+            // A queued run in a copy of the project elsewhere may be at work on one of them.
+            remove_checkpoints(&folder, true);
+            if fs::read_dir(&folder).is_ok_and(|mut left| left.next().is_some()) {
+                context.terminal.warn(&format!("{}: some are kept, runs are at work there", folder.display()));
+                continue;
+            }
+        }
         if folder.exists() {
             fs::remove_dir_all(&folder).with_context(|| format!("{}: cannot remove", folder.display()))?;
             removed.push(folder.display().to_string());

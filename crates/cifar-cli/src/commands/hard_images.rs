@@ -66,7 +66,7 @@ fn out_of_fold(context: &Context, params: &Params, data: &TrainingData, pairs: &
     if folds == 0 {
         return Ok(None);
     }
-    let Blocks { model, train } = train::tuned(context, params)?;
+    let Blocks { model, train } = train::tuned(context, params, &data.report)?;
     let how = Folds {
         train: &train,
         model: &model,
@@ -75,7 +75,7 @@ fn out_of_fold(context: &Context, params: &Params, data: &TrainingData, pairs: &
         pairs,
         checkpoints: &context.layout.checkpoints(),
         every: EVERY,
-        program: &train::program()?,
+        program: &train::program_here()?,
     };
     Ok(Some(folds::out_of_fold(&how, data, context.terminal)?))
 }

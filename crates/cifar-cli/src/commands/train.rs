@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
-use cifar_data::DataError;
-use cifar_data::prepare::TrainingData;
+use cifar_data::prepare::{PreparedReport, TrainingData};
+use cifar_data::{DataError, Monitor as _};
 use cifar_train::tune::Blocks;
 use cifar_train::tune::artifacts::Tuned;
 use cifar_train::{Checkpoints, Fitted, TrainError, artifacts, fit_resumable, run_key};
@@ -39,15 +39,15 @@ fn train(context: &Context, args: &TrainArgs, in_company: bool) -> Result<()> {
         data.val.len(),
         params.random_seed
     ));
-    let Blocks { model, train: recipe } = tuned(context, &params)?;
+    let Blocks { model, train: recipe } = tuned(context, &params, &data.report)?;
     let (recipe, model, seed) = (&recipe, &model, params.random_seed);
     if args.find_lr {
         return find_lr::run(context, recipe, model, &data, seed);
     }
     let key = run_key(recipe, model, &data.report, seed, &program()?);
     let every = Duration::from_secs_f64(args.checkpoint_every);
-    let mut checkpoints =
-        Checkpoints::open(&layout.checkpoints(), &key, every)?.accepting_other_arithmetic(args.any_arithmetic);
+    let mut checkpoints = Checkpoints::open(&layout.checkpoints(), &key, every, context.terminal)?
+        .accepting_other_arithmetic(args.any_arithmetic);
     if in_company {
         checkpoints = checkpoints.keeping_those_of_other_runs();
     }
@@ -60,8 +60,13 @@ fn train(context: &Context, args: &TrainArgs, in_company: bool) -> Result<()> {
             "{} keeps what it had; run `cifar-cli train` again to go on from here, to the same result",
             layout.final_model().display()
         )),
-        TrainError::Diverged { .. } | TrainError::NotFinite { .. } if checkpoints.exists() => {
-            anyhow!(e).context(format!("the last good checkpoint is {}", checkpoints.path().display()))
+        TrainError::Diverged { .. } | TrainError::NotFinite { .. } if checkpoints.step() > 0 => {
+            let (step, path) = (checkpoints.step(), checkpoints.path());
+            anyhow!(e).context(format!("the last good checkpoint, behind step {step}, is {}", path.display()))
+        }
+        TrainError::Checkpoint { .. } => anyhow!("{e}; `cifar-cli train --fresh` starts over"),
+        TrainError::Arithmetic { .. } => {
+            anyhow!("{e}, `cifar-cli train --any-arithmetic` to go on all the same, or `cifar-cli train --fresh` to start over")
         }
         other => anyhow!(other),
     })?;
@@ -71,16 +76,23 @@ fn train(context: &Context, args: &TrainArgs, in_company: bool) -> Result<()> {
 }
 
 /// The recipe, with what tuning found if it is to be used.
-pub(super) fn tuned(context: &Context, params: &Params) -> Result<Blocks> {
+pub(super) fn tuned(context: &Context, params: &Params, data: &PreparedReport) -> Result<Blocks> {
     let blocks = Blocks { model: params.model.clone(), train: params.train.clone() };
     if !params.train.use_tuned {
         return Ok(blocks);
     }
-    let tuned = Tuned::read(&context.layout.tuned())?;
+    let path = context.layout.tuned();
+    let tuned = Tuned::read(&path)?;
+    let applied = tuned.apply(&blocks, data, &path)?;
+    let differences = tuned.differences(&blocks, data)?;
+    if !differences.is_empty() {
+        let differences = differences.join(", ");
+        context.terminal.warn(&format!("{}: was found for something else: {differences}", path.display()));
+    }
     for (key, value) in &tuned.setting {
         context.terminal.say(&format!("{key}: {value} (tuned)"));
     }
-    Ok(blocks.with(&tuned.setting)?)
+    Ok(applied)
 }
 
 /// What came out, and how the time was spent.
@@ -124,6 +136,11 @@ pub(super) fn program() -> Result<String> {
     let running = running_program()?;
     let bytes = std::fs::read(&running).with_context(|| format!("{}: cannot read this program", path.display()))?;
     Ok(blake3::hash(&bytes).to_hex().to_string())
+}
+
+/// The same with the kernels and the target that it runs with, for what must not be mixed with the work of others.
+pub(super) fn program_here() -> Result<String> {
+    Ok(format!("{} {}", program()?, cifar_kernels::arithmetic()?))
 }
 
 /// Where this program can be read. Linux has it there as long as it runs, even if it was compiled anew or deleted since,

@@ -24,10 +24,13 @@ pub(super) fn run(context: &Context) -> Result<()> {
     blocks.check(&tune.space)?;
     let data = TrainingData::open(&layout.prepared())?;
     data.report.check(&layout.prepared(), params.dataset_version, &params.split)?;
-    let program = train::program()?;
-    let folder = layout.searches().join(search_key(tune, &blocks, &data.report, seed, &program));
-    let mut trials = Trials::new(&blocks, &data, &folder.join("checkpoints"), &program, context.terminal)?;
-    let mut journal = Journal::open(&folder.join("journal.jsonl"), &folder_name(&folder), context.terminal)?;
+    // Scores of other kernels are not mixed with those of these.
+    let program = train::program_here()?;
+    let key = search_key(tune, &blocks, &data.report, seed, &program);
+    let folder = layout.searches().join(&key);
+    let mut trials = Trials::new(&blocks, &data, &folder, &program, context.terminal)?;
+    trials.check(&tune.space)?;
+    let mut journal = Journal::open(&folder, &key, context.terminal)?;
     context.terminal.say(&format!(
         "{} settings of {} parameters; {} training images, scores on {} validation images; journal in {}\n",
         tune.trials,
@@ -44,7 +47,8 @@ pub(super) fn run(context: &Context) -> Result<()> {
     })?;
     context.terminal.clear();
     let source = &data.report.source;
-    let tuned = Tuned::of(&outcome, source);
+    trials.tidy();
+    let tuned = Tuned::of(&outcome, &blocks, &data.report);
     let footer = format!(
         "{} trials, scored on {} validation images of {} ({}), seed {seed}",
         tuned.trials,
@@ -56,10 +60,6 @@ pub(super) fn run(context: &Context) -> Result<()> {
     artifacts::write(&tuned, &tune.space, &outcome, &pictures, &out)?;
     context.terminal.result(&tuned, || in_words(&tuned, &out.join(TUNED).display().to_string()));
     Ok(())
-}
-
-fn folder_name(folder: &std::path::Path) -> String {
-    folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 fn in_words(tuned: &Tuned, path: &str) -> String {

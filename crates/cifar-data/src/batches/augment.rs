@@ -50,13 +50,20 @@ impl Default for Augmentation {
 impl Augmentation {
     /// Refuses values out of range, and what images of this size cannot serve.
     pub fn check(&self, size: ImageSize) -> Result<()> {
-        let refuse = |key, value: String, allowed: String| Err(DataError::Parameter { key, value, allowed });
+        self.check_ranges()?;
         let side = size.height.min(size.width);
         for (key, pixels, most) in [("crop_padding", self.crop_padding, side - 1), ("cutout", self.cutout, side)] {
             if pixels > most {
-                return refuse(key, pixels.to_string(), format!("images of {size} pixels allow 0 to {most}"));
+                let allowed = format!("images of {size} pixels allow 0 to {most}");
+                return Err(DataError::Parameter { key, value: pixels.to_string(), allowed });
             }
         }
+        Ok(())
+    }
+
+    /// Refuses values that no image can serve.
+    pub fn check_ranges(&self) -> Result<()> {
+        let refuse = |key, value: String, allowed: String| Err(DataError::Parameter { key, value, allowed });
         if !(0.0..=10.0).contains(&self.mixup) {
             return refuse("mixup", self.mixup.to_string(), "allowed is 0 to 10".into());
         }

@@ -278,15 +278,16 @@ impl<'a> Training<'a> {
 
     fn fitted(&self, watcher: &dyn Watcher) -> Result<Fitted> {
         let StudyParams { train, model, checkpoints, every, .. } = *self.params;
-        let mut checkpoints = Checkpoints::open(checkpoints, &self.key, every)?.keeping_those_of_other_runs();
-        let mut run = Run::start(train, model, self.data, self.seed)?;
-        if self.arm != Arm::Base {
-            run = run.without_dynamics();
-        }
-        if let Some(weights) = &self.weights {
-            run = run.weighted(weights.clone())?;
-        }
-        checkpoints.resume(&mut run)?;
+        let mut checkpoints = Checkpoints::open(checkpoints, &self.key, every, watcher)?.keeping_those_of_other_runs();
+        let start = || {
+            let run = Run::start(train, model, self.data, self.seed)?;
+            let run = if self.arm == Arm::Base { run } else { run.without_dynamics() };
+            match &self.weights {
+                Some(weights) => run.weighted(weights.clone()),
+                None => Ok(run),
+            }
+        };
+        let mut run = checkpoints.resumed(start, watcher)?;
         run.train(train.epochs, Some(&mut checkpoints), watcher)?;
         let fitted = run.finish()?;
         if self.arm != Arm::Base {

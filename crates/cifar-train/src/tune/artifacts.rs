@@ -8,23 +8,24 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use cifar_data::output::OutputFolder;
+use cifar_data::prepare::PreparedReport;
 use cifar_data::{DataError, Source};
 use serde::{Deserialize, Serialize};
 
-use super::{Outcome, Score, Setting, Space, importances};
-use crate::Result;
+use super::{Blocks, Outcome, Score, Setting, Space, importances};
+use crate::{Result, TrainError};
 
 /// File name of the setting that was found.
 pub const TUNED: &str = "tuned.json";
-const SCHEMA: u64 = 1;
+const SCHEMA: u64 = 2;
 
 /// `tuned.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tuned {
     schema: u64,
-    /// Where the images came from.
-    pub source: Option<String>,
+    /// What it was sought for; none without a search.
+    pub sought_for: Option<SoughtFor>,
     /// Settings that were tried besides the recipe as it stands.
     pub trials: usize,
     /// Number of the best trial; 0 is the recipe as it stands.
@@ -41,12 +42,24 @@ pub struct Tuned {
     pub epochs: usize,
 }
 
+/// The recipe and the images of a search.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SoughtFor {
+    /// The recipe as it stood.
+    pub recipe: Blocks,
+    /// Which partitions the images are from.
+    pub dataset_version: String,
+    /// Where they came from.
+    pub source: Source,
+}
+
 impl Tuned {
     /// Without a search.
     fn none() -> Self {
         Self {
             schema: SCHEMA,
-            source: None,
+            sought_for: None,
             trials: 0,
             best_trial: 0,
             setting: Setting::new(),
@@ -58,11 +71,15 @@ impl Tuned {
     }
 
     /// What a search found.
-    pub fn of(outcome: &Outcome, source: &Source) -> Self {
+    pub fn of(outcome: &Outcome, recipe: &Blocks, data: &PreparedReport) -> Self {
         let best = &outcome.trials[outcome.best];
         Self {
             schema: SCHEMA,
-            source: Some(source.description.clone()),
+            sought_for: Some(SoughtFor {
+                recipe: recipe.clone(),
+                dataset_version: data.dataset_version.to_string(),
+                source: data.source.clone(),
+            }),
             trials: outcome.trials.len() - 1,
             best_trial: outcome.best,
             setting: best.setting.clone(),
@@ -71,6 +88,44 @@ impl Tuned {
             seeds: best.accuracies(outcome.epochs).len(),
             epochs: outcome.epochs,
         }
+    }
+
+    /// The recipe with the setting that was found.
+    ///
+    /// # Errors
+    /// If it was found on drawn images and these are real, or the other way round, or does not suit this recipe; `path` is where
+    /// it was read from.
+    pub fn apply(&self, recipe: &Blocks, data: &PreparedReport, path: &Path) -> Result<Blocks> {
+        let refused = |problem: String| TrainError::Space(format!("{}: {problem}", path.display()));
+        if let Some(sought_for) = &self.sought_for
+            && sought_for.source.is_synthetic() != data.source.is_synthetic()
+        {
+            return Err(refused(format!(
+                "was found for images of another kind ({}; these are {}); run `cifar-cli tune` again, or set train.use_tuned to false",
+                sought_for.source.description, data.source.description
+            )));
+        }
+        recipe.with(&self.setting).map_err(|e| refused(format!("does not suit this recipe: {e}")))
+    }
+
+    /// In which ways this recipe and these images are not those that it was sought for, one a line.
+    ///
+    /// # Errors
+    /// If a recipe cannot be encoded.
+    pub fn differences(&self, recipe: &Blocks, data: &PreparedReport) -> Result<Vec<String>> {
+        let Some(sought_for) = &self.sought_for else { return Ok(Vec::new()) };
+        let mut found: Vec<String> = (recipe.differences(&sought_for.recipe)?.into_iter())
+            .map(|(key, [here, there])| format!("{key} was {there} and is {here}"))
+            .collect();
+        for (what, there, here) in [
+            ("dataset_version", &sought_for.dataset_version, &data.dataset_version.to_string()),
+            ("the source", &sought_for.source.description, &data.source.description),
+        ] {
+            if there != here {
+                found.push(format!("{what} was {there} and is {here}"));
+            }
+        }
+        Ok(found)
     }
 
     /// Reads what [`write()`] or [`write_none`] left.

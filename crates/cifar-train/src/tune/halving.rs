@@ -254,7 +254,7 @@ mod tests {
             }
         }
         let folder = tempfile::tempdir().unwrap();
-        let mut journal = Journal::open(&folder.path().join("j"), "k", &Silent).unwrap();
+        let mut journal = Journal::open(folder.path(), "k", &Silent).unwrap();
         assert_eq!(search(&params(5), 42, 9, &mut Best, &mut journal).unwrap().best, 0);
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use cifar_data::Monitor;
@@ -13,8 +13,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Setting;
+use crate::lock::wait_for;
 use crate::{Result, TrainError};
 
+/// The name of its file in a search's folder.
+pub(super) const JOURNAL: &str = "journal.jsonl";
 const SCHEMA: u64 = 1;
 
 /// How a trial did on validation images.
@@ -74,20 +77,22 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens or begins the journal at `path`, for the search `key`. A last line that was torn off is dropped with a warning:
-    /// its trial is trained again.
+    /// Opens or begins the journal in `folder`, for the search `key`. A last line that was torn off is dropped with a warning:
+    /// its trial is trained again. As long as the journal is open no other process can have it; who comes second waits.
     ///
     /// # Errors
-    /// If the file cannot be read or written, belongs to another search, or a line before the last is malformed.
-    pub fn open(path: &Path, key: &str, monitor: &dyn Monitor) -> Result<Self> {
+    /// If the file cannot be read or written, belongs to another search, a line before the last is malformed, or the user asks
+    /// to stop while it waits.
+    pub fn open(folder: &Path, key: &str, monitor: &dyn Monitor) -> Result<Self> {
+        let path = folder.join(JOURNAL);
         let wrong = |problem: String| TrainError::Tuning(format!("{}: {problem}", path.display()));
         let failed = |what: &str, e: std::io::Error| wrong(format!("cannot {what} it: {e}"));
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(|e| failed("create the folder of", e))?;
-        }
+        fs::create_dir_all(folder).map_err(|e| failed("create the folder of", e))?;
         let mut file =
-            File::options().create(true).append(true).read(true).open(path).map_err(|e| failed("open", e))?;
-        let mut text = fs::read_to_string(path).map_err(|e| failed("read", e))?;
+            File::options().create(true).append(true).read(true).open(&path).map_err(|e| failed("open", e))?;
+        wait_for(&file, &path, monitor)?;
+        let mut text = String::new();
+        file.read_to_string(&mut text).map_err(|e| failed("read", e))?;
         let whole = text.rfind('\n').map_or(0, |at| at + 1);
         if whole < text.len() {
             monitor.warn(&format!("{}: the last line was torn off and is dropped", path.display()));
@@ -112,7 +117,7 @@ impl Journal {
             let scored: Scored = serde_json::from_str(line).map_err(|e| wrong(format!("line {number}: {e}")))?;
             scores.insert((scored.trial, scored.seed, scored.epochs), scored);
         }
-        Ok(Self { path: path.to_path_buf(), file, scores })
+        Ok(Self { path, file, scores })
     }
 
     /// The score of a trial, if it is known.
@@ -172,7 +177,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/journal.jsonl");
         let warnings = Warnings::default();
-        let open = || Journal::open(&path, "k", &warnings);
+        let open = || Journal::open(&folder.path().join("a"), "k", &warnings);
         let mut journal = open().unwrap();
         journal.add(scored(1)).unwrap();
         journal.add(Scored { score: Score::Failed("the loss is NaN".into()), ..scored(2) }).unwrap();
@@ -202,7 +207,7 @@ mod tests {
         let path = folder.path().join("journal.jsonl");
         let check = |text: &str, expected: &str| {
             fs::write(&path, text).unwrap();
-            let error = Journal::open(&path, "k", &cifar_data::Silent).unwrap_err().to_string();
+            let error = Journal::open(folder.path(), "k", &cifar_data::Silent).unwrap_err().to_string();
             assert!(error.contains("journal.jsonl: ") && error.contains(expected), "{error}");
         };
         check("{\"schema\":1,\"key\":\"other\"}\n", "belongs to a search with other parameters");

@@ -1,16 +1,28 @@
 //! Trials on real networks: each keeps a checkpoint, from which it goes on when it has earned more epochs.
 
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use cifar_data::Monitor;
 use cifar_data::prepare::{PreparedReport, TrainingData};
-use cifar_model::ModelParams;
+use cifar_data::{DataError, Monitor};
+use cifar_model::{ModelError, ModelParams};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Objective, Score, Scored, Setting, TuneParams, apply};
-use crate::{Checkpoints, EpochRecord, Result, Run, Select, StepRecord, TrainError, TrainParams, Watcher, run_key};
+use super::journal::JOURNAL;
+use super::{Objective, Score, Scored, Setting, Space, TuneParams, apply};
+use crate::{
+    Checkpoints, EpochRecord, Result, Run, Select, StepRecord, TrainError, TrainParams, Watcher, remove_checkpoints,
+    run_key,
+};
+
+/// Below a search's folder.
+const CHECKPOINTS: &str = "checkpoints";
+/// How often a trial's checkpoint is written.
+const EVERY: Duration = Duration::from_mins(1);
+/// Searches, the youngest, that keep their checkpoints besides the one at work.
+const KEPT: usize = 2;
 
 /// The parts of params.yaml that a search may change.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,13 +45,27 @@ impl Blocks {
     /// Refuses a space of which some bound cannot be.
     ///
     /// # Errors
-    /// As [`Space::check`](super::Space::check).
-    pub fn check(&self, space: &super::Space) -> Result<()> {
+    /// As [`Space::check`].
+    pub fn check(&self, space: &Space) -> Result<()> {
         space.check(&self.json()?, |blocks| Self::parse(blocks).map(|_| ()))
     }
 
     fn parse(blocks: &Value) -> Result<Self> {
         serde_json::from_value(blocks.clone()).map_err(|e| TrainError::Space(e.to_string()))
+    }
+
+    /// The values that differ from those of `other`, by key: here and there. How tuning is used is none of them.
+    pub fn differences(&self, other: &Self) -> Result<Vec<(String, [Value; 2])>> {
+        let [here, there] = [self.json()?, other.json()?];
+        let mut found = Vec::new();
+        for block in ["model", "train"] {
+            for (key, value) in here[block].as_object().into_iter().flatten().filter(|(key, _)| *key != "use_tuned") {
+                if there[block][key] != *value {
+                    found.push((format!("{block}.{key}"), [value.clone(), there[block][key].clone()]));
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// By way of text, so that an f32 has the digits that were typed.
@@ -62,14 +88,14 @@ pub fn search_key(params: &TuneParams, blocks: &Blocks, data: &PreparedReport, s
 pub struct Trials<'a> {
     blocks: Blocks,
     data: &'a TrainingData,
-    /// Checkpoints of trials.
+    /// That of the search.
     folder: PathBuf,
     program: &'a str,
     watcher: &'a dyn Watcher,
 }
 
 impl<'a> Trials<'a> {
-    /// Checkpoints of trials go below `folder`.
+    /// Trials of a search that lives in `folder`: their checkpoints go below it.
     ///
     /// # Errors
     /// If there are no validation images to score trials by.
@@ -96,13 +122,49 @@ impl<'a> Trials<'a> {
         Ok(Self { blocks, data, folder: folder.to_path_buf(), program, watcher })
     }
 
+    /// Refuses a space of which some bound, with all else as the recipe has it, does not suit the images.
+    ///
+    /// # Errors
+    /// If so.
+    pub fn check(&self, space: &Space) -> Result<()> {
+        let TrainingData { train, val, .. } = self.data;
+        space.check(&self.blocks.json()?, |blocks| {
+            Blocks::parse(blocks)?.train.check(train.len(), val.len(), train.size())
+        })
+    }
+
+    /// Removes, once the search has come to its end, the checkpoints of networks that were trained to theirs: no trial goes on
+    /// from them, however many more are added. Of other searches all but the youngest lose their checkpoints, and keep their
+    /// journals.
+    pub fn tidy(&self) {
+        remove_checkpoints(&self.checkpoints(), false);
+        let Some(entries) = self.folder.parent().and_then(|root| fs::read_dir(root).ok()) else { return };
+        let mut others: Vec<(SystemTime, PathBuf)> = entries
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| *path != self.folder)
+            .filter_map(|path| Some((fs::metadata(path.join(JOURNAL)).and_then(|m| m.modified()).ok()?, path)))
+            .collect();
+        others.sort();
+        for (_, folder) in others.into_iter().rev().skip(KEPT) {
+            // A search at work has its journal locked.
+            if fs::File::open(folder.join(JOURNAL)).is_ok_and(|journal| journal.try_lock().is_ok()) {
+                remove_checkpoints(&folder.join(CHECKPOINTS), true);
+            }
+        }
+    }
+
+    fn checkpoints(&self) -> PathBuf {
+        self.folder.join(CHECKPOINTS)
+    }
+
     fn run(&self, setting: &Setting, seed: u64, epochs: usize) -> Result<EpochRecord> {
         let Blocks { train, model } = self.blocks.with(setting)?;
         let key = run_key(&train, &model, &self.data.report, seed, self.program);
         let mut checkpoints =
-            Checkpoints::open(&self.folder, &key, Duration::from_mins(1))?.keeping_those_of_other_runs();
-        let mut run = Run::start(&train, &model, self.data, seed)?.without_dynamics();
-        checkpoints.resume(&mut run)?;
+            Checkpoints::open(&self.checkpoints(), &key, EVERY, self.watcher)?.keeping_those_of_other_runs();
+        let start = || Ok(Run::start(&train, &model, self.data, seed)?.without_dynamics());
+        let mut run = checkpoints.resumed(start, self.watcher)?;
         run.train(epochs, Some(&mut checkpoints), &Within(self.watcher))?;
         run.history()
             .get(epochs - 1)
@@ -112,7 +174,7 @@ impl<'a> Trials<'a> {
 }
 
 impl Objective for Trials<'_> {
-    fn train(&mut self, _: usize, setting: &Setting, seed: u64, epochs: usize) -> Result<Score> {
+    fn train(&mut self, trial: usize, setting: &Setting, seed: u64, epochs: usize) -> Result<Score> {
         match self.run(setting, seed, epochs) {
             Ok(record) => Ok(Score::Trained {
                 accuracy: record.val_accuracy.unwrap_or(0.0),
@@ -121,6 +183,8 @@ impl Objective for Trials<'_> {
             Err(error @ (TrainError::Diverged { .. } | TrainError::NotFinite { .. })) => {
                 Ok(Score::Failed(error.to_string()))
             }
+            // Values that are allowed one by one need not be so together. The recipe as it stands must be.
+            Err(error) if trial > 0 && is_refusal(&error) => Ok(Score::Failed(error.to_string())),
             Err(error) => Err(error),
         }
     }
@@ -128,6 +192,17 @@ impl Objective for Trials<'_> {
     fn scored(&mut self, scored: &Scored) {
         self.watcher.scored(scored);
     }
+}
+
+/// Whether it is about the values of a setting.
+fn is_refusal(error: &TrainError) -> bool {
+    matches!(
+        error,
+        TrainError::Space(_)
+            | TrainError::Parameter { .. }
+            | TrainError::Model(ModelError::Parameter { .. })
+            | TrainError::Data(DataError::Parameter { .. })
+    )
 }
 
 /// Watches a trial: its steps, but not its epochs, which are not those of the search.

@@ -42,7 +42,7 @@ pub(super) fn run(context: &Context, params: &Params, args: &StudyArgs) -> Resul
         seeds.len(),
         arms.len() * seeds.len()
     ));
-    let Blocks { model, train } = train::tuned(context, params)?;
+    let Blocks { model, train } = train::tuned(context, params, &data.report)?;
     let how = StudyParams {
         train: &train,
         model: &model,
@@ -52,7 +52,7 @@ pub(super) fn run(context: &Context, params: &Params, args: &StudyArgs) -> Resul
         state: &layout.study_state(),
         checkpoints: &layout.checkpoints(),
         every: EVERY,
-        program: &train::program()?,
+        program: &train::program_here()?,
     };
     let outcomes = study(&how, &data, &test, &Steps { context }).map_err(|error| {
         let error = anyhow!(error);

@@ -1,36 +1,35 @@
 //! Checkpoints: everything that decides the rest of a run, in one file that is replaced whole.
 //!
 //! A run's checkpoint lies in a folder under the run's [`key`](run_key), a hash of all that decides its result: a run with
-//! other parameters, data, seed or program finds none. The file is safetensors; its tensors are `weight/NAME` (running
-//! statistics too), `first/NAME` and `second/NAME` (the optimiser's memory), `average/NAME` and `best/NAME`; its metadata,
-//! under `cifar_checkpoint`, a [`Record`] as JSON; what the network said of each image so far is `dynamics/NAME`. Schema 2.
+//! other parameters, data, seed or program finds none. `file` has the format.
 
-use std::collections::HashMap;
-use std::fs::{self, File, TryLockError};
+mod file;
+
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use candle_core::{Device, Tensor};
 use cifar_data::Monitor;
-use cifar_data::output::write_file;
+use cifar_data::output::{remove_unfinished, write_file};
 use cifar_data::prepare::PreparedReport;
 use cifar_data::splits::Split;
 use cifar_model::ModelParams;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use serde::{Deserialize, Serialize};
+use safetensors::tensor::Dtype;
 use serde_json::json;
 
-use crate::dynamics::{Dynamics, Part};
+use self::file::{MEMORY, Record, SCHEMA, decode, encode, floats, hash, parts, tensors};
 use crate::fit::{Progress, Run};
-use crate::{EpochRecord, Result, TrainError, TrainParams, Trainer};
+use crate::lock::wait_for;
+use crate::{Result, TrainError, TrainParams, Trainer};
 
-const SCHEMA: u64 = 2;
-const METADATA_KEY: &str = "cifar_checkpoint";
 const FILE: &str = "checkpoint.safetensors";
 /// Lies beside the checkpoint of a run that came to its end.
 const FINISHED: &str = "finished";
 /// Checkpoints of other runs that are kept, the youngest: of finished runs, and of unfinished ones.
 const KEPT: [usize; 2] = [5, 20];
+/// Between the names of the arithmetic of several processes.
+const AND: &str = " and ";
 /// The end of an epoch is a good moment for a checkpoint, but not sooner after the last one than this share of the usual time.
 const SOONEST: f64 = 0.1;
 
@@ -59,54 +58,33 @@ pub struct Checkpoints {
     key: String,
     every: Duration,
     saved: Instant,
+    /// The step behind which it was written.
+    step: usize,
     accept_other_arithmetic: bool,
     prunes: bool,
     warned: bool,
     _lock: File,
 }
 
-/// The metadata.
-#[derive(Debug, Serialize, Deserialize)]
-struct Record {
-    schema: u64,
-    key: String,
-    architecture: String,
-    arithmetic: String,
-    step: usize,
-    finished: bool,
-    history: Vec<EpochRecord>,
-    /// The bits of the sum of losses of the epoch under way.
-    loss_bits: u64,
-    correct: usize,
-    has_best: bool,
-    /// Over all tensors.
-    hash: String,
-}
-
-/// A tensor's name, dimensions and values.
-type Named = (String, Vec<usize>, Vec<f32>);
-/// Tensors by name.
-type ByName = HashMap<String, Part>;
-
 impl Checkpoints {
-    /// Opens the folder of the run `key` below `root`, and keeps others out of it. A checkpoint is written `every` so often.
+    /// Opens the folder of the run `key` below `root`, and keeps others out of it; waits for another process that has it. A
+    /// checkpoint is written `every` so often.
     ///
     /// # Errors
-    /// If another process has it, or the folder cannot be made.
-    pub fn open(root: &Path, key: &str, every: Duration) -> Result<Self> {
+    /// If the folder cannot be made, or the user asks to stop while it waits.
+    pub fn open(root: &Path, key: &str, every: Duration, monitor: &dyn Monitor) -> Result<Self> {
         let folder = root.join(key);
         fs::create_dir_all(&folder).map_err(|e| problem(&folder, format!("cannot create the folder: {e}")))?;
-        let lock = lock(&folder)?.ok_or_else(|| {
-            problem(
-                &folder,
-                "another process trains with the same parameters, data and program; wait for its end".into(),
-            )
-        })?;
+        let lock = lock_file(&folder)?;
+        wait_for(&lock, &folder, monitor)?;
+        // A process that was killed while it wrote leaves what it had written.
+        remove_unfinished(&folder)?;
         Ok(Self {
             root: root.to_path_buf(),
             key: key.into(),
             every,
             saved: Instant::now(),
+            step: 0,
             accept_other_arithmetic: false,
             prunes: true,
             warned: false,
@@ -133,13 +111,14 @@ impl Checkpoints {
         self.folder().join(FILE)
     }
 
-    /// Whether there is one.
-    pub fn exists(&self) -> bool {
-        self.path().exists()
+    /// The steps behind which it was written by this process, or gone on with; 0 if there is none.
+    pub fn step(&self) -> usize {
+        self.step
     }
 
     /// Forgets what there is.
-    pub fn discard(&self) -> Result<()> {
+    pub fn discard(&mut self) -> Result<()> {
+        self.step = 0;
         for name in [FINISHED, FILE] {
             let path = self.folder().join(name);
             match fs::remove_file(&path) {
@@ -183,7 +162,7 @@ impl Checkpoints {
             schema: SCHEMA,
             key: self.key.clone(),
             architecture: trainer.model().spec().params.architecture.name().into(),
-            arithmetic: cifar_kernels::arithmetic()?,
+            arithmetic: progress.arithmetic.clone(),
             step: trainer.step_count(),
             finished,
             history: progress.history.clone(),
@@ -196,10 +175,12 @@ impl Checkpoints {
             .and_then(|bytes| Ok(write_file(&self.path(), &bytes)?))
             .and_then(|()| if finished { Ok(write_file(&self.folder().join(FINISHED), b"")?) } else { Ok(()) });
         self.saved = Instant::now();
-        if let Err(error) = written
-            && !std::mem::replace(&mut self.warned, true)
-        {
-            monitor.warn(&format!("{error}; training goes on, the checkpoint before stands"));
+        match written {
+            Ok(()) => self.step = trainer.step_count(),
+            Err(error) if !std::mem::replace(&mut self.warned, true) => {
+                monitor.warn(&format!("{error}; training goes on, the checkpoint before stands"));
+            }
+            Err(_) => {}
         }
         if finished && self.prunes {
             self.prune();
@@ -211,7 +192,7 @@ impl Checkpoints {
     ///
     /// # Errors
     /// If the file is damaged, of another run, of a newer program, or of other arithmetic.
-    pub fn resume(&self, run: &mut Run) -> Result<usize> {
+    pub fn resume(&mut self, run: &mut Run) -> Result<usize> {
         let path = self.path();
         if !path.exists() {
             return Ok(0);
@@ -226,10 +207,14 @@ impl Checkpoints {
         if record.architecture != found {
             return Err(wrong(format!("holds a {}, the parameters ask for a {found}", record.architecture)));
         }
-        let arithmetic = cifar_kernels::arithmetic()?;
-        if record.arithmetic != arithmetic && !self.accept_other_arithmetic {
-            return Err(TrainError::Arithmetic { path, found: record.arithmetic, here: arithmetic });
-        }
+        let here = cifar_kernels::arithmetic()?;
+        let found = record.arithmetic;
+        let arithmetic = if found == here || self.accept_other_arithmetic {
+            // What was mixed once is neither's from then on.
+            if found.split(AND).any(|part| part == here) { found } else { format!("{found}{AND}{here}") }
+        } else {
+            return Err(TrainError::Arithmetic { path, found, here });
+        };
         let mut take = |name: &str, dims: &[usize]| match tensors.remove(name) {
             Some((Dtype::F32, found, bytes)) if found == dims => Ok(floats(&bytes)),
             Some((dtype, found, _)) => {
@@ -267,8 +252,28 @@ impl Checkpoints {
             best: record.has_best.then_some(best),
             loss: f64::from_bits(record.loss_bits),
             correct: record.correct,
+            arithmetic,
         };
+        self.step = record.step;
         Ok(record.step)
+    }
+
+    /// The run that `start` builds, put where the checkpoint says; if that is damaged, a warning, and the run from its start.
+    /// This is for runs that are parts of something greater: nobody could be asked to start one of them over.
+    ///
+    /// # Errors
+    /// Those of `start`, and if the checkpoint is of other arithmetic or cannot be removed.
+    pub fn resumed<'a>(&mut self, start: impl Fn() -> Result<Run<'a>>, monitor: &dyn Monitor) -> Result<Run<'a>> {
+        let mut run = start()?;
+        match self.resume(&mut run) {
+            Ok(_) => Ok(run),
+            Err(error @ TrainError::Checkpoint { .. }) => {
+                monitor.warn(&format!("{error}; it is removed, and this network is trained from the start"));
+                self.discard()?;
+                start()
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Removes the checkpoints of other runs but the youngest. Failing here loses nothing.
@@ -283,114 +288,34 @@ impl Checkpoints {
             folders.sort();
             folders.reverse();
             for (_, folder) in folders.into_iter().skip(kept) {
-                // Whoever holds the lock is at work there.
-                if let Ok(Some(_lock)) = lock(&folder) {
-                    let _ = fs::remove_dir_all(&folder);
-                }
+                remove_unless_in_use(&folder);
             }
         }
     }
 }
 
-/// Names of what optimisers remember.
-const MEMORY: [&str; 2] = ["first", "second"];
-
 fn problem(path: &Path, problem: String) -> TrainError {
     TrainError::Checkpoint { path: path.to_path_buf(), problem }
 }
 
-/// The folder's lock; none if another process has it.
-fn lock(folder: &Path) -> Result<Option<File>> {
+/// The file whose lock is the folder's.
+fn lock_file(folder: &Path) -> Result<File> {
     let path = folder.join("lock");
     let file = File::options().create(true).write(true).truncate(false).open(&path);
-    let file = file.map_err(|e| problem(&path, format!("cannot open the lock: {e}")))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(e)) => Err(problem(&path, format!("cannot lock: {e}"))),
-    }
+    file.map_err(|e| problem(&path, format!("cannot open the lock: {e}")))
 }
 
-/// Everything that decides the next steps.
-fn tensors(trainer: &Trainer, progress: &Progress) -> Result<Vec<Named>> {
-    let parameters = trainer.model().parameters();
-    let (optimiser, average) = trainer.memory();
-    let mut tensors: Vec<Named> = Vec::new();
-    for (index, (name, var)) in parameters.all().enumerate() {
-        let mut add = |kind: &str, tensor: &Tensor| -> Result<()> {
-            tensors.push((format!("{kind}/{name}"), var.dims().to_vec(), tensor.flatten_all()?.to_vec1()?));
-            Ok(())
-        };
-        add("weight", var.as_tensor())?;
-        if let Some(best) = progress.best.as_ref().and_then(|best| best.get(index)) {
-            add("best", best)?;
-        }
-        if let Some(values) = average.values().get(index) {
-            tensors.push((format!("average/{name}"), var.dims().to_vec(), values.clone()));
-        }
-    }
-    for (parameter, memory) in parameters.trained().iter().zip(optimiser.memory()) {
-        for (kind, values) in MEMORY.into_iter().zip(memory).filter(|(_, values)| !values.is_empty()) {
-            tensors.push((format!("{kind}/{}", parameter.name), parameter.var.dims().to_vec(), values.to_vec()));
-        }
-    }
-    tensors.sort_by(|a, b| a.0.cmp(&b.0));
-    Ok(tensors)
+/// Removes the folder of a run, unless somebody is at work there. Failing loses nothing.
+fn remove_unless_in_use(folder: &Path) -> bool {
+    let Ok(lock) = lock_file(folder) else { return false };
+    lock.try_lock().is_ok() && fs::remove_dir_all(folder).is_ok()
 }
 
-/// The same as they are stored, and what the network said of each image; sorted by name.
-fn parts(tensors: Vec<Named>, progress: &Progress) -> Vec<(String, Part)> {
-    let bytes = |values: Vec<f32>| values.iter().flat_map(|v| v.to_le_bytes()).collect();
-    let mut parts: Vec<(String, Part)> =
-        tensors.into_iter().map(|(name, dims, values)| (name, (Dtype::F32, dims, bytes(values)))).collect();
-    let dynamics = progress.dynamics.iter().flat_map(Dynamics::parts);
-    parts.extend(dynamics.map(|(name, part)| (format!("dynamics/{name}"), part)));
-    parts.sort_by(|a, b| a.0.cmp(&b.0));
-    parts
-}
-
-/// Over names and values, which are sorted by name.
-fn hash(parts: &[(String, Part)]) -> String {
-    let mut hasher = blake3::Hasher::new();
-    for (name, (_, dims, bytes)) in parts {
-        hasher.update(format!("{name} {dims:?}\n").as_bytes());
-        hasher.update(bytes);
+/// Removes below `root` the checkpoints of runs that came to their end, and with `all` those of the others too; not those of
+/// runs at work. Failing loses nothing.
+pub fn remove_checkpoints(root: &Path, all: bool) {
+    let Ok(entries) = fs::read_dir(root) else { return };
+    for folder in entries.flatten().map(|e| e.path()).filter(|p| p.is_dir() && (all || p.join(FINISHED).exists())) {
+        remove_unless_in_use(&folder);
     }
-    hasher.finalize().to_hex().to_string()
-}
-
-fn floats(bytes: &[u8]) -> Vec<f32> {
-    bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
-}
-
-fn encode(record: &Record, parts: &[(String, Part)]) -> Result<Vec<u8>> {
-    let failed = |e: &dyn std::fmt::Display| TrainError::Encode(e.to_string());
-    let json = serde_json::to_string(record).map_err(|e| failed(&e))?;
-    let views = parts.iter().map(|(name, (dtype, dims, bytes))| {
-        Ok((name.as_str(), TensorView::new(*dtype, dims.clone(), bytes).map_err(|e| failed(&e))?))
-    });
-    let metadata = HashMap::from([(METADATA_KEY.to_string(), json)]);
-    safetensors::serialize(views.collect::<Result<Vec<_>>>()?, Some(metadata)).map_err(|e| failed(&e))
-}
-
-/// The record and the tensors by name, or what is wrong with the file.
-fn decode(bytes: &[u8]) -> Result<(Record, ByName), String> {
-    let damaged = |e: &dyn std::fmt::Display| format!("is damaged or cut short ({e})");
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| damaged(&e))?;
-    let json = header.metadata().as_ref().and_then(|map| map.get(METADATA_KEY)).ok_or("is no checkpoint")?;
-    let schema = serde_json::from_str::<serde_json::Value>(json).ok().and_then(|v| v.get("schema")?.as_u64());
-    if schema != Some(SCHEMA) {
-        let schema = schema.map_or("none".to_string(), |s| s.to_string());
-        return Err(format!("has schema {schema}, this program reads schema {SCHEMA}"));
-    }
-    let record: Record = serde_json::from_str(json).map_err(|e| damaged(&e))?;
-    let file = SafeTensors::deserialize(bytes).map_err(|e| damaged(&e))?;
-    let mut parts: Vec<(String, Part)> = (file.tensors().into_iter())
-        .map(|(name, v)| (name, (v.dtype(), v.shape().to_vec(), v.data().to_vec())))
-        .collect();
-    parts.sort_by(|a, b| a.0.cmp(&b.0));
-    if hash(&parts) != record.hash {
-        return Err("is damaged: its values are not those that were written".into());
-    }
-    Ok((record, parts.into_iter().collect()))
 }
