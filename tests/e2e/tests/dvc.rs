@@ -157,17 +157,21 @@ fn experiments(clone: &Clone) {
 }
 
 /// A stage that is killed with its DVC, in the project or in a temporary copy of it, goes on where it was when the same
-/// experiment is run again.
+/// experiment is run again, or the pipeline.
 fn killed_experiments_go_on(clone: &Clone) {
     clone.git(&["checkout", "-q", "."]);
     clone.project.edit("dvc.yaml", "cmd: bin/cifar-cli train\n", "cmd: bin/cifar-cli train --checkpoint-every 0\n");
     clone.project.edit("params.yaml", "  epochs: 2", "  epochs: 4");
     clone.git(&["commit", "-q", "-a", "-m", "checkpoints behind every step"]);
-    for (seed, place) in [("11", None), ("12", Some("--temp"))] {
-        let overridden = format!("random_seed={seed}");
-        let arguments: Vec<&str> = ["exp", "run", "-S", &overridden].into_iter().chain(place).collect();
+    for arguments in
+        [&["exp", "run", "-S", "random_seed=11"][..], &["exp", "run", "-S", "random_seed=12", "--temp"], &["repro"]]
+    {
+        if arguments == ["repro"] {
+            clone.git(&["checkout", "-q", "."]);
+            clone.project.edit("params.yaml", "random_seed: 42", "random_seed: 13");
+        }
         let before = checkpoints(clone);
-        let mut command = clone.command(&arguments);
+        let mut command = clone.command(arguments);
         let mut child =
             command.process_group(0).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("DVC starts");
         let started = Instant::now();
@@ -179,9 +183,9 @@ fn killed_experiments_go_on(clone: &Clone) {
         assert!(Command::new("kill").args(["-9", "--", &group]).status().expect("kill starts").success());
         child.wait().expect("an end");
 
-        let output = clone.command(&arguments).output().expect("DVC starts");
+        let output = clone.command(arguments).output().expect("DVC starts");
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && stderr.contains("going on behind step"), "{place:?}\n{stderr}");
+        assert!(output.status.success() && stderr.contains("going on behind step"), "{arguments:?}\n{stderr}");
     }
 }
 

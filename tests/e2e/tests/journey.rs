@@ -4,6 +4,7 @@ use cifar_e2e::{Project, tree};
 
 const RESULTS: [&str; 4] = ["data", "models", "evaluation", "dataset_partitions"];
 
+/// Each of these processes has hash maps that are ordered in a way of their own, as every process of Rust has.
 #[test]
 fn the_same_seed_gives_the_same_bytes_at_any_thread_count_and_by_run_or_by_stages() {
     let by_stages = Project::with_partitions();
