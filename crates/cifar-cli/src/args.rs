@@ -136,7 +136,7 @@ pub(crate) enum Command {
     Check,
     /// Remove what the stages made, with checkpoints and what searches found; partitions, labels and parameters stay
     #[command(
-        after_help = "Example:\n  cifar-cli clean    # removes data/, models/, evaluation/, and checkpoints/, near_duplicates/ and tune/ in .cifar/"
+        after_help = "Example:\n  cifar-cli clean    # removes data/, models/, evaluation/, and checkpoints/, near_duplicates/, study/ and tune/ in .cifar/\n\nCheckpoints and searches that a queued run is at work at stay."
     )]
     Clean,
     /// Write the program and one fingerprint a stage into bin/, as the `build` stage of dvc.yaml does
@@ -202,7 +202,8 @@ pub(crate) struct TrainArgs {
     /// Seconds from one checkpoint to the next within an epoch; results do not depend on it
     #[arg(long, value_name = "SECONDS", default_value_t = 30.0, value_parser = seconds)]
     pub(crate) checkpoint_every: f64,
-    /// Go on with a checkpoint that other vector instructions or another target wrote; the result has the bits of neither
+    /// Go on with a checkpoint that other vector instructions or another target wrote; the result has the bits of neither, and this
+    /// run wants the option from then on
     #[arg(long)]
     pub(crate) any_arithmetic: bool,
     /// Write the curves for `TensorBoard` into this folder, too, epoch by epoch

@@ -49,7 +49,8 @@ pub struct ModelOrigin {
     pub seed: u64,
     /// The epoch whose weights these are, counted from 1.
     pub epoch: usize,
-    /// The kernels and target that computed them: bits are the same only on these.
+    /// The kernels and target that computed them: bits are the same only on these. Several, joined by ` and `, if the run was told
+    /// to go on with others.
     pub arithmetic: String,
 }
 

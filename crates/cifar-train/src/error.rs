@@ -61,7 +61,7 @@ pub enum TrainError {
     },
     /// A checkpoint was written by other kernels or on another target.
     #[error(
-        "{}: was written with {found}, this process has {here}, and the result would have the bits of neither; set CIFAR_KERNELS_ARM to go on as before",
+        "{}: was written with {found}, this process has {here}, and the result would have the bits of neither",
         path.display()
     )]
     Arithmetic {
@@ -71,6 +71,8 @@ pub enum TrainError {
         found: String,
         /// What this process has.
         here: String,
+        /// Whether several have written it by now.
+        is_mixed: bool,
     },
     /// A search is described in a way that cannot be: a mistake in the parameters.
     #[error("{0}")]

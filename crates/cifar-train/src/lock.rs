@@ -1,31 +1,40 @@
 //! Locks on files: who comes second waits.
 
-use std::fs::{File, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use cifar_data::{DataError, Monitor};
+use same_file::Handle;
 
 use crate::Result;
 
 /// How often a lock that another process has is asked for.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// Locks `file`, which is at `path`, until it is closed. Waits while another process has it, and says so.
+/// Opens the file at `path`, to read it and add to it, and locks it until it is closed; makes it, and the folders above, where they
+/// are missing. Waits while another process has it, and says so.
 ///
 /// # Errors
-/// If the user asks to stop in the meantime, or the system cannot lock.
-pub(crate) fn wait_for(file: &File, path: &Path, monitor: &dyn Monitor) -> Result<()> {
+/// If the user asks to stop in the meantime, or the file cannot be opened or locked.
+pub(crate) fn lock(path: &Path, monitor: &dyn Monitor) -> Result<File> {
     let mut told = false;
     loop {
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(DataError::io("create the folder", parent))?;
+        }
+        let file = File::options().create(true).append(true).read(true).open(path);
+        let file = file.map_err(DataError::io("open", path))?;
         match file.try_lock() {
-            Ok(()) => return Ok(()),
+            Ok(()) if is_at(&file, path) => return Ok(file),
+            // Who had it has removed it meanwhile.
+            Ok(()) => {}
             Err(TryLockError::Error(e)) => return Err(DataError::io("lock", path)(e).into()),
             Err(TryLockError::WouldBlock) => {
                 if !std::mem::replace(&mut told, true) {
                     monitor.warn(&format!(
-                        "{}: another process is at this very work (same parameters, data and program); waiting for it, to use what it finds",
+                        "{}: another process is at this very work (same parameters, data and program); waiting for it to end",
                         path.display()
                     ));
                 }
@@ -34,6 +43,18 @@ pub(crate) fn wait_for(file: &File, path: &Path, monitor: &dyn Monitor) -> Resul
             }
         }
     }
+}
+
+/// The same for a file that is there and that nobody has; none otherwise.
+pub(crate) fn lock_if_free(path: &Path) -> Option<File> {
+    let file = File::options().append(true).read(true).open(path).ok()?;
+    (file.try_lock().is_ok() && is_at(&file, path)).then_some(file)
+}
+
+/// Whether the file is still the one at `path`.
+fn is_at(file: &File, path: &Path) -> bool {
+    let Ok(clone) = file.try_clone() else { return false };
+    Handle::from_file(clone).is_ok_and(|this| Handle::from_path(path).is_ok_and(|that| this == that))
 }
 
 #[cfg(test)]
@@ -61,30 +82,50 @@ mod tests {
         }
     }
 
+    fn waiting(stops: bool) -> Waiting {
+        Waiting { warnings: AtomicUsize::new(0), stops }
+    }
+
+    /// Lets somebody wait for the lock that `first` is, does `meanwhile`, and lets go; what the other one got.
+    fn second(path: &Path, first: File, meanwhile: impl FnOnce()) -> File {
+        let monitor = waiting(false);
+        let second = thread::scope(|scope| {
+            let waits = scope.spawn(|| lock(path, &monitor));
+            while monitor.warnings.load(Ordering::Relaxed) == 0 {
+                assert!(!waits.is_finished(), "it does not wait");
+                thread::sleep(Duration::from_millis(1));
+            }
+            meanwhile();
+            drop(first);
+            waits.join().unwrap().unwrap()
+        });
+        assert_eq!(monitor.warnings.into_inner(), 1);
+        second
+    }
+
     #[test]
     fn who_comes_second_waits_until_the_first_is_done_or_it_is_stopped() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("lock");
-        let open = || File::options().create(true).append(true).open(&path).unwrap();
-        let first = open();
-        let waiting = |stops| Waiting { warnings: AtomicUsize::new(0), stops };
+        let path = folder.path().join("a/lock");
+        assert!(lock_if_free(&path).is_none() && !path.exists());
         let free = waiting(false);
-        wait_for(&first, &path, &free).unwrap();
+        let first = lock(&path, &free).unwrap();
         assert_eq!(free.warnings.into_inner(), 0);
+        assert!(lock_if_free(&path).is_none());
 
-        let stopped = wait_for(&open(), &path, &waiting(true));
+        let stopped = lock(&path, &waiting(true));
         assert!(matches!(stopped, Err(TrainError::Data(DataError::Cancelled))), "{stopped:?}");
+        drop(second(&path, first, || {}));
+        assert!(lock_if_free(&path).is_some());
+    }
 
-        let second = waiting(false);
-        thread::scope(|scope| {
-            let waits = scope.spawn(|| wait_for(&open(), &path, &second));
-            while second.warnings.load(Ordering::Relaxed) == 0 {
-                thread::yield_now();
-            }
-            assert!(!waits.is_finished());
-            drop(first);
-            waits.join().unwrap().unwrap();
-        });
-        assert_eq!(second.warnings.into_inner(), 1);
+    #[cfg(unix)]
+    #[test]
+    fn a_lock_that_was_removed_meanwhile_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/lock");
+        let first = lock(&path, &waiting(false)).unwrap();
+        let second = second(&path, first, || fs::remove_dir_all(folder.path().join("a")).unwrap());
+        assert!(is_at(&second, &path), "it has the file that is there now");
     }
 }

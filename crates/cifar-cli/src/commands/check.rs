@@ -82,8 +82,11 @@ fn environment(context: &Context) -> Vec<Line> {
 /// prepared.
 fn parameters(context: &Context, params: &Params) -> Line {
     let file = context.params_file.display();
-    let prepared = PreparedReport::read(&context.layout.prepared()).ok();
-    let unsuitable = prepared.and_then(|report| {
+    let prepared = context.layout.prepared();
+    let report = PreparedReport::read(&prepared).ok();
+    // What was prepared under other parameters is told below.
+    let report = report.filter(|report| report.check(&prepared, params.dataset_version, &params.split).is_ok());
+    let unsuitable = report.and_then(|report| {
         let images = |split| report.images.get(&split).copied().unwrap_or(0);
         params.train.check(images(Split::Train), images(Split::Val), report.size).err()
     });

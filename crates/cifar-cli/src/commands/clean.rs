@@ -5,6 +5,7 @@ use std::fs;
 use anyhow::{Context as _, Result};
 use cifar_data::Monitor as _;
 use cifar_train::remove_checkpoints;
+use cifar_train::tune::remove_searches;
 
 use super::Context;
 
@@ -18,13 +19,19 @@ pub(super) fn run(context: &Context) -> Result<()> {
         layout.study(),
         layout.study_state(),
     ]) {
-        if folder == layout.checkpoints() {
-            // A queued run in a copy of the project elsewhere may be at work on one of them.
-            remove_checkpoints(&folder, true);
-            if fs::read_dir(&folder).is_ok_and(|mut left| left.next().is_some()) {
-                context.terminal.warn(&format!("{}: some are kept, runs are at work there", folder.display()));
-                continue;
+        // A queued run in a copy of the project elsewhere may be at work in the state that lasts.
+        let in_use = if folder == layout.checkpoints() {
+            remove_checkpoints(&folder, false)
+        } else if folder == layout.searches() {
+            remove_searches(&folder)
+        } else {
+            Vec::new()
+        };
+        if !in_use.is_empty() {
+            for folder in in_use {
+                context.terminal.warn(&format!("{}: is kept, somebody is at work there", folder.display()));
             }
+            continue;
         }
         if folder.exists() {
             fs::remove_dir_all(&folder).with_context(|| format!("{}: cannot remove", folder.display()))?;

@@ -65,8 +65,11 @@ fn train(context: &Context, args: &TrainArgs, in_company: bool) -> Result<()> {
             anyhow!(e).context(format!("the last good checkpoint, behind step {step}, is {}", path.display()))
         }
         TrainError::Checkpoint { .. } => anyhow!("{e}; `cifar-cli train --fresh` starts over"),
-        TrainError::Arithmetic { .. } => {
-            anyhow!("{e}, `cifar-cli train --any-arithmetic` to go on all the same, or `cifar-cli train --fresh` to start over")
+        TrainError::Arithmetic { is_mixed, .. } => {
+            let as_before = if is_mixed { "" } else { "CIFAR_KERNELS_ARM can be set to go on as before, " };
+            anyhow!(
+                "{e}; {as_before}`cifar-cli train --any-arithmetic` goes on all the same, `cifar-cli train --fresh` starts over"
+            )
         }
         other => anyhow!(other),
     })?;

@@ -28,9 +28,9 @@ pub(super) fn run(context: &Context) -> Result<()> {
     let program = train::program_here()?;
     let key = search_key(tune, &blocks, &data.report, seed, &program);
     let folder = layout.searches().join(&key);
-    let mut trials = Trials::new(&blocks, &data, &folder, &program, context.terminal)?;
-    trials.check(&tune.space)?;
+    blocks.check_with(&tune.space, &data)?;
     let mut journal = Journal::open(&folder, &key, context.terminal)?;
+    let mut trials = Trials::new(&blocks, &data, &journal, &program, context.terminal);
     context.terminal.say(&format!(
         "{} settings of {} parameters; {} training images, scores on {} validation images; journal in {}\n",
         tune.trials,
@@ -47,7 +47,7 @@ pub(super) fn run(context: &Context) -> Result<()> {
     })?;
     context.terminal.clear();
     let source = &data.report.source;
-    trials.tidy();
+    journal.end();
     let tuned = Tuned::of(&outcome, &blocks, &data.report);
     let footer = format!(
         "{} trials, scored on {} validation images of {} ({}), seed {seed}",

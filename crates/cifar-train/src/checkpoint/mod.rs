@@ -10,20 +10,22 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use candle_core::{Device, Tensor};
-use cifar_data::Monitor;
 use cifar_data::output::{remove_unfinished, write_file};
 use cifar_data::prepare::PreparedReport;
 use cifar_data::splits::Split;
+use cifar_data::{DataError, Monitor};
 use cifar_model::ModelParams;
 use safetensors::tensor::Dtype;
 use serde_json::json;
 
 use self::file::{MEMORY, Record, SCHEMA, decode, encode, floats, hash, parts, tensors};
 use crate::fit::{Progress, Run};
-use crate::lock::wait_for;
+use crate::lock::{lock, lock_if_free};
 use crate::{Result, TrainError, TrainParams, Trainer};
 
 const FILE: &str = "checkpoint.safetensors";
+/// Whoever has this file locked is at work in its folder.
+const LOCK: &str = "lock";
 /// Lies beside the checkpoint of a run that came to its end.
 const FINISHED: &str = "finished";
 /// Checkpoints of other runs that are kept, the youngest: of finished runs, and of unfinished ones.
@@ -74,11 +76,11 @@ impl Checkpoints {
     /// If the folder cannot be made, or the user asks to stop while it waits.
     pub fn open(root: &Path, key: &str, every: Duration, monitor: &dyn Monitor) -> Result<Self> {
         let folder = root.join(key);
-        fs::create_dir_all(&folder).map_err(|e| problem(&folder, format!("cannot create the folder: {e}")))?;
-        let lock = lock_file(&folder)?;
-        wait_for(&lock, &folder, monitor)?;
-        // A process that was killed while it wrote leaves what it had written.
-        remove_unfinished(&folder)?;
+        let lock = lock(&folder.join(LOCK), monitor)?;
+        // A process that was killed while it wrote leaves what it had written. It takes room and does no harm.
+        if let Err(error) = remove_unfinished(&folder) {
+            monitor.warn(&error.to_string());
+        }
         Ok(Self {
             root: root.to_path_buf(),
             key: key.into(),
@@ -198,7 +200,7 @@ impl Checkpoints {
             return Ok(0);
         }
         let wrong = |text: String| problem(&path, text);
-        let bytes = fs::read(&path).map_err(|e| wrong(format!("cannot read it: {e}")))?;
+        let bytes = fs::read(&path).map_err(DataError::io("read", &path))?;
         let (record, mut tensors) = decode(&bytes).map_err(wrong)?;
         if record.key != self.key {
             return Err(wrong("belongs to a run with other parameters, data or program".into()));
@@ -209,12 +211,13 @@ impl Checkpoints {
         }
         let here = cifar_kernels::arithmetic()?;
         let found = record.arithmetic;
-        let arithmetic = if found == here || self.accept_other_arithmetic {
-            // What was mixed once is neither's from then on.
-            if found.split(AND).any(|part| part == here) { found } else { format!("{found}{AND}{here}") }
-        } else {
-            return Err(TrainError::Arithmetic { path, found, here });
-        };
+        if found != here && !self.accept_other_arithmetic {
+            let is_mixed = found.contains(AND);
+            return Err(TrainError::Arithmetic { path, found, here, is_mixed });
+        }
+        // What was mixed once is neither's from then on.
+        let adds_nothing = record.finished || found.split(AND).any(|part| part == here);
+        let arithmetic = if adds_nothing { found } else { format!("{found}{AND}{here}") };
         let mut take = |name: &str, dims: &[usize]| match tensors.remove(name) {
             Some((Dtype::F32, found, bytes)) if found == dims => Ok(floats(&bytes)),
             Some((dtype, found, _)) => {
@@ -262,7 +265,7 @@ impl Checkpoints {
     /// This is for runs that are parts of something greater: nobody could be asked to start one of them over.
     ///
     /// # Errors
-    /// Those of `start`, and if the checkpoint is of other arithmetic or cannot be removed.
+    /// Those of `start`, and if the checkpoint is of other arithmetic, or cannot be read or removed.
     pub fn resumed<'a>(&mut self, start: impl Fn() -> Result<Run<'a>>, monitor: &dyn Monitor) -> Result<Run<'a>> {
         let mut run = start()?;
         match self.resume(&mut run) {
@@ -288,7 +291,9 @@ impl Checkpoints {
             folders.sort();
             folders.reverse();
             for (_, folder) in folders.into_iter().skip(kept) {
-                remove_unless_in_use(&folder);
+                if let Some(_lock) = lock_if_free(&folder.join(LOCK)) {
+                    let _ = fs::remove_dir_all(&folder);
+                }
             }
         }
     }
@@ -298,24 +303,19 @@ fn problem(path: &Path, problem: String) -> TrainError {
     TrainError::Checkpoint { path: path.to_path_buf(), problem }
 }
 
-/// The file whose lock is the folder's.
-fn lock_file(folder: &Path) -> Result<File> {
-    let path = folder.join("lock");
-    let file = File::options().create(true).write(true).truncate(false).open(&path);
-    file.map_err(|e| problem(&path, format!("cannot open the lock: {e}")))
-}
-
-/// Removes the folder of a run, unless somebody is at work there. Failing loses nothing.
-fn remove_unless_in_use(folder: &Path) -> bool {
-    let Ok(lock) = lock_file(folder) else { return false };
-    lock.try_lock().is_ok() && fs::remove_dir_all(folder).is_ok()
-}
-
-/// Removes below `root` the checkpoints of runs that came to their end, and with `all` those of the others too; not those of
-/// runs at work. Failing loses nothing.
-pub fn remove_checkpoints(root: &Path, all: bool) {
-    let Ok(entries) = fs::read_dir(root) else { return };
-    for folder in entries.flatten().map(|e| e.path()).filter(|p| p.is_dir() && (all || p.join(FINISHED).exists())) {
-        remove_unless_in_use(&folder);
+/// Removes the folders of runs below `root`, or only those of runs that came to their end, but those that somebody is at work in;
+/// these are returned. What cannot be removed stays.
+pub fn remove_checkpoints(root: &Path, only_finished: bool) -> Vec<PathBuf> {
+    let mut in_use = Vec::new();
+    for entry in fs::read_dir(root).into_iter().flatten().flatten() {
+        let folder = entry.path();
+        if !folder.join(LOCK).is_file() || (only_finished && !folder.join(FINISHED).exists()) {
+            continue;
+        }
+        match lock_if_free(&folder.join(LOCK)) {
+            Some(_lock) => drop(fs::remove_dir_all(&folder)),
+            None => in_use.push(folder),
+        }
     }
+    in_use
 }

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use cifar_data::output::OutputFolder;
 use cifar_data::prepare::PreparedReport;
+use cifar_data::splits::Split;
 use cifar_data::{DataError, Source};
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +53,8 @@ pub struct SoughtFor {
     pub dataset_version: String,
     /// Where they came from.
     pub source: Source,
+    /// Hashes over the training and the validation images, their labels and ids.
+    pub fingerprints: [Option<String>; 2],
 }
 
 impl Tuned {
@@ -79,6 +82,7 @@ impl Tuned {
                 recipe: recipe.clone(),
                 dataset_version: data.dataset_version.to_string(),
                 source: data.source.clone(),
+                fingerprints: fingerprints(data),
             }),
             trials: outcome.trials.len() - 1,
             best_trial: outcome.best,
@@ -125,6 +129,11 @@ impl Tuned {
                 found.push(format!("{what} was {there} and is {here}"));
             }
         }
+        let [version, source] = [&sought_for.dataset_version, &sought_for.source.description];
+        let are_others = sought_for.fingerprints != fingerprints(data);
+        if are_others && *version == data.dataset_version.to_string() && *source == data.source.description {
+            found.push("the training or validation images, or their labels, are others".into());
+        }
         Ok(found)
     }
 
@@ -137,12 +146,17 @@ impl Tuned {
         let text = std::fs::read_to_string(path).map_err(|e| {
             malformed(format!("cannot read it: {e}; run `cifar-cli tune` first, or set train.use_tuned to false"))
         })?;
-        let tuned: Self = serde_json::from_str(&text).map_err(|e| malformed(e.to_string()))?;
-        if tuned.schema != SCHEMA {
-            return Err(malformed(format!("has schema {}, this program reads schema {SCHEMA}", tuned.schema)).into());
+        let value: serde_json::Value = serde_json::from_str(&text).map_err(|e| malformed(e.to_string()))?;
+        if value["schema"] != SCHEMA {
+            let problem = format!("has schema {}, this program reads schema {SCHEMA}", value["schema"]);
+            return Err(malformed(format!("{problem}; run `cifar-cli tune` again")).into());
         }
-        Ok(tuned)
+        Ok(serde_json::from_value(value).map_err(|e| malformed(e.to_string()))?)
     }
+}
+
+fn fingerprints(data: &PreparedReport) -> [Option<String>; 2] {
+    [Split::Train, Split::Val].map(|split| data.fingerprints.get(&split).cloned())
 }
 
 /// Writes the files of no search.

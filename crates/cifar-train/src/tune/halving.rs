@@ -8,7 +8,8 @@ use crate::Result;
 /// Trains settings.
 pub trait Objective {
     /// Trains `setting` under `seed` for `epochs` in all, going on from where an earlier call left it, and tells how it did
-    /// on validation images after the last of them. A loss that runs away is a [`Score::Failed`], no error.
+    /// on validation images after the last of them. A loss that runs away, and a setting that cannot be, is a
+    /// [`Score::Failed`], no error.
     fn train(&mut self, trial: usize, setting: &Setting, seed: u64, epochs: usize) -> Result<Score>;
 
     /// A score is known, from training or from the journal.

@@ -7,17 +7,24 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
-use cifar_data::Monitor;
+use cifar_data::{DataError, Monitor};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Setting;
-use crate::lock::wait_for;
-use crate::{Result, TrainError};
+use crate::lock::{lock, lock_if_free};
+use crate::{Result, TrainError, remove_checkpoints};
 
 /// The name of its file in a search's folder.
-pub(super) const JOURNAL: &str = "journal.jsonl";
+const JOURNAL: &str = "journal.jsonl";
+/// Lies beside the journal of a search that came to its end.
+const ENDED: &str = "ended";
+/// Below a search's folder.
+const CHECKPOINTS: &str = "checkpoints";
+/// Searches that came to their end, the youngest, that keep their checkpoints besides the one at work.
+const KEPT: usize = 2;
 const SCHEMA: u64 = 1;
 
 /// How a trial did on validation images.
@@ -31,7 +38,7 @@ pub enum Score {
         /// Mean cross-entropy, nats.
         loss: f64,
     },
-    /// Its loss ran away; why, in words.
+    /// Its loss ran away, or its values cannot be together; why, in words.
     Failed(String),
 }
 
@@ -87,10 +94,11 @@ impl Journal {
         let path = folder.join(JOURNAL);
         let wrong = |problem: String| TrainError::Tuning(format!("{}: {problem}", path.display()));
         let failed = |what: &str, e: std::io::Error| wrong(format!("cannot {what} it: {e}"));
-        fs::create_dir_all(folder).map_err(|e| failed("create the folder of", e))?;
-        let mut file =
-            File::options().create(true).append(true).read(true).open(&path).map_err(|e| failed("open", e))?;
-        wait_for(&file, &path, monitor)?;
+        let mut file = lock(&path, monitor)?;
+        let ended = folder.join(ENDED);
+        if ended.exists() {
+            fs::remove_file(&ended).map_err(DataError::io("remove", &ended))?;
+        }
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(|e| failed("read", e))?;
         let whole = text.rfind('\n').map_or(0, |at| at + 1);
@@ -148,6 +156,54 @@ impl Journal {
     }
 }
 
+impl Journal {
+    /// Where the trials of the search keep their checkpoints.
+    pub(super) fn checkpoints(&self) -> PathBuf {
+        self.folder().join(CHECKPOINTS)
+    }
+
+    fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new(""))
+    }
+
+    /// The search has come to its end. Removes the checkpoints of networks that were trained to theirs: no trial goes on from them,
+    /// however many more are added. Of other searches that came to their end all but the youngest lose their checkpoints, and keep
+    /// their journals. What cannot be removed stays.
+    pub fn end(self) {
+        remove_checkpoints(&self.checkpoints(), true);
+        // Without this mark the checkpoints stay, which does no harm.
+        let _ = File::create(self.folder().join(ENDED));
+        let others = self.folder().parent().and_then(|root| fs::read_dir(root).ok());
+        let mut others: Vec<(SystemTime, PathBuf)> = (others.into_iter().flatten().flatten())
+            .map(|entry| entry.path())
+            .filter(|folder| folder != self.folder())
+            .filter_map(|folder| Some((fs::metadata(folder.join(ENDED)).and_then(|m| m.modified()).ok()?, folder)))
+            .collect();
+        others.sort();
+        for (_, folder) in others.into_iter().rev().skip(KEPT) {
+            if let Some(_journal) = lock_if_free(&folder.join(JOURNAL)) {
+                remove_checkpoints(&folder.join(CHECKPOINTS), false);
+            }
+        }
+    }
+}
+
+/// Removes the searches below `root`, but those that somebody is at work at; these are returned. What cannot be removed stays.
+pub fn remove_searches(root: &Path) -> Vec<PathBuf> {
+    let mut in_use = Vec::new();
+    for entry in fs::read_dir(root).into_iter().flatten().flatten() {
+        let folder = entry.path();
+        if !folder.join(JOURNAL).is_file() {
+            continue;
+        }
+        match lock_if_free(&folder.join(JOURNAL)) {
+            Some(_journal) => drop(fs::remove_dir_all(&folder)),
+            None => in_use.push(folder),
+        }
+    }
+    in_use
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
@@ -199,6 +255,48 @@ mod tests {
         journal.add(scored(2)).unwrap();
         drop(journal);
         assert!(open().unwrap().get(2, 42, 1, &setting).unwrap().is_some());
+    }
+
+    #[test]
+    fn only_the_youngest_searches_that_ended_keep_their_checkpoints() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        let open = |name: &str| Journal::open(&at(name), name, &cifar_data::Silent).unwrap();
+        // Each has the checkpoint of a trial that did not go on, and one of a trial that came to its end.
+        let begin = |name: &str| {
+            let journal = open(name);
+            for trial in ["going/lock", "going/checkpoint.safetensors", "done/lock", "done/finished"] {
+                let path = journal.checkpoints().join(trial);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, "").unwrap();
+            }
+            journal
+        };
+        let (stopped, at_work) = (begin("stopped"), begin("at work"));
+        drop(stopped);
+        for name in ["first", "second", "third", "fourth"] {
+            begin(name).end();
+            // File times may be as coarse as this.
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        let has = |name: &str, trial: &str| at(name).join("checkpoints").join(trial).exists();
+        for (name, going, done) in [
+            ("first", false, false),
+            ("second", true, false),
+            ("third", true, false),
+            ("fourth", true, false),
+            ("stopped", true, true),
+            ("at work", true, true),
+        ] {
+            assert_eq!((has(name, "going"), has(name, "done")), (going, done), "{name}");
+            assert!(at(name).join(JOURNAL).is_file());
+        }
+        open("second");
+        assert!(!at("second").join(ENDED).exists(), "it is at work again");
+        assert_eq!(remove_searches(root.path()), [at("at work")]);
+        drop(at_work);
+        assert!(remove_searches(root.path()).is_empty());
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
     }
 
     #[test]

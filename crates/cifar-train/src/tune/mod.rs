@@ -18,7 +18,7 @@ pub mod artifacts;
 
 pub use halving::{Objective, Outcome, Trial, search};
 pub use importance::{Importance, importances};
-pub use journal::{Journal, Score, Scored};
+pub use journal::{Journal, Score, Scored, remove_searches};
 pub use params::{SamplerKind, TuneParams};
 pub use space::{Domain, Setting, Space, apply};
 pub use trials::{Blocks, Trials, search_key};

@@ -120,7 +120,7 @@ impl Space {
         self.0.iter().zip(point).map(|((key, domain), x)| (key.clone(), domain.at(*x))).collect()
     }
 
-    /// Refuses keys that `blocks` does not have, `train.epochs`, and bounds of which `validate` says that they cannot be.
+    /// Refuses keys that `blocks` does not have or that cannot be tuned, and bounds of which `validate` says that they cannot be.
     pub fn check(&self, blocks: &Value, validate: impl Fn(&Value) -> Result<()>) -> Result<()> {
         for (key, domain) in &self.0 {
             for value in domain.bounds() {
@@ -135,13 +135,14 @@ impl Space {
 /// The blocks of a recipe, `{"model": {…}, "train": {…}}`, with the values of a setting.
 ///
 /// # Errors
-/// If a key is none of the recipe's, or is `train.epochs`: successive halving decides how long a trial is trained.
+/// If a key is none of the recipe's or cannot be tuned, such as `train.epochs`: successive halving decides how long a trial is trained.
 pub fn apply(setting: &Setting, blocks: &Value) -> Result<Value> {
     let mut blocks = blocks.clone();
     for (key, value) in setting {
         let reason = match key.as_str() {
             "train.epochs" => Some("halving decides how long a trial is trained"),
             "train.use_tuned" => Some("it says what becomes of the outcome"),
+            "train.select" | "train.early_stopping" | "train.dynamics_share" => Some("it changes no trial"),
             _ => None,
         };
         if let Some(reason) = reason {
@@ -234,6 +235,7 @@ mod tests {
             "tune.space: there is no parameter `random_seed`; those of the blocks `model` and `train` can vary",
         );
         check("train.epochs", "tune.space.train.epochs: cannot be tuned; halving decides how long a trial is trained");
+        check("train.early_stopping", "tune.space.train.early_stopping: cannot be tuned; it changes no trial");
         check("train.use_tuned", "tune.space.train.use_tuned: cannot be tuned; it says what becomes of the outcome");
     }
 }

@@ -1,8 +1,7 @@
 //! Trials on real networks: each keeps a checkpoint, from which it goes on when it has earned more epochs.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use cifar_data::prepare::{PreparedReport, TrainingData};
 use cifar_data::{DataError, Monitor};
@@ -10,19 +9,11 @@ use cifar_model::{ModelError, ModelParams};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::journal::JOURNAL;
-use super::{Objective, Score, Scored, Setting, Space, TuneParams, apply};
-use crate::{
-    Checkpoints, EpochRecord, Result, Run, Select, StepRecord, TrainError, TrainParams, Watcher, remove_checkpoints,
-    run_key,
-};
+use super::{Journal, Objective, Score, Scored, Setting, Space, TuneParams, apply};
+use crate::{Checkpoints, EpochRecord, Result, Run, Select, StepRecord, TrainError, TrainParams, Watcher, run_key};
 
-/// Below a search's folder.
-const CHECKPOINTS: &str = "checkpoints";
 /// How often a trial's checkpoint is written.
 const EVERY: Duration = Duration::from_mins(1);
-/// Searches, the youngest, that keep their checkpoints besides the one at work.
-const KEPT: usize = 2;
 
 /// The parts of params.yaml that a search may change.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -48,6 +39,31 @@ impl Blocks {
     /// As [`Space::check`].
     pub fn check(&self, space: &Space) -> Result<()> {
         space.check(&self.json()?, |blocks| Self::parse(blocks).map(|_| ()))
+    }
+
+    /// Refuses data without validation images to score trials by, a recipe that does not suit the images, and a space of which some
+    /// bound, with all else as the recipe has it, does not.
+    ///
+    /// # Errors
+    /// If so.
+    pub fn check_with(&self, space: &Space, data: &TrainingData) -> Result<()> {
+        let TrainingData { train, val, .. } = data;
+        if val.is_empty() {
+            return Err(TrainError::Space(
+                "tune.trials: there are no validation images to score trials by; set it to 0, or split.val_fraction above 0".into(),
+            ));
+        }
+        let suits = |blocks: &Self| blocks.train.check(train.len(), val.len(), train.size());
+        let blocks = self.of_trials();
+        suits(&blocks)?;
+        space.check(&blocks.json()?, |blocks| suits(&Self::parse(blocks)?))
+    }
+
+    /// As trials are trained: as long as halving says, the last epoch counts, and nothing is recorded.
+    fn of_trials(&self) -> Self {
+        let (select, early_stopping, dynamics_share, use_tuned) = (Select::Last, 0, 0.0, false);
+        let train = TrainParams { select, early_stopping, dynamics_share, use_tuned, ..self.train.clone() };
+        Self { train, model: self.model.clone() }
     }
 
     fn parse(blocks: &Value) -> Result<Self> {
@@ -88,81 +104,28 @@ pub fn search_key(params: &TuneParams, blocks: &Blocks, data: &PreparedReport, s
 pub struct Trials<'a> {
     blocks: Blocks,
     data: &'a TrainingData,
-    /// That of the search.
-    folder: PathBuf,
+    checkpoints: PathBuf,
     program: &'a str,
     watcher: &'a dyn Watcher,
 }
 
 impl<'a> Trials<'a> {
-    /// Trials of a search that lives in `folder`: their checkpoints go below it.
-    ///
-    /// # Errors
-    /// If there are no validation images to score trials by.
+    /// Trials of the search that `journal` belongs to: their checkpoints lie beside it.
     pub fn new(
         blocks: &Blocks,
         data: &'a TrainingData,
-        folder: &Path,
+        journal: &Journal,
         program: &'a str,
         watcher: &'a dyn Watcher,
-    ) -> Result<Self> {
-        if data.val.is_empty() {
-            return Err(TrainError::Space(
-                "tune.trials: there are no validation images to score trials by; set it to 0, or split.val_fraction above 0".into(),
-            ));
-        }
-        let train = TrainParams {
-            select: Select::Last,
-            early_stopping: 0,
-            dynamics_share: 0.0,
-            use_tuned: false,
-            ..blocks.train.clone()
-        };
-        let blocks = Blocks { train, model: blocks.model.clone() };
-        Ok(Self { blocks, data, folder: folder.to_path_buf(), program, watcher })
-    }
-
-    /// Refuses a space of which some bound, with all else as the recipe has it, does not suit the images.
-    ///
-    /// # Errors
-    /// If so.
-    pub fn check(&self, space: &Space) -> Result<()> {
-        let TrainingData { train, val, .. } = self.data;
-        space.check(&self.blocks.json()?, |blocks| {
-            Blocks::parse(blocks)?.train.check(train.len(), val.len(), train.size())
-        })
-    }
-
-    /// Removes, once the search has come to its end, the checkpoints of networks that were trained to theirs: no trial goes on
-    /// from them, however many more are added. Of other searches all but the youngest lose their checkpoints, and keep their
-    /// journals.
-    pub fn tidy(&self) {
-        remove_checkpoints(&self.checkpoints(), false);
-        let Some(entries) = self.folder.parent().and_then(|root| fs::read_dir(root).ok()) else { return };
-        let mut others: Vec<(SystemTime, PathBuf)> = entries
-            .flatten()
-            .map(|entry| entry.path())
-            .filter(|path| *path != self.folder)
-            .filter_map(|path| Some((fs::metadata(path.join(JOURNAL)).and_then(|m| m.modified()).ok()?, path)))
-            .collect();
-        others.sort();
-        for (_, folder) in others.into_iter().rev().skip(KEPT) {
-            // A search at work has its journal locked.
-            if fs::File::open(folder.join(JOURNAL)).is_ok_and(|journal| journal.try_lock().is_ok()) {
-                remove_checkpoints(&folder.join(CHECKPOINTS), true);
-            }
-        }
-    }
-
-    fn checkpoints(&self) -> PathBuf {
-        self.folder.join(CHECKPOINTS)
+    ) -> Self {
+        Self { blocks: blocks.of_trials(), data, checkpoints: journal.checkpoints(), program, watcher }
     }
 
     fn run(&self, setting: &Setting, seed: u64, epochs: usize) -> Result<EpochRecord> {
         let Blocks { train, model } = self.blocks.with(setting)?;
         let key = run_key(&train, &model, &self.data.report, seed, self.program);
         let mut checkpoints =
-            Checkpoints::open(&self.checkpoints(), &key, EVERY, self.watcher)?.keeping_those_of_other_runs();
+            Checkpoints::open(&self.checkpoints, &key, EVERY, self.watcher)?.keeping_those_of_other_runs();
         let start = || Ok(Run::start(&train, &model, self.data, seed)?.without_dynamics());
         let mut run = checkpoints.resumed(start, self.watcher)?;
         run.train(epochs, Some(&mut checkpoints), &Within(self.watcher))?;
