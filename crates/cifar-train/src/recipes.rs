@@ -87,7 +87,8 @@ fn quick() -> Recipe {
 
 /// Jordan 2024 with SGD, without its filtering of data and with sixteen of its forty epochs, so that two cores are done in an hour
 /// or two: a learning rate of 9 for 1,024 · (1 + 1 / 0.15) images is 0.001146 for a summed loss, and the weight decay of 0.012 is 9.1
-/// once it need not go through the momentum.
+/// once it need not go through the momentum. The published head has logits divided by 9, ours by its 512 features with weights as much
+/// larger: to move logits alike it wants 512² / 9² = 3,236 times the rate.
 fn airbench96() -> Recipe {
     Recipe {
         name: "airbench96",
@@ -97,6 +98,7 @@ fn airbench96() -> Recipe {
             epochs: 16,
             batch_size: 1024,
             learning_rate: 0.001_146,
+            head_rate: 3236.0,
             bias_rate: 64.0,
             schedule: Schedule::Triangular,
             warmup_epochs: 3.6,
@@ -152,5 +154,20 @@ mod tests {
             assert_eq!(serde_json::from_str::<ModelParams>(&json).unwrap(), recipe.model, "{}", recipe.name);
         }
         assert!(recipe("airbench94").is_some() && recipe("alexnet").is_none());
+    }
+
+    /// A step at rate r moves a weight by r times its gradient; with logits divided by d both the gradient and what the weight does
+    /// are divided by d, so that logits move with r / d².
+    #[test]
+    fn heads_move_logits_as_published() {
+        let moves = |name: &str| {
+            let Recipe { model, train, .. } = recipe(name).unwrap();
+            let features = *model.widths.last().unwrap() as f64;
+            train.learning_rate * train.head_rate / features.powi(2)
+        };
+        let close = |found: f64, expected: f64| assert!((found / expected - 1.0).abs() < 0.01, "{found} {expected}");
+        // Jordan 2024: a rate of 0.67 and logits divided by 256; 9 over 1,024 · (1 + 1 / 0.15) images and logits divided by 9.
+        close(moves("airbench94"), 0.67 / 256f64.powi(2));
+        close(moves("airbench96"), 9.0 / (1024.0 * (1.0 + 1.0 / 0.15)) / 81.0);
     }
 }
