@@ -1,6 +1,7 @@
 //! Locks on files: who comes second waits.
 
 use std::fs::{self, File, TryLockError};
+use std::io;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -27,7 +28,7 @@ pub(crate) fn lock(path: &Path, monitor: &dyn Monitor) -> Result<File> {
         let file = File::options().create(true).append(true).read(true).open(path);
         let file = file.map_err(DataError::io("open", path))?;
         match file.try_lock() {
-            Ok(()) if is_at(&file, path) => return Ok(file),
+            Ok(()) if is_at(&file, path).map_err(DataError::io("look at", path))? => return Ok(file),
             // Who had it has removed it meanwhile.
             Ok(()) => {}
             Err(TryLockError::Error(e)) => return Err(DataError::io("lock", path)(e).into()),
@@ -38,23 +39,27 @@ pub(crate) fn lock(path: &Path, monitor: &dyn Monitor) -> Result<File> {
                         path.display()
                     ));
                 }
-                monitor.check()?;
                 thread::sleep(PATIENCE);
             }
         }
+        monitor.check()?;
     }
 }
 
 /// The same for a file that is there and that nobody has; none otherwise.
 pub(crate) fn lock_if_free(path: &Path) -> Option<File> {
     let file = File::options().append(true).read(true).open(path).ok()?;
-    (file.try_lock().is_ok() && is_at(&file, path)).then_some(file)
+    (file.try_lock().is_ok() && is_at(&file, path).is_ok_and(|is| is)).then_some(file)
 }
 
 /// Whether the file is still the one at `path`.
-fn is_at(file: &File, path: &Path) -> bool {
-    let Ok(clone) = file.try_clone() else { return false };
-    Handle::from_file(clone).is_ok_and(|this| Handle::from_path(path).is_ok_and(|that| this == that))
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let this = Handle::from_file(file.try_clone()?)?;
+    match Handle::from_path(path) {
+        Ok(that) => Ok(this == that),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]
@@ -126,6 +131,6 @@ mod tests {
         let path = folder.path().join("a/lock");
         let first = lock(&path, &waiting(false)).unwrap();
         let second = second(&path, first, || fs::remove_dir_all(folder.path().join("a")).unwrap());
-        assert!(is_at(&second, &path), "it has the file that is there now");
+        assert!(is_at(&second, &path).unwrap(), "it has the file that is there now");
     }
 }
