@@ -96,7 +96,7 @@ pub(crate) enum Command {
         after_help = "Examples:\n  cifar-cli train              # reads data/prepared/, writes models/final/\n  \
                             cifar-cli train --json       # one JSON object an epoch on standard output\n  \
                             cifar-cli train --fresh      # even if a run with these parameters was interrupted or is finished\n  \
-                            cifar-cli train --find-lr    # which learning rates could do, in a minute or two\n\n\
+                            cifar-cli train --find-lr    # which learning rates could do, in the time of a hundred steps\n\n\
                             A run that was interrupted goes on where it was, with the same result to the bit."
     )]
     Train(TrainArgs),
@@ -251,7 +251,7 @@ pub(crate) enum HardImagesCommand {
     #[command(
         after_help = "Examples:\n  cifar-cli hard-images study --flip 0.2                      # a fifth of the labels made wrong first\n  \
                             cifar-cli hard-images study --flip 0.2 --to confused        # made the class that each is most taken for\n  \
-                            cifar-cli hard-images study                                 # with the wrong labels that labels/overrides.csv has\n  \
+                            cifar-cli hard-images study                                 # with the wrong labels that labels/ has\n  \
                             cifar-cli hard-images study --flip 0.1 --arms base          # only how well the measures find them\n\n\
                             It trains a network for every arm and seed with the recipe of params.yaml; a stop at any moment loses nothing.\n\
                             Results are in evaluation/study/."

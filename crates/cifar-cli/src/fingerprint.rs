@@ -1,5 +1,5 @@
 //! One hash a stage over everything in the program that can change the stage's results: the sources of the crates
-//! that it uses, without comments and tests; their locked dependencies; compiler, target and optimisation.
+//! and commands that it uses, without comments and tests; their locked dependencies; compiler, target and optimisation.
 //!
 //! DVC's stages depend on these files rather than on the binary: an edit in the code of reports trains nothing anew.
 
@@ -54,8 +54,9 @@ fn sources(workspace: &Path, stage: &Stage) -> Result<BTreeSet<String>> {
         files.insert(format!("crates/{name}/Cargo.toml"));
         walk(workspace, &folder.join("src"), &mut files)?;
     }
-    let command = format!("commands/{}.rs", stage.command.replace('-', "_"));
-    for file in COMMON.into_iter().chain([command.as_str()]) {
+    let commands = [stage.command].into_iter().chain(stage.calls.iter().copied());
+    let commands = commands.map(|command| format!("commands/{}.rs", command.replace('-', "_")));
+    for file in COMMON.into_iter().map(str::to_string).chain(commands) {
         files.insert(format!("crates/cifar-cli/src/{file}"));
     }
     Ok(files)
@@ -168,6 +169,7 @@ fn locked<'a>(text: &str, roots: impl Iterator<Item = &'a str>) -> Result<BTreeS
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stages::STAGES;
 
     #[test]
     fn comments_documentation_and_tests_do_not_count() {
@@ -181,6 +183,24 @@ mod tests {
         let a = code_of("fn f() -> &'static str { \"a // b\" }").unwrap();
         assert_ne!(a, code_of("fn f() -> &'static str { \"a\" }").unwrap());
         assert_ne!(a, code_of("#[cold] fn f() -> &'static str { \"a // b\" }").unwrap());
+    }
+
+    #[test]
+    fn commands_that_a_command_calls_count() {
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let file = |command: &str| format!("crates/cifar-cli/src/commands/{}.rs", command.replace('-', "_"));
+        for stage in &STAGES {
+            let files = sources(&workspace, stage).unwrap();
+            let own = fs::read_to_string(workspace.join(file(stage.command))).unwrap();
+            let siblings: BTreeSet<&str> = (own.lines().filter_map(|line| line.strip_prefix("use super::")))
+                .flat_map(|names| names.split(|c: char| !(c.is_alphanumeric() || c == '_')))
+                .collect();
+            for other in &STAGES {
+                let counts =
+                    other.command == stage.command || siblings.contains(other.command.replace('-', "_").as_str());
+                assert_eq!(files.contains(&file(other.command)), counts, "{} in {}", other.command, stage.name);
+            }
+        }
     }
 
     #[test]

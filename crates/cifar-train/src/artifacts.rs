@@ -25,6 +25,9 @@ pub const HISTORY: &str = "history.jsonl";
 pub const DYNAMICS: &str = "dynamics.safetensors";
 
 /// Writes everything into `out`, whole or not at all.
+///
+/// # Errors
+/// If something cannot be written or encoded.
 pub fn write(fitted: &Fitted, data: &TrainingData, out: &Path) -> Result<()> {
     let folder = OutputFolder::create(out)?;
     fitted.model.save(&folder.path().join(MODEL))?;
@@ -55,6 +58,9 @@ pub fn write(fitted: &Fitted, data: &TrainingData, out: &Path) -> Result<()> {
 }
 
 /// Reads a history that [`write()`] left.
+///
+/// # Errors
+/// If the file cannot be read or a line is malformed.
 pub fn read_history(path: &Path) -> Result<Vec<EpochRecord>> {
     let malformed = |problem: String| DataError::Malformed { path: path.to_path_buf(), problem };
     let text = std::fs::read_to_string(path)

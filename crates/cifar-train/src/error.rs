@@ -81,6 +81,6 @@ pub enum TrainError {
     #[error("{0}")]
     Tuning(String),
     /// A file could not be put together.
-    #[error("cannot encode the checkpoint: {0}")]
+    #[error("cannot put a file together: {0}")]
     Encode(String),
 }

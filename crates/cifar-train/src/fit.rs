@@ -122,7 +122,7 @@ impl<'a> Run<'a> {
     /// Builds the network with its initial weights.
     ///
     /// # Errors
-    /// If a parameter is out of range or does not fit the data.
+    /// If a parameter is out of range or does not fit the data, or `CIFAR_KERNELS_ARM` names kernels that cannot be used here.
     pub fn start(params: &TrainParams, model: &ModelParams, data: &'a TrainingData, seed: u64) -> Result<Self> {
         let TrainingData { train, val, report } = data;
         params.check(train.len(), val.len(), report.size)?;
@@ -178,10 +178,10 @@ impl<'a> Run<'a> {
     }
 
     /// Trains up to `epochs` epochs in all, or the end of the run. Without an error, what was trained is in the last
-    /// checkpoint.
+    /// checkpoint, if there are checkpoints and it could be written; if it could not, there was a warning.
     ///
     /// # Errors
-    /// If the loss runs away or the watcher asks to stop; a run that was stopped is saved first.
+    /// If the loss or a weight runs away, or the watcher asks to stop; a run that was stopped is saved first.
     pub fn train(
         &mut self,
         epochs: usize,

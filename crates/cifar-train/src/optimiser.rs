@@ -95,6 +95,9 @@ impl Optimiser {
     }
 
     /// Moves every parameter that has a gradient. `step` is counted from 0.
+    ///
+    /// # Errors
+    /// If candle or a kernel refuses, as it does where a gradient has another shape than its parameter.
     pub fn step(
         &mut self,
         parameters: &[Parameter],

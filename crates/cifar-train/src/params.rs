@@ -75,7 +75,7 @@ pub struct TrainParams {
     pub muon_learning_rate: f64,
     /// How the learning rates move over the run.
     pub schedule: Schedule,
-    /// Epochs over which the learning rates rise from 0, 0 to `epochs`; fractions are allowed.
+    /// Epochs over which the learning rates rise, from 0 or, under `triangular`, from a fifth; 0 to `epochs`, fractions are allowed.
     pub warmup_epochs: f64,
     /// Epochs in which the bias of a whitening layer is trained, under a schedule of their own; it stands still afterwards.
     pub whitening_bias_epochs: usize,
@@ -196,6 +196,9 @@ impl TrainParams {
     }
 
     /// Refuses values outside of their range, and what so many training and validation images of this size cannot serve.
+    ///
+    /// # Errors
+    /// If so; it names the key, what was found and what is allowed.
     pub fn check(&self, train: usize, val: usize, size: ImageSize) -> Result<()> {
         self.check_ranges()?;
         let refuse = |key, value: String, allowed: String| Err(TrainError::Parameter { key, value, allowed });

@@ -2,7 +2,7 @@
 //!
 //! A file is a row of records, each a little-endian length, its masked checksum (CRC-32C), the bytes and their masked
 //! checksum; the bytes are a protocol buffer `Event` (`TensorFlow`'s `tfrecord` guide; `event.proto` and `summary.proto` of
-//! `TensorBoard`). Only the five fields that scalars need are written.
+//! `TensorBoard`). Only the fields that scalars need are written.
 
 use std::fs::{self, File};
 use std::io::Write;

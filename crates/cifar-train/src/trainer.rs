@@ -161,7 +161,8 @@ impl Trainer {
     /// Forward, backward, update, at the rate that the schedule gives the step.
     ///
     /// # Errors
-    /// If the loss is NaN, infinite or has run away; the weights are then those of the step before.
+    /// If the loss is NaN, infinite or has run away; the weights are then those of the step before, though the step is counted. If candle
+    /// or a kernel refuses.
     pub fn step(&mut self, batch: &Batch, epoch: usize) -> Result<StepRecord> {
         self.step_at(batch, epoch, self.factors(self.step))
     }

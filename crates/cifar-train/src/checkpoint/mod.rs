@@ -73,7 +73,7 @@ impl Checkpoints {
     /// checkpoint is written `every` so often.
     ///
     /// # Errors
-    /// If the folder cannot be made, or the user asks to stop while it waits.
+    /// If the folder cannot be made or its lock not be had, or the user asks to stop while it waits.
     pub fn open(root: &Path, key: &str, every: Duration, monitor: &dyn Monitor) -> Result<Self> {
         let folder = root.join(key);
         let lock = lock(&folder.join(LOCK), monitor)?;
@@ -119,6 +119,9 @@ impl Checkpoints {
     }
 
     /// Forgets what there is.
+    ///
+    /// # Errors
+    /// If a file cannot be removed.
     pub fn discard(&mut self) -> Result<()> {
         self.step = 0;
         for name in [FINISHED, FILE] {
@@ -193,7 +196,7 @@ impl Checkpoints {
     /// Puts `run` where the checkpoint says, if there is one. Returns the steps that were done.
     ///
     /// # Errors
-    /// If the file is damaged, of another run, of a newer program, or of other arithmetic.
+    /// If the file cannot be read, is damaged, or is of another run, architecture, schema or arithmetic.
     pub fn resume(&mut self, run: &mut Run) -> Result<usize> {
         let path = self.path();
         if !path.exists() {

@@ -2,7 +2,7 @@
 //!
 //! - `tuned.json`: the setting that was found, empty if none is better than the recipe as it stands or there was no search;
 //! - `trials.csv`: every trial, with its accuracy on validation images by epochs and seeds;
-//! - `importance.csv`: how much each parameter explains ([`importances`]).
+//! - `importance.csv`, of a search only: how much each parameter explains ([`importances`]).
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -159,7 +159,10 @@ fn fingerprints(data: &PreparedReport) -> [Option<String>; 2] {
     [Split::Train, Split::Val].map(|split| data.fingerprints.get(&split).cloned())
 }
 
-/// Writes the files of no search.
+/// Writes the files of no search: `tuned.json`, and a `trials.csv` without trials.
+///
+/// # Errors
+/// If one cannot be written.
 pub fn write_none(out: &Path) -> Result<()> {
     let folder = OutputFolder::create(out)?;
     folder.write(TUNED, format!("{:#}\n", serde_json::json!(Tuned::none())).as_bytes())?;
@@ -168,6 +171,9 @@ pub fn write_none(out: &Path) -> Result<()> {
 }
 
 /// Writes the files of a search, and `pictures` (relative path and contents) with them.
+///
+/// # Errors
+/// If one cannot be written.
 pub fn write(tuned: &Tuned, space: &Space, outcome: &Outcome, pictures: &[(&str, Vec<u8>)], out: &Path) -> Result<()> {
     let folder = OutputFolder::create(out)?;
     folder.write(TUNED, format!("{:#}\n", serde_json::json!(tuned)).as_bytes())?;

@@ -10,6 +10,9 @@ pub trait Objective {
     /// Trains `setting` under `seed` for `epochs` in all, going on from where an earlier call left it, and tells how it did
     /// on validation images after the last of them. A loss that runs away, and a setting that cannot be, is a
     /// [`Score::Failed`], no error.
+    ///
+    /// # Errors
+    /// If the search cannot go on: the user asks to stop, a file cannot be read or written, the recipe as it stands cannot be.
     fn train(&mut self, trial: usize, setting: &Setting, seed: u64, epochs: usize) -> Result<Score>;
 
     /// A score is known, from training or from the journal.

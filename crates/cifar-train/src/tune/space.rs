@@ -121,6 +121,9 @@ impl Space {
     }
 
     /// Refuses keys that `blocks` does not have or that cannot be tuned, and bounds of which `validate` says that they cannot be.
+    ///
+    /// # Errors
+    /// If so.
     pub fn check(&self, blocks: &Value, validate: impl Fn(&Value) -> Result<()>) -> Result<()> {
         for (key, domain) in &self.0 {
             for value in domain.bounds() {

@@ -71,6 +71,9 @@ impl Blocks {
     }
 
     /// The values that differ from those of `other`, by key: here and there. How tuning is used is none of them.
+    ///
+    /// # Errors
+    /// If a value cannot be put into JSON.
     pub fn differences(&self, other: &Self) -> Result<Vec<(String, [Value; 2])>> {
         let [here, there] = [self.json()?, other.json()?];
         let mut found = Vec::new();
