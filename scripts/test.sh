@@ -4,6 +4,9 @@
 # profile: the tests train networks, and what is compiled serves the program too.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+if ! git diff --quiet HEAD -- params.yaml; then
+  echo "warning: params.yaml is not the committed one, whose values many tests start from: some may fail" >&2
+fi
 CIFAR_DVC=$(scripts/dvc.sh)
 export CIFAR_DVC
 scripts/browser.sh
