@@ -11,6 +11,8 @@ Needs: torch, numpy, safetensors.
 
 import argparse
 import json
+import os
+import sys
 import time
 from pathlib import Path
 
@@ -19,6 +21,7 @@ import torch
 from safetensors.numpy import load_file
 from torch.nn import functional as F
 
+from compare import TUNED_MALLOC
 from networks import build
 
 BATCH = 2000
@@ -191,4 +194,7 @@ def main():
 
 
 if __name__ == "__main__":
+    # malloc reads them when a process starts.
+    if not TUNED_MALLOC.keys() <= os.environ.keys():
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **TUNED_MALLOC})
     main()
