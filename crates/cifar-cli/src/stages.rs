@@ -55,7 +55,12 @@ pub(crate) const STAGES: [Stage; 7] = [
     Stage {
         name: "tune",
         command: "tune",
-        deps: &["data/prepared/report.json", "data/prepared/train", "data/prepared/val"],
+        deps: &[
+            "data/prepared/provenance.json",
+            "data/prepared/report.json",
+            "data/prepared/train",
+            "data/prepared/val",
+        ],
         params: &["dataset_version", "model", "random_seed", "split", "train", "tune"],
         out: "models/tuning",
         crates: &["cifar-data", "cifar-kernels", "cifar-model", "cifar-train", "cifar-eval"],
@@ -64,7 +69,14 @@ pub(crate) const STAGES: [Stage; 7] = [
     Stage {
         name: "train_model",
         command: "train",
-        deps: &["data/prepared/report.json", "data/prepared/train", "data/prepared/val", "models/tuning/tuned.json"],
+        deps: &[
+            "data/prepared/provenance.json",
+            "data/prepared/report.json",
+            "data/prepared/train",
+            "data/prepared/val",
+            "models/tuning/provenance.json",
+            "models/tuning/tuned.json",
+        ],
         params: &["dataset_version", "model", "random_seed", "split", "train"],
         out: "models/final",
         crates: &["cifar-data", "cifar-kernels", "cifar-model", "cifar-train"],
@@ -73,7 +85,13 @@ pub(crate) const STAGES: [Stage; 7] = [
     Stage {
         name: "evaluate_model",
         command: "evaluate",
-        deps: &["data/prepared/report.json", "data/prepared/test", "data/raw/pool", "models/final"],
+        deps: &[
+            "data/prepared/provenance.json",
+            "data/prepared/report.json",
+            "data/prepared/test",
+            "data/raw/pool",
+            "models/final",
+        ],
         params: &["dataset_version", "evaluate", "split"],
         out: "evaluation/test",
         crates: &["cifar-data", "cifar-kernels", "cifar-model", "cifar-train", "cifar-eval"],
@@ -85,6 +103,7 @@ pub(crate) const STAGES: [Stage; 7] = [
         deps: &[
             "data/prepared",
             "evaluation/test/predictions.csv",
+            "evaluation/test/provenance.json",
             "models/final/dynamics.safetensors",
             "models/final/model.safetensors",
         ],

@@ -7,15 +7,31 @@ use std::path::{Path, PathBuf};
 use crate::{DataError, Result};
 
 /// Writes a file: a sibling temporary file first, flushed to the disk, then a rename.
+///
+/// What an earlier write of this file left when its process was killed is removed.
 pub fn write_file(path: &Path, contents: &[u8]) -> Result<()> {
     let parent = parent_of(path);
     fs::create_dir_all(parent).map_err(DataError::io("create the folder", parent))?;
-    let mut file =
-        tempfile::Builder::new().prefix(PARTIAL).tempfile_in(parent).map_err(DataError::io("write", path))?;
+    remove_abandoned(parent, &prefix(path));
+    let mut file = temporary(&prefix(path)).tempfile_in(parent).map_err(DataError::io("write", path))?;
+    // The lock tells others that the writer lives. Where files cannot be locked, abandoned files stay.
+    let _ = file.as_file().lock();
     file.write_all(contents).and_then(|()| file.as_file().sync_all()).map_err(DataError::io("write", path))?;
-    readable_by_all(file.path()).map_err(DataError::io("write", path))?;
     file.persist(path).map_err(|e| DataError::io("write", path)(e.error))?;
-    Ok(())
+    sync_folder(parent).map_err(DataError::io("write", path))
+}
+
+/// Removes temporary files whose writer is gone: nobody holds their lock. Failing here loses nothing.
+fn remove_abandoned(folder: &Path, prefix: &str) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let is_temporary = entry.file_name().to_string_lossy().starts_with(prefix);
+        if !is_temporary || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            continue;
+        }
+        if fs::File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok()) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// Removes from `folder` the files that [`write_file`] had begun when its process was killed. The caller holds a lock that keeps
@@ -48,11 +64,8 @@ impl OutputFolder {
         let parent = parent_of(destination);
         fs::create_dir_all(parent).map_err(DataError::io("create the folder", parent))?;
         remove_stale(parent, &prefix(destination))?;
-        let staging = tempfile::Builder::new()
-            .prefix(&prefix(destination))
-            .tempdir_in(parent)
-            .map_err(DataError::io("create a folder in", parent))?;
-        readable_by_all(staging.path()).map_err(DataError::io("create a folder in", parent))?;
+        let staging =
+            temporary_folder(&prefix(destination), parent).map_err(DataError::io("create a folder in", parent))?;
         Ok(Self { destination: destination.to_path_buf(), staging })
     }
 
@@ -80,13 +93,11 @@ impl OutputFolder {
         if destination.exists() {
             let is_folder = fs::symlink_metadata(&destination).is_ok_and(|found| found.is_dir());
             if is_folder && exchange(staging.path(), &destination) {
-                // The old folder lies in the staging folder now, and goes with it.
-                return Ok(());
+                // The old folder has the temporary name now, and is removed under it.
+                return sync_folder(parent).map_err(DataError::io("replace", &destination));
             }
-            let aside = tempfile::Builder::new()
-                .prefix(&prefix(&destination))
-                .tempdir_in(parent)
-                .map_err(DataError::io("create a folder in", parent))?;
+            let aside =
+                temporary_folder(&prefix(&destination), parent).map_err(DataError::io("create a folder in", parent))?;
             let old = aside.path().join("old");
             fs::rename(&destination, &old).map_err(DataError::io("replace", &destination))?;
             if let Err(error) = fs::rename(staging.path(), &destination) {
@@ -98,7 +109,7 @@ impl OutputFolder {
         }
         // The staging folder has moved: there is nothing left to remove under its old name.
         let _moved = staging.keep();
-        Ok(())
+        sync_folder(parent).map_err(DataError::io("create", &destination))
     }
 }
 
@@ -152,27 +163,42 @@ fn exchange(_one: &Path, _other: &Path) -> bool {
     false
 }
 
-/// Flushes every file below `folder` to the disk and lets everybody read it.
+/// Flushes every file and folder below `folder`, and itself, to the disk.
 fn settle(folder: &Path) -> std::io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        readable_by_all(&path)?;
         if path.is_dir() { settle(&path)? } else { fs::File::open(&path)?.sync_all()? }
     }
-    Ok(())
+    sync_folder(folder)
 }
 
-/// Temporary files are private to their owner; results are as readable as any other file of the user.
-fn readable_by_all(path: &Path) -> std::io::Result<()> {
+/// Flushes the names in a folder to the disk: without that a rename may be lost when the machine loses power.
+fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    if cfg!(unix) { fs::File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
+/// Temporary files get the permissions that any new file of the user gets, after the umask.
+fn temporary(prefix: &str) -> tempfile::Builder<'_, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(prefix);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        let mode = if path.is_dir() { 0o755 } else { 0o644 };
-        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+        builder.permissions(fs::Permissions::from_mode(0o666));
     }
-    #[cfg(not(unix))]
-    let _ = path;
-    Ok(())
+    builder
+}
+
+/// The same for folders.
+fn temporary_folder(prefix: &str, parent: &Path) -> std::io::Result<tempfile::TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(prefix);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(fs::Permissions::from_mode(0o777));
+    }
+    builder.tempdir_in(parent)
 }
 
 #[cfg(test)]
@@ -236,6 +262,38 @@ mod tests {
         left.sort();
         assert_eq!(left, [".hidden", ".partial-out-xyz", "partial"]);
         assert!(remove_unfinished(&root.path().join("none")).is_err());
+    }
+
+    #[test]
+    fn a_file_that_a_killed_write_left_is_removed_by_the_next_and_a_living_one_stays() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("x.json");
+        fs::write(root.path().join(".partial-x.json-abc"), b"1").unwrap();
+        fs::write(root.path().join(".partial-y.json-abc"), b"1").unwrap();
+        let alive = fs::File::create(root.path().join(".partial-x.json-def")).unwrap();
+        alive.lock().unwrap();
+        write_file(&path, b"2").unwrap();
+        let mut left: Vec<_> = fs::read_dir(root.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, [".partial-x.json-def", ".partial-y.json-abc", "x.json"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn permissions_are_those_that_the_user_gives_to_new_files() {
+        use std::os::unix::fs::PermissionsExt;
+        let root = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+        // Made by the system itself, under whatever umask this test runs.
+        fs::write(root.path().join("plain"), b"1").unwrap();
+        fs::create_dir(root.path().join("folder")).unwrap();
+        write_file(&root.path().join("written"), b"1").unwrap();
+        let folder = OutputFolder::create(&root.path().join("out")).unwrap();
+        folder.write("file", b"1").unwrap();
+        folder.commit().unwrap();
+        assert_eq!(mode(&root.path().join("written")), mode(&root.path().join("plain")));
+        assert_eq!(mode(&root.path().join("out/file")), mode(&root.path().join("plain")));
+        assert_eq!(mode(&root.path().join("out")), mode(&root.path().join("folder")));
     }
 
     #[test]

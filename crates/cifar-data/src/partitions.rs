@@ -52,9 +52,10 @@ impl Partition {
     }
 }
 
-/// Writes the three partitions of `dataset` as `folder`/v1, v2 and v3. All three are written before the first takes
-/// its place.
+/// Writes the three partitions of `dataset` as `folder`/v1, v2 and v3. All three are written before the first takes its place,
+/// and each names the set that it is a part of: if the process is killed in between, [`read()`] refuses the mixture.
 pub fn write(dataset: &Dataset, folder: &Path, monitor: &dyn Monitor) -> Result<()> {
+    let whole = store::identity(dataset);
     let mut folders = Vec::new();
     for (done, partition) in Partition::ALL.into_iter().enumerate() {
         monitor.progress("writing", done as u64, 3);
@@ -64,7 +65,7 @@ pub fn write(dataset: &Dataset, folder: &Path, monitor: &dyn Monitor) -> Result<
             return Err(DataError::Unsuitable(format!("{} images are too few for three partitions", dataset.len())));
         }
         let output = OutputFolder::create(&folder.join(partition.name()))?;
-        store::write(&part, output.path())?;
+        store::write_part(&part, &whole, output.path())?;
         folders.push(output);
     }
     monitor.check()?;
@@ -73,6 +74,54 @@ pub fn write(dataset: &Dataset, folder: &Path, monitor: &dyn Monitor) -> Result<
     }
     monitor.progress("writing", 3, 3);
     Ok(())
+}
+
+/// The three partitions of one set.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Partitions {
+    /// v1, v2 and v3.
+    pub sets: [Dataset; 3],
+    /// [`store::identity`] of the set that they are parts of.
+    pub identity: String,
+}
+
+/// Reads `folder`/v1, v2 and v3 and checks that they are parts of one set.
+///
+/// # Errors
+/// If one is missing or damaged, or they were cut from different sets.
+pub fn read(folder: &Path, monitor: &dyn Monitor) -> Result<Partitions> {
+    const WHAT: &str = "reading and checking partitions";
+    let mut parts = Vec::new();
+    for (done, partition) in Partition::ALL.into_iter().enumerate() {
+        monitor.check()?;
+        monitor.progress(WHAT, done as u64, 3);
+        let folder = folder.join(partition.name());
+        if !folder.join(store::IMAGES).is_file() {
+            return Err(DataError::malformed(
+                &folder,
+                "this partition is missing; run `cifar-cli partition` first, or `dvc pull`",
+            ));
+        }
+        parts.push(store::read_part(&folder)?);
+    }
+    monitor.progress(WHAT, 3, 3);
+    let identity = parts[0].1.clone().ok_or_else(|| {
+        DataError::malformed(
+            &folder.join("v1"),
+            "does not say which set it is a part of; run `cifar-cli partition` again",
+        )
+    })?;
+    for (partition, (_, found)) in Partition::ALL.iter().zip(&parts) {
+        if found.as_ref() != Some(&identity) {
+            return Err(DataError::malformed(
+                &folder.join(partition.name()),
+                "was cut from another set of images than v1; run `cifar-cli partition` again, or `dvc checkout`",
+            ));
+        }
+    }
+    let sets: Vec<Dataset> = parts.into_iter().map(|(set, _)| set).collect();
+    let sets = sets.try_into().map_err(|_| DataError::Unsuitable("there are three partitions".into()))?;
+    Ok(Partitions { sets, identity })
 }
 
 impl fmt::Display for Partition {

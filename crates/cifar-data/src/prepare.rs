@@ -2,7 +2,7 @@
 //!
 //! In: what [`crate::pull`] left, and the label overrides. Out, in one folder: `train/`, `val/`, `test/` as sets of
 //! their own, `review.csv` (a copy of the decisions, which later stages remember), `split.csv` (`id,split,partition,label,original_label`), `near_duplicates.csv`
-//! (`id_a,id_b,split_a,split_b,similarity,kind`) and `report.json`.
+//! (`id_a,id_b,split_a,split_b,similarity,kind`), `report.json` and `provenance.json` ([`crate::provenance`]).
 
 mod corrections;
 
@@ -17,7 +17,8 @@ use crate::duplicates::{Kind, NEAR_DUPLICATES, Pair, PairCounts};
 use crate::labels::{read_overrides, read_review};
 use crate::output::OutputFolder;
 use crate::partitions::{DatasetVersion, Partition};
-use crate::pull::{self, Raw, check_fingerprint, json, read_json, table};
+use crate::provenance::{self, Provenance};
+use crate::pull::{Raw, check_fingerprint, json, parse_json, table};
 use crate::splits::{Protocol, Split, SplitParams, training_subset};
 use crate::{DataError, Dataset, Header, ImageSize, Monitor, Result, SampleId, Source, store};
 
@@ -27,7 +28,11 @@ pub use self::corrections::{OverrideCounts, ReviewCounts};
 pub const REVIEW: &str = "review.csv";
 const SPLIT: &str = "split.csv";
 const REPORT: &str = "report.json";
-const SCHEMA: u32 = 3;
+const SCHEMA: u32 = 4;
+/// The command that writes the folder.
+const COMMAND: &str = "prepare";
+const OVERRIDES_INPUT: &str = "overrides";
+const REVIEW_INPUT: &str = "review";
 const SPLIT_COLUMNS: [&str; 5] = ["id", "split", "partition", "label", "original_label"];
 const PAIR_COLUMNS: [&str; 6] = ["id_a", "id_b", "split_a", "split_b", "similarity", "kind"];
 
@@ -53,6 +58,8 @@ pub struct PreparedReport {
     pub split: SplitParams,
     /// Where the images came from.
     pub source: Source,
+    /// Identity of the set of all three partitions ([`crate::store::identity`]).
+    pub set: String,
     /// Class names.
     pub classes: Vec<String>,
     /// Size of every image.
@@ -103,7 +110,7 @@ impl TestSet {
     /// [`PreparedReport::pool_fingerprint`].
     pub fn open(folder: &Path, fingerprint: &str) -> Result<Self> {
         let set = store::read(folder)?;
-        check_fingerprint(folder, &set, fingerprint, "prepare")?;
+        check_fingerprint(folder, &set, fingerprint, COMMAND)?;
         Ok(Self(set))
     }
 
@@ -147,7 +154,7 @@ pub fn read_partitions(prepared: &Path) -> Result<BTreeMap<SampleId, Partition>>
 }
 
 fn read_table<R: for<'a> Deserialize<'a>>(path: &Path, columns: &[&str]) -> Result<Vec<R>> {
-    let text = fs::read(path).map_err(DataError::io("read", path))?;
+    let text = provenance::read(path, COMMAND)?;
     let mut csv = csv::Reader::from_reader(text.as_slice());
     let found = csv.headers().map_err(|e| DataError::malformed(path, e.to_string()))?;
     if found.iter().ne(columns.iter().copied()) {
@@ -174,22 +181,17 @@ pub fn prepare(
     pulled.check(version, split)?;
     let new_labels = read_overrides(overrides, pulled.dataset.classes())?;
     let decisions = read_review(review, pulled.dataset.classes())?;
-    let Raw { dataset, membership, pairs, record, .. } = pulled;
     monitor.progress(WHAT, 1, 5);
     monitor.check()?;
 
-    let part = |wanted| dataset.filter(|s| membership[&s.id].split == wanted);
+    let part = |wanted| pulled.dataset.filter(|s| pulled.membership[&s.id].split == wanted);
     let (mut train, mut val) = (part(Split::Train), part(Split::Val));
     let test = match split.protocol {
         Protocol::Pooled => part(Split::Test),
         // The published test set, whichever partitions were chosen.
-        Protocol::Official => {
-            let pool = store::read(&raw.join(pull::POOL))?;
-            check_fingerprint(&raw.join(pull::POOL), &pool, &record.pool_fingerprint, "pull")?;
-            pool
-        }
+        Protocol::Official => pulled.pool()?,
     };
-    drop(dataset);
+    let Raw { membership, pairs, record, .. } = pulled;
     if split.train_images > 0 {
         let stratum = |s: &crate::Sample| (s.id, (membership[&s.id].partition, s.original_label));
         let used = training_subset(train.samples().iter().map(stratum).collect(), split)?;
@@ -226,6 +228,7 @@ pub fn prepare(
         dataset_version: version,
         split: split.clone(),
         source: record.source,
+        set: record.set,
         classes: train.classes().to_vec(),
         size: train.size(),
         images: sets.iter().map(|(split, set)| (*split, set.len())).collect(),
@@ -268,10 +271,17 @@ pub fn prepare(
     let copy = fs::read(review).map_err(DataError::io("read", review))?;
     folder.write(REVIEW, &copy)?;
     folder.write(REPORT, json(&report).as_bytes())?;
+    let inputs =
+        [("raw", &*record.fingerprint), (OVERRIDES_INPUT, &hash_of(overrides)?), (REVIEW_INPUT, &hash_of(review)?)];
+    provenance::write(folder.path(), COMMAND, &inputs, &[SPLIT, NEAR_DUPLICATES, REVIEW, REPORT])?;
     monitor.progress(WHAT, 5, 5);
     monitor.check()?;
     folder.commit()?;
     Ok(report)
+}
+
+fn hash_of(path: &Path) -> Result<String> {
+    Ok(provenance::hash(&fs::read(path).map_err(DataError::io("read", path))?))
 }
 
 /// The pairs of which both images are in `sets`, with their splits.
@@ -296,7 +306,8 @@ fn straddling(placed: &[PlacedPair], monitor: &dyn Monitor) -> Vec<Pair> {
 impl PreparedReport {
     /// Reads the report of a prepared set.
     pub fn read(prepared: &Path) -> Result<Self> {
-        let report: Self = read_json(&prepared.join(REPORT), "prepare")?;
+        let path = prepared.join(REPORT);
+        let report: Self = parse_json(&provenance::read(&path, COMMAND)?, &path, COMMAND)?;
         if report.schema == SCHEMA {
             Ok(report)
         } else {
@@ -328,6 +339,23 @@ impl PreparedReport {
         Ok(())
     }
 
+    /// Refuses a set that was prepared before one of the files that people write was changed.
+    ///
+    /// # Errors
+    /// If `overrides` or `review` is not what [`prepare`] read, or cannot be read.
+    pub fn check_labels(&self, prepared: &Path, overrides: &Path, review: &Path) -> Result<()> {
+        let provenance = Provenance::read(prepared, COMMAND)?;
+        for (input, path) in [(OVERRIDES_INPUT, overrides), (REVIEW_INPUT, review)] {
+            if provenance.input(input) != hash_of(path)? {
+                return Err(DataError::malformed(
+                    path,
+                    format!("has changed since {} was made; run `cifar-cli {COMMAND}` again", prepared.display()),
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// Classes, size and source of the set's images.
     pub fn header(&self) -> Header {
         Header { classes: self.classes.clone(), size: self.size, source: self.source.clone() }
@@ -338,7 +366,8 @@ impl PreparedReport {
         self.fingerprint(Split::Test)
     }
 
-    fn fingerprint(&self, split: Split) -> &str {
+    /// Hash over ids, labels and pixels of the images of `split`; empty if the report has none.
+    pub fn fingerprint(&self, split: Split) -> &str {
         self.fingerprints.get(&split).map_or("", String::as_str)
     }
 }
@@ -350,7 +379,7 @@ impl TrainingData {
         let read = |split: Split| {
             let folder = prepared.join(split.name());
             let set = store::read(&folder)?;
-            check_fingerprint(&folder, &set, report.fingerprint(split), "prepare")?;
+            check_fingerprint(&folder, &set, report.fingerprint(split), COMMAND)?;
             Ok::<_, DataError>(set)
         };
         Ok(Self { train: read(Split::Train)?, val: read(Split::Val)?, report })

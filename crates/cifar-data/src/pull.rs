@@ -3,7 +3,7 @@
 //! In: the three partition folders. Out, in one folder: the chosen partitions as one set; `pool/`, the test images of
 //! *all* partitions, on which every choice of partitions can be compared; `membership.csv` (`id,partition,split`) for
 //! all images; `near_duplicates.csv` (`id_a,id_b,similarity,kind`), the pairs that show the same picture, over all
-//! images too; `pull.json`, what was asked for and found.
+//! images too; `pull.json`, what was asked for and found; `provenance.json` ([`crate::provenance`]).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::duplicates::{self, NEAR_DUPLICATES, Pair, PairCounts};
 use crate::output::OutputFolder;
-use crate::partitions::{DatasetVersion, Partition};
+use crate::partitions::{self, DatasetVersion, Partition, Partitions};
+use crate::provenance::{self, Provenance};
 use crate::splits::{Candidate, Split, SplitParams, assign};
 use crate::{DataError, Dataset, Monitor, Result, SampleId, Source, store};
 
@@ -21,7 +22,9 @@ use crate::{DataError, Dataset, Monitor, Result, SampleId, Source, store};
 pub const POOL: &str = "pool";
 const MEMBERSHIP: &str = "membership.csv";
 const RECORD: &str = "pull.json";
-const SCHEMA: u32 = 3;
+const SCHEMA: u32 = 4;
+/// The command that writes the folder.
+const COMMAND: &str = "pull";
 
 /// What was asked for and found: `pull.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,6 +38,8 @@ pub struct PullRecord {
     pub split: SplitParams,
     /// Where the images came from.
     pub source: Source,
+    /// [`store::identity`] of the set of all three partitions.
+    pub set: String,
     /// Number of images chosen.
     pub images: usize,
     /// Hash over ids, labels and pixels of the chosen images.
@@ -86,21 +91,7 @@ pub fn pull(
     out: &Path,
     monitor: &dyn Monitor,
 ) -> Result<PullRecord> {
-    const WHAT: &str = "reading and checking partitions";
-    let mut sets = Vec::new();
-    for (done, partition) in Partition::ALL.into_iter().enumerate() {
-        monitor.check()?;
-        monitor.progress(WHAT, done as u64, 3);
-        let folder = partitions.join(partition.name());
-        if !folder.join(store::IMAGES).is_file() {
-            return Err(DataError::malformed(
-                &folder,
-                "this partition is missing; run `cifar-cli partition` first, or `dvc pull`",
-            ));
-        }
-        sets.push(store::read(&folder)?);
-    }
-    monitor.progress(WHAT, 3, 3);
+    let Partitions { sets, identity } = partitions::read(partitions, monitor)?;
 
     // Over all partitions, whichever were chosen: an image's group decides where it goes, and it must keep its place.
     let all: Vec<&Dataset> = sets.iter().collect();
@@ -129,6 +120,7 @@ pub fn pull(
         dataset_version: version,
         split: split.division(),
         source: chosen.header().source.clone(),
+        set: identity.clone(),
         images: chosen.len(),
         fingerprint: store::fingerprint(&chosen),
         pool_images: pool.len(),
@@ -147,6 +139,7 @@ pub fn pull(
     folder.write(MEMBERSHIP, &table(&["id", "partition", "split"], rows))?;
     folder.write(NEAR_DUPLICATES, &duplicates::to_csv(&pairs))?;
     folder.write(RECORD, json(&record).as_bytes())?;
+    provenance::write(folder.path(), COMMAND, &[("partitions", &identity)], &[MEMBERSHIP, NEAR_DUPLICATES, RECORD])?;
     monitor.check()?;
     folder.commit()?;
     Ok(record)
@@ -155,7 +148,8 @@ pub fn pull(
 impl Raw {
     /// Reads what [`pull`] wrote into `folder`.
     pub fn read(folder: &Path) -> Result<Self> {
-        let record: PullRecord = read_json(&folder.join(RECORD), "pull")?;
+        let provenance = Provenance::read(folder, COMMAND)?;
+        let record: PullRecord = parse_json(&provenance.file(RECORD)?, &folder.join(RECORD), COMMAND)?;
         if record.schema != SCHEMA {
             return Err(DataError::malformed(
                 &folder.join(RECORD),
@@ -163,20 +157,27 @@ impl Raw {
             ));
         }
         let dataset = store::read(folder)?;
-        check_fingerprint(folder, &dataset, &record.fingerprint, "pull")?;
-        let membership = read_membership(&folder.join(MEMBERSHIP))?;
+        check_fingerprint(folder, &dataset, &record.fingerprint, COMMAND)?;
+        let membership = parse_membership(&provenance.file(MEMBERSHIP)?, &folder.join(MEMBERSHIP))?;
         if let Some(sample) = dataset.samples().iter().find(|s| !membership.contains_key(&s.id)) {
             return Err(DataError::malformed(&folder.join(MEMBERSHIP), format!("does not list image {}", sample.id)));
         }
-        let list = folder.join(NEAR_DUPLICATES);
-        let pairs = duplicates::read(&list)?;
-        if PairCounts::of(&pairs) != record.duplicate_pairs {
-            return Err(DataError::malformed(
-                &list,
-                format!("is not the list that {RECORD} counts; run `cifar-cli pull`"),
-            ));
-        }
+        let pairs = duplicates::parse(&provenance.file(NEAR_DUPLICATES)?, &folder.join(NEAR_DUPLICATES))?;
         Ok(Self { dataset, membership, pairs, record, folder: folder.to_path_buf() })
+    }
+
+    /// Reads the test images of all partitions.
+    pub(crate) fn pool(&self) -> Result<Dataset> {
+        let folder = self.folder.join(POOL);
+        let pool = store::read(&folder)?;
+        check_fingerprint(&folder, &pool, &self.record.pool_fingerprint, COMMAND)?;
+        match pool.samples().iter().find(|s| !self.membership.contains_key(&s.id)) {
+            Some(sample) => {
+                let list = self.folder.join(MEMBERSHIP);
+                Err(DataError::malformed(&list, format!("does not list image {} of the shared test images", sample.id)))
+            }
+            None => Ok(pool),
+        }
     }
 
     /// Refuses data that were pulled for other parameters.
@@ -226,9 +227,8 @@ fn candidates(
     })
 }
 
-fn read_membership(path: &Path) -> Result<BTreeMap<SampleId, Membership>> {
-    let text = fs::read(path).map_err(DataError::io("read", path))?;
-    let mut csv = csv::Reader::from_reader(text.as_slice());
+fn parse_membership(text: &[u8], path: &Path) -> Result<BTreeMap<SampleId, Membership>> {
+    let mut csv = csv::Reader::from_reader(text);
     let mut rows = BTreeMap::new();
     for (index, row) in csv.deserialize::<(SampleId, Partition, Split)>().enumerate() {
         let (id, partition, split) = row.map_err(|e| DataError::line(path, index as u64 + 2, e.to_string()))?;
@@ -253,15 +253,9 @@ pub(crate) fn json<T: Serialize>(value: &T) -> String {
     text
 }
 
-/// Reads a JSON record that the command `made_by` writes.
-pub(crate) fn read_json<T: for<'a> Deserialize<'a>>(path: &Path, made_by: &str) -> Result<T> {
-    let text = match fs::read(path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            return Err(DataError::malformed(path, format!("is missing; run `cifar-cli {made_by}` first")));
-        }
-        other => other.map_err(DataError::io("read", path))?,
-    };
-    serde_json::from_slice(&text).map_err(|e| {
-        DataError::malformed(path, format!("is damaged or of another version ({e}); run `cifar-cli {made_by}` again"))
+/// A JSON record that the command `made_by` wrote to `path`.
+pub(crate) fn parse_json<T: for<'a> Deserialize<'a>>(text: &[u8], path: &Path, made_by: &str) -> Result<T> {
+    serde_json::from_slice(text).map_err(|e| {
+        DataError::malformed(path, format!("is of another version ({e}); run `cifar-cli {made_by}` again"))
     })
 }

@@ -1,10 +1,11 @@
 //! A data set on disk: a folder with `images.safetensors` (for programs) and `manifest.csv` (for people and integrity).
 //!
 //! `images.safetensors` holds `images` (`u8`, N × height × width × 3), `ids` (`u32`, N), `labels` and `original_labels`
-//! (`u16`, N, indices into the classes); its metadata has one key, `cifar_data`, with the schema version, class names,
-//! image size and source as JSON. `manifest.csv` has one row an image with the columns of [`COLUMNS`]; `blake3` is the
-//! first 128 bits of the BLAKE3 hash of the pixels, in hexadecimal. Reading checks one against the other, so a
-//! damaged or mixed-up folder is refused. Schema 1.
+//! (`u16`, N, indices into the classes). Its metadata has one key, `cifar_data`, with the schema version, class names, image
+//! size, source and a hash of the manifest as JSON; for a partition also the identity of the whole set. `manifest.csv` has one
+//! row per image with the columns of [`COLUMNS`]; `blake3` is the first 128 bits of the BLAKE3 hash of the pixels, in
+//! hexadecimal. Reading compares each with the other, so that a damaged or mixed-up folder is refused, whichever byte of it
+//! changed. Schema 2.
 
 use std::collections::HashMap;
 use std::fs;
@@ -24,7 +25,7 @@ pub const MANIFEST: &str = "manifest.csv";
 /// Columns of the manifest, in order.
 pub const COLUMNS: [&str; 7] = ["id", "file", "label", "original_label", "published_split", "source", "blake3"];
 
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 const METADATA_KEY: &str = "cifar_data";
 
 #[derive(Serialize, Deserialize)]
@@ -32,21 +33,44 @@ struct Metadata {
     schema: u32,
     #[serde(flatten)]
     header: Header,
+    /// Hash over the header and the manifest: what the tensors do not say is covered too.
+    manifest_hash: String,
+    /// [`identity`] of the whole that this set is a part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    part_of: Option<String>,
 }
 
 /// Writes a set into `folder`, which must exist. Equal sets give equal bytes.
 pub fn write(dataset: &Dataset, folder: &Path) -> Result<()> {
-    write_images(dataset, &folder.join(IMAGES))?;
+    write_with(dataset, None, folder)
+}
+
+/// The same for a part of a set with the identity `whole`, see [`identity`].
+pub fn write_part(dataset: &Dataset, whole: &str, folder: &Path) -> Result<()> {
+    write_with(dataset, Some(whole.to_string()), folder)
+}
+
+fn write_with(dataset: &Dataset, part_of: Option<String>, folder: &Path) -> Result<()> {
+    let manifest_csv = manifest_csv(dataset);
+    let header = dataset.header().clone();
+    let manifest_hash = manifest_hash(&header, &manifest_csv);
+    write_images(dataset, &Metadata { schema: SCHEMA, header, manifest_hash, part_of }, &folder.join(IMAGES))?;
     let manifest = folder.join(MANIFEST);
-    fs::write(&manifest, manifest_csv(dataset)).map_err(DataError::io("write", &manifest))
+    fs::write(&manifest, manifest_csv).map_err(DataError::io("write", &manifest))
 }
 
 /// Reads a set and checks every image against its hash.
 pub fn read(folder: &Path) -> Result<Dataset> {
+    read_part(folder).map(|(set, _)| set)
+}
+
+/// The same, and the [`identity`] of the whole that the set was written as a part of.
+pub fn read_part(folder: &Path) -> Result<(Dataset, Option<String>)> {
     let manifest = folder.join(MANIFEST);
     let text = fs::read(&manifest).map_err(DataError::io("read", &manifest))?;
     let path = folder.join(IMAGES);
-    let Images { header, ids, labels, original_labels, pixels } = read_images(&path)?;
+    let Images { metadata, ids, labels, original_labels, pixels } = read_images(&path)?;
+    let Metadata { header, manifest_hash: expected, part_of, .. } = metadata;
     let rows = parse_manifest(&text, &manifest, &header)?;
     if rows.len() != ids.len() {
         return Err(DataError::malformed(
@@ -63,6 +87,12 @@ pub fn read(folder: &Path) -> Result<Dataset> {
             ));
         }
     }
+    if manifest_hash(&header, &text) != expected {
+        return Err(DataError::malformed(
+            &manifest,
+            format!("is not the list that {IMAGES} was written with; one of them was changed or damaged"),
+        ));
+    }
     let hashes: Vec<blake3::Hash> = pixels.par_chunks(header.size.bytes()).map(blake3::hash).collect();
     let broken = rows.iter().zip(&hashes).find(|((_, listed), hash)| short(hash) != *listed);
     if let Some(((sample, _), _)) = broken {
@@ -70,7 +100,19 @@ pub fn read(folder: &Path) -> Result<Dataset> {
     }
     let set = Dataset::new(header, rows.into_iter().map(|(sample, _)| sample).collect(), pixels)
         .map_err(|e| DataError::malformed(&path, e.to_string()))?;
-    Ok(set.with_hashes(hashes))
+    Ok((set.with_hashes(hashes), part_of))
+}
+
+/// One hash over everything that the manifest says: ids, files, labels, published splits, source and pixels.
+pub fn identity(dataset: &Dataset) -> String {
+    manifest_hash(dataset.header(), &manifest_csv(dataset))
+}
+
+fn manifest_hash(header: &Header, manifest: &[u8]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    let header = serde_json::to_vec(header).unwrap_or_default();
+    hasher.update(&(header.len() as u64).to_le_bytes()).update(&header).update(manifest);
+    short(&hasher.finalize())
 }
 
 /// The first 128 bits of the BLAKE3 hash of an image's pixels, in hexadecimal.
@@ -95,15 +137,14 @@ pub fn fingerprint(dataset: &Dataset) -> String {
     short(&hasher.finalize())
 }
 
-fn write_images(dataset: &Dataset, path: &Path) -> Result<()> {
+fn write_images(dataset: &Dataset, metadata: &Metadata, path: &Path) -> Result<()> {
     let n = dataset.len();
     let size = dataset.size();
     let column =
         |value: fn(&Sample) -> u16| dataset.samples().iter().flat_map(|s| value(s).to_le_bytes()).collect::<Vec<u8>>();
     let ids: Vec<u8> = dataset.samples().iter().flat_map(|s| s.id.0.to_le_bytes()).collect();
     let (labels, original_labels) = (column(|s| s.label), column(|s| s.original_label));
-    let metadata = Metadata { schema: SCHEMA, header: dataset.header().clone() };
-    let json = serde_json::to_string(&metadata).map_err(|e| DataError::malformed(path, e.to_string()))?;
+    let json = serde_json::to_string(metadata).map_err(|e| DataError::malformed(path, e.to_string()))?;
     let view = |dtype, shape: Vec<usize>, data| {
         TensorView::new(dtype, shape, data).map_err(|e| DataError::malformed(path, e.to_string()))
     };
@@ -122,7 +163,7 @@ fn write_images(dataset: &Dataset, path: &Path) -> Result<()> {
 }
 
 struct Images {
-    header: Header,
+    metadata: Metadata,
     ids: Vec<u32>,
     labels: Vec<u16>,
     original_labels: Vec<u16>,
@@ -134,8 +175,8 @@ fn read_images(path: &Path) -> Result<Images> {
     let wrong = |problem: String| DataError::malformed(path, problem);
     let not_ours =
         |e: safetensors::SafeTensorError| wrong(format!("is no readable safetensors file ({e}); make it anew"));
-    let (_, metadata) = SafeTensors::read_metadata(&buffer).map_err(not_ours)?;
-    let json = metadata
+    let (_, found) = SafeTensors::read_metadata(&buffer).map_err(not_ours)?;
+    let json = found
         .metadata()
         .as_ref()
         .and_then(|map| map.get(METADATA_KEY))
@@ -144,11 +185,11 @@ fn read_images(path: &Path) -> Result<Images> {
     if schema != Some(u64::from(SCHEMA)) {
         let found = schema.map_or("none".to_string(), |s| s.to_string());
         return Err(wrong(format!(
-            "has schema {found}, this program reads schema {SCHEMA}; make the file anew with this version"
+            "has schema {found}, this program reads schema {SCHEMA}; write it again with this version (`partition`, `pull`, `prepare`)"
         )));
     }
-    let Metadata { header, .. } =
-        serde_json::from_str(json).map_err(|e| wrong(format!("has unreadable metadata: {e}")))?;
+    let metadata: Metadata = serde_json::from_str(json).map_err(|e| wrong(format!("has unreadable metadata: {e}")))?;
+    let header = &metadata.header;
     let bytes = header.size.height.checked_mul(header.size.width).and_then(|n| n.checked_mul(CHANNELS));
     if bytes.is_none_or(|bytes| bytes == 0) {
         return Err(wrong(format!("has images of {} pixels, which is no size of images", header.size)));
@@ -193,7 +234,7 @@ fn read_images(path: &Path) -> Result<Images> {
     let start = images.data().as_ptr().addr() - buffer.as_ptr().addr();
     buffer.truncate(start + length);
     buffer.drain(..start);
-    Ok(Images { header, ids, labels, original_labels, pixels: buffer })
+    Ok(Images { metadata, ids, labels, original_labels, pixels: buffer })
 }
 
 fn manifest_csv(dataset: &Dataset) -> Vec<u8> {

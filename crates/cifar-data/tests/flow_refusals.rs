@@ -10,8 +10,8 @@ use cifar_data::prepare::{PreparedReport, TestSet, TrainingData};
 use cifar_data::pull::{POOL, Raw, pull};
 use cifar_data::splits::SplitParams;
 use cifar_data::{DataError, Monitor, Result, Silent, store};
-use common::flow::{Flow, version};
-use common::{check_refused, edit, get, official, pooled, put, sample, set, shown, synthetic, tree};
+use common::flow::{Flow, list_again, version};
+use common::{check_refused, edit, get, official, pooled, put, sample, set, shown, synthetic, synthetic_of_seed, tree};
 
 #[test]
 fn two_images_are_too_few_for_three_partitions() {
@@ -108,13 +108,15 @@ fn a_set_in_the_place_of_another_is_refused() {
 fn records_of_another_version_are_refused() {
     let flow = Flow::new();
     flow.both("v1", &SplitParams::default());
-    for file in ["raw/pull.json", "prepared/report.json"] {
-        edit(&flow.path(file), "\"schema\": 3", "\"schema\": 4");
+    for (folder, file, made_by) in [("raw", "pull.json", "pull"), ("prepared", "report.json", "prepare")] {
+        edit(&flow.path(folder).join(file), "\"schema\": 4", "\"schema\": 5");
+        list_again(&flow.path(folder), made_by);
     }
-    check_refused(Raw::read(&flow.path("raw")), &[&shown(&flow.path("raw/pull.json")), "schema 4", "schema 3"]);
+    check_refused(Raw::read(&flow.path("raw")), &[&shown(&flow.path("raw/pull.json")), "schema 5", "schema 4"]);
     let report = PreparedReport::read(&flow.path("prepared"));
-    check_refused(report, &[&shown(&flow.path("prepared/report.json")), "schema 4", "schema 3"]);
+    check_refused(report, &[&shown(&flow.path("prepared/report.json")), "schema 5", "schema 4"]);
     put(&flow.path("raw/pull.json"), b"{}");
+    list_again(&flow.path("raw"), "pull");
     check_refused(Raw::read(&flow.path("raw")), &[&shown(&flow.path("raw/pull.json")), "`cifar-cli pull`"]);
 }
 
@@ -124,19 +126,50 @@ fn a_membership_that_leaves_an_image_out_is_refused() {
     flow.pull("v1", &SplitParams::default()).expect("partitions are there");
     let path = flow.path("raw/membership.csv");
     edit(&path, "\n39,", "\n139,");
+    check_refused(Raw::read(&flow.path("raw")), &[&shown(&path), "changed or damaged", "`cifar-cli pull` again"]);
+    list_again(&flow.path("raw"), "pull");
     check_refused(Raw::read(&flow.path("raw")), &[&shown(&path), "image 39"]);
     put(&path, b"id,partition,split\n0,v4,train\n");
+    list_again(&flow.path("raw"), "pull");
     check_refused(Raw::read(&flow.path("raw")), &[&shown(&path), "line 2", "v4"]);
+}
+
+/// A pool image that the list of members lacks ends in an error under `official`, which reads the pool.
+#[test]
+fn a_membership_that_leaves_a_test_image_of_another_partition_out_is_refused() {
+    let flow = Flow::new();
+    flow.pull("v1", &official(0.1)).expect("partitions are there");
+    let path = flow.path("raw/membership.csv");
+    edit(&path, "\n119,", "\n139,");
+    list_again(&flow.path("raw"), "pull");
+    check_refused(flow.prepare("v1", &official(0.1)), &[&shown(&path), "image 119"]);
 }
 
 #[test]
 fn partitions_of_different_sets_do_not_join() {
+    let again = "`cifar-cli partition` again";
+    for (others, version) in
+        [(synthetic(150), "v1+v2"), (synthetic_of_seed(120, 1), "v1"), (synthetic_of_seed(120, 1), "v3")]
+    {
+        let flow = Flow::new();
+        partitions::write(&others, &flow.path("others"), &Silent).expect("the folder is free");
+        fs::remove_dir_all(flow.path("partitions/v2")).expect("it was there");
+        fs::rename(flow.path("others/v2"), flow.path("partitions/v2")).expect("it is free now");
+        let refused = flow.pull(version, &SplitParams::default());
+        check_refused(refused, &[&shown(&flow.path("partitions/v2")), "another set of images than v1", again]);
+        assert!(!flow.path("raw").exists());
+    }
+}
+
+#[test]
+fn labels_that_changed_after_prepare_are_noticed() {
     let flow = Flow::new();
-    partitions::write(&synthetic(150), &flow.path("others"), &Silent).expect("the folder is free");
-    fs::remove_dir_all(flow.path("partitions/v2")).expect("it was there");
-    fs::rename(flow.path("others/v2"), flow.path("partitions/v2")).expect("it is free now");
-    check_refused(flow.pull("v1+v2", &SplitParams::default()), &["120 images", "150 images"]);
-    assert!(!flow.path("raw").exists());
+    let report = flow.both("v1", &SplitParams::default());
+    let [prepared, overrides, review] = ["prepared", "overrides.csv", "review.csv"].map(|name| flow.path(name));
+    report.check_labels(&prepared, &overrides, &review).expect("nothing has changed");
+    put(&review, b"id,decision,label,note\n1,dismiss,,\n");
+    let refused = report.check_labels(&prepared, &overrides, &review);
+    check_refused(refused, &[&shown(&review), "has changed since", "`cifar-cli prepare` again"]);
 }
 
 #[test]

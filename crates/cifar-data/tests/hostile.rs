@@ -12,7 +12,7 @@ use cifar_data::pull::Raw;
 use cifar_data::sources::{self, Labels, ReadOptions};
 use cifar_data::splits::SplitParams;
 use cifar_data::{ImageSize, Silent, store};
-use common::flow::Flow;
+use common::flow::{Flow, list_again};
 use common::{get, jpeg, mutation, noise, noisy_png, put, synthetic, temporary};
 use image::ExtendedColorType;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
@@ -21,6 +21,15 @@ use proptest::test_runner::{Config, TestCaseError, TestRunner};
 fn config(cases: u32) -> Config {
     let usual = Config::default();
     Config { cases: (cases * usual.cases).div_ceil(256), failure_persistence: None, ..usual }
+}
+
+/// The same for a file that the program wrote itself: whatever was damaged, `read` refuses it, or returns what it returned.
+fn check_noticed<T: PartialEq>(file: &Path, cases: u32, read: impl Fn() -> cifar_data::Result<T>) {
+    let whole = read().expect("the file is whole");
+    check_damaged(file, cases, || match read() {
+        Ok(found) if found != whole => panic!("{}: damage changed what is read from it", file.display()),
+        other => other,
+    });
 }
 
 /// Damages `file` so many times and calls `read`; the file is whole again afterwards.
@@ -53,8 +62,8 @@ fn stored_sets() {
     let folder = temporary();
     store::write(&synthetic(30), folder.path()).expect("the folder is free");
     let read = || store::read(folder.path());
-    check_damaged(&folder.path().join(store::MANIFEST), 400, read);
-    check_damaged(&folder.path().join(store::IMAGES), 200, read);
+    check_noticed(&folder.path().join(store::MANIFEST), 400, read);
+    check_noticed(&folder.path().join(store::IMAGES), 200, read);
     // What matters in it is the header.
     let images = folder.path().join(store::IMAGES);
     let good = get(&images);
@@ -74,14 +83,25 @@ fn what_the_stages_leave() {
     let flow = Flow::of(synthetic(300));
     flow.both("v1+v2", &SplitParams::default());
     let raw = flow.path("raw");
-    for file in ["pull.json", "membership.csv", "near_duplicates.csv", "manifest.csv"] {
-        check_damaged(&raw.join(file), 60, || Raw::read(&raw));
+    for file in ["pull.json", "membership.csv", "near_duplicates.csv", "manifest.csv", "provenance.json"] {
+        check_noticed(&raw.join(file), 100, || Raw::read(&raw));
     }
     let prepared = flow.path("prepared");
-    check_damaged(&prepared.join("report.json"), 200, || PreparedReport::read(&prepared));
-    check_damaged(&prepared.join("near_duplicates.csv"), 200, || read_pairs(&prepared));
-    check_damaged(&prepared.join("split.csv"), 200, || read_partitions(&prepared));
-    check_damaged(&prepared.join("train/manifest.csv"), 60, || TrainingData::open(&prepared));
+    check_noticed(&prepared.join("report.json"), 200, || PreparedReport::read(&prepared));
+    check_noticed(&prepared.join("near_duplicates.csv"), 200, || read_pairs(&prepared));
+    check_noticed(&prepared.join("split.csv"), 200, || read_partitions(&prepared));
+    check_noticed(&prepared.join("train/manifest.csv"), 60, || TrainingData::open(&prepared));
+    // The parsers behind the hashes stand on their own: they end with data or with one line.
+    for (file, read) in [
+        ("membership.csv", &(|| Raw::read(&raw).map(drop)) as &dyn Fn() -> cifar_data::Result<()>),
+        ("near_duplicates.csv", &|| Raw::read(&raw).map(drop)),
+    ] {
+        check_damaged(&raw.join(file), 60, || {
+            list_again(&raw, "pull");
+            read()
+        });
+        list_again(&raw, "pull");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use cifar_data::output::OutputFolder;
 use cifar_data::prepare::TestSet;
-use cifar_data::{Dataset, Monitor};
+use cifar_data::{Dataset, Monitor, provenance, store};
 use cifar_model::{Augmented, Model, TestTimeAugmentation, Views, predict_augmented};
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,7 @@ use crate::confusion::ConfusionMatrix;
 use crate::interval::wilson;
 use crate::metrics::{ClassMetrics, Scores, by_class, macro_average};
 use crate::plots::{Caption, Curve, confusion_matrix, reliability, training_curves};
-use crate::predictions::{PREDICTIONS, to_csv};
+use crate::predictions::{COMMAND, METRICS, POOL_PREDICTIONS, PREDICTIONS, to_csv};
 use crate::{EvalError, Result};
 
 /// How to evaluate. Part of params.yaml, block `evaluate`.
@@ -208,12 +208,12 @@ pub fn evaluate(
 
     let folder = OutputFolder::create(out)?;
     let json = serde_json::to_string_pretty(&metrics).unwrap_or_default() + "\n";
-    folder.write("metrics.json", json.as_bytes())?;
+    folder.write(METRICS, json.as_bytes())?;
     folder.write(PREDICTIONS, &to_csv(test, &probabilities))?;
     if params.tta != Views::None {
         folder.write("predictions_without_tta.csv", &to_csv(test, &logits.plain.probabilities()?))?;
     }
-    folder.write("pool_predictions.csv", &to_csv(pool, &pool_probabilities))?;
+    folder.write(POOL_PREDICTIONS, &to_csv(pool, &pool_probabilities))?;
     folder.write("per_class.csv", per_class_csv(test, &by_class(&confusion)).as_bytes())?;
     folder.write("confusion_matrix.csv", confusion_csv(test, &confusion).as_bytes())?;
     folder.write("reliability.csv", reliability_csv(&calibration).as_bytes())?;
@@ -229,6 +229,9 @@ pub fn evaluate(
     )?;
     folder.write("plots/reliability.png", &reliability(&calibration, &caption("Reliability"))?)?;
     folder.write("plots/training.png", &training_plot(history, &metrics, test)?)?;
+    let fingerprints = [test, pool].map(store::fingerprint);
+    let inputs = [("model", model.seal()), ("test", &fingerprints[0]), ("pool", &fingerprints[1])];
+    provenance::write(folder.path(), COMMAND, &inputs, &[METRICS, PREDICTIONS, POOL_PREDICTIONS])?;
     monitor.check()?;
     folder.commit()?;
     Ok(metrics)

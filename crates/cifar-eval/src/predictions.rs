@@ -2,12 +2,20 @@
 
 use std::path::Path;
 
-use cifar_data::{Dataset, SampleId};
+use cifar_data::provenance::Provenance;
+use cifar_data::{Dataset, SampleId, store};
+use cifar_model::Model;
 
 use crate::{EvalError, Result};
 
+/// The command that writes the folder.
+pub const COMMAND: &str = "evaluate";
 /// File name of the predictions on a run's own test images.
 pub const PREDICTIONS: &str = "predictions.csv";
+/// File name of the predictions on the test images of all partitions.
+pub const POOL_PREDICTIONS: &str = "pool_predictions.csv";
+/// File name of the figures.
+pub const METRICS: &str = "metrics.json";
 
 /// What a model said of some images.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,12 +50,21 @@ pub fn to_csv(set: &Dataset, probabilities: &[f32]) -> Vec<u8> {
     csv.into_inner().expect("writing to memory does not fail")
 }
 
-/// Reads the table back; it must be about the images of `set`.
-pub fn read(path: &Path, set: &Dataset) -> Result<Predictions> {
+/// Reads what `evaluate` wrote into `folder` of its own test images, which must be those of `set`, as `model` predicted them.
+///
+/// # Errors
+/// If the table is missing or damaged, or of another model or other test images.
+pub fn read(folder: &Path, model: &Model, set: &Dataset) -> Result<Predictions> {
+    let provenance = Provenance::read(folder, COMMAND)?;
+    provenance.expect("model", model.seal(), "the predictions of this model")?;
+    provenance.expect("test", &store::fingerprint(set), "the test images of the prepared set")?;
+    parse(&provenance.file(PREDICTIONS)?, &folder.join(PREDICTIONS), set)
+}
+
+/// The predictions in a table that [`to_csv`] made of the images of `set`; `path` is for messages.
+fn parse(text: &[u8], path: &Path, set: &Dataset) -> Result<Predictions> {
     let wrong = |problem: String| EvalError::Malformed { path: path.to_path_buf(), problem };
-    let text = std::fs::read(path)
-        .map_err(|e| wrong(format!("cannot read the predictions: {e}; run `cifar-cli evaluate` first")))?;
-    let mut csv = csv::Reader::from_reader(text.as_slice());
+    let mut csv = csv::Reader::from_reader(text);
     let expected = header(set.classes());
     if csv.headers().map_err(|e| wrong(e.to_string()))?.iter().ne(&expected) {
         return Err(wrong(format!("has other columns than {}; run `cifar-cli evaluate` again", expected.join(","))));

@@ -9,9 +9,9 @@ use cifar_data::partitions::{self, DatasetVersion};
 use cifar_data::prepare::{TestSet, TrainingData, prepare, read_pairs};
 use cifar_data::sources::synthetic::{self, Planted, SyntheticParams};
 use cifar_data::splits::SplitParams;
-use cifar_data::{Dataset, SampleId, Silent, pull, store};
+use cifar_data::{Dataset, SampleId, Silent, provenance, pull, store};
 use cifar_eval::hard_images::{HardImagesParams, Inputs, identify};
-use cifar_eval::predictions;
+use cifar_eval::predictions::{self, PREDICTIONS};
 use cifar_model::{ModelParams, predict};
 use cifar_train::{Dynamics, Fitted, TrainParams, artifacts, fit};
 
@@ -54,14 +54,19 @@ impl Project {
         store::write(test, &at("test")).unwrap();
         let test = TestSet::open(&at("test"), &store::fingerprint(test)).unwrap();
         let probabilities = predict(&self.fitted.model, test.dataset(), "", &Silent).unwrap().probabilities().unwrap();
-        std::fs::write(at("predictions.csv"), predictions::to_csv(test.dataset(), &probabilities)).unwrap();
+        std::fs::create_dir_all(at("evaluation")).unwrap();
+        let table = predictions::to_csv(test.dataset(), &probabilities);
+        std::fs::write(at("evaluation").join(PREDICTIONS), table).unwrap();
+        // The model was not loaded from a file, so it has no hash.
+        let inputs = [("model", ""), ("test", &store::fingerprint(test.dataset()))];
+        provenance::write(&at("evaluation"), predictions::COMMAND, &inputs, &[PREDICTIONS]).unwrap();
         let dynamics = self.dynamics(data).unwrap();
         let inputs = Inputs {
             model: &self.fitted.model,
             dynamics: &dynamics,
             data,
             test: &test,
-            test_predictions: &at("predictions.csv"),
+            evaluation: &at("evaluation"),
             pairs: &read_pairs(&at("prepared")).unwrap().into_iter().map(|placed| placed.pair).collect::<Vec<_>>(),
             review,
             out_of_fold: None,

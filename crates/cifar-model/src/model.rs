@@ -1,14 +1,17 @@
 //! A network with all that is needed to use it, and the one file that holds it.
 //!
 //! The file is safetensors: every tensor under its name, and in the metadata, under the key `cifar_model`, the schema
-//! version, the [`ModelSpec`] and the [`ModelOrigin`] as JSON. Equal models give equal bytes. Schema 2.
+//! version, the [`ModelSpec`], the [`ModelOrigin`] and a hash of the whole file ([`cifar_data::seal`]) as JSON. Equal models
+//! give equal bytes. Schema 3.
 
 use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use cifar_data::output::write_file;
-use cifar_data::prepare::Normalisation;
+use cifar_data::prepare::{Normalisation, PreparedReport};
+use cifar_data::seal::{self, PLACEHOLDER};
+use cifar_data::splits::Split;
 use cifar_data::{Dataset, ImageSize, Source};
 use cifar_kernels::PixelView;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -18,7 +21,7 @@ use crate::networks::{LayerSummary, ModelParams, Network, build};
 use crate::parameters::Parameters;
 use crate::{FeatureMap, Mode, ModelError, Result, images_to_feature_map, views_to_feature_map};
 
-const SCHEMA: u32 = 2;
+const SCHEMA: u32 = 3;
 const METADATA_KEY: &str = "cifar_model";
 
 /// What a network is and what it expects.
@@ -45,6 +48,8 @@ pub struct ModelOrigin {
     pub dataset_version: String,
     /// Hash of the training images and their labels.
     pub training_fingerprint: String,
+    /// Hash of the validation images and their labels, by which the epoch may have been chosen.
+    pub validation_fingerprint: String,
     /// The run's seed.
     pub seed: u64,
     /// The epoch whose weights these are, counted from 1.
@@ -59,6 +64,7 @@ struct Metadata {
     schema: u32,
     spec: ModelSpec,
     origin: Option<ModelOrigin>,
+    seal: String,
 }
 
 /// A network, its tensors and its description.
@@ -68,6 +74,7 @@ pub struct Model {
     network: Box<dyn Network>,
     /// Where it came from, once it is trained.
     pub origin: Option<ModelOrigin>,
+    seal: Option<String>,
 }
 
 impl std::fmt::Debug for Model {
@@ -90,12 +97,17 @@ impl Model {
         }
         let mut parameters = Parameters::new(seed);
         let network = build(&spec.params, spec.classes.len(), spec.size, &mut parameters)?;
-        Ok(Self { spec, parameters, network, origin: None })
+        Ok(Self { spec, parameters, network, origin: None, seal: None })
     }
 
     /// What the network is and what it expects.
     pub fn spec(&self) -> &ModelSpec {
         &self.spec
+    }
+
+    /// The hash of the file that it was loaded from ([`cifar_data::seal`]); empty if it was not loaded.
+    pub fn seal(&self) -> &str {
+        self.seal.as_deref().unwrap_or_default()
     }
 
     /// Its tensors.
@@ -149,9 +161,34 @@ impl Model {
         Ok((features, logits))
     }
 
+    /// Refuses to be used with a prepared set that it was not trained on: its test images may be among those that the model
+    /// learned from. `path` is the model's file.
+    ///
+    /// # Errors
+    /// If the training or validation images, or their labels, are not those that the model was trained and chosen by.
+    pub fn expect_trained_on(&self, data: &PreparedReport, path: &Path) -> Result<()> {
+        let origin = self.origin.as_ref().ok_or_else(|| {
+            ModelError::malformed(path, "does not say what it was trained on; run `cifar-cli train` again")
+        })?;
+        let splits = [(Split::Train, &origin.training_fingerprint), (Split::Val, &origin.validation_fingerprint)];
+        match splits.iter().find(|(split, fingerprint)| data.fingerprint(*split) != **fingerprint) {
+            Some((split, _)) => {
+                let images = if *split == Split::Train { "training" } else { "validation" };
+                Err(ModelError::malformed(
+                    path,
+                    format!(
+                        "was trained with other {images} images or labels than the prepared set has; run `cifar-cli train` again"
+                    ),
+                ))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Writes the model; what was there before is replaced whole.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let metadata = Metadata { schema: SCHEMA, spec: self.spec.clone(), origin: self.origin.clone() };
+        let (spec, origin) = (self.spec.clone(), self.origin.clone());
+        let metadata = Metadata { schema: SCHEMA, spec, origin, seal: PLACEHOLDER.into() };
         let json = serde_json::to_string(&metadata).map_err(|e| ModelError::malformed(path, e.to_string()))?;
         let tensors = self.parameters.all().map(|(name, var)| {
             let values = var.flatten_all()?.to_vec1::<f32>()?;
@@ -167,8 +204,9 @@ impl Model {
         let views = views.collect::<Result<Vec<_>>>()?;
         // One key only: the header is a hash map, whose order would change the bytes from run to run.
         let metadata = HashMap::from([(METADATA_KEY.to_string(), json)]);
-        let bytes =
+        let mut bytes =
             safetensors::serialize(views, Some(metadata)).map_err(|e| ModelError::malformed(path, e.to_string()))?;
+        seal::seal(&mut bytes).map_err(|e| ModelError::malformed(path, e.to_string()))?;
         Ok(write_file(path, &bytes)?)
     }
 
@@ -189,12 +227,15 @@ impl Model {
         let schema = serde_json::from_str::<serde_json::Value>(json).ok().and_then(|v| v.get("schema")?.as_u64());
         if schema != Some(u64::from(SCHEMA)) {
             let found = schema.map_or("none".to_string(), |s| s.to_string());
-            return Err(wrong(format!("has schema {found}, this program reads schema {SCHEMA}; train the model anew")));
+            return Err(wrong(format!(
+                "has schema {found}, this program reads schema {SCHEMA}; train the model again"
+            )));
         }
+        let seal = seal::check(&bytes).map_err(|e| wrong(e.to_string()))?;
         let Metadata { spec, origin, .. } = serde_json::from_str(json)
             .map_err(|e| wrong(format!("describes a network that this program does not know ({e})")))?;
         let mut model = Self::new(spec, 0)?;
-        model.origin = origin;
+        (model.origin, model.seal) = (origin, Some(seal));
         let tensors = SafeTensors::deserialize(&bytes).map_err(not_ours)?;
         if tensors.len() != model.parameters.all().count() {
             return Err(wrong(format!(

@@ -4,7 +4,8 @@
 //! - `history.jsonl`: one [`EpochRecord`] a line;
 //! - `dynamics.safetensors`: what the network said of each image in each epoch ([`Dynamics`](crate::Dynamics));
 //! - `metrics.json`, `plots/metrics/**.tsv`: the same in the layout that `DVCLive` writes and DVC shows;
-//! - `summary.csv`: the network, layer by layer.
+//! - `summary.csv`: the network, layer by layer;
+//! - `provenance.json`: what the run was made from, and the hashes of files that are read again ([`cifar_data::provenance`]).
 //!
 //! No file holds a time, a host or a thread count: equal runs leave equal bytes.
 
@@ -12,7 +13,8 @@ use std::path::Path;
 
 use cifar_data::output::OutputFolder;
 use cifar_data::prepare::TrainingData;
-use cifar_data::{DataError, Source};
+use cifar_data::splits::Split;
+use cifar_data::{DataError, Source, provenance};
 use serde_json::{Map, Value, json};
 
 use crate::{EpochRecord, Fitted, Result};
@@ -21,6 +23,10 @@ use crate::{EpochRecord, Fitted, Result};
 pub const MODEL: &str = "model.safetensors";
 /// File name of the history.
 pub const HISTORY: &str = "history.jsonl";
+/// File name of the figures of the last and of the selected epoch.
+pub const METRICS: &str = "metrics.json";
+/// The command that writes the folder.
+pub const COMMAND: &str = "train";
 /// File name of what the network said of each image in each epoch.
 pub const DYNAMICS: &str = "dynamics.safetensors";
 
@@ -36,7 +42,7 @@ pub fn write(fitted: &Fitted, data: &TrainingData, out: &Path) -> Result<()> {
     }
     let lines: Vec<String> = fitted.history.iter().map(|r| json!(r).to_string() + "\n").collect();
     folder.write(HISTORY, lines.concat().as_bytes())?;
-    folder.write("metrics.json", format!("{:#}\n", metrics(fitted, data)).as_bytes())?;
+    folder.write(METRICS, format!("{:#}\n", metrics(fitted, data)).as_bytes())?;
     for (name, series) in curves(&fitted.history) {
         if let Some(series) = series {
             folder.write(&name, series.as_bytes())?;
@@ -54,6 +60,8 @@ pub fn write(fitted: &Fitted, data: &TrainingData, out: &Path) -> Result<()> {
         })
         .collect();
     folder.write("summary.csv", format!("layer,output,parameters,flops\n{}", layers.concat()).as_bytes())?;
+    let inputs = [Split::Train, Split::Val].map(|split| (split.name(), data.report.fingerprint(split)));
+    provenance::write(folder.path(), COMMAND, &inputs, &[MODEL, HISTORY, METRICS])?;
     Ok(folder.commit()?)
 }
 
@@ -63,8 +71,7 @@ pub fn write(fitted: &Fitted, data: &TrainingData, out: &Path) -> Result<()> {
 /// If the file cannot be read or a line is malformed.
 pub fn read_history(path: &Path) -> Result<Vec<EpochRecord>> {
     let malformed = |problem: String| DataError::Malformed { path: path.to_path_buf(), problem };
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| malformed(format!("cannot read it: {e}; run `cifar-cli train` first")))?;
+    let text = String::from_utf8(provenance::read(path, COMMAND)?).map_err(|_| malformed("is not UTF-8".into()))?;
     let parse =
         |(index, line)| serde_json::from_str(line).map_err(|e| malformed(format!("line {}: {e}", index + 1)).into());
     text.lines().enumerate().map(parse).collect()

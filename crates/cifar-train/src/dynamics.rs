@@ -12,7 +12,8 @@
 //! The file, `dynamics.safetensors`, holds logits as `f16` (a relative error of at most 2⁻¹¹; beyond ±65,504 that value): `pass` (epochs × N ×
 //! classes), `plain` (rows × classes) with `plain_images` (`u32`, the place of each row's image among the training images) and
 //! `plain_ends` (`u32`, the number of rows up to the end of each epoch), `val` (epochs × V × classes), and `train_ids` and `val_ids`
-//! (`u32`). Its metadata, under `cifar_dynamics`, names the model file that the same run left, by its hash. Schema 1.
+//! (`u32`). Its metadata, under `cifar_dynamics`, names the model file that the same run left, by its hash, and has a hash of the
+//! whole file ([`cifar_data::seal`]). Schema 2.
 
 use std::collections::HashMap;
 use std::fs;
@@ -20,6 +21,7 @@ use std::path::Path;
 
 use cifar_data::output::write_file;
 use cifar_data::random::{Purpose, stream};
+use cifar_data::seal::{self, PLACEHOLDER};
 use cifar_data::{DataError, Dataset, SampleId};
 use cifar_model::Logits;
 use half::f16;
@@ -29,7 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Result, TrainError};
 
-const SCHEMA: u64 = 1;
+const SCHEMA: u64 = 2;
 const METADATA_KEY: &str = "cifar_dynamics";
 
 /// What the network said of each image, epoch by epoch.
@@ -57,6 +59,7 @@ struct Metadata {
     classes: usize,
     share: f64,
     seed: u64,
+    seal: String,
 }
 
 /// A tensor: type, dimensions and bytes.
@@ -214,7 +217,8 @@ impl Dynamics {
     pub(crate) fn write(&self, path: &Path, model: &Path) -> Result<()> {
         let failed = |e: &dyn std::fmt::Display| TrainError::Encode(e.to_string());
         let (model, seed) = (hash(model)?, self.seed);
-        let metadata = Metadata { schema: SCHEMA, model, classes: self.classes, share: self.share, seed };
+        let (classes, share, seal) = (self.classes, self.share, PLACEHOLDER.into());
+        let metadata = Metadata { schema: SCHEMA, model, classes, share, seed, seal };
         let json = serde_json::to_string(&metadata).map_err(|e| failed(&e))?;
         let ids = |ids: &[SampleId]| {
             let words: Vec<u32> = ids.iter().map(|id| id.0).collect();
@@ -227,7 +231,9 @@ impl Dynamics {
         });
         let metadata = HashMap::from([(METADATA_KEY.to_string(), json)]);
         let file = safetensors::serialize(views.collect::<Result<Vec<_>>>()?, Some(metadata));
-        Ok(write_file(path, &file.map_err(|e| failed(&e))?)?)
+        let mut file = file.map_err(|e| failed(&e))?;
+        seal::seal(&mut file).map_err(|e| failed(&e))?;
+        Ok(write_file(path, &file)?)
     }
 
     /// Reads the file that the run which left the model file `model` wrote of these images.
@@ -270,6 +276,7 @@ fn decode(file: &[u8]) -> Result<(Metadata, Dynamics), String> {
         let schema = schema.map_or("none".to_string(), |s| s.to_string());
         return Err(format!("has schema {schema}, this program reads schema {SCHEMA}"));
     }
+    seal::check(file).map_err(|e| e.to_string())?;
     let metadata: Metadata = serde_json::from_str(json).map_err(|e| damaged(&e))?;
     let tensors = SafeTensors::deserialize(file).map_err(|e| damaged(&e))?;
     let take = |name: &str| {

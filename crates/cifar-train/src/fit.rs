@@ -266,7 +266,8 @@ impl<'a> Run<'a> {
         model.origin = Some(ModelOrigin {
             source: report.source.clone(),
             dataset_version: report.dataset_version.to_string(),
-            training_fingerprint: report.fingerprints.get(&Split::Train).cloned().unwrap_or_default(),
+            training_fingerprint: report.fingerprint(Split::Train).into(),
+            validation_fingerprint: report.fingerprint(Split::Val).into(),
             seed: self.seed,
             epoch: selected_epoch,
             arithmetic,

@@ -78,9 +78,11 @@ fn mistakes_in_usage_are_named() {
 fn a_stage_without_the_one_before_it_says_which() {
     let project = Project::new();
     project.run(&["pull"]).failure(FAILURE, &["dataset_partitions/v1", "run `cifar-cli partition` first"]);
-    project.run(&["prepare"]).failure(FAILURE, &["data/raw/pull.json: is missing; run `cifar-cli pull` first"]);
-    project.run(&["train"]).failure(FAILURE, &["data/prepared/report.json: is missing; run `cifar-cli prepare` first"]);
-    project.run(&["evaluate"]).failure(FAILURE, &["data/prepared/report.json: is missing"]);
+    project.run(&["prepare"]).failure(FAILURE, &["data/raw: there is no such folder; run `cifar-cli pull` first"]);
+    project
+        .run(&["train"])
+        .failure(FAILURE, &["data/prepared: there is no such folder; run `cifar-cli prepare` first"]);
+    project.run(&["evaluate"]).failure(FAILURE, &["data/prepared: there is no such folder"]);
     project.run(&["predict", "x.png"]).failure(FAILURE, &["models/final/model.safetensors: cannot read the model"]);
 }
 
@@ -212,31 +214,32 @@ fn damaged_files_are_refused_by_name() {
     damage("dataset_partitions/v2/images.safetensors", &empty, "pull", "is no readable safetensors file");
     damage(
         "dataset_partitions/v2/images.safetensors",
-        &replace("\\\"schema\\\":1", "\\\"schema\\\":0"),
+        &replace("\\\"schema\\\":2", "\\\"schema\\\":0"),
         "pull",
-        "has schema 0, this program reads schema 1",
+        "has schema 0, this program reads schema 2",
     );
     damage("dataset_partitions/v3/manifest.csv", &halve, "pull", "");
     damage("dataset_partitions/v3/manifest.csv", &replace("id,file", "id,fill"), "pull", "has the columns \"id,fill,");
-    damage("data/raw/membership.csv", &replace("train", "trial"), "prepare", "line");
+    let changed = "was changed or damaged after";
+    damage("data/raw/membership.csv", &replace("train", "trial"), "prepare", changed);
     damage("data/raw/images.safetensors", &flip_pixel, "prepare", "does not match its hash");
     damage("data/prepared/train/images.safetensors", &flip_pixel, "train", "does not match its hash");
-    damage("data/prepared/report.json", &halve, "train", "is damaged or of another version");
+    damage("data/prepared/report.json", &halve, "train", changed);
     damage("models/final/model.safetensors", &halve, "evaluate", "is no readable safetensors file");
     damage(
         "models/final/model.safetensors",
         &replace("\\\"simple_cnn\\\"", "\\\"sample_cnn\\\""),
         "evaluate",
-        "describes a network that this program does not know",
+        "does not match the hash that it carries",
     );
     damage(
         "models/final/model.safetensors",
-        &replace("\\\"schema\\\":2", "\\\"schema\\\":9"),
+        &replace("\\\"schema\\\":3", "\\\"schema\\\":9"),
         "evaluate",
         "has schema 9",
     );
-    damage("models/final/history.jsonl", &halve, "evaluate", "line");
-    damage("evaluation/test/predictions.csv", &halve, "hard-images", "");
+    damage("models/final/history.jsonl", &halve, "evaluate", changed);
+    damage("evaluation/test/predictions.csv", &halve, "hard-images", changed);
     damage("labels/overrides.csv", &replace("id,label", "id,lable"), "prepare", "id,lable");
     project.run(&["pull"]).success();
 }

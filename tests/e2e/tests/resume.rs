@@ -208,8 +208,8 @@ fn a_checkpoint_of_anything_else_is_never_picked_up() {
     let mut flipped = good.clone();
     *flipped.last_mut().unwrap() ^= 1;
     std::fs::write(&path, &flipped).unwrap();
-    refused("its values are not those that were written");
-    let text = b"\\\"schema\\\":2";
+    refused("does not match the hash that it carries");
+    let text = b"\\\"schema\\\":3";
     let at = good.windows(text.len()).position(|w| w == text).expect("the schema");
     let mut newer = good.clone();
     newer[at + text.len() - 1] = b'9';

@@ -1,15 +1,15 @@
-//! `check`: what is there, what is missing, and what a run will cost. Changes nothing.
+//! `check`: what is there, what is missing, what does not belong together, and what a run will cost. Changes nothing.
+
+mod consistency;
 
 use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
 use cifar_data::batches::{epoch_order, training_batch};
-use cifar_data::partitions::Partition;
 use cifar_data::prepare::{PreparedReport, normalisation};
 use cifar_data::sources::synthetic::{self, SyntheticParams};
 use cifar_data::splits::Split;
-use cifar_data::store;
 use cifar_model::{Model, ModelSpec};
 use cifar_train::Trainer;
 use serde::Serialize;
@@ -112,70 +112,12 @@ fn data(context: &Context, params: &Params) -> Vec<Line> {
             ),
         }
     });
-    for partition in Partition::ALL {
-        let folder = layout.partitions().join(partition.name());
-        lines.push(stored(partition.name(), &folder, "partition"));
-    }
-    let prepared = layout.prepared();
-    lines.push(if prepared.exists() {
-        let report = PreparedReport::read(&prepared);
-        let matching = report.and_then(|r| r.check(&prepared, params.dataset_version, &params.split).map(|()| r));
-        match matching {
-            Ok(report) => {
-                let count = |split| report.images.get(&split).copied().unwrap_or(0);
-                let detail = format!(
-                    "{} train, {} val, {} test images of {}; {}",
-                    count(Split::Train),
-                    count(Split::Val),
-                    count(Split::Test),
-                    report.dataset_version,
-                    report.source.description
-                );
-                Line { what: "prepared", state: "ok", detail }
-            }
-            Err(e) => Line { what: "prepared", state: "wrong", detail: e.to_string() },
-        }
-    } else {
-        missing("prepared", &prepared, "pull` and `cifar-cli prepare")
-    });
-    let model = layout.model_file();
-    lines.push(if model.exists() {
-        match Model::load(&model) {
-            Ok(model) => {
-                let origin = model
-                    .origin
-                    .as_ref()
-                    .map(|o| format!(", trained on {} ({}), seed {}", o.dataset_version, o.source.description, o.seed));
-                Line {
-                    what: "model",
-                    state: "ok",
-                    detail: format!("{}{}", model.spec().params.architecture.name(), origin.unwrap_or_default()),
-                }
-            }
-            Err(e) => Line { what: "model", state: "wrong", detail: e.to_string() },
-        }
-    } else {
-        missing("model", &model, "train")
-    });
+    lines.extend(consistency::lines(context, params));
     lines
 }
 
 fn missing(what: &'static str, path: &Path, command: &str) -> Line {
     Line { what, state: "missing", detail: format!("{}: `cifar-cli {command}` makes it", path.display()) }
-}
-
-fn stored(what: &'static str, folder: &Path, command: &str) -> Line {
-    if !folder.exists() {
-        return missing(what, folder, command);
-    }
-    match store::read(folder) {
-        Ok(set) => Line {
-            what,
-            state: "ok",
-            detail: format!("{} images, hashes match; {}", set.len(), set.header().source.description),
-        },
-        Err(e) => Line { what, state: "wrong", detail: e.to_string() },
-    }
 }
 
 /// Times a few steps of the trainer on drawn images of the right number of classes, and tells what a run will take.

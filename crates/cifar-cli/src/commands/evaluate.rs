@@ -12,6 +12,7 @@ pub(super) fn run(context: &Context) -> Result<()> {
     let report = PreparedReport::read(&layout.prepared())?;
     report.check(&layout.prepared(), params.dataset_version, &params.split)?;
     let model = Model::load(&layout.model_file())?;
+    model.expect_trained_on(&report, &layout.model_file())?;
     let history = cifar_train::artifacts::read_history(&layout.history())?;
     let test = TestSet::open(&layout.prepared_test(), report.test_fingerprint())?;
     let pool = TestSet::open(&layout.pool(), &report.pool_fingerprint)?;

@@ -8,7 +8,8 @@ use anyhow::Result;
 use cifar_data::duplicates::Pair;
 use cifar_data::labels::read_review;
 use cifar_data::prepare::{REVIEW, TestSet, TrainingData, read_pairs};
-use cifar_eval::hard_images::{HARD_IMAGES, Inputs, identify};
+use cifar_data::provenance;
+use cifar_eval::hard_images::{COMMAND, HARD_IMAGES, Inputs, identify};
 use cifar_eval::truth;
 use cifar_model::Model;
 use cifar_train::Dynamics;
@@ -28,7 +29,11 @@ pub(super) fn run(context: &Context, args: &HardImagesArgs) -> Result<()> {
         return study::run(context, &params, args);
     }
     if let Some(file) = &args.truth {
-        let table = args.table.clone().unwrap_or_else(|| layout.hard_images().join(HARD_IMAGES));
+        let own = layout.hard_images().join(HARD_IMAGES);
+        if args.table.is_none() {
+            provenance::read(&own, COMMAND)?;
+        }
+        let table = args.table.clone().unwrap_or(own);
         let out = layout.truth();
         let judged = truth::judge(&table, file, args.column.as_deref(), params.random_seed, &out)?;
         context.terminal.result(&judged, || format!("{}\nresults: {}", truth::in_words(&judged), out.display()));
@@ -38,8 +43,8 @@ pub(super) fn run(context: &Context, args: &HardImagesArgs) -> Result<()> {
     let data = TrainingData::open(&prepared)?;
     data.report.check(&prepared, params.dataset_version, &params.split)?;
     let model = Model::load(&layout.model_file())?;
+    model.expect_trained_on(&data.report, &layout.model_file())?;
     let test = TestSet::open(&layout.prepared_test(), data.report.test_fingerprint())?;
-    let predictions = layout.evaluation().join(cifar_eval::predictions::PREDICTIONS);
     let dynamics = Dynamics::read(&layout.dynamics(), &layout.model_file(), &data.train, &data.val)?;
     let pairs: Vec<Pair> = read_pairs(&prepared)?.into_iter().map(|placed| placed.pair).collect();
     let out_of_fold = out_of_fold(context, &params, &data, &pairs)?;
@@ -48,7 +53,7 @@ pub(super) fn run(context: &Context, args: &HardImagesArgs) -> Result<()> {
         dynamics: &dynamics,
         data: &data,
         test: &test,
-        test_predictions: &predictions,
+        evaluation: &layout.evaluation(),
         pairs: &pairs,
         review: &read_review(&prepared.join(REVIEW), data.train.classes())?,
         out_of_fold: out_of_fold.as_ref(),

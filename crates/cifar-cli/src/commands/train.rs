@@ -31,6 +31,7 @@ fn train(context: &Context, args: &TrainArgs, in_company: bool) -> Result<()> {
     let (layout, params) = (&context.layout, context.params()?);
     let data = TrainingData::open(&layout.prepared())?;
     data.report.check(&layout.prepared(), params.dataset_version, &params.split)?;
+    data.report.check_labels(&layout.prepared(), &layout.overrides(), &layout.review())?;
     context.terminal.say(&format!(
         "{}, {}: {} training and {} validation images; seed {}\n",
         data.report.source.description,

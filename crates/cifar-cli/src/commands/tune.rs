@@ -24,6 +24,7 @@ pub(super) fn run(context: &Context) -> Result<()> {
     blocks.check(&tune.space)?;
     let data = TrainingData::open(&layout.prepared())?;
     data.report.check(&layout.prepared(), params.dataset_version, &params.split)?;
+    data.report.check_labels(&layout.prepared(), &layout.overrides(), &layout.review())?;
     // Scores of other kernels are not mixed with those of these.
     let program = train::program_here()?;
     let key = search_key(tune, &blocks, &data.report, seed, &program);

@@ -1,6 +1,5 @@
 //! The list of pairs on disk: `id_a,id_b,similarity,kind`.
 
-use std::fs;
 use std::path::Path;
 
 use super::{Kind, Pair};
@@ -17,13 +16,8 @@ pub(crate) fn to_csv(pairs: &[Pair]) -> Vec<u8> {
     table(&COLUMNS, pairs.iter().map(|p| (p.first, p.second, p.similarity, p.kind)))
 }
 
-/// Reads what [`to_csv`] made.
-pub(crate) fn read(path: &Path) -> Result<Vec<Pair>> {
-    parse(&fs::read(path).map_err(DataError::io("read", path))?, path)
-}
-
-/// The same from the file's text.
-pub(super) fn parse(text: &[u8], path: &Path) -> Result<Vec<Pair>> {
+/// Reads what [`to_csv`] made; `path` is for messages.
+pub(crate) fn parse(text: &[u8], path: &Path) -> Result<Vec<Pair>> {
     let mut csv = csv::Reader::from_reader(text);
     let columns = csv.headers().map_err(|e| DataError::malformed(path, e.to_string()))?;
     if columns.iter().ne(COLUMNS) {

@@ -33,7 +33,7 @@ use crate::{Dataset, ImageSize, Monitor, Result, SampleId};
 pub use difference::{Difference, difference};
 pub use groups::groups;
 pub use list::NEAR_DUPLICATES;
-pub(crate) use list::{read, to_csv};
+pub(crate) use list::{parse, to_csv};
 pub use remembered::find_once;
 
 /// How alike two images are.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use cifar_data::partitions::{self, DatasetVersion};
 use cifar_data::prepare::{PreparedReport, prepare};
+use cifar_data::provenance::{self, PROVENANCE};
 use cifar_data::pull::{PullRecord, pull};
 use cifar_data::splits::SplitParams;
 use cifar_data::{Dataset, Result, Silent, store};
@@ -74,4 +75,15 @@ pub(crate) fn rows(path: &Path) -> Vec<Vec<String>> {
 
 pub(crate) fn ids(set: &Dataset) -> Vec<u32> {
     set.samples().iter().map(|s| s.id.0).collect()
+}
+
+/// Lists the files of a stage's folder as they are now, as if the stage had written them so.
+pub(crate) fn list_again(folder: &Path, made_by: &str) {
+    let record: serde_json::Value =
+        provenance::read_sealed(&get(&folder.join(PROVENANCE))).expect("the record was not touched");
+    let names = |key: &str| record[key].as_object().expect("a map").clone();
+    let (inputs, files) = (names("inputs"), names("files"));
+    let inputs: Vec<(&str, &str)> = inputs.iter().map(|(k, v)| (k.as_str(), v.as_str().expect("a string"))).collect();
+    let files: Vec<&str> = files.keys().map(String::as_str).collect();
+    provenance::write(folder, made_by, &inputs, &files).expect("the folder can be written");
 }

@@ -55,6 +55,11 @@ pub(crate) fn synthetic(count: usize) -> Dataset {
     generate(&SyntheticParams { count, ..SyntheticParams::default() }).expect("a valid number of images").dataset
 }
 
+/// Other images than those of [`synthetic`].
+pub(crate) fn synthetic_of_seed(count: usize, seed: u64) -> Dataset {
+    generate(&SyntheticParams { count, seed, ..SyntheticParams::default() }).expect("a valid number of images").dataset
+}
+
 pub(crate) fn pooled(split_seed: u64, test_fraction: f64, val_fraction: f64) -> SplitParams {
     SplitParams { split_seed, test_fraction, val_fraction, ..SplitParams::default() }
 }

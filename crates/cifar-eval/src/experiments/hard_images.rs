@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use cifar_data::output::write_file;
+use cifar_data::provenance;
 
 use super::RunRecord;
 use crate::measures::MEASURES;
@@ -56,7 +57,7 @@ pub fn average_hard_images(folders: &[PathBuf], out: &Path) -> Result<Vec<PathBu
 /// Adds the table of a run, `before` of which are in `sums` already.
 fn add(sums: &mut BTreeMap<u32, Sum>, path: &Path, before: usize) -> Result<()> {
     let wrong = |problem: String| EvalError::Malformed { path: path.to_path_buf(), problem };
-    let bytes = std::fs::read(path).map_err(|e| wrong(format!("cannot read it: {e}")))?;
+    let bytes = provenance::read(path, crate::hard_images::COMMAND)?;
     let mut csv = csv::Reader::from_reader(bytes.as_slice());
     let columns = csv.headers().map_err(|e| wrong(e.to_string()))?.clone();
     let place = |name: &str| {
@@ -145,6 +146,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::hard_images::{COMMAND, HARD_IMAGES};
 
     /// A run whose table has these rows of id, label, prediction, suggestion, loss, AUM and score.
     fn run(out: &Path, seed: u64, rows: &[(u32, &str, &str, &str, f64, &str, f64)]) -> PathBuf {
@@ -164,7 +166,9 @@ mod tests {
             let values = values.collect::<Vec<_>>().join(",");
             writeln!(text, "{id},train,{id}.png,{label},{predicted},{suggested},{values}").unwrap();
         }
-        std::fs::write(folder.join("evaluation/hard_images/hard_images.csv"), text).unwrap();
+        let table = folder.join("evaluation/hard_images");
+        std::fs::write(table.join(HARD_IMAGES), text).unwrap();
+        provenance::write(&table, COMMAND, &[], &[HARD_IMAGES]).unwrap();
         folder
     }
 

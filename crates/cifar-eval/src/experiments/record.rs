@@ -1,9 +1,11 @@
-//! `run.json`: what one run of a grid was asked for. It is written last, so a folder that has it holds a finished run.
+//! `run.json`: what one run of a grid was asked for, with a hash of itself. It is written last, so a folder that has it is that of
+//! a finished run. Schema 2.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use cifar_data::output::write_file;
+use cifar_data::provenance::{read_sealed, sealed_json};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -13,7 +15,7 @@ use crate::{EvalError, Result};
 pub const RUNS: &str = "runs";
 /// File name of the record.
 pub const RECORD: &str = "run.json";
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
 /// What one run was asked for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -62,17 +64,18 @@ impl RunRecord {
         };
         let schema = serde_json::from_slice::<Value>(&text).ok().and_then(|v| v.get("schema")?.as_u64());
         if let Some(schema) = schema.filter(|s| *s != u64::from(SCHEMA)) {
-            return Err(wrong(format!("has schema {schema}, this program reads schema {SCHEMA}")));
+            return Err(wrong(format!(
+                "has schema {schema}, this program reads schema {SCHEMA}; move the folder away, and the run is done again"
+            )));
         }
-        let record = serde_json::from_slice(&text)
-            .map_err(|e| wrong(format!("is damaged ({e}); remove it, and the run is done again")))?;
+        let record = read_sealed(&text).map_err(|e| wrong(format!("{e}; remove it, and the run is done again")))?;
         Ok(Some(record))
     }
 
     /// Writes the record into the folder of its run.
     pub fn write(&self, folder: &Path) -> Result<()> {
-        let text = serde_json::to_string_pretty(self).unwrap_or_default() + "\n";
-        Ok(write_file(&folder.join(RECORD), text.as_bytes())?)
+        let path = folder.join(RECORD);
+        Ok(write_file(&path, &sealed_json(self, &path)?)?)
     }
 
     /// The first thing in which `wanted` is another run than this one, in words; none if it is the same.
@@ -130,9 +133,9 @@ mod tests {
         assert_eq!(RunRecord::read(folder.path()).unwrap(), Some(written));
         let path = folder.path().join(RECORD);
         let text = std::fs::read_to_string(&path).unwrap();
-        std::fs::write(&path, text.replace("\"schema\": 1", "\"schema\": 2")).unwrap();
+        std::fs::write(&path, text.replace("\"schema\": 2", "\"schema\": 3")).unwrap();
         let message = RunRecord::read(folder.path()).unwrap_err().to_string();
-        assert!(message.contains("run.json: has schema 2, this program reads schema 1"), "{message}");
+        assert!(message.contains("run.json: has schema 3, this program reads schema 2"), "{message}");
         std::fs::write(&path, &text[..20]).unwrap();
         assert!(RunRecord::read(folder.path()).unwrap_err().to_string().contains("is damaged"));
     }

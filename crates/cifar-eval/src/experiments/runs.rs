@@ -2,11 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use cifar_data::provenance;
+use cifar_train::artifacts;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::RunRecord;
 use crate::evaluate::SetMetrics;
+use crate::predictions::{self, METRICS, POOL_PREDICTIONS};
 use crate::{EvalError, Result};
 
 /// The images that all runs were scored on.
@@ -70,7 +73,7 @@ impl Runs {
                 Some(read) if read.pool == pool => read.runs.push(run),
                 Some(read) => {
                     return Err(EvalError::Malformed {
-                        path: folder.join(POOL_PREDICTIONS),
+                        path: folder.join(EVALUATION).join(POOL_PREDICTIONS),
                         problem: format!(
                             "is about other images, or other labels, than that of {}; runs are compared on the same images only",
                             read.runs[0].record.name
@@ -86,35 +89,37 @@ impl Runs {
     }
 }
 
-const POOL_PREDICTIONS: &str = "evaluation/test/pool_predictions.csv";
+/// Where a run has what `evaluate` and `train` write.
+const EVALUATION: &str = "evaluation/test";
+const MODEL: &str = "models/final";
 
 fn one(folder: &Path) -> Result<(Pool, ScoredRun)> {
     let record = RunRecord::read(folder)?.ok_or_else(|| EvalError::Malformed {
         path: folder.join(super::RECORD),
         problem: "is missing: the run is not finished".into(),
     })?;
-    let evaluation: Evaluation = json(&folder.join("evaluation/test/metrics.json"))?;
-    let training: Value = json(&folder.join("models/final/metrics.json"))?;
-    let train_images = training["train_images"].as_u64().ok_or_else(|| EvalError::Malformed {
-        path: folder.join("models/final/metrics.json"),
-        problem: "has no number `train_images`".into(),
-    })?;
-    let (pool, predicted) = predictions(&folder.join(POOL_PREDICTIONS))?;
+    let evaluation: Evaluation = json(&folder.join(EVALUATION).join(METRICS), predictions::COMMAND)?;
+    let metrics = folder.join(MODEL).join(artifacts::METRICS);
+    let training: Value = json(&metrics, artifacts::COMMAND)?;
+    let train_images = training["train_images"]
+        .as_u64()
+        .ok_or_else(|| EvalError::Malformed { path: metrics, problem: "has no number `train_images`".into() })?;
+    let (pool, predicted) = pool_predictions(&folder.join(EVALUATION).join(POOL_PREDICTIONS))?;
     let Evaluation { test, pool: figures, source } = evaluation;
     let run = ScoredRun { record, train_images: train_images as usize, source, test, pool: figures, predicted };
     Ok((pool, run))
 }
 
-fn json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T> {
+fn json<T: for<'a> Deserialize<'a>>(path: &Path, made_by: &str) -> Result<T> {
     let wrong = |problem: String| EvalError::Malformed { path: path.to_path_buf(), problem };
-    let text = std::fs::read(path).map_err(|e| wrong(format!("cannot read it: {e}")))?;
-    serde_json::from_slice(&text).map_err(|e| wrong(format!("is damaged or of another version ({e})")))
+    let text = provenance::read(path, made_by)?;
+    serde_json::from_slice(&text).map_err(|e| wrong(format!("is of another version ({e})")))
 }
 
 /// Images, labels and predictions of a table that [`crate::predictions`] wrote.
-fn predictions(path: &Path) -> Result<(Pool, Vec<u16>)> {
+fn pool_predictions(path: &Path) -> Result<(Pool, Vec<u16>)> {
     let wrong = |problem: String| EvalError::Malformed { path: path.to_path_buf(), problem };
-    let text = std::fs::read(path).map_err(|e| wrong(format!("cannot read it: {e}")))?;
+    let text = provenance::read(path, predictions::COMMAND)?;
     let mut csv = csv::Reader::from_reader(text.as_slice());
     let header = csv.headers().map_err(|e| wrong(e.to_string()))?.clone();
     let column =

@@ -25,7 +25,7 @@ use cifar_data::labels::{Decision, Review};
 use cifar_data::output::OutputFolder;
 use cifar_data::prepare::{TestSet, TrainingData};
 use cifar_data::splits::Split;
-use cifar_data::{Dataset, Monitor, Sample, SampleId};
+use cifar_data::{Dataset, Monitor, Sample, SampleId, provenance};
 use cifar_model::{Model, Seen, predict_with_features};
 use cifar_train::Dynamics;
 use cifar_train::folds::OutOfFold;
@@ -45,6 +45,8 @@ pub use self::summary::{SplitSummary, Summary};
 pub use self::suspects::{Suspect, suspects};
 pub use self::triage::Category;
 
+/// The command that writes the folder.
+pub const COMMAND: &str = "hard-images";
 /// File name of the table of all images.
 pub const HARD_IMAGES: &str = "hard_images.csv";
 /// File name of the page.
@@ -104,8 +106,8 @@ pub struct Inputs<'a> {
     pub data: &'a TrainingData,
     /// Test images.
     pub test: &'a TestSet,
-    /// What `evaluate` wrote of them.
-    pub test_predictions: &'a Path,
+    /// The folder of what `evaluate` wrote of them.
+    pub evaluation: &'a Path,
     /// Images that show the same picture.
     pub pairs: &'a [Pair],
     /// What people decided about images; one whose label they found to be right has no category.
@@ -168,6 +170,7 @@ pub fn identify(params: &HardImagesParams, inputs: &Inputs, out: &Path, monitor:
     }
     monitor.progress("drawing", classes.len() as u64, classes.len() as u64);
     folder.write(PAGE, &page::page(inputs, &parts, &rows, &summary, &patterns)?)?;
+    provenance::write(folder.path(), COMMAND, &[("model", inputs.model.seal())], &[HARD_IMAGES])?;
     monitor.check()?;
     folder.commit()?;
     Ok(summary)
@@ -196,7 +199,7 @@ fn parts<'a>(inputs: &Inputs<'a>, monitor: &dyn Monitor) -> Result<Vec<Part<'a>>
         parts.push(Part { split: Split::Val, set: &data.val, beliefs, seen });
     }
     let test = test.dataset();
-    let probabilities = predictions::read(inputs.test_predictions, test)?.probabilities;
+    let probabilities = predictions::read(inputs.evaluation, model, test)?.probabilities;
     crate::metrics::Scores::new(&probabilities, &test.labels(), test.classes().len())?;
     let seen = predict_with_features(model, test, "features of test images", monitor)?;
     parts.push(Part { split: Split::Test, set: test, beliefs: Beliefs::new(test, probabilities, None, None), seen });

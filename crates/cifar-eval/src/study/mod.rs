@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use cifar_data::output::write_file;
 use cifar_data::prepare::{TestSet, TrainingData};
+use cifar_data::provenance::{read_sealed, sealed_json};
 use cifar_data::random::{Purpose, stream};
 use cifar_data::splits::Split;
 use cifar_data::{Dataset, store};
@@ -244,7 +245,16 @@ impl<'a> Training<'a> {
     /// Trains and scores; of a base run also what it found.
     fn outcome(self, test: &TestSet, watcher: &dyn Watcher) -> Result<(Outcome, Vec<Suspect>)> {
         let path = self.params.state.join(format!("{}.json", self.key));
-        let known = std::fs::read(&path).ok().and_then(|text| serde_json::from_slice::<Outcome>(&text).ok());
+        let known = match std::fs::read(&path) {
+            Err(_) => None,
+            Ok(text) => match read_sealed::<Outcome>(&text) {
+                Ok(known) => Some(known),
+                Err(problem) => {
+                    watcher.warn(&format!("{}: {problem}; this network is trained again", path.display()));
+                    None
+                }
+            },
+        };
         if let Some(known) = &known
             && self.arm != Arm::Base
         {
@@ -272,7 +282,7 @@ impl<'a> Training<'a> {
             found: (arm == Arm::Base).then(|| judge(train, &found, seed)),
         };
         std::fs::create_dir_all(self.params.state).map_err(cifar_data::DataError::io("create the folder", &path))?;
-        write_file(&path, (serde_json::to_string_pretty(&outcome).unwrap_or_default() + "\n").as_bytes())?;
+        write_file(&path, &sealed_json(&outcome, &path)?)?;
         Ok((outcome, found))
     }
 

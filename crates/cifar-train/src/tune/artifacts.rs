@@ -2,23 +2,27 @@
 //!
 //! - `tuned.json`: the setting that was found, empty if none is better than the recipe as it stands or there was no search;
 //! - `trials.csv`: every trial, with its accuracy on validation images by epochs and seeds;
-//! - `importance.csv`, of a search only: how much each parameter explains ([`importances`]).
+//! - `importance.csv`, of a search only: how much each parameter explains ([`importances`]);
+//! - `provenance.json`: hashes ([`cifar_data::provenance`]).
 
 use std::fmt::Write as _;
 use std::path::Path;
 
 use cifar_data::output::OutputFolder;
 use cifar_data::prepare::PreparedReport;
-use cifar_data::splits::Split;
+use cifar_data::provenance;
+use cifar_data::splits::{Split, SplitParams};
 use cifar_data::{DataError, Source};
 use serde::{Deserialize, Serialize};
 
 use super::{Blocks, Outcome, Score, Setting, Space, importances};
 use crate::{Result, TrainError};
 
+/// The command that writes the folder.
+const COMMAND: &str = "tune";
 /// File name of the setting that was found.
 pub const TUNED: &str = "tuned.json";
-const SCHEMA: u64 = 2;
+const SCHEMA: u64 = 3;
 
 /// `tuned.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -53,6 +57,10 @@ pub struct SoughtFor {
     pub dataset_version: String,
     /// Where they came from.
     pub source: Source,
+    /// Identity of the set that they are from ([`PreparedReport::set`]).
+    pub set: String,
+    /// How that set was divided: this decides which images are test images.
+    pub split: SplitParams,
     /// Hashes over the training and the validation images, their labels and ids.
     pub fingerprints: [Option<String>; 2],
 }
@@ -82,6 +90,8 @@ impl Tuned {
                 recipe: recipe.clone(),
                 dataset_version: data.dataset_version.to_string(),
                 source: data.source.clone(),
+                set: data.set.clone(),
+                split: data.split.division(),
                 fingerprints: fingerprints(data),
             }),
             trials: outcome.trials.len() - 1,
@@ -97,17 +107,23 @@ impl Tuned {
     /// The recipe with the setting that was found.
     ///
     /// # Errors
-    /// If it was found on drawn images and these are real, or the other way round, or does not suit this recipe; `path` is where
-    /// it was read from.
+    /// If it was found on another set of images, or on the same set divided otherwise, or does not suit this recipe. In the
+    /// first two cases present test images may have chosen the setting. `path` is where it was read from.
     pub fn apply(&self, recipe: &Blocks, data: &PreparedReport, path: &Path) -> Result<Blocks> {
         let refused = |problem: String| TrainError::Space(format!("{}: {problem}", path.display()));
-        if let Some(sought_for) = &self.sought_for
-            && sought_for.source.is_synthetic() != data.source.is_synthetic()
-        {
-            return Err(refused(format!(
-                "was found for images of another kind ({}; these are {}); run `cifar-cli tune` again, or set train.use_tuned to false",
-                sought_for.source.description, data.source.description
-            )));
+        if let Some(sought_for) = &self.sought_for {
+            let again = "run `cifar-cli tune` again, or set train.use_tuned to false";
+            if sought_for.set != data.set {
+                return Err(refused(format!(
+                    "was found on another set of images ({}; these are {}); {again}",
+                    sought_for.source.description, data.source.description
+                )));
+            }
+            if sought_for.split != data.split.division() {
+                return Err(refused(format!(
+                    "was found on another split, so images that chose this setting may be test images now; {again}"
+                )));
+            }
         }
         recipe.with(&self.setting).map_err(|e| refused(format!("does not suit this recipe: {e}")))
     }
@@ -143,10 +159,8 @@ impl Tuned {
     /// If the file is missing, malformed or of another schema.
     pub fn read(path: &Path) -> Result<Self> {
         let malformed = |problem: String| DataError::Malformed { path: path.to_path_buf(), problem };
-        let text = std::fs::read_to_string(path).map_err(|e| {
-            malformed(format!("cannot read it: {e}; run `cifar-cli tune` first, or set train.use_tuned to false"))
-        })?;
-        let value: serde_json::Value = serde_json::from_str(&text).map_err(|e| malformed(e.to_string()))?;
+        let text = provenance::read(path, COMMAND)?;
+        let value: serde_json::Value = serde_json::from_slice(&text).map_err(|e| malformed(e.to_string()))?;
         if value["schema"] != SCHEMA {
             let problem = format!("has schema {}, this program reads schema {SCHEMA}", value["schema"]);
             return Err(malformed(format!("{problem}; run `cifar-cli tune` again")).into());
@@ -167,6 +181,7 @@ pub fn write_none(out: &Path) -> Result<()> {
     let folder = OutputFolder::create(out)?;
     folder.write(TUNED, format!("{:#}\n", serde_json::json!(Tuned::none())).as_bytes())?;
     folder.write("trials.csv", b"trial,seed,epochs,accuracy,loss,failed\n")?;
+    provenance::write(folder.path(), COMMAND, &[], &[TUNED])?;
     Ok(folder.commit()?)
 }
 
@@ -186,6 +201,9 @@ pub fn write(tuned: &Tuned, space: &Space, outcome: &Outcome, pictures: &[(&str,
     for (path, contents) in pictures {
         folder.write(path, contents)?;
     }
+    let [train, val] = tuned.sought_for.as_ref().map(|s| s.fingerprints.clone()).unwrap_or_default();
+    let (train, val) = (train.unwrap_or_default(), val.unwrap_or_default());
+    provenance::write(folder.path(), COMMAND, &[("train", &train), ("val", &val)], &[TUNED])?;
     Ok(folder.commit()?)
 }
 

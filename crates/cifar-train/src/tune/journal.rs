@@ -1,6 +1,7 @@
 //! The scores of a search, one a line, written as they come: what a search that was killed goes on with.
 //!
-//! JSON lines. The first one is `{"schema": 1, "key": …}`; each that follows is a [`Scored`]. The key is a hash of
+//! JSON lines. The first one is `{"schema": 2, "key": …}`; each that follows is a [`Scored`] with a hash over it and the key
+//! under `check`. The key is a hash of
 //! everything that decides a score, but not of the number of trials, so that more of them extend the same journal.
 
 use std::collections::BTreeMap;
@@ -9,9 +10,10 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use cifar_data::output::write_file;
 use cifar_data::{DataError, Monitor};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Setting;
 use crate::lock::{lock, lock_if_free};
@@ -25,7 +27,11 @@ const ENDED: &str = "ended";
 const CHECKPOINTS: &str = "checkpoints";
 /// Searches that came to their end, the youngest, that keep their checkpoints besides the one at work.
 const KEPT: usize = 2;
-const SCHEMA: u64 = 1;
+const SCHEMA: u64 = 2;
+/// The name of a copy of the file with its damaged lines.
+const DAMAGED: &str = "journal.damaged.jsonl";
+/// The key of a line's hash.
+const CHECK: &str = "check";
 
 /// How a trial did on validation images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -78,18 +84,19 @@ pub struct Scored {
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
+    key: String,
     file: File,
     /// By trial, seed and epochs.
     scores: BTreeMap<(usize, u64, usize), Scored>,
 }
 
 impl Journal {
-    /// Opens or begins the journal in `folder`, for the search `key`. A last line that was torn off is dropped with a warning:
-    /// its trial is trained again. As long as the journal is open no other process can have it; who comes second waits.
+    /// Opens or starts the journal in `folder`, for the search `key`. A line that was cut off, is damaged or belongs to
+    /// another search is left out with a warning, and its trial is trained again. As long as the journal is open no other
+    /// process can open it: a second one waits.
     ///
     /// # Errors
-    /// If the file cannot be read or written, belongs to another search, a line before the last is malformed, or the user asks
-    /// to stop while it waits.
+    /// If the file cannot be read or written, or the user asks to stop while it waits.
     pub fn open(folder: &Path, key: &str, monitor: &dyn Monitor) -> Result<Self> {
         let path = folder.join(JOURNAL);
         let wrong = |problem: String| TrainError::Tuning(format!("{}: {problem}", path.display()));
@@ -99,33 +106,37 @@ impl Journal {
         if ended.exists() {
             fs::remove_file(&ended).map_err(DataError::io("remove", &ended))?;
         }
-        let mut text = String::new();
-        file.read_to_string(&mut text).map_err(|e| failed("read", e))?;
-        let whole = text.rfind('\n').map_or(0, |at| at + 1);
-        if whole < text.len() {
-            monitor.warn(&format!("{}: the last line was torn off and is dropped", path.display()));
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(|e| failed("read", e))?;
+        let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+        if whole < bytes.len() {
+            monitor.warn(&format!("{}: the last line was cut off and is dropped", path.display()));
             file.set_len(whole as u64).map_err(|e| failed("shorten", e))?;
-            text.truncate(whole);
+            bytes.truncate(whole);
         }
-        let mut lines = (1..).zip(text.lines());
-        match lines.next() {
-            None => writeln!(file, "{}", json!({"schema": SCHEMA, "key": key})).map_err(|e| failed("write", e))?,
-            Some((_, line)) => {
-                let head: serde_json::Value = serde_json::from_str(line).map_err(|e| wrong(format!("line 1: {e}")))?;
-                if head["schema"] != SCHEMA {
-                    return Err(wrong(format!("has schema {}, this program reads schema {SCHEMA}", head["schema"])));
-                }
-                if head["key"] != key {
-                    return Err(wrong("belongs to a search with other parameters, data or program".into()));
-                }
+        let text = String::from_utf8_lossy(&bytes);
+        let head = head(key);
+        let (first, lines) = text.split_once('\n').unwrap_or((&head, ""));
+        let read: Vec<Option<Scored>> = lines.lines().map(|line| read_line(line, key)).collect();
+        let damaged = read.iter().filter(|line| line.is_none()).count() + usize::from(first != head);
+        let scores: Vec<Scored> = read.into_iter().flatten().collect();
+        if damaged > 0 || text.is_empty() {
+            if damaged > 0 {
+                let copy = folder.join(DAMAGED);
+                write_file(&copy, &bytes)?;
+                monitor.warn(&format!(
+                    "{}: {damaged} damaged lines are left out, and their trials are trained again; the file as it was is {}",
+                    path.display(),
+                    copy.display()
+                ));
             }
+            let lines: Vec<String> = scores.iter().map(|scored| line(scored, key)).collect::<Result<_>>()?;
+            let written = file.set_len(0).and_then(|()| file.write_all((head + "\n" + &lines.concat()).as_bytes()));
+            written.and_then(|()| file.sync_data()).map_err(|e| failed("write", e))?;
         }
-        let mut scores = BTreeMap::new();
-        for (number, line) in lines {
-            let scored: Scored = serde_json::from_str(line).map_err(|e| wrong(format!("line {number}: {e}")))?;
-            scores.insert((scored.trial, scored.seed, scored.epochs), scored);
-        }
-        Ok(Self { path, file, scores })
+        let scores = scores.into_iter().map(|scored| ((scored.trial, scored.seed, scored.epochs), scored)).collect();
+        let key = key.to_string();
+        Ok(Self { path, key, file, scores })
     }
 
     /// The score of a trial, if it is known.
@@ -148,7 +159,7 @@ impl Journal {
     /// # Errors
     /// If it cannot be written.
     pub fn add(&mut self, scored: Scored) -> Result<()> {
-        let line = serde_json::to_string(&scored).map_err(|e| TrainError::Encode(e.to_string()))? + "\n";
+        let line = line(&scored, &self.key)?;
         let written = self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data());
         written.map_err(|e| TrainError::Tuning(format!("{}: cannot write it: {e}", self.path.display())))?;
         self.scores.insert((scored.trial, scored.seed, scored.epochs), scored);
@@ -186,6 +197,30 @@ impl Journal {
             }
         }
     }
+}
+
+/// The first line of the journal of the search `key`.
+fn head(key: &str) -> String {
+    json!({"schema": SCHEMA, "key": key}).to_string()
+}
+
+/// A score as a line, with its line break.
+fn line(scored: &Scored, key: &str) -> Result<String> {
+    let mut value = serde_json::to_value(scored).map_err(|e| TrainError::Encode(e.to_string()))?;
+    let check = check(&value, key);
+    value[CHECK] = check.into();
+    Ok(format!("{value}\n"))
+}
+
+/// The score in a line that [`line`] made for the same search; none if it is damaged.
+fn read_line(line: &str, key: &str) -> Option<Scored> {
+    let mut value: Value = serde_json::from_str(line).ok()?;
+    let found = value.as_object_mut()?.shift_remove(CHECK)?;
+    (found == check(&value, key)).then(|| serde_json::from_value(value).ok()).flatten()
+}
+
+fn check(scored: &Value, key: &str) -> String {
+    blake3::hash(format!("{key} {scored}").as_bytes()).to_hex()[..32].to_string()
 }
 
 /// Removes the searches below `root`, but those that somebody is at work at; these are returned. What cannot be removed stays.
@@ -299,18 +334,47 @@ mod tests {
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
     }
 
+    /// Whatever changes in the file, a score that is read is one that was written.
     #[test]
-    fn what_is_not_a_journal_of_this_search_is_refused() {
+    fn damaged_lines_are_left_out_and_the_rest_is_kept() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("journal.jsonl");
-        let check = |text: &str, expected: &str| {
-            fs::write(&path, text).unwrap();
-            let error = Journal::open(folder.path(), "k", &cifar_data::Silent).unwrap_err().to_string();
-            assert!(error.contains("journal.jsonl: ") && error.contains(expected), "{error}");
+        let path = folder.path().join(JOURNAL);
+        let mut journal = Journal::open(folder.path(), "k", &cifar_data::Silent).unwrap();
+        for trial in 1..=3 {
+            journal.add(scored(trial)).unwrap();
+        }
+        drop(journal);
+        let whole = fs::read(&path).unwrap();
+        let setting = scored(1).setting;
+        let known = |bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            let warnings = Warnings::default();
+            let journal = Journal::open(folder.path(), "k", &warnings).unwrap();
+            let scores = (1..=3).map(|trial| journal.get(trial, 42, 1, &setting).unwrap().cloned());
+            let known: Vec<bool> =
+                scores.map(|found| found.inspect(|s| assert_eq!(*s, scored(1).score)).is_some()).collect();
+            (known, warnings.0.into_inner().unwrap().len())
         };
-        check("{\"schema\":1,\"key\":\"other\"}\n", "belongs to a search with other parameters");
-        check("{\"schema\":2,\"key\":\"k\"}\n", "has schema 2");
-        check("trial,score\n", "line 1: ");
-        check("{\"schema\":1,\"key\":\"k\"}\n{\"trial\":1}\n{}\n", "line 2: missing field");
+        assert_eq!(known(&whole), (vec![true; 3], 0));
+        for at in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1;
+            let (known, warnings) = known(&bytes);
+            assert!(warnings == 1 && known.iter().filter(|known| **known).count() >= 1, "byte {at}: {known:?}");
+        }
+        let text = String::from_utf8(whole.clone()).unwrap();
+        let other = text.replacen("\"k\"", "\"l\"", 1);
+        assert_eq!(known(other.as_bytes()), (vec![true; 3], 1), "only the first line is damaged");
+        assert_eq!(fs::read_to_string(folder.path().join(DAMAGED)).unwrap(), other, "nothing is lost");
+        assert_eq!(fs::read(&path).unwrap(), whole, "the file is whole again");
+        assert_eq!(known(b"trial,score\n"), (vec![false; 3], 1));
+    }
+
+    #[test]
+    fn scores_of_another_search_are_not_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        Journal::open(folder.path(), "other", &cifar_data::Silent).unwrap().add(scored(1)).unwrap();
+        let journal = Journal::open(folder.path(), "k", &cifar_data::Silent).unwrap();
+        assert_eq!(journal.get(1, 42, 1, &scored(1).setting).unwrap(), None);
     }
 }

@@ -20,6 +20,7 @@ pub(super) fn run(context: &Context, params: &Params, args: &StudyArgs) -> Resul
     let prepared = layout.prepared();
     let data = TrainingData::open(&prepared)?;
     data.report.check(&prepared, params.dataset_version, &params.split)?;
+    data.report.check_labels(&layout.prepared(), &layout.overrides(), &layout.review())?;
     let test = TestSet::open(&layout.prepared_test(), data.report.test_fingerprint())?;
     let noise = noise(context, args, &data)?;
     let described = match (&noise, args.to) {

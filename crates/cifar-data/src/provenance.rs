@@ -1,0 +1,267 @@
+//! What a stage's results were made from, and whether they are still what was written.
+//!
+//! Every folder that a stage writes and another one reads holds `provenance.json`: the command that made it, the
+//! fingerprints of what it was made from, and the BLAKE3 hash of each file that is read again. The file carries a hash of
+//! itself ([`crate::seal`]). Images have hashes of their own ([`crate::store`]) and are not listed. Schema 1.
+//!
+//! ```
+//! use cifar_data::output::OutputFolder;
+//! use cifar_data::provenance::{self, Provenance};
+//!
+//! # let root = tempfile::tempdir().unwrap();
+//! # let out = root.path().join("scores");
+//! let folder = OutputFolder::create(&out)?;
+//! folder.write("scores.csv", b"id,score\n0,0.5\n")?;
+//! provenance::write(folder.path(), "score", &[("model", "3f2a")], &["scores.csv"])?;
+//! folder.commit()?;
+//!
+//! let found = Provenance::read(&out, "score")?;
+//! found.expect("model", "3f2a", "the model of this project")?;
+//! assert_eq!(found.file("scores.csv")?, b"id,score\n0,0.5\n");
+//! # Ok::<(), cifar_data::DataError>(())
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{DataError, Result, seal};
+
+/// File name of the record.
+pub const PROVENANCE: &str = "provenance.json";
+const SCHEMA: u32 = 1;
+/// The key of the hash of a record.
+const SEAL: &str = "seal";
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Record {
+    schema: u32,
+    made_by: String,
+    inputs: BTreeMap<String, String>,
+    files: BTreeMap<String, String>,
+}
+
+/// The record of a folder, read and checked against its own hash.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Provenance {
+    folder: PathBuf,
+    record: Record,
+}
+
+/// Writes the record of `folder`: made by the command `made_by` from `inputs` (a name and a fingerprint each), with the hashes
+/// of `files`, which are there already. A folder under way is written before it is committed ([`crate::output`]).
+///
+/// # Errors
+/// If a file cannot be read or the record cannot be written.
+pub fn write(folder: &Path, made_by: &str, inputs: &[(&str, &str)], files: &[&str]) -> Result<()> {
+    let hash_of = |name: &&str| {
+        let path = folder.join(name);
+        Ok((name.to_string(), hash(&fs::read(&path).map_err(DataError::io("read", &path))?)))
+    };
+    let record = Record {
+        schema: SCHEMA,
+        made_by: made_by.into(),
+        inputs: inputs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+        files: files.iter().map(hash_of).collect::<Result<_>>()?,
+    };
+    let path = folder.join(PROVENANCE);
+    fs::write(&path, sealed_json(&record, &path)?).map_err(DataError::io("write", &path))
+}
+
+impl Provenance {
+    /// Reads the record of a folder that the command `made_by` wrote.
+    ///
+    /// # Errors
+    /// If there is none, it is damaged, or another command wrote it.
+    pub fn read(folder: &Path, made_by: &str) -> Result<Self> {
+        let path = folder.join(PROVENANCE);
+        let wrong = |problem: String| DataError::malformed(&path, problem);
+        let again = format!("run `cifar-cli {made_by}` again");
+        let text = match fs::read(&path) {
+            Err(e) if e.kind() == ErrorKind::NotFound && folder.is_dir() => {
+                return Err(wrong(format!("is missing, so nothing tells what this folder was made from; {again}")));
+            }
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                return Err(DataError::malformed(
+                    folder,
+                    format!("there is no such folder; run `cifar-cli {made_by}` first"),
+                ));
+            }
+            other => other.map_err(DataError::io("read", &path))?,
+        };
+        let record: Record = read_sealed(&text).map_err(|problem| wrong(format!("{problem}; {again}")))?;
+        if record.schema != SCHEMA {
+            let found = record.schema;
+            return Err(wrong(format!("has schema {found}, this program reads schema {SCHEMA}; {again}")));
+        }
+        if record.made_by != made_by {
+            return Err(wrong(format!("is a result of `cifar-cli {}`, expected one of {made_by}", record.made_by)));
+        }
+        Ok(Self { folder: folder.to_path_buf(), record })
+    }
+
+    /// The fingerprint of the input `name`; empty if there was no such input.
+    pub fn input(&self, name: &str) -> &str {
+        self.record.inputs.get(name).map_or("", String::as_str)
+    }
+
+    /// Refuses the folder unless its input `name` was `fingerprint`, which is that of `what`.
+    ///
+    /// # Errors
+    /// If it was made from something else.
+    pub fn expect(&self, name: &str, fingerprint: &str, what: &str) -> Result<()> {
+        if self.input(name) == fingerprint {
+            return Ok(());
+        }
+        let made_by = &self.record.made_by;
+        Err(DataError::malformed(&self.folder, format!("was not made from {what}; run `cifar-cli {made_by}` again")))
+    }
+
+    /// Reads the file `name` of the folder and compares it with its hash.
+    ///
+    /// # Errors
+    /// If it is missing, damaged, or not listed.
+    pub fn file(&self, name: &str) -> Result<Vec<u8>> {
+        let path = self.folder.join(name);
+        let again = format!("run `cifar-cli {}` again", self.record.made_by);
+        let expected = self.record.files.get(name).ok_or_else(|| {
+            DataError::malformed(&self.folder.join(PROVENANCE), format!("does not list {name}; {again}"))
+        })?;
+        let bytes = match fs::read(&path) {
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                return Err(DataError::malformed(&path, format!("is missing; {again}")));
+            }
+            other => other.map_err(DataError::io("read", &path))?,
+        };
+        if hash(&bytes) == *expected {
+            return Ok(bytes);
+        }
+        let made_by = &self.record.made_by;
+        Err(DataError::malformed(
+            &path,
+            format!("was changed or damaged after `cifar-cli {made_by}` wrote it; {again}"),
+        ))
+    }
+
+    /// The hash of the file `name` as it was written; empty if it is not listed.
+    pub fn hash_of(&self, name: &str) -> &str {
+        self.record.files.get(name).map_or("", String::as_str)
+    }
+}
+
+/// Reads a file that the provenance of its folder lists, checked against its hash.
+///
+/// # Errors
+/// Those of [`Provenance::read`] and [`Provenance::file`].
+pub fn read(path: &Path, made_by: &str) -> Result<Vec<u8>> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    Provenance::read(folder, made_by)?.file(&name)
+}
+
+/// The first 128 bits of the BLAKE3 hash of `bytes`, in hexadecimal.
+pub fn hash(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex()[..32].to_string()
+}
+
+/// A record, which is a JSON object, as JSON with a hash of itself under the key `seal`. `path` is for messages.
+///
+/// # Errors
+/// If the record is no object, or something in it looks like a seal.
+pub fn sealed_json<T: Serialize>(record: &T, path: &Path) -> Result<Vec<u8>> {
+    let wrong = |problem: String| DataError::malformed(path, problem);
+    let mut value = serde_json::to_value(record).map_err(|e| wrong(e.to_string()))?;
+    let object = value.as_object_mut().ok_or_else(|| wrong("cannot be sealed: it is no object".into()))?;
+    object.insert(SEAL.into(), seal::PLACEHOLDER.into());
+    let mut text = serde_json::to_vec_pretty(&value).map_err(|e| wrong(e.to_string()))?;
+    text.push(b'\n');
+    seal::seal(&mut text).map_err(|e| wrong(e.to_string()))?;
+    Ok(text)
+}
+
+/// The record in a text that [`sealed_json`] made.
+///
+/// # Errors
+/// What is wrong with the text: it is damaged, or no such record.
+pub fn read_sealed<T: for<'a> Deserialize<'a>>(text: &[u8]) -> Result<T, String> {
+    seal::check(text).map_err(|e| e.to_string())?;
+    let another = |e: serde_json::Error| format!("is of another version ({e})");
+    let mut value: serde_json::Value = serde_json::from_slice(text).map_err(another)?;
+    if let Some(object) = value.as_object_mut() {
+        object.shift_remove(SEAL);
+    }
+    serde_json::from_value(value).map_err(another)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::OutputFolder;
+
+    fn made(root: &Path) -> PathBuf {
+        let out = root.join("out");
+        let folder = OutputFolder::create(&out).unwrap();
+        folder.write("a.csv", b"1").unwrap();
+        write(folder.path(), "prepare", &[("raw", "abc")], &["a.csv"]).unwrap();
+        folder.commit().unwrap();
+        out
+    }
+
+    #[test]
+    fn a_folder_that_is_whole_is_read() {
+        let root = tempfile::tempdir().unwrap();
+        let out = made(root.path());
+        assert_eq!(read(&out.join("a.csv"), "prepare").unwrap(), b"1");
+        let found = Provenance::read(&out, "prepare").unwrap();
+        assert_eq!((found.input("raw"), found.input("none")), ("abc", ""));
+        assert_eq!(found.hash_of("a.csv"), hash(b"1"));
+        found.expect("raw", "abc", "data/raw").unwrap();
+    }
+
+    #[test]
+    fn what_does_not_belong_together_is_refused_with_the_command() {
+        let root = tempfile::tempdir().unwrap();
+        let out = made(root.path());
+        let message = |result: Result<Vec<u8>>| result.unwrap_err().to_string().replace(&*out.to_string_lossy(), "OUT");
+        let found = Provenance::read(&out, "prepare").unwrap();
+        assert_eq!(
+            message(found.expect("raw", "xyz", "the pulled images").map(|()| Vec::new())),
+            "OUT: was not made from the pulled images; run `cifar-cli prepare` again"
+        );
+        assert_eq!(
+            message(read(&out.join("b.csv"), "prepare")),
+            "OUT/provenance.json: does not list b.csv; run `cifar-cli prepare` again"
+        );
+        assert_eq!(
+            message(read(&out.join("a.csv"), "pull")),
+            "OUT/provenance.json: is a result of `cifar-cli prepare`, expected one of pull"
+        );
+        fs::write(out.join("a.csv"), b"2").unwrap();
+        assert_eq!(
+            message(read(&out.join("a.csv"), "prepare")),
+            "OUT/a.csv: was changed or damaged after `cifar-cli prepare` wrote it; run `cifar-cli prepare` again"
+        );
+        fs::remove_file(out.join("a.csv")).unwrap();
+        assert_eq!(
+            message(read(&out.join("a.csv"), "prepare")),
+            "OUT/a.csv: is missing; run `cifar-cli prepare` again"
+        );
+        let text = fs::read_to_string(out.join(PROVENANCE)).unwrap();
+        fs::write(out.join(PROVENANCE), text.replace("abc", "abd")).unwrap();
+        assert_eq!(
+            message(read(&out.join("a.csv"), "prepare")),
+            "OUT/provenance.json: is damaged: its content does not match the hash that it carries; run `cifar-cli prepare` again"
+        );
+        fs::remove_file(out.join(PROVENANCE)).unwrap();
+        assert!(message(read(&out.join("a.csv"), "prepare")).starts_with("OUT/provenance.json: is missing, so"));
+        fs::remove_dir_all(&out).unwrap();
+        assert_eq!(
+            message(read(&out.join("a.csv"), "prepare")),
+            "OUT: there is no such folder; run `cifar-cli prepare` first"
+        );
+    }
+}
