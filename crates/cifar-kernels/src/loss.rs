@@ -1,4 +1,7 @@
 //! Softmax, and its cross-entropy with smoothed labels.
+//!
+//! Exponentials and logarithms come from the `libm` crate. The system's own library picks an
+//! implementation for the processor it runs on, and the implementations differ in the last bit.
 
 use rayon::prelude::*;
 
@@ -27,13 +30,13 @@ fn softmax_row(logits: &[f32], probabilities: &mut [f32]) -> (f32, f32) {
     let largest = logits.iter().fold(f32::NEG_INFINITY, |m, l| m.max(*l));
     let mut sum = 0.0;
     for (p, l) in probabilities.iter_mut().zip(logits) {
-        *p = (l - largest).exp();
+        *p = libm::expf(l - largest);
         sum += *p;
     }
     for p in probabilities {
         *p /= sum;
     }
-    (largest, sum.ln())
+    (largest, libm::logf(sum))
 }
 
 /// The second label of each row, for images that are mixed of two (Zhang et al. 2018, arXiv 1710.09412).
