@@ -20,9 +20,9 @@ const HUGE_ALIGN: usize = 2 << 20;
 /// Blocks that are kept at most.
 const KEPT: usize = 256;
 /// Bytes that are kept at most.
-const KEPT_BYTES: usize = 1 << 30;
+const KEPT_BYTES: usize = 256 << 20;
 
-/// Keeps large blocks that were freed: at most 256 blocks and 1 GiB. Beyond that, the block that was
+/// Keeps large blocks that were freed: at most 256 blocks and 256 MiB. Beyond that, the block that was
 /// kept longest goes back to the system. Only a program may install it:
 ///
 /// ```
