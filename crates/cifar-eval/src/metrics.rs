@@ -111,12 +111,12 @@ impl<'a> Scores<'a> {
 
 /// −ln p, nats; a probability below the smallest normal f32 counts as that.
 pub fn loss(p: f32) -> f64 {
-    -f64::from(p.max(f32::MIN_POSITIVE)).ln()
+    -libm::log(f64::from(p.max(f32::MIN_POSITIVE)))
 }
 
 /// Entropy of a row of probabilities, nats, 0..ln(classes).
 pub fn entropy(row: &[f32]) -> f64 {
-    -row.iter().map(|p| f64::from(*p)).filter(|p| *p > 0.0).map(|p| p * p.ln()).sum::<f64>()
+    -row.iter().map(|p| f64::from(*p)).filter(|p| *p > 0.0).map(|p| p * libm::log(p)).sum::<f64>()
 }
 
 /// p(label) less the highest other probability, −1..1; below 0 where the network says something else.

@@ -28,7 +28,7 @@ impl Activation {
                 if x <= R::ZERO { R::ZERO } else { x }
             }
             Self::Gelu => x * x.normal_distribution(),
-            Self::Silu => x / (R::ONE + (-x).exp()),
+            Self::Silu => x / (R::ONE + (-x).exponential()),
         }
     }
 
@@ -46,7 +46,7 @@ impl Activation {
             }
             Self::Gelu => x.normal_distribution() + x * x.normal_density(),
             Self::Silu => {
-                let sigmoid = R::ONE / (R::ONE + (-x).exp());
+                let sigmoid = R::ONE / (R::ONE + (-x).exponential());
                 sigmoid * (R::ONE + x * (R::ONE - sigmoid))
             }
         }

@@ -1,7 +1,8 @@
 //! A global allocator for programs that train: large blocks are kept for the next one of their size.
 //!
-//! A training step asks for the same large blocks as the one before. The system's allocator gives them back to the system
-//! in between, and taking them anew, page by page and filled with zeros, costs as much as the arithmetic.
+//! A training step asks for the same large blocks as the one before. The system's allocator gives
+//! them back to the system in between. Taking them again, page by page and filled with zeros, costs
+//! as much as the arithmetic.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::{Mutex, PoisonError};
@@ -10,27 +11,31 @@ use std::sync::{Mutex, PoisonError};
 const LARGE: usize = 128 << 10;
 /// Sizes are rounded up to a multiple of this.
 const STEP: usize = 64 << 10;
-/// Large blocks begin on a page.
+/// Large blocks start on a page.
 const ALIGN: usize = 4 << 10;
-/// Larger blocks begin on a huge page, and the system is asked for such pages: fewer misses of the address cache.
+/// Blocks of this size or more start on a huge page, and the system is asked for such pages: fewer
+/// misses of the address cache.
 const HUGE: usize = 4 << 20;
 const HUGE_ALIGN: usize = 2 << 20;
-/// Blocks that are kept at most, and their bytes.
+/// Blocks that are kept at most.
 const KEPT: usize = 256;
-const KEPT_BYTES: usize = 1 << 30;
+/// Bytes that are kept at most.
+const KEPT_BYTES: usize = 256 << 20;
 
-/// Keeps large blocks that were freed, at most 1 GiB of them. Only a program may install it:
+/// Keeps large blocks that were freed: at most 256 blocks and 256 MiB. Beyond that, the block that was
+/// kept longest goes back to the system. Only a program may install it:
 ///
 /// ```
 /// #[global_allocator]
 /// static ALLOCATOR: cifar_kernels::CachingAllocator = cifar_kernels::CachingAllocator::new();
 /// ```
 #[derive(Debug)]
-pub struct CachingAllocator {
+pub struct CachingAllocator<A = System> {
+    system: A,
     kept: Mutex<Kept>,
 }
 
-/// Addresses and sizes of blocks that nobody uses.
+/// Addresses and sizes of blocks that nobody uses, the one that was kept longest first.
 #[derive(Debug)]
 struct Kept {
     blocks: [(usize, usize); KEPT],
@@ -38,35 +43,21 @@ struct Kept {
     bytes: usize,
 }
 
+impl Kept {
+    /// Takes out the block at `at`.
+    fn remove(&mut self, at: usize) -> (*mut u8, usize) {
+        let (address, size) = self.blocks[at];
+        self.blocks.copy_within(at + 1..self.count, at);
+        self.count -= 1;
+        self.bytes -= size;
+        (std::ptr::with_exposed_provenance_mut(address), size)
+    }
+}
+
 impl CachingAllocator {
-    /// Keeps nothing yet.
+    /// Starts with nothing kept.
     pub const fn new() -> Self {
-        Self { kept: Mutex::new(Kept { blocks: [(0, 0); KEPT], count: 0, bytes: 0 }) }
-    }
-
-    /// A block of exactly `size` bytes that was kept: the last one, which is the likeliest to be in a cache.
-    fn take(&self, size: usize) -> Option<*mut u8> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = kept.count;
-        let at = kept.blocks[..count].iter().rposition(|(_, kept)| *kept == size)?;
-        let (address, _) = kept.blocks[at];
-        kept.blocks.copy_within(at + 1..count, at);
-        kept.count -= 1;
-        kept.bytes -= size;
-        Some(std::ptr::with_exposed_provenance_mut(address))
-    }
-
-    /// Keeps a block, if there is room.
-    fn keep(&self, block: *mut u8, size: usize) -> bool {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = kept.count;
-        if count == KEPT || kept.bytes + size > KEPT_BYTES {
-            return false;
-        }
-        kept.blocks[count] = (block.expose_provenance(), size);
-        kept.count += 1;
-        kept.bytes += size;
-        true
+        Self::over(System)
     }
 }
 
@@ -76,57 +67,101 @@ impl Default for CachingAllocator {
     }
 }
 
-/// The layout that a large block really has, the same for all sizes that are rounded to it; none for others.
+impl<A: GlobalAlloc> CachingAllocator<A> {
+    /// The same over another allocator than the system's.
+    const fn over(system: A) -> Self {
+        Self { system, kept: Mutex::new(Kept { blocks: [(0, 0); KEPT], count: 0, bytes: 0 }) }
+    }
+
+    /// A kept block of exactly `size` bytes: the last one, which is the likeliest to be in a cache.
+    fn take(&self, size: usize) -> Option<*mut u8> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = kept.blocks[..kept.count].iter().rposition(|(_, kept)| *kept == size)?;
+        Some(kept.remove(at).0)
+    }
+
+    /// Keeps a block, in the place of those that were kept longest if there is no room.
+    ///
+    /// # Safety
+    /// `block` came from `system` under `large`, a layout that [`large`] made, and nobody uses it.
+    unsafe fn keep(&self, block: *mut u8, large: Layout) {
+        if large.size() > KEPT_BYTES {
+            // SAFETY: the caller's block and layout.
+            unsafe { self.system.dealloc(block, large) };
+            return;
+        }
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        while kept.count == KEPT || kept.bytes + large.size() > KEPT_BYTES {
+            let (oldest, size) = kept.remove(0);
+            if let Some(layout) = rounded(size) {
+                // SAFETY: this block was kept under `size`, which is rounded already, so `rounded` gives the layout that it
+                // came from `system` with. It is out of the list, so nobody else can get it.
+                unsafe { self.system.dealloc(oldest, layout) };
+            }
+        }
+        let count = kept.count;
+        kept.blocks[count] = (block.expose_provenance(), large.size());
+        kept.count += 1;
+        kept.bytes += large.size();
+    }
+
+    /// A new large block.
+    ///
+    /// # Safety
+    /// As for [`GlobalAlloc::alloc`].
+    unsafe fn fresh(&self, large: Layout) -> *mut u8 {
+        // SAFETY: the caller's.
+        let block = unsafe { self.system.alloc(large) };
+        #[cfg(target_os = "linux")]
+        if large.size() >= HUGE && !block.is_null() {
+            // It may refuse, which costs speed only.
+            // SAFETY: whole pages of a block that is ours; the advice changes no byte.
+            let _ = unsafe { rustix::mm::madvise(block.cast(), large.size(), rustix::mm::Advice::LinuxHugepage) };
+        }
+        block
+    }
+}
+
+/// The layout that a large block really has; none for other blocks, which go to the system as they are.
 fn large(layout: Layout) -> Option<Layout> {
-    if layout.size() < LARGE || layout.align() > ALIGN {
-        return None;
-    }
-    let align = if layout.size() < HUGE { ALIGN } else { HUGE_ALIGN };
-    Layout::from_size_align(layout.size().checked_next_multiple_of(STEP)?, align).ok()
+    if layout.size() < LARGE || layout.align() > ALIGN { None } else { rounded(layout.size()) }
 }
 
-/// A new large block from the system.
-///
-/// # Safety
-/// As for [`GlobalAlloc::alloc`].
-unsafe fn fresh(large: Layout) -> *mut u8 {
-    // SAFETY: the caller's.
-    let block = unsafe { System.alloc(large) };
-    #[cfg(target_os = "linux")]
-    if large.size() >= HUGE && !block.is_null() {
-        // It may refuse, which costs speed only.
-        // SAFETY: whole pages of a block that is ours; the advice changes no byte.
-        let _ = unsafe { rustix::mm::madvise(block.cast(), large.size(), rustix::mm::Advice::LinuxHugepage) };
-    }
-    block
+/// The layout of large blocks of `size` bytes. It depends on the rounded size alone: all blocks that
+/// are kept under one size have the same layout.
+fn rounded(size: usize) -> Option<Layout> {
+    let size = size.checked_next_multiple_of(STEP)?;
+    Layout::from_size_align(size, if size < HUGE { ALIGN } else { HUGE_ALIGN }).ok()
 }
 
-// SAFETY: every block comes from `System` under the layout that `large` makes of the caller's, or under the caller's own,
-// and goes back there under the same one, since `large` depends on the layout alone. A kept block is in nobody's hands
-// and is given to one caller only, under the lock. The lock's code allocates nothing.
-unsafe impl GlobalAlloc for CachingAllocator {
+// SAFETY: every block comes from `system` under the layout that `large` makes of the caller's, or under the caller's own,
+// and goes back there under the same one: `large` depends on the caller's layout alone, and a block that is kept for
+// another caller serves layouts of the same rounded size only, for which `large` gives the same layout. That layout has
+// at least the size and the alignment that its callers asked for. A kept block is in nobody's hands and is given to one
+// caller only, under the lock. The lock's code allocates nothing.
+unsafe impl<A: GlobalAlloc> GlobalAlloc for CachingAllocator<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         match large(layout) {
             // SAFETY: the caller's layout.
-            None => unsafe { System.alloc(layout) },
+            None => unsafe { self.system.alloc(layout) },
             // SAFETY: a layout of a size above 0.
-            Some(large) => self.take(large.size()).unwrap_or_else(|| unsafe { fresh(large) }),
+            Some(large) => self.take(large.size()).unwrap_or_else(|| unsafe { self.fresh(large) }),
         }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         let Some(large) = large(layout) else {
             // SAFETY: the caller's layout.
-            return unsafe { System.alloc_zeroed(layout) };
+            return unsafe { self.system.alloc_zeroed(layout) };
         };
         let kept = self.take(large.size());
         if kept.is_none() && large.size() < HUGE {
             // SAFETY: a layout of a size above 0.
-            return unsafe { System.alloc_zeroed(large) };
+            return unsafe { self.system.alloc_zeroed(large) };
         }
         // SAFETY: a layout of a size above 0; the block has at least `layout.size()` bytes.
         unsafe {
-            let block = kept.unwrap_or_else(|| fresh(large));
+            let block = kept.unwrap_or_else(|| self.fresh(large));
             if !block.is_null() {
                 block.write_bytes(0, layout.size());
             }
@@ -137,10 +172,9 @@ unsafe impl GlobalAlloc for CachingAllocator {
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         match large(layout) {
             // SAFETY: the caller's block and layout.
-            None => unsafe { System.dealloc(block, layout) },
-            Some(large) if self.keep(block, large.size()) => {}
-            // SAFETY: the block came from `System` under this layout, as said above.
-            Some(large) => unsafe { System.dealloc(block, large) },
+            None => unsafe { self.system.dealloc(block, layout) },
+            // SAFETY: the block came from `system` under this layout, as said above, and the caller has given it up.
+            Some(large) => unsafe { self.keep(block, large) },
         }
     }
 
@@ -149,11 +183,13 @@ unsafe impl GlobalAlloc for CachingAllocator {
         let new = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
         match (large(layout), large(new)) {
             // SAFETY: the caller's block and layout.
-            (None, None) => unsafe { System.realloc(block, layout, new_size) },
+            (None, None) => unsafe { self.system.realloc(block, layout, new_size) },
             (Some(old), Some(new)) if old == new => block,
             // A list that grows leaves blocks of sizes that nobody asks for again: they go back to the system.
-            // SAFETY: the block came from `System` under `old`; the new size is above 0.
-            (Some(old), Some(new)) if old.align() == new.align() => unsafe { System.realloc(block, old, new.size()) },
+            // SAFETY: the block came from `system` under `old`; the new size is above 0, and the alignment stays.
+            (Some(old), Some(new)) if old.align() == new.align() => unsafe {
+                self.system.realloc(block, old, new.size())
+            },
             // SAFETY: both blocks have the bytes that are copied, and they are not the same.
             _ => unsafe {
                 let moved = self.alloc(new);
@@ -169,7 +205,43 @@ unsafe impl GlobalAlloc for CachingAllocator {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+
+    /// The system, which knows the layout of each of its blocks.
+    #[derive(Default)]
+    struct Strict(Mutex<BTreeMap<usize, Layout>>);
+
+    impl Strict {
+        fn blocks(&self) -> std::sync::MutexGuard<'_, BTreeMap<usize, Layout>> {
+            self.0.lock().unwrap()
+        }
+
+        fn bytes(&self) -> usize {
+            self.blocks().values().map(Layout::size).sum()
+        }
+    }
+
+    // SAFETY: the system does the work.
+    unsafe impl GlobalAlloc for Strict {
+        unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+            // SAFETY: the caller's layout.
+            let block = unsafe { System.alloc(layout) };
+            assert_eq!(self.blocks().insert(block.addr(), layout), None);
+            block
+        }
+
+        unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+            assert_eq!(self.blocks().remove(&block.addr()), Some(layout), "freed under another layout");
+            // SAFETY: the caller's block, and its layout.
+            unsafe { System.dealloc(block, layout) };
+        }
+    }
+
+    fn layout(size: usize) -> Layout {
+        Layout::from_size_align(size, 4).unwrap()
+    }
 
     #[test]
     fn a_freed_block_serves_the_next_of_its_size_and_is_zeroed_when_asked() {
@@ -190,5 +262,55 @@ mod tests {
             assert!(std::slice::from_raw_parts(shrunk, 100).iter().all(|byte| *byte == 9));
             allocator.dealloc(shrunk, Layout::from_size_align(100, 4).unwrap());
         }
+    }
+
+    #[test]
+    fn a_block_goes_back_under_the_layout_that_it_came_with() {
+        let edges = [LARGE, LARGE + STEP, HUGE - STEP, HUGE, HUGE + STEP, 3 * HUGE];
+        let sizes: Vec<usize> = edges.iter().flat_map(|edge| [edge - 1, *edge, edge + 1]).collect();
+        let allocator = CachingAllocator::over(Strict::default());
+        for size in &sizes {
+            for next in &sizes {
+                // SAFETY: the layouts are those of the blocks, and every block is freed once.
+                unsafe {
+                    let first = allocator.alloc(layout(*size));
+                    first.write_bytes(1, *size);
+                    allocator.dealloc(first, layout(*size));
+                    let second = allocator.alloc(layout(*next));
+                    let wanted = if *next + STEP > HUGE { HUGE_ALIGN } else { 4 };
+                    assert!(second.addr().is_multiple_of(wanted), "{size}, then {next}");
+                    let grown = allocator.realloc(second, layout(*next), *size);
+                    allocator.dealloc(grown, layout(*size));
+                }
+            }
+        }
+        // Blocks that must start elsewhere than on a page are the system's.
+        let strict = Layout::from_size_align(HUGE, 2 * ALIGN).unwrap();
+        assert_eq!(large(strict), None);
+        // SAFETY: the layout is that of the block.
+        unsafe { allocator.dealloc(allocator.alloc(strict), strict) };
+        let kept = allocator.kept.lock().unwrap();
+        assert_eq!((kept.bytes, kept.count), (allocator.system.bytes(), allocator.system.blocks().len()));
+    }
+
+    #[test]
+    fn the_block_that_was_kept_longest_makes_room() {
+        let allocator = CachingAllocator::over(Strict::default());
+        // SAFETY: the layouts are those of the blocks, and every block is freed once. No page of them is touched.
+        let pass = |size: usize, count: usize| unsafe {
+            let blocks: Vec<*mut u8> = (0..count).map(|_| allocator.alloc(layout(size))).collect();
+            blocks.iter().for_each(|block| allocator.dealloc(*block, layout(size)));
+        };
+        let of_size = |size: usize| allocator.system.blocks().values().filter(|l| l.size() == size).count();
+        // By bytes: the blocks of another task are gone once this one has filled the list.
+        pass(3 * HUGE, 10);
+        pass(KEPT_BYTES / 8, 8);
+        assert_eq!((of_size(3 * HUGE), of_size(KEPT_BYTES / 8)), (0, 8));
+        pass(KEPT_BYTES + STEP, 1);
+        assert_eq!((allocator.system.bytes(), of_size(KEPT_BYTES / 8)), (KEPT_BYTES, 8), "too large to be kept");
+        // By number.
+        pass(LARGE, KEPT + 3);
+        assert_eq!((of_size(KEPT_BYTES / 8), of_size(LARGE)), (0, KEPT));
+        assert_eq!(allocator.kept.lock().unwrap().bytes, KEPT * LARGE);
     }
 }

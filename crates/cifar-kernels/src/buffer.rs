@@ -1,5 +1,9 @@
-//! Memory that is used again: a network's activations and gradients have the same sizes in every step, and taking them
-//! from the system anew costs as much as the arithmetic.
+//! Reuses memory: a network's activations and gradients have the same sizes in every step, and taking
+//! them from the system each time costs as much as the arithmetic.
+//!
+//! Lengths are rounded up to classes, sixteen for each doubling, so that batches that differ by an
+//! image share their buffers. Where two such lengths fall into neighbouring classes, the larger
+//! buffer takes the place of the smaller one, which is freed.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{MutexGuard, PoisonError};
@@ -40,10 +44,35 @@ fn pool<T: Plain>() -> MutexGuard<'static, Vec<Vec<T>>> {
 /// Bytes of a cache line, on which a buffer begins: vectors that straddle two lines are slower.
 const LINE: usize = 64;
 
+/// Classes for each doubling of the length: rounding up costs at most a sixteenth.
+const CLASSES: usize = 16;
+
+/// The length that a buffer of `len` values really has.
+fn class(len: usize) -> usize {
+    let step = len.checked_next_power_of_two().map_or(1, |power| power / (2 * CLASSES)).max(1);
+    len.checked_next_multiple_of(step).unwrap_or(len)
+}
+
+/// Takes a buffer of at least `needed` values out of the pool, or makes one.
+fn take<T: Plain>(needed: usize) -> Vec<T> {
+    let mut pool = pool::<T>();
+    // The smallest that is long enough, the last used among equals; one more than twice as long is left for others.
+    let fits = (0..pool.len()).rev().filter(|at| (needed..=2 * needed).contains(&pool[*at].len()));
+    if let Some(at) = fits.min_by_key(|at| pool[*at].len()) {
+        return pool.remove(at);
+    }
+    // One that is a class or two too short is of a batch with fewer images. The new one serves those, too.
+    let short = (0..pool.len()).filter(|at| (needed - needed / 8..needed).contains(&pool[*at].len()));
+    let replaced = short.max_by_key(|at| pool[*at].len()).map(|at| pool.remove(at));
+    drop(pool);
+    drop(replaced);
+    vec![T::default(); needed]
+}
+
 /// A slice from the pool; it goes back there when it is dropped.
 #[derive(Debug)]
 pub struct Buffer<T: Plain> {
-    /// A line longer than the slice, at least.
+    /// At least a line longer than the slice.
     values: Vec<T>,
     start: usize,
     len: usize,
@@ -55,14 +84,7 @@ impl<T: Plain> Buffer<T> {
         if len == 0 {
             return Self { values: Vec::new(), start: 0, len };
         }
-        let needed = len + LINE / size_of::<T>();
-        let recycled = {
-            let mut pool = pool::<T>();
-            // The smallest that is long enough, the last used among equals; one more than twice as long is left for others.
-            let fits = (0..pool.len()).rev().filter(|at| (needed..=2 * needed).contains(&pool[*at].len()));
-            fits.min_by_key(|at| pool[*at].len()).map(|at| pool.remove(at))
-        };
-        let values = recycled.unwrap_or_else(|| vec![T::default(); needed]);
+        let values = take::<T>(class(len + LINE / size_of::<T>()));
         // It may say that it does not know, by a number that is too large.
         let start = Some(values.as_ptr().align_offset(LINE)).filter(|start| *start <= values.len() - len).unwrap_or(0);
         Self { values, start, len }
@@ -116,5 +138,34 @@ mod tests {
         let smaller = Buffer::<u8>::new(700);
         assert_eq!((smaller.as_ptr(), smaller.len()), (at, 700));
         assert!(smaller.iter().all(|v| *v == 3));
+    }
+
+    #[test]
+    fn rounding_up_costs_at_most_a_sixteenth() {
+        for len in (1..5000).chain([1_000_003, usize::MAX / 16]) {
+            let class = class(len);
+            assert!(class >= len && class - len <= len / CLASSES, "{len} became {class}");
+            assert_eq!(super::class(class), class);
+        }
+    }
+
+    /// The buffers in the pool with about the lengths of the test below, which no other test uses.
+    fn pooled() -> usize {
+        pool::<u8>().iter().filter(|values| (2_500_000..4_000_000).contains(&values.len())).count()
+    }
+
+    #[test]
+    fn batches_one_image_apart_share_their_buffers() {
+        // Pixels of 1,866 and 1,867 images; and lengths on both sides of the end of a class.
+        let end = class(3_000_000) - LINE;
+        for [fewer, more] in [[1866 * 1536, 1867 * 1536], [end, end + 1]] {
+            assert_eq!(class(fewer + LINE) == class(more + LINE), fewer != end);
+            for len in [fewer, more, fewer, more, fewer] {
+                let step: Vec<Buffer<u8>> = (0..3).map(|_| Buffer::new(len)).collect();
+                drop(step);
+                assert_eq!(pooled(), 3, "{len}");
+            }
+            pool::<u8>().retain(|values| values.len() < 2_500_000);
+        }
     }
 }

@@ -21,7 +21,8 @@ pub struct Conv2dShape {
 }
 
 impl Conv2dShape {
-    /// Checks the dimensions: all at least 1 (but padding), the kernel within the padded image, no overflow.
+    /// Checks the dimensions: all at least 1 (but padding), the kernel within the padded image, no overflow,
+    /// and blocks of rows within the reach of the matrix products' 32-bit offsets.
     pub fn new(
         batch: usize,
         in_height: usize,
@@ -52,7 +53,7 @@ impl Conv2dShape {
         let (out_height, out_width) = (out(in_height)?, out(in_width)?);
         product(OP, &[batch, out_height, out_width, out_channels])?;
         product(OP, &[out_height, out_width, kernel, kernel, in_channels])?;
-        Ok(Self {
+        let shape = Self {
             batch,
             in_height,
             in_width,
@@ -63,7 +64,12 @@ impl Conv2dShape {
             padding,
             out_height,
             out_width,
-        })
+        };
+        im2col::check(OP, &shape)?;
+        if winograd::is_suited(&shape) {
+            winograd::check(OP, &shape)?;
+        }
+        Ok(shape)
     }
 
     /// Rows of the output.

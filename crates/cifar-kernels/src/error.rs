@@ -66,6 +66,20 @@ pub(crate) fn check_len<T>(op: &'static str, argument: &'static str, slice: &[T]
     }
 }
 
+/// Refuses a matrix of `rows` rows, `stride` values apart, if the start of its last row does not fit
+/// the `u32` offsets of the matrix products.
+pub(crate) fn check_offsets(op: &'static str, rows: usize, stride: usize) -> Result<()> {
+    let last = rows.saturating_sub(1).checked_mul(stride);
+    if last.is_some_and(|last| u32::try_from(last).is_ok()) {
+        return Ok(());
+    }
+    let problem = format!(
+        "{rows} rows of {stride} values are too many for one call: the last row may start at most {} values after the first",
+        u32::MAX
+    );
+    Err(KernelError::Shape { op, problem })
+}
+
 /// The product of dimensions that must all be at least 1.
 pub(crate) fn product(op: &'static str, dims: &[usize]) -> Result<usize> {
     let product = dims.iter().try_fold(1usize, |p, d| p.checked_mul(*d)).filter(|p| *p <= isize::MAX as usize / 8);

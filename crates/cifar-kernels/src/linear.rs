@@ -1,6 +1,7 @@
 //! Fully connected layers: output [rows, `out_features`] = input [rows, `in_features`] · weight [`in_features`, `out_features`] + bias.
 
-use crate::error::{Result, check_len, product};
+use crate::error::{Result, check_len, check_offsets, product};
+use crate::generic::linear::ROWS;
 use crate::generic::{linear, on_arm};
 
 /// Input, weight and output lengths.
@@ -24,6 +25,7 @@ pub fn linear_forward(
 ) -> Result<()> {
     const OP: &str = "linear_forward";
     let [inputs, weights, outputs] = lengths(OP, rows, in_features, out_features)?;
+    check_offsets(OP, rows.min(ROWS), in_features)?;
     check_len(OP, "input", input, inputs)?;
     check_len(OP, "weight", weight, weights)?;
     check_len(OP, "output", output, outputs)?;
@@ -45,6 +47,7 @@ pub fn linear_input_gradient(
 ) -> Result<()> {
     const OP: &str = "linear_input_gradient";
     let [inputs, weights, outputs] = lengths(OP, rows, in_features, out_features)?;
+    check_offsets(OP, rows.min(ROWS), out_features)?;
     check_len(OP, "output_grad", output_grad, outputs)?;
     check_len(OP, "weight", weight, weights)?;
     check_len(OP, "input_grad", input_grad, inputs)?;
@@ -63,6 +66,7 @@ pub fn linear_weight_gradient(
 ) -> Result<()> {
     const OP: &str = "linear_weight_gradient";
     let [inputs, weights, outputs] = lengths(OP, rows, in_features, out_features)?;
+    check_offsets(OP, rows, in_features)?;
     check_len(OP, "input", input, inputs)?;
     check_len(OP, "output_grad", output_grad, outputs)?;
     check_len(OP, "weight_grad", weight_grad, weights)?;

@@ -254,6 +254,38 @@ fn shapes_of_convolutions() {
     check([1, 1, 1, 1, 1, 1, 1, max / 2], &format!("[1, {max}, {max}, 1] has too many elements"));
 }
 
+/// Rows are found by 32-bit offsets, which must not wrap. Nothing of these sizes is allocated.
+#[test]
+fn rows_beyond_the_reach_of_an_offset_are_refused() {
+    let too_many = |op: &str, rows: usize, stride: usize| {
+        format!(
+            "{op}: {rows} rows of {stride} values are too many for one call: the last row may start at most 4294967295 values after the first"
+        )
+    };
+    let side = 1 << 16;
+    check(
+        linear_weight_gradient(side + 1, side, 1, &[], &[], &mut []),
+        &too_many("linear_weight_gradient", side + 1, side),
+    );
+    // 65,535 · 65,536 fits.
+    let expected = format!("linear_weight_gradient: `input` has 0 elements, expected {}", side * side);
+    check(linear_weight_gradient(side, side, 1, &[], &[], &mut []), &expected);
+    let wide = 1 << 27;
+    check(linear_forward(100, wide, 1, &[], &[], None, &mut []), &too_many("linear_forward", 48, wide));
+    check(linear_input_gradient(48, 1, wide, &[], &[], &mut []), &too_many("linear_input_gradient", 48, wide));
+    let expected = format!("linear_forward: `input` has 0 elements, expected {wide}");
+    check(linear_forward(1, wide, 1, &[], &[], None, &mut []), &expected);
+
+    // The windows of a block; its pixels; the rows of a plane.
+    let shape = |[n, h, w, c, o, kernel]: [usize; 6]| Conv2dShape::new(n, h, w, c, o, kernel, 1, kernel / 2);
+    check(shape([1, 1, 1, wide, 1, 1]), &too_many("conv2d", 48, wide));
+    check(shape([1, 1, 1, 1, wide, 1]), &too_many("conv2d", 256, wide));
+    let side = 1 << 17;
+    check(shape([1, side, side, 8, 8, 3]), &too_many("conv2d", side * side / 16, 32));
+    assert!(shape([1, side, side, 7, 8, 3]).is_ok(), "too few channels for planes");
+    assert!(shape([1 << 20, 32, 32, 512, 512, 3]).is_ok(), "a large batch is cut into blocks");
+}
+
 #[test]
 fn operations_are_counted_without_overflow() {
     let flops = |shape: Result<Conv2dShape>| shape.expect(FITS).flops_forward();

@@ -45,9 +45,11 @@ impl Average {
         Ok(())
     }
 
-    /// Calls `evaluate` while the network has the averaged weights, if it is these that count.
+    /// Calls `evaluate` while the network has the averaged weights and running statistics, if there
+    /// are any: these are what a run keeps. Between two of its turns, Lookahead's network has moved
+    /// away from them, too.
     pub(crate) fn with<T>(&self, parameters: &Parameters, evaluate: impl FnOnce() -> Result<T>) -> Result<T> {
-        if self.kind != Averaging::Ema {
+        if self.kind == Averaging::None {
             return evaluate();
         }
         let trained = parameters.snapshot()?;
@@ -133,7 +135,10 @@ mod tests {
         assert_eq!(values(&parameters), [1.0, 1.0]);
         average.after_step(&parameters, 3, false).unwrap();
         assert_eq!(values(&parameters), [0.25, 0.25]);
-        assert_eq!(average.with(&parameters, || Ok(values(&parameters))).unwrap(), [0.25, 0.25]);
+        set(&parameters, 2.0);
+        average.after_step(&parameters, 4, false).unwrap();
+        assert_eq!(average.with(&parameters, || Ok(values(&parameters))).unwrap(), [0.25, 0.25], "the slow ones count");
+        assert_eq!(values(&parameters), [2.0, 2.0], "training continues with the fast ones");
     }
 
     #[test]

@@ -3,17 +3,19 @@
 //! Two records of the training images, and one of the validation images, all of logits:
 //!
 //! - **pass**: of every image in every epoch, as it was augmented, in training mode, just before the network learnt from it.
-//!   It costs nothing, since training computes it. Under mixup the image is a mixture;
+//!   It costs nothing, since training computes it. Under mixup there is none, since the network then sees mixtures;
 //! - **plain**: of un-augmented images in evaluation mode, behind each epoch, with the weights that count. A share of the
 //!   images is looked at in each epoch: image i in epoch e, counted from 0, where ⌊uᵢ + (e + 1) · share⌋ exceeds
 //!   ⌊uᵢ + e · share⌋, with uᵢ in [0, 1) drawn from the seed and its id. So each has its turn every 1 / share epochs;
 //! - **val**: the same of all validation images, in every epoch; validation computes it.
 //!
+//! Measures of training images over the epochs come from `pass`; under mixup from `plain`, if the fraction is 1.
+//!
 //! The file, `dynamics.safetensors`, holds logits as `f16` (a relative error of at most 2⁻¹¹; beyond ±65,504 that value): `pass` (epochs × N ×
 //! classes), `plain` (rows × classes) with `plain_images` (`u32`, the place of each row's image among the training images) and
 //! `plain_ends` (`u32`, the number of rows up to the end of each epoch), `val` (epochs × V × classes), and `train_ids` and `val_ids`
 //! (`u32`). Its metadata, under `cifar_dynamics`, names the model file that the same run left, by its hash, and has a hash of the
-//! whole file ([`cifar_data::seal`]). Schema 2.
+//! whole file ([`cifar_data::seal`]). Under mixup `pass` has no epochs. Schema 2.
 
 use std::collections::HashMap;
 use std::fs;
@@ -42,6 +44,8 @@ pub struct Dynamics {
     val: Vec<SampleId>,
     share: f64,
     seed: u64,
+    /// Whether `pass` is recorded.
+    has_pass: bool,
     /// Of whole epochs, and of the one under way, in which NaN stands for images that have not come yet.
     pass: Vec<f16>,
     plain: Vec<f16>,
@@ -60,6 +64,7 @@ struct Metadata {
     share: f64,
     seed: u64,
     seal: String,
+    has_pass: bool,
 }
 
 /// A tensor: type, dimensions and bytes.
@@ -75,12 +80,20 @@ impl Dynamics {
             val: ids(val),
             share,
             seed,
+            has_pass: true,
             pass: Vec::new(),
             plain: Vec::new(),
             plain_images: Vec::new(),
             plain_ends: Vec::new(),
             of_val: Vec::new(),
         }
+    }
+
+    /// The same without `pass`: training is to see mixtures of images.
+    #[must_use]
+    pub(crate) fn without_pass(mut self) -> Self {
+        self.has_pass = false;
+        self
     }
 
     /// Whole epochs.
@@ -104,12 +117,42 @@ impl Dynamics {
     }
 
     /// Logits of all training images in epoch `epoch`, counted from 0, while the network learnt from them: N × classes.
+    /// None under mixup.
     ///
     /// # Panics
     /// If there was no such epoch.
-    pub fn pass(&self, epoch: usize) -> Vec<f32> {
+    pub fn pass(&self, epoch: usize) -> Option<Vec<f32>> {
         let length = self.train.len() * self.classes;
-        self.pass[epoch * length..(epoch + 1) * length].to_f32_vec()
+        self.has_pass.then(|| self.pass[epoch * length..(epoch + 1) * length].to_f32_vec())
+    }
+
+    /// Logits by which every single training image is followed in epoch `epoch`, counted from 0:
+    /// N × classes. They are those of [`Dynamics::pass`]; under mixup those of [`Dynamics::plain`] if
+    /// these are of all images, and else none.
+    ///
+    /// # Panics
+    /// If there was no such epoch.
+    pub fn of_train(&self, epoch: usize) -> Option<Vec<f32>> {
+        self.pass(epoch).or_else(|| {
+            let (images, logits) = self.plain(epoch);
+            (images.len() == self.train.len()).then_some(logits)
+        })
+    }
+
+    /// Refuses a record that does not follow single training images.
+    ///
+    /// # Errors
+    /// If training saw mixtures and did not record every single image in every epoch besides; see
+    /// [`TrainParams::check_dynamics`](crate::TrainParams::check_dynamics).
+    pub fn check_train(&self) -> Result<()> {
+        if (0..self.epochs()).all(|epoch| self.has_pass || self.plain(epoch).0.len() == self.train.len()) {
+            return Ok(());
+        }
+        Err(TrainError::Parameter {
+            key: "train.dynamics_share",
+            value: self.share.to_string(),
+            allowed: "the model was trained with train.mixup above 0, and its record has no logits of single images in every epoch; set train.dynamics_share to 1 or train.mixup to 0, and train again".into(),
+        })
     }
 
     /// Logits of all validation images behind epoch `epoch`, counted from 0: V × classes.
@@ -135,6 +178,9 @@ impl Dynamics {
 
     /// The network is about to learn from these images, of which it says this.
     pub(crate) fn learnt_from(&mut self, ids: &[SampleId], logits: &[f32]) {
+        if !self.has_pass {
+            return;
+        }
         let start = self.epochs() * self.train.len() * self.classes;
         self.pass.resize(start + self.train.len() * self.classes, f16::NAN);
         for (id, logits) in ids.iter().zip(logits.chunks_exact(self.classes)) {
@@ -199,7 +245,8 @@ impl Dynamics {
                 Err(format!("tensor `{name}` is {dims:?}, expected {:?}", expected[0]))
             }
         };
-        expect("pass", &of_pass.0, &[&[epochs, n, c], &[epochs + 1, n, c]])?;
+        let passes: &[&[usize]] = if self.has_pass { &[&[epochs, n, c], &[epochs + 1, n, c]] } else { &[&[0, n, c]] };
+        expect("pass", &of_pass.0, passes)?;
         expect("plain", &of_plain.0, &[&[rows, c]])?;
         expect("val", &of_val.0, &[&[epochs, v, c]])?;
         if !self.plain_ends.is_sorted() || self.plain_ends.last().copied().unwrap_or(0) as usize != rows {
@@ -217,8 +264,8 @@ impl Dynamics {
     pub(crate) fn write(&self, path: &Path, model: &Path) -> Result<()> {
         let failed = |e: &dyn std::fmt::Display| TrainError::Encode(e.to_string());
         let (model, seed) = (hash(model)?, self.seed);
-        let (classes, share, seal) = (self.classes, self.share, PLACEHOLDER.into());
-        let metadata = Metadata { schema: SCHEMA, model, classes, share, seed, seal };
+        let (classes, share, has_pass, seal) = (self.classes, self.share, self.has_pass, PLACEHOLDER.into());
+        let metadata = Metadata { schema: SCHEMA, model, classes, share, seed, has_pass, seal };
         let json = serde_json::to_string(&metadata).map_err(|e| failed(&e))?;
         let ids = |ids: &[SampleId]| {
             let words: Vec<u32> = ids.iter().map(|id| id.0).collect();
@@ -293,6 +340,7 @@ fn decode(file: &[u8]) -> Result<(Metadata, Dynamics), String> {
         val: ids("val_ids")?,
         share: metadata.share,
         seed: metadata.seed,
+        has_pass: metadata.has_pass,
         pass: Vec::new(),
         plain: Vec::new(),
         plain_images: Vec::new(),
@@ -300,7 +348,8 @@ fn decode(file: &[u8]) -> Result<(Metadata, Dynamics), String> {
         of_val: Vec::new(),
     };
     let dynamics = dynamics.with_parts(take)?;
-    if dynamics.pass.len() != dynamics.epochs() * dynamics.train.len() * dynamics.classes {
+    let passes = if dynamics.has_pass { dynamics.epochs() } else { 0 };
+    if dynamics.pass.len() != passes * dynamics.train.len() * dynamics.classes {
         return Err("is of a training that did not come to its end".into());
     }
     let all = [("pass", &dynamics.pass), ("plain", &dynamics.plain), ("val", &dynamics.of_val)];
@@ -367,7 +416,7 @@ mod tests {
         let ids: Vec<SampleId> = (0..30).rev().map(SampleId).collect();
         dynamics.learnt_from(&ids, &logits);
         dynamics.plain_ends.push(0);
-        let found = dynamics.pass(0);
+        let found = dynamics.pass(0).unwrap();
         for (image, row) in found.chunks_exact(10).enumerate() {
             for (k, value) in row.iter().enumerate() {
                 let expected = logits[(29 - image) * 10 + k];

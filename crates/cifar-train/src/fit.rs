@@ -25,6 +25,14 @@ pub trait Watcher: Monitor {
 
     /// An epoch is done; `history` ends with it.
     fn epoch(&self, _history: &[EpochRecord]) {}
+
+    /// Asked after each epoch, after [`Watcher::epoch`]: whether the run continues. `Break` ends it as
+    /// early stopping does, without an error: the model is that of the epochs so far, chosen by
+    /// [`TrainParams::select`]. A checkpoint remembers it: see [`fit_resumable`]. For results that can be
+    /// repeated, decide by `history` alone. The trials of a search and the networks of folds do not ask.
+    fn proceed(&self, _history: &[EpochRecord]) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
 }
 
 impl Watcher for cifar_data::Silent {}
@@ -74,6 +82,11 @@ pub fn fit(
 /// The same with checkpoints: goes on where an earlier, interrupted call with the same arguments left off, and ends with
 /// the same bits as a call that was left alone.
 ///
+/// A run that [`Watcher::proceed`] ended is finished. A later call with the same arguments returns
+/// the same model and does not train on, whatever its watcher says, unless
+/// [`Checkpoints::continuing_after_stop`] asks for it. A process that is killed between the answer and
+/// the checkpoint asks again when it resumes.
+///
 /// # Errors
 /// As [`fit()`], and if the checkpoint cannot be used. A run that is stopped or runs away leaves its last checkpoint.
 pub fn fit_resumable(
@@ -114,6 +127,8 @@ pub(crate) struct Progress {
     pub(crate) correct: usize,
     /// What it said of each image, if that is recorded.
     pub(crate) dynamics: Option<Dynamics>,
+    /// Whether the watcher ended the run.
+    pub(crate) stopped: bool,
     /// The kernels and targets that computed it.
     pub(crate) arithmetic: String,
 }
@@ -136,6 +151,7 @@ impl<'a> Run<'a> {
         model.prepare(train)?;
         let trainer = Trainer::new(model, params, train.len(), seed)?;
         let dynamics = Dynamics::new(train, val, params.dynamics_share, seed);
+        let dynamics = if params.mixup > 0.0 { dynamics.without_pass() } else { dynamics };
         let arithmetic = cifar_kernels::arithmetic()?;
         let progress = Progress { dynamics: Some(dynamics), arithmetic, ..Progress::default() };
         let timing = Timing::default();
@@ -172,7 +188,7 @@ impl<'a> Run<'a> {
         &self.progress.history
     }
 
-    /// Whether there is nothing left to train.
+    /// Whether there is nothing left to train: all epochs are done, or early stopping or the watcher ended the run.
     pub fn is_finished(&self) -> bool {
         self.history().len() >= self.params.epochs || self.stopped_early()
     }
@@ -316,12 +332,13 @@ impl Progress {
         (self.loss, self.correct) = (0.0, 0);
         self.history.push(record);
         watcher.epoch(&self.history);
+        self.stopped |= watcher.proceed(&self.history).is_break();
         Ok(())
     }
 
     fn stopped_early(&self, params: &TrainParams) -> bool {
         let best = self.history.iter().rev().find(|r| r.best).map_or(0, |r| r.epoch);
-        params.early_stopping > 0 && self.history.len() - best >= params.early_stopping
+        self.stopped || params.early_stopping > 0 && self.history.len() - best >= params.early_stopping
     }
 }
 
@@ -353,5 +370,6 @@ mod tests {
         assert!(!stops(&[true, false], 2) && stops(&[true, false, false], 2));
         assert!(!stops(&[true, false, true, false], 2), "a better one in between starts the count anew");
         assert!(!stops(&[true, false, false, false], 0), "0 never stops");
+        assert!(Progress { stopped: true, ..progress(&[true]) }.stopped_early(&params(0)));
     }
 }

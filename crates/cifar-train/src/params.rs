@@ -51,6 +51,7 @@ pub enum Averaging {
     /// An exponential moving average beside the weights that are trained; validation and the result use it.
     Ema,
     /// Slow weights that follow the trained ones, and to which those return (Zhang et al. 2019, arXiv 1907.08610).
+    /// Validation and the result use the slow weights.
     Lookahead,
 }
 
@@ -110,7 +111,9 @@ pub struct TrainParams {
     pub crop_padding: usize,
     /// Side of the square that is blotted out in each training image, pixels; 0 for none.
     pub cutout: usize,
-    /// α of mixup's Beta(α, α) (Zhang et al. 2018, arXiv 1710.09412); 0 for none.
+    /// α of mixup's Beta(α, α) (Zhang et al. 2018, arXiv 1710.09412); 0 for none. Training then sees
+    /// no single image, so [`Dynamics`](crate::Dynamics) follow training images only with a
+    /// `dynamics_share` of 1.
     pub mixup: f64,
     /// Brightness of training images moves by up to this share of the full range.
     pub brightness: f32,
@@ -217,6 +220,26 @@ impl TrainParams {
         Ok(self.augmentation().check(size)?)
     }
 
+    /// Refuses a recipe whose [`Dynamics`](crate::Dynamics) do not follow single training images: mixup
+    /// trains on mixtures, and only a `dynamics_share` of 1 records every image in every epoch besides.
+    /// Training needs no such record; measures of hard training images do.
+    ///
+    /// # Errors
+    /// If so; it names both keys.
+    pub fn check_dynamics(&self) -> Result<()> {
+        if self.mixup <= 0.0 || self.dynamics_share >= 1.0 {
+            return Ok(());
+        }
+        Err(TrainError::Parameter {
+            key: "train.mixup",
+            value: self.mixup.to_string(),
+            allowed: format!(
+                "with train.dynamics_share: {} training records no logits of single images, which hard-images needs; set train.dynamics_share to 1 or train.mixup to 0",
+                self.dynamics_share
+            ),
+        })
+    }
+
     fn check_ranges(&self) -> Result<()> {
         let check = |key, ok: bool, value: String, allowed: &str| {
             if ok { Ok(()) } else { Err(TrainError::Parameter { key, value, allowed: allowed.into() }) }
@@ -321,6 +344,24 @@ mod tests {
         check(stopping, 128, 0, &format!("train.early_stopping: 3 {none} 0, {or}"));
         let cutout = TrainParams { cutout: 33, ..params() };
         check(cutout, 128, 1, "cutout: 33 is not allowed; images of 32×32 pixels allow 0 to 32");
+    }
+
+    #[test]
+    fn mixup_without_plain_logits_cannot_be_analysed() {
+        let check = |mixup, dynamics_share| {
+            let params = TrainParams { mixup, dynamics_share, ..TrainParams::default() };
+            params.check(128, 1, ImageSize { height: 32, width: 32 }).unwrap();
+            params.check_dynamics().map_err(|error| error.to_string())
+        };
+        assert_eq!([check(0.0, 0.0), check(0.4, 1.0)], [Ok(()), Ok(())]);
+        for share in [0.0, 0.5] {
+            assert_eq!(
+                check(0.4, share).unwrap_err(),
+                format!(
+                    "train.mixup: 0.4 is not allowed; with train.dynamics_share: {share} training records no logits of single images, which hard-images needs; set train.dynamics_share to 1 or train.mixup to 0"
+                )
+            );
+        }
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub fn range_test(
     watcher: &dyn Watcher,
 ) -> Result<RangeTest> {
     let mut run = Run::start(params, model, data, seed)?;
-    let factor = |step: usize| FROM * (TO / FROM).powf(step as f64 / (STEPS - 1) as f64);
+    let factor = |step: usize| FROM * libm::pow(TO / FROM, step as f64 / (STEPS - 1) as f64);
     let factors = |step: usize| Factors { whitening_bias: factor(step), all: factor(step) };
     let mut losses: Vec<f64> = Vec::new();
     let outcome = run.trainer.steps_at(

@@ -102,7 +102,7 @@ impl Trainer {
     }
 
     /// The images of the last step and what the network, in training mode and before it learnt from them, said of them as
-    /// they were augmented: logits, images × classes. Empty before the first step.
+    /// they were augmented: logits, images × classes. Under mixup they are of mixtures. Empty before the first step.
     pub fn latest(&self) -> (&[SampleId], &[f32]) {
         (&self.latest.0, &self.latest.1)
     }
@@ -205,8 +205,9 @@ impl Trainer {
         Ok(StepRecord { step, steps, images: batch.len(), loss: value, learning_rate, correct })
     }
 
-    /// Calls `evaluate` with the weights that count: the averaged ones under [`Averaging::Ema`](crate::Averaging::Ema), else
-    /// those that are trained.
+    /// Calls `evaluate` with the weights that a run would keep now: under
+    /// [`TrainParams::averaging`](crate::TrainParams::averaging) the averaged ones with their running
+    /// statistics, else those that are trained.
     ///
     /// # Errors
     /// Those of `evaluate`, and if candle cannot exchange the weights.

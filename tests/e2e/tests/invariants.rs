@@ -104,3 +104,35 @@ fn libraries_print_nothing() {
         &["println!", "print!(", "dbg!", "saphyr", "std::io::stdout", "std::io::stderr"],
     );
 }
+
+/// The system's functions and those of `std`, which calls them, may differ from one processor to the
+/// next in the last bit. `libm` is the same code everywhere; square roots and whole powers are exact
+/// operations or made of them.
+#[test]
+fn results_use_no_functions_of_the_system() {
+    const FUNCTIONS: [&str; 27] = [
+        "exp", "exp2", "exp_m1", "ln", "ln_1p", "log", "log2", "log10", "powf", "sin", "cos", "tan", "sin_cos", "asin",
+        "acos", "atan", "atan2", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "cbrt", "hypot", "gamma",
+        "ln_gamma",
+    ];
+    let words: Vec<String> = (FUNCTIONS.iter())
+        .flat_map(|name| [format!(".{name}("), format!("f32::{name}"), format!("f64::{name}")])
+        .collect();
+    let is_word = |line: &str, word: &str| {
+        line.match_indices(word).any(|(at, _)| {
+            let next = line[at + word.len()..].chars().next();
+            word.ends_with('(') || !next.is_some_and(|c| c.is_alphanumeric() || c == '_')
+        })
+    };
+    for name in ["cifar-kernels", "cifar-data", "cifar-model", "cifar-train", "cifar-eval"] {
+        for (file, text) in sources(&format!("crates/{name}/src")) {
+            // Tests may compare with what they like.
+            let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+            for (number, line) in (1..).zip(text.lines()) {
+                let code = line.split("//").next().unwrap_or_default();
+                let found = words.iter().find(|word| is_word(code, word));
+                assert!(found.is_none(), "{file}, line {number}: {found:?} depends on the processor, use libm: {line}");
+            }
+        }
+    }
+}

@@ -90,6 +90,7 @@ fn parameters(context: &Context, params: &Params) -> Line {
         let images = |split| report.images.get(&split).copied().unwrap_or(0);
         params.train.check(images(Split::Train), images(Split::Val), report.size).err()
     });
+    let unsuitable = unsuitable.or_else(|| params.train.check_dynamics().err());
     match unsuitable {
         Some(problem) => Line { what: "parameters", state: "wrong", detail: format!("{file}: {problem}") },
         None => Line { what: "parameters", state: "ok", detail: file.to_string() },

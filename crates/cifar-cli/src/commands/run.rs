@@ -9,7 +9,7 @@ use crate::args::{HardImagesArgs, PartitionArgs, RunArgs, TrainArgs};
 
 pub(super) fn run(context: &Context, args: &RunArgs) -> Result<()> {
     // A mistake in the parameters is better told now than after the images are decoded.
-    context.params()?;
+    context.params()?.train.check_dynamics()?;
     let have_partitions = Partition::ALL.iter().all(|p| context.layout.partitions().join(p.name()).is_dir());
     if args.source.is_some() || !have_partitions {
         partition::run(context, &PartitionArgs::of(args.source.clone(), args.offline))?;

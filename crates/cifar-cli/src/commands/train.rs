@@ -45,6 +45,9 @@ fn train(context: &Context, args: &TrainArgs, in_company: bool) -> Result<()> {
     if args.find_lr {
         return find_lr::run(context, recipe, model, &data, seed);
     }
+    if let Err(problem) = recipe.check_dynamics() {
+        context.terminal.warn(&format!("`hard-images` will refuse the model: {problem}"));
+    }
     let key = run_key(recipe, model, &data.report, seed, &program()?);
     let every = Duration::from_secs_f64(args.checkpoint_every);
     let mut checkpoints = Checkpoints::open(&layout.checkpoints(), &key, every, context.terminal)?

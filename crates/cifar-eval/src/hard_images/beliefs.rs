@@ -123,7 +123,7 @@ impl<'a> Beliefs<'a> {
             out_of_fold: self.out_of_fold.map(|p| (p[row.start + label_at], margin(&p[row], label_at))),
             label_issue: self.label_issue[index],
             hardness: self.hardness[index],
-            p_wrong: 1.0 / (1.0 + (-self.doubts[index]).exp()),
+            p_wrong: 1.0 / (1.0 + libm::exp(-self.doubts[index])),
             rate: suggested.map(|class| self.rates.get(class, label_at)),
             leading,
             belief_in_label: belief[label_at],

@@ -179,6 +179,7 @@ pub fn identify(params: &HardImagesParams, inputs: &Inputs, out: &Path, monitor:
 /// What is believed of each split's images.
 fn parts<'a>(inputs: &Inputs<'a>, monitor: &dyn Monitor) -> Result<Vec<Part<'a>>> {
     let Inputs { model, dynamics, data, test, out_of_fold, .. } = *inputs;
+    dynamics.check_train()?;
     let epochs = dynamics.epochs();
     if epochs < 2 {
         monitor.warn(&format!(
@@ -187,7 +188,7 @@ fn parts<'a>(inputs: &Inputs<'a>, monitor: &dyn Monitor) -> Result<Vec<Part<'a>>
     }
     let mut parts = Vec::new();
     let seen = predict_with_features(model, &data.train, "scoring training images", monitor)?;
-    let trajectories = follow(&data.train, epochs, |epoch| dynamics.pass(epoch))?;
+    let trajectories = follow(&data.train, epochs, |epoch| dynamics.of_train(epoch).unwrap_or_default())?;
     let others = out_of_fold.map(|found| found.train.as_slice());
     let beliefs = Beliefs::new(&data.train, seen.logits.probabilities()?, trajectories, others);
     parts.push(Part { split: Split::Train, set: &data.train, beliefs, seen });

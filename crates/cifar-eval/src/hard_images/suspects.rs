@@ -27,10 +27,11 @@ pub struct Suspect {
 /// What is thought of each image of `train`, in the set's order. Labels in force are all that is read.
 ///
 /// # Errors
-/// If the model cannot be run on the images or the user asks to stop.
+/// If the dynamics do not follow single images, the model cannot be run on the images or the user asks to stop.
 pub fn suspects(model: &Model, dynamics: &Dynamics, train: &Dataset, monitor: &dyn Monitor) -> Result<Vec<Suspect>> {
+    dynamics.check_train()?;
     let logits = predict(model, train, "scoring training images", monitor)?;
-    let trajectories = follow(train, dynamics.epochs(), |epoch| dynamics.pass(epoch))?;
+    let trajectories = follow(train, dynamics.epochs(), |epoch| dynamics.of_train(epoch).unwrap_or_default())?;
     let beliefs = Beliefs::new(train, logits.probabilities()?, trajectories, None);
     let suspect = |(index, sample): (usize, &Sample)| {
         let figures = beliefs.figures(index, sample.label);

@@ -88,7 +88,7 @@ impl Quality {
         }
         let n = luma.len().max(1) as f64;
         let (mean, contrast) = moments(luma.iter().copied());
-        let entropy = counts.iter().filter(|c| **c > 0).map(|c| f64::from(*c) / n).map(|p| -p * p.log2()).sum();
+        let entropy = counts.iter().filter(|c| **c > 0).map(|c| f64::from(*c) / n).map(|p| -p * libm::log2(p)).sum();
         let laplacian = luma.windows(width.max(1) * 2 + 1).enumerate().filter_map(|(at, window)| {
             // The window begins above the pixel and ends below it; those at the left and right edge have no neighbour.
             let inside = (1..width.saturating_sub(1)).contains(&(at % width.max(1)));

@@ -81,7 +81,7 @@ impl NoiseRates {
             *(if class == label { &mut own } else { &mut others }) += weight;
         }
         // Of one class alone, nothing is wrong.
-        others.max(f64::MIN_POSITIVE).ln() - own.max(f64::MIN_POSITIVE).ln()
+        libm::log(others.max(f64::MIN_POSITIVE)) - libm::log(own.max(f64::MIN_POSITIVE))
     }
 
     /// The most probable class of such an image; of equals the first.

@@ -70,7 +70,7 @@ pub fn fisher_test(with: (usize, usize), without: (usize, usize)) -> Option<Asso
     let (least, most) = (outcomes.saturating_sub(without.1), outcomes.min(with.1));
     // Room for rounding among tables that are equally probable.
     let at_most = tables.ln_pmf(with.0 as u64) + 1e-7;
-    let p: f64 = (least..=most).map(|k| tables.ln_pmf(k as u64)).filter(|ln| *ln <= at_most).map(f64::exp).sum();
+    let p: f64 = (least..=most).map(|k| tables.ln_pmf(k as u64)).filter(|ln| *ln <= at_most).map(libm::exp).sum();
     Some(Association { effect: (a * d) / (b * c), n, p: p.min(1.0) })
 }
 

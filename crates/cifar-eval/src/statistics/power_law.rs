@@ -41,7 +41,7 @@ impl PowerLaw {
         if !points.iter().all(|(n, error)| *n > 0.0 && *error > 0.0) {
             return None;
         }
-        let logs: Vec<(f64, f64)> = points.iter().map(|(n, error)| (n.ln(), error.ln())).collect();
+        let logs: Vec<(f64, f64)> = points.iter().map(|(n, error)| (libm::log(*n), libm::log(*error))).collect();
         let m = logs.len() as f64;
         let (mean_x, mean_y) = (logs.iter().map(|p| p.0).sum::<f64>() / m, logs.iter().map(|p| p.1).sum::<f64>() / m);
         let sxx: f64 = logs.iter().map(|p| (p.0 - mean_x).powi(2)).sum();
@@ -56,7 +56,7 @@ impl PowerLaw {
         let half = residual_sd.and_then(|sd| Some(student(logs.len() - 2)? * sd / sxx.sqrt()));
         Some(Self {
             points: logs.len(),
-            scale: (mean_y - slope * mean_x).exp(),
+            scale: libm::exp(mean_y - slope * mean_x),
             exponent: -slope,
             exponent_low: half.map(|h| -slope - h),
             exponent_high: half.map(|h| -slope + h),
@@ -68,12 +68,12 @@ impl PowerLaw {
 
     /// For `n` images, with the interval for another point.
     pub fn at(&self, n: f64) -> Predicted {
-        let line = self.scale.ln() - self.exponent * n.ln();
+        let line = libm::log(self.scale) - self.exponent * libm::log(n);
         let half = self.residual_sd.and_then(|sd| {
-            let distance = (n.ln() - self.mean_ln_n).powi(2) / self.sum_of_squares_ln_n;
+            let distance = (libm::log(n) - self.mean_ln_n).powi(2) / self.sum_of_squares_ln_n;
             Some(student(self.points - 2)? * sd * (1.0 + 1.0 / self.points as f64 + distance).sqrt())
         });
-        let error = |x: f64| x.exp().min(1.0);
+        let error = |x: f64| libm::exp(x).min(1.0);
         Predicted { error: error(line), low: half.map(|h| error(line - h)), high: half.map(|h| error(line + h)) }
     }
 }

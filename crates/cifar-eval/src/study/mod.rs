@@ -131,8 +131,9 @@ pub struct Found {
 /// Trains what is not finished yet and gives all outcomes, seed by seed. Killed at any moment, it goes on where it was.
 ///
 /// # Errors
-/// If no label is wrong, a parameter is out of range, or training fails or is stopped.
+/// If no label is wrong, a parameter is out of range, the recipe's dynamics do not follow single images, or training fails or is stopped.
 pub fn study(params: &StudyParams, data: &TrainingData, test: &TestSet, watcher: &dyn Watcher) -> Result<Vec<Outcome>> {
+    params.train.check_dynamics()?;
     let mut outcomes = Vec::new();
     for &seed in params.seeds {
         let spoilt = spoilt(params, data, seed)?;

@@ -6,16 +6,24 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::activation::{Function, with_function};
-use super::matmul::{Columns, Rows, Target, multiply, multiply_transposed, pack, pack_transposed, packed_len};
+use super::matmul::{
+    Columns, Rows, Target, multiply, multiply_transposed, pack, pack_transposed, packed_len, row_offsets,
+};
 use super::scratch::with_scratch;
 use super::shared::Shared;
 use crate::arms::Simd;
+use crate::error::{Result, check_offsets};
 use crate::{Activation, Buffer, Conv2dShape};
 
 /// Values of the windows that are laid out at once: they stay in the second-level cache.
 const LAID_OUT: usize = 96 * 1024;
 /// Windows at least and at most of a block: enough to pay for reading the filters.
 const WINDOWS: [usize; 2] = [48, 256];
+
+/// Refuses a convolution whose blocks are too large for the offsets of the matrix products.
+pub(crate) fn check(op: &'static str, shape: &Conv2dShape) -> Result<()> {
+    check_offsets(op, Cut::new(shape).block, shape.window().max(shape.out_channels))
+}
 
 /// A convolution, cut into tasks of whole images and blocks of windows.
 struct Cut<'a> {
@@ -149,7 +157,7 @@ impl<'a> Cut<'a> {
 
     /// Where laid-out windows begin.
     fn offsets(&self) -> Vec<u32> {
-        (0..self.block).map(|row| (row * self.shape.window()) as u32).collect()
+        row_offsets(self.block, self.shape.window())
     }
 }
 
@@ -328,7 +336,7 @@ pub(crate) fn input_gradient<S: Simd>(
     let (cut, window, o) = (Cut::new(shape), shape.window(), shape.out_channels);
     let mut packed = Buffer::new(packed_len::<S>(o, window));
     pack_transposed::<S>(weight, o, window, o, &mut packed);
-    let offsets: Vec<u32> = (0..cut.block).map(|row| (row * o) as u32).collect();
+    let offsets = row_offsets(cut.block, o);
     let image = shape.input_len() / shape.batch;
     let images = Shared::new(input_grad);
     (0..cut.tasks()).into_par_iter().for_each(|task| {

@@ -2,23 +2,20 @@
 
 use rayon::prelude::*;
 
-use super::matmul::{Columns, Rows, Target, multiply, multiply_transposed, pack, pack_transposed, packed_len};
+use super::matmul::{
+    Columns, Rows, Target, multiply, multiply_transposed, pack, pack_transposed, packed_len, row_offsets,
+};
 use super::shared::Shared;
 use crate::Buffer;
 use crate::arms::Simd;
 
 /// Rows of the output that one task works on.
-const ROWS: usize = 48;
-
-/// Where the rows of a matrix begin.
-fn offsets(rows: usize, stride: usize) -> Vec<u32> {
-    (0..rows).map(|row| (row * stride) as u32).collect()
-}
+pub(crate) const ROWS: usize = 48;
 
 /// C = `left` [rows, k] · B, for B [k, n] packed.
 fn product<S: Simd>(s: S, left: &[f32], k: usize, packed: &[f32], n: usize, out: &mut [f32]) {
     out.par_chunks_mut(ROWS * n).zip(left.par_chunks(ROWS * k)).for_each(|(out, left)| {
-        let offsets = offsets(left.len() / k, k);
+        let offsets = row_offsets(left.len() / k, k);
         let c = Target { base: out.as_mut_ptr(), stride: n, padded: false, add: false };
         // SAFETY: both chunks hold the same number of whole rows, and `packed` a k × n matrix.
         unsafe { multiply(s, Rows { base: left.as_ptr(), offsets: &offsets }, k, packed.as_ptr(), n, c) };
@@ -68,7 +65,7 @@ pub(crate) fn weight_gradient<S: Simd>(
     output_grad: &[f32],
     weight_grad: &mut [f32],
 ) {
-    let offsets = offsets(rows, i);
+    let offsets = row_offsets(rows, i);
     let input = Shared::new_const(input);
     weight_grad.par_chunks_mut(ROWS * o).enumerate().for_each(|(block, weight_grad)| {
         weight_grad.fill(0.0);

@@ -60,6 +60,16 @@ pub(crate) fn pack_transposed<S: Simd>(from: &[f32], k: usize, n: usize, stride:
     }
 }
 
+/// The starts of `rows` rows that are `stride` values apart, for [`Rows`].
+///
+/// # Panics
+/// If the last start exceeds a `u32`. The safe entry points rule that out by
+/// [`check_offsets`](crate::error::check_offsets).
+pub(crate) fn row_offsets(rows: usize, stride: usize) -> Vec<u32> {
+    let offset = |row: usize| u32::try_from(row * stride).expect("the entry point checked the offsets");
+    (0..rows).map(offset).collect()
+}
+
 /// The left side of [`multiply`]: row r begins `offsets[r]` values behind `base`.
 #[derive(Clone, Copy)]
 pub(crate) struct Rows<'a> {

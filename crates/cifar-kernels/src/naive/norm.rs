@@ -22,7 +22,7 @@ fn statistics<R: Real>(channels: usize, input: &[R], c: usize, epsilon: R) -> (R
     let column = || input.iter().skip(c).step_by(channels);
     let mean = column().fold(R::ZERO, |s, x| s + *x) / n;
     let variance = column().fold(R::ZERO, |s, x| s + (*x - mean) * (*x - mean)) / n;
-    (mean, R::ONE / (variance + epsilon).sqrt())
+    (mean, R::ONE / (variance + epsilon).square_root())
 }
 
 /// Training-mode batch norm with a residual addition and an activation.
@@ -88,16 +88,16 @@ pub fn softmax_cross_entropy<R: Real>(classes: usize, logits: &[R], labels: &[u3
     let (mut losses, mut grads) = (Vec::new(), Vec::new());
     for (row, label) in logits.chunks_exact(classes).zip(labels) {
         let largest = row.iter().fold(row[0], |m, l| if *l > m { *l } else { m });
-        let sum = row.iter().fold(R::ZERO, |s, l| s + (*l - largest).exp());
+        let sum = row.iter().fold(R::ZERO, |s, l| s + (*l - largest).exponential());
         let mut loss = R::ZERO;
         for (k, logit) in row.iter().enumerate() {
-            let log_p = *logit - largest - sum.ln();
+            let log_p = *logit - largest - sum.logarithm();
             let mut target = smoothing / R::from_f64(classes as f64);
             if k == *label as usize {
                 target += R::ONE - smoothing;
             }
             loss += -(target * log_p);
-            grads.push(log_p.exp() - target);
+            grads.push(log_p.exponential() - target);
         }
         losses.push(loss);
     }

@@ -35,7 +35,7 @@ pub fn adamw_update<R: Real>(
     for ((w, g), (m, v)) in weight.iter_mut().zip(gradient).zip(first_moment.iter_mut().zip(second_moment)) {
         *m = betas[0] * *m + (R::ONE - betas[0]) * *g;
         *v = betas[1] * *v + (R::ONE - betas[1]) * *g * *g;
-        let step = *m / unbias[0] / ((*v / unbias[1]).sqrt() + epsilon);
+        let step = *m / unbias[0] / ((*v / unbias[1]).square_root() + epsilon);
         *w = *w - learning_rate * weight_decay * *w - learning_rate * step;
     }
 }
@@ -57,7 +57,7 @@ pub fn muon_update<R: Real>(
     }
     let step = orthogonalise(columns, &step);
     let norm = norm(weight);
-    let scale = if norm > R::ZERO { R::from_f64(columns as f64).sqrt() / norm } else { R::ONE };
+    let scale = if norm > R::ZERO { R::from_f64(columns as f64).square_root() / norm } else { R::ONE };
     for (w, s) in weight.iter_mut().zip(step) {
         *w = *w * scale - learning_rate * s;
     }
@@ -94,5 +94,5 @@ pub fn orthogonalise<R: Real>(columns: usize, matrix: &[R]) -> Vec<R> {
 
 /// The Frobenius norm.
 fn norm<R: Real>(values: &[R]) -> R {
-    values.iter().fold(R::ZERO, |sum, v| sum + *v * *v).sqrt()
+    values.iter().fold(R::ZERO, |sum, v| sum + *v * *v).square_root()
 }

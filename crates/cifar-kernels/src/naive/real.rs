@@ -21,17 +21,17 @@ pub trait Real:
     /// The nearest value.
     fn from_f64(x: f64) -> Self;
     /// eˣ.
-    fn exp(self) -> Self;
+    fn exponential(self) -> Self;
     /// ln x.
-    fn ln(self) -> Self;
+    fn logarithm(self) -> Self;
     /// √x.
-    fn sqrt(self) -> Self;
+    fn square_root(self) -> Self;
     /// Φ(x), the probability that a standard normal lies below x.
     fn normal_distribution(self) -> Self;
 
     /// φ(x), the density of the standard normal.
     fn normal_density(self) -> Self {
-        Self::from_f64(0.398_942_280_401_432_7) * (Self::from_f64(-0.5) * self * self).exp()
+        Self::from_f64(0.398_942_280_401_432_7) * (Self::from_f64(-0.5) * self * self).exponential()
     }
 }
 
@@ -41,13 +41,13 @@ impl Real for f32 {
     fn from_f64(x: f64) -> Self {
         x as f32
     }
-    fn exp(self) -> Self {
-        self.exp()
+    fn exponential(self) -> Self {
+        libm::expf(self)
     }
-    fn ln(self) -> Self {
-        self.ln()
+    fn logarithm(self) -> Self {
+        libm::logf(self)
     }
-    fn sqrt(self) -> Self {
+    fn square_root(self) -> Self {
         self.sqrt()
     }
     fn normal_distribution(self) -> Self {
@@ -61,13 +61,13 @@ impl Real for f64 {
     fn from_f64(x: f64) -> Self {
         x
     }
-    fn exp(self) -> Self {
-        self.exp()
+    fn exponential(self) -> Self {
+        libm::exp(self)
     }
-    fn ln(self) -> Self {
-        self.ln()
+    fn logarithm(self) -> Self {
+        libm::log(self)
     }
-    fn sqrt(self) -> Self {
+    fn square_root(self) -> Self {
         self.sqrt()
     }
     fn normal_distribution(self) -> Self {

@@ -56,6 +56,7 @@ pub fn run_key(params: &TrainParams, model: &ModelParams, data: &PreparedReport,
 
 /// Where one run keeps its checkpoint. No other process can have the same one at the same time.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "choices of the caller, each on its own")]
 pub struct Checkpoints {
     root: PathBuf,
     key: String,
@@ -64,6 +65,7 @@ pub struct Checkpoints {
     /// The step behind which it was written.
     step: usize,
     accept_other_arithmetic: bool,
+    continues_after_stop: bool,
     prunes: bool,
     warned: bool,
     _lock: File,
@@ -89,6 +91,7 @@ impl Checkpoints {
             saved: Instant::now(),
             step: 0,
             accept_other_arithmetic: false,
+            continues_after_stop: false,
             prunes: true,
             warned: false,
             _lock: lock,
@@ -99,6 +102,14 @@ impl Checkpoints {
     #[must_use]
     pub fn accepting_other_arithmetic(mut self, accept: bool) -> Self {
         self.accept_other_arithmetic = accept;
+        self
+    }
+
+    /// Trains on from the checkpoint of a run that [`Watcher::proceed`](crate::Watcher::proceed) ended. Without
+    /// this, such a run is finished.
+    #[must_use]
+    pub fn continuing_after_stop(mut self, continues: bool) -> Self {
+        self.continues_after_stop = continues;
         self
     }
 
@@ -179,7 +190,7 @@ impl Checkpoints {
         };
         let written = encode(&record, &parts)
             .and_then(|bytes| Ok(write_file(&self.path(), &bytes)?))
-            .and_then(|()| if finished { Ok(write_file(&self.folder().join(FINISHED), b"")?) } else { Ok(()) });
+            .and_then(|()| self.mark(finished));
         self.saved = Instant::now();
         match written {
             Ok(()) => self.step = trainer.step_count(),
@@ -190,6 +201,18 @@ impl Checkpoints {
         }
         if finished && self.prunes {
             self.prune();
+        }
+        Ok(())
+    }
+
+    /// Leaves the mark of a finished run, or takes back that of a run that was stopped and now continues.
+    fn mark(&self, finished: bool) -> Result<()> {
+        let path = self.folder().join(FINISHED);
+        if finished {
+            return Ok(write_file(&path, b"")?);
+        }
+        if path.exists() {
+            fs::remove_file(&path).map_err(DataError::io("remove", &path))?;
         }
         Ok(())
     }
@@ -259,6 +282,9 @@ impl Checkpoints {
             best: record.has_best.then_some(best),
             loss: f64::from_bits(record.loss_bits),
             correct: record.correct,
+            // A run is finished for one of three reasons. The other two, its last epoch and early stopping, are seen
+            // from its history.
+            stopped: record.finished && !self.continues_after_stop,
             arithmetic,
         };
         self.step = record.step;

@@ -24,7 +24,7 @@ pub(super) fn curve_chart(curve: &LearningCurve) -> Markup {
     }
     let [left, bottom, top, right] = MARGIN;
     let scale = |value: f64, from: f64, to: f64| {
-        if to > from { (value / from).ln() / (to / from).ln() } else { 0.5 }
+        if to > from { libm::log(value / from) / libm::log(to / from) } else { 0.5 }
     };
     let x = |n: f64| left + scale(n, first / 1.1, far * 1.1) * (WIDTH - left - right);
     let y = |error: f64| HEIGHT - bottom - scale(error.max(lowest), lowest, highest) * (HEIGHT - bottom - top);
@@ -32,7 +32,7 @@ pub(super) fn curve_chart(curve: &LearningCurve) -> Markup {
         let (a, b) = curve.law.map_or((0.0, 0.0), |law| (law.at(from).error, law.at(to).error));
         format!("M{:.1},{:.1} L{:.1},{:.1}", x(from), y(a), x(to), y(b))
     };
-    let ticks: Vec<f64> = (0..5).map(|i| lowest * (highest / lowest).powf(f64::from(i) / 4.0)).collect();
+    let ticks: Vec<f64> = (0..5).map(|i| lowest * libm::pow(highest / lowest, f64::from(i) / 4.0)).collect();
     // Labels that would lie on each other are left out.
     let mut marks: Vec<f64> = Vec::new();
     for n in sizes {

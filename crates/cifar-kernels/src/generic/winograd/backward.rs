@@ -18,8 +18,10 @@ use crate::{Buffer, Conv2dShape};
 
 /// Values of both sides' planes that a block has about: they stay in the last-level cache from one step to the next.
 const BLOCK: usize = 1_500_000;
+/// Tiles that a block has at most, unless one image has more.
+pub(super) const TILES: usize = 1024;
 /// Images of a block are a multiple of this, so that two or four threads have equal shares.
-const SHARE: usize = 4;
+pub(super) const SHARE: usize = 4;
 
 /// The gradients that are asked for of a convolution or, with `places`, of a convolution with 2×2 maxima behind it.
 pub(crate) fn backward<S: Simd>(
@@ -36,7 +38,7 @@ pub(crate) fn backward<S: Simd>(
     let planes = geometry.planes();
     let (inputs, outputs) = (geometry.inputs, geometry.outputs);
     let filters = input_grad.is_some().then(|| weights::transform(s, &geometry, weight, true));
-    let tiles = (BLOCK / (planes * (inputs + outputs))).clamp(64, 1024);
+    let tiles = (BLOCK / (planes * (inputs + outputs))).clamp(64, TILES);
     let block = (tiles / geometry.tiles()).next_multiple_of(SHARE).clamp(1, shape.batch);
     let rows = block * geometry.tiles();
     let (left, right) = (Planes::new::<S>(rows, inputs), Planes::new::<S>(rows, outputs));

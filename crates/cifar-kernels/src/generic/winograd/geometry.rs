@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::Conv2dShape;
 use crate::arms::Simd;
-use crate::generic::matmul::padded;
+use crate::generic::matmul::{padded, row_offsets};
 
 /// Points that a full tile uses with stride 1, the most there are.
 pub(super) const POINTS: usize = 6;
@@ -140,11 +140,14 @@ pub(super) struct Planes {
     pub(super) plane: usize,
 }
 
+/// Values of a cache line. No ISA has longer vectors.
+pub(super) const LINE: usize = 16;
+
 impl Planes {
     pub(super) fn new<S: Simd>(rows: usize, channels: usize) -> Self {
         // A line more than needed, twice: strides that are powers of two would meet in few sets of the caches.
-        let row = padded::<S>(channels) + 16;
-        Self { row, plane: rows * row + 16 }
+        let row = padded::<S>(channels) + LINE;
+        Self { row, plane: rows * row + LINE }
     }
 
     pub(super) fn len(&self, planes: usize) -> usize {
@@ -153,7 +156,7 @@ impl Planes {
 
     /// Where rows begin, behind the first.
     pub(super) fn offsets(&self, rows: usize) -> Vec<u32> {
-        (0..rows).map(|row| (row * self.row) as u32).collect()
+        row_offsets(rows, self.row)
     }
 }
 

@@ -25,12 +25,22 @@ mod weights;
 
 use crate::Conv2dShape;
 use crate::arms::Simd;
+use crate::error::{Result, check_offsets};
 
 /// Whether a convolution is computed this way. Decided by the shape alone: both ways round differently.
 pub(crate) fn is_suited(shape: &Conv2dShape) -> bool {
     let fits = shape.kernel == 3 && shape.stride <= 2 && shape.padding <= 2;
     // Few channels leave the vectors of the transforms empty, and a map of one row has no tile.
     fits && shape.in_channels.min(shape.out_channels) >= 8 && shape.out_height.min(shape.out_width) >= 2
+}
+
+/// Refuses a convolution whose planes are too large for the offsets of the matrix products.
+pub(crate) fn check(op: &'static str, shape: &Conv2dShape) -> Result<()> {
+    let tiles = geometry::Geometry::new(shape, false).tiles();
+    // A block of several images has fewer than `SHARE` times `TILES` tiles; larger images make blocks of their own.
+    let rows = tiles.max(backward::SHARE * backward::TILES);
+    let channels = shape.in_channels.max(shape.out_channels);
+    check_offsets(op, rows, channels.next_multiple_of(geometry::LINE) + geometry::LINE)
 }
 
 /// A vector of zeros for what lies outside of an image.
