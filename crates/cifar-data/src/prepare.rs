@@ -5,6 +5,7 @@
 //! (`id_a,id_b,split_a,split_b,similarity,kind`), `report.json` and `provenance.json` ([`crate::provenance`]).
 
 mod corrections;
+mod coverage;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -219,6 +220,7 @@ pub fn prepare(
     monitor.progress(WHAT, 2, 5);
 
     let sets = [(Split::Train, &train), (Split::Val, &val), (Split::Test, &test)];
+    coverage::check(sets, version, split, monitor)?;
     let placed = placed(&pairs, &sets);
     let straddling = straddling(&placed, monitor);
     let by_split =

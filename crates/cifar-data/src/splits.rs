@@ -1,8 +1,11 @@
 //! Which image is for training, which for validation, which for test.
 //!
 //! Membership is decided once over all three partitions, stratified by partition and class, so an image keeps its
-//! place in v1, v1+v2 and v1+v2+v3. A group of near-duplicates goes where its smallest id goes. A subset of the training
-//! images holds every smaller one.
+//! place in v1, v1+v2 and v1+v2+v3. Classes too small for their partitions to be rounded one by one get their share as a whole
+//! (`shares`). A group of near-duplicates goes where its smallest id goes. A subset of the training images contains every
+//! smaller one.
+
+mod shares;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -164,14 +167,17 @@ pub fn assign(candidates: &[Candidate], params: &SplitParams) -> Result<BTreeMap
         }
     }
     let test_fraction = if official { 0.0 } else { params.test_fraction };
-    for leaders in strata.into_values() {
+    let sizes = strata.iter().map(|(stratum, leaders)| (*stratum, leaders.len())).collect();
+    let tests = shares::of(&sizes, test_fraction, params.split_seed);
+    let others = sizes.iter().map(|(stratum, n)| (*stratum, n - tests[stratum])).collect();
+    let vals = shares::of(&others, params.val_fraction, params.split_seed);
+    for (stratum, leaders) in strata {
         let mut drawn: Vec<(u64, SampleId)> = leaders
             .into_iter()
             .map(|id| (stream(params.split_seed, Purpose::Split, 0, u64::from(id.0)).bits(), id))
             .collect();
         drawn.sort_unstable();
-        let test = (drawn.len() as f64 * test_fraction).round() as usize;
-        let val = ((drawn.len() - test) as f64 * params.val_fraction).round() as usize;
+        let (test, val) = (tests[&stratum], vals[&stratum]);
         for (rank, (_, id)) in drawn.into_iter().enumerate() {
             let split = if rank < test {
                 Split::Test

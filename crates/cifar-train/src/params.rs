@@ -211,11 +211,11 @@ impl TrainParams {
         }
         let none = "there are no validation images; set it to";
         if self.select == Select::Best && val == 0 {
-            return refuse("train.select", "best".into(), format!("{none} last, or split.val_fraction above 0"));
+            return refuse("train.select", "best".into(), format!("{none} last, or raise split.val_fraction"));
         }
         if self.early_stopping > 0 && val == 0 {
             let value = self.early_stopping.to_string();
-            return refuse("train.early_stopping", value, format!("{none} 0, or split.val_fraction above 0"));
+            return refuse("train.early_stopping", value, format!("{none} 0, or raise split.val_fraction"));
         }
         Ok(self.augmentation().check(size)?)
     }
@@ -337,7 +337,7 @@ mod tests {
         check(params(), 128, 1, "");
         check(params(), 127, 1, "train.batch_size: 128 is not allowed; there are 127 training images");
         let none = "is not allowed; there are no validation images; set it to";
-        let or = "or split.val_fraction above 0";
+        let or = "or raise split.val_fraction";
         check(params(), 128, 0, &format!("train.select: best {none} last, {or}"));
         let stopping = TrainParams { select: Select::Last, early_stopping: 3, ..params() };
         check(stopping.clone(), 128, 1, "");

@@ -11,14 +11,13 @@ const USAGE: i32 = 2;
 /// Exit status of anything else.
 const FAILURE: i32 = 1;
 
-/// A prepared project that searches among four settings; the recipe as it stands learns next to nothing.
+/// A prepared project that searches among four settings; the baseline learns next to nothing.
 fn prepared() -> Project {
     let project = Project::with_partitions();
     for (from, to) in [
         ("dataset_version: v1", "dataset_version: v1+v2+v3"),
         ("trials: 0", "trials: 4"),
-        ("rescore: 2", "rescore: 1"),
-        ("rescore_seeds: 2", "rescore_seeds: 1"),
+        ("rescore_seeds: 3", "rescore_seeds: 2"),
         ("epochs: 2", "epochs: 3"),
         (" learning_rate: 0.1 ", " learning_rate: 0.00001 "),
         ("widths: [32, 64, 128]", "widths: [16, 32, 32]"),
@@ -49,14 +48,18 @@ fn a_search_finds_better_values_and_train_takes_them() {
     std::fs::rename(project.path("data/prepared/test"), project.path("hidden")).unwrap();
     project.run(&["tune"]).success();
     let tuned = project.json("models/tuning/tuned.json");
-    let accuracy = |key: &str| tuned[key].as_f64().unwrap();
-    assert!(tuned["best_trial"].as_u64().unwrap() > 0, "{tuned}");
-    assert!(accuracy("accuracy") > accuracy("accuracy_of_recipe"), "{tuned}");
+    let best = &tuned["best"];
+    assert_eq!((&best["comparison"]["verdict"], &best["setting"]), (&"better".into(), &tuned["setting"]), "{tuned}");
+    assert!(
+        best["trial"].as_u64().unwrap() > 0 && best["comparison"]["interval"][0].as_f64().unwrap() > 0.0,
+        "{tuned}"
+    );
+    assert_eq!(best["comparison"]["seeds"], serde_json::json!([43, 44]), "not 42, the search's own");
     for picture in ["history", "importance", "parallel_coordinates"] {
         assert!(project.read(&format!("models/tuning/plots/{picture}.png")).starts_with(b"\x89PNG"));
     }
-    // 1 + 4 trials after one epoch, 1 + 2 after three, and the recipe and one finalist once more.
-    assert_eq!(String::from_utf8(project.read("models/tuning/trials.csv")).unwrap().lines().count(), 1 + 5 + 3 + 2);
+    // 1 + 4 trials after one epoch, 1 + 2 after three, and the baseline and the best trial under two more seeds.
+    assert_eq!(String::from_utf8(project.read("models/tuning/trials.csv")).unwrap().lines().count(), 1 + 5 + 3 + 4);
 
     project.run(&["train"]).success();
     let as_it_stands = project.json("models/final/metrics.json")["selected"]["val"]["accuracy"].as_f64().unwrap();
@@ -73,11 +76,15 @@ fn a_search_finds_better_values_and_train_takes_them() {
     project.edit("models/tuning/tuned.json", "\"kind\": \"synthetic\"", "\"kind\": \"archive\"");
     project.run(&["train"]).failure(USAGE, &["tuned.json: was found for images of another kind", "`cifar-cli tune`"]);
     project.edit("models/tuning/tuned.json", "\"kind\": \"archive\"", "\"kind\": \"synthetic\"");
-    project.edit("models/tuning/tuned.json", "\"schema\": 2", "\"schema\": 1");
-    let message = "tuned.json: has schema 1, this program reads schema 2; run `cifar-cli tune` again";
+    project.edit("models/tuning/tuned.json", "\"schema\": 3", "\"schema\": 2");
+    let message = "tuned.json: has schema 2, this program reads schema 3; run `cifar-cli tune` again";
     project.run(&["train"]).failure(FAILURE, &[message]);
-    project.edit("models/tuning/tuned.json", "\"schema\": 1", "\"schema\": 2");
-    project.edit("models/tuning/tuned.json", "\"setting\": {", "\"setting\": { \"train.momentum\": 2,");
+    project.edit("models/tuning/tuned.json", "\"schema\": 2", "\"schema\": 3");
+    // The best trial has a setting, too; the last one is what is applied.
+    let text = String::from_utf8(project.read("models/tuning/tuned.json")).unwrap();
+    let (before, after) = text.rsplit_once("\"setting\": {").unwrap();
+    let spoilt = format!("{before}\"setting\": {{ \"train.momentum\": 2,{after}");
+    project.write("models/tuning/tuned.json", spoilt.as_bytes());
     project.run(&["train"]).failure(USAGE, &["tuned.json: does not suit this recipe: momentum: 2 is not allowed"]);
 }
 
@@ -127,6 +134,29 @@ fn a_search_that_is_killed_goes_on_and_more_trials_extend_it() {
     assert!(lines(&path) > scores, "the same journal has grown");
     let first = project.json("models/tuning/tuned.json");
     assert_eq!(first["trials"].as_u64(), Some(5), "{first}");
+}
+
+#[test]
+fn identical_settings_are_not_called_better_and_change_nothing() {
+    let project = prepared();
+    for (from, to) in [
+        ("{log_uniform: [0.02, 0.5]}", "{choice: [0.00001, 0.00001]}"),
+        ("{log_uniform: [0.0001, 0.02]}", "{choice: [0.0005, 0.0005]}"),
+        ("{uniform: [0.0, 0.2]}", "{choice: [0.1, 0.1]}"),
+        ("{uniform: [0.0, 0.5]}", "{choice: [0.3, 0.3]}"),
+    ] {
+        project.edit("params.yaml", from, to);
+    }
+    let answer = project.run(&["tune"]).success();
+    assert!(
+        answer.stdout.contains("no setting is better than params.yaml: none of 4 trials scored above it"),
+        "{answer:#?}"
+    );
+    let tuned = project.json("models/tuning/tuned.json");
+    assert_eq!((&tuned["best"], &tuned["setting"]), (&serde_json::Value::Null, &serde_json::json!({})), "{tuned}");
+    project.edit("params.yaml", "use_tuned: false", "use_tuned: true");
+    let answer = project.run(&["train"]).success();
+    assert!(answer.stderr.contains("train.use_tuned changes nothing"), "{answer:#?}");
 }
 
 /// Each bound is allowed with the recipe's learning rate, most pairs of values are not.
@@ -185,7 +215,7 @@ fn processes_share_a_search_and_clean_leaves_it_alone() {
         assert!(child.wait().unwrap().success());
     }
     assert!(tree(&one.path("models/tuning")) == tree(&other.path("models/tuning")));
-    assert_eq!(lines(&path), 1 + 5 + 3 + 2, "each score is there once");
+    assert_eq!(lines(&path), 1 + 5 + 3 + 4, "each score is there once");
 }
 
 #[test]

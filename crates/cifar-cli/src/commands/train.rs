@@ -82,7 +82,7 @@ fn train(context: &Context, args: &TrainArgs, in_company: bool) -> Result<()> {
     Ok(())
 }
 
-/// The recipe, with what tuning found if it is to be used.
+/// The recipe, with the setting that tuning showed to be better if it is to be used.
 pub(super) fn tuned(context: &Context, params: &Params, data: &PreparedReport) -> Result<Blocks> {
     let blocks = Blocks { model: params.model.clone(), train: params.train.clone() };
     if !params.train.use_tuned {
@@ -95,6 +95,11 @@ pub(super) fn tuned(context: &Context, params: &Params, data: &PreparedReport) -
     if !differences.is_empty() {
         let differences = differences.join(", ");
         context.terminal.warn(&format!("{}: was found for something else: {differences}", path.display()));
+    }
+    if tuned.setting.is_empty() {
+        context
+            .terminal
+            .say(&format!("{}: no setting is shown to be better; train.use_tuned changes nothing", path.display()));
     }
     for (key, value) in &tuned.setting {
         context.terminal.say(&format!("{key}: {value} (tuned)"));

@@ -6,7 +6,9 @@ use cifar_data::prepare::TrainingData;
 use cifar_eval::plots::{Caption, TrialPoint, importance_bars, parallel_coordinates, tuning_history};
 use cifar_train::TrainError;
 use cifar_train::tune::artifacts::{self, TUNED, Tuned};
-use cifar_train::tune::{Blocks, Journal, Outcome, Score, Space, Trials, importances, search, search_key};
+use cifar_train::tune::{
+    Blocks, Comparison, Journal, Outcome, Score, Space, Trials, Verdict, importances, search, search_key,
+};
 
 use super::{Context, train};
 
@@ -30,6 +32,12 @@ pub(super) fn run(context: &Context) -> Result<()> {
     let key = search_key(tune, &blocks, &data.report, seed, &program);
     let folder = layout.searches().join(&key);
     blocks.check_with(&tune.space, &data)?;
+    if tune.rescore_seeds < 2 {
+        context.terminal.warn(&format!(
+            "tune.rescore_seeds: with {} no setting can be shown to be better than params.yaml; 2 are needed, 3 or more show more",
+            tune.rescore_seeds
+        ));
+    }
     let mut journal = Journal::open(&folder, &key, context.terminal)?;
     let mut trials = Trials::new(&blocks, &data, &journal, &program, context.terminal);
     context.terminal.say(&format!(
@@ -42,7 +50,7 @@ pub(super) fn run(context: &Context) -> Result<()> {
     ));
     let outcome = search(tune, seed, params.train.epochs, &mut trials, &mut journal).map_err(|e| match e {
         TrainError::Data(DataError::Cancelled) => {
-            anyhow!(e).context("scores so far are kept; run `cifar-cli tune` again to go on from here")
+            anyhow!(e).context("scores so far are kept; run `cifar-cli tune` again to resume")
         }
         other => anyhow!(other),
     })?;
@@ -51,52 +59,88 @@ pub(super) fn run(context: &Context) -> Result<()> {
     journal.end();
     let tuned = Tuned::of(&outcome, &blocks, &data.report);
     let footer = format!(
-        "{} trials, scored on {} validation images of {} ({}), seed {seed}",
+        "{} trials{}, scored on {} validation images of {} ({}), seed {seed}",
         tuned.trials,
+        if tuned.failed > 0 { format!(" ({} failed)", tuned.failed) } else { String::new() },
         data.val.len(),
         params.dataset_version,
         source.description
     );
-    let pictures = pictures(&tune.space, &outcome, &footer, source.is_synthetic())?;
+    let pictures = pictures(&tune.space, &outcome, &tuned, &footer, source.is_synthetic())?;
     artifacts::write(&tuned, &tune.space, &outcome, &pictures, &out)?;
     context.terminal.result(&tuned, || in_words(&tuned, &out.join(TUNED).display().to_string()));
     Ok(())
 }
 
 fn in_words(tuned: &Tuned, path: &str) -> String {
-    let percent = |accuracy: Option<f64>| accuracy.map_or("–".into(), |a| format!("{:.2} %", a * 100.0));
-    let n = tuned.seeds;
-    let found = if tuned.best_trial == 0 {
-        format!(
-            "nothing found that is better than the recipe as it stands ({}, n = {n} seeds)",
-            percent(tuned.accuracy_of_recipe)
-        )
-    } else {
-        let values: Vec<String> = tuned.setting.iter().map(|(key, value)| format!("  {key}: {value}")).collect();
-        format!(
-            "trial {} has {} on validation images, the recipe as it stands {} (means of {n} seeds, after {} epochs)\n{}\n\
-             `train.use_tuned: true` in params.yaml trains with it; the score of the best of many is too good by a little",
-            tuned.best_trial,
-            percent(tuned.accuracy),
-            percent(tuned.accuracy_of_recipe),
-            tuned.epochs,
-            values.join("\n")
-        )
+    let Some(best) = &tuned.best else {
+        return format!(
+            "{path}: no setting is better than params.yaml: none of {} trials scored above it after {} epochs",
+            tuned.trials, tuned.epochs
+        );
     };
-    format!("{path}: {found}")
+    let (trial, compared) = (best.trial, &best.comparison);
+    let values: Vec<String> = best.setting.iter().map(|(key, value)| format!("  {key}: {value}")).collect();
+    let (verdict, advice) = match compared.verdict {
+        Verdict::Better => (
+            format!("trial {trial} is better than params.yaml"),
+            "`train.use_tuned: true` in params.yaml trains with it".to_string(),
+        ),
+        Verdict::NotShown => (
+            format!("no setting is shown to be better than params.yaml; the best is trial {trial}"),
+            format!(
+                "`train.use_tuned: true` changes nothing; more seeds (tune.rescore_seeds, now {}) show smaller differences",
+                compared.seeds.len()
+            ),
+        ),
+        Verdict::Worse => (
+            format!("no setting is better than params.yaml; the best, trial {trial}, is worse under other seeds"),
+            "`train.use_tuned: true` changes nothing".to_string(),
+        ),
+    };
+    format!("{path}: {verdict}\n  {}\n{}\n{advice}", figures(compared, tuned.epochs), values.join("\n"))
 }
 
-fn pictures(space: &Space, outcome: &Outcome, footer: &str, synthetic: bool) -> Result<Vec<(&'static str, Vec<u8>)>> {
+/// The difference in validation accuracy, its interval, and what it was computed from.
+fn figures(compared: &Comparison, epochs: usize) -> String {
+    let n = compared.seeds.len();
+    let Some(difference) = compared.difference else { return "not compared, since tune.rescore_seeds is 0".into() };
+    let interval = match compared.interval {
+        Some([low, high]) => format!("95 % interval {:+.2} to {:+.2}", low * 100.0, high * 100.0),
+        None => "no interval from one seed".into(),
+    };
+    let failed = |of: &str, accuracies: &[Option<f64>]| match accuracies.iter().filter(|a| a.is_none()).count() {
+        0 => String::new(),
+        count => format!("; {of} failed under {count} of them, which counts as 0 %"),
+    };
+    format!(
+        "difference in validation accuracy {:+.2} points ({interval}; at least {:.2} counts), {n} seed{} that did not choose \
+         it, {epochs} epochs{}{}",
+        difference * 100.0,
+        compared.margin * 100.0,
+        if n == 1 { "" } else { "s" },
+        failed("it", &compared.accuracies),
+        failed("params.yaml", &compared.baseline_accuracies),
+    )
+}
+
+fn pictures(
+    space: &Space,
+    outcome: &Outcome,
+    tuned: &Tuned,
+    footer: &str,
+    synthetic: bool,
+) -> Result<Vec<(&'static str, Vec<u8>)>> {
+    let accuracy = |score: &Score| Some(score.accuracy()).filter(|accuracy| accuracy.is_finite());
     let trials: Vec<TrialPoint> = outcome
         .trials
         .iter()
-        .map(|trial| {
-            let trained = trial.rungs.iter().filter(|(_, score)| matches!(score, Score::Trained { .. }));
-            TrialPoint {
-                number: trial.number,
-                accuracies: trained.map(|(epochs, score)| (*epochs, score.accuracy())).collect(),
-                point: trial.point.clone(),
-            }
+        .map(|trial| TrialPoint {
+            number: trial.number,
+            accuracies: trial.rungs.iter().filter_map(|(at, score)| Some((*at, accuracy(score)?))).collect(),
+            rescored: trial.rescored.iter().filter_map(|(_, score)| accuracy(score)).collect(),
+            failed: trial.has_failed(),
+            point: trial.point.clone(),
         })
         .collect();
     let names: Vec<&str> = space.keys().collect();
@@ -106,12 +150,67 @@ fn pictures(space: &Space, outcome: &Outcome, footer: &str, synthetic: bool) -> 
     let caption = |title| Caption { title, footer, synthetic };
     let importances = importances(space, outcome);
     let bars: Vec<(&str, f64)> = importances.iter().map(|i| (i.key.as_str(), i.share)).collect();
+    let (best, epochs) = (outcome.best, outcome.epochs);
+    let title = match tuned.best.as_ref().map(|best| best.comparison.verdict) {
+        Some(Verdict::Better) => format!("Trials: number {best} is better than params.yaml"),
+        Some(Verdict::NotShown) => "Trials: none is shown to be better than params.yaml".into(),
+        Some(Verdict::Worse) | None => "Trials: none is better than params.yaml".into(),
+    };
     Ok(vec![
-        ("plots/history.png", tuning_history(&trials, outcome.best, &caption("Trials"))?),
-        (
-            "plots/parallel_coordinates.png",
-            parallel_coordinates(&names, &labels, &trials, outcome.best, &caption("Settings"))?,
-        ),
+        ("plots/history.png", tuning_history(&trials, best, epochs, &caption(&title))?),
+        ("plots/parallel_coordinates.png", parallel_coordinates(&names, &labels, &trials, best, &caption("Settings"))?),
         ("plots/importance.png", importance_bars(&bars, &caption("Share of variance explained"))?),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use cifar_train::tune::{Setting, Trial};
+    use serde_json::json;
+
+    use super::*;
+
+    /// What is printed for a best trial with these accuracies under other seeds, and a baseline with those.
+    fn words(of_trial: &[Option<f64>], of_baseline: &[Option<f64>]) -> String {
+        let trial = |number: usize, accuracies: &[Option<f64>]| {
+            let score = |a: &Option<f64>| match a {
+                Some(accuracy) => Score::Trained { accuracy: *accuracy, loss: 1.0 },
+                None => Score::Failed("diverged".into()),
+            };
+            let setting =
+                if number == 0 { Setting::new() } else { Setting::from([("model.dropout".into(), json!(0.1))]) };
+            let rescored = (43..).zip(accuracies.iter().map(score)).collect();
+            Trial { number, point: Vec::new(), setting, rungs: vec![(9, score(&Some(0.9)))], rescored }
+        };
+        let trials = vec![trial(0, of_baseline), trial(1, of_trial)];
+        let comparison = Comparison::of(&trials[1], &trials[0], 2000);
+        let best = json!({"trial": 1, "setting": trials[1].setting, "comparison": comparison});
+        let tuned = json!({"schema": 3, "sought_for": null, "trials": 4, "failed": 0, "epochs": 9, "best": best, "setting": {}});
+        in_words(&serde_json::from_value(tuned).unwrap(), "tuned.json")
+    }
+
+    #[test]
+    fn words_say_no_more_than_what_is_shown() {
+        let base = [Some(0.75), Some(0.76), Some(0.74)];
+        assert_eq!(
+            words(&base.map(|a| a.map(|a| a + 0.03)), &base),
+            "tuned.json: trial 1 is better than params.yaml\n  \
+             difference in validation accuracy +3.00 points (95 % interval +2.95 to +3.05; at least 0.10 counts), 3 seeds that \
+             did not choose it, 9 epochs\n  model.dropout: 0.1\n`train.use_tuned: true` in params.yaml trains with it"
+        );
+        for (trial, of_baseline, expected) in [
+            (
+                &[Some(0.76), Some(0.75), Some(0.74)][..],
+                &base[..],
+                "no setting is shown to be better than params.yaml; ",
+            ),
+            (&[Some(0.9)][..], &base[..1], "no interval from one seed"),
+            (&[][..], &[][..], "not compared, since tune.rescore_seeds is 0"),
+            (&[Some(0.70), Some(0.71), Some(0.69)][..], &base[..], "the best, trial 1, is worse under other seeds"),
+            (&[Some(0.76), None, Some(0.75)][..], &base[..], "; it failed under 1 of them, which counts as 0 %"),
+        ] {
+            let found = words(trial, of_baseline);
+            assert!(found.contains(expected) && found.contains("changes nothing"), "{found}");
+        }
+    }
 }

@@ -1,37 +1,55 @@
 //! What a search did: scores by trial, settings side by side, what mattered.
 
 use plotters::chart::ChartBuilder;
-use plotters::element::{Circle, PathElement, Rectangle};
+use plotters::element::{Circle, Cross, PathElement, Rectangle};
 use plotters::style::text_anchor::{HPos, VPos};
 use plotters::style::{Color, RGBColor, ShapeStyle};
 
-use super::canvas::{Area, BLUE, FAINT, GREEN, GRID, INK, ORANGE, anchored, failed, fitted, picture, text};
+use super::canvas::{Area, BLUE, FAINT, GREEN, GRID, INK, ORANGE, VERMILION, anchored, failed, fitted, picture, text};
 use super::{Caption, PlotError};
 
 /// One trial of a search.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrialPoint {
-    /// Its number; 0 is the recipe as it stands.
+    /// Its number; 0 is the baseline.
     pub number: usize,
     /// Its accuracies on validation images by epochs trained, in ascending order; failed ones left out.
     pub accuracies: Vec<(usize, f64)>,
-    /// Its place on each axis, 0..1; empty for the recipe as it stands.
+    /// Its accuracies after all epochs under the seeds by which the best trial is compared with the baseline.
+    pub rescored: Vec<f64>,
+    /// Whether its training failed, under any seed.
+    pub failed: bool,
+    /// Its place on each axis, 0..1; empty for the baseline.
     pub point: Vec<f64>,
 }
 
-/// The accuracy of every trial after the epochs that it was given, by number: the more epochs, the darker. The line is the
-/// recipe as it stands, after all epochs.
-pub fn tuning_history(trials: &[TrialPoint], best: usize, caption: &Caption) -> Result<Vec<u8>, PlotError> {
+impl TrialPoint {
+    /// Its accuracy after exactly `epochs` epochs.
+    fn after(&self, epochs: usize) -> Option<f64> {
+        self.accuracies.iter().find(|(at, _)| *at == epochs).map(|(_, accuracy)| *accuracy)
+    }
+}
+
+/// The accuracy of every trial by number: the more epochs, the darker; hollow under other seeds than the search's. A ring
+/// marks the best trial, a cross at the bottom a training that failed, a line the baseline after all `epochs` epochs.
+pub fn tuning_history(
+    trials: &[TrialPoint],
+    best: usize,
+    epochs: usize,
+    caption: &Caption,
+) -> Result<Vec<u8>, PlotError> {
     let scores = || trials.iter().flat_map(|t| &t.accuracies);
-    let (low, high) = scores().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), (_, a)| (l.min(*a), h.max(*a)));
+    let all = scores().map(|(_, a)| *a).chain(trials.iter().flat_map(|t| t.rescored.iter().copied()));
+    let (low, high) = all.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), a| (l.min(a), h.max(a)));
     let (low, high) = if low.is_finite() { (low, high) } else { (0.0, 1.0) };
     let room = ((high - low) * 0.08).max(0.005);
-    let range = (low - room).max(0.0)..(high + room).min(1.0);
+    let bottom = (low - room).max(0.0);
+    let range = bottom..(high + room).min(1.0);
     let mut rungs: Vec<usize> = scores().map(|(epochs, _)| *epochs).collect();
     rungs.sort_unstable();
     rungs.dedup();
     let last = trials.iter().map(|t| t.number).max().unwrap_or(1) as f64;
-    let baseline = trials.iter().find(|t| t.number == 0).and_then(|t| t.accuracies.last()).map(|(_, a)| *a);
+    let baseline = trials.iter().find(|t| t.number == 0).and_then(|t| t.after(epochs));
     picture(caption, 900, 420, |area| {
         let mut chart = ChartBuilder::on(area)
             .margin(12)
@@ -45,7 +63,7 @@ pub fn tuning_history(trials: &[TrialPoint], best: usize, caption: &Caption) -> 
             .light_line_style(ShapeStyle::from(&GRID.mix(0.0)))
             .bold_line_style(GRID)
             .axis_style(FAINT)
-            .x_desc("trial (0: the recipe as it stands)")
+            .x_desc("trial (0: the baseline, params.yaml)")
             .y_desc("validation accuracy")
             .x_labels(12)
             .x_label_formatter(&|trial| format!("{trial:.0}"))
@@ -66,27 +84,40 @@ pub fn tuning_history(trials: &[TrialPoint], best: usize, caption: &Caption) -> 
             chart.draw_series([PathElement::new(points.collect::<Vec<_>>(), GRID.stroke_width(1))]).map_err(failed)?;
             let dots = trial.accuracies.iter().map(|(e, a)| Circle::new((x, *a), 4, BLUE.mix(share(*e)).filled()));
             chart.draw_series(dots).map_err(failed)?;
-            if trial.number == best
-                && let Some((_, accuracy)) = trial.accuracies.last()
+            let others = trial.rescored.iter().map(|a| Circle::new((x + 0.25, *a), 4, INK.stroke_width(1)));
+            chart.draw_series(others).map_err(failed)?;
+            if trial.failed {
+                chart.draw_series([Cross::new((x, bottom), 5, VERMILION.stroke_width(2))]).map_err(failed)?;
+            }
+            if best > 0
+                && trial.number == best
+                && let Some(accuracy) = trial.after(epochs)
             {
-                chart.draw_series([Circle::new((x, *accuracy), 8, GREEN.stroke_width(2))]).map_err(failed)?;
+                chart.draw_series([Circle::new((x, accuracy), 8, GREEN.stroke_width(2))]).map_err(failed)?;
             }
         }
-        let rungs = rungs
+        let legend = rungs
             .iter()
             .map(|e| (format!("after {e} epoch{}", if *e == 1 { "" } else { "s" }), BLUE.mix(share(*e)).to_rgba()));
-        let legend = rungs.chain([("the recipe".into(), ORANGE.to_rgba()), ("best".into(), GREEN.to_rgba())]);
-        for (row, (name, colour)) in (0..).zip(legend) {
-            let y = 24 + row * 20;
-            area.draw(&Circle::new((742, y), 4, colour.filled())).map_err(failed)?;
+        let others = [
+            ("other seeds".into(), INK.to_rgba()),
+            ("baseline".into(), ORANGE.to_rgba()),
+            ("best trial".into(), GREEN.to_rgba()),
+            ("failed".into(), VERMILION.to_rgba()),
+        ];
+        let count = rungs.len();
+        for (row, (name, colour)) in legend.chain(others).enumerate() {
+            let y = 24 + row as i32 * 20;
+            let style = if row == count { colour.stroke_width(1) } else { colour.filled() };
+            area.draw(&Circle::new((742, y), 4, style)).map_err(failed)?;
             area.draw_text(&name, &anchored(14.0, INK, HPos::Left, VPos::Center), (754, y)).map_err(failed)?;
         }
         Ok(())
     })
 }
 
-/// Parallel coordinates: an axis a parameter, a line a trial, coloured by its accuracy after the first rung, the best one
-/// thick. `labels` holds the values at both ends of each axis.
+/// Parallel coordinates: one axis per parameter, one line per trial, coloured by its accuracy after the first rung, the best
+/// one thick. Trials that failed in the first rung are left out. `labels` has the values at both ends of each axis.
 pub fn parallel_coordinates(
     names: &[&str],
     labels: &[[String; 2]],
@@ -140,7 +171,7 @@ fn blend(share: f64) -> RGBColor {
     RGBColor(mix(190, BLUE.0), mix(190, BLUE.1), mix(190, BLUE.2))
 }
 
-/// A bar a parameter: the share of the variance of accuracies that it explains.
+/// One bar per parameter: the share of the variance of accuracies that it explains.
 pub fn importance_bars(rows: &[(&str, f64)], caption: &Caption) -> Result<Vec<u8>, PlotError> {
     const LEFT: i32 = 240;
     const ROW: i32 = 34;

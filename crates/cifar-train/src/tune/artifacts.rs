@@ -1,6 +1,7 @@
 //! What a search leaves in `models/tuning`.
 //!
-//! - `tuned.json`: the setting that was found, empty if none is better than the recipe as it stands or there was no search;
+//! - `tuned.json`: the best trial, how it compares with the baseline, and the setting that `train.use_tuned` applies: that of
+//!   the best trial if it is shown to be better than the baseline, otherwise none;
 //! - `trials.csv`: every trial, with its accuracy on validation images by epochs and seeds;
 //! - `importance.csv`, of a search only: how much each parameter explains ([`importances`]);
 //! - `provenance.json`: hashes ([`cifar_data::provenance`]).
@@ -15,7 +16,7 @@ use cifar_data::splits::{Split, SplitParams};
 use cifar_data::{DataError, Source};
 use serde::{Deserialize, Serialize};
 
-use super::{Blocks, Outcome, Score, Setting, Space, importances};
+use super::{Blocks, Comparison, Outcome, Score, Setting, Space, Verdict, importances};
 use crate::{Result, TrainError};
 
 /// The command that writes the folder.
@@ -31,20 +32,29 @@ pub struct Tuned {
     schema: u64,
     /// What it was sought for; none without a search.
     pub sought_for: Option<SoughtFor>,
-    /// Settings that were tried besides the recipe as it stands.
+    /// Number of settings that were tried besides the baseline.
     pub trials: usize,
-    /// Number of the best trial; 0 is the recipe as it stands.
-    pub best_trial: usize,
-    /// What it changes in the recipe, by key such as `train.learning_rate`.
-    pub setting: Setting,
-    /// Its mean accuracy on validation images.
-    pub accuracy: Option<f64>,
-    /// That of the recipe as it stands.
-    pub accuracy_of_recipe: Option<f64>,
-    /// Over so many seeds each.
-    pub seeds: usize,
-    /// After so many epochs.
+    /// Number of trials whose training failed, the baseline included.
+    pub failed: usize,
+    /// Epochs of the whole recipe.
     pub epochs: usize,
+    /// The best trial; none if no trial scored above the baseline, or without a search.
+    pub best: Option<BestTrial>,
+    /// What [`Tuned::apply`] changes in the recipe: the best trial's setting if it is shown to be better than the baseline,
+    /// otherwise nothing. By key, such as `train.learning_rate`.
+    pub setting: Setting,
+}
+
+/// The trial with the best score under the search's own seed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BestTrial {
+    /// Its number.
+    pub trial: usize,
+    /// What it changes in the recipe.
+    pub setting: Setting,
+    /// How it compares with the baseline under other seeds.
+    pub comparison: Comparison,
 }
 
 /// The recipe and the images of a search.
@@ -68,22 +78,18 @@ pub struct SoughtFor {
 impl Tuned {
     /// Without a search.
     fn none() -> Self {
-        Self {
-            schema: SCHEMA,
-            sought_for: None,
-            trials: 0,
-            best_trial: 0,
-            setting: Setting::new(),
-            accuracy: None,
-            accuracy_of_recipe: None,
-            seeds: 0,
-            epochs: 0,
-        }
+        Self { schema: SCHEMA, sought_for: None, trials: 0, failed: 0, epochs: 0, best: None, setting: Setting::new() }
     }
 
     /// What a search found.
     pub fn of(outcome: &Outcome, recipe: &Blocks, data: &PreparedReport) -> Self {
-        let best = &outcome.trials[outcome.best];
+        let images = data.images.get(&Split::Val).copied().unwrap_or(0);
+        let best = (outcome.best > 0).then(|| {
+            let best = &outcome.trials[outcome.best];
+            let comparison = Comparison::of(best, &outcome.trials[0], images);
+            BestTrial { trial: outcome.best, setting: best.setting.clone(), comparison }
+        });
+        let better = best.as_ref().filter(|best| best.comparison.verdict == Verdict::Better);
         Self {
             schema: SCHEMA,
             sought_for: Some(SoughtFor {
@@ -95,16 +101,14 @@ impl Tuned {
                 fingerprints: fingerprints(data),
             }),
             trials: outcome.trials.len() - 1,
-            best_trial: outcome.best,
-            setting: best.setting.clone(),
-            accuracy: best.mean_accuracy(outcome.epochs),
-            accuracy_of_recipe: outcome.trials[0].mean_accuracy(outcome.epochs),
-            seeds: best.accuracies(outcome.epochs).len(),
+            failed: outcome.trials.iter().filter(|trial| trial.has_failed()).count(),
             epochs: outcome.epochs,
+            setting: better.map_or_else(Setting::new, |best| best.setting.clone()),
+            best,
         }
     }
 
-    /// The recipe with the setting that was found.
+    /// The recipe with the setting that is shown to be better; the recipe unchanged if there is none.
     ///
     /// # Errors
     /// If it was found on another set of images, or on the same set divided otherwise, or does not suit this recipe. In the
@@ -207,13 +211,13 @@ pub fn write(tuned: &Tuned, space: &Space, outcome: &Outcome, pictures: &[(&str,
     Ok(folder.commit()?)
 }
 
-/// One row a score. Under other seeds than the search's own, all epochs were trained.
+/// One row per score. Under other seeds than the search's own, all epochs were trained.
 fn trials_csv(space: &Space, outcome: &Outcome) -> String {
     let keys: Vec<&str> = space.keys().collect();
     let mut text = format!("trial,seed,epochs,accuracy,loss,failed,{}\n", keys.join(","));
     for trial in &outcome.trials {
-        let own = trial.rungs.iter().map(|(epochs, score)| ("own".to_string(), *epochs, score));
-        let others = trial.rescored.iter().map(|(seed, score)| (seed.to_string(), outcome.epochs, score));
+        let own = trial.rungs.iter().map(|(epochs, score)| (outcome.seed, *epochs, score));
+        let others = trial.rescored.iter().map(|(seed, score)| (*seed, outcome.epochs, score));
         for (seed, epochs, score) in own.chain(others) {
             let figures = match score {
                 Score::Trained { accuracy, loss } => format!("{accuracy},{loss},"),

@@ -1,5 +1,5 @@
-//! Synchronous successive halving: all trials are trained for a few epochs; of each rung the best share goes on, from where
-//! it stood, for more; the best of all are trained again under other seeds.
+//! Synchronous successive halving: all trials are trained for a few epochs; of each rung the best resume for more; the best of
+//! all is trained again under other seeds, and so is the baseline.
 
 use super::sampler::{Tried, sampler};
 use super::{Journal, Score, Scored, Setting, TuneParams};
@@ -7,66 +7,72 @@ use crate::Result;
 
 /// Trains settings.
 pub trait Objective {
-    /// Trains `setting` under `seed` for `epochs` in all, going on from where an earlier call left it, and tells how it did
-    /// on validation images after the last of them. A loss that runs away, and a setting that cannot be, is a
-    /// [`Score::Failed`], no error.
+    /// Trains `setting` under `seed` for `epochs` in all, from where an earlier call left it, and returns its score on
+    /// validation images after the last of them. A loss that diverges, and values that are not allowed together, are a
+    /// [`Score::Failed`], not an error. So is a [`Score::Trained`] with a figure that is not finite.
     ///
     /// # Errors
-    /// If the search cannot go on: the user asks to stop, a file cannot be read or written, the recipe as it stands cannot be.
+    /// If the search cannot continue: the user asks to stop, a file cannot be read or written, the baseline is not allowed.
     fn train(&mut self, trial: usize, setting: &Setting, seed: u64, epochs: usize) -> Result<Score>;
 
     /// A score is known, from training or from the journal.
     fn scored(&mut self, _scored: &Scored) {}
 }
 
-/// A setting and how it did.
+/// A setting and its scores.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trial {
-    /// 0 for the recipe as it stands.
+    /// 0 for the baseline.
     pub number: usize,
-    /// Its place in the space; empty for the recipe as it stands.
+    /// Its place in the space; empty for the baseline.
     pub point: Vec<f64>,
     /// What it changes in the recipe.
     pub setting: Setting,
-    /// Its scores under the search's own seed, after more and more epochs.
+    /// Its scores under the search's own seed, by number of epochs, in ascending order.
     pub rungs: Vec<(usize, Score)>,
-    /// Its scores under other seeds, after all epochs.
+    /// Its scores under other seeds, after all epochs. Only the best trial and the baseline have them.
     pub rescored: Vec<(u64, Score)>,
 }
 
 impl Trial {
-    /// Epochs that it was trained for under the search's own seed.
+    /// Number of epochs that it was trained under the search's own seed.
     pub fn epochs(&self) -> usize {
         self.rungs.last().map_or(0, |(epochs, _)| *epochs)
     }
 
-    /// Accuracies after `epochs` epochs, under every seed; negative infinity where it failed.
-    pub fn accuracies(&self, epochs: usize) -> Vec<f64> {
-        let own = self.rungs.iter().filter(|(at, _)| *at == epochs).map(|(_, score)| score);
-        own.chain(self.rescored.iter().map(|(_, score)| score)).map(Score::accuracy).collect()
+    /// Its score after exactly `epochs` epochs under the search's own seed; none if it has none.
+    pub fn score_after(&self, epochs: usize) -> Option<&Score> {
+        self.rungs.iter().find(|(at, _)| *at == epochs).map(|(_, score)| score)
     }
 
-    /// Mean of [`Trial::accuracies`]; none if it was not trained that long.
-    pub fn mean_accuracy(&self, epochs: usize) -> Option<f64> {
-        let all = self.accuracies(epochs);
-        (!all.is_empty()).then(|| all.iter().sum::<f64>() / all.len() as f64)
+    /// Whether its training failed, under any seed.
+    pub fn has_failed(&self) -> bool {
+        let others = self.rescored.iter().map(|(_, score)| score);
+        self.rungs.iter().map(|(_, score)| score).chain(others).any(|score| matches!(score, Score::Failed(_)))
+    }
+
+    /// By which trials are ordered after `epochs` epochs, the better one the greater; below all others without a score.
+    fn rank_after(&self, epochs: usize) -> (f64, f64) {
+        self.score_after(epochs).map_or((f64::NEG_INFINITY, f64::NEG_INFINITY), Score::rank)
     }
 }
 
 /// What a search found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
-    /// All trials by number; the first one is the recipe as it stands.
+    /// All trials by number; the first one is the baseline.
     pub trials: Vec<Trial>,
+    /// The search's own seed.
+    pub seed: u64,
     /// Epochs of the whole recipe.
     pub epochs: usize,
-    /// Number of the best trial: of those that were scored under all seeds, that with the highest mean accuracy; 0 if none
-    /// is better than the recipe as it stands.
+    /// Number of the trial with the best score after all epochs under the search's own seed; 0 if none is above the baseline.
+    /// Being the best of many, it need not be better than the baseline: see [`Comparison`](super::Comparison).
     pub best: usize,
 }
 
-/// Searches `params.trials` settings of `params.space` with scores after up to `epochs` epochs. Scores that `journal` holds
-/// are taken from it. The same arguments, whatever the journal holds, give the same outcome.
+/// Searches `params.trials` settings of `params.space` with scores after up to `epochs` epochs. Scores that `journal` has
+/// are taken from it. The same arguments, whatever the journal has, give the same outcome.
 ///
 /// # Errors
 /// Those of `objective` and of the journal.
@@ -77,13 +83,12 @@ pub fn search(
     objective: &mut dyn Objective,
     journal: &mut Journal,
 ) -> Result<Outcome> {
-    let sampler = sampler(params.sampler, seed);
-    let mut score = |trial: &Trial, seed: u64, epochs: usize| -> Result<Score> {
+    halve(params, seed, epochs, &mut |trial, seed, epochs| {
         let known = journal.get(trial.number, seed, epochs, &trial.setting)?.cloned();
         let is_new = known.is_none();
         let score = match known {
             Some(score) => score,
-            None => objective.train(trial.number, &trial.setting, seed, epochs)?,
+            None => objective.train(trial.number, &trial.setting, seed, epochs)?.or_failed(),
         };
         let scored = Scored { trial: trial.number, seed, epochs, setting: trial.setting.clone(), score: score.clone() };
         if is_new {
@@ -91,9 +96,19 @@ pub fn search(
         }
         objective.scored(&scored);
         Ok(score)
-    };
+    })
+}
 
-    // The first rung: one after the other, so that each suggestion knows how those before it did.
+/// The search, with scores of a trial by seed and number of epochs.
+pub(super) fn halve(
+    params: &TuneParams,
+    seed: u64,
+    epochs: usize,
+    score: &mut dyn FnMut(&Trial, u64, usize) -> Result<Score>,
+) -> Result<Outcome> {
+    let sampler = sampler(params.sampler, seed);
+    // The first rung: one after the other, so that each suggestion knows the scores of those before it. Later rungs begin when
+    // all settings are suggested, so the first rung is the longest training of which every earlier trial has a score.
     let first = params.min_epochs.min(epochs);
     let (mut trials, mut tried): (Vec<Trial>, Vec<Tried>) = Default::default();
     for number in 0..=params.trials {
@@ -108,11 +123,11 @@ pub fn search(
         trials.push(trial);
     }
 
-    // The rungs above. The recipe as it stands goes on with every one, beside those that earned it.
+    // The rungs above. The baseline is trained for every one, beside the trials that earned it.
     let mut at = first;
     let mut going: Vec<usize> = (1..trials.len()).collect();
     while at < epochs {
-        going = best_of(&trials, &going, going.len().div_ceil(params.reduction));
+        going = best_of(&trials, &going, at, going.len().div_ceil(params.reduction));
         at = at.saturating_mul(params.reduction).min(epochs);
         for number in std::iter::once(0).chain(going.iter().copied()) {
             let found = score(&trials[number], seed, at)?;
@@ -120,26 +135,23 @@ pub fn search(
         }
     }
 
-    // The best again, under other seeds.
-    let finalists: Vec<usize> = best_of(&trials, &going, params.rescore);
-    for number in std::iter::once(0).chain(finalists.iter().copied()) {
+    // The choice is made; other seeds take no part in it.
+    let rank = |number: usize| trials[number].rank_after(epochs);
+    let best = best_of(&trials, &going, epochs, 1).first().copied().filter(|best| rank(*best) > rank(0)).unwrap_or(0);
+    for number in [0, best].into_iter().filter(|_| best > 0) {
         for offset in 1..=params.rescore_seeds as u64 {
-            if params.rescore > 0 {
-                let seed = seed.wrapping_add(offset);
-                let found = score(&trials[number], seed, epochs)?;
-                trials[number].rescored.push((seed, found));
-            }
+            let seed = seed.wrapping_add(offset);
+            let found = score(&trials[number], seed, epochs)?;
+            trials[number].rescored.push((seed, found));
         }
     }
-    let candidates = if params.rescore > 0 { finalists } else { going };
-    let mean = |number: usize| trials[number].mean_accuracy(epochs).unwrap_or(f64::NEG_INFINITY);
-    let best = candidates.into_iter().fold(0, |best, number| if mean(number) > mean(best) { number } else { best });
-    Ok(Outcome { trials, epochs, best })
+    Ok(Outcome { trials, seed, epochs, best })
 }
 
-/// The `count` best of `numbers` by their last score, failed ones left out; of equals the earlier one. By number.
-fn best_of(trials: &[Trial], numbers: &[usize], count: usize) -> Vec<usize> {
-    let rank = |number: usize| trials[number].rungs.last().map_or((f64::NEG_INFINITY, 0.0), |(_, score)| score.rank());
+/// The `count` best of `numbers` by their scores after `epochs` epochs, failed ones left out; of equals the earlier one. In
+/// ascending order of numbers.
+fn best_of(trials: &[Trial], numbers: &[usize], epochs: usize, count: usize) -> Vec<usize> {
+    let rank = |number: usize| trials[number].rank_after(epochs);
     let mut numbers: Vec<usize> = numbers.iter().copied().filter(|n| rank(*n).0.is_finite()).collect();
     numbers.sort_by(|a, b| {
         let (a, b) = (rank(*a), rank(*b));
@@ -156,11 +168,12 @@ mod tests {
     use std::path::Path;
 
     use cifar_data::Silent;
+    use cifar_data::random::{Purpose, stream};
     use serde_json::json;
 
     use super::*;
     use crate::TrainError;
-    use crate::tune::SamplerKind;
+    use crate::tune::{Comparison, SamplerKind};
 
     fn params(trials: usize) -> TuneParams {
         let space =
@@ -203,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_share_goes_on_and_the_recipe_as_it_stands_too() {
+    fn the_best_are_trained_longer_and_the_baseline_too() {
         let folder = tempfile::tempdir().unwrap();
         for sampler in [SamplerKind::QuasiRandom, SamplerKind::Tpe] {
             let mut fake = Fake::new(usize::MAX);
@@ -212,13 +225,18 @@ mod tests {
             let trained = |epochs| outcome.trials.iter().filter(|t| t.epochs() == epochs).count();
             assert_eq!((outcome.trials.len(), trained(9), trained(3), trained(1)), (19, 3, 4, 12));
             assert_eq!(outcome.trials[0].rungs.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [1, 3, 9]);
-            let rescored = outcome.trials.iter().filter(|t| t.rescored.len() == 2).count();
-            assert_eq!(rescored, 3, "two finalists and the recipe as it stands");
+            let rescored: Vec<usize> =
+                outcome.trials.iter().filter(|t| !t.rescored.is_empty()).map(|t| t.number).collect();
+            assert_eq!(rescored, [0, outcome.best]);
+            for trial in [0, outcome.best] {
+                let seeds: Vec<u64> = outcome.trials[trial].rescored.iter().map(|(seed, _)| *seed).collect();
+                assert_eq!(seeds, [43, 44, 45], "and never the search's own, 42");
+            }
             let accuracy = |number: usize| outcome.trials[number].rungs[0].1.accuracy();
             let best_first = (1..19).map(accuracy).fold(f64::NEG_INFINITY, f64::max);
             assert!((accuracy(outcome.best) - best_first).abs() < 1e-12 && outcome.best > 0);
             assert!(outcome.trials.iter().any(|t| matches!(t.rungs[0].1, Score::Failed(_))), "one fails");
-            // Epochs of one rung are not trained again for the next: 19 · 1 + 7 · 2 + 3 · 6, and 3 · 2 · 9 again.
+            // Epochs of one rung are not trained again for the next: 19 · 1 + 7 · 2 + 3 · 6, and 2 · 3 · 9 again.
             assert_eq!(fake.epochs_trained.values().sum::<usize>(), 12 + 4 * 3 + 3 * 9 + 6 * 9);
         }
     }
@@ -250,15 +268,80 @@ mod tests {
     }
 
     #[test]
-    fn the_recipe_stays_where_nothing_is_better() {
-        struct Best;
-        impl Objective for Best {
+    fn more_seeds_extend_a_search() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut fake = Fake::new(usize::MAX);
+        let few = run(&TuneParams { rescore_seeds: 2, ..params(6) }, folder.path(), &mut fake).unwrap();
+        let mut more = Fake::new(usize::MAX);
+        let outcome = run(&TuneParams { rescore_seeds: 5, ..params(6) }, folder.path(), &mut more).unwrap();
+        assert_eq!((few.best, more.calls), (outcome.best, 2 * 3), "three more seeds for two settings");
+    }
+
+    #[test]
+    fn the_baseline_is_best_where_no_score_is_above_its_own() {
+        for (of_baseline, of_others) in [(0.9, 0.8), (0.8, 0.8)] {
+            let mut calls = 0;
+            let outcome = halve(&params(5), 42, 9, &mut |trial, seed, _| {
+                calls += usize::from(seed != 42);
+                let accuracy = if trial.number == 0 { of_baseline } else { of_others };
+                Ok(Score::Trained { accuracy, loss: 1.0 })
+            });
+            assert_eq!((outcome.unwrap().best, calls), (0, 0), "and nothing is trained again");
+        }
+    }
+
+    #[test]
+    fn a_figure_that_is_not_finite_is_a_failure_that_the_journal_keeps() {
+        struct Overflows;
+        impl Objective for Overflows {
             fn train(&mut self, trial: usize, _: &Setting, _: u64, _: usize) -> Result<Score> {
-                Ok(Score::Trained { accuracy: if trial == 0 { 0.9 } else { 0.8 }, loss: 1.0 })
+                Ok(Score::Trained { accuracy: 0.9, loss: if trial == 2 { f64::INFINITY } else { 1.0 } })
             }
         }
         let folder = tempfile::tempdir().unwrap();
-        let mut journal = Journal::open(folder.path(), "k", &Silent).unwrap();
-        assert_eq!(search(&params(5), 42, 9, &mut Best, &mut journal).unwrap().best, 0);
+        let search = || {
+            let mut journal = Journal::open(folder.path(), "k", &Silent)?;
+            search(&params(3), 42, 9, &mut Overflows, &mut journal)
+        };
+        let outcome = search().unwrap();
+        assert!(outcome.trials.iter().all(|t| t.has_failed() == (t.number == 2)), "{outcome:?}");
+        assert_eq!(search().unwrap(), outcome);
+    }
+
+    /// Adds to every score what depends on epochs or seed alone, and returns the outcome.
+    fn shifted(sampler: SamplerKind, by_epochs: [f64; 3], by_seed: f64) -> Outcome {
+        let params = TuneParams { sampler, ..params(30) };
+        let outcome = halve(&params, 42, 9, &mut |trial, seed, epochs| {
+            let at = [1, 3, 9].iter().position(|rung| *rung == epochs).unwrap();
+            // The order of trials differs from rung to rung.
+            let quality = stream(1, Purpose::Tune, epochs as u64, trial.number as u64).unit();
+            let accuracy = 0.1 * quality + by_epochs[at] + by_seed * (seed - 42) as f64;
+            Ok(Score::Trained { accuracy, loss: 1.0 })
+        });
+        outcome.unwrap()
+    }
+
+    #[test]
+    fn scores_of_different_epochs_or_seeds_are_never_compared() {
+        for sampler in [SamplerKind::QuasiRandom, SamplerKind::Tpe] {
+            let path = |outcome: &Outcome| -> Vec<(Vec<f64>, usize)> {
+                outcome.trials.iter().map(|t| (t.point.clone(), t.epochs())).collect()
+            };
+            let compared = |o: &Outcome| Comparison::of(&o.trials[o.best], &o.trials[0], 2000);
+            let expected = shifted(sampler, [0.3, 0.5, 0.7], 0.0);
+            assert!(expected.best > 0);
+            let best = |t: &&Trial| t.score_after(9).map_or(f64::NEG_INFINITY, Score::accuracy);
+            let highest = expected.trials.iter().max_by(|a, b| best(a).total_cmp(&best(b))).unwrap();
+            assert_eq!(highest.number, expected.best);
+            for (by_epochs, by_seed) in
+                [([0.7, 0.5, 0.3], 0.0), ([0.9, 0.0, 0.5], 0.0), ([0.3, 0.9, 0.0], 0.02), ([0.3, 0.5, 0.7], -0.1)]
+            {
+                let found = shifted(sampler, by_epochs, by_seed);
+                assert_eq!((path(&found), found.best), (path(&expected), expected.best), "{by_epochs:?}");
+                let (found, expected) = (compared(&found), compared(&expected));
+                assert!((found.difference.unwrap() - expected.difference.unwrap()).abs() < 1e-12);
+                assert_eq!(found.verdict, expected.verdict);
+            }
+        }
     }
 }

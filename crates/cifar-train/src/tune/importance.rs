@@ -21,7 +21,7 @@ const BINS: usize = 4;
 /// For each parameter ε² (Kelley 1935): the share of the variance of the accuracies of the first rung that lies between the
 /// quarters of its range, 1 − (n − 1) / (n − bins) · (1 − η²), corrected for what chance explains and at least 0. Where two
 /// parameters matter only together, it sees neither; with fewer than a dozen trials it says little. Failed trials count as the
-/// worst that succeeded.
+/// worst that succeeded; if all failed, every share is 0.
 pub fn importances(space: &Space, outcome: &Outcome) -> Vec<Importance> {
     let trials: Vec<(&[f64], f64)> =
         (outcome.trials.iter().skip(1)).map(|t| (t.point.as_slice(), t.rungs[0].1.accuracy())).collect();
@@ -38,7 +38,11 @@ pub fn importances(space: &Space, outcome: &Outcome) -> Vec<Importance> {
         bins.retain(|bin| !bin.is_empty());
         let within: f64 = bins.iter().map(|bin| bin.iter().map(|a| (a - mean(bin)).powi(2)).sum::<f64>()).sum();
         let free = n - bins.len() as f64;
-        if free <= 0.0 || total == 0.0 { 0.0 } else { (1.0 - (n - 1.0) / free * within / total).max(0.0) }
+        if free <= 0.0 || total == 0.0 || !total.is_finite() {
+            0.0
+        } else {
+            (1.0 - (n - 1.0) / free * within / total).max(0.0)
+        }
     };
     let importance =
         |(axis, key): (usize, &str)| Importance { key: key.into(), share: share(axis), trials: trials.len() };
@@ -61,9 +65,20 @@ mod tests {
             let score = if number == 7 { Score::Failed("NaN".into()) } else { Score::Trained { accuracy, loss: 1.0 } };
             Trial { number, point, setting: space.at(&[]), rungs: vec![(1, score)], rescored: Vec::new() }
         };
-        let outcome = Outcome { trials: (0..64).map(trial).collect(), epochs: 1, best: 1 };
+        let outcome = Outcome { trials: (0..64).map(trial).collect(), seed: 42, epochs: 1, best: 1 };
         let found = importances(&space, &outcome);
         assert!(found[0].share > 0.7 && found[1].share < 0.1, "{found:?}");
+        // What follows the first rung changes nothing.
+        let mut longer = outcome.clone();
+        for (number, trial) in longer.trials.iter_mut().enumerate() {
+            trial.rungs.push((9, Score::Trained { accuracy: (number / 8) as f64 / 8.0, loss: 1.0 }));
+        }
+        assert_eq!(importances(&space, &longer), found);
+        let mut failed = outcome.clone();
+        for trial in &mut failed.trials {
+            trial.rungs = vec![(1, Score::Failed("NaN".into()))];
+        }
+        assert!(importances(&space, &failed).iter().all(|i| i.share == 0.0));
         let few = Outcome { trials: (0..2).map(trial).collect(), ..outcome };
         assert!(importances(&space, &few).iter().all(|i| i.share == 0.0));
     }

@@ -1,8 +1,8 @@
-//! The scores of a search, one a line, written as they come: what a search that was killed goes on with.
+//! The scores of a search, one per line, written as they come: a search that was killed resumes from them.
 //!
-//! JSON lines. The first one is `{"schema": 2, "key": …}`; each that follows is a [`Scored`] with a hash over it and the key
-//! under `check`. The key is a hash of
-//! everything that decides a score, but not of the number of trials, so that more of them extend the same journal.
+//! JSON lines. The first one is `{"schema": 2, "key": …}`; each that follows is a [`Scored`] with a hash over it and the
+//! key under `check`. The key is a hash of everything that decides a score, but not of the number of trials and seeds, so that
+//! more of them extend the same journal.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -44,7 +44,7 @@ pub enum Score {
         /// Mean cross-entropy, nats.
         loss: f64,
     },
-    /// Its loss ran away, or its values cannot be together; why, in words.
+    /// Its training diverged, or its values are not allowed together; why, in words.
     Failed(String),
 }
 
@@ -52,6 +52,16 @@ impl Score {
     /// Accuracy, or negative infinity for a trial that failed.
     pub fn accuracy(&self) -> f64 {
         if let Self::Trained { accuracy, .. } = self { *accuracy } else { f64::NEG_INFINITY }
+    }
+
+    /// A failure in place of figures that are not finite: they have no order, and JSON does not know them.
+    pub(super) fn or_failed(self) -> Self {
+        match self {
+            Self::Trained { accuracy, loss } if !(accuracy.is_finite() && loss.is_finite()) => {
+                Self::Failed("accuracy or loss on validation images is not finite".into())
+            }
+            other => other,
+        }
     }
 
     /// By which scores are ordered, the better one the greater: accuracy, then loss.
@@ -68,7 +78,7 @@ impl Score {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scored {
-    /// Number of the trial; 0 is the recipe as it stands.
+    /// Number of the trial; 0 is the baseline.
     pub trial: usize,
     /// Under which seed it was trained.
     pub seed: u64,

@@ -20,7 +20,7 @@ pub enum SamplerKind {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, remote = "Self")]
 pub struct TuneParams {
-    /// Settings that are tried, besides the recipe as it stands; 0 for no search.
+    /// Settings that are tried, besides the baseline; 0 for no search.
     pub trials: usize,
     /// How settings are suggested.
     pub sampler: SamplerKind,
@@ -28,9 +28,8 @@ pub struct TuneParams {
     pub min_epochs: usize,
     /// Of the trials of a rung one in so many goes on, for so many times the epochs, up to those of the recipe; at least 2.
     pub reduction: usize,
-    /// How many of the best are trained again under other seeds.
-    pub rescore: usize,
-    /// Under how many other seeds.
+    /// Number of other seeds under which the best trial and the baseline are trained again, to be compared. With fewer than 2
+    /// no trial can be shown to be better.
     pub rescore_seeds: usize,
     /// What may vary, by key, such as `train.learning_rate`.
     pub space: Space,
@@ -43,8 +42,7 @@ impl Default for TuneParams {
             sampler: SamplerKind::Tpe,
             min_epochs: 1,
             reduction: 3,
-            rescore: 2,
-            rescore_seeds: 2,
+            rescore_seeds: 3,
             space: Space::default(),
         }
     }

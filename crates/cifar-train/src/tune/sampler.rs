@@ -4,7 +4,7 @@ use cifar_data::random::{Purpose, Stream, stream};
 
 use super::SamplerKind;
 
-/// A point that was tried.
+/// A point that was tried, and its score after the epochs of the first rung.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Tried {
     pub(super) point: Vec<f64>,
@@ -15,7 +15,7 @@ pub(super) struct Tried {
 /// Suggests points.
 pub(super) trait Sampler {
     /// The point of trial `number`, counted from 1, of `axes` coordinates in [0, 1). `tried` holds the trials before it, in
-    /// order. The same arguments give the same point.
+    /// order; all their scores belong to the same number of epochs and the same seed. The same arguments give the same point.
     fn suggest(&self, number: usize, axes: usize, tried: &[Tried]) -> Vec<f64>;
 }
 
@@ -65,13 +65,15 @@ impl Tpe {
 
 impl Sampler for Tpe {
     fn suggest(&self, number: usize, axes: usize, tried: &[Tried]) -> Vec<f64> {
-        if number <= Self::BEFORE || tried.len() < 2 {
+        let trained = tried.iter().filter(|t| t.score.is_finite()).count();
+        if number <= Self::BEFORE || tried.len() < 2 || trained == 0 {
             return QuasiRandom { seed: self.seed }.suggest(number, axes, tried);
         }
         let mut order: Vec<&Tried> = tried.iter().collect();
         // Stable: of equals the earlier one is better.
         order.sort_by(|a, b| b.score.total_cmp(&a.score));
-        let good = ((Self::GOOD * tried.len() as f64).ceil() as usize).clamp(1, tried.len() - 1);
+        // A trial that failed is never a good one.
+        let good = ((Self::GOOD * tried.len() as f64).ceil() as usize).clamp(1, trained.min(tried.len() - 1));
         let mut random = stream(self.seed, Purpose::Tune, 1, number as u64);
         let suggest = |axis: usize| {
             let density = |points: &[&Tried]| Parzen::new(points.iter().map(|t| t.point[axis]).collect());
@@ -167,6 +169,20 @@ mod tests {
         let later = points(&Tpe { seed: 1 }, 40, score)[20..].iter().map(|t| t.score).sum::<f64>() / 20.0;
         let even = points(&QuasiRandom { seed: 1 }, 40, score)[20..].iter().map(|t| t.score).sum::<f64>() / 20.0;
         assert!(later > even / 2.0, "{later} {even}");
+    }
+
+    #[test]
+    fn a_trial_that_failed_is_never_a_good_one() {
+        // One of sixteen is trained, far from where the others failed.
+        let tried = |at: f64| -> Vec<Tried> {
+            let failed = (0..15).map(|_| Tried { point: vec![0.9], score: f64::NEG_INFINITY });
+            failed.chain([Tried { point: vec![at], score: 0.5 }]).collect()
+        };
+        let tpe = Tpe { seed: 4 };
+        let near = (17..117).filter(|n| tpe.suggest(*n, 1, &tried(0.1))[0] < 0.5).count();
+        assert!(near > 95, "{near} of 100 suggestions avoid what failed");
+        let all_failed = vec![Tried { point: vec![0.9], score: f64::NEG_INFINITY }; 15];
+        assert_eq!(tpe.suggest(16, 1, &all_failed), QuasiRandom { seed: 4 }.suggest(16, 1, &[]));
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl Blocks {
         let TrainingData { train, val, .. } = data;
         if val.is_empty() {
             return Err(TrainError::Space(
-                "tune.trials: there are no validation images to score trials by; set it to 0, or split.val_fraction above 0".into(),
+                "tune.trials: there are no validation images to score trials by; set it to 0, or raise split.val_fraction".into(),
             ));
         }
         let suits = |blocks: &Self| blocks.train.check(train.len(), val.len(), train.size());
@@ -94,12 +94,13 @@ impl Blocks {
     }
 }
 
-/// The name of a search: a hash of everything that decides its scores. The number of trials is not part of it.
+/// The name of a search: a hash of everything that decides its scores. The number of trials and of other seeds is not part of
+/// it: with more of them the search is extended.
 pub fn search_key(params: &TuneParams, blocks: &Blocks, data: &PreparedReport, seed: u64, program: &str) -> String {
     // Whether its outcome is used changes no search.
     let train = TrainParams { use_tuned: false, ..blocks.train.clone() };
     let run = run_key(&train, &blocks.model, data, seed, program);
-    let identity = json!({"tune": TuneParams { trials: 0, ..params.clone() }, "run": run});
+    let identity = json!({"tune": TuneParams { trials: 0, rescore_seeds: 0, ..params.clone() }, "run": run});
     blake3::hash(identity.to_string().as_bytes()).to_hex().to_string()
 }
 
@@ -142,14 +143,14 @@ impl<'a> Trials<'a> {
 impl Objective for Trials<'_> {
     fn train(&mut self, trial: usize, setting: &Setting, seed: u64, epochs: usize) -> Result<Score> {
         match self.run(setting, seed, epochs) {
-            Ok(record) => Ok(Score::Trained {
-                accuracy: record.val_accuracy.unwrap_or(0.0),
-                loss: record.val_loss.unwrap_or(f64::MAX),
-            }),
+            // A checkpoint keeps a loss that is not finite as none.
+            Ok(EpochRecord { val_accuracy, val_loss, .. }) => {
+                Ok(Score::Trained { accuracy: val_accuracy.unwrap_or(f64::NAN), loss: val_loss.unwrap_or(f64::NAN) })
+            }
             Err(error @ (TrainError::Diverged { .. } | TrainError::NotFinite { .. })) => {
                 Ok(Score::Failed(error.to_string()))
             }
-            // Values that are allowed one by one need not be so together. The recipe as it stands must be.
+            // Values that are allowed one by one need not be so together. The baseline must be.
             Err(error) if trial > 0 && is_refusal(&error) => Ok(Score::Failed(error.to_string())),
             Err(error) => Err(error),
         }

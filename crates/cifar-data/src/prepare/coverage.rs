@@ -1,0 +1,67 @@
+//! Whether every class has images of every split.
+
+use crate::partitions::DatasetVersion;
+use crate::splits::{Protocol, Split, SplitParams};
+use crate::{DataError, Dataset, Monitor, Result};
+
+/// Classes that a warning names.
+const NAMED: usize = 5;
+
+/// Warns of classes without an image in a split that is wanted, and of a prepared set without test images.
+///
+/// # Errors
+/// If test images are wanted and there is none: no later stage could measure anything.
+pub(super) fn check(
+    sets: [(Split, &Dataset); 3],
+    version: DatasetVersion,
+    params: &SplitParams,
+    monitor: &dyn Monitor,
+) -> Result<()> {
+    let tests = params.protocol == Protocol::Official || params.test_fraction > 0.0;
+    for (split, set) in sets {
+        let (is_wanted, key, effect) = match split {
+            Split::Train => (true, "", "no network can learn them"),
+            Split::Val => {
+                (params.val_fraction > 0.0, "split.val_fraction", "validation accuracy says nothing about them")
+            }
+            Split::Test => (tests, "split.test_fraction", "test accuracy says nothing about them"),
+        };
+        if split == Split::Test && set.is_empty() {
+            if is_wanted {
+                return Err(DataError::Unsuitable(format!(
+                    "none of the images of dataset_version {version} is a test image (split.test_fraction: {}); raise \
+                     split.test_fraction, add images, or set split.test_fraction to 0 to train without test images",
+                    params.test_fraction
+                )));
+            }
+            monitor
+                .warn("split.test_fraction is 0, so there are no test images: `evaluate` and `hard-images` need some");
+        }
+        if !is_wanted {
+            continue;
+        }
+        let missing: Vec<&str> = (set.classes().iter().zip(set.counts_by_class()))
+            .filter_map(|(class, count)| (count == 0).then_some(class.as_str()))
+            .collect();
+        if missing.is_empty() {
+            continue;
+        }
+        let more = missing.len().saturating_sub(NAMED);
+        let names = missing[..missing.len() - more].join(", ");
+        let names = if more > 0 { format!("{names} and {more} more") } else { names };
+        let advice = match (split, params.protocol) {
+            (Split::Test, Protocol::Official) => {
+                "merge these classes with others or use split.protocol pooled".to_string()
+            }
+            (Split::Train, _) => "add images of these classes".to_string(),
+            _ => format!("add images of these classes or raise {key}"),
+        };
+        monitor.warn(&format!(
+            "{} of {} classes {} no {split} image: {names}; {effect}; {advice}",
+            missing.len(),
+            set.classes().len(),
+            if missing.len() == 1 { "has" } else { "have" },
+        ));
+    }
+    Ok(())
+}
