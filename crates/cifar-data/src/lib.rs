@@ -23,6 +23,7 @@
 //! # Ok::<(), cifar_data::DataError>(())
 //! ```
 
+mod content;
 mod dataset;
 mod error;
 mod input;
@@ -41,8 +42,10 @@ pub mod pull;
 pub mod random;
 pub mod sources;
 pub mod splits;
+pub mod spreadsheet;
 pub mod store;
 
+pub use content::{Content, ImageIndex, Known};
 pub use dataset::{Dataset, Header, ImageSize, Published, Sample, SampleId, Source, SourceKind};
 pub use error::{DataError, Result};
 pub use monitor::{Monitor, Silent};

@@ -30,7 +30,7 @@ pub(super) fn run(context: &Context, args: &HardImagesArgs) -> Result<()> {
     if let Some(file) = &args.truth {
         let table = args.table.clone().unwrap_or_else(|| layout.hard_images().join(HARD_IMAGES));
         let out = layout.truth();
-        let judged = truth::judge(&table, file, args.column.as_deref(), params.random_seed, &out)?;
+        let judged = truth::judge(&table, file, args.column.as_deref(), params.random_seed, &out, context.terminal)?;
         context.terminal.result(&judged, || format!("{}\nresults: {}", truth::in_words(&judged), out.display()));
         return Ok(());
     }
