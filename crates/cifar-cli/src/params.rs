@@ -85,8 +85,11 @@ impl Params {
         let known = serde_json::to_value(Self::example()).map_err(|e| e.to_string())?;
         check_keys(&value, &known, "")?;
         serde_path_to_error::deserialize(value).map_err(|e| {
-            let (path, message) = (e.path().to_string(), wording::in_plain_words(&e.inner().to_string()));
-            // Range checks name the key themselves; type errors do not.
+            let (path, found) = (e.path().to_string(), e.inner().to_string());
+            let message = wording::in_plain_words(&found);
+            if message != found {
+                return format!("{path}: {message}");
+            }
             if message.starts_with(&path) {
                 message
             } else if message.contains(" is not allowed; ") {
@@ -291,7 +294,7 @@ mod tests {
             "this line is indented by 4 spaces, the one before it by 2;",
         );
         check("  batch_size: 128", " batch_size: 128", 2, "this line is indented by 1 spaces, the one before it by 2;");
-        check("  epochs: 15", "  epochs: 15 batch: 3", 20, "a second colon is in this line;");
+        check("  epochs: 15", "  epochs: 15 batch: 3", 19, "a second colon is in this line;");
         check("  optimiser: sgd", "  optimiser: @sgd", 14, "a value cannot begin with this character;");
     }
 

@@ -333,12 +333,12 @@ fn write_to_stdout(text: &str) -> io::Result<()> {
 /// # Errors
 /// If standard output cannot be written.
 pub(crate) fn print_usage(message: &clap::Error) -> io::Result<()> {
-    let plain = message.render().to_string();
-    let printed = match printable(&plain) {
-        // Nothing to hide: with colours, where the terminal has them.
-        Cow::Borrowed(_) => message.print(),
-        Cow::Owned(escaped) if message.use_stderr() => io::stderr().write_all(escaped.as_bytes()),
-        Cow::Owned(escaped) => io::stdout().write_all(escaped.as_bytes()),
+    // A mistake quotes what was typed, such as the name of a file; help and version do not.
+    let is_safe = std::env::args_os().all(|argument| !argument.to_string_lossy().contains(is_obeyed));
+    let printed = if message.use_stderr() && !is_safe {
+        io::stderr().write_all(printable(&message.render().to_string()).as_bytes())
+    } else {
+        message.print()
     };
     if message.use_stderr() { Ok(()) } else { closed_is_fine(printed.and_then(|()| io::stdout().flush())) }
 }
