@@ -1,7 +1,7 @@
 //! Tables and records: those of the user, and those that stages leave for each other.
 #![no_main]
 
-use cifar_data::labels::read_overrides;
+use cifar_data::labels::{read_overrides, read_review};
 use cifar_data::prepare::{PreparedReport, read_pairs, read_partitions};
 use cifar_data::pull::Raw;
 
@@ -14,6 +14,9 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let classes = ["cat".to_string(), "dog".to_string()];
     cifar_fuzz::with_file("overrides.csv", bytes, |folder| {
         let _ = read_overrides(&folder.join("overrides.csv"), &classes);
+    });
+    cifar_fuzz::with_file("review.csv", bytes, |folder| {
+        let _ = read_review(&folder.join("review.csv"), &classes);
     });
     cifar_fuzz::with_file("report.json", bytes, |folder| {
         list(folder, "prepare", "report.json");

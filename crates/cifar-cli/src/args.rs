@@ -112,6 +112,8 @@ pub(crate) enum Command {
                             cifar-cli hard-images study --flip 0.2       # whether acting on them helps, where labels are wrong"
     )]
     HardImages(HardImagesArgs),
+    /// Keep what you wrote about images with the right images
+    Labels(LabelsArgs),
     /// All stages in order, in one process, for those without DVC
     #[command(
         after_help = "Examples:\n  cifar-cli run                                  # partitions first, if there are none\n  \
@@ -294,6 +296,34 @@ fn share(text: &str) -> Result<f64, String> {
 fn arms() -> impl TypedValueParser<Value = Arm> {
     let names = PossibleValuesParser::new(Arm::ALL.map(Arm::name));
     names.map(|name| Arm::ALL.into_iter().find(|arm| arm.name() == name).unwrap_or(Arm::Base))
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LabelsArgs {
+    #[command(subcommand)]
+    pub(crate) command: LabelsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LabelsCommand {
+    /// Move lines about images along with their images, and add the content to lines without it
+    #[command(
+        after_help = "Examples:\n  cifar-cli labels migrate                   # labels/overrides.csv and labels/review.csv\n  \
+                            cifar-cli labels migrate truth.csv         # any CSV with a column `id`\n\n\
+                            Ids follow the order of the files. After files were added or removed, partition again, then migrate.\n\
+                            It reads dataset_partitions/ only."
+    )]
+    Migrate(MigrateArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MigrateArgs {
+    /// CSV files with a column `id` [default: labels/overrides.csv and labels/review.csv]
+    #[arg(value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Leave out lines whose image is no longer there, instead of refusing them
+    #[arg(long)]
+    pub(crate) drop_missing: bool,
 }
 
 #[derive(Debug, Args)]

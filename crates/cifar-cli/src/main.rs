@@ -34,14 +34,38 @@ const EXIT_FAILURE: u8 = 1;
 const EXIT_INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(message) => return usage(&message),
+    };
     let terminal = Terminal::new(cli.global.quiet, cli.global.json);
-    match commands::run(&cli, &terminal) {
+    let result = commands::run(&cli, &terminal);
+    terminal.clear();
+    let code = match result {
+        Ok(()) => None,
+        Err(error) => {
+            terminal.error(&one_line(&error));
+            Some(exit_code(&error))
+        }
+    };
+    match (code, terminal.lost()) {
+        (Some(code), _) => ExitCode::from(code),
+        (None, Some(lost)) => {
+            terminal.error(&lost);
+            ExitCode::from(EXIT_FAILURE)
+        }
+        (None, None) => ExitCode::SUCCESS,
+    }
+}
+
+/// Help, the version, or a mistake in what was typed.
+fn usage(message: &clap::Error) -> ExitCode {
+    match terminal::print_usage(message) {
+        Ok(()) if message.use_stderr() => ExitCode::from(EXIT_USAGE),
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            terminal.clear();
-            terminal.error(&one_line(&error));
-            ExitCode::from(exit_code(&error))
+            Terminal::new(false, false).error(&format!("cannot write to standard output: {error}"));
+            ExitCode::from(EXIT_FAILURE)
         }
     }
 }

@@ -1,5 +1,8 @@
 //! params.yaml: every hyper-parameter, composed of the crates' own parameter types, all required, none unknown.
 
+mod syntax;
+pub(crate) mod wording;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -41,18 +44,12 @@ impl Params {
     /// Reads and checks the file.
     pub(crate) fn read(path: &Path) -> Result<Self, ParamsError> {
         let wrong = |problem: String| ParamsError { path: path.to_path_buf(), problem };
-        let text = std::fs::read_to_string(path).map_err(|e| wrong(format!("cannot read the parameters: {e}")))?;
-        Self::parse(&text).map_err(wrong)
+        let bytes = std::fs::read(path).map_err(|e| wrong(format!("cannot read the parameters: {e}")))?;
+        Self::parse(&text_of(bytes).map_err(wrong)?).map_err(wrong)
     }
 
     pub(crate) fn parse(document: &str) -> Result<Self, String> {
-        let value: Value = serde_saphyr::from_str(document).map_err(|e| {
-            // The parser's message quotes the file over several lines; the first one says what and where.
-            let text = e.to_string();
-            let problem = text.lines().next().unwrap_or("unreadable").trim_start_matches("error: ");
-            let line = e.location().and_then(|at| text_of_line(document, at.line()));
-            format!("not valid YAML: {problem}{}", line.map(|line| format!(", in `{line}`")).unwrap_or_default())
-        })?;
+        let value: Value = serde_saphyr::from_str(document).map_err(|e| syntax::in_plain_words(document, &e))?;
         Self::from_value(value)
     }
 
@@ -88,8 +85,11 @@ impl Params {
         let known = serde_json::to_value(Self::example()).map_err(|e| e.to_string())?;
         check_keys(&value, &known, "")?;
         serde_path_to_error::deserialize(value).map_err(|e| {
-            let (path, message) = (e.path().to_string(), in_plain_words(&e.inner().to_string()));
-            // Range checks name the key themselves; type errors do not.
+            let (path, found) = (e.path().to_string(), e.inner().to_string());
+            let message = wording::in_plain_words(&found);
+            if message != found {
+                return format!("{path}: {message}");
+            }
             if message.starts_with(&path) {
                 message
             } else if message.contains(" is not allowed; ") {
@@ -115,11 +115,15 @@ impl Params {
     }
 }
 
-/// A line, counted from 1, without its comment.
-fn text_of_line(document: &str, number: u64) -> Option<&str> {
-    let line = document.lines().nth(usize::try_from(number).ok()?.checked_sub(1)?)?;
-    let line = line.split(" #").next().unwrap_or(line).trim();
-    (!line.is_empty()).then_some(line)
+/// A file's text.
+///
+/// # Errors
+/// If it is not UTF-8: the line of the first byte that is none.
+pub(crate) fn text_of(bytes: Vec<u8>) -> Result<String, String> {
+    String::from_utf8(bytes).map_err(|e| {
+        let line = e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
+        format!("line {line}: is not UTF-8; save the file as UTF-8")
+    })
 }
 
 /// The keys of all values, with the blocks that they stand in.
@@ -128,14 +132,6 @@ fn leaves(value: &Value, prefix: &str) -> Vec<String> {
         return vec![prefix.trim_end_matches('.').to_string()];
     };
     map.iter().flat_map(|(key, value)| leaves(value, &format!("{prefix}{key}."))).collect()
-}
-
-/// Names of types as somebody says them who does not write Rust.
-fn in_plain_words(message: &str) -> String {
-    let message = ["usize", "u64", "u32", "u16"].iter().fold(message.to_string(), |message, name| {
-        message.replace(&format!("expected {name}"), "expected a whole number, 0 or more")
-    });
-    message.replace("expected f64", "expected a number").replace("expected f32", "expected a number")
 }
 
 /// Holds the keys of `found` against those of `known`, and theirs in turn.
@@ -223,32 +219,87 @@ mod tests {
         check(
             "  batch_size: 128",
             "  batch_size: -1",
-            "train.batch_size: invalid value: integer `-1`, expected a whole number, 0 or more",
+            "train.batch_size: -1 is not allowed; expected a whole number, 0 or more",
         );
         check("  epochs: 15", "  epochs: 0", "train.epochs: 0 is not allowed; allowed is 1 or more");
         check(
             "  epochs: 15",
             "  epochs: many",
-            "train.epochs: invalid type: string \"many\", expected a whole number, 0 or more",
+            "train.epochs: \"many\" is not allowed; expected a whole number, 0 or more",
         );
         check(
             "  architecture: simple_cnn",
             "  architecture: alexnet",
-            "model.architecture: unknown variant `alexnet`, expected one of `simple_cnn`, `airbench94`, `airbench96`, `resnet18`",
+            "model.architecture: \"alexnet\" is not allowed; allowed are simple_cnn, airbench94, airbench96, resnet18",
         );
         check("  mixup: 0.0", "  mixup: -3.0", "train.mixup: -3 is not allowed; allowed is 0 to 10");
         check("random_seed: 42\n", "", "the key `random_seed` is missing; its usual value is 42");
     }
 
     #[test]
-    fn broken_yaml_says_where() {
-        let message = Params::parse("dataset_version: [v1\n").unwrap_err();
-        assert!(message.starts_with("not valid YAML: ") && message.contains("line"), "{message}");
-        assert_eq!(message.lines().count(), 1);
-        let message = Params::parse(&SHIPPED.replace("momentum: 0.9", "momentum: .nan")).unwrap_err();
-        assert!(
-            message.ends_with("non-finite float `.nan` rejected by the configured policy, in `momentum: .nan`"),
-            "{message}"
+    fn broken_yaml_says_where_and_why() {
+        let whole = |text: &str, expected: &str| assert_eq!(Params::parse(text).unwrap_err(), expected);
+        whole(
+            "dataset_version: [v1\n",
+            "line 1, column 18: not valid YAML: `[` is not closed on its line, in `dataset_version: [v1`",
         );
+        whole(
+            "",
+            "the file must be a block with the keys dataset_version, random_seed, split, model, train, tune, evaluate, hard_images",
+        );
+        let check = |from: &str, to: &str, column: usize, expected: &str| {
+            assert!(SHIPPED.contains(from), "{from}");
+            let line = SHIPPED[..SHIPPED.find(from).unwrap()].matches('\n').count() + 1;
+            let expected = format!("line {line}, column {column}: not valid YAML: {expected}");
+            let message = Params::parse(&SHIPPED.replacen(from, to, 1)).unwrap_err();
+            assert!(message.starts_with(&expected), "{to}: {message}\n{expected}");
+            assert_eq!(message.lines().count(), 1);
+        };
+        check("  momentum: 0.9", "  momentum: .nan", 13, "`.nan` is not a finite number, in `momentum: .nan`");
+        check("  epochs: 15", "\tepochs: 15", 1, "a tab indents this line; use spaces, in `epochs: 15`");
+        check(
+            "  epochs: 15",
+            "  epochs 15",
+            3,
+            "a colon is missing; expected `key: value`, or `key:` before a block, in `epochs 15`",
+        );
+        check(
+            "  epochs: 15",
+            "  epochs:15",
+            10,
+            "a space is missing after the colon; expected `key: value`, in `epochs:15`",
+        );
+        check(
+            "  widths: [32, 64, 128]",
+            "  widths: [32, 64, 128",
+            11,
+            "`[` is not closed on its line, in `widths: [32, 64, 128`",
+        );
+        check(
+            "  optimiser: sgd",
+            "  optimiser: \"sgd",
+            14,
+            "the quotation mark \" is not closed on its line, in `optimiser: \"sgd`",
+        );
+        check(
+            "  batch_size: 128",
+            "  epochs: 128",
+            3,
+            "the key `epochs` appears twice in its block; keep one of them, in `epochs: 128`",
+        );
+        check(
+            "  batch_size: 128",
+            "    batch_size: 128",
+            5,
+            "this line is indented by 4 spaces, the one before it by 2;",
+        );
+        check("  batch_size: 128", " batch_size: 128", 2, "this line is indented by 1 spaces, the one before it by 2;");
+        check("  epochs: 15", "  epochs: 15 batch: 3", 19, "a second colon is in this line;");
+        check("  optimiser: sgd", "  optimiser: @sgd", 14, "a value cannot begin with this character;");
+    }
+
+    #[test]
+    fn a_file_of_another_encoding_says_so() {
+        assert_eq!(text_of(b"a: 1\nb: \xf6\n".to_vec()).unwrap_err(), "line 2: is not UTF-8; save the file as UTF-8");
     }
 }

@@ -1,7 +1,11 @@
-//! The only place that talks: data to standard output, talk to standard error, progress bars where somebody looks.
+//! The only place that prints: data to standard output, messages to standard error, progress bars on a terminal.
+//!
+//! Names of files and classes come from other people, so everything goes through [`printable`] on its way out.
 
+use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{IsTerminal, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -23,6 +27,8 @@ pub(crate) struct Terminal {
     json: bool,
     bar: Mutex<Option<Shown>>,
     sink: Option<Sink>,
+    /// The first failure to write to standard output.
+    lost: Mutex<Option<io::Error>>,
 }
 
 /// The bar of something that is under way.
@@ -59,18 +65,19 @@ impl Terminal {
                 std::process::exit(130);
             }
         });
-        Self { quiet, json, bar: Mutex::new(None), sink: None }
+        Self { quiet, json, bar: Mutex::new(None), sink: None, lost: Mutex::new(None) }
     }
 
     /// For one run of a grid: all talk goes to the log, progress to the row.
     pub(crate) fn of_run(log: File, row: Row) -> Self {
-        Self { quiet: false, json: false, bar: Mutex::new(None), sink: Some(Sink { log: Mutex::new(log), row }) }
+        let sink = Some(Sink { log: Mutex::new(log), row });
+        Self { quiet: false, json: false, bar: Mutex::new(None), sink, lost: Mutex::new(None) }
     }
 
     /// For tests: nothing is said.
     #[cfg(test)]
     pub(crate) fn silent() -> Self {
-        Self { quiet: true, json: false, bar: Mutex::new(None), sink: None }
+        Self { quiet: true, json: false, bar: Mutex::new(None), sink: None, lost: Mutex::new(None) }
     }
 
     pub(crate) fn quiet(&self) -> bool {
@@ -88,15 +95,25 @@ impl Terminal {
         }
     }
 
-    /// A result: standard output.
+    /// A result: standard output. A failure is kept for [`Terminal::lost`]: the work itself goes on, as its files are worth
+    /// having.
     pub(crate) fn data(&self, text: &str) {
         if self.log(text) {
             return;
         }
         self.suspend(|| {
-            // A reader that went away wants no more.
-            let _ = writeln!(std::io::stdout(), "{text}");
+            if let Err(error) = write_to_stdout(text)
+                && let Ok(mut lost) = self.lost.lock()
+            {
+                lost.get_or_insert(error);
+            }
         });
+    }
+
+    /// Why some of the results could not be written to standard output, if so. A pipe that its reader closed is no failure.
+    pub(crate) fn lost(&self) -> Option<String> {
+        let lost = self.lost.lock().ok()?;
+        lost.as_ref().map(|error| format!("cannot write to standard output: {error}"))
     }
 
     /// A result as JSON if that was asked for, else in words.
@@ -109,7 +126,7 @@ impl Terminal {
     }
 
     pub(crate) fn error(&self, text: &str) {
-        self.stderr(&format!("error: {text}"));
+        self.stderr(&format!("error: {}", single_line(text)));
     }
 
     /// Removes the progress bar.
@@ -126,7 +143,7 @@ impl Terminal {
             return;
         }
         self.suspend(|| {
-            let _ = writeln!(std::io::stderr(), "{text}");
+            let _ = writeln!(io::stderr(), "{}", printable(text));
         });
     }
 
@@ -156,7 +173,7 @@ impl Terminal {
             sink.row.show(what, done, total, (!more.is_empty()).then_some(more.as_str()));
             return;
         }
-        if self.quiet || !std::io::stderr().is_terminal() {
+        if self.quiet || !io::stderr().is_terminal() {
             return;
         }
         let Ok(mut current) = self.bar.lock() else { return };
@@ -200,7 +217,7 @@ impl Monitor for Terminal {
     }
 
     fn warn(&self, message: &str) {
-        self.stderr(&format!("warning: {message}"));
+        self.stderr(&format!("warning: {}", single_line(message)));
     }
 }
 
@@ -298,6 +315,94 @@ impl Terminal {
                 optional(record.val_accuracy, true),
                 if record.best { "best" } else { "" },
             ));
+        }
+    }
+}
+
+/// Writes a line to standard output.
+///
+/// # Errors
+/// If it cannot be written, such as on a full disk. A closed pipe is no error: its reader has all it wants.
+fn write_to_stdout(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    closed_is_fine(stdout.write_all(format!("{}\n", printable(text)).as_bytes()).and_then(|()| stdout.flush()))
+}
+
+/// Prints what the command line's parser has to say: help and version on standard output, mistakes on standard error.
+///
+/// # Errors
+/// If standard output cannot be written.
+pub(crate) fn print_usage(message: &clap::Error) -> io::Result<()> {
+    // A mistake quotes what was typed, such as the name of a file; help and version do not.
+    let is_safe = std::env::args_os().all(|argument| !argument.to_string_lossy().contains(is_obeyed));
+    let printed = if message.use_stderr() && !is_safe {
+        io::stderr().write_all(printable(&message.render().to_string()).as_bytes())
+    } else {
+        message.print()
+    };
+    if message.use_stderr() { Ok(()) } else { closed_is_fine(printed.and_then(|()| io::stdout().flush())) }
+}
+
+fn closed_is_fine(written: io::Result<()>) -> io::Result<()> {
+    match written {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+/// Text without anything that a terminal obeys: control characters other than line feeds, and those that reverse the
+/// direction of writing, are shown as `\u001b`. This is an escape of JSON, too, so a JSON document keeps its meaning.
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+    escaped(text, |c| c != '\n' && is_obeyed(c))
+}
+
+/// The same without line feeds, so that a name cannot add lines to a message.
+pub(crate) fn single_line(text: &str) -> Cow<'_, str> {
+    escaped(text, is_obeyed)
+}
+
+fn is_obeyed(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+fn escaped(text: &str, is_hidden: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(&is_hidden) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if is_hidden(c) {
+            // All of them have four digits.
+            let _ = write!(shown, "\\u{:04x}", u32::from(c));
+        } else {
+            shown.push(c);
+        }
+    }
+    Cow::Owned(shown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_command_the_terminal() {
+        let check = |text: &str, expected: &str| assert_eq!(printable(text), expected);
+        check("plain, with ä and 猫", "plain, with ä and 猫");
+        check("two\nlines", "two\nlines");
+        check("a\u{1b}[2J\u{7}\r\t.jpg", "a\\u001b[2J\\u0007\\u000d\\u0009.jpg");
+        check("a\u{9b}2J\u{7f}", "a\\u009b2J\\u007f");
+        check("\u{202e}gpj.exe", "\\u202egpj.exe");
+        assert_eq!(single_line("a\nerror: b"), "a\\u000aerror: b");
+    }
+
+    #[test]
+    fn json_keeps_its_meaning() {
+        let value = serde_json::json!({"file": "a\u{1b}\u{9b}\u{7f}\u{202e}\n.jpg"});
+        for text in [serde_json::to_string(&value).unwrap(), serde_json::to_string_pretty(&value).unwrap()] {
+            let printed = printable(&text);
+            assert!(!printed.contains(|c| c != '\n' && is_obeyed(c)), "{printed}");
+            assert_eq!(serde_json::from_str::<serde_json::Value>(&printed).unwrap(), value);
         }
     }
 }

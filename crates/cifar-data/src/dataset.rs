@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::{DataError, Result};
+use crate::{Content, DataError, Result};
 
 /// Colour channels of every image: red, green, blue.
 pub(crate) const CHANNELS: usize = 3;
@@ -191,6 +191,14 @@ impl Dataset {
     /// The BLAKE3 hash of the pixels of every image, computed at the first call. Not to be called from a parallel task.
     pub(crate) fn hashes(&self) -> &[blake3::Hash] {
         self.hashes.get_or_init(|| self.pixels.par_chunks(self.header.size.bytes()).map(blake3::hash).collect())
+    }
+
+    /// What the image at `index` shows, as a short hash. Not to be called from a parallel task.
+    ///
+    /// # Panics
+    /// If there are not so many images.
+    pub fn content(&self, index: usize) -> Content {
+        Content::of_hash(&self.hashes()[index])
     }
 
     /// Classes, image size and source.

@@ -23,12 +23,15 @@
 //! # Ok::<(), cifar_data::DataError>(())
 //! ```
 
+mod content;
 mod dataset;
 mod error;
+mod input;
 mod memory;
 mod monitor;
 
 pub mod batches;
+pub mod csv_table;
 pub mod duplicates;
 pub mod image_file;
 pub mod labels;
@@ -41,8 +44,10 @@ pub mod random;
 pub mod seal;
 pub mod sources;
 pub mod splits;
+pub mod spreadsheet;
 pub mod store;
 
+pub use content::{Content, ImageIndex, Known};
 pub use dataset::{Dataset, Header, ImageSize, Published, Sample, SampleId, Source, SourceKind};
 pub use error::{DataError, Result};
 pub use monitor::{Monitor, Silent};

@@ -15,12 +15,13 @@ use serde::{Deserialize, Serialize};
 
 use self::corrections::{override_labels, review_images};
 use crate::duplicates::{Kind, NEAR_DUPLICATES, Pair, PairCounts};
-use crate::labels::{read_overrides, read_review};
+use crate::labels::{self, read_overrides, read_review};
 use crate::output::OutputFolder;
 use crate::partitions::{DatasetVersion, Partition};
 use crate::provenance::{self, Provenance};
 use crate::pull::{Raw, check_fingerprint, json, parse_json, table};
 use crate::splits::{Protocol, Split, SplitParams, training_subset};
+use crate::spreadsheet::neutral;
 use crate::{DataError, Dataset, Header, ImageSize, Monitor, Result, SampleId, Source, store};
 
 pub use self::corrections::{OverrideCounts, ReviewCounts};
@@ -182,6 +183,9 @@ pub fn prepare(
     pulled.check(version, split)?;
     let new_labels = read_overrides(overrides, pulled.dataset.classes())?;
     let decisions = read_review(review, pulled.dataset.classes())?;
+    let images = pulled.images();
+    labels::check(overrides, &new_labels, &images, monitor)?;
+    labels::check(review, &decisions, &images, monitor)?;
     monitor.progress(WHAT, 1, 5);
     monitor.check()?;
 
@@ -203,14 +207,6 @@ pub fn prepare(
             "no training image is left of dataset_version {version} with protocol {:?}; choose other partitions or fractions",
             split.protocol
         )));
-    }
-    let is_unknown = |id: &&SampleId| !membership.contains_key(id);
-    for (path, unknown) in
-        [(overrides, new_labels.keys().find(is_unknown)), (review, decisions.keys().find(is_unknown))]
-    {
-        if let Some(id) = unknown {
-            return Err(DataError::malformed(path, format!("there is no image {id}")));
-        }
     }
     let counts = override_labels(&new_labels, [&mut train, &mut val], &test, overrides, monitor)?;
     let reviewed = review_images(&decisions, [&mut train, &mut val], &test, review, monitor)?;
@@ -260,7 +256,7 @@ pub fn prepare(
         fs::create_dir(&path).map_err(DataError::io("create the folder", &path))?;
         store::write(set, &path)?;
         rows.extend(set.samples().iter().map(|s| {
-            let class = |label: u16| &set.classes()[usize::from(label)];
+            let class = |label: u16| neutral(&set.classes()[usize::from(label)]);
             (s.id, *split, membership[&s.id].partition, class(s.label), class(s.original_label))
         }));
     }

@@ -1,8 +1,8 @@
 //! Joins the chosen partitions and sets the evaluation pool apart.
 //!
 //! In: the three partition folders. Out, in one folder: the chosen partitions as one set; `pool/`, the test images of
-//! *all* partitions, on which every choice of partitions can be compared; `membership.csv` (`id,partition,split`) for
-//! all images; `near_duplicates.csv` (`id_a,id_b,similarity,kind`), the pairs that show the same picture, over all
+//! *all* partitions, on which every choice of partitions can be compared; `membership.csv`
+//! (`id,partition,split,content`) for all images; `near_duplicates.csv` (`id_a,id_b,similarity,kind`), the pairs that show the same picture, over all
 //! images too; `pull.json`, what was asked for and found; `provenance.json` ([`crate::provenance`]).
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use crate::output::OutputFolder;
 use crate::partitions::{self, DatasetVersion, Partition, Partitions};
 use crate::provenance::{self, Provenance};
 use crate::splits::{Candidate, Split, SplitParams, assign};
-use crate::{DataError, Dataset, Monitor, Result, SampleId, Source, store};
+use crate::{Content, DataError, Dataset, ImageIndex, Known, Monitor, Result, SampleId, Source, store};
 
 /// Sub-folder of the evaluation pool.
 pub const POOL: &str = "pool";
@@ -63,6 +63,8 @@ pub struct Membership {
     pub partition: Partition,
     /// Its split.
     pub split: Split,
+    /// What it shows.
+    pub content: Content,
 }
 
 /// What [`pull`] left for the next stage.
@@ -109,6 +111,7 @@ pub fn pull(
     let fingerprints =
         Partition::ALL.iter().zip(&sets).map(|(p, set)| (p.to_string(), store::fingerprint(set))).collect();
 
+    let contents: Vec<Content> = sets.iter().flat_map(|set| (0..set.len()).map(|index| set.content(index))).collect();
     let pool = sets.iter().map(|set| set.filter(|s| assigned[&s.id] == Split::Test)).collect();
     let is_chosen = |partition| version.partitions().contains(&partition);
     let chosen = Partition::ALL.into_iter().zip(sets).filter_map(|(p, set)| is_chosen(p).then_some(set)).collect();
@@ -135,8 +138,8 @@ pub fn pull(
     let pool_folder = folder.path().join(POOL);
     fs::create_dir(&pool_folder).map_err(DataError::io("create the folder", &pool_folder))?;
     store::write(&pool, &pool_folder)?;
-    let rows = candidates.iter().map(|c| (c.id, c.partition, assigned[&c.id]));
-    folder.write(MEMBERSHIP, &table(&["id", "partition", "split"], rows))?;
+    let rows = candidates.iter().zip(contents).map(|(c, content)| (c.id, c.partition, assigned[&c.id], content));
+    folder.write(MEMBERSHIP, &table(&["id", "partition", "split", "content"], rows))?;
     folder.write(NEAR_DUPLICATES, &duplicates::to_csv(&pairs))?;
     folder.write(RECORD, json(&record).as_bytes())?;
     provenance::write(folder.path(), COMMAND, &[("partitions", &identity)], &[MEMBERSHIP, NEAR_DUPLICATES, RECORD])?;
@@ -178,6 +181,15 @@ impl Raw {
             }
             None => Ok(pool),
         }
+    }
+
+    /// The images of all partitions by id and content. Files of images that were not pulled are unknown.
+    pub fn images(&self) -> ImageIndex {
+        let file = |id: SampleId| self.dataset.index_of(id).map(|index| self.dataset.samples()[index].file.clone());
+        let known = |(id, member): (&SampleId, &Membership)| {
+            (*id, Known { content: member.content, file: file(*id).unwrap_or_default() })
+        };
+        ImageIndex::from_images(self.membership.iter().map(known))
     }
 
     /// Refuses data that were pulled for other parameters.
@@ -230,9 +242,10 @@ fn candidates(
 fn parse_membership(text: &[u8], path: &Path) -> Result<BTreeMap<SampleId, Membership>> {
     let mut csv = csv::Reader::from_reader(text);
     let mut rows = BTreeMap::new();
-    for (index, row) in csv.deserialize::<(SampleId, Partition, Split)>().enumerate() {
-        let (id, partition, split) = row.map_err(|e| DataError::line(path, index as u64 + 2, e.to_string()))?;
-        rows.insert(id, Membership { partition, split });
+    for (index, row) in csv.deserialize::<(SampleId, Partition, Split, Content)>().enumerate() {
+        let (id, partition, split, content) =
+            row.map_err(|e| DataError::line(path, index as u64 + 2, e.to_string()))?;
+        rows.insert(id, Membership { partition, split, content });
     }
     Ok(rows)
 }

@@ -16,7 +16,8 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::CHANNELS;
-use crate::{DataError, Dataset, Header, Published, Result, Sample, SampleId};
+use crate::spreadsheet::{self, plain};
+use crate::{DataError, Dataset, Header, Known, Published, Result, Sample, SampleId};
 
 /// File name of the pixels.
 pub const IMAGES: &str = "images.safetensors";
@@ -113,6 +114,27 @@ fn manifest_hash(header: &Header, manifest: &[u8]) -> String {
     let header = serde_json::to_vec(header).unwrap_or_default();
     hasher.update(&(header.len() as u64).to_le_bytes()).update(&header).update(manifest);
     short(&hasher.finalize())
+}
+
+/// Id, content and file of every image of a set, from its manifest alone.
+pub(crate) fn contents(folder: &Path) -> Result<Vec<(SampleId, Known)>> {
+    let path = folder.join(MANIFEST);
+    let text = fs::read(&path).map_err(DataError::io("read", &path))?;
+    let mut csv = csv::Reader::from_reader(text.as_slice());
+    let columns = csv.headers().map_err(|e| DataError::malformed(&path, e.to_string()))?;
+    if columns.iter().ne(COLUMNS) {
+        let found = columns.iter().collect::<Vec<_>>().join(",");
+        return Err(DataError::malformed(&path, format!("has the columns {found:?}; expected {}", COLUMNS.join(","))));
+    }
+    let mut images = Vec::new();
+    for (index, record) in csv.records().enumerate() {
+        let wrong = |problem: String| DataError::line(&path, index as u64 + 2, problem);
+        let record = record.map_err(|e| wrong(e.to_string()))?;
+        let id = record[0].parse().map_err(|_| wrong(format!("id {:?} is no number", &record[0])))?;
+        let content = record[6].parse().map_err(wrong)?;
+        images.push((SampleId(id), Known { content, file: plain(&record[1]).to_string() }));
+    }
+    Ok(images)
 }
 
 /// The first 128 bits of the BLAKE3 hash of an image's pixels, in hexadecimal.
@@ -238,22 +260,20 @@ fn read_images(path: &Path) -> Result<Images> {
 }
 
 fn manifest_csv(dataset: &Dataset) -> Vec<u8> {
-    let mut csv = csv::Writer::from_writer(Vec::new());
     let source = &dataset.header().source.description;
-    let mut write = |row: &[&str]| csv.write_record(row).expect("writing to memory does not fail");
-    write(&COLUMNS);
-    for (sample, hash) in dataset.samples().iter().zip(dataset.hashes()) {
-        write(&[
-            &sample.id.to_string(),
-            &sample.file,
-            &dataset.classes()[usize::from(sample.label)],
-            &dataset.classes()[usize::from(sample.original_label)],
-            &sample.published.to_string(),
-            source,
-            &short(hash),
-        ]);
-    }
-    csv.into_inner().expect("writing to memory does not fail")
+    let class = |label: u16| dataset.classes()[usize::from(label)].clone();
+    let row = |(sample, hash): (&Sample, &blake3::Hash)| {
+        [
+            sample.id.to_string(),
+            sample.file.clone(),
+            class(sample.label),
+            class(sample.original_label),
+            sample.published.to_string(),
+            source.clone(),
+            short(hash),
+        ]
+    };
+    spreadsheet::csv(&COLUMNS, dataset.samples().iter().zip(dataset.hashes()).map(row))
 }
 
 fn parse_manifest(text: &[u8], path: &Path, header: &Header) -> Result<Vec<(Sample, String)>> {
@@ -269,7 +289,7 @@ fn parse_manifest(text: &[u8], path: &Path, header: &Header) -> Result<Vec<(Samp
         let line = index as u64 + 2;
         let record = record.map_err(|e| DataError::line(path, line, e.to_string()))?;
         let label = |column: usize| {
-            class_index.get(&record[column]).copied().ok_or_else(|| {
+            class_index.get(plain(&record[column])).copied().ok_or_else(|| {
                 DataError::line(
                     path,
                     line,
@@ -291,7 +311,7 @@ fn parse_manifest(text: &[u8], path: &Path, header: &Header) -> Result<Vec<(Samp
                 ));
             }
         };
-        if record[5] != header.source.description {
+        if plain(&record[5]) != header.source.description {
             return Err(DataError::line(
                 path,
                 line,
@@ -300,7 +320,7 @@ fn parse_manifest(text: &[u8], path: &Path, header: &Header) -> Result<Vec<(Samp
         }
         let sample = Sample {
             id: SampleId(id),
-            file: record[1].to_string(),
+            file: plain(&record[1]).to_string(),
             label: label(2)?,
             original_label: label(3)?,
             published,

@@ -4,10 +4,11 @@ mod common;
 
 use std::collections::BTreeSet;
 
+use cifar_data::labels::migrate;
 use cifar_data::prepare::{OverrideCounts, ReviewCounts, TestSet, TrainingData, normalisation};
 use cifar_data::pull::Raw;
 use cifar_data::splits::{Split, SplitParams};
-use cifar_data::{Dataset, SampleId, store};
+use cifar_data::{Dataset, ImageIndex, Sample, SampleId, store};
 use common::flow::{Flow, ids, rows};
 use common::{header, official, pooled, put, sample, set, tree};
 
@@ -240,5 +241,46 @@ fn decisions_relabel_and_drop_training_images_and_never_test_images() {
 
     put(&flow.path("review.csv"), b"id,decision,label,note\n4000000,drop,,\n");
     let refused = flow.prepare("v1", &split).expect_err("there is no such image").to_string();
-    assert!(refused.contains("review.csv: there is no image 4000000"), "{refused}");
+    assert!(refused.contains("review.csv, line 2: there is no image 4000000"), "{refused}");
+}
+
+/// An id is a place in the order of files. Before lines had a content, they went to another picture without a word.
+#[test]
+fn decisions_stay_with_their_images_when_files_go() {
+    let version = "v1+v2+v3";
+    let flow = Flow::of(set(&["cat", "dog"], (0..60).map(|id| sample(id, (id % 2) as u16)).collect()));
+    flow.both(version, &SplitParams::default());
+    let id =
+        flow.places().into_iter().find(|(id, split)| *id > 9 && split == "train").expect("an image to train with").0;
+    let content = flow.all.content(id as usize);
+    let other = ["dog", "cat"][usize::from(flow.all.samples()[id as usize].label)];
+    let text = format!("id,content,file,label\n{id},{content},{},{other}\n", flow.all.samples()[id as usize].file);
+    put(&flow.path("overrides.csv"), text.as_bytes());
+    assert_eq!(flow.prepare(version, &SplitParams::default()).expect("it is the image").overrides.changed, 1);
+
+    // The fourth file is deleted, and every later image has another id.
+    let kept: Vec<usize> = (0..60).filter(|index| *index != 3).collect();
+    let samples = kept
+        .iter()
+        .enumerate()
+        .map(|(id, index)| Sample { id: SampleId(id as u32), ..flow.all.samples()[*index].clone() });
+    let pixels = kept.iter().flat_map(|index| flow.all.image(*index).to_vec()).collect();
+    let all = Dataset::new(flow.all.header().clone(), samples.collect(), pixels).expect("a set");
+    let after = Flow::of(all);
+    put(&after.path("overrides.csv"), text.as_bytes());
+    after.pull(version, &SplitParams::default()).expect("partitions are there");
+    let refused = after.prepare(version, &SplitParams::default()).expect_err("it is another image").to_string();
+    let now = after.all.content(id as usize);
+    for part in ["overrides.csv, line 2: image ", &content.to_string(), &now.to_string(), "labels migrate"] {
+        assert!(refused.contains(part), "{part}: {refused}");
+    }
+    let images = ImageIndex::read(&after.path("partitions")).expect("manifests");
+    let done = migrate(&after.path("overrides.csv"), &images, false).expect("the image is there");
+    assert_eq!(done.moved.iter().map(|m| (m.from.0, m.to.0)).collect::<Vec<_>>(), [(id, id - 1)]);
+    after.prepare(version, &SplitParams::default()).expect("it is the image");
+    let split = after.places()[&(id - 1)].clone();
+    let prepared = after.read(&format!("prepared/{split}"));
+    let place = prepared.index_of(SampleId(id - 1)).expect("it is in its split");
+    assert_eq!(prepared.content(place), content);
+    assert_eq!(prepared.classes()[usize::from(prepared.samples()[place].label)] == other, split != "test");
 }

@@ -32,9 +32,9 @@ fn wrong_overrides_are_refused_and_nothing_is_written() {
         check_refused(refused, &[&shown(&flow.path("overrides.csv")), expected]);
         assert_eq!(tree(&flow.path("prepared")), before);
     }
-    check("id,label\n120,star\n", "there is no image 120");
+    check("id,label\n120,star\n", "line 2: there is no image 120");
     check("id,label\n1,moon\n", "line 2: unknown class \"moon\"");
-    check("id,label\n1,star\n1,ring\n", "line 3: id 1 stands twice");
+    check("id,label\n1,star\n1,ring\n", "line 3: id 1 appears twice, first on line 2");
     check("id\n1\n", "expected id,label");
 }
 

@@ -5,8 +5,9 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
+use cifar_data::ImageIndex;
 use cifar_data::image_file::read_resized;
-use cifar_data::labels::read_overrides;
+use cifar_data::labels::{migrate, read_overrides, read_review};
 use cifar_data::prepare::{PreparedReport, TrainingData, read_pairs, read_partitions};
 use cifar_data::pull::Raw;
 use cifar_data::sources::{self, Labels, ReadOptions};
@@ -111,6 +112,11 @@ fn tables_of_the_user() {
     put(&overrides, b"id,label\n3,cat\n17,\"dog, wet\"\n20,cat\n");
     let classes = ["cat".to_string(), "dog, wet".to_string()];
     check_damaged(&overrides, 400, || read_overrides(&overrides, &classes));
+    let review = folder.path().join("review.csv");
+    put(&review, b"id,content,file,decision,label,note\n3,b3:0123456789abcdef,'=a.png,relabel,cat,\"two\nlines\"\n");
+    check_damaged(&review, 400, || read_review(&review, &classes));
+    let nothing = ImageIndex::of([]);
+    check_damaged(&review, 100, || migrate(&review, &nothing, true));
 
     let root = temporary();
     let mut index = String::from("id,file\n");

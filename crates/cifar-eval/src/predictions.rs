@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use cifar_data::provenance::Provenance;
-use cifar_data::{Dataset, SampleId, store};
+use cifar_data::{Dataset, Sample, SampleId, spreadsheet, store};
 use cifar_model::Model;
 
 use crate::{EvalError, Result};
@@ -32,22 +32,20 @@ pub fn predicted_class(row: &[f32]) -> usize {
 }
 
 /// The table for the images of `set`. Probabilities are written with as many digits as bring back the same bits.
-#[expect(clippy::missing_panics_doc, reason = "writing to memory does not fail")]
 pub fn to_csv(set: &Dataset, probabilities: &[f32]) -> Vec<u8> {
     let classes = set.classes();
-    let mut csv = csv::Writer::from_writer(Vec::new());
-    let mut write = |row: &[String]| csv.write_record(row).expect("writing to memory does not fail");
-    write(&header(classes));
-    for (sample, row) in set.samples().iter().zip(probabilities.chunks_exact(classes.len())) {
+    let row = |(sample, row): (&Sample, &[f32])| {
         let fixed = [
             sample.id.to_string(),
             sample.file.clone(),
             classes[usize::from(sample.label)].clone(),
             classes[predicted_class(row)].clone(),
         ];
-        write(&fixed.into_iter().chain(row.iter().map(f32::to_string)).collect::<Vec<_>>());
-    }
-    csv.into_inner().expect("writing to memory does not fail")
+        fixed.into_iter().chain(row.iter().map(f32::to_string)).collect::<Vec<_>>()
+    };
+    let header = header(classes);
+    let columns: Vec<&str> = header.iter().map(String::as_str).collect();
+    spreadsheet::csv(&columns, set.samples().iter().zip(probabilities.chunks_exact(classes.len())).map(row))
 }
 
 /// Reads what `evaluate` wrote into `folder` of its own test images, which must be those of `set`, as `model` predicted them.

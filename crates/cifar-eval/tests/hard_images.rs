@@ -1,10 +1,10 @@
 //! The analysis of a small synthetic set, of which the truth is known.
 #![expect(clippy::unwrap_used, reason = "a test fails where it panics")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use cifar_data::labels::{Decision, Review};
+use cifar_data::labels::{Decision, Entries, Entry, Review};
 use cifar_data::partitions::{self, DatasetVersion};
 use cifar_data::prepare::{TestSet, TrainingData, prepare, read_pairs};
 use cifar_data::sources::synthetic::{self, Planted, SyntheticParams};
@@ -43,12 +43,7 @@ fn project() -> Project {
 
 impl Project {
     /// The table of an analysis of `data` and `test`, as rows.
-    fn analyse(
-        &self,
-        data: &TrainingData,
-        test: &Dataset,
-        review: &BTreeMap<SampleId, Review>,
-    ) -> Vec<csv::StringRecord> {
+    fn analyse(&self, data: &TrainingData, test: &Dataset, review: &Entries<Review>) -> Vec<csv::StringRecord> {
         let at = |name: &str| self.folder.path().join(name);
         std::fs::create_dir_all(at("test")).unwrap();
         store::write(test, &at("test")).unwrap();
@@ -100,26 +95,31 @@ fn with_other_originals(set: &Dataset) -> Dataset {
     Dataset::new(set.header().clone(), samples, set.pixels().to_vec()).unwrap()
 }
 
-const ORIGINAL_LABEL: usize = 4;
+const SPLIT: usize = 2;
+const ORIGINAL_LABEL: usize = 5;
+const AUM: usize = 13;
+const SCORES: [usize; 2] = [23, 24];
+const CATEGORY: usize = 25;
+const REASON: usize = 26;
 
 #[test]
 fn every_image_is_scored_and_planted_mislabels_come_first() {
     let project = project();
     let (data, test) = project.data();
-    let found = project.analyse(&data, &test, &BTreeMap::new());
+    let found = project.analyse(&data, &test, &Entries::new());
     assert_eq!(found.len(), 2000);
     let ids: BTreeSet<&str> = found.iter().map(|row| &row[0]).collect();
     assert_eq!(ids.len(), 2000);
     for row in &found {
-        for score in [&row[22], &row[23]] {
+        for score in SCORES.map(|at| &row[at]) {
             assert!((0.0..=1.0).contains(&score.parse::<f64>().unwrap()), "{row:?}");
         }
-        assert_eq!(row[24].is_empty(), row[25].is_empty(), "a category has a reason: {row:?}");
-        assert_eq!(row[12].is_empty(), &row[1] == "test", "only test images have no trajectory: {row:?}");
+        assert_eq!(row[CATEGORY].is_empty(), row[REASON].is_empty(), "a category has a reason: {row:?}");
+        assert_eq!(row[AUM].is_empty(), &row[SPLIT] == "test", "only test images have no trajectory: {row:?}");
     }
     // Among the 206 validation images hardly any is planted.
     for split in ["train", "test"] {
-        let of_split: Vec<&csv::StringRecord> = found.iter().filter(|row| &row[1] == split).collect();
+        let of_split: Vec<&csv::StringRecord> = found.iter().filter(|row| &row[SPLIT] == split).collect();
         let is_planted = |row: &csv::StringRecord| project.planted.contains(&row[0].parse().unwrap());
         let places: Vec<usize> =
             (1..).zip(&of_split).filter(|(_, row)| is_planted(row)).map(|(place, _)| place).collect();
@@ -134,7 +134,7 @@ fn every_image_is_scored_and_planted_mislabels_come_first() {
         val: with_other_originals(&data.val),
         report: data.report.clone(),
     };
-    let again = project.analyse(&permuted, &with_other_originals(&test), &BTreeMap::new());
+    let again = project.analyse(&permuted, &with_other_originals(&test), &Entries::new());
     for (one, other) in found.iter().zip(&again) {
         assert_ne!(one[ORIGINAL_LABEL], other[ORIGINAL_LABEL]);
         let rest = |row: &csv::StringRecord| {
@@ -148,19 +148,21 @@ fn every_image_is_scored_and_planted_mislabels_come_first() {
     }
 
     let flagged: u32 =
-        found.iter().find(|row| &row[24] == "likely mislabelled").expect("there are some")[0].parse().unwrap();
+        found.iter().find(|row| &row[CATEGORY] == "likely mislabelled").expect("there are some")[0].parse().unwrap();
     let is_candidate = || {
         rows(&project.folder.path().join("out/review_candidates.csv")).iter().any(|row| row[0] == flagged.to_string())
     };
     assert!(is_candidate());
-    let dismissed =
-        BTreeMap::from([(SampleId(flagged), Review { decision: Decision::Dismiss, note: "a remark".into() })]);
+    let says = Review { decision: Decision::Dismiss, note: "a remark".into() };
+    let dismissed = Entries::from([(SampleId(flagged), Entry { line: 2, content: None, file: String::new(), says })]);
     let after = project.analyse(&data, &test, &dismissed);
     let row = after.iter().find(|row| row[0] == flagged.to_string()).unwrap();
-    assert!(row[24].is_empty() && !is_candidate(), "{row:?}");
+    assert!(row[CATEGORY].is_empty() && !is_candidate(), "{row:?}");
     let page = std::fs::read_to_string(project.folder.path().join("out/index.html")).unwrap();
     assert!(
-        page.contains(&format!("[{flagged},\"dismiss\",\"\",\"a remark\"]")),
+        page.contains(&format!(
+            "{{\"id\":{flagged},\"content\":null,\"file\":\"\",\"decision\":\"dismiss\",\"label\":\"\",\"note\":\"a remark\"}}"
+        )),
         "the page knows the decision of before"
     );
 

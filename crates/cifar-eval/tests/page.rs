@@ -3,10 +3,9 @@
 #[path = "../examples/page/demo.rs"]
 mod demo;
 
-use std::collections::BTreeMap;
-
+use cifar_data::labels::Entries;
 use cifar_data::splits::Split;
-use cifar_data::{Header, ImageSize, SampleId, Source, SourceKind};
+use cifar_data::{Content, Header, ImageSize, SampleId, Source, SourceKind};
 use cifar_eval::page::{Embed, Measures, PageData, PageError, Pattern, Patterns, Row, hard_images_page};
 use demo::Demo;
 
@@ -60,6 +59,7 @@ fn header() -> Header {
 fn row(id: u32) -> Row<'static> {
     Row {
         id: SampleId(id),
+        content: Content::of(&[7; 12]),
         split: Split::Train,
         file: NASTY,
         label: 0,
@@ -84,7 +84,7 @@ fn page(rows: &[Row], patterns: &Patterns) -> Result<String, PageError> {
         rows,
         pairs: &[],
         patterns,
-        review: &BTreeMap::new(),
+        review: &Entries::new(),
         embed: Embed::default(),
     })?;
     Ok(String::from_utf8(bytes).expect("text"))

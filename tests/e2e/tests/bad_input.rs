@@ -20,7 +20,7 @@ fn mistakes_in_params_yaml_are_named() {
         ("dataset_version: v1", "dataset_version: v1+v1", "dataset_version: \"v1+v1\" is not allowed"),
         ("learning_rate:", "lerning_rate:", "unknown key `train.lerning_rate`; did you mean `train.learning_rate`?"),
         ("test_fraction: 0.2", "test_fraction: 1.2", "split.test_fraction: 1.2 is not allowed; allowed is 0 to 0.9"),
-        ("epochs: 2", "epochs: two", "train.epochs: invalid type: string \"two\", expected a whole number, 0 or more"),
+        ("epochs: 2", "epochs: two", "train.epochs: \"two\" is not allowed; expected a whole number, 0 or more"),
         ("learning_rate: 0.1", "learning_rate: -0.1", "train.learning_rate: -0.1 is not allowed"),
         ("batch_size: 32", "batch_size: 0", "train.batch_size: 0 is not allowed; allowed is 1 or more"),
         ("epochs: 2", "epochs: 0", "train.epochs: 0 is not allowed; allowed is 1 or more"),
@@ -29,14 +29,14 @@ fn mistakes_in_params_yaml_are_named() {
         (
             "learning_rate: 0.1",
             "learning_rate: .nan",
-            "non-finite float `.nan` rejected by the configured policy, in `learning_rate: .nan`",
+            "not valid YAML: `.nan` is not a finite number, in `learning_rate: .nan`",
         ),
         (
             "calibration_bins: 15",
             "calibration_bins: 0",
             "evaluate.calibration_bins: 0 is not allowed; allowed is 1 to 100",
         ),
-        ("split:", "split", "not valid YAML"),
+        ("split:", "split", "column 1: not valid YAML: a colon is missing"),
     ];
     let project = Project::with_partitions();
     project.run(&["run"]).success();
@@ -240,7 +240,7 @@ fn damaged_files_are_refused_by_name() {
     );
     damage("models/final/history.jsonl", &halve, "evaluate", changed);
     damage("evaluation/test/predictions.csv", &halve, "hard-images", changed);
-    damage("labels/overrides.csv", &replace("id,label", "id,lable"), "prepare", "id,lable");
+    damage("labels/overrides.csv", &replace("file,label", "file,lable"), "prepare", "file,lable");
     project.run(&["pull"]).success();
 }
 

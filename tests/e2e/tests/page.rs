@@ -5,6 +5,7 @@ mod demo;
 
 use std::path::PathBuf;
 
+use cifar_data::Content;
 use cifar_e2e::browser::{Browser, key};
 use cifar_eval::page::Embed;
 use demo::Demo;
@@ -38,12 +39,28 @@ fn check_quiet(browser: &Browser) {
     assert_eq!(requests.iter().filter(|url| !local(url)).collect::<Vec<_>>(), Vec::<&String>::new());
 }
 
-/// Saves and reads `review.csv`.
+/// Saves `review.csv` and gives id, decision, label and note of its lines. Beside each id are content and file of its image.
 fn saved(browser: &Browser) -> Vec<[String; 4]> {
+    let known = browser.run(
+        "const { id, content, file } = JSON.parse(document.getElementById('data').textContent).rows;
+         return Object.fromEntries(id.map((one, at) => [one, [content[at], file[at]]]))",
+    );
+    let row = |[id, content, file, decision, label, note]: [String; 6]| {
+        assert!(content.starts_with("b3:") && content.len() == 19, "{content}");
+        let image =
+            known.get(&id).cloned().unwrap_or_else(|| json!([Content::of(b"gone.png").to_string(), "gone.png"]));
+        assert_eq!(json!([content, file]), image, "{id}");
+        [id, decision, label, note]
+    };
+    saved_rows(browser).into_iter().map(row).collect()
+}
+
+/// Saves and reads `review.csv`.
+fn saved_rows(browser: &Browser) -> Vec<[String; 6]> {
     browser.click("#save");
     let text = browser.downloaded("review.csv");
-    assert!(text.starts_with("id,decision,label,note\n"), "{text}");
-    csv::Reader::from_reader(text.as_bytes()).deserialize().map(|row| row.expect("four columns")).collect()
+    assert!(text.starts_with("id,content,file,decision,label,note\n"), "{text}");
+    csv::Reader::from_reader(text.as_bytes()).deserialize().map(|row| row.expect("six columns")).collect()
 }
 
 fn row(id: u32, decision: &str, label: &str, note: &str) -> [String; 4] {
@@ -132,8 +149,19 @@ fn keys_alone_review_images_and_the_file_is_saved_loaded_and_remembered() {
     undone[2] = row(ids[3], "dismiss", "", "two\nlines");
     assert_eq!(saved(&browser), ascending(undone.clone()));
 
+    // A formula in a note is text for a spreadsheet, and the note itself for the page and the program.
+    load(&browser, &folder, &format!("note,id,decision,label\n'=1+1,{},dismiss,\n,,,\n-1,{},,\n", ids[3], ids[6]));
+    browser.wait("document.getElementById('message').textContent.startsWith('Loaded 1')");
+    undone[2] = row(ids[3], "dismiss", "", "'=1+1");
+    assert_eq!(saved(&browser), ascending(undone.clone()));
+
+    let another = format!("id,content,file,decision,label,note\n\n{},{},x.png,drop,,\n", ids[3], Content::of(b"x"));
+    let is_another = format!("line 3: image {} is another one than when the line was written: it was b3:", ids[3]);
     for (text, complaint) in [
-        ("id,label\n", "line 1: found \"id,label\", expected id,decision,label,note"),
+        (another.as_str(), is_another.as_str()),
+        ("id,content,decision,label\n1,12,drop,\n", "line 2: content \"12\" is not the hash of an image"),
+        ("id,decision,label\n1,drop,\"\"x\n", "line 2: a quotation mark is closed in the middle of a field"),
+        ("id,label\n", "line 1: found \"id,label\", expected id,content,file,decision,label,note"),
         ("id,decision,label,note\n1,drop,,\n1,drop,,\n", "line 3: image 1 appears twice"),
         ("id,decision,label,note\n1,delete,,\n", "line 2: \"delete\" is no decision; allowed are accept"),
         ("id,decision,label,note\n1,relabel,unicorn,\n", "line 2: \"unicorn\" is no class; allowed are "),

@@ -36,7 +36,7 @@ fn planted_mislabels_bound_the_accuracy_and_rank_among_the_hardest() {
     let rows: Vec<csv::StringRecord> = csv.records().map(Result::unwrap).collect();
     assert_eq!(rows.len(), 6000);
     for split in ["train", "val", "test"] {
-        let of_split: Vec<&csv::StringRecord> = rows.iter().filter(|r| &r[1] == split).collect();
+        let of_split: Vec<&csv::StringRecord> = rows.iter().filter(|r| &r[2] == split).collect();
         let ranks: Vec<usize> =
             (1..).zip(&of_split).filter(|(_, r)| mislabelled.contains(&r[0])).map(|(rank, _)| rank).collect();
         let found = auroc(&ranks, of_split.len());
@@ -44,7 +44,7 @@ fn planted_mislabels_bound_the_accuracy_and_rank_among_the_hardest() {
         assert!(found > 0.9, "{split}: {found}");
     }
 
-    let wrong = mislabelled.iter().filter(|id| rows.iter().any(|r| r[0] == ***id && &r[1] == "test")).count();
+    let wrong = mislabelled.iter().filter(|id| rows.iter().any(|r| r[0] == ***id && &r[2] == "test")).count();
     let metrics = project.json("evaluation/test/metrics.json");
     let (accuracy, images) =
         (metrics["test"]["accuracy"].as_f64().unwrap(), metrics["test"]["images"].as_u64().unwrap());

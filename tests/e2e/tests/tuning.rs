@@ -238,7 +238,7 @@ fn searches_that_cannot_be_are_refused() {
     refused("[0.02, 0.5]", "[0.5, 0.02]", "tune.space.train.learning_rate: [0.5, 0.02] is not allowed");
     refused("    train.learning_rate: {", "    train.learning_rat: {", "did you mean `train.learning_rate`?");
     refused("{log_uniform: [0.02, 0.5]}", "{log_uniform: [0.02, 5000000]}", "tune.space.train.learning_rate: ");
-    refused("log_uniform: [0.02", "normal: [0.02", "unknown variant `normal`");
+    refused("log_uniform: [0.02", "normal: [0.02", "\"normal\" is not allowed; allowed are ");
 
     refused(
         "train.label_smoothing: {uniform: [0.0, 0.2]}",

@@ -35,7 +35,7 @@ pub(super) fn run(context: &Context, args: &HardImagesArgs) -> Result<()> {
         }
         let table = args.table.clone().unwrap_or(own);
         let out = layout.truth();
-        let judged = truth::judge(&table, file, args.column.as_deref(), params.random_seed, &out)?;
+        let judged = truth::judge(&table, file, args.column.as_deref(), params.random_seed, &out, context.terminal)?;
         context.terminal.result(&judged, || format!("{}\nresults: {}", truth::in_words(&judged), out.display()));
         return Ok(());
     }

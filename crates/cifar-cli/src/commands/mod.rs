@@ -8,6 +8,7 @@ mod experiments;
 mod fingerprint;
 mod hard_images;
 mod inspect;
+mod labels;
 mod partition;
 mod predict;
 mod prepare;
@@ -84,6 +85,7 @@ pub(crate) fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
         Command::Train(args) => train::run(&context, args)?,
         Command::Evaluate => evaluate::run(&context)?,
         Command::HardImages(args) => hard_images::run(&context, args)?,
+        Command::Labels(args) => labels::run(&context, args)?,
         Command::Run(args) => run::run(&context, args)?,
         Command::Clean => clean::run(&context)?,
         Command::Fingerprint => fingerprint::run(&context)?,
@@ -112,6 +114,7 @@ fn command_name(command: &Command) -> &'static str {
         Command::Evaluate => "evaluate",
         Command::HardImages(HardImagesArgs { command: Some(HardImagesCommand::Study(_)), .. }) => "study",
         Command::HardImages(_) => "hard-images",
+        Command::Labels(_) => "labels",
         Command::Run(_) => "run",
         Command::Experiments(_) => "experiments",
         Command::Report(_) => "report",

@@ -9,10 +9,10 @@ use cifar_data::partitions::{self, Partition};
 use cifar_data::sources::download::{self, Patience, Remote};
 use cifar_data::sources::synthetic::{self, SyntheticParams};
 use cifar_data::sources::{self, Labels, ReadOptions};
-use cifar_data::{DataError, Dataset, Monitor as _, store};
+use cifar_data::{DataError, Dataset, ImageIndex, Monitor as _, store};
 use serde_json::json;
 
-use super::Context;
+use super::{Context, labels};
 use crate::args::PartitionArgs;
 
 pub(super) fn run(context: &Context, args: &PartitionArgs) -> Result<()> {
@@ -48,6 +48,7 @@ pub(super) fn run(context: &Context, args: &PartitionArgs) -> Result<()> {
         None => forget_truth(context)?,
     }
     report(context, &dataset, PairCounts::of(&pairs));
+    labels::hint(context, &ImageIndex::of([&dataset]), dataset.classes());
     Ok(())
 }
 

@@ -7,7 +7,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::cluster::SlurmParams;
-use crate::params::{Params, Setting};
+use crate::params::wording::in_plain_words;
+use crate::params::{Params, Setting, text_of};
 
 /// What is run where there is no file: the grid of the original project.
 const USUAL: &str = include_str!("../../../../experiments.toml");
@@ -65,8 +66,8 @@ type Lists = BTreeMap<String, Vec<Value>>;
 /// The file, or the usual grid where there is none, on top of `base`.
 pub(crate) fn read(path: &Path, base: &Params) -> Result<Grid, GridError> {
     let wrong = |problem: String| GridError { path: path.to_path_buf(), problem };
-    match std::fs::read_to_string(path) {
-        Ok(text) => parse(&text, base).map_err(wrong),
+    match std::fs::read(path) {
+        Ok(bytes) => parse(&text_of(bytes).map_err(wrong)?, base).map_err(wrong),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => parse(USUAL, base).map_err(wrong),
         Err(e) => Err(wrong(format!("cannot read the grid: {e}"))),
     }
@@ -74,8 +75,12 @@ pub(crate) fn read(path: &Path, base: &Params) -> Result<Grid, GridError> {
 
 fn parse(text: &str, base: &Params) -> Result<Grid, String> {
     let file: File = toml::from_str(text).map_err(|e| {
-        let line = e.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
-        format!("line {line}: {}", e.message().lines().next().unwrap_or("not valid TOML"))
+        let before = e.span().map_or("", |span| text.get(..span.start).unwrap_or(text));
+        let (line, last) = (before.matches('\n').count() + 1, before.rsplit('\n').next().unwrap_or_default());
+        let cause = toml_in_plain_words(e.message());
+        let quoted = text.lines().nth(line - 1).map(|line| line.split(" #").next().unwrap_or(line).trim());
+        let quoted = quoted.filter(|line| !line.is_empty()).map(|line| format!(", in `{line}`")).unwrap_or_default();
+        format!("line {line}, column {}: {cause}{quoted}", last.chars().count() + 1)
     })?;
     file.slurm.check()?;
     let grid = lists("[grid]", &file.grid)?;
@@ -116,6 +121,30 @@ fn parse(text: &str, base: &Params) -> Result<Grid, String> {
         return Err("there is no run in this grid".into());
     }
     Ok(Grid { runs: named(&runs)?, slurm: file.slurm })
+}
+
+/// The cause in a message of the TOML parser, and what is expected.
+fn toml_in_plain_words(message: &str) -> String {
+    let first = message.lines().next().unwrap_or_default();
+    let says = |part: &str| first.contains(part);
+    let cause = if says("must be quoted") || says("literal string") {
+        "text must be in quotation marks"
+    } else if says("unclosed table") || says("invalid table header") {
+        "a block's name must be in brackets, such as `[grid]`"
+    } else if says("array") && !says("duplicate") {
+        "a list must be closed, and have commas between its values, such as `[1, 2]`"
+    } else if says("duplicate key") {
+        "this key appears twice; keep one of them"
+    } else if says("missing value") || says("key with no value") || says("expected `=`") {
+        "expected `key = value`"
+    } else if says("invalid basic string") || says("invalid literal string") || says("unclosed string") {
+        "a quotation mark is not closed on its line"
+    } else if first.starts_with("invalid type") || first.starts_with("unknown ") || first.starts_with("missing field") {
+        return in_plain_words(first);
+    } else {
+        "not valid TOML; expected `key = value`, or a block's name such as `[grid]`"
+    };
+    cause.to_string()
 }
 
 /// A table's keys with their lists; `a.b = [1]` and `"a.b" = [1]` are the same, and a single value is a list of one.
@@ -264,22 +293,33 @@ mod tests {
             assert!(found.starts_with(expected), "{found}");
             assert_eq!(found.lines().count(), 1);
         };
-        check("[grid\n", "line 1: ");
-        check("[gird]\n", "line 1: unknown field `gird`, expected one of `grid`, `slurm`, `include`, `exclude`");
+        let block = "a block's name must be in brackets, such as `[grid]`, in `[grid`";
+        check("[grid\n", &format!("line 1, column 6: {block}"));
+        check("[grid]\nrandom_seed = [1, 2\n", "line 2, column ");
+        check("[grid]\nrandom_seed [1]\n", "line 2, column ");
+        check(
+            "[grid]\ntrain.select = [best]\n",
+            "line 2, column 17: text must be in quotation marks, in `train.select = [best]`",
+        );
+        check(
+            "[grid]\nrandom_seed = 1\nrandom_seed = 2\n",
+            "line 3, column 1: this key appears twice; keep one of them, in ",
+        );
+        check("[gird]\n", "line 1, column 2: unknown key `gird`; allowed are grid, slurm, include, exclude");
         check("[grid]\n", "[grid]: at least one key with values is needed");
         check("[grid]\nrandom_seed = []\n", "[grid]: random_seed: an empty list is not allowed; leave the key out");
         check("[grid]\ntrain.epoch = [1]\n", "there is no parameter `train.epoch`; did you mean `train.epochs`?");
         check("[grid]\ntrain = 1\n", "there is no parameter `train`; did you mean `train.");
         check("[grid]\ntrain.epochs = [0]\n", "train.epochs: 0 is not allowed; allowed is 1 or more");
-        check("[grid]\nrandom_seed = ['x']\n", "random_seed: invalid type: string \"x\", expected a whole number");
+        check("[grid]\nrandom_seed = ['x']\n", "random_seed: \"x\" is not allowed; expected a whole number");
         check("[grid]\ndataset_version = ['v4']\n", "dataset_version: \"v4\" is not allowed; allowed are v1, ");
         check("[grid]\nsplit.split_seed = [1]\n", "[grid]: split.split_seed is not allowed; it decides");
         check("[grid]\nrandom_seed = 1\n[[exclude]]\nrandom_seed = 2\n", "[[exclude]] number 1 leaves no run out");
         check("[grid]\nrandom_seed = 1\n[[exclude]]\nrandom_seed = 1\n", "there is no run in this grid");
         let slurm =
             |line: &str, expected: &str| check(&format!("[grid]\nrandom_seed = 1\n[slurm]\n{line}\n"), expected);
-        slurm("cpus = 1", "line 4: unknown field `cpus`, expected one of `partition`, `cpus_per_task`, ");
-        slurm("memory = 4", "line 4: invalid type: integer `4`, expected a string");
+        slurm("cpus = 1", "line 4, column 1: unknown key `cpus`; allowed are partition, cpus_per_task, ");
+        slurm("memory = 4", "line 4, column 10: 4 is not allowed; expected text");
         slurm("cpus_per_task = 0", "[slurm]: cpus_per_task: 0 is not allowed; allowed is 1 to 1024");
         slurm("poll_seconds = 0", "[slurm]: poll_seconds: 0 is not allowed; allowed is 1 to 3600");
         slurm("memory = '4 GB'", "[slurm]: memory: \"4 GB\" is not allowed; allowed is a number with K, M, G or T");

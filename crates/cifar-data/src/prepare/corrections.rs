@@ -1,11 +1,10 @@
 //! What people said of labels, done to the training and validation images.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::labels::{Decision, Review};
+use crate::labels::{Decision, Entries, Entry, Review};
 use crate::{Dataset, Monitor, Result, SampleId};
 
 /// How many label overrides were used.
@@ -38,7 +37,7 @@ pub struct ReviewCounts {
 
 /// Gives images the labels that overrides have. Test images keep theirs.
 pub(super) fn override_labels(
-    new_labels: &BTreeMap<SampleId, u16>,
+    new_labels: &Entries<u16>,
     sets: [&mut Dataset; 2],
     test: &Dataset,
     path: &Path,
@@ -51,7 +50,7 @@ pub(super) fn override_labels(
         }
     }
     for set in sets {
-        counts.changed += set.relabel(|s| new_labels.get(&s.id).copied())?;
+        counts.changed += set.relabel(|s| new_labels.get(&s.id).map(|entry| entry.says))?;
     }
     if counts.ignored_test > 0 {
         monitor.warn(&format!(
@@ -65,7 +64,7 @@ pub(super) fn override_labels(
 
 /// Gives images the labels that were decided and leaves out those that were dropped. Test images stay as they are.
 pub(super) fn review_images(
-    review: &BTreeMap<SampleId, Review>,
+    review: &Entries<Review>,
     sets: [&mut Dataset; 2],
     test: &Dataset,
     path: &Path,
@@ -73,13 +72,13 @@ pub(super) fn review_images(
 ) -> Result<ReviewCounts> {
     let mut counts = ReviewCounts::default();
     let is_chosen = |id: SampleId| sets.iter().any(|set| set.index_of(id).is_some());
-    for (id, Review { decision, .. }) in review {
+    for (id, Entry { says: Review { decision, .. }, .. }) in review {
         counts.dismissed += usize::from(*decision == Decision::Dismiss);
         if !is_chosen(*id) && *decision != Decision::Dismiss {
             if test.index_of(*id).is_some() { counts.ignored_test += 1 } else { counts.not_chosen += 1 }
         }
     }
-    let decision = |id: &SampleId| review.get(id).map(|review| review.decision);
+    let decision = |id: &SampleId| review.get(id).map(|entry| entry.says.decision);
     for set in sets {
         counts.changed += set.relabel(|s| decision(&s.id).and_then(Decision::label))?;
         let is_dropped = |id: &SampleId| decision(id) == Some(Decision::Drop);

@@ -8,8 +8,8 @@ use cifar_data::duplicates::{Kind, Pair};
 use cifar_data::random::{Purpose, Stream, stream};
 use cifar_data::sources::synthetic::{self, Planted, Synthetic, SyntheticParams};
 use cifar_data::splits::Split;
-use cifar_data::{Sample, SampleId};
-use cifar_eval::page::{Decision, Embed, Measures, PageData, Pattern, Patterns, Review, Row, hard_images_page};
+use cifar_data::{Content, Sample, SampleId};
+use cifar_eval::page::{Decision, Embed, Entry, Measures, PageData, Pattern, Patterns, Review, Row, hard_images_page};
 
 /// Streams apart from those that draw the images.
 const FIGURES: u64 = 1000;
@@ -68,6 +68,7 @@ impl Demo {
                 let sample = &dataset.samples()[f.image];
                 Row {
                     id: sample.id,
+                    content: dataset.content(f.image),
                     split: f.split,
                     file: &sample.file,
                     label: sample.label,
@@ -96,8 +97,8 @@ impl Demo {
             .collect();
         let first = dataset.samples()[self.figures[0].image].id;
         let review = BTreeMap::from([
-            (first, Review { decision: Decision::Dismiss, note: "a planted \"remark\", with a comma".into() }),
-            (SampleId(4_000_000_000), Review { decision: Decision::Drop, note: "not among these images".into() }),
+            (first, decided(Decision::Dismiss, "a planted \"remark\", with a comma", "")),
+            (SampleId(4_000_000_000), decided(Decision::Drop, "not among these images", "gone.png")),
         ]);
         let page = hard_images_page(&PageData {
             header: dataset.header(),
@@ -113,6 +114,11 @@ impl Demo {
         })?;
         Ok(page)
     }
+}
+
+fn decided(decision: Decision, note: &str, file: &str) -> Entry<Review> {
+    let content = (!file.is_empty()).then(|| Content::of(file.as_bytes()));
+    Entry { line: 0, content, file: file.into(), says: Review { decision, note: note.into() } }
 }
 
 fn patterns(images: usize) -> Patterns {

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use cifar_data::output::write_file;
+use cifar_data::spreadsheet::csv;
 use serde_json::Value;
 
 use super::{Runs, Summary, markdown, missed_by_all, page};
@@ -34,17 +35,6 @@ pub fn write(runs: &Runs, summary: &Summary, folder: &Path) -> Result<()> {
         write_file(&folder.join(name), &bytes)?;
     }
     Ok(())
-}
-
-/// A table as CSV.
-fn csv(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Vec<u8> {
-    let mut csv = csv::Writer::from_writer(Vec::new());
-    // Writing to memory does not fail, and rows are as long as the header.
-    let _ = csv.write_record(header);
-    for row in rows {
-        let _ = csv.write_record(row);
-    }
-    csv.into_inner().unwrap_or_default()
 }
 
 /// One row a run; the columns in the middle are the keys of the grid.
@@ -76,7 +66,7 @@ fn runs_csv(runs: &Runs) -> Vec<u8> {
             run.pool.accuracy.to_string(),
             run.pool.cross_entropy.to_string(),
         ];
-        names.into_iter().chain(keys.iter().map(value)).chain(figures).collect()
+        names.into_iter().chain(keys.iter().map(value)).chain(figures).collect::<Vec<_>>()
     });
     csv(&header, rows)
 }
@@ -119,7 +109,7 @@ fn classes_csv(summary: &Summary) -> Vec<u8> {
     let rows = summary.classes.iter().map(|c| {
         let d = &c.difference;
         let figures = c.recall.into_iter().chain([d.value, d.low, d.high, d.p, c.p_holm]).map(|x| x.to_string());
-        [c.name.clone(), c.images.to_string()].into_iter().chain(figures).collect()
+        [c.name.clone(), c.images.to_string()].into_iter().chain(figures).collect::<Vec<_>>()
     });
     csv(&header, rows)
 }

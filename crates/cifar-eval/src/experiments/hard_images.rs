@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use cifar_data::output::write_file;
 use cifar_data::provenance;
+use cifar_data::spreadsheet::{csv, plain};
 
 use super::RunRecord;
 use crate::measures::MEASURES;
@@ -17,6 +18,7 @@ pub const AVERAGES: &str = "hard_images";
 /// What runs say of one image, so far.
 #[derive(Debug, Default)]
 struct Sum {
+    content: String,
     split: String,
     file: String,
     label: String,
@@ -27,8 +29,8 @@ struct Sum {
     suggested: BTreeMap<String, usize>,
 }
 
-/// Writes a table for every combination of which two runs or more are in `folders`: `id,split,file,label`, the mean of each
-/// measure of `hard_images.csv` (empty where it does not apply to every run), `seeds`, `missed_by` (runs), `suggested_label` and
+/// Writes a table for every combination of which two runs or more are in `folders`: `id,content,split,file,label`, the
+/// mean of each measure of `hard_images.csv` (empty where it does not apply to every run), `seeds`, `missed_by` (runs), `suggested_label` and
 /// `suggested_by` (the label most often suggested, by so many runs), `rank`. The most suspicious labels come first. Gives the tables' paths.
 ///
 /// # Errors
@@ -64,6 +66,8 @@ fn add(sums: &mut BTreeMap<u32, Sum>, path: &Path, before: usize) -> Result<()> 
         columns.iter().position(|column| column == name).ok_or_else(|| wrong(format!("has no column `{name}`")))
     };
     let [id, split, file, label] = [place("id")?, place("split")?, place("file")?, place("label")?];
+    // Tables of earlier versions have none.
+    let content = columns.iter().position(|column| column == "content");
     let [predicted, suggested] = [place("pred")?, place("suggested_label")?];
     let measures: Vec<usize> = MEASURES.iter().map(|(name, _)| place(name)).collect::<Result<_>>()?;
     let mut images = 0;
@@ -77,16 +81,23 @@ fn add(sums: &mut BTreeMap<u32, Sum>, path: &Path, before: usize) -> Result<()> 
         };
         let key: u32 = row[id].parse().map_err(|_| line(format!("id {:?} is no number", &row[id])))?;
         let sum = sums.entry(key).or_default();
-        if sum.runs != before || (before > 0 && (sum.split != row[split] || sum.label != row[label])) {
+        let content = content.map(|at| row[at].to_string()).unwrap_or_default();
+        let is_other = || {
+            let contents = [&sum.content, &content];
+            let differ = contents.iter().all(|content| !content.is_empty()) && contents[0] != contents[1];
+            differ || sum.split != row[split] || sum.label != plain(&row[label])
+        };
+        if sum.runs != before || (before > 0 && is_other()) {
             return Err(line(format!(
                 "image {key} is not what another run of this combination has; their data differ"
             )));
         }
         if before == 0 {
             *sum = Sum {
+                content,
                 split: row[split].into(),
-                file: row[file].into(),
-                label: row[label].into(),
+                file: plain(&row[file]).into(),
+                label: plain(&row[label]).into(),
                 measures: vec![(0.0, 0); MEASURES.len()],
                 ..Sum::default()
             };
@@ -100,7 +111,7 @@ fn add(sums: &mut BTreeMap<u32, Sum>, path: &Path, before: usize) -> Result<()> 
             }
         }
         if !row[suggested].is_empty() {
-            *sum.suggested.entry(row[suggested].to_string()).or_default() += 1;
+            *sum.suggested.entry(plain(&row[suggested]).to_string()).or_default() += 1;
         }
         images += 1;
     }
@@ -123,20 +134,18 @@ fn table(sums: &BTreeMap<u32, Sum>, runs: usize) -> Vec<u8> {
         let by = |name| score(b, name).total_cmp(&score(a, name));
         by("label_issue_score").then(by("hardness_score")).then(one.cmp(other))
     });
-    let mut csv = csv::Writer::from_writer(Vec::new());
-    let header = ["id", "split", "file", "label"].into_iter().chain(MEASURES.iter().map(|(name, _)| *name));
-    // Writing to memory does not fail, and rows are as long as the header.
-    let _ = csv.write_record(header.chain(["seeds", "missed_by", "suggested_label", "suggested_by", "rank"]));
-    for (rank, (id, sum)) in (1..).zip(order) {
+    let columns = ["id", "content", "split", "file", "label"].into_iter().chain(MEASURES.iter().map(|(name, _)| *name));
+    let columns = columns.chain(["seeds", "missed_by", "suggested_label", "suggested_by", "rank"]);
+    let row = |(rank, (id, sum)): (usize, (&u32, &Sum))| {
         let measures = (0..MEASURES.len()).map(|at| mean(sum, at).map(|value| value.to_string()).unwrap_or_default());
         // The first by name of those that are suggested equally often.
         let suggested = sum.suggested.iter().max_by(|a, b| a.1.cmp(b.1).then(b.0.cmp(a.0)));
         let (suggested, by) = suggested.map_or((String::new(), 0), |(label, by)| (label.clone(), *by));
-        let who = [id.to_string(), sum.split.clone(), sum.file.clone(), sum.label.clone()];
+        let who = [id.to_string(), sum.content.clone(), sum.split.clone(), sum.file.clone(), sum.label.clone()];
         let over = [runs.to_string(), sum.missed.to_string(), suggested, by.to_string(), rank.to_string()];
-        let _ = csv.write_record(who.into_iter().chain(measures).chain(over));
-    }
-    csv.into_inner().unwrap_or_default()
+        who.into_iter().chain(measures).chain(over).collect::<Vec<_>>()
+    };
+    csv(&columns.collect::<Vec<_>>(), (1..).zip(order).map(row))
 }
 
 #[cfg(test)]

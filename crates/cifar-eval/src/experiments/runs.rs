@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use cifar_data::spreadsheet::plain;
 use cifar_data::provenance;
 use cifar_train::artifacts;
 use serde::Deserialize;
@@ -135,9 +136,9 @@ fn pool_predictions(path: &Path) -> Result<(Pool, Vec<u16>)> {
             index.map(|i| i as u16).ok_or_else(|| wrong(format!("line {line}: there is no class {name:?}")))
         };
         let number = row[id].parse().map_err(|_| wrong(format!("line {line}: id {:?} is no number", &row[id])))?;
-        let (labelled, answer) = (class(&row[label])?, class(&row[predicted])?);
+        let (labelled, answer) = (class(plain(&row[label]))?, class(plain(&row[predicted]))?);
         pool.ids.push(number);
-        pool.files.push(row[file].to_string());
+        pool.files.push(plain(&row[file]).to_string());
         pool.labels.push(labelled);
         said.push(answer);
     }

@@ -183,6 +183,25 @@ fn shortened(names: &[String]) -> String {
     if more == 0 { shown } else { format!("{shown} and {more} more") }
 }
 
+/// Text that Markdown shows as it is: names of classes, runs and sources are anybody's.
+fn escaped(text: &str) -> String {
+    let characters: Vec<char> = text.chars().collect();
+    let is_in_word = |at: usize| {
+        let is_letter = |at: Option<usize>| at.and_then(|at| characters.get(at)).is_some_and(|c| c.is_alphanumeric());
+        is_letter(at.checked_sub(1)) && is_letter(Some(at + 1))
+    };
+    let mut escaped = String::with_capacity(text.len());
+    for (at, c) in characters.iter().enumerate() {
+        match c {
+            c if c.is_control() => escaped.push(' '),
+            '_' if is_in_word(at) => escaped.push('_'),
+            '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '|' | '&' | '~' => escaped.extend(['\\', *c]),
+            c => escaped.push(*c),
+        }
+    }
+    escaped
+}
+
 /// `report.md`, for a pull request.
 pub fn markdown(summary: &Summary) -> String {
     let mut text = format!(
@@ -190,7 +209,7 @@ pub fn markdown(summary: &Summary) -> String {
          evaluation pool has {} images, the same for all runs. Data: {}.\n\n",
         summary.runs.len(),
         summary.pool_images,
-        summary.source
+        escaped(&summary.source)
     );
     text +=
         "| combination | seeds | training images | own test split | n | evaluation pool |\n|---|---|--:|---|--:|---|\n";
@@ -199,7 +218,7 @@ pub fn markdown(summary: &Summary) -> String {
         let _ = writeln!(
             text,
             "| {} | {} | {} | {} | {} | {} |",
-            c.name,
+            escaped(&c.name),
             seeds.join(", "),
             c.train_images,
             spread(&c.test),
@@ -209,7 +228,7 @@ pub fn markdown(summary: &Summary) -> String {
     }
     text += "\n### What may be concluded\n\n";
     for line in conclusions(summary) {
-        let _ = writeln!(text, "- {line}");
+        let _ = writeln!(text, "- {}", escaped(&line));
     }
     let _ = writeln!(
         text,
@@ -218,4 +237,17 @@ pub fn markdown(summary: &Summary) -> String {
         summary.resamples
     );
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::escaped;
+
+    #[test]
+    fn names_are_text_in_markdown() {
+        let check = |text: &str, expected: &str| assert_eq!(escaped(text), expected);
+        check("v1+v2-train_images50, 3 %", "v1+v2-train_images50, 3 %");
+        check("<img src=x>|a\nb", "\\<img src=x\\>\\|a b");
+        check("[a](b) *c* _d_ `e` &amp; ~f~ \\", "\\[a\\](b) \\*c\\* \\_d\\_ \\`e\\` \\&amp; \\~f\\~ \\\\");
+    }
 }

@@ -21,11 +21,11 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use cifar_data::duplicates::Pair;
-use cifar_data::labels::{Decision, Review};
+use cifar_data::labels::{Decision, Entries, Review};
 use cifar_data::output::OutputFolder;
 use cifar_data::prepare::{TestSet, TrainingData};
 use cifar_data::splits::Split;
-use cifar_data::{Dataset, Monitor, Sample, SampleId, provenance};
+use cifar_data::{Content, Dataset, Monitor, Sample, SampleId, provenance};
 use cifar_model::{Model, Seen, predict_with_features};
 use cifar_train::Dynamics;
 use cifar_train::folds::OutOfFold;
@@ -111,7 +111,7 @@ pub struct Inputs<'a> {
     /// Images that show the same picture.
     pub pairs: &'a [Pair],
     /// What people decided about images; one whose label they found to be right has no category.
-    pub review: &'a BTreeMap<SampleId, Review>,
+    pub review: &'a Entries<Review>,
     /// What networks say that did not learn from the training images, if some were trained.
     pub out_of_fold: Option<&'a OutOfFold>,
 }
@@ -120,6 +120,7 @@ pub struct Inputs<'a> {
 pub(crate) struct Row<'a> {
     split: Split,
     sample: &'a Sample,
+    content: Content,
     pixels: &'a [u8],
     figures: Figures,
     finding: Option<Finding>,
@@ -236,10 +237,12 @@ fn rows<'a>(parts: &[Part<'a>], inputs: &Inputs) -> Vec<Row<'a>> {
                 partners: partners.get(&sample.id).map_or(&[], Vec::as_slice),
                 issues: &issues,
             };
-            let is_dismissed = inputs.review.get(&sample.id).is_some_and(|review| review.decision == Decision::Dismiss);
+            let is_dismissed =
+                inputs.review.get(&sample.id).is_some_and(|entry| entry.says.decision == Decision::Dismiss);
             let finding = if is_dismissed { None } else { triage(&subject) };
             let neighbours = Vec::new();
-            rows.push(Row { split: part.split, sample, pixels: set.image(index), figures, finding, neighbours });
+            let (content, pixels) = (set.content(index), set.image(index));
+            rows.push(Row { split: part.split, sample, content, pixels, figures, finding, neighbours });
         }
     }
     rows

@@ -57,6 +57,7 @@ fn shown<'a>(row: &'a Row, neighbours: &'a [SampleId]) -> page::Row<'a> {
     let (sample, figures) = (row.sample, &row.figures);
     page::Row {
         id: sample.id,
+        content: row.content,
         split: row.split,
         file: &sample.file,
         label: sample.label,

@@ -1,9 +1,8 @@
 //! The tables of an analysis, as CSV.
 
-use std::collections::BTreeMap;
-
-use cifar_data::labels::Review;
-use cifar_data::{Dataset, SampleId};
+use cifar_data::Dataset;
+use cifar_data::labels::{Entries, Review};
+use cifar_data::spreadsheet::csv as table;
 
 use super::{Category, Part, Pattern, Row, Statistic};
 use crate::confusion::ConfusionMatrix;
@@ -11,8 +10,9 @@ use crate::interval::wilson;
 use crate::metrics::Scores;
 
 /// Columns of `hard_images.csv`.
-const COLUMNS: [&str; 27] = [
+const COLUMNS: [&str; 28] = [
     "id",
+    "content",
     "split",
     "file",
     "label",
@@ -41,16 +41,6 @@ const COLUMNS: [&str; 27] = [
     "rank",
 ];
 
-/// A table under construction.
-fn table(columns: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Vec<u8> {
-    let mut csv = csv::Writer::from_writer(Vec::new());
-    csv.write_record(columns).expect("writing to memory does not fail");
-    for row in rows {
-        csv.write_record(row).expect("writing to memory does not fail");
-    }
-    csv.into_inner().expect("writing to memory does not fail")
-}
-
 /// A figure that may not apply: empty then.
 fn optional<T: ToString>(value: Option<T>) -> String {
     value.map(|v| v.to_string()).unwrap_or_default()
@@ -65,6 +55,7 @@ pub(super) fn hard_images(rows: &[Row], classes: &[String]) -> Vec<u8> {
             let (s, f, t) = (row.sample, &row.figures, row.figures.trajectory);
             vec![
                 s.id.to_string(),
+                row.content.to_string(),
                 row.split.to_string(),
                 s.file.clone(),
                 class(s.label),
@@ -152,20 +143,23 @@ pub(super) fn neighbours(rows: &[Row], train: &Dataset) -> Vec<u8> {
             let other = &train.samples()[neighbour.place];
             vec![
                 row.sample.id.to_string(),
+                row.content.to_string(),
                 nearness.to_string(),
                 other.id.to_string(),
+                train.content(neighbour.place).to_string(),
                 train.classes()[usize::from(other.label)].clone(),
                 neighbour.similarity.to_string(),
             ]
         })
     });
-    table(&["id", "nearness", "neighbour_id", "neighbour_label", "similarity"], rows)
+    let columns = ["id", "content", "nearness", "neighbour_id", "neighbour_content", "neighbour_label", "similarity"];
+    table(&columns, rows)
 }
 
 /// What a person might look at, in an order that makes the most of their time: likely mislabels, then copies with another label
 /// or across the test set; not what was decided before. The columns `decision`, `label` (the suggestion stands there) and `note` are for that
 /// person; the lines may then go into `labels/review.csv` as they are.
-pub(super) fn review_candidates(rows: &[Row], classes: &[String], review: &BTreeMap<SampleId, Review>) -> Vec<u8> {
+pub(super) fn review_candidates(rows: &[Row], classes: &[String], review: &Entries<Review>) -> Vec<u8> {
     let class = |label: u16| classes[usize::from(label)].clone();
     let is_wanted = |category| matches!(category, Category::LikelyMislabelled | Category::DuplicateOrLeak);
     let candidates = rows.iter().filter(|row| !review.contains_key(&row.sample.id)).filter_map(|row| {
@@ -173,11 +167,12 @@ pub(super) fn review_candidates(rows: &[Row], classes: &[String], review: &BTree
         let (s, f) = (row.sample, &row.figures);
         Some(vec![
             s.id.to_string(),
+            row.content.to_string(),
+            s.file.clone(),
             String::new(),
             optional(f.suggested.map(|(label, _)| class(label))),
             String::new(),
             row.split.to_string(),
-            s.file.clone(),
             class(s.label),
             optional(f.suggested.map(|(_, p)| p)),
             f.label_issue.to_string(),
@@ -187,11 +182,12 @@ pub(super) fn review_candidates(rows: &[Row], classes: &[String], review: &BTree
     });
     let columns = [
         "id",
+        "content",
+        "file",
         "decision",
         "label",
         "note",
         "split",
-        "file",
         "label_in_force",
         "p_suggested",
         "label_issue_score",

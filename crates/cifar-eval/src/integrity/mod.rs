@@ -1,8 +1,9 @@
 //! What the prepared images are like: counts, statistics, images that fail absolute tests, duplicates and the labels that
 //! contradict each other among them; as figures, as lists and as a page with pictures.
 //!
-//! In: a prepared set. Out, in one folder: `report.json`; `issues.csv` (`id,split,class,issue,value,file`);
-//! `label_conflicts.csv` (`id_a,id_b,split_a,split_b,label_a,label_b,similarity,kind`); `index.html` and its pictures.
+//! In: a prepared set. Out, in one folder: `report.json`; `issues.csv` (`id,content,split,class,issue,value,file`);
+//! `label_conflicts.csv` (`id_a,id_b,content_a,content_b,split_a,split_b,label_a,label_b,similarity,kind`); `index.html`
+//! and its pictures.
 //! Nothing here decides anything: no image is left out, and no label is changed.
 
 mod page;
@@ -17,7 +18,7 @@ use cifar_data::output::OutputFolder;
 use cifar_data::partitions::Partition;
 use cifar_data::prepare::{PlacedPair, PreparedReport, TestSet, TrainingData, read_pairs, read_partitions};
 use cifar_data::splits::Split;
-use cifar_data::{Dataset, Monitor, Sample, SampleId};
+use cifar_data::{Content, Dataset, Monitor, Sample, SampleId, spreadsheet};
 use serde::{Deserialize, Serialize};
 
 pub use quality::{Issue, Quality};
@@ -114,6 +115,7 @@ impl IntegrityReport {
 struct Placed<'a> {
     split: Split,
     sample: &'a Sample,
+    content: Content,
     pixels: &'a [u8],
 }
 
@@ -126,7 +128,8 @@ struct Images<'a> {
 impl<'a> Images<'a> {
     fn all(&self) -> impl Iterator<Item = Placed<'a>> {
         self.sets.into_iter().flat_map(|(split, set)| {
-            let image = move |(index, sample)| Placed { split, sample, pixels: set.image(index) };
+            let image =
+                move |(index, sample)| Placed { split, sample, content: set.content(index), pixels: set.image(index) };
             set.samples().iter().enumerate().map(image)
         })
     }
@@ -134,7 +137,8 @@ impl<'a> Images<'a> {
     fn get(&self, id: SampleId) -> Option<Placed<'a>> {
         self.sets.into_iter().find_map(|(split, set)| {
             let index = set.index_of(id)?;
-            Some(Placed { split, sample: &set.samples()[index], pixels: set.image(index) })
+            let (sample, content) = (&set.samples()[index], set.content(index));
+            Some(Placed { split, sample, content, pixels: set.image(index) })
         })
     }
 
@@ -314,29 +318,41 @@ fn json(report: &IntegrityReport) -> Vec<u8> {
 }
 
 fn issues_csv(images: &Images, found: &[Found]) -> Vec<u8> {
-    let mut csv = csv::Writer::from_writer(Vec::new());
-    let mut write = |row: &[&str]| csv.write_record(row).expect("writing to memory does not fail");
-    write(&["id", "split", "class", "issue", "value", "file"]);
-    for one in found {
-        let Placed { split, sample, .. } = one.placed;
-        let (id, value) = (sample.id.to_string(), format!("{:.4}", one.value));
-        write(&[&id, split.name(), images.class(one.placed), one.issue.name(), &value, &sample.file]);
-    }
-    csv.into_inner().expect("writing to memory does not fail")
+    let row = |one: &Found| {
+        let Placed { split, sample, content, .. } = one.placed;
+        [
+            sample.id.to_string(),
+            content.to_string(),
+            split.to_string(),
+            images.class(one.placed).to_string(),
+            one.issue.name().to_string(),
+            format!("{:.4}", one.value),
+            sample.file.clone(),
+        ]
+    };
+    spreadsheet::csv(&["id", "content", "split", "class", "issue", "value", "file"], found.iter().map(row))
 }
 
 fn conflicts_csv(images: &Images, conflicts: &[&PlacedPair]) -> Vec<u8> {
-    let mut csv = csv::Writer::from_writer(Vec::new());
-    let mut write = |row: &[&str]| csv.write_record(row).expect("writing to memory does not fail");
-    write(&["id_a", "id_b", "split_a", "split_b", "label_a", "label_b", "similarity", "kind"]);
-    for PlacedPair { pair, splits } in conflicts {
-        let class = |id| images.get(id).map_or("", |placed| images.class(placed));
-        let (first, second, similarity) =
-            (pair.first.to_string(), pair.second.to_string(), pair.similarity.to_string());
-        let (one, other, kind) = (class(pair.first), class(pair.second), pairs::kind_name(pair.kind));
-        write(&[&first, &second, splits[0].name(), splits[1].name(), one, other, &similarity, kind]);
-    }
-    csv.into_inner().expect("writing to memory does not fail")
+    let content = |id| images.get(id).map(|placed| placed.content.to_string()).unwrap_or_default();
+    let class = |id| images.get(id).map_or("", |placed| images.class(placed)).to_string();
+    let row = |PlacedPair { pair, splits }: &&PlacedPair| {
+        [
+            pair.first.to_string(),
+            pair.second.to_string(),
+            content(pair.first),
+            content(pair.second),
+            splits[0].to_string(),
+            splits[1].to_string(),
+            class(pair.first),
+            class(pair.second),
+            pair.similarity.to_string(),
+            pairs::kind_name(pair.kind).to_string(),
+        ]
+    };
+    let columns =
+        ["id_a", "id_b", "content_a", "content_b", "split_a", "split_b", "label_a", "label_b", "similarity", "kind"];
+    spreadsheet::csv(&columns, conflicts.iter().map(row))
 }
 
 /// An image that a list names and no set holds.

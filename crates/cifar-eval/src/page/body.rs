@@ -73,7 +73,7 @@ pub(super) fn body(data: &PageData, pictures: usize) -> Markup {
             h2 #help-title { "Keys" }
             dl.keys { @for (key, meaning) in KEYS { dt { kbd { (key) } } dd { (meaning) } } }
             p {
-                "Decisions stay in this browser until you save them. The file " code { "review.csv" } " (" code { "id,decision,label,note" }
+                "Decisions stay in this browser until you save them. The file " code { "review.csv" } " (" code { "id,content,file,decision,label,note" }
                 ") goes to " code { "labels/review.csv" } "; nothing is relabelled before."
             }
             form method="dialog" { button { "Close" } }

@@ -1,11 +1,9 @@
 //! What the page of hard images is made from.
 
-use std::collections::BTreeMap;
-
 use cifar_data::duplicates::Pair;
-use cifar_data::labels::Review;
+use cifar_data::labels::{Entries, Review};
 use cifar_data::splits::Split;
-use cifar_data::{Header, SampleId};
+use cifar_data::{Content, Header, SampleId};
 use serde::Serialize;
 
 use crate::measures::Harder;
@@ -30,7 +28,7 @@ pub struct PageData<'a> {
     /// What the mistakes have in common.
     pub patterns: &'a Patterns,
     /// The decisions of before, from `labels/review.csv`. Those on images that are not among the rows are kept.
-    pub review: &'a BTreeMap<SampleId, Review>,
+    pub review: &'a Entries<Review>,
     /// Whose pictures the file holds.
     pub embed: Embed,
 }
@@ -40,6 +38,8 @@ pub struct PageData<'a> {
 pub struct Row<'a> {
     /// Its identity.
     pub id: SampleId,
+    /// What it shows: goes beside the id in `review.csv`.
+    pub content: Content,
     /// Its split.
     pub split: Split,
     /// Its file, as in the manifest.

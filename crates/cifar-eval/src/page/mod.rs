@@ -7,7 +7,7 @@
 //! - `assets/` holds style and scripts as they are read by people; there is no build step.
 //!
 //! A person's decisions stay in the browser's own store until they are saved as `review.csv`, columns
-//! `id,decision,label,note` (see [`Decision`]), ids ascending, which goes to `labels/review.csv`.
+//! `id,content,file,decision,label,note` (see [`Decision`]), ids ascending, which goes to `labels/review.csv`.
 
 mod body;
 mod data;
@@ -17,7 +17,7 @@ mod shell;
 
 use cifar_data::SampleId;
 
-pub use cifar_data::labels::{Decision, Review};
+pub use cifar_data::labels::{Decision, Entries, Entry, Review};
 pub use data::{Embed, MEASURES, Measure, Measures, PageData, Pattern, Patterns, Row};
 
 /// Why a page could not be made.

@@ -3,15 +3,16 @@
 use std::collections::HashMap;
 
 use cifar_data::duplicates::Kind;
+use cifar_data::labels::Entry;
 use cifar_data::splits::Split;
-use cifar_data::{ImageSize, SampleId};
+use cifar_data::{Content, ImageSize, SampleId};
 use serde::{Serialize, Serializer};
 
 use super::data::{MEASURES, Measure, PageData, Row};
 use super::{PageError, Review, sheets};
 
 /// The layout of the JSON; the scripts check it.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 /// Significant digits of the page's figures; the table has all of them.
 const DIGITS: usize = 4;
 
@@ -28,13 +29,25 @@ pub(super) struct Payload<'a> {
     rows: Columns<'a>,
     pictures: Pictures,
     pairs: Vec<(usize, usize, Figure, Kind)>,
-    review: Vec<(SampleId, &'static str, &'a str, &'a str)>,
+    review: Vec<Decided<'a>>,
+}
+
+/// A line of `labels/review.csv`.
+#[derive(Debug, Serialize)]
+struct Decided<'a> {
+    id: SampleId,
+    content: Option<Content>,
+    file: &'a str,
+    decision: &'static str,
+    label: &'a str,
+    note: &'a str,
 }
 
 /// Rows, hardest first. Classes, categories and reasons are places in their lists; neighbours are places of rows.
 #[derive(Debug, Serialize)]
 struct Columns<'a> {
     id: Vec<SampleId>,
+    content: Vec<Content>,
     split: Vec<usize>,
     file: Vec<&'a str>,
     label: Vec<u16>,
@@ -111,6 +124,7 @@ pub(super) fn payload<'a>(data: &PageData<'a>) -> Result<(Payload<'a>, Vec<&'a [
         reasons,
         rows: Columns {
             id: rows.iter().map(|row| row.id).collect(),
+            content: rows.iter().map(|row| row.content).collect(),
             split: rows.iter().map(|row| row.split as usize).collect(),
             file: rows.iter().map(|row| row.file).collect(),
             label: rows.iter().map(|row| row.label).collect(),
@@ -181,17 +195,17 @@ fn dictionary<'a>(texts: impl Iterator<Item = &'a str>) -> (Vec<&'a str>, Vec<us
     (distinct, places)
 }
 
-fn review<'a>(data: &PageData<'a>) -> Result<Vec<(SampleId, &'static str, &'a str, &'a str)>, PageError> {
+fn review<'a>(data: &PageData<'a>) -> Result<Vec<Decided<'a>>, PageError> {
     let classes = &data.header.classes;
-    let line = |(id, review): (&SampleId, &'a Review)| {
-        let (id, decision) = (*id, review.decision);
+    let line = |(id, entry): (&SampleId, &'a Entry<Review>)| {
+        let (id, Review { decision, note }) = (*id, &entry.says);
         let label = match decision.label() {
             None => "",
             Some(label) => {
                 classes.get(usize::from(label)).ok_or(PageError::UnknownClass { id, label, classes: classes.len() })?
             }
         };
-        Ok((id, decision.name(), label, review.note.as_str()))
+        Ok(Decided { id, content: entry.content, file: &entry.file, decision: decision.name(), label, note })
     };
     data.review.iter().map(line).collect()
 }

@@ -8,6 +8,7 @@ mod table;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use cifar_data::Monitor;
 use cifar_data::output::OutputFolder;
 use serde::{Deserialize, Serialize};
 
@@ -31,15 +32,23 @@ pub struct Judged {
     pub agreement: Agreement,
 }
 
-/// Holds every measure of `hard_images`, the table that an analysis left, against the column `column` of `truth`, or the only one
-/// beside `id`, and writes `out`. Images that the truth does not name are left out, and for each measure those without it.
+/// Compares every measure of `hard_images`, the table of an analysis, with the column `column` of `truth`, or with the only one
+/// beside `id`, `content` and `file`, and writes `out`. Images that the truth does not name are left out, and for each measure
+/// those without it.
 ///
 /// # Errors
-/// If a file cannot be read or written, has no such column, an id that is no number, unknown or stands twice, a value that is no
-/// number, or if all values are the same.
-pub fn judge(hard_images: &Path, truth: &Path, column: Option<&str>, seed: u64, out: &Path) -> Result<Vec<Judged>> {
+/// If a file cannot be read or written, has no such column, an id that is not a number, unknown or there twice, a content that its
+/// image does not have, a value that is not a number, or if all values are the same.
+pub fn judge(
+    hard_images: &Path,
+    truth: &Path,
+    column: Option<&str>,
+    seed: u64,
+    out: &Path,
+    monitor: &dyn Monitor,
+) -> Result<Vec<Judged>> {
     let images = table::read_images(hard_images)?;
-    let truth_of = table::read_truth(truth, column, &images)?;
+    let truth_of = table::read_truth(truth, column, &images, monitor)?;
     let wrong = |problem: String| EvalError::Malformed { path: truth.to_path_buf(), problem };
     let (first, last) = truth_of
         .iter()

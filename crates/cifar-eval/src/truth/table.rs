@@ -3,65 +3,87 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use cifar_data::csv_table::{CsvRow, CsvTable};
+use cifar_data::{Content, Monitor};
+
 use crate::measures::MEASURES;
 use crate::{EvalError, Result};
+
+/// Columns that say which image a row is about; all others may be the truth.
+const IDENTITY: [&str; 3] = ["id", "content", "file"];
 
 /// An image of `hard_images.csv`.
 pub(super) struct Image {
     id: u32,
+    content: Option<Content>,
+    file: String,
     pub(super) split: String,
     /// In the order of [`MEASURES`]; none where a measure does not apply.
     pub(super) values: Vec<Option<f64>>,
 }
 
-fn read(path: &Path, hint: &str) -> Result<(csv::StringRecord, Vec<csv::StringRecord>)> {
-    let wrong = |problem: String| EvalError::Malformed { path: path.to_path_buf(), problem };
-    let text = std::fs::read(path).map_err(|e| wrong(format!("cannot read it: {e}{hint}")))?;
-    let mut csv = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_slice());
-    let columns = csv.headers().map_err(|e| wrong(e.to_string()))?.clone();
-    let rows = csv.records().enumerate().map(|(at, row)| row.map_err(|e| wrong(format!("line {}: {e}", at + 2))));
-    Ok((columns, rows.collect::<Result<_>>()?))
+fn number<T: std::str::FromStr>(table: &CsvTable, row: &CsvRow, column: usize) -> Result<T> {
+    let (name, text) = (&table.columns()[column], &row.fields[column]);
+    Ok(text.parse().map_err(|_| table.wrong(row, format!("{name} {text:?} is not a number")))?)
+}
+
+fn content(table: &CsvTable, row: &CsvRow, column: Option<usize>) -> Result<Option<Content>> {
+    let text = column.map_or("", |column| &row.fields[column]);
+    let parsed = || text.parse().map_err(|problem: String| table.wrong(row, problem));
+    if text.is_empty() { Ok(None) } else { Ok(Some(parsed()?)) }
 }
 
 /// The images and their measures. The first-learnt epoch of an image that was never learnt is infinite.
 pub(super) fn read_images(path: &Path) -> Result<Vec<Image>> {
     let wrong = |problem: String| EvalError::Malformed { path: path.to_path_buf(), problem };
-    let (columns, rows) = read(path, "; run `cifar-cli hard-images` first")?;
+    if !path.exists() {
+        return Err(wrong("is missing; run `cifar-cli hard-images` first".into()));
+    }
+    let table = CsvTable::read(path)?;
     let place = |name: &str| {
-        let place = columns.iter().position(|column| column == name);
-        place.ok_or_else(|| wrong(format!("has no column `{name}`; run `cifar-cli hard-images` again")))
+        let problem = || wrong(format!("has no column `{name}`; run `cifar-cli hard-images` again"));
+        table.column(name).ok_or_else(problem)
     };
     let (id, split, events) = (place("id")?, place("split")?, place("forgetting_events")?);
+    let (content_at, file) = (table.column("content"), table.column("file"));
     let measures: Vec<usize> = MEASURES.iter().map(|(name, _)| place(name)).collect::<Result<_>>()?;
     let mut images = Vec::new();
-    for (at, row) in rows.iter().enumerate() {
-        let number = |column: usize| -> Result<Option<f64>> {
-            let is_never = &columns[column] == "first_learnt_epoch" && !row[events].is_empty();
-            match &row[column] {
-                "" => Ok(is_never.then_some(f64::INFINITY)),
-                text => text
-                    .parse()
-                    .map(Some)
-                    .map_err(|_| wrong(format!("line {}: {} {text:?} is no number", at + 2, &columns[column]))),
+    for row in table.rows() {
+        let value = |column: usize| -> Result<Option<f64>> {
+            if !row.fields[column].is_empty() {
+                return number(&table, row, column).map(Some);
             }
+            let is_never = table.columns()[column] == "first_learnt_epoch" && !row.fields[events].is_empty();
+            Ok(is_never.then_some(f64::INFINITY))
         };
-        let id = row[id].parse().map_err(|_| wrong(format!("line {}: id {:?} is no number", at + 2, &row[id])))?;
-        let values = measures.iter().map(|column| number(*column)).collect::<Result<_>>()?;
-        images.push(Image { id, split: row[split].to_string(), values });
+        images.push(Image {
+            id: number(&table, row, id)?,
+            content: content(&table, row, content_at)?,
+            file: file.map(|at| row.fields[at].clone()).unwrap_or_default(),
+            split: row.fields[split].clone(),
+            values: measures.iter().map(|column| value(*column)).collect::<Result<_>>()?,
+        });
     }
     Ok(images)
 }
 
-/// For each image that the truth names its place among `images`, and the truth; in the order of `images`.
-pub(super) fn read_truth(path: &Path, column: Option<&str>, images: &[Image]) -> Result<Vec<(usize, f64)>> {
+/// For each image that the truth names its place among `images`, and the truth; in the order of `images`. A row whose
+/// image has another content there is refused; rows without content are taken by their id, with one warning.
+pub(super) fn read_truth(
+    path: &Path,
+    column: Option<&str>,
+    images: &[Image],
+    monitor: &dyn Monitor,
+) -> Result<Vec<(usize, f64)>> {
     let wrong = |problem: String| EvalError::Malformed { path: path.to_path_buf(), problem };
-    let (columns, rows) = read(path, "")?;
-    let listed = columns.iter().collect::<Vec<_>>().join(", ");
-    let id =
-        columns.iter().position(|c| c == "id").ok_or_else(|| wrong(format!("has no column `id`, only {listed}")))?;
-    let others: Vec<usize> = (0..columns.len()).filter(|at| *at != id).collect();
+    let table = CsvTable::read(path)?;
+    let columns = table.columns();
+    let listed = columns.join(", ");
+    let id = table.column("id").ok_or_else(|| wrong(format!("has no column `id`, only {listed}")))?;
+    let content_at = table.column("content");
+    let others: Vec<usize> = (0..columns.len()).filter(|at| !IDENTITY.contains(&columns[*at].as_str())).collect();
     let truth = match (column, others.as_slice()) {
-        (Some(name), _) => columns.iter().position(|c| c == name),
+        (Some(name), _) => table.column(name),
         (None, [only]) => Some(*only),
         (None, _) => None,
     };
@@ -71,17 +93,38 @@ pub(super) fn read_truth(path: &Path, column: Option<&str>, images: &[Image]) ->
     })?;
     let places: BTreeMap<u32, usize> = images.iter().enumerate().map(|(at, image)| (image.id, at)).collect();
     let mut found = BTreeMap::new();
-    for (at, row) in rows.iter().enumerate() {
-        let line = |problem: String| wrong(format!("line {}: {problem}", at + 2));
-        let image: u32 = row[id].parse().map_err(|_| line(format!("id {:?} is no number", &row[id])))?;
-        let place = places.get(&image).ok_or_else(|| line(format!("there is no image {image} in the analysis")))?;
-        let value: f64 = row[truth].parse().map_err(|_| line(format!("{:?} is no number", &row[truth])))?;
+    let mut without = 0;
+    for row in table.rows() {
+        let wrong = |problem: String| table.wrong(row, problem);
+        let id: u32 = number(&table, row, id)?;
+        let content = content(&table, row, content_at)?;
+        let place = *places.get(&id).ok_or_else(|| wrong(format!("there is no image {id} in the analysis")))?;
+        match (content, images[place].content) {
+            (Some(then), Some(now)) if then != now => {
+                return Err(wrong(format!(
+                    "image {id} is another one in the analysis: this row is about {then}, there it is {now} ({}); `cifar-cli labels migrate {}` moves rows to the ids that their images have now",
+                    images[place].file,
+                    path.display()
+                ))
+                .into());
+            }
+            (None, Some(_)) => without += 1,
+            _ => {}
+        }
+        let value: f64 = number(&table, row, truth)?;
         if !value.is_finite() {
-            return Err(line(format!("{:?} is no finite number", &row[truth])));
+            return Err(wrong(format!("{} {value} is not a finite number", columns[truth])).into());
         }
-        if found.insert(*place, value).is_some() {
-            return Err(line(format!("id {image} stands twice")));
+        if found.insert(place, value).is_some() {
+            return Err(wrong(format!("id {id} appears twice")).into());
         }
+    }
+    if without > 0 {
+        monitor.warn(&format!(
+            "{0}: {without} of {1} rows have no `content`, so they would go to another image if files were added or removed; add it with `cifar-cli labels migrate {0}`",
+            path.display(),
+            table.rows().len()
+        ));
     }
     Ok(found.into_iter().collect())
 }

@@ -122,15 +122,17 @@ pub fn generate(params: &SyntheticParams) -> Result<Synthetic> {
     Ok(Synthetic { dataset, truth })
 }
 
-/// The truth as a table: `id,kind,true_label,duplicate_of,blend_with,blend_share`, empty where something does not apply.
+/// The truth as a table: `id,content,kind,true_label,duplicate_of,blend_with,blend_share`, empty where something does not apply.
 pub fn truth_csv(synthetic: &Synthetic) -> String {
     let class = |label: u16| &synthetic.dataset.classes()[usize::from(label)];
-    let mut text = String::from("id,kind,true_label,duplicate_of,blend_with,blend_share\n");
+    let mut text = String::from("id,content,kind,true_label,duplicate_of,blend_with,blend_share\n");
     for (id, planted) in &synthetic.truth {
+        let content = synthetic.dataset.index_of(*id).map(|index| synthetic.dataset.content(index).to_string());
+        let image = format!("{id},{}", content.unwrap_or_default());
         let row = match planted {
-            Planted::Mislabel { true_label } => format!("{id},mislabel,{},,,\n", class(*true_label)),
-            Planted::NearDuplicate { of } => format!("{id},near_duplicate,,{of},,\n"),
-            Planted::Blend { with, share } => format!("{id},blend,,,{},{share:.3}\n", class(*with)),
+            Planted::Mislabel { true_label } => format!("{image},mislabel,{},,,\n", class(*true_label)),
+            Planted::NearDuplicate { of } => format!("{image},near_duplicate,,{of},,\n"),
+            Planted::Blend { with, share } => format!("{image},blend,,,{},{share:.3}\n", class(*with)),
         };
         text += &row;
     }

@@ -1,7 +1,7 @@
 // The data of the page, as payload.rs writes them: rows stand hardest first, one array a column.
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
-if (DATA.schema !== 1) throw new Error(`data of schema ${DATA.schema}; this page reads 1`);
+if (DATA.schema !== 2) throw new Error(`data of schema ${DATA.schema}; this page reads 2`);
 
 const ROWS = DATA.rows;
 const COUNT = ROWS.id.length;

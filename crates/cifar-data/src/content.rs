@@ -1,0 +1,172 @@
+//! What an image shows, as a short hash, and where images with a content are.
+//!
+//! An id is a place in the order of files: one file more or less, and it means another picture. Whatever people write
+//! about images by id carries the content beside it, so that it is never applied to a picture that nobody looked at.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::partitions::Partition;
+use crate::{DataError, Dataset, Result, SampleId, store};
+
+/// The first 64 bits of the BLAKE3 hash of an image's pixels; exact duplicates have the same.
+///
+/// Written as `b3:` and 16 hexadecimal digits. The letter keeps spreadsheets from taking the digits for a number. It is
+/// read without `b3:` too, and with more digits, as in the column `blake3` of manifest.csv.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Content(u64);
+
+const DIGITS: usize = 16;
+
+impl Content {
+    /// Of the pixels of an image.
+    pub fn of(pixels: &[u8]) -> Self {
+        Self::of_hash(&blake3::hash(pixels))
+    }
+
+    pub(crate) fn of_hash(hash: &blake3::Hash) -> Self {
+        let [a, b, c, d, e, f, g, h, ..] = *hash.as_bytes();
+        Self(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
+    }
+}
+
+impl fmt::Display for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "b3:{:0DIGITS$x}", self.0)
+    }
+}
+
+impl From<Content> for String {
+    fn from(content: Content) -> Self {
+        content.to_string()
+    }
+}
+
+impl TryFrom<String> for Content {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl FromStr for Content {
+    type Err = String;
+
+    /// # Errors
+    /// If the text is no hash: what is wrong with it.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let digits = text.strip_prefix("b3:").unwrap_or(text);
+        let is_hash = (DIGITS..=64).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit());
+        let value = is_hash.then(|| u64::from_str_radix(&digits[..DIGITS], 16).ok()).flatten();
+        value.map(Self).ok_or_else(|| {
+            format!(
+                "content {text:?} is not the hash of an image; expected b3: and {DIGITS} hexadecimal digits, or nothing"
+            )
+        })
+    }
+}
+
+/// An image of a data set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// What it shows.
+    pub content: Content,
+    /// Its file, as in the manifest.
+    pub file: String,
+}
+
+/// The images of all partitions, by id and by content.
+#[derive(Debug, Clone, Default)]
+pub struct ImageIndex {
+    images: BTreeMap<SampleId, Known>,
+    /// Ids ascending.
+    by_content: HashMap<Content, Vec<SampleId>>,
+}
+
+impl ImageIndex {
+    /// Of the images of some sets.
+    pub fn of<'a>(sets: impl IntoIterator<Item = &'a Dataset>) -> Self {
+        let images = sets.into_iter().flat_map(|set| {
+            let known = |(index, sample): (usize, &crate::Sample)| {
+                (sample.id, Known { content: set.content(index), file: sample.file.clone() })
+            };
+            set.samples().iter().enumerate().map(known)
+        });
+        Self::from_images(images)
+    }
+
+    /// Of the partitions in `folder`, from their manifests alone.
+    ///
+    /// # Errors
+    /// If a manifest is missing or damaged.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let mut images = Vec::new();
+        for partition in Partition::ALL {
+            let folder = folder.join(partition.name());
+            if !folder.join(store::MANIFEST).is_file() {
+                return Err(DataError::malformed(
+                    &folder,
+                    "this partition is missing; run `cifar-cli partition` first, or `dvc pull`",
+                ));
+            }
+            images.extend(store::contents(&folder)?);
+        }
+        Ok(Self::from_images(images))
+    }
+
+    pub(crate) fn from_images(images: impl IntoIterator<Item = (SampleId, Known)>) -> Self {
+        let images: BTreeMap<SampleId, Known> = images.into_iter().collect();
+        let mut by_content: HashMap<Content, Vec<SampleId>> = HashMap::new();
+        for (id, known) in &images {
+            by_content.entry(known.content).or_default().push(*id);
+        }
+        Self { images, by_content }
+    }
+
+    /// The image with an id.
+    pub fn get(&self, id: SampleId) -> Option<&Known> {
+        self.images.get(&id)
+    }
+
+    /// The ids of the images with a content, ascending; several are exact duplicates.
+    pub fn with_content(&self, content: Content) -> &[SampleId] {
+        self.by_content.get(&content).map_or(&[], Vec::as_slice)
+    }
+
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.images.len()
+    }
+
+    /// True if there is no image.
+    pub fn is_empty(&self) -> bool {
+        self.images.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contents_are_written_and_read() {
+        let content = Content::of(&[1, 2, 3]);
+        let text = content.to_string();
+        assert_eq!((text.len(), &text[..3]), (19, "b3:"));
+        let long = store::image_hash(&[1, 2, 3]);
+        assert_eq!(long[..16], text[3..]);
+        for same in [text.as_str(), &text[3..], &long, &text.to_uppercase().replace("B3:", "b3:")] {
+            assert_eq!(same.parse(), Ok(content), "{same}");
+        }
+        for wrong in ["", "b3:", "b3:123", "1.23E+15", "0123456789abcdeg", "b3:0123456789abcde"] {
+            assert!(wrong.parse::<Content>().unwrap_err().contains("is not the hash of an image"), "{wrong}");
+        }
+        assert_eq!(Content(7).to_string(), "b3:0000000000000007");
+    }
+}

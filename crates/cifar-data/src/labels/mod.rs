@@ -1,0 +1,234 @@
+//! What people write about images, kept in git with headers only to begin with: `labels/overrides.csv` with the columns
+//! `id,content,file,label`, and `labels/review.csv` with the columns `id,content,file,decision,label,note`.
+//!
+//! `content` (see [`Content`]) says which picture a line is about, since an id may become that of another one; `file` is
+//! for people. Both may be missing: a line without content is taken by its id. [`check`] refuses a line whose image has
+//! another content now, and [`migrate()`] moves such lines along. Further columns, and rows without text, are skipped.
+
+mod migrate;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::csv_table::{CsvRow, CsvTable};
+use crate::spreadsheet::plain;
+use crate::{Content, DataError, ImageIndex, Monitor, Result, SampleId};
+
+pub use migrate::{Adopted, Gone, Migration, Moved, migrate};
+
+/// A line about an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry<T> {
+    /// Its place in the file, counted from 1 with the header.
+    pub line: u64,
+    /// What the image shows, if the line says so.
+    pub content: Option<Content>,
+    /// The image's file when the line was written; may be empty.
+    pub file: String,
+    /// What it says of the image.
+    pub says: T,
+}
+
+/// Lines by image.
+pub type Entries<T> = BTreeMap<SampleId, Entry<T>>;
+
+/// Reads the overrides: the new label (an index into `classes`) of each image that has one.
+///
+/// # Errors
+/// If the file cannot be read, lacks a column, or has an id that is not a number or appears twice, an unknown class, or
+/// a content that is not a hash.
+pub fn read_overrides(path: &Path, classes: &[String]) -> Result<Entries<u16>> {
+    let file = LabelFile::read(path, "id,label")?;
+    let label = file.column("label")?;
+    file.entries(|row| file.class(row, label, classes).map(Some))
+}
+
+/// What a person decided about an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// `accept`: it gets the suggested label, which is in the column `label`.
+    Accept(u16),
+    /// `relabel`: it gets another label, which is in the column `label` too.
+    Relabel(u16),
+    /// `drop`: it is left out of training and validation.
+    Drop,
+    /// `dismiss`: its label is right, and it is not to be flagged again.
+    Dismiss,
+}
+
+impl Decision {
+    /// The name in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Accept(_) => "accept",
+            Self::Relabel(_) => "relabel",
+            Self::Drop => "drop",
+            Self::Dismiss => "dismiss",
+        }
+    }
+
+    /// The label that the image is to have.
+    pub fn label(self) -> Option<u16> {
+        match self {
+            Self::Accept(label) | Self::Relabel(label) => Some(label),
+            Self::Drop | Self::Dismiss => None,
+        }
+    }
+}
+
+/// What a person said of an image: a line of `labels/review.csv`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Review {
+    /// What to do with it.
+    pub decision: Decision,
+    /// A remark for people; may be empty.
+    pub note: String,
+}
+
+/// Reads the decisions, by image. Lines without a decision are skipped: a table of candidates may be filled in.
+///
+/// # Errors
+/// If the file cannot be read, lacks a column, or has an id that is not a number or appears twice, an unknown decision or
+/// class, or a content that is not a hash.
+pub fn read_review(path: &Path, classes: &[String]) -> Result<Entries<Review>> {
+    let file = LabelFile::read(path, "id,decision,label,note")?;
+    let (decision, label) = (file.column("decision")?, file.column("label")?);
+    let note = file.table.column("note");
+    file.entries(|row| {
+        let class = || file.class(row, label, classes);
+        let decision = match row.fields[decision].as_str() {
+            "" => return Ok(None),
+            "accept" => Decision::Accept(class()?),
+            "relabel" => Decision::Relabel(class()?),
+            "drop" => Decision::Drop,
+            "dismiss" => Decision::Dismiss,
+            other => {
+                let problem =
+                    format!("unknown decision {other:?}; allowed are accept, relabel, drop, dismiss, or nothing");
+                return Err(file.table.wrong(row, problem));
+            }
+        };
+        let note = note.map(|note| plain(&row.fields[note]).to_string()).unwrap_or_default();
+        Ok(Some(Review { decision, note }))
+    })
+}
+
+/// A file with a line per image.
+struct LabelFile<'a> {
+    table: CsvTable,
+    expected: &'a str,
+}
+
+impl<'a> LabelFile<'a> {
+    fn read(path: &Path, expected: &'a str) -> Result<Self> {
+        Ok(Self { table: CsvTable::read(path)?, expected })
+    }
+
+    fn column(&self, name: &str) -> Result<usize> {
+        self.table.column(name).ok_or_else(|| self.table.wrong_columns(self.expected))
+    }
+
+    fn class(&self, row: &CsvRow, column: usize, classes: &[String]) -> Result<u16> {
+        let name = plain(&row.fields[column]);
+        let label = classes.iter().position(|c| c == name);
+        let problem = || format!("unknown class {name:?}; the classes are {}", classes.join(", "));
+        label.map(|label| label as u16).ok_or_else(|| self.table.wrong(row, problem()))
+    }
+
+    /// The lines of which `says` finds something.
+    fn entries<T>(&self, says: impl Fn(&CsvRow) -> Result<Option<T>>) -> Result<Entries<T>> {
+        let id = self.column("id")?;
+        let (content, file) = (self.table.column("content"), self.table.column("file"));
+        let mut entries = Entries::new();
+        for row in self.table.rows() {
+            let wrong = |problem: String| self.table.wrong(row, problem);
+            let Some(says) = says(row)? else { continue };
+            let id = id_of(&row.fields[id]).map_err(wrong)?;
+            let content = content.map_or(Ok(None), |at| content_of(&row.fields[at])).map_err(wrong)?;
+            let file = file.map(|at| plain(&row.fields[at]).to_string()).unwrap_or_default();
+            if let Some(other) = entries.insert(id, Entry { line: row.line, content, file, says }) {
+                return Err(wrong(format!("id {id} appears twice, first on line {}", other.line)));
+            }
+        }
+        Ok(entries)
+    }
+}
+
+fn id_of(text: &str) -> Result<SampleId, String> {
+    text.parse().map(SampleId).map_err(|_| format!("id {text:?} is not a number"))
+}
+
+fn content_of(text: &str) -> Result<Option<Content>, String> {
+    if text.is_empty() { Ok(None) } else { text.parse().map(Some) }
+}
+
+/// Checks that every line is about the image that has its id now, and warns once of lines that do not say what theirs
+/// shows.
+///
+/// # Errors
+/// If an id is unknown, or its image has another content than the line says: the first such line.
+pub fn check<T>(path: &Path, entries: &Entries<T>, images: &ImageIndex, monitor: &dyn Monitor) -> Result<()> {
+    let mut wrong: Vec<(u64, String)> =
+        entries.iter().filter_map(|(id, entry)| misplaced(*id, entry, images)).collect();
+    wrong.sort();
+    let others = match wrong.len() {
+        0 | 1 => String::new(),
+        2 => " (and one more line like it)".into(),
+        n => format!(" (and {} more lines like it)", n - 1),
+    };
+    if let Some((line, problem)) = wrong.into_iter().next() {
+        return Err(DataError::line(path, line, problem + &others));
+    }
+    let without = entries.values().filter(|entry| entry.content.is_none()).count();
+    if without > 0 {
+        monitor.warn(&format!(
+            "{}: {without} of {} lines have no `content`, so they would go to another image if files were added or removed; add it with `cifar-cli labels migrate`",
+            path.display(),
+            entries.len()
+        ));
+    }
+    Ok(())
+}
+
+/// Number of lines of which [`check`] would refuse one.
+pub fn count_misplaced<T>(entries: &Entries<T>, images: &ImageIndex) -> usize {
+    entries.iter().filter(|(id, entry)| misplaced(**id, entry, images).is_some()).count()
+}
+
+/// Whether the image with an id is the one that a line is about. An exact duplicate is not, where the one with the
+/// line's file name is there too.
+fn is_here(id: SampleId, content: Option<Content>, file: &str, images: &ImageIndex) -> bool {
+    let Some(known) = images.get(id) else { return false };
+    let Some(content) = content else { return true };
+    let has_file = |id: &SampleId| images.get(*id).is_some_and(|known| known.file == file);
+    let is_other_copy = || !file.is_empty() && known.file != file && images.with_content(content).iter().any(has_file);
+    known.content == content && !is_other_copy()
+}
+
+/// The line and what is wrong, if its image is not the one that has the id.
+fn misplaced<T>(id: SampleId, entry: &Entry<T>, images: &ImageIndex) -> Option<(u64, String)> {
+    if is_here(id, entry.content, &entry.file, images) {
+        return None;
+    }
+    let advice = "`cifar-cli labels migrate` moves the line to the id that its image has now";
+    let problem = match (images.get(id), entry.content) {
+        (_, None) => format!("there is no image {id}"),
+        (None, Some(content)) => {
+            format!("there is no image {id}; the line is about {}; {advice}", shown(content, &entry.file))
+        }
+        (Some(known), Some(content)) => format!(
+            "image {id} is another one than when the line was written: it was {}, it is {}; {advice}",
+            shown(content, &entry.file),
+            shown(known.content, &known.file)
+        ),
+    };
+    Some((entry.line, problem))
+}
+
+/// A content with the file, if it is known.
+fn shown(content: Content, file: &str) -> String {
+    if file.is_empty() { content.to_string() } else { format!("{content} ({file})") }
+}
+
+#[cfg(test)]
+mod tests;

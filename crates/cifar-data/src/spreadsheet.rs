@@ -1,0 +1,73 @@
+//! CSV that a spreadsheet may open: no cell of it is a formula.
+//!
+//! Names of files and classes, and notes, are written by anybody. A spreadsheet takes a cell that begins with `=`, `+`,
+//! `-`, `@`, a tab or a carriage return for a formula and executes it. [`csv`] writes an apostrophe before such a cell,
+//! as a person would type it; [`plain`] takes it away again on reading. Numbers stay as they are.
+
+/// A table as CSV, with every cell as [`neutral`] gives it.
+///
+/// # Panics
+/// If a row has another number of cells than there are columns.
+pub fn csv<R>(columns: &[&str], rows: impl IntoIterator<Item = R>) -> Vec<u8>
+where
+    R: IntoIterator<Item: AsRef<str>>,
+{
+    let mut csv = csv::Writer::from_writer(Vec::new());
+    csv.write_record(columns).expect("writing to memory does not fail");
+    for row in rows {
+        let cells = row.into_iter().map(|cell| neutral(cell.as_ref()));
+        csv.write_record(cells.collect::<Vec<_>>()).expect("writing to memory does not fail, and rows fit the columns");
+    }
+    csv.into_inner().expect("writing to memory does not fail")
+}
+
+/// A cell that no spreadsheet executes: one that looks like a formula gets an apostrophe before it.
+pub fn neutral(cell: &str) -> String {
+    if is_formula(cell.trim_start_matches('\'')) { format!("'{cell}") } else { cell.to_string() }
+}
+
+/// The text that [`neutral`] made a cell from. Other cells stay as they are.
+pub fn plain(cell: &str) -> &str {
+    match cell.strip_prefix('\'') {
+        Some(rest) if is_formula(rest.trim_start_matches('\'')) => rest,
+        _ => cell,
+    }
+}
+
+fn is_formula(text: &str) -> bool {
+    text.starts_with(['=', '+', '-', '@', '\t', '\r']) && !text.parse::<f64>().is_ok_and(f64::is_finite)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formulas_are_made_neutral_and_read_back() {
+        for (text, cell) in [
+            ("=1+1", "'=1+1"),
+            ("+cat", "'+cat"),
+            ("-cat", "'-cat"),
+            ("@SUM(A1)", "'@SUM(A1)"),
+            ("\t=1", "'\t=1"),
+            ("\r=1", "'\r=1"),
+            ("'=1", "''=1"),
+            ("cat", "cat"),
+            ("a=b", "a=b"),
+            ("'tis", "'tis"),
+            ("", ""),
+            ("-0.25", "-0.25"),
+            ("+3", "+3"),
+            ("-1e-7", "-1e-7"),
+        ] {
+            assert_eq!((neutral(text).as_str(), plain(cell)), (cell, text), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_table_has_no_formula() {
+        let rows = [["=cmd|' /C calc'!A0", "-0.5"], ["a,\"b\"", "@x"]];
+        let expected = "file,loss\n'=cmd|' /C calc'!A0,-0.5\n\"a,\"\"b\"\"\",'@x\n";
+        assert_eq!(String::from_utf8(csv(&["file", "loss"], rows)).unwrap(), expected);
+    }
+}

@@ -1,0 +1,155 @@
+//! What people write about images stays with those images when files come and go.
+
+use std::collections::BTreeMap;
+
+use cifar_e2e::Project;
+
+const FAILURE: i32 = 1;
+
+/// A folder with two classes of pictures, each of which is another one.
+fn pictures(project: &Project, each: u8) {
+    for (label, class) in [(0u8, "cat"), (1, "=dog")] {
+        for number in 0..each {
+            let pixel = |x: u32, y: u32| {
+                let noise = (x * 37 + y * 101 + u32::from(number) * 977 + u32::from(label) * 499) * 2_654_435;
+                image::Rgb([(noise >> 8) as u8, (noise >> 13) as u8, number.wrapping_mul(7)])
+            };
+            let path = project.path(&format!("pictures/{class}/{number:03}.png"));
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            image::RgbImage::from_fn(32, 32, pixel).save(path).unwrap();
+        }
+    }
+}
+
+/// The rows of a CSV by the names of its columns.
+fn rows(project: &Project, file: &str) -> Vec<BTreeMap<String, String>> {
+    let bytes = project.read(file);
+    csv::Reader::from_reader(bytes.as_slice()).deserialize().map(|row| row.expect("a row")).collect()
+}
+
+/// File and label of the images whose label differs from the original one.
+fn relabelled(project: &Project) -> Vec<(String, String)> {
+    let sets = ["data/prepared/train/manifest.csv", "data/prepared/val/manifest.csv"];
+    let all = sets.iter().flat_map(|file| rows(project, file));
+    all.filter(|row| row["label"] != row["original_label"])
+        .map(|row| (row["file"].clone(), row["label"].clone()))
+        .collect()
+}
+
+fn stages(project: &Project) {
+    project.run(&["partition", "--source", "pictures"]).success();
+    project.run(&["pull"]).success();
+}
+
+#[test]
+fn a_decision_is_not_applied_to_another_picture() {
+    let project = Project::new();
+    project.edit("params.yaml", "dataset_version: v1", "dataset_version: v1+v2+v3");
+    pictures(&project, 30);
+    stages(&project);
+    project.run(&["prepare"]).success();
+    let cats: Vec<_> =
+        rows(&project, "data/prepared/train/manifest.csv").into_iter().filter(|row| row["label"] == "cat").collect();
+    let (cat, last) = (&cats[5], &cats[cats.len() - 1]);
+
+    // By id alone, as people write it: accepted with one warning that says what to do, and made safe by that.
+    let review = format!("id,decision,label,note\n{},relabel,'=dog,\"a, b\"\n{},drop,,\n", cat["id"], last["id"]);
+    project.write("labels/review.csv", review.as_bytes());
+    let warned = project.run(&["prepare"]).success();
+    let warnings: Vec<&str> = warned.stderr.lines().filter(|line| line.starts_with("warning: ")).collect();
+    assert_eq!(warnings.len(), 1, "{warned:?}");
+    assert!(warnings[0].contains("labels/review.csv: 2 of 2 lines have no `content`"), "{warned:?}");
+    let expected = vec![(cat["file"].clone(), "'=dog".to_string())];
+    assert_eq!(relabelled(&project), expected);
+    let added = project.run(&["labels", "migrate"]).success();
+    assert!(added.stdout.contains("labels/review.csv: 2 lines, 0 moved, 2 got their content"), "{added:?}");
+    let quiet = project.run(&["prepare"]).success();
+    assert!(!quiet.stderr.contains("warning: "), "{quiet:?}");
+    assert_eq!(relabelled(&project), expected);
+
+    // The first picture is deleted, and every later one has another id.
+    std::fs::remove_file(project.path("pictures/cat/000.png")).unwrap();
+    let hint = project.run(&["partition", "--source", "pictures"]).success();
+    let hints = hint.stderr.lines().filter(|line| line.contains("cifar-cli labels migrate")).count();
+    assert_eq!(hints, 1, "{hint:?}");
+    project.run(&["pull"]).success();
+    let before = project.read("data/prepared/split.csv");
+    let refused = project.run(&["prepare"]);
+    let parts = ["labels/review.csv, line 2: image ", "it was b3:", &cat["file"], "`cifar-cli labels migrate`"];
+    refused.failure(FAILURE, &parts);
+    assert!(project.read("data/prepared/split.csv") == before);
+    let moved = project.run(&["--json", "labels", "migrate"]).success();
+    let moved: serde_json::Value = serde_json::from_str(&moved.stdout).unwrap();
+    assert_eq!(moved[1]["moved"].as_array().unwrap().len(), 2);
+    assert_eq!(moved[1]["moved"][0]["file"], cat["file"]);
+    project.run(&["prepare"]).success();
+    assert_eq!(relabelled(&project), expected);
+    let review = rows(&project, "labels/review.csv");
+    assert_eq!((review[0]["note"].as_str(), review[0]["file"].as_str()), ("a, b", cat["file"].as_str()));
+
+    // Then a picture that somebody decided about.
+    std::fs::remove_file(project.path("pictures").join(&last["file"])).unwrap();
+    stages(&project);
+    let kept = project.read("labels/review.csv");
+    let gone = project.run(&["labels", "migrate"]);
+    gone.failure(
+        FAILURE,
+        &["1 lines are about images that are no longer there: line 3", &last["file"], "--drop-missing"],
+    );
+    assert!(project.read("labels/review.csv") == kept);
+    project.run(&["labels", "migrate", "--drop-missing"]).success();
+    assert_eq!(rows(&project, "labels/review.csv").len(), 1);
+    project.run(&["prepare"]).success();
+    assert_eq!(relabelled(&project), expected);
+}
+
+#[test]
+fn a_truth_about_other_pictures_is_refused() {
+    let project = Project::with_partitions();
+    project.run(&["run"]).success();
+    let candidates = rows(&project, "evaluation/hard_images/hard_images.csv");
+    let truth = |content: &dyn Fn(&BTreeMap<String, String>) -> String| {
+        let line =
+            |(at, row): (usize, &BTreeMap<String, String>)| format!("{},{},{}\n", row["id"], content(row), at % 2);
+        let lines: String = candidates.iter().enumerate().map(line).collect();
+        project.write("truth.csv", format!("id,content,wrong\n{lines}").as_bytes());
+    };
+    truth(&|row| row["content"].clone());
+    let fine = project.run(&["hard-images", "--truth", "truth.csv"]).success();
+    assert!(!fine.stderr.contains("warning: "), "{fine:?}");
+    truth(&|_| String::new());
+    let warned = project.run(&["hard-images", "--truth", "truth.csv"]).success();
+    assert!(
+        warned.stderr.contains("have no `content`") && warned.stderr.contains("labels migrate truth.csv"),
+        "{warned:?}"
+    );
+    project.run(&["labels", "migrate", "truth.csv"]).success();
+    let fine = project.run(&["hard-images", "--truth", "truth.csv"]).success();
+    assert!(!fine.stderr.contains("warning: "), "{fine:?}");
+    truth(&|row| candidates[usize::from(row["id"] == candidates[0]["id"])]["content"].clone());
+    let refused = project.run(&["hard-images", "--truth", "truth.csv"]);
+    refused.failure(FAILURE, &["truth.csv, line ", "is another one in the analysis", "labels migrate truth.csv"]);
+    // What the program plants is a truth, too.
+    let planted = "dataset_partitions/synthetic_truth.csv";
+    assert!(rows(&project, planted).iter().all(|row| row["content"].starts_with("b3:")));
+}
+
+#[test]
+fn wrong_lines_are_named_with_their_number_and_cause() {
+    let project = Project::with_partitions();
+    project.run(&["pull"]).success();
+    let refused = |file: &str, text: &[u8], parts: &[&str]| {
+        let good = project.read(file);
+        project.write(file, text);
+        project.run(&["prepare"]).failure(FAILURE, parts);
+        project.write(file, &good);
+    };
+    let overrides = "labels/overrides.csv";
+    refused(overrides, b"id,label\n\n\n0,ring\n1,cow\n", &["labels/overrides.csv, line 5: unknown class \"cow\""]);
+    refused(overrides, b"id,label\n0,r\xefng\n", &["labels/overrides.csv, line 2: is not UTF-8"]);
+    refused(overrides, b"id,label\n0,\"ring\n1,star\n", &["labels/overrides.csv, line 2: ", "never closed"]);
+    let review = b"id,decision,label,note\n0,dismiss,,\"two\nlines\"\n2,keep,,\n";
+    refused("labels/review.csv", review, &["labels/review.csv, line 4: unknown decision \"keep\""]);
+    project.write(overrides, b"\xef\xbb\xbfid,label\r\n0,ring\r\n,\r\n,\r\n");
+    project.run(&["prepare"]).success();
+}
