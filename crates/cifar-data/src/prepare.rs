@@ -186,6 +186,10 @@ pub fn prepare(
         Protocol::Official => {
             let pool = store::read(&raw.join(pull::POOL))?;
             check_fingerprint(&raw.join(pull::POOL), &pool, &record.pool_fingerprint, "pull")?;
+            if let Some(sample) = pool.samples().iter().find(|s| !membership.contains_key(&s.id)) {
+                let problem = format!("does not list image {}; run `cifar-cli pull`", sample.id);
+                return Err(DataError::malformed(&raw.join("membership.csv"), problem));
+            }
             pool
         }
     };
