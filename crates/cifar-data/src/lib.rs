@@ -25,7 +25,7 @@
 
 mod dataset;
 mod error;
-mod memory;
+pub mod memory;
 mod monitor;
 
 pub mod batches;
