@@ -35,6 +35,11 @@ impl Layout {
         Self { root: self.root.clone(), elsewhere: Some(Elsewhere { raw, prepared, results }) }
     }
 
+    /// Whether this is the layout of one run of a grid.
+    pub(crate) fn is_of_run(&self) -> bool {
+        self.elsewhere.is_some()
+    }
+
     /// Below the project's folder, or that of a grid's run.
     fn result(&self, relative: &str) -> PathBuf {
         self.elsewhere.as_ref().map_or_else(|| self.join(relative), |e| e.results.join(relative))
@@ -161,6 +166,11 @@ impl Layout {
         ["data", "models", "evaluation"].map(|name| self.join(name))
     }
 
+    /// Folders in which files are replaced whole, besides those of a grid's runs.
+    pub(crate) fn written(&self) -> [PathBuf; 5] {
+        ["data", "models", "evaluation", "dataset_partitions", "bin"].map(|name| self.join(name))
+    }
+
     pub(crate) fn bin(&self) -> PathBuf {
         self.join("bin")
     }
@@ -194,7 +204,8 @@ impl Layout {
         self.lasting_state().join("near_duplicates")
     }
 
-    fn lasting_state(&self) -> PathBuf {
+    /// Where checkpoints and what else outlives a temporary copy of the project are.
+    pub(crate) fn lasting_state(&self) -> PathBuf {
         let dvc_root = std::env::var_os("DVC_ROOT").map(PathBuf::from).filter(|root| root.is_dir());
         dvc_root.map_or_else(|| self.state(), |root| root.join(STATE))
     }

@@ -6,6 +6,7 @@ use std::io::{Read, Seek, Write};
 use anyhow::{Context, Result, bail};
 
 use crate::layout::Layout;
+use crate::links::refuse_links;
 
 /// Held until dropped; the system releases it if the process dies.
 #[derive(Debug)]
@@ -14,7 +15,9 @@ pub(crate) struct ProjectLock {
 }
 
 impl ProjectLock {
+    /// Takes the lock, after a check that no command writes through a link (see [`refuse_links`]).
     pub(crate) fn take(layout: &Layout, command: &str) -> Result<Self> {
+        refuse_links(layout)?;
         let path = layout.state().join("lock");
         std::fs::create_dir_all(layout.state())
             .with_context(|| format!("{}: cannot create the folder", layout.state().display()))?;

@@ -221,7 +221,7 @@ mod tests {
             "  batch_size: -1",
             "train.batch_size: -1 is not allowed; expected a whole number, 0 or more",
         );
-        check("  epochs: 15", "  epochs: 0", "train.epochs: 0 is not allowed; allowed is 1 or more");
+        check("  epochs: 15", "  epochs: 0", "train.epochs: 0 is not allowed; allowed is 1 to 100000");
         check(
             "  epochs: 15",
             "  epochs: many",

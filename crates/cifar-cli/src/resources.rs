@@ -5,11 +5,6 @@ pub(crate) fn peak_memory_mb() -> Option<f64> {
     kibibytes("/proc/self/status", "VmHWM:").map(|kib| kib as f64 * 1.024e-3)
 }
 
-/// Bytes that programs could take now without swapping.
-pub(crate) fn available_memory() -> Option<u64> {
-    kibibytes("/proc/meminfo", "MemAvailable:").map(|kib| kib.saturating_mul(1024))
-}
-
 /// Page faults of all threads of this process so far, those that waited for a disk and those that did not.
 pub(crate) fn page_faults() -> Option<u64> {
     faults_in(&std::fs::read_to_string("/proc/self/stat").ok()?)
@@ -45,7 +40,6 @@ mod tests {
     #[test]
     fn linux_tells_everything() {
         assert!(peak_memory_mb().is_some_and(|mb| mb > 0.5));
-        assert!(available_memory().is_some_and(|bytes| bytes > 1 << 20));
         assert!(page_faults().is_some_and(|faults| faults > 0));
     }
 }

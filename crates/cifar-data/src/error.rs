@@ -79,6 +79,24 @@ pub enum DataError {
         /// What is allowed.
         allowed: String,
     },
+    /// Something would take more memory than this process may take.
+    #[error(
+        "{what} takes about {:.1} GB of memory; {:.1} GB are left ({limit}); {remedy}",
+        *needed as f64 / 1e9,
+        *room as f64 / 1e9
+    )]
+    Memory {
+        /// What is to be done.
+        what: String,
+        /// Bytes that it takes, estimated.
+        needed: u64,
+        /// Bytes that are left.
+        room: u64,
+        /// What leaves no more.
+        limit: &'static str,
+        /// What to do.
+        remedy: String,
+    },
     /// The data cannot serve the request.
     #[error("{0}")]
     Unsuitable(String),

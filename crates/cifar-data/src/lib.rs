@@ -27,7 +27,7 @@ mod content;
 mod dataset;
 mod error;
 mod input;
-mod memory;
+pub mod memory;
 mod monitor;
 
 pub mod batches;

@@ -12,7 +12,12 @@ use cifar_data::{DataError, Monitor, Silent};
 use common::{check_refused, get, noise, put, temporary};
 use md5::{Digest, Md5};
 
-const PATIENCE: Patience = Patience { connect: Duration::from_secs(2), stall: Duration::from_millis(400) };
+const PATIENCE: Patience = Patience {
+    connect: Duration::from_secs(2),
+    stall: Duration::from_millis(400),
+    window: Duration::from_millis(500),
+    least_rate: 1000,
+};
 
 /// What a server does with one request.
 #[derive(Clone, Copy)]
@@ -27,6 +32,10 @@ enum Manner {
     FromTheStart,
     /// A few bytes at a time.
     Slow,
+    /// A byte at a time, often enough that it never stalls.
+    Trickle,
+    /// Sends elsewhere: to the same server, or to that address.
+    Redirect(&'static str),
     /// Without a length, and with so many bytes more.
     TooMuch(usize),
     Status(u16),
@@ -112,6 +121,20 @@ fn answer(
             }
             Ok(())
         }
+        Manner::Trickle => {
+            stream.write_all(head(from).as_bytes())?;
+            for byte in rest.chunks(1) {
+                stream.write_all(byte)?;
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            Ok(())
+        }
+        Manner::Redirect(location) => {
+            write!(
+                stream,
+                "HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            )
+        }
         Manner::TooMuch(more) => {
             stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")?;
             stream.write_all(contents)?;
@@ -161,6 +184,7 @@ fn a_file_is_fetched() {
     check_fetched(&[Manner::Whole], 0, &[None]);
     check_fetched(&[Manner::Slow], 0, &[None]);
     check_fetched(&[Manner::TooMuch(500_000)], 0, &[None]);
+    check_fetched(&[Manner::Redirect("/elsewhere/x"), Manner::Whole], 0, &[None, None]);
 }
 
 #[test]
@@ -210,8 +234,36 @@ fn a_bad_server_is_told_of() {
 }
 
 #[test]
+fn a_download_that_trickles_is_given_up() {
+    let started = Instant::now();
+    let (contents, root) = (contents(), temporary());
+    let server = serve(contents.clone(), &[Manner::Trickle]);
+    let to = root.path().join("x");
+    let result = fetch(&remote(&server, &contents), &to, PATIENCE, &Silent);
+    let parts = ["bytes a second came for 0.5 seconds, 1000 are needed", "of 300000 bytes", "what has come is kept"];
+    check_refused(result, &[&[server.url.as_str()], &parts[..]].concat());
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    let kept = get(&partial(&to));
+    assert!(!kept.is_empty() && contents.starts_with(&kept));
+}
+
+#[cfg(unix)]
+#[test]
+fn nothing_is_written_through_a_link() {
+    let (contents, root) = (contents(), temporary());
+    let (to, victim) = (root.path().join("x"), root.path().join("victim"));
+    put(&victim, b"precious");
+    std::os::unix::fs::symlink(&victim, partial(&to)).expect("a link");
+    let server = serve(contents.clone(), &[Manner::Whole]);
+    let result = fetch(&remote(&server, &contents), &to, PATIENCE, &Silent);
+    check_refused(result, &[".partial-x", "is a link"]);
+    assert_eq!(get(&victim), b"precious");
+}
+
+#[test]
 fn a_server_without_the_file_is_unavailable() {
     for (manner, problem) in [
+        (Manner::Redirect("http://elsewhere.invalid/x"), "redirects to the host \"elsewhere.invalid\""),
         (Manner::Status(404), "the server answers with status 404"),
         (Manner::OtherLength(20), "has 20 bytes there, expected 300000"),
         (Manner::Nonsense, "cannot be fetched"),

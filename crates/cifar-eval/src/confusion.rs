@@ -1,5 +1,7 @@
 //! Which classes are taken for which.
 
+use cifar_data::{DataError, memory};
+
 /// Counts by given label (row) and predicted class (column).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfusionMatrix {
@@ -16,6 +18,19 @@ pub struct ConfusedPair {
     pub predicted: usize,
     /// Number of images.
     pub count: usize,
+}
+
+/// Bytes for each pair of classes: counts of two sets of images, as numbers and as text.
+const BYTES_PER_PAIR: u64 = 64;
+
+/// Refuses so many classes for which there is not enough memory: tables have a row and a column for each.
+///
+/// # Errors
+/// If so.
+pub(crate) fn check_memory(classes: usize) -> Result<(), DataError> {
+    let pairs = (classes as u64).saturating_mul(classes as u64);
+    let what = format!("a table of {classes} by {classes} classes");
+    memory::check(&what, pairs.saturating_mul(BYTES_PER_PAIR), "use a set of fewer classes")
 }
 
 impl ConfusionMatrix {

@@ -10,7 +10,7 @@ use cifar_model::{Augmented, Model, TestTimeAugmentation, Views, predict_augment
 use serde::{Deserialize, Serialize};
 
 use crate::calibration::Calibration;
-use crate::confusion::ConfusionMatrix;
+use crate::confusion::{ConfusionMatrix, check_memory};
 use crate::interval::wilson;
 use crate::metrics::{ClassMetrics, Scores, by_class, macro_average};
 use crate::plots::{Caption, Curve, confusion_matrix, reliability, training_curves};
@@ -172,6 +172,7 @@ pub fn evaluate(
 ) -> Result<Metrics> {
     let (test, pool) = (test.dataset(), pool.dataset());
     let classes = test.classes().len();
+    check_memory(classes)?;
     let augmentation = TestTimeAugmentation { views: params.tta, share: params.tta_share };
     let logits = predict_augmented(model, test, augmentation, "testing", monitor)?;
     let probabilities = logits.averaged.probabilities()?;

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
+use cifar_data::memory;
 use cifar_data::output::write_file;
 use cifar_data::prepare::{Normalisation, PreparedReport};
 use cifar_data::seal::{self, PLACEHOLDER};
@@ -17,7 +18,7 @@ use cifar_kernels::PixelView;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
-use crate::networks::{LayerSummary, ModelParams, Network, build};
+use crate::networks::{Extent, LayerSummary, ModelParams, Network, build};
 use crate::parameters::Parameters;
 use crate::{FeatureMap, Mode, ModelError, Result, images_to_feature_map, views_to_feature_map};
 
@@ -87,14 +88,10 @@ impl Model {
     /// Builds a network with initial values drawn from `seed`.
     ///
     /// # Errors
-    /// If the images are too small for the architecture or there are fewer than two classes.
+    /// If the images are too small for the architecture or too large, or there are fewer than two classes or too many. Whether
+    /// there is enough memory is the caller's question: [`ModelSpec::plan`] helps to answer it.
     pub fn new(spec: ModelSpec, seed: u64) -> Result<Self> {
-        if spec.classes.len() < 2 {
-            return Err(ModelError::Unsuitable(format!(
-                "a classifier needs at least two classes, found {}",
-                spec.classes.len()
-            )));
-        }
+        spec.plan()?;
         let mut parameters = Parameters::new(seed);
         let network = build(&spec.params, spec.classes.len(), spec.size, &mut parameters)?;
         Ok(Self { spec, parameters, network, origin: None, seal: None })
@@ -118,6 +115,11 @@ impl Model {
     /// Its layers.
     pub fn summary(&self) -> Vec<LayerSummary> {
         self.network.summary()
+    }
+
+    /// The sizes of its activations.
+    pub(crate) fn extent(&self) -> Extent {
+        self.network.extent()
     }
 
     /// Sets what an architecture takes from the training images before the first step, such as whitening filters. Without
@@ -213,10 +215,14 @@ impl Model {
     /// Reads a model that [`Model::save`] wrote.
     pub fn load(path: &Path) -> Result<Self> {
         let wrong = |problem: String| ModelError::malformed(path, problem);
-        let bytes = std::fs::read(path).map_err(|e| {
+        let unreadable = |e: std::io::Error| {
             let hint = if e.kind() == std::io::ErrorKind::NotFound { "; run `cifar-cli train` first" } else { "" };
             wrong(format!("cannot read the model: {e}{hint}"))
-        })?;
+        };
+        // The file, its values, and a network of them.
+        let needed = std::fs::metadata(path).map_err(unreadable)?.len().saturating_mul(4);
+        memory::check(&format!("{}: reading this model", path.display()), needed, "use a smaller model")?;
+        let bytes = std::fs::read(path).map_err(unreadable)?;
         let not_ours = |e: safetensors::SafeTensorError| wrong(format!("is no readable safetensors file ({e})"));
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(not_ours)?;
         let json = header
@@ -234,27 +240,24 @@ impl Model {
         let seal = seal::check(&bytes).map_err(|e| wrong(e.to_string()))?;
         let Metadata { spec, origin, .. } = serde_json::from_str(json)
             .map_err(|e| wrong(format!("describes a network that this program does not know ({e})")))?;
+        let tensors = SafeTensors::deserialize(&bytes).map_err(not_ours)?;
+        // What the description claims is compared with what is there before anything is built by it.
+        let plan = spec.plan().map_err(|e| wrong(e.to_string()))?;
+        if tensors.len() != plan.tensors.len() {
+            let (name, count) = (spec.params.architecture.name(), plan.tensors.len());
+            return Err(wrong(format!("holds {} tensors, a {name} has {count}", tensors.len())));
+        }
+        for (name, dims) in &plan.tensors {
+            let tensor = tensors.tensor(name).map_err(|_| wrong(format!("has no tensor `{name}`")))?;
+            if tensor.shape() != dims || tensor.dtype() != Dtype::F32 {
+                let (dtype, shape) = (tensor.dtype(), tensor.shape());
+                return Err(wrong(format!("tensor `{name}` is {dtype:?} {shape:?}, expected F32 {dims:?}")));
+            }
+        }
         let mut model = Self::new(spec, 0)?;
         (model.origin, model.seal) = (origin, Some(seal));
-        let tensors = SafeTensors::deserialize(&bytes).map_err(not_ours)?;
-        if tensors.len() != model.parameters.all().count() {
-            return Err(wrong(format!(
-                "holds {} tensors, a {} has {}",
-                tensors.len(),
-                model.spec.params.architecture.name(),
-                model.parameters.all().count()
-            )));
-        }
         for (name, var) in model.parameters.all() {
             let tensor = tensors.tensor(name).map_err(|_| wrong(format!("has no tensor `{name}`")))?;
-            if tensor.shape() != var.dims() || tensor.dtype() != Dtype::F32 {
-                return Err(wrong(format!(
-                    "tensor `{name}` is {:?} {:?}, expected F32 {:?}",
-                    tensor.dtype(),
-                    tensor.shape(),
-                    var.dims()
-                )));
-            }
             let values: Vec<f32> =
                 tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
             if values.iter().any(|v| !v.is_finite()) {

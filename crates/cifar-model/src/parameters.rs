@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use candle_core::{Device, Shape, Tensor, Var};
+use candle_core::{DType, Device, Shape, Tensor, Var};
 use cifar_data::random::{Purpose, Stream, stream};
 
 use crate::{Mode, ModelError, Result};
@@ -70,6 +70,8 @@ pub struct Parameters {
     trained: Vec<Parameter>,
     buffers: Vec<Buffer>,
     seed: u64,
+    /// Shapes of the trained tensors and of the others, if they are planned only.
+    planned: Option<[Vec<Vec<usize>>; 2]>,
 }
 
 /// What a layer's variance is measured by. Filters are [K, K, I, O], matrices [I, O].
@@ -141,6 +143,17 @@ impl Parameters {
         Self { seed, ..Self::default() }
     }
 
+    /// Starts an empty set that takes no memory: every tensor has one value, and its shape is remembered.
+    pub(crate) fn planned() -> Self {
+        Self { planned: Some(Default::default()), ..Self::default() }
+    }
+
+    /// Names and shapes of planned tensors, in the order of [`Parameters::all`].
+    pub(crate) fn planned_tensors(&self) -> Vec<(String, Vec<usize>)> {
+        let names = self.all().map(|(name, _)| name.to_string());
+        names.zip(self.planned.iter().flatten().flatten().cloned()).collect()
+    }
+
     /// Adds a trained tensor.
     pub fn add(
         &mut self,
@@ -149,7 +162,7 @@ impl Parameters {
         shape: impl Into<Shape>,
         init: Init,
     ) -> Result<Parameter> {
-        let var = self.variable(shape.into(), init, self.trained.len() as u64)?;
+        let var = self.variable(shape.into(), init, 0, self.trained.len() as u64)?;
         let parameter = Parameter { name: name.into(), kind, var, frozen: Arc::default() };
         self.trained.push(parameter.clone());
         Ok(parameter)
@@ -157,12 +170,18 @@ impl Parameters {
 
     /// Adds a tensor that is kept but not trained.
     pub fn add_buffer(&mut self, name: impl Into<String>, shape: impl Into<Shape>, init: Init) -> Result<Var> {
-        let var = self.variable(shape.into(), init, 1 << 32 | self.buffers.len() as u64)?;
+        let var = self.variable(shape.into(), init, 1, self.buffers.len() as u64)?;
         self.buffers.push(Buffer { name: name.into(), var: var.clone() });
         Ok(var)
     }
 
-    fn variable(&self, shape: Shape, init: Init, number: u64) -> Result<Var> {
+    /// Number `number` of the trained tensors (`kind` 0) or of the others (`kind` 1).
+    fn variable(&mut self, shape: Shape, init: Init, kind: usize, number: u64) -> Result<Var> {
+        if let Some(planned) = &mut self.planned {
+            planned[kind].push(shape.dims().to_vec());
+            return Ok(Var::zeros(1, DType::F32, &Device::Cpu)?);
+        }
+        let number = (kind as u64) << 32 | number;
         let values = init.values(shape.dims(), &mut stream(self.seed, Purpose::Init, 0, number));
         Ok(Var::from_tensor(&Tensor::from_vec(values, shape, &Device::Cpu)?)?)
     }

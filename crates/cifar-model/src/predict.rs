@@ -2,12 +2,40 @@
 
 use candle_core::Error;
 use cifar_data::batches::{evaluation_batch, selected_batch};
-use cifar_data::{Dataset, Monitor};
+use cifar_data::{Dataset, ImageSize, Monitor, memory};
 
 use crate::{Mode, Model, ModelError, Result};
 
-/// Images of one forward pass.
-pub(crate) const BATCH: usize = 250;
+/// Images of one forward pass, if they are small.
+const BATCH: usize = 250;
+/// Pixels of one forward pass, at most: larger images go in smaller batches.
+const PIXELS: usize = BATCH * 64 * 64;
+
+/// Images of this size in one forward pass. What comes out for an image does not depend on it.
+pub(crate) fn batch_of(size: ImageSize) -> usize {
+    (PIXELS / (size.height * size.width).max(1)).clamp(1, BATCH)
+}
+
+/// Refuses a forward pass over so many images for which there is not enough memory.
+fn check_memory(model: &Model, images: usize) -> Result<()> {
+    let (spec, extent) = (model.spec(), model.extent());
+    let needed = prediction_bytes(extent.largest, images, spec.classes.len(), spec.size) as u64;
+    let what = format!("classifying {images} images of {} pixels", spec.size);
+    Ok(memory::check(&what, needed, "use smaller images or model.widths")?)
+}
+
+/// Bytes that the forward passes over `images` images take besides the network: a batch on its way through the largest layers, of
+/// `largest` values per image, and all logits twice.
+pub(crate) fn prediction_bytes(largest: usize, images: usize, classes: usize, size: ImageSize) -> f64 {
+    let batch = batch_of(size).min(images.max(1)) as f64;
+    let logits = 2.0 * images as f64 * classes as f64;
+    4.0 * (batch * 3.0 * largest as f64 + scratch_values(batch, largest) + logits)
+}
+
+/// Values of scratch memory that the convolutions of a pass over `batch` images need at most: they transform four images at a time.
+pub(crate) fn scratch_values(batch: f64, largest: usize) -> f64 {
+    6.0 * batch.min(4.0) * largest as f64
+}
 
 /// Logits of every image of a set, in the set's order.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,13 +93,13 @@ impl Logits {
 /// # Errors
 /// If the set's classes or image size are not those that the model was made for.
 pub fn predict(model: &Model, set: &Dataset, what: &'static str, monitor: &dyn Monitor) -> Result<Logits> {
-    check(model, set)?;
-    let classes = set.classes().len();
+    check(model, set, set.len())?;
+    let (classes, batch) = (set.classes().len(), batch_of(set.size()));
     let mut values = Vec::with_capacity(set.len() * classes);
-    for start in (0..set.len()).step_by(BATCH) {
+    for start in (0..set.len()).step_by(batch) {
         monitor.check()?;
         monitor.progress(what, start as u64, set.len() as u64);
-        let batch = evaluation_batch(set, start, BATCH);
+        let batch = evaluation_batch(set, start, batch);
         values.extend(model.forward(&batch.pixels, &Mode::Evaluate)?.flatten_all()?.to_vec1::<f32>()?);
     }
     monitor.progress(what, set.len() as u64, set.len() as u64);
@@ -92,11 +120,12 @@ pub fn predict_some(
     what: &'static str,
     monitor: &dyn Monitor,
 ) -> Result<Logits> {
-    check(model, set)?;
+    check(model, set, indices.len())?;
     let mut values = Vec::with_capacity(indices.len() * set.classes().len());
-    for (done, chunk) in indices.chunks(BATCH).enumerate() {
+    let batch = batch_of(set.size());
+    for (done, chunk) in indices.chunks(batch).enumerate() {
         monitor.check()?;
-        monitor.progress(what, (done * BATCH) as u64, indices.len() as u64);
+        monitor.progress(what, (done * batch) as u64, indices.len() as u64);
         let batch = selected_batch(set, chunk);
         values.extend(model.forward(&batch.pixels, &Mode::Evaluate)?.flatten_all()?.to_vec1::<f32>()?);
     }
@@ -120,13 +149,13 @@ pub struct Seen {
 /// # Errors
 /// As [`predict()`].
 pub fn predict_with_features(model: &Model, set: &Dataset, what: &'static str, monitor: &dyn Monitor) -> Result<Seen> {
-    check(model, set)?;
-    let classes = set.classes().len();
+    check(model, set, set.len())?;
+    let (classes, batch) = (set.classes().len(), batch_of(set.size()));
     let (mut values, mut features, mut width) = (Vec::with_capacity(set.len() * classes), Vec::new(), 0);
-    for start in (0..set.len()).step_by(BATCH) {
+    for start in (0..set.len()).step_by(batch) {
         monitor.check()?;
         monitor.progress(what, start as u64, set.len() as u64);
-        let (of_batch, logits) = model.features(&evaluation_batch(set, start, BATCH).pixels)?;
+        let (of_batch, logits) = model.features(&evaluation_batch(set, start, batch).pixels)?;
         width = of_batch.dims()[1];
         features.reserve_exact(if start == 0 { set.len() * width } else { 0 });
         features.extend_from_slice(of_batch.values());
@@ -138,6 +167,7 @@ pub fn predict_with_features(model: &Model, set: &Dataset, what: &'static str, m
 
 /// Class probabilities of one image, height × width × RGB, which add up to 1.
 pub fn classify(model: &Model, pixels: &[u8]) -> Result<Vec<f32>> {
+    check_memory(model, 1)?;
     let values = model.forward(pixels, &Mode::Evaluate)?.flatten_all()?.to_vec1::<f32>()?;
     Logits { classes: model.spec().classes.len(), values }.probabilities()
 }
@@ -165,11 +195,11 @@ pub fn evaluate_loss(logits: &Logits, labels: &[u16]) -> Result<Option<(f64, f64
     Ok(Some((losses.iter().map(|l| f64::from(*l)).sum::<f64>() / n, correct as f64 / n)))
 }
 
-/// Refuses images that the model was not made for.
-fn check(model: &Model, set: &Dataset) -> Result<()> {
+/// Refuses images that the model was not made for, or for `images` of which there is not enough memory.
+fn check(model: &Model, set: &Dataset, images: usize) -> Result<()> {
     let spec = model.spec();
     if spec.size == set.size() && spec.classes == set.classes() {
-        return Ok(());
+        return check_memory(model, images);
     }
     Err(ModelError::Unsuitable(format!(
         "the model was trained on {} pixels and the classes {}; these images have {} and {}",

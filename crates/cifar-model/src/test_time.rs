@@ -4,7 +4,7 @@ use cifar_data::{Dataset, Monitor};
 use cifar_kernels::PixelView;
 use serde::{Deserialize, Serialize};
 
-use crate::predict::{BATCH, Logits};
+use crate::predict::{Logits, batch_of};
 use crate::{Model, ModelError, Result, predict};
 
 /// Which views of an image are looked at.
@@ -100,9 +100,10 @@ pub fn predict_augmented(
     let mut averaged = plain.clone();
     let (own_weight, others) = views.others();
     let chosen = if others.is_empty() { Vec::new() } else { least_sure(&plain, share)? };
-    for (done, indices) in chosen.chunks(BATCH).enumerate() {
+    let batch = batch_of(set.size());
+    for (done, indices) in chosen.chunks(batch).enumerate() {
         monitor.check()?;
-        monitor.progress("looking again", (done * BATCH) as u64, chosen.len() as u64);
+        monitor.progress("looking again", (done * batch) as u64, chosen.len() as u64);
         for index in indices {
             averaged.row_mut(*index).iter_mut().for_each(|logit| *logit *= own_weight);
         }

@@ -9,6 +9,7 @@ use cifar_data::splits::Split;
 use cifar_data::{DataError, Monitor};
 use cifar_model::{Model, ModelOrigin, ModelParams, ModelSpec, evaluate_loss, predict, predict_some};
 
+use crate::memory;
 use crate::tune::Scored;
 use crate::{Checkpoints, Dynamics, EpochRecord, Result, Select, StepRecord, TrainError, TrainParams, Trainer};
 
@@ -137,7 +138,7 @@ impl<'a> Run<'a> {
     /// Builds the network with its initial weights.
     ///
     /// # Errors
-    /// If a parameter is out of range or does not fit the data, or `CIFAR_KERNELS_ARM` names kernels that cannot be used here.
+    /// If a parameter is out of range or does not fit the data, there is not enough memory, or `CIFAR_KERNELS_ARM` names kernels that cannot be used here.
     pub fn start(params: &TrainParams, model: &ModelParams, data: &'a TrainingData, seed: u64) -> Result<Self> {
         let TrainingData { train, val, report } = data;
         params.check(train.len(), val.len(), report.size)?;
@@ -147,6 +148,7 @@ impl<'a> Run<'a> {
             size: report.size,
             normalisation: report.normalisation.clone(),
         };
+        memory::check(params, &spec, [train.len(), val.len()])?;
         let model = Model::new(spec, seed)?;
         model.prepare(train)?;
         let trainer = Trainer::new(model, params, train.len(), seed)?;

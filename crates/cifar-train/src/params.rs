@@ -8,6 +8,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::schedule::Schedule;
 use crate::{Result, TrainError};
 
+/// The most epochs of a run: beyond it, records of epochs and counts of steps make no sense.
+pub(crate) const MOST_EPOCHS: usize = 100_000;
+/// The most images of a batch.
+const MOST_IMAGES: usize = 10_000_000;
+/// The most steps from one average of weights to the next.
+const MOST_STEPS: usize = 1_000_000;
+
 /// Which epoch's weights are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -244,10 +251,15 @@ impl TrainParams {
         let check = |key, ok: bool, value: String, allowed: &str| {
             if ok { Ok(()) } else { Err(TrainError::Parameter { key, value, allowed: allowed.into() }) }
         };
-        for (key, count) in
-            [("epochs", self.epochs), ("batch_size", self.batch_size), ("averaging_every", self.averaging_every)]
-        {
-            check(key, count >= 1, count.to_string(), "allowed is 1 or more")?;
+        for (key, count, least, most) in [
+            ("epochs", self.epochs, 1, MOST_EPOCHS),
+            ("batch_size", self.batch_size, 1, MOST_IMAGES),
+            ("averaging_every", self.averaging_every, 1, MOST_STEPS),
+            ("whitening_bias_epochs", self.whitening_bias_epochs, 0, MOST_EPOCHS),
+            ("early_stopping", self.early_stopping, 0, MOST_EPOCHS),
+        ] {
+            let allowed = format!("allowed is {least} to {most}");
+            check(key, (least..=most).contains(&count), count.to_string(), &allowed)?;
         }
         for (key, rate) in [
             ("learning_rate", self.learning_rate),
@@ -301,8 +313,15 @@ mod tests {
     #[test]
     fn values_outside_of_their_range_are_refused() {
         let positive = "allowed is a finite number above 0";
-        check("epochs", 0.into(), "epochs: 0 is not allowed; allowed is 1 or more");
-        check("batch_size", 0.into(), "batch_size: 0 is not allowed; allowed is 1 or more");
+        check("epochs", 0.into(), "epochs: 0 is not allowed; allowed is 1 to 100000");
+        for epochs in [100_001, u64::MAX] {
+            check("epochs", epochs.into(), "is not allowed; allowed is 1 to 100000");
+        }
+        check("early_stopping", u64::MAX.into(), "allowed is 0 to 100000");
+        check("whitening_bias_epochs", u64::MAX.into(), "allowed is 0 to 100000");
+        check("averaging_every", u64::MAX.into(), "allowed is 1 to 1000000");
+        check("batch_size", u64::MAX.into(), "allowed is 1 to 10000000");
+        check("batch_size", 0.into(), "batch_size: 0 is not allowed; allowed is 1 to 10000000");
         check("learning_rate", (-0.1).into(), &format!("learning_rate: -0.1 is not allowed; {positive}"));
         check("learning_rate", 0.0.into(), positive);
         check("muon_learning_rate", 0.0.into(), positive);
@@ -310,7 +329,7 @@ mod tests {
         check("warmup_epochs", 15.5.into(), "warmup_epochs: 15.5 is not allowed; allowed is 0 to 15 (epochs)");
         check("warmup_epochs", 15.into(), "");
         check("momentum", 1.0.into(), "allowed is 0 up to, not including, 1");
-        check("averaging_every", 0.into(), "allowed is 1 or more");
+        check("averaging_every", 0.into(), "allowed is 1 to 1000000");
         check("weight_decay", (-1).into(), "allowed is a finite number, 0 or more");
         check("weight_decay", 11.into(), "learning_rate × weight_decay is 1.1");
         check("dynamics_share", 1.5.into(), "dynamics_share: 1.5 is not allowed; allowed is 0 to 1");

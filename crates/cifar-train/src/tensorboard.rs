@@ -31,7 +31,12 @@ impl EventFile {
         fs::create_dir_all(folder).map_err(DataError::io("create the folder", folder))?;
         // TensorBoard wants `tfevents` in the name and reads files in the order of their names.
         let path = folder.join(format!("events.out.tfevents.0.{key}"));
-        let file = File::create(&path).map_err(DataError::io("write", &path))?;
+        // A new file in the place of what is there, which may be a link to something else.
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(DataError::io("replace", &path)(e).into()),
+            _ => {}
+        }
+        let file = File::create_new(&path).map_err(DataError::io("write", &path))?;
         let mut events = Self { file, path, epochs: 0 };
         let mut version = Vec::new();
         bytes(&mut version, FILE_VERSION, b"brain.Event:2");

@@ -22,8 +22,8 @@ fn mistakes_in_params_yaml_are_named() {
         ("test_fraction: 0.2", "test_fraction: 1.2", "split.test_fraction: 1.2 is not allowed; allowed is 0 to 0.9"),
         ("epochs: 2", "epochs: two", "train.epochs: \"two\" is not allowed; expected a whole number, 0 or more"),
         ("learning_rate: 0.1", "learning_rate: -0.1", "train.learning_rate: -0.1 is not allowed"),
-        ("batch_size: 32", "batch_size: 0", "train.batch_size: 0 is not allowed; allowed is 1 or more"),
-        ("epochs: 2", "epochs: 0", "train.epochs: 0 is not allowed; allowed is 1 or more"),
+        ("batch_size: 32", "batch_size: 0", "train.batch_size: 0 is not allowed; allowed is 1 to 10000000"),
+        ("epochs: 2", "epochs: 0", "train.epochs: 0 is not allowed; allowed is 1 to 100000"),
         ("warmup_epochs: 1.0", "warmup_epochs: 2.5", "train.warmup_epochs: 2.5 is not allowed; allowed is 0 to 2"),
         ("mixup: 0.0", "mixup: -3.0", "train.mixup: -3 is not allowed; allowed is 0 to 10"),
         (

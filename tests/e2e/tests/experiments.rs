@@ -119,6 +119,14 @@ fn what_is_killed_goes_on_and_what_fails_is_named() {
         .call("sh".as_ref(), &["-c", &script])
         .failure(FAILURE, &["1 of 1 runs failed, first v1-seed4", "cannot write"]);
     project.run(&local(&["--retry"])).success();
+    // One that is so full that not even the reason can be written.
+    project.write("experiments.toml", b"[grid]\nrandom_seed = [5]\n");
+    let script = script.replace("ulimit -f 64", "ulimit -f 0");
+    let script = script.replace("exec ", "exec 2>/dev/null; exec ");
+    let answer = project.call("sh".as_ref(), &["-c", &script]);
+    assert_eq!(answer.code, Some(FAILURE), "{answer:#?}");
+    assert!(!project.path("experiments/runs/v1-seed5/failed.txt").exists());
+    project.run(&local(&[])).success();
     project.write("experiments.toml", b"[grid]\nrandom_seed = [1, 2, 3]\n");
 
     // The same names for other runs.
@@ -126,6 +134,57 @@ fn what_is_killed_goes_on_and_what_fails_is_named() {
     let parts = ["experiments/runs/v1-seed1", "train.momentum is 0.9 there and 0.8 now", "move the folder away"];
     project.run(&local(&[])).failure(FAILURE, &parts);
     project.run(&["experiments", "summary"]).failure(FAILURE, &parts);
+}
+
+/// Starts a grid of one long run and kills it once the run has a checkpoint, whose path it returns.
+fn killed(project: &Project) -> PathBuf {
+    let mut child = project.command(&binary(), &local(&["--quiet"])).spawn().expect("the program starts");
+    let start = Instant::now();
+    let found = loop {
+        let folders = std::fs::read_dir(project.path(".cifar/checkpoints")).into_iter().flatten().flatten();
+        let mut files = folders.map(|folder| folder.path().join("checkpoint.safetensors"));
+        if let Some(file) = files.find(|file| file.is_file()) {
+            break file;
+        }
+        assert!(start.elapsed() < Duration::from_mins(3), "no checkpoint in three minutes");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    child.kill().expect("it runs");
+    child.wait().expect("it ended");
+    found
+}
+
+#[test]
+fn damage_by_others_never_keeps_a_grid_from_its_end() {
+    let project = project("[grid]\nrandom_seed = [1]\n");
+    project.edit("params.yaml", "epochs: 2", "epochs: 200");
+    let log = "experiments/runs/v1-seed1/log.txt";
+    let checkpoint = killed(&project);
+    let shared = std::fs::read_dir(project.path(".cifar/experiments/data")).expect("shared data").flatten();
+    let shared: Vec<PathBuf> = shared.map(|entry| entry.path()).collect();
+    assert_eq!(shared.len(), 2, "{shared:?}");
+    let flip = |path: &Path| {
+        let mut bytes = std::fs::read(path).expect("a file");
+        let at = bytes.len() - 7;
+        bytes[at] ^= 1;
+        std::fs::write(path, bytes).expect("the file can be written");
+    };
+    for folder in &shared {
+        let is_prepared = folder.join("train").is_dir();
+        flip(&folder.join(if is_prepared { "train/images.safetensors" } else { "images.safetensors" }));
+    }
+    let bytes = std::fs::read(&checkpoint).expect("a checkpoint");
+    std::fs::write(&checkpoint, &bytes[..1000]).expect("the file can be written");
+    project.run(&local(&[])).success();
+    let log = String::from_utf8(project.read(log)).expect("text");
+    assert_eq!(log.matches(" is made again").count(), 2, "{log}");
+    assert!(log.contains("it is renamed to checkpoint.damaged.safetensors, and the run starts over"), "{log}");
+    let found = results(&project);
+    // The same as if nothing had happened.
+    std::fs::remove_dir_all(project.path("experiments")).expect("results");
+    std::fs::remove_dir_all(project.path(".cifar")).expect("state");
+    project.run(&local(&[])).success();
+    assert!(results(&project) == found);
 }
 
 #[test]

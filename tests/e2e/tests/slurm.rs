@@ -82,6 +82,68 @@ fn results_of_one_process(project: &Project) -> BTreeMap<PathBuf, Vec<u8>> {
     results(project)
 }
 
+/// Programs that play Slurm: a job's script is kept, and executed at once in its folder for its only task.
+#[cfg(unix)]
+fn stand_in(folder: &std::path::Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let sbatch = "#!/bin/sh\nhere=$(dirname \"$0\")\nprintf '%s\\n' \"$@\" >\"$here/arguments\"\n\
+                  for a; do last=$a; case $a in --chdir=*) dir=${a#--chdir=};; esac; done\n\
+                  cp \"$last\" \"$here/script\"\ncd \"$dir\" || exit 1\n\
+                  SLURM_ARRAY_TASK_ID=0 sh \"$here/script\" >task-0.txt 2>&1\necho 17\n";
+    for (name, text) in [("sbatch", sbatch), ("squeue", "#!/bin/sh\n"), ("scancel", "#!/bin/sh\n")] {
+        let path = folder.join(name);
+        std::fs::write(&path, text).expect("a file");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("its mode");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn nothing_of_a_project_becomes_a_command_on_a_node() {
+    let slurm = tempfile::tempdir().expect("a temporary folder");
+    stand_in(slurm.path());
+    let path = format!("{}:{}", slurm.path().display(), std::env::var("PATH").expect("a path"));
+    let grid = "[grid]\nrandom_seed = [1]\n";
+    let outer = project(grid);
+    let script = || std::fs::read_to_string(slurm.path().join("script"));
+    let run = |folder: &str, more: &str| {
+        outer.write(&format!("{folder}/experiments.toml"), format!("{grid}{RESOURCES}{more}").as_bytes());
+        let mut command = outer.command(&binary(), &[&["-C", folder][..], &RUN[..]].concat());
+        let output = command.env("PATH", &path).env("CIFAR_KERNELS_ARM", "portable").output();
+        Answer::of(output.expect("the program starts"))
+    };
+    let copy = |folder: &str| {
+        for file in ["params.yaml", "labels/overrides.csv", "labels/review.csv"] {
+            outer.write(&format!("{folder}/{file}"), &outer.read(file));
+        }
+        for (file, bytes) in tree(&outer.path("dataset_partitions")) {
+            outer.write(&format!("{folder}/dataset_partitions/{}", file.display()), &bytes);
+        }
+    };
+    let mut scripts = Vec::new();
+    for folder in ["plain", "a $(touch PWNED)`touch PWNED`;touch PWNED'\"%a\\"] {
+        copy(folder);
+        run(folder, "options = ['--comment=$(touch PWNED); `touch PWNED`']\n").success();
+        assert!(outer.path(&format!("{folder}/experiments/runs/v1-seed1/run.json")).is_file());
+        scripts.push(script().expect("a script"));
+        std::fs::remove_file(slurm.path().join("script")).expect("a script");
+    }
+    assert_eq!(scripts[0], scripts[1], "the script is the same for every job");
+    let files = tree(&outer.path(""));
+    assert!(!files.keys().any(|path| path.to_string_lossy().ends_with("/PWNED") || path.ends_with("PWNED")));
+
+    let mistake = |more: &str, words: &str| {
+        run("plain", more).failure(2, &["experiments.toml: [slurm]: options: ", words]);
+    };
+    mistake("options = [\"--comment=x\\ntouch y\\n#\"]\n", "without control characters");
+    for short in ["--wra=touch y", "--arr=0-9", "--export=ALL,LD_PRELOAD=x.so", "--outp=y"] {
+        mistake(&format!("options = ['{short}']\n"), "is not allowed; allowed are account, ");
+    }
+    copy("new\nline");
+    run("new\nline", "").failure(FAILURE, &["a path with control characters"]);
+    assert!(script().is_err(), "nothing was submitted");
+}
+
 #[test]
 fn an_array_leaves_the_same_bytes_as_one_process() {
     let _alone = alone();

@@ -67,8 +67,6 @@ pub(crate) enum EngineName {
 
 #[derive(Debug, Args)]
 pub(crate) struct TaskArgs {
-    /// The folder of the job array
-    pub(crate) folder: PathBuf,
-    /// The task's number
+    /// The task's number in the job array whose folder is the current one
     pub(crate) number: usize,
 }

@@ -1,4 +1,5 @@
-//! `check`: what is there, what is missing, what does not belong together, and what a run will cost. Changes nothing.
+//! `check`: what is there, what is missing, what does not belong together, and what a run will cost. Changes nothing, and
+//! starts no program of the project.
 
 mod consistency;
 
@@ -7,18 +8,24 @@ use std::time::Instant;
 
 use anyhow::Result;
 use cifar_data::batches::{epoch_order, training_batch};
-use cifar_data::prepare::{PreparedReport, normalisation};
+use cifar_data::prepare::{Normalisation, PreparedReport, TrainingData, normalisation};
 use cifar_data::sources::synthetic::{self, SyntheticParams};
 use cifar_data::splits::Split;
+use cifar_data::{Dataset, memory, store};
 use cifar_model::{Model, ModelSpec};
-use cifar_train::Trainer;
+use cifar_train::{TrainParams, Trainer, training_memory};
 use serde::Serialize;
 
 use super::Context;
 use crate::params::Params;
+use crate::programs;
 
-/// Images of the timing: a few batches.
+/// Steps of the timing, of which the first warms up.
+const STEPS: usize = 4;
+/// Images of the timing, at most, if they are small: a few batches.
 const TIMED_IMAGES: usize = 1024;
+/// Pixels of the timing, at most; more only if four images have them.
+const TIMED_PIXELS: usize = TIMED_IMAGES * 32 * 32;
 
 #[derive(Serialize)]
 struct Line {
@@ -33,7 +40,7 @@ pub(super) fn run(context: &Context) -> Result<()> {
     let mut lines = environment(context);
     lines.push(parameters(context, &params));
     lines.extend(data(context, &params));
-    lines.push(cost(context, &params)?);
+    lines.extend(cost(context, &params));
     let wrong = lines.iter().filter(|l| l.state == "wrong").count();
     context.terminal.result(&lines, || {
         let row = |l: &Line| format!("{:<12} {:<8} {}", l.what, l.state, l.detail);
@@ -62,20 +69,34 @@ fn environment(context: &Context) -> Vec<Line> {
             detail: format!("{free:.1} GB free of {total:.1} GB; a run on 60,000 images takes up to 2 GB"),
         });
     }
-    for (what, program, needed) in
-        [("git", "git", "for DVC"), ("dvc", "dvc", "for `dvc repro`; scripts/dvc.sh installs it")]
-    {
-        let local = context.layout.join(".venv/bin").join(program);
-        let program = if local.is_file() { local.as_os_str().to_owned() } else { program.into() };
-        let answer = std::process::Command::new(program).arg("--version").output();
-        let version =
-            answer.ok().filter(|o| o.status.success()).map(|o| String::from_utf8_lossy(&o.stdout).trim().to_string());
-        lines.push(match version {
-            Some(version) => ok(what, version),
-            None => Line { what, state: "ok", detail: format!("not found; needed {needed}, not for `cifar-cli run`") },
-        });
-    }
+    lines.push(version(context, "git", "for DVC"));
+    lines.push(version(context, "dvc", "for `dvc repro`; scripts/dvc.sh installs it"));
     lines
+}
+
+/// The version of a program on the path. What is in the project's own folder is not started: it may have come with a clone.
+fn version(context: &Context, what: &'static str, needed: &str) -> Line {
+    let local = context.layout.join(".venv/bin").join(what);
+    let root = context.layout.join(".").canonicalize().ok();
+    let is_in_project =
+        |path: &Path| root.as_ref().is_some_and(|root| path.canonicalize().is_ok_and(|path| path.starts_with(root)));
+    let found = Some(local).filter(|path| path.is_file()).or_else(|| programs::find(what));
+    let detail = match found {
+        None => format!("not found; needed {needed}, not for `cifar-cli run`"),
+        Some(path) if is_in_project(path.parent().unwrap_or(&path)) => {
+            format!("{}: of this project, so it is not asked for its version here", path.display())
+        }
+        Some(path) => {
+            let answer = std::process::Command::new(&path).arg("--version").output();
+            let text =
+                answer.ok().filter(|o| o.status.success()).map(|o| String::from_utf8_lossy(&o.stdout).into_owned());
+            text.map_or_else(
+                || format!("{}: does not tell its version", path.display()),
+                |text| text.trim().to_string(),
+            )
+        }
+    };
+    Line { what, state: "ok", detail }
 }
 
 /// What params.yaml says is within its ranges, or it would not have been read; whether it suits the images shows once some are
@@ -121,41 +142,113 @@ fn missing(what: &'static str, path: &Path, command: &str) -> Line {
     Line { what, state: "missing", detail: format!("{}: `cifar-cli {command}` makes it", path.display()) }
 }
 
-/// Times a few steps of the trainer on drawn images of the right number of classes, and tells what a run will take.
-fn cost(context: &Context, params: &Params) -> Result<Line> {
-    let set = synthetic::generate(&SyntheticParams { count: TIMED_IMAGES, ..SyntheticParams::default() })?.dataset;
-    let spec = ModelSpec {
-        params: params.model.clone(),
-        classes: set.classes().to_vec(),
-        size: set.size(),
-        normalisation: normalisation(&set),
+/// Memory and time of a run: estimated from the shapes of the network, and timed over a few steps on the images that are there.
+fn cost(context: &Context, params: &Params) -> Vec<Line> {
+    let wrong = |what, e: &dyn std::fmt::Display| Line { what, state: "wrong", detail: e.to_string() };
+    let subject = match subject(context, params) {
+        Ok(subject) => subject,
+        Err(e) => return vec![wrong("cost", &crate::one_line(&e))],
     };
-    let batch_size = params.train.batch_size.min(TIMED_IMAGES / 4);
-    let mut timed = params.train.clone();
-    timed.batch_size = batch_size;
-    let mut trainer = Trainer::new(Model::new(spec, 0)?, &timed, set.len(), 0)?;
+    let needed = match training_memory(&params.train, &subject.spec, subject.counts) {
+        Ok(needed) => needed,
+        Err(e) => return vec![wrong("memory", &e)],
+    };
+    let gb = |bytes: u64| bytes as f64 / 1e9;
+    let of = format!("training on {} takes up to {:.2} GB", subject.images_in_words, gb(needed));
+    let memory = match memory::room() {
+        Some(room) if room.bytes < needed => wrong(
+            "memory",
+            &format!(
+                "{of}; {:.2} GB are left ({}); lower train.batch_size, model.widths or train.epochs",
+                gb(room.bytes),
+                room.limit
+            ),
+        ),
+        Some(room) => {
+            let detail = format!("{of}; {:.2} GB are left ({})", gb(room.bytes), room.limit);
+            Line { what: "memory", state: "ok", detail }
+        }
+        None => Line { what: "memory", state: "ok", detail: of },
+    };
+    if memory.state == "wrong" {
+        return vec![memory];
+    }
+    let time = match time(params, &subject) {
+        Ok(detail) => Line { what: "cost", state: "ok", detail },
+        Err(e) => wrong("cost", &crate::one_line(&e)),
+    };
+    vec![memory, time]
+}
+
+/// What a run would train on, as far as it is known.
+struct Subject {
+    /// Some of the images.
+    set: Dataset,
+    /// The network that they would be given to.
+    spec: ModelSpec,
+    /// Training and validation images.
+    counts: [usize; 2],
+    images_in_words: String,
+}
+
+/// The prepared images; if there are none, those of the partitions; if there are none either, drawn ones as CIFAR-10 has them.
+fn subject(context: &Context, params: &Params) -> Result<Subject> {
+    if let Ok(data) = TrainingData::open(&context.layout.prepared()) {
+        let images_in_words = format!("the {} prepared training images", data.train.len());
+        let (set, counts) = (data.train, [data.report.images.get(&Split::Train), data.report.images.get(&Split::Val)]);
+        let counts = counts.map(|count| count.copied().unwrap_or(0));
+        let spec = spec(params, &set, data.report.normalisation);
+        return Ok(Subject { set, spec, counts, images_in_words });
+    }
+    let chosen = params.dataset_version.partitions();
+    let folders = chosen.iter().map(|partition| context.layout.partitions().join(partition.name()));
+    let sets: Vec<Dataset> = folders.map_while(|folder| store::read(&folder).ok()).collect();
+    let of_all = |all: usize| {
+        let rest = all as f64 * (1.0 - params.split.test_fraction);
+        let train = (rest * (1.0 - params.split.val_fraction)) as usize;
+        let used = if params.split.train_images == 0 { train } else { train.min(params.split.train_images) };
+        [used, rest as usize - train.min(rest as usize)]
+    };
+    let (set, counts, of) = if sets.len() == chosen.len()
+        && let Some(first) = sets.first()
+    {
+        let counts = of_all(sets.iter().map(Dataset::len).sum());
+        (first.clone(), counts, format!("{} of the partitions", params.dataset_version))
+    } else {
+        let drawn = synthetic::generate(&SyntheticParams { count: TIMED_IMAGES, ..SyntheticParams::default() })?;
+        (drawn.dataset, [42_000, 6000], "v1+v2+v3 of CIFAR-10".to_string())
+    };
+    let images_in_words = format!("about {} training images of {of}", counts[0]);
+    let spec = spec(params, &set, normalisation(&set));
+    Ok(Subject { set, spec, counts, images_in_words })
+}
+
+fn spec(params: &Params, set: &Dataset, normalisation: Normalisation) -> ModelSpec {
+    ModelSpec { params: params.model.clone(), classes: set.classes().to_vec(), size: set.size(), normalisation }
+}
+
+/// Times a few steps of the trainer.
+fn time(params: &Params, subject: &Subject) -> Result<String> {
+    let Subject { set, spec, counts: [images, _], images_in_words } = subject;
+    let most = (TIMED_PIXELS / (set.size().height * set.size().width)).clamp(STEPS, TIMED_IMAGES).min(set.len());
+    let batch_size = params.train.batch_size.min(most / STEPS).max(1);
+    let timed = TrainParams { batch_size, ..params.train.clone() };
+    timed.augmentation().check(set.size())?;
+    let mut trainer = Trainer::new(Model::new(spec.clone(), 0)?, &timed, set.len(), 0)?;
     let order = epoch_order(set.len(), 0, 0);
     let mut seconds = Vec::new();
-    for indices in order.chunks_exact(batch_size).take(5) {
+    for indices in order.chunks_exact(batch_size).take(STEPS + 1) {
         let start = Instant::now();
-        let batch = training_batch(&set, indices, &timed.augmentation(), 0, 0);
+        let batch = training_batch(set, indices, &timed.augmentation(), 0, 0);
         trainer.step(&batch, 0)?;
         seconds.push(start.elapsed().as_secs_f64());
     }
-    // The first step warms up.
-    let best = seconds.iter().skip(1).copied().fold(f64::INFINITY, f64::min);
+    // The first step warms up, if there are more.
+    let best = seconds.iter().skip(usize::from(seconds.len() > 1)).copied().fold(f64::INFINITY, f64::min);
     let rate = batch_size as f64 / best;
-    let report = PreparedReport::read(&context.layout.prepared()).ok();
-    let images = report.and_then(|r| r.images.get(&Split::Train).copied());
-    let (images, whose) = images.map_or((42_000, "the 42,000 training images of v1+v2+v3 of CIFAR-10"), |n| {
-        (n, "the prepared training images")
-    });
-    let minutes = images as f64 * params.train.epochs as f64 / rate / 60.0;
-    let detail = format!(
-        "{rate:.0} training images/s: {} epochs over {whose} take about {minutes:.1} minutes",
-        params.train.epochs
-    );
-    Ok(Line { what: "cost", state: "ok", detail })
+    let epochs = params.train.epochs;
+    let minutes = *images as f64 * epochs as f64 / rate / 60.0;
+    Ok(format!("{rate:.0} training images/s: {epochs} epochs over {images_in_words} take about {minutes:.1} minutes"))
 }
 
 /// Free and total space where `path` lies, in GB, where the system tells it.

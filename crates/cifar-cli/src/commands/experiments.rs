@@ -5,8 +5,10 @@ mod entries;
 mod local;
 mod slurm;
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use cifar_data::Monitor as _;
@@ -84,12 +86,12 @@ fn run_grid(context: &Context, args: &GridRunArgs) -> Result<()> {
     let usual = if dvc::is_usable(context) { EngineName::Dvc } else { EngineName::Local };
     // Whoever has nothing to do asks neither DVC nor Slurm for anything.
     let engine = if due.is_empty() { EngineName::Local } else { args.engine.unwrap_or(usual) };
-    let (_lock, cancelled) = match engine {
+    let (_lock, cancelled, failures) = match engine {
         EngineName::Slurm => {
             let params = grid(context, &args.grid)?.slurm;
             let queue = slurm::Queue::find()?;
             let lock = ProjectLock::take(&context.layout, LOCKED)?;
-            (lock, slurm::work(context, &queue, &params, args.jobs, &due)?)
+            (lock, slurm::work(context, &queue, &params, args.jobs, &due)?, BTreeMap::new())
         }
         engine => {
             let jobs = usize::from(args.jobs.unwrap_or(1));
@@ -99,14 +101,22 @@ fn run_grid(context: &Context, args: &GridRunArgs) -> Result<()> {
             };
             let lock = ProjectLock::take(&context.layout, LOCKED)?;
             slurm::refuse_what_is_at_work(context, &due)?;
-            work(context, engine.as_ref(), &due, jobs)?;
-            (lock, Vec::new())
+            let failures = work(context, engine.as_ref(), &due, jobs)?;
+            (lock, Vec::new(), failures)
         }
     };
     context.terminal.check().map_err(|e| {
         anyhow!(e).context("what is finished is kept; run `cifar-cli experiments run` again to go on from here")
     })?;
-    let entries = entries::entries(context, &args.grid)?;
+    let mut entries = entries::entries(context, &args.grid)?;
+    // A run whose failure could not even be written, as on a full disk, has failed all the same.
+    let unfinished = |e: &&mut Entry| {
+        e.state == State::Waiting && due.iter().any(|d| d.run.name == e.run.name) && !cancelled.contains(&e.run.name)
+    };
+    for entry in entries.iter_mut().filter(unfinished) {
+        let reason = failures.get(&entry.run.name).cloned();
+        entry.state = State::Failed(reason.unwrap_or_else(|| "it left no result; is the disk full?".into()));
+    }
     if entries.iter().any(|e| e.state == State::Finished) {
         conclude(context, &entries)?;
     }
@@ -165,10 +175,11 @@ fn strangers(context: &Context, entries: &[Entry]) {
     }
 }
 
-/// Does the runs that are due.
-fn work(context: &Context, engine: &dyn Engine, due: &[&Entry], jobs: usize) -> Result<()> {
+/// Does the runs that are due. Returns why runs failed, by name.
+fn work(context: &Context, engine: &dyn Engine, due: &[&Entry], jobs: usize) -> Result<BTreeMap<String, String>> {
     let costs: Vec<f64> = due.iter().map(|e| e.cost).collect();
     let board = Board::new(context.terminal, &costs);
+    let failures = Mutex::new(BTreeMap::new());
     let list = due.iter().enumerate().map(|(index, e)| Job { index, data: engine.data(&e.run) }).collect();
     let result = execute(
         list,
@@ -186,6 +197,10 @@ fn work(context: &Context, engine: &dyn Engine, due: &[&Entry], jobs: usize) -> 
                 Err(error) if is_cancelled(&error) => Err(error),
                 result => {
                     let failure = result.err().map(|error| crate::one_line(&error));
+                    if let Some(reason) = &failure {
+                        let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
+                        failures.insert(entry.run.name.clone(), reason.clone());
+                    }
                     if let Some(reason) = &failure
                         && let Err(e) = write_failure(&entry.folder, reason)
                     {
@@ -199,10 +214,11 @@ fn work(context: &Context, engine: &dyn Engine, due: &[&Entry], jobs: usize) -> 
         &|| context.terminal.cancelled(),
     );
     board.clear();
-    result.or_else(|error| if is_cancelled(&error) { Ok(()) } else { Err(error) })
+    result.or_else(|error| if is_cancelled(&error) { Ok(()) } else { Err(error) })?;
+    Ok(failures.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Leaves why the run failed. On a full disk this fails too, and the run waits like one that was stopped.
+/// Leaves why the run failed. On a full disk this fails too, and the next call does the run like one that was stopped.
 fn write_failure(folder: &Path, reason: &str) -> Result<()> {
     Ok(cifar_data::output::write_file(&folder.join(FAILED), format!("{reason}\n").as_bytes())?)
 }

@@ -53,6 +53,12 @@ pub(crate) struct Refusal(String);
 pub(crate) fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
     let crate::args::Device::Cpu = cli.global.device;
     if let Some(threads) = cli.global.threads {
+        let processors = std::thread::available_parallelism().map_or(usize::MAX, usize::from);
+        if usize::from(threads) > processors {
+            terminal.warn(&format!(
+                "--threads {threads} is more than the {processors} processors here; every thread more takes memory and time"
+            ));
+        }
         rayon::ThreadPoolBuilder::new()
             .num_threads(usize::from(threads))
             .build_global()

@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::{Context, labels};
 use crate::args::PartitionArgs;
+use crate::links::refuse_links_to;
 
 pub(super) fn run(context: &Context, args: &PartitionArgs) -> Result<()> {
     // The truth about a synthetic set says nothing about other images.
@@ -23,7 +24,7 @@ pub(super) fn run(context: &Context, args: &PartitionArgs) -> Result<()> {
         "auto" if holds_something(&folder)? => read_images(context, &folder, args)?,
         "auto" => {
             refuse_to_replace_real_images(context)?;
-            match fetch(context, args) {
+            match fetch(context, args)? {
                 Ok(archive) => read_images(context, &archive, args)?,
                 Err(e @ DataError::Unavailable { .. }) => {
                     context.terminal.warn(&format!(
@@ -36,7 +37,7 @@ pub(super) fn run(context: &Context, args: &PartitionArgs) -> Result<()> {
                 Err(e) => return Err(e.into()),
             }
         }
-        "download" => read_images(context, &fetch(context, args)?, args)?,
+        "download" => read_images(context, &fetch(context, args)??, args)?,
         "synthetic" => draw_synthetic(context, args, &mut truth)?,
         path => read_images(context, Path::new(path), args)?,
     };
@@ -67,7 +68,15 @@ fn holds_something(folder: &Path) -> Result<bool> {
 }
 
 /// The official archive in the folder of the user's images, from its page.
-fn fetch(context: &Context, args: &PartitionArgs) -> Result<PathBuf, DataError> {
+fn fetch(context: &Context, args: &PartitionArgs) -> Result<Result<PathBuf, DataError>> {
+    let archive = context.layout.dataset().join(download::OFFICIAL);
+    if !args.offline && !archive.exists() {
+        refuse_links_to(&context.layout, &download::partial(&archive))?;
+    }
+    Ok(fetch_archive(context, args))
+}
+
+fn fetch_archive(context: &Context, args: &PartitionArgs) -> Result<PathBuf, DataError> {
     let archive = context.layout.dataset().join(download::OFFICIAL);
     if archive.exists() {
         return Ok(archive);

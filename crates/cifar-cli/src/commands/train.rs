@@ -18,6 +18,9 @@ use super::Context;
 use crate::args::TrainArgs;
 use crate::params::Params;
 
+/// The name that a checkpoint gets that cannot be used.
+const DAMAGED: &str = "checkpoint.damaged.safetensors";
+
 pub(super) fn run(context: &Context, args: &TrainArgs) -> Result<()> {
     train(context, args, false)
 }
@@ -59,7 +62,12 @@ fn train(context: &Context, args: &TrainArgs, in_company: bool) -> Result<()> {
         checkpoints.discard()?;
     }
     let watched = Watched::new(context, args.tensorboard.as_deref(), &key)?;
-    let fitted = fit_resumable(recipe, model, &data, seed, &mut checkpoints, &watched).map_err(|e| match e {
+    let mut fitted = fit_resumable(recipe, model, &data, seed, &mut checkpoints, &watched);
+    if let Err(error @ TrainError::Checkpoint { .. }) = &fitted {
+        put_aside(context, &mut checkpoints, error)?;
+        fitted = fit_resumable(recipe, model, &data, seed, &mut checkpoints, &watched);
+    }
+    let fitted = fitted.map_err(|e| match e {
         TrainError::Data(DataError::Cancelled) => anyhow!(e).context(format!(
             "{} keeps what it had; run `cifar-cli train` again to go on from here, to the same result",
             layout.final_model().display()
@@ -68,18 +76,29 @@ fn train(context: &Context, args: &TrainArgs, in_company: bool) -> Result<()> {
             let (step, path) = (checkpoints.step(), checkpoints.path());
             anyhow!(e).context(format!("the last good checkpoint, behind step {step}, is {}", path.display()))
         }
-        TrainError::Checkpoint { .. } => anyhow!("{e}; `cifar-cli train --fresh` starts over"),
         TrainError::Arithmetic { is_mixed, .. } => {
             let as_before = if is_mixed { "" } else { "CIFAR_KERNELS_ARM can be set to go on as before, " };
-            anyhow!(
-                "{e}; {as_before}`cifar-cli train --any-arithmetic` goes on all the same, `cifar-cli train --fresh` starts over"
-            )
+            // The options are for a run that `train` starts itself.
+            let otherwise = if layout.is_of_run() || std::env::var_os("DVC_ROOT").is_some() {
+                "removing that file starts this run over"
+            } else {
+                "`cifar-cli train --any-arithmetic` goes on all the same, `cifar-cli train --fresh` starts over"
+            };
+            anyhow!("{e}; {as_before}{otherwise}")
         }
         other => anyhow!(other),
     })?;
     artifacts::write(&fitted, &data, &layout.final_model())?;
     tell(context, &fitted);
     Ok(())
+}
+
+/// Renames a checkpoint that cannot be used, so that its run can start over wherever it was started from.
+fn put_aside(context: &Context, checkpoints: &mut Checkpoints, error: &TrainError) -> Result<()> {
+    let (path, aside) = (checkpoints.path(), checkpoints.path().with_file_name(DAMAGED));
+    std::fs::rename(&path, &aside).with_context(|| format!("{error}; it cannot be renamed"))?;
+    context.terminal.warn(&format!("{error}; it is renamed to {DAMAGED}, and the run starts over"));
+    Ok(checkpoints.discard()?)
 }
 
 /// The recipe, with the setting that tuning showed to be better if it is to be used.

@@ -1,7 +1,7 @@
 //! `tune`: searches for better values with validation images.
 
 use anyhow::{Result, anyhow};
-use cifar_data::DataError;
+use cifar_data::{DataError, Monitor as _};
 use cifar_data::prepare::TrainingData;
 use cifar_eval::plots::{Caption, TrialPoint, importance_bars, parallel_coordinates, tuning_history};
 use cifar_train::TrainError;

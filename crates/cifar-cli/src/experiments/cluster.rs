@@ -4,30 +4,52 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-/// Options of sbatch that the engine gives itself, or that would break what it relies on.
-const OWN_OPTIONS: [&str; 22] = [
-    "array",
-    "chdir",
-    "clusters",
-    "cpus-per-task",
-    "error",
-    "help",
-    "input",
-    "job-name",
-    "mem",
-    "no-requeue",
-    "nodes",
-    "ntasks",
-    "open-mode",
-    "output",
-    "parsable",
-    "partition",
-    "requeue",
-    "test-only",
-    "time",
-    "version",
-    "wait",
-    "wrap",
+/// Options of sbatch that may be given: they choose nodes, accounts and when a job starts. Others change how runs are submitted, or
+/// let a file of the project decide what is executed on the nodes and under which environment.
+const ALLOWED_OPTIONS: [&str; 43] = [
+    "account",
+    "acctg-freq",
+    "begin",
+    "cluster-constraint",
+    "comment",
+    "constraint",
+    "contiguous",
+    "core-spec",
+    "cores-per-socket",
+    "cpu-freq",
+    "deadline",
+    "delay-boot",
+    "dependency",
+    "distribution",
+    "exclude",
+    "exclusive",
+    "extra-node-info",
+    "gres",
+    "gres-flags",
+    "hint",
+    "licenses",
+    "mail-type",
+    "mail-user",
+    "mem-bind",
+    "mem-per-cpu",
+    "mincpus",
+    "nice",
+    "nodelist",
+    "oversubscribe",
+    "power",
+    "prefer",
+    "priority",
+    "qos",
+    "reservation",
+    "sockets-per-node",
+    "spread-job",
+    "switches",
+    "thread-spec",
+    "threads-per-core",
+    "time-min",
+    "tmp",
+    "use-min-nodes",
+    "wckey",
 ];
 
 /// What `[slurm]` says; everything has a default.
@@ -100,20 +122,7 @@ impl SlurmParams {
         let is_time = |value: &str| duration(value).is_some_and(|time| !time.is_zero());
         text("time_limit", self.time_limit.as_ref(), &is_time, time)?;
         text("start_timeout", Some(&self.start_timeout), &is_time, time)?;
-        for option in &self.options {
-            let name = option.strip_prefix("--").map(|rest| rest.split('=').next().unwrap_or(rest));
-            let Some(name) = name.filter(|name| !name.is_empty()) else {
-                return Err(format!(
-                    "[slurm]: options: {option:?} is not allowed; allowed are sbatch's long options, such as \"--account=NAME\""
-                ));
-            };
-            if OWN_OPTIONS.contains(&name) {
-                return Err(format!(
-                    "[slurm]: options: --{name} is not allowed; allowed are options of sbatch for which there is no key here and which do not change how runs are submitted"
-                ));
-            }
-        }
-        Ok(())
+        self.options.iter().try_for_each(|option| check_option(option))
     }
 
     /// How long all runs may wait while none goes on.
@@ -135,6 +144,30 @@ impl SlurmParams {
         arguments.extend(self.options.iter().cloned());
         arguments
     }
+}
+
+/// Refuses what is not one of the allowed options under its whole name; sbatch itself takes abbreviations.
+fn check_option(option: &str) -> Result<(), String> {
+    if option.contains(char::is_control) {
+        return Err(format!(
+            "[slurm]: options: {option:?} is not allowed; allowed are options without control characters"
+        ));
+    }
+    let Some(name) = option.strip_prefix("--").map(|rest| rest.split('=').next().unwrap_or(rest)) else {
+        return Err(format!(
+            "[slurm]: options: {option:?} is not allowed; allowed are sbatch's long options, such as \"--account=NAME\""
+        ));
+    };
+    if ALLOWED_OPTIONS.contains(&name) {
+        return Ok(());
+    }
+    let nearest = ALLOWED_OPTIONS.iter().max_by(|a, b| {
+        let likeness = |known: &str| strsim::jaro_winkler(known, name);
+        likeness(a).total_cmp(&likeness(b))
+    });
+    let hint = nearest.filter(|known| known.starts_with(name) && !name.is_empty());
+    let hint = hint.map(|known| format!("; write --{known} in full")).unwrap_or_default();
+    Err(format!("[slurm]: options: --{name} is not allowed{hint}; allowed are {}", ALLOWED_OPTIONS.join(", ")))
 }
 
 fn is_memory(text: &str) -> bool {
@@ -176,6 +209,35 @@ mod tests {
         assert_eq!(seconds("1-00:00:01"), Some(86_401));
         for wrong in ["", "-1", "1h", "1:2:3:4", "1-1:2:3:4", "a-1", "1-", "99999999999"] {
             assert_eq!(seconds(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn only_options_that_choose_resources_are_passed_on() {
+        for right in ["--account=a b", "--exclusive", "--gres=gpu:1", "--constraint=avx512&x", "--comment=$(x) `y`; z"]
+        {
+            check_option(right).unwrap();
+        }
+        let refused = |option: &str, words: &str| {
+            let message = check_option(option).unwrap_err();
+            assert!(message.contains(words) && message.lines().count() == 1, "{message}");
+        };
+        for own in
+            ["wrap", "array", "output", "export", "get-user-env", "uid", "bbf", "chdir", "prolog", "container", ""]
+        {
+            for option in [format!("--{own}=x"), format!("--{own}")] {
+                refused(&option, &format!("options: --{own} is not allowed; allowed are account, "));
+            }
+        }
+        for short in ["--wra=touch x", "--arr=0-9", "--outp=x", "--chd=/", "--expo=ALL"] {
+            refused(short, " is not allowed; allowed are account, ");
+        }
+        refused("--accou=me", "--accou is not allowed; write --account in full; allowed are account, ");
+        for text in ["--comment=x\ntouch y\n#", "--comment=x\r", "--comm\u{0}ent=x"] {
+            refused(text, "allowed are options without control characters");
+        }
+        for text in ["-p main", "", "main", "-"] {
+            refused(text, "allowed are sbatch's long options");
         }
     }
 

@@ -310,7 +310,7 @@ mod tests {
         check("[grid]\nrandom_seed = []\n", "[grid]: random_seed: an empty list is not allowed; leave the key out");
         check("[grid]\ntrain.epoch = [1]\n", "there is no parameter `train.epoch`; did you mean `train.epochs`?");
         check("[grid]\ntrain = 1\n", "there is no parameter `train`; did you mean `train.");
-        check("[grid]\ntrain.epochs = [0]\n", "train.epochs: 0 is not allowed; allowed is 1 or more");
+        check("[grid]\ntrain.epochs = [0]\n", "train.epochs: 0 is not allowed; allowed is 1 to 100000");
         check("[grid]\nrandom_seed = ['x']\n", "random_seed: \"x\" is not allowed; expected a whole number");
         check("[grid]\ndataset_version = ['v4']\n", "dataset_version: \"v4\" is not allowed; allowed are v1, ");
         check("[grid]\nsplit.split_seed = [1]\n", "[grid]: split.split_seed is not allowed; it decides");
@@ -330,7 +330,7 @@ mod tests {
             "options = ['-p main']",
             "[slurm]: options: \"-p main\" is not allowed; allowed are sbatch's long options",
         );
-        slurm("options = ['--array=1']", "[slurm]: options: --array is not allowed; ");
+        slurm("options = ['--array=1']", "[slurm]: options: --array is not allowed; allowed are account, ");
         let many: Vec<String> = (0..200).map(|n| n.to_string()).collect();
         let many = many.join(",");
         check(

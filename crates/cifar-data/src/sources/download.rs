@@ -47,17 +47,26 @@ pub struct Patience {
     pub connect: Duration,
     /// For the next bytes.
     pub stall: Duration,
+    /// How long the connection may be slower than `least_rate` on average.
+    pub window: Duration,
+    /// Bytes a second.
+    pub least_rate: u64,
 }
 
 impl Default for Patience {
-    /// 5 and 30 seconds.
+    /// 5 and 30 seconds; 10 kB a second over a minute.
     fn default() -> Self {
-        Self { connect: Duration::from_secs(5), stall: Duration::from_secs(30) }
+        let [connect, stall, window] = [5, 30, 60].map(Duration::from_secs);
+        Self { connect, stall, window, least_rate: 10_000 }
     }
 }
 
 /// Times that a connection which breaks off is taken up again before that is an error.
 const ATTEMPTS: usize = 3;
+/// Redirections that are followed.
+const REDIRECTS: usize = 5;
+/// Hosts to which any other may redirect.
+const KNOWN_HOSTS: [&str; 2] = ["www.cs.toronto.edu", "cs.toronto.edu"];
 /// Bytes that travel at a time between the thread that waits for the network and the one that writes.
 const BLOCK: usize = 256 * 1024;
 /// How often the user's wish to stop is looked at.
@@ -72,10 +81,14 @@ pub fn partial(destination: &Path) -> PathBuf {
 /// Fetches `remote` to `destination`, whose folder is made if it is missing.
 ///
 /// # Errors
-/// [`DataError::Unavailable`] if there is no connection or no such file; others if the connection breaks off three times,
-/// nothing comes for too long, or what came is not the right file, which is removed then.
+/// [`DataError::Unavailable`] if there is no connection or no such file, or the server redirects to an unknown host or away from
+/// https; others if the connection breaks off three times, nothing or too little comes for too long, or what came is not the right
+/// file, which is removed then.
 pub fn fetch(remote: &Remote, destination: &Path, patience: Patience, monitor: &dyn Monitor) -> Result<()> {
     let part = partial(destination);
+    if part.is_symlink() {
+        return Err(DataError::malformed(&part, "is a link, and this program writes through no links; remove it"));
+    }
     let mut answered = false;
     for attempt in 1.. {
         let have = fs::metadata(&part).map_or(0, |found| found.len());
@@ -93,6 +106,14 @@ pub fn fetch(remote: &Remote, destination: &Path, patience: Patience, monitor: &
             Ended::Stalled(bytes) => {
                 let seconds = patience.stall.as_secs_f64();
                 let problem = format!("nothing came for {seconds} seconds, behind {bytes} of {} bytes", remote.bytes);
+                return Err(DataError::Unsuitable(format!("{url}: {problem}; {kept}")));
+            }
+            Ended::Slow(rate, bytes) => {
+                let (seconds, least) = (patience.window.as_secs_f64(), patience.least_rate);
+                let problem = format!(
+                    "only {rate} bytes a second came for {seconds} seconds, {least} are needed; after {bytes} of {} bytes",
+                    remote.bytes
+                );
                 return Err(DataError::Unsuitable(format!("{url}: {problem}; {kept}")));
             }
             Ended::CutOff(problem) | Ended::Unavailable(problem) if attempt == ATTEMPTS => {
@@ -122,6 +143,8 @@ enum Ended {
     CutOff(String),
     /// Nothing came any more, behind so many bytes.
     Stalled(u64),
+    /// So few bytes came a second, behind so many bytes.
+    Slow(u64, u64),
 }
 
 struct Request<'a> {
@@ -163,6 +186,7 @@ impl Request<'_> {
         };
         let mut file = open(part, begin)?;
         let mut at = begin;
+        let (mut since, mut from) = (Instant::now(), begin);
         loop {
             monitor.progress(WHAT, at, self.remote.bytes);
             match wait(&news, self.patience.stall, monitor)? {
@@ -173,6 +197,14 @@ impl Request<'_> {
                     at += block.len() as u64;
                     if at == self.remote.bytes {
                         return Ok(Ended::Complete);
+                    }
+                    let elapsed = since.elapsed();
+                    if elapsed >= self.patience.window {
+                        let rate = ((at - from) as f64 / elapsed.as_secs_f64()) as u64;
+                        if rate < self.patience.least_rate {
+                            return Ok(Ended::Slow(rate, at));
+                        }
+                        (since, from) = (Instant::now(), at);
                     }
                 }
                 Some(News::Broken(problem) | News::Unavailable(problem)) => return Ok(Ended::CutOff(problem)),
@@ -221,23 +253,24 @@ fn talk(
     connect: Duration,
     news: &SyncSender<News>,
 ) -> std::result::Result<(), std::sync::mpsc::SendError<News>> {
-    let mut config = ureq::Agent::config_builder()
-        .timeout_resolve(Some(connect))
-        .timeout_connect(Some(connect))
-        .http_status_as_error(false)
-        .user_agent(concat!("cifar-cli/", env!("CARGO_PKG_VERSION")));
-    if ["http://127.", "http://localhost", "http://[::1]"].iter().any(|here| url.starts_with(here)) {
-        // No proxy knows what runs on this machine.
-        config = config.proxy(None);
-    }
-    let agent = config.build().new_agent();
-    let mut request = agent.get(url);
-    if have > 0 {
-        request = request.header("Range", format!("bytes={have}-"));
-    }
-    let response = match request.call() {
-        Ok(response) => response,
-        Err(e) => return news.send(News::Unavailable(one_line(&e))),
+    let mut url = url.to_string();
+    let mut redirected = 0;
+    let response = loop {
+        let response = match ask(&url, have, connect) {
+            Ok(response) => response,
+            Err(e) => return news.send(News::Unavailable(one_line(&e))),
+        };
+        let location = response.headers().get("location").and_then(|value| value.to_str().ok());
+        match location.filter(|_| response.status().is_redirection()) {
+            Some(_) if redirected == REDIRECTS => {
+                return news.send(News::Unavailable(format!("redirects more than {REDIRECTS} times")));
+            }
+            Some(location) => match redirection(&url, location) {
+                Ok(next) => (url, redirected) = (next, redirected + 1),
+                Err(problem) => return news.send(News::Unavailable(problem)),
+            },
+            None => break response,
+        }
     };
     let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(String::from);
     let begin = match response.status().as_u16() {
@@ -273,6 +306,56 @@ fn talk(
     }
 }
 
+/// One request, without following redirections.
+fn ask(url: &str, have: u64, connect: Duration) -> Result<ureq::http::Response<ureq::Body>, ureq::Error> {
+    let mut config = ureq::Agent::config_builder()
+        .timeout_resolve(Some(connect))
+        .timeout_connect(Some(connect))
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .user_agent(concat!("cifar-cli/", env!("CARGO_PKG_VERSION")));
+    if ["http://127.", "http://localhost", "http://[::1]"].iter().any(|here| url.starts_with(here)) {
+        // No proxy knows what runs on this machine.
+        config = config.proxy(None);
+    }
+    let mut request = config.build().new_agent().get(url);
+    if have > 0 {
+        request = request.header("Range", format!("bytes={have}-"));
+    }
+    request.call()
+}
+
+/// Where `location` leads, as the answer to a request for `url`.
+///
+/// # Errors
+/// If that is another host, unless it is the archive's own, or no https where `url` is.
+fn redirection(url: &str, location: &str) -> Result<String, String> {
+    let parse = |text: &str| text.parse::<ureq::http::Uri>().ok();
+    let from = parse(url).ok_or_else(|| format!("{url} is no address"))?;
+    let (scheme, authority) = (from.scheme_str().unwrap_or("https"), from.authority().map_or("", |a| a.as_str()));
+    let next = if location.contains("://") {
+        location.to_string()
+    } else if let Some(rest) = location.strip_prefix("//") {
+        format!("{scheme}://{rest}")
+    } else if location.starts_with('/') {
+        format!("{scheme}://{authority}{location}")
+    } else {
+        let folder = from.path().rsplit_once('/').map_or("", |(folder, _)| folder);
+        format!("{scheme}://{authority}{folder}/{location}")
+    };
+    let to = parse(&next).ok_or_else(|| format!("redirects to {location:?}, which is no address"))?;
+    let is_secure = |uri: &ureq::http::Uri| uri.scheme_str() == Some("https");
+    if is_secure(&from) && !is_secure(&to) {
+        return Err(format!("redirects from https to {next}"));
+    }
+    let host = to.host().unwrap_or_default();
+    if Some(host) != from.host() && !KNOWN_HOSTS.contains(&host) {
+        return Err(format!("redirects to the host {host:?}; if that is right, give --mirror {next}"));
+    }
+    Ok(next)
+}
+
 fn md5_of(path: &Path, monitor: &dyn Monitor) -> Result<String> {
     let mut file = File::open(path).map_err(DataError::io("read", path))?;
     let mut hasher = Md5::new();
@@ -288,6 +371,64 @@ fn md5_of(path: &Path, monitor: &dyn Monitor) -> Result<String> {
     Ok(format!("{:032x}", u128::from_be_bytes(digest)))
 }
 
-fn one_line(error: &dyn std::fmt::Display) -> String {
-    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+/// An error and all its causes, those left out that a message before quotes.
+fn one_line(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut line = String::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let text = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+        if !line.contains(&text) {
+            line = if line.is_empty() { text } else { format!("{line}: {text}") };
+        }
+        // ureq and errors of the system hold their causes without telling them as such.
+        next = match error.downcast_ref::<ureq::Error>() {
+            Some(ureq::Error::Io(inner)) => Some(inner),
+            _ => match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+                Some(inner) => Some(inner),
+                None => error.source(),
+            },
+        };
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirections_stay_on_https_and_on_known_hosts() {
+        let check =
+            |url: &str, location: &str, expected: &str| assert_eq!(redirection(url, location).unwrap(), expected);
+        let own = "https://a.org/x/y.gz";
+        check(own, "https://a.org/z.gz", "https://a.org/z.gz");
+        check(own, "/z.gz", "https://a.org/z.gz");
+        check(own, "z.gz", "https://a.org/x/z.gz");
+        check(own, "//a.org/z.gz", "https://a.org/z.gz");
+        check(own, "https://www.cs.toronto.edu/z", "https://www.cs.toronto.edu/z");
+        check("http://a.org:8080/x", "https://a.org/z", "https://a.org/z");
+        check("http://a.org:8080/x", "/z", "http://a.org:8080/z");
+        let refuse = |location: &str, words: &str| {
+            let problem = redirection(own, location).unwrap_err();
+            assert!(problem.contains(words), "{problem}");
+        };
+        refuse("http://a.org/z.gz", "redirects from https to http://a.org/z.gz");
+        refuse("http://www.cs.toronto.edu/z.gz", "redirects from https");
+        refuse("https://evil.org/z.gz", "the host \"evil.org\"; if that is right, give --mirror https://evil.org/z.gz");
+        refuse("https://a.org@evil.org/z.gz", "the host \"evil.org\"");
+        refuse("//evil.org/z.gz", "the host \"evil.org\"");
+        refuse("file:///etc/passwd", "redirects from https to file:///etc/passwd");
+        refuse("https://a b/", "which is no address");
+    }
+
+    #[test]
+    fn every_cause_is_told_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("the handshake\nfailed")]
+        struct Handshake(#[source] io::Error);
+        let cause = io::Error::other("certificate has expired");
+        let error = ureq::Error::Io(io::Error::other(Handshake(cause)));
+        let line = one_line(&error);
+        assert_eq!(line, "io: the handshake failed: certificate has expired");
+    }
 }

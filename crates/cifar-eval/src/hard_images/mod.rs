@@ -35,6 +35,7 @@ use self::beliefs::{Beliefs, Figures, follow};
 use self::neighbours::{Neighbour, features, nearest};
 use self::patterns::patterns;
 use self::triage::{Finding, Partner, Subject, triage};
+use crate::confusion::check_memory;
 use crate::integrity::{Issue, Quality};
 use crate::plots::{Caption, Tile, contact_sheet};
 use crate::predictions;
@@ -142,6 +143,7 @@ struct Part<'a> {
 /// # Errors
 /// If inputs do not belong together, a file cannot be written or the user asks to stop.
 pub fn identify(params: &HardImagesParams, inputs: &Inputs, out: &Path, monitor: &dyn Monitor) -> Result<Summary> {
+    check_memory(inputs.data.train.classes().len())?;
     let parts = parts(inputs, monitor)?;
     let mut rows = rows(&parts, inputs);
     add_neighbours(&mut rows, &parts, monitor)?;

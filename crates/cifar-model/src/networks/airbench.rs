@@ -11,7 +11,7 @@ use cifar_data::{Dataset, ImageSize};
 use cifar_kernels::Activation;
 
 use super::builder::Builder;
-use super::{LayerSummary, Network};
+use super::{Extent, LayerSummary, Network};
 use crate::layers::{BatchNorm, Conv, Linear, NormParams, Whitening};
 use crate::parameters::{Init, Parameters};
 use crate::{FeatureMap, Mode, Result, ops};
@@ -48,6 +48,7 @@ pub struct Airbench {
     head: Linear,
     features: usize,
     summary: Vec<LayerSummary>,
+    extent: Extent,
 }
 
 impl Airbench {
@@ -75,7 +76,8 @@ impl Airbench {
         builder.global_pool("pool");
         let features = builder.shape()[2];
         let head = builder.head(classes, false, Init::UniformStandardised)?;
-        Ok(Self { whitening, groups, residual: params.residual, head, features, summary: builder.finish() })
+        let (summary, extent) = builder.finish();
+        Ok(Self { whitening, groups, residual: params.residual, head, features, summary, extent })
     }
 }
 
@@ -107,5 +109,9 @@ impl Network for Airbench {
 
     fn summary(&self) -> Vec<LayerSummary> {
         self.summary.clone()
+    }
+
+    fn extent(&self) -> Extent {
+        self.extent
     }
 }

@@ -3,7 +3,7 @@
 use cifar_data::ImageSize;
 use cifar_kernels::Activation;
 
-use super::LayerSummary;
+use super::{Extent, LayerSummary};
 use crate::layers::{BatchNorm, Conv, Linear, NormParams, Whitening};
 use crate::parameters::{Init, Kind, Parameters};
 use crate::{ModelError, Result};
@@ -14,6 +14,9 @@ pub(super) struct Builder<'a> {
     /// Height, width and channels.
     shape: [usize; 3],
     summary: Vec<LayerSummary>,
+    extent: Extent,
+    /// Values of the last layer, if that is a convolution. They are kept unless a pooling follows, which is done in the same pass.
+    pending: usize,
 }
 
 impl<'a> Builder<'a> {
@@ -24,7 +27,10 @@ impl<'a> Builder<'a> {
                 "{network} needs images of at least {smallest}×{smallest} pixels, these have {size}"
             )));
         }
-        Ok(Self { parameters, shape: [size.height, size.width, 3], summary: Vec::new() })
+        let shape = [size.height, size.width, 3];
+        let mut builder = Self { parameters, shape, summary: Vec::new(), extent: Extent::default(), pending: 0 };
+        builder.keep(1);
+        Ok(builder)
     }
 
     /// Height, width and channels of what the last layer puts out.
@@ -37,9 +43,18 @@ impl<'a> Builder<'a> {
         self.shape = shape;
     }
 
-    /// The layers, from the input to the logits.
-    pub(super) fn finish(self) -> Vec<LayerSummary> {
-        self.summary
+    /// The layers, from the input to the logits, and the sizes of their activations.
+    pub(super) fn finish(mut self) -> (Vec<LayerSummary>, Extent) {
+        self.keep(0);
+        (self.summary, self.extent)
+    }
+
+    /// The last shape is kept for the backward pass, `times` over, and what was pending before.
+    fn keep(&mut self, times: usize) {
+        let values = self.shape.iter().product::<usize>();
+        let pending = std::mem::take(&mut self.pending);
+        self.extent.kept += times * values + pending;
+        self.extent.largest = self.extent.largest.max(values).max(pending);
     }
 
     fn describe(&mut self, name: &str, output: Vec<usize>, parameters: usize, flops: usize) {
@@ -66,6 +81,7 @@ impl<'a> Builder<'a> {
     /// The frozen whitening convolution; only its bias counts as a parameter.
     pub(super) fn whitening(&mut self, name: &str, activation: Activation) -> Result<Whitening> {
         self.filters(name, Whitening::OUTPUTS, 2, 1, 0);
+        self.keep(2);
         self.add_parameters(Whitening::OUTPUTS);
         Whitening::new(self.parameters, name, activation)
     }
@@ -81,6 +97,7 @@ impl<'a> Builder<'a> {
     ) -> Result<Conv> {
         let (inputs, padding) = (self.shape[2], kernel / 2);
         let weights = self.filters(name, outputs, kernel, stride, padding);
+        self.pending = self.shape.iter().product();
         self.add_parameters(weights);
         Conv::new(self.parameters, name, inputs, outputs, kernel, stride, padding, init)
     }
@@ -88,6 +105,7 @@ impl<'a> Builder<'a> {
     /// Batch norm, whose parameters count as those of the layer before it.
     pub(super) fn batch_norm(&mut self, name: &str, params: NormParams, activation: Activation) -> Result<BatchNorm> {
         let channels = self.shape[2];
+        self.keep(1);
         self.add_parameters(if params.scale { 2 } else { 1 } * channels);
         BatchNorm::new(self.parameters, name, channels, params, activation)
     }
@@ -96,12 +114,16 @@ impl<'a> Builder<'a> {
     pub(super) fn pool(&mut self, name: &str, window: usize) {
         let [height, width, channels] = self.shape;
         self.shape = [height / window, width / window, channels];
+        self.pending = 0;
+        // Values, and where each came from.
+        self.keep(2);
         self.describe(name, self.shape.to_vec(), 0, 0);
     }
 
     /// Pooling that leaves one pixel.
     pub(super) fn global_pool(&mut self, name: &str) {
         self.shape = [1, 1, self.shape[2]];
+        self.keep(2);
         self.describe(name, vec![self.shape[2]], 0, 0);
     }
 
@@ -118,6 +140,7 @@ impl<'a> Builder<'a> {
     fn dense(&mut self, name: &str, kind: Kind, outputs: usize, bias: bool, init: Init) -> Result<Linear> {
         let inputs = self.shape.iter().product::<usize>();
         self.shape = [1, 1, outputs];
+        self.keep(1);
         let weights = inputs * outputs;
         self.describe(name, vec![outputs], weights + if bias { outputs } else { 0 }, 2 * weights);
         Linear::new(self.parameters, name, kind, inputs, outputs, bias, init)

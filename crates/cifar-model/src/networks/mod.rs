@@ -146,6 +146,15 @@ pub struct LayerSummary {
     pub flops: u64,
 }
 
+/// How many values the activations of a network have, per image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Extent {
+    /// Of those that training keeps for the backward pass, together.
+    pub kept: usize,
+    /// Of the largest.
+    pub largest: usize,
+}
+
 /// A network: normalised images in, features in between, logits out.
 pub trait Network: Send + Sync {
     /// Sets what the network takes from the training images before the first step. Most take nothing.
@@ -166,6 +175,9 @@ pub trait Network: Send + Sync {
 
     /// Its layers, from the input to the logits.
     fn summary(&self) -> Vec<LayerSummary>;
+
+    /// The sizes of its activations.
+    fn extent(&self) -> Extent;
 }
 
 /// Builds a network and its parameters.

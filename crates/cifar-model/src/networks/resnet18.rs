@@ -9,7 +9,7 @@ use cifar_data::ImageSize;
 use cifar_kernels::Activation;
 
 use super::builder::Builder;
-use super::{LayerSummary, Network};
+use super::{Extent, LayerSummary, Network};
 use crate::layers::{BatchNorm, Conv, Linear, NormParams};
 use crate::parameters::{Fan, Init, Parameters};
 use crate::{FeatureMap, Mode, Result, ops};
@@ -47,6 +47,7 @@ pub struct ResNet18 {
     blocks: Vec<BasicBlock>,
     head: Linear,
     summary: Vec<LayerSummary>,
+    extent: Extent,
 }
 
 /// Filters without bias, He-normal by the fan-out as in torchvision, and a norm.
@@ -104,7 +105,8 @@ impl ResNet18 {
         }
         builder.global_pool("pool");
         let head = builder.head(classes, true, Init::Uniform)?;
-        Ok(Self { stem, blocks, head, summary: builder.finish() })
+        let (summary, extent) = builder.finish();
+        Ok(Self { stem, blocks, head, summary, extent })
     }
 }
 
@@ -125,5 +127,9 @@ impl Network for ResNet18 {
 
     fn summary(&self) -> Vec<LayerSummary> {
         self.summary.clone()
+    }
+
+    fn extent(&self) -> Extent {
+        self.extent
     }
 }

@@ -6,7 +6,7 @@ use cifar_data::ImageSize;
 use cifar_kernels::Activation;
 
 use super::builder::Builder;
-use super::{LayerSummary, Network};
+use super::{Extent, LayerSummary, Network};
 use crate::layers::{BatchNorm, Conv, Linear, NormParams};
 use crate::parameters::{Fan, Init, Parameters};
 use crate::{FeatureMap, Mode, Result, ops};
@@ -38,6 +38,7 @@ pub struct SimpleCnn {
     dense: (Linear, BatchNorm),
     head: Linear,
     summary: Vec<LayerSummary>,
+    extent: Extent,
 }
 
 impl SimpleCnn {
@@ -62,7 +63,8 @@ impl SimpleCnn {
             builder.batch_norm("dense.norm", NormParams::STANDARD, Activation::Relu)?,
         );
         let head = builder.head(classes, true, Init::Uniform)?;
-        Ok(Self { params: *params, blocks, dense, head, summary: builder.finish() })
+        let (summary, extent) = builder.finish();
+        Ok(Self { params: *params, blocks, dense, head, summary, extent })
     }
 }
 
@@ -96,5 +98,9 @@ impl Network for SimpleCnn {
 
     fn summary(&self) -> Vec<LayerSummary> {
         self.summary.clone()
+    }
+
+    fn extent(&self) -> Extent {
+        self.extent
     }
 }

@@ -4,6 +4,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Space;
+use crate::params::MOST_EPOCHS;
 use crate::{Result, TrainError};
 
 /// How settings are suggested.
@@ -50,12 +51,15 @@ impl Default for TuneParams {
 
 impl TuneParams {
     fn check(&self) -> Result<()> {
-        let check = |key, value: usize, least: usize| {
-            let allowed = format!("allowed is {least} or more");
-            if value >= least { Ok(()) } else { Err(TrainError::Parameter { key, value: value.to_string(), allowed }) }
+        let check = |key, value: usize, least: usize, most: usize| {
+            let allowed = format!("allowed is {least} to {most}");
+            let is_allowed = (least..=most).contains(&value);
+            if is_allowed { Ok(()) } else { Err(TrainError::Parameter { key, value: value.to_string(), allowed }) }
         };
-        check("min_epochs", self.min_epochs, 1)?;
-        check("reduction", self.reduction, 2)?;
+        check("trials", self.trials, 0, 100_000)?;
+        check("min_epochs", self.min_epochs, 1, MOST_EPOCHS)?;
+        check("reduction", self.reduction, 2, 1000)?;
+        check("rescore_seeds", self.rescore_seeds, 0, 1000)?;
         if self.trials > 0 && self.space.is_empty() {
             let allowed = "tune.space is empty: name what may vary".into();
             return Err(TrainError::Parameter { key: "trials", value: self.trials.to_string(), allowed });
@@ -75,5 +79,28 @@ impl<'de> Deserialize<'de> for TuneParams {
 impl Serialize for TuneParams {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         Self::serialize(self, serializer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_have_limits_on_both_sides() {
+        let check = |key: &str, value: u64, allowed: &str| {
+            let mut json = serde_json::to_value(TuneParams::default()).unwrap();
+            json[key] = value.into();
+            let found = serde_json::from_value::<TuneParams>(json).unwrap_err().to_string();
+            assert_eq!(found, format!("{key}: {value} is not allowed; allowed is {allowed}"));
+        };
+        for most in [1001, u64::MAX] {
+            check("reduction", most, "2 to 1000");
+            check("rescore", most, "0 to 1000");
+            check("rescore_seeds", most, "0 to 1000");
+        }
+        check("reduction", 1, "2 to 1000");
+        check("min_epochs", 0, "1 to 100000");
+        check("trials", 1_000_000_000_000, "0 to 100000");
     }
 }

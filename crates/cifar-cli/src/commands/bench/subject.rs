@@ -3,13 +3,12 @@
 use anyhow::Result;
 use cifar_data::prepare::Normalisation;
 use cifar_data::sources::synthetic::{self, SyntheticParams};
-use cifar_data::{Dataset, ImageSize};
+use cifar_data::{Dataset, ImageSize, memory};
 use cifar_model::{LayerSummary, Model, ModelParams, ModelSpec};
 
 use super::laps::WARM_UP_STEPS;
 use crate::args::{NetworkArgs, StepArgs};
 use crate::commands::Refusal;
-use crate::resources::available_memory;
 
 /// Size of the drawn images.
 const SIZE: ImageSize = ImageSize { height: 32, width: 32 };
@@ -54,7 +53,7 @@ pub(super) fn draw(count: usize) -> Result<Dataset> {
 /// Refuses what would not fit into memory, by an estimate, before any of it is taken.
 pub(super) fn refuse_beyond_memory(args: &NetworkArgs, model: &Model, images: usize, purpose: Purpose) -> Result<()> {
     let needed = bytes_needed(&model.summary(), model.parameters().count(), args.batch, images, purpose);
-    match available_memory() {
+    match memory::room().map(|room| room.bytes) {
         Some(available) if needed > available => Err(Refusal(format!(
             "--batch {} with {} needs about {:.1} GB of memory, {:.1} GB are free; choose a smaller batch",
             args.batch,
@@ -108,7 +107,7 @@ mod tests {
         for purpose in [Purpose::Training, Purpose::Inference, Purpose::Kernels] {
             let check = |batch| refuse_beyond_memory(&args(batch, 1).network, &model, 2 * batch as usize, purpose);
             check(1).unwrap();
-            if available_memory().is_some() {
+            if memory::room().is_some() {
                 let refusal = check(u32::MAX).unwrap_err().to_string();
                 assert!(refusal.starts_with("--batch 4294967295 with simple_cnn needs about "), "{refusal}");
             }

@@ -18,6 +18,7 @@ use crate::commands::Context;
 use crate::experiments::board::Row;
 use crate::experiments::grid::Run;
 use crate::params::Params;
+use crate::programs;
 
 /// The oldest DVC that this was tried with.
 const OLDEST: [u64; 2] = [3, 67];
@@ -39,11 +40,7 @@ pub(super) struct Dvc<'a> {
 pub(super) fn find(context: &Context) -> Option<PathBuf> {
     let local = context.layout.join(".venv/bin/dvc");
     let local = std::path::absolute(local).ok().filter(|p| p.is_file());
-    let on_path = || {
-        let folders = std::env::var_os("PATH")?;
-        std::env::split_paths(&folders).map(|folder| folder.join("dvc")).find(|p| p.is_file())
-    };
-    local.or_else(on_path)
+    local.or_else(|| programs::find("dvc"))
 }
 
 /// Whether the project is one that DVC can run experiments in.
@@ -256,7 +253,8 @@ impl<'a> Dvc<'a> {
     }
 
     fn git(&self, arguments: &[&str]) -> Result<String> {
-        self.answer(Path::new("git"), arguments)
+        let git = programs::find("git").context("git is not on the path; `--engine local` needs none")?;
+        self.answer(&git, arguments)
     }
 
     fn answer(&self, program: &Path, arguments: &[&str]) -> Result<String> {
@@ -310,5 +308,6 @@ impl Engine for Dvc<'_> {
 
 /// Ctrl-C for the whole group of a child.
 fn interrupt(child: &Child) {
-    let _ = Command::new("kill").args(["-INT", "--", &format!("-{}", child.id())]).status();
+    let Some(kill) = programs::find("kill") else { return };
+    let _ = Command::new(kill).args(["-INT", "--", &format!("-{}", child.id())]).status();
 }

@@ -2,13 +2,15 @@
 //!
 //! Pulled and prepared data are made once and shared; they go when no run needs them any more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
-use cifar_data::Monitor as _;
-use cifar_data::splits::SplitParams;
+use cifar_data::prepare::{TestSet, TrainingData};
+use cifar_data::pull::{POOL, Raw};
+use cifar_data::splits::{Split, SplitParams};
+use cifar_data::{DataError, Monitor as _};
 use serde_json::json;
 
 use super::{Engine, Entry, log, log_error};
@@ -22,8 +24,8 @@ pub(super) struct Local<'a> {
     context: &'a Context<'a>,
     /// Threads of each worker; none if there is one worker, which has them all.
     threads: Option<usize>,
-    /// Held by whoever makes data.
-    making: Mutex<()>,
+    /// Held by whoever makes data: the folders that are known to be whole.
+    making: Mutex<BTreeSet<PathBuf>>,
     /// How many runs still need a folder of data.
     needed: Mutex<BTreeMap<PathBuf, usize>>,
     /// What stands for the partitions and labels.
@@ -38,7 +40,7 @@ impl<'a> Local<'a> {
     pub(super) fn new(context: &'a Context, due: &[&Entry], jobs: usize) -> Self {
         let data = due.first().map(|e| e.record.data.clone()).unwrap_or_default();
         let threads = (jobs > 1).then(|| (rayon::current_num_threads() / jobs).max(1));
-        let (making, needed) = (Mutex::new(()), Mutex::new(BTreeMap::new()));
+        let (making, needed) = (Mutex::default(), Mutex::new(BTreeMap::new()));
         let shared = context.layout.shared_data();
         let local = Self { context, threads, making, needed, data, shared, has_company: false };
         for entry in due {
@@ -49,7 +51,7 @@ impl<'a> Local<'a> {
 
     /// For runs that several processes do, each with all its threads, on the same data below `shared`.
     pub(super) fn in_company(context: &'a Context, data: String, shared: PathBuf) -> Self {
-        let (making, needed) = (Mutex::new(()), Mutex::new(BTreeMap::new()));
+        let (making, needed) = (Mutex::default(), Mutex::new(BTreeMap::new()));
         Self { context, threads: None, making, needed, data, shared, has_company: true }
     }
 
@@ -85,21 +87,40 @@ impl<'a> Local<'a> {
         Ok(Context { layout, params_file, terminal })
     }
 
-    /// Pulls and prepares, unless somebody did.
+    /// Pulls and prepares, unless somebody did. Data that an earlier process left are read once; what is damaged is made again.
     pub(super) fn make_data(&self, context: &Context) -> Result<()> {
-        // Folders appear whole, so one that is there is complete.
-        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
-        if !context.layout.raw().is_dir() {
-            pull::run(context)?;
-        }
-        if !context.layout.prepared().is_dir() {
-            prepare::run(context)?;
+        let mut whole = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        let (raw, prepared) = (context.layout.raw(), context.layout.prepared());
+        for (folder, read, make) in [
+            (&raw, read_raw as fn(&Path) -> Result<(), DataError>, pull::run as fn(&Context) -> Result<()>),
+            (&prepared, read_prepared, prepare::run),
+        ] {
+            if whole.contains(folder) {
+                continue;
+            }
+            // Folders appear whole, but they may have been damaged since.
+            if folder.is_dir()
+                && let Err(error) = read(folder)
+            {
+                if !is_damage(&error) {
+                    return Err(error.into());
+                }
+                context.terminal.warn(&format!("{error}; {} is made again", folder.display()));
+                std::fs::remove_dir_all(folder).with_context(|| format!("{}: cannot remove", folder.display()))?;
+            }
+            if !folder.is_dir() {
+                make(context)?;
+            }
+            whole.insert(folder.clone());
         }
         Ok(())
     }
 
     fn stages(&self, context: &Context, data_ready: &(dyn Fn() + Sync)) -> Result<()> {
-        self.make_data(context)?;
+        // In company whoever submitted the run has made them, and others may be reading them.
+        if !self.has_company {
+            self.make_data(context)?;
+        }
         data_ready();
         let alone = |context: &Context| train::run(context, &TrainArgs::default());
         let train: fn(&Context) -> Result<()> = if self.has_company { train::run_in_company } else { alone };
@@ -109,6 +130,27 @@ impl<'a> Local<'a> {
             stage(context)?;
         }
         Ok(())
+    }
+}
+
+/// Reads everything that `pull` leaves.
+fn read_raw(folder: &Path) -> Result<(), DataError> {
+    let raw = Raw::read(folder)?;
+    TestSet::open(&folder.join(POOL), &raw.record.pool_fingerprint).map(drop)
+}
+
+/// Reads everything that `prepare` leaves.
+fn read_prepared(folder: &Path) -> Result<(), DataError> {
+    let data = TrainingData::open(folder)?;
+    TestSet::open(&folder.join(Split::Test.name()), data.report.test_fingerprint()).map(drop)
+}
+
+/// Whether the data themselves are wrong, rather than what it takes to read them.
+fn is_damage(error: &DataError) -> bool {
+    match error {
+        DataError::Malformed { .. } | DataError::HashMismatch { .. } | DataError::Line { .. } => true,
+        DataError::Io { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
+        _ => false,
     }
 }
 

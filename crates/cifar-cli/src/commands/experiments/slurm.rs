@@ -108,13 +108,15 @@ fn adopt(context: &Context, queue: &Queue, tasks: &mut [Followed], board: &Board
 
 /// Makes the data of all runs that are to be submitted. Those whose data cannot be made have failed.
 fn make_data(context: &Context, tasks: &mut [Followed], board: &Board) -> Result<()> {
+    let data = tasks.first().map(|task| task.entry().record.data.clone()).unwrap_or_default();
+    // One for all: it reads data that are there no more than once.
+    let local = Local::in_company(context, data, data_folder(&context.layout));
     for task in tasks.iter_mut().filter(|task| task.is_to_submit()) {
         let entry = task.entry();
         clear(&entry.folder)?;
         let row = board.begin(&entry.run.name, entry.cost);
         let mut log = log(&entry.folder)?;
         let terminal = Terminal::of_run(log.try_clone().context("cannot share the log")?, row.clone());
-        let local = Local::in_company(context, entry.record.data.clone(), data_folder(&context.layout));
         let made = local.inside(&entry.run, &entry.folder, &terminal).and_then(|inside| local.make_data(&inside));
         row.withdraw();
         context.terminal.check()?;

@@ -11,6 +11,7 @@ use cifar_train::tensorboard::EventFile;
 use cifar_train::{EpochRecord, StepRecord, Watcher};
 
 use crate::commands::Context;
+use crate::links::refuse_links_to;
 use crate::terminal::Terminal;
 
 /// The terminal, and the files that are written epoch by epoch. If one of those fails, that is a warning: the run is worth
@@ -31,6 +32,9 @@ impl<'a> Watched<'a> {
     pub(super) fn new(context: &'a Context, tensorboard: Option<&Path>, key: &str) -> Result<Self> {
         let root = std::env::var_os("DVC_ROOT").map(PathBuf::from);
         let live = Live::new(&context.layout.final_model(), root.as_deref());
+        if let Some(folder) = tensorboard {
+            refuse_links_to(&context.layout, folder)?;
+        }
         let events = tensorboard.map(|folder| EventFile::create(folder, key)).transpose()?;
         Ok(Self { terminal: context.terminal, files: Mutex::new(Files { live, events, warned: false }) })
     }

@@ -6,6 +6,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
+use crate::programs;
+
 /// Fields of a line of `squeue`: number in the array, state, reason, node.
 const FORMAT: &str = "--format=%K|%T|%r|%N";
 /// Settings in the environment that begin so would change which lines `squeue` shows.
@@ -53,10 +55,8 @@ impl Queue {
     /// # Errors
     /// If one of its programs is not on the path.
     pub(in crate::commands::experiments) fn find() -> Result<Self> {
-        let folders = std::env::var_os("PATH").unwrap_or_default();
         let find = |name: &str| {
-            let found = std::env::split_paths(&folders).map(|folder| folder.join(name)).find(|path| path.is_file());
-            found.ok_or_else(|| {
+            programs::find(name).ok_or_else(|| {
                 anyhow!(
                     "{name} is not on the path, so there is no Slurm here; use a machine from which jobs are submitted, or `--engine local`"
                 )

@@ -7,9 +7,10 @@
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use cifar_data::output::write_file;
 use cifar_eval::experiments::RunRecord;
+use cifar_kernels::ARM_VARIABLE;
 use serde::{Deserialize, Serialize};
 
 use super::queue::Queue;
@@ -18,11 +19,15 @@ use crate::commands::train::running_program;
 use crate::experiments::cluster::SlurmParams;
 use crate::layout::Layout;
 
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 const JOB: &str = "job.json";
 const RUNS: &str = "runs.json";
 const SCRIPT: &str = "task.sh";
 const PROGRAM: &str = "cifar-cli";
+/// The name of the kernels that are forced, if some are.
+const ARM: &str = "arm.txt";
+/// What a task says outside of its run's log, as Slurm writes it: `%a` is the task's number.
+const OUTPUT: &str = "task-%a.txt";
 /// Stands for the code that trains; see `train::program`.
 const FINGERPRINT: &str = "train_model.fingerprint";
 /// Below `.cifar/slurm`, beside the folders of arrays.
@@ -49,6 +54,8 @@ struct Job {
     name: String,
     /// Its number, once it is known.
     number: Option<u64>,
+    /// Threads of each task.
+    threads: i64,
 }
 
 /// Pulled and prepared data, which the tasks of all arrays share.
@@ -56,12 +63,24 @@ pub(super) fn data_folder(layout: &Layout) -> PathBuf {
     layout.slurm().join(DATA)
 }
 
-/// The run that a task is to do.
-pub(super) fn run_of_task(folder: &Path, number: usize) -> Result<RunRecord> {
+/// The run of a task, and the number of its threads.
+pub(super) fn run_of_task(folder: &Path, number: usize) -> Result<(RunRecord, usize)> {
+    let job = Job::read(folder)?;
     let runs = read_runs(folder)?;
     let count = runs.len();
     let run = runs.into_iter().nth(number);
-    run.with_context(|| format!("{}: has {count} runs, and none of number {number}", folder.join(RUNS).display()))
+    let run =
+        run.with_context(|| format!("{}: has {count} runs, and none of number {number}", folder.join(RUNS).display()))?;
+    Ok((run, usize::try_from(job.threads).unwrap_or(1)))
+}
+
+/// The project in whose state the folder of an array is.
+pub(super) fn project_of(folder: &Path) -> Result<PathBuf> {
+    let root = folder.ancestors().nth(3).map(Path::to_path_buf);
+    let root = root.filter(|root| Layout::new(root).slurm() == folder.parent().unwrap_or(folder));
+    root.with_context(|| {
+        format!("{}: is no folder of a job array; `experiments task` is for the tasks of one", folder.display())
+    })
 }
 
 /// The file that a task leaves which was asked to stop, and would go on.
@@ -80,17 +99,7 @@ pub(super) fn folders(layout: &Layout) -> Vec<PathBuf> {
 impl Submission {
     /// Reads the folder of an array; none if it never came to be submitted.
     pub(super) fn read(folder: &Path, queue: &Queue) -> Result<Option<Self>> {
-        let path = folder.join(JOB);
-        let text = std::fs::read(&path).with_context(|| format!("{}: cannot read", path.display()))?;
-        let remedy = "if no job of Slurm works for this project any more, remove its folder";
-        let mut job: Job =
-            serde_json::from_slice(&text).with_context(|| format!("{}: is damaged; {remedy}", path.display()))?;
-        ensure!(
-            job.schema == SCHEMA,
-            "{}: has schema {}, this program reads schema {SCHEMA}; {remedy}",
-            path.display(),
-            job.schema
-        );
+        let mut job = Job::read(folder)?;
         if job.number.is_none() {
             job.number = queue.named(&job.name)?;
             if job.number.is_some() {
@@ -113,7 +122,7 @@ impl Submission {
         let identity = format!("{now} {} {}", std::process::id(), runs.len());
         let name = format!("cifar-{}", &blake3::hash(identity.as_bytes()).to_hex()[..12]);
         let folder = std::path::absolute(context.layout.slurm().join(&name))?;
-        let result = Self::submit_from(context, queue, params, at_once, &runs, &name, &folder);
+        let result = Self::submit_from(queue, params, at_once, &runs, &name, &folder);
         match result {
             Ok(job) => Ok(Self { folder, job, runs }),
             Err(error) => {
@@ -127,7 +136,6 @@ impl Submission {
     }
 
     fn submit_from(
-        context: &Context,
         queue: &Queue,
         params: &SlurmParams,
         at_once: Option<i64>,
@@ -135,8 +143,8 @@ impl Submission {
         name: &str,
         folder: &Path,
     ) -> Result<u64> {
-        let project = std::path::absolute(context.layout.join("."))?;
-        let project = project.components().collect::<PathBuf>();
+        let (script_file, folder_text) = (folder.join(SCRIPT), printable(folder)?);
+        cifar_kernels::arithmetic()?;
         write_file(&folder.join(RUNS), serde_json::to_string_pretty(runs)?.as_bytes())?;
         copy_program(folder)?;
         let limit = at_once.map(|n| format!("%{n}")).unwrap_or_default();
@@ -146,13 +154,18 @@ impl Submission {
             format!("--job-name={name}"),
             format!("--array=0-{}{limit}", runs.len() - 1),
             "--open-mode=append".into(),
-            format!("--output={}/task-%a.txt", folder.display().to_string().replace('%', "%%")),
-            format!("--chdir={}", project.display()),
+            // Seen from the folder of the next option.
+            format!("--output={OUTPUT}"),
+            format!("--chdir={folder_text}"),
         ];
         arguments.extend(params.arguments());
-        arguments.push(folder.join(SCRIPT).display().to_string());
-        write_file(&folder.join(SCRIPT), script(&project, folder, params.cpus_per_task, &arguments).as_bytes())?;
-        let mut job = Job { schema: SCHEMA, name: name.into(), number: None };
+        arguments.push(format!("{folder_text}/{SCRIPT}"));
+        write_file(&script_file, script().as_bytes())?;
+        if let Some(arm) = std::env::var_os(ARM_VARIABLE) {
+            write_file(&folder.join(ARM), arm.as_encoded_bytes())?;
+        }
+        let threads = params.cpus_per_task;
+        let mut job = Job { schema: SCHEMA, name: name.into(), number: None, threads };
         job.write(folder)?;
         let number = match queue.submit(&arguments) {
             Ok(number) => number,
@@ -167,7 +180,7 @@ impl Submission {
 
     /// The end of what Slurm and the task said outside of the run's log.
     pub(super) fn last_words(&self, number: usize) -> Vec<String> {
-        let text = std::fs::read(self.folder.join(format!("task-{number}.txt"))).unwrap_or_default();
+        let text = std::fs::read(self.folder.join(OUTPUT.replace("%a", &number.to_string()))).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
         lines[lines.len().saturating_sub(TAIL)..].iter().map(ToString::to_string).collect()
@@ -181,6 +194,22 @@ impl Submission {
 }
 
 impl Job {
+    fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join(JOB);
+        let text = std::fs::read(&path).with_context(|| format!("{}: cannot read", path.display()))?;
+        let remedy = "if no job of Slurm works for this project any more, remove its folder";
+        let damaged = || format!("{}: is damaged; {remedy}", path.display());
+        let value: serde_json::Value = serde_json::from_slice(&text).with_context(damaged)?;
+        let schema = value["schema"].as_u64();
+        ensure!(
+            schema == Some(u64::from(SCHEMA)),
+            "{}: has schema {}, this program reads schema {SCHEMA}; {remedy}",
+            path.display(),
+            schema.map_or("none".to_string(), |schema| schema.to_string())
+        );
+        serde_json::from_value(value).with_context(damaged)
+    }
+
     fn write(&self, folder: &Path) -> Result<()> {
         Ok(write_file(&folder.join(JOB), (serde_json::to_string_pretty(self)? + "\n").as_bytes())?)
     }
@@ -205,17 +234,27 @@ fn copy_program(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn script(project: &Path, folder: &Path, threads: i64, arguments: &[String]) -> String {
-    let quoted = |path: &Path| format!("'{}'", path.display().to_string().replace('\'', r"'\''"));
-    let arm = std::env::var("CIFAR_KERNELS_ARM").ok().filter(|arm| arm.chars().all(|c| c.is_ascii_alphanumeric()));
-    let arm = arm.map(|arm| format!("export CIFAR_KERNELS_ARM={arm}\n")).unwrap_or_default();
+/// A path as text for the command line of sbatch.
+///
+/// # Errors
+/// If it is not UTF-8, or has a control character such as a newline, which Slurm's own files of lines cannot hold.
+fn printable(path: &Path) -> Result<&str> {
+    match path.to_str() {
+        Some(text) if !text.contains(char::is_control) => Ok(text),
+        _ => bail!(
+            "{path:?}: a path with control characters or bytes that are not UTF-8 is not allowed under `--engine slurm`; move the project"
+        ),
+    }
+}
+
+/// What Slurm executes: the same text for every job. It runs in the folder of the array, so what differs from job to job is
+/// found in files beside it and never becomes part of a shell's text.
+fn script() -> String {
     format!(
-        "#!/bin/sh\n# A task of a job array: it does the run that has its number in runs.json. Submitted as\n# sbatch {}\n\
-         {arm}exec {} --directory {} --threads {threads} experiments task {} \"$SLURM_ARRAY_TASK_ID\"\n",
-        arguments.join(" "),
-        quoted(&folder.join(PROGRAM)),
-        quoted(project),
-        quoted(folder),
+        "#!/bin/sh\n\
+         # A task of a job array: it does the run that has its number in runs.json.\n\
+         if [ -f {ARM} ]; then\n  {ARM_VARIABLE}=$(cat {ARM})\n  export {ARM_VARIABLE}\nfi\n\
+         exec ./{PROGRAM} experiments task \"$SLURM_ARRAY_TASK_ID\"\n"
     )
 }
 
@@ -224,11 +263,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_in_the_script_may_have_any_characters() {
-        let text = script(Path::new("/a b/it's"), Path::new("/f"), 3, &["--array=0-1".into()]);
-        assert!(text.starts_with("#!/bin/sh\n"), "{text}");
-        assert!(text.contains("# sbatch --array=0-1\n"), "{text}");
-        let command = r#"exec '/f/cifar-cli' --directory '/a b/it'\''s' --threads 3 experiments task '/f' "$SLURM_ARRAY_TASK_ID""#;
-        assert!(text.contains(command), "{text}");
+    fn the_project_of_an_array_is_found_by_its_folder() {
+        let folder = Path::new("/a b/it's/.cifar/slurm/cifar-1");
+        assert_eq!(project_of(folder).unwrap(), Path::new("/a b/it's"));
+        for other in ["/a/.cifar/runs/x", "/a/slurm/x", "/", "x"] {
+            let error = project_of(Path::new(other)).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{other}: is no folder of a job array")), "{error}");
+        }
+    }
+
+    #[test]
+    fn paths_that_are_no_line_are_refused() {
+        assert_eq!(printable(Path::new("/a b/it's $(x)")).unwrap(), "/a b/it's $(x)");
+        for wrong in ["/a\ntouch x", "/a\r", "/\u{1b}[2J"] {
+            let error = printable(Path::new(wrong)).unwrap_err().to_string();
+            assert!(error.contains("control characters") && error.lines().count() == 1, "{error}");
+        }
     }
 }

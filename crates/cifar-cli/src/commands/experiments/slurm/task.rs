@@ -12,10 +12,12 @@ use cifar_eval::experiments::RunRecord;
 
 use super::super::local::Local;
 use super::super::{Entry, Run, State, data, is_cancelled, one, write_failure};
-use super::submission::{data_folder, interrupted_file, run_of_task};
+use super::submission::{data_folder, interrupted_file, project_of, run_of_task};
 use crate::args::TaskArgs;
 use crate::commands::Context;
 use crate::experiments::board::Board;
+use crate::layout::Layout;
+use crate::links::refuse_links;
 use crate::params::Params;
 use crate::run_record::Stopwatch;
 
@@ -24,14 +26,19 @@ const RESTARTS: &str = "SLURM_RESTART_COUNT";
 /// A node that went away may still work on the run that Slurm gave to another: until its lock is gone, for so long.
 const PATIENCE: Duration = Duration::from_mins(10);
 
-/// Does the run of that number.
+/// Does the run of that number of the array in whose folder this process was started.
 ///
 /// # Errors
 /// If the run fails: the reason is in its folder then.
 pub(in crate::commands::experiments) fn run(context: &Context, args: &TaskArgs) -> Result<()> {
-    let record = run_of_task(&args.folder, args.number)?;
+    let array = std::env::current_dir().context("cannot find the current folder")?;
+    let layout = Layout::new(&project_of(&array)?);
+    let (record, threads) = run_of_task(&array, args.number)?;
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("cannot start the threads")?;
+    refuse_links(&layout)?;
+    let context = &Context { params_file: layout.params(), layout, terminal: context.terminal };
     let folder = context.layout.run_of_grid(&record.name);
-    let interrupted = interrupted_file(&args.folder, args.number);
+    let interrupted = interrupted_file(&array, args.number);
     let _ = std::fs::remove_file(&interrupted);
     let node = std::env::var("SLURMD_NODENAME").unwrap_or_else(|_| "this node".into());
     let restarts = std::env::var(RESTARTS).ok().and_then(|n| n.parse::<u32>().ok()).unwrap_or(0);

@@ -1,0 +1,114 @@
+//! What would not fit into memory is refused with an estimate, and the estimate is right.
+
+use cifar_e2e::{Answer, Project, binary};
+
+const FAILURE: i32 = 1;
+
+/// The number before ` GB` in the first line of `check` that begins with `memory`.
+fn estimated_gb(project: &Project) -> f64 {
+    let answer = project.run(&["check"]).success();
+    let line = answer.stdout.lines().find(|line| line.starts_with("memory")).expect("a line about memory");
+    let (_, rest) = line.split_once("takes up to ").expect("an estimate");
+    rest.split(' ').next().and_then(|number| number.parse().ok()).expect("a number")
+}
+
+/// The estimate is above what a run really takes, and not too far.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_estimate_bounds_what_training_takes() {
+    let project = Project::new();
+    project.run(&["partition", "--source", "synthetic", "--synthetic-images", "900"]).success();
+    project.edit("params.yaml", "dataset_version: v1", "dataset_version: v1+v2+v3");
+    for command in ["pull", "prepare"] {
+        project.run(&[command]).success();
+    }
+    let shipped = String::from_utf8(project.read("params.yaml")).expect("text");
+    for (recipe, batch) in [
+        ("simple_cnn", 32),
+        ("simple_cnn", 500),
+        ("quick", 32),
+        ("quick", 500),
+        ("airbench94", 32),
+        ("airbench94", 500),
+        ("resnet18", 16),
+    ] {
+        project.write("params.yaml", shipped.as_bytes());
+        project.run(&["recipe", recipe]).success();
+        let text = String::from_utf8(project.read("params.yaml")).expect("text");
+        let set = |line: &str| match line.trim_start().split(':').next() {
+            Some("epochs") => "  epochs: 1".to_string(),
+            Some("warmup_epochs") => "  warmup_epochs: 0".to_string(),
+            Some("use_tuned") => "  use_tuned: false".to_string(),
+            Some("batch_size") => format!("  batch_size: {batch}"),
+            _ => line.to_string(),
+        };
+        let lines: Vec<String> = text.lines().map(set).collect();
+        project.write("params.yaml", (lines.join("\n") + "\n").as_bytes());
+        let estimate = estimated_gb(&project);
+        project.run(&["--threads", "2", "train", "--checkpoint-every", "0"]).success();
+        let peak = project.json(".cifar/runs/train.json")["peak_memory_mb"].as_f64().expect("a number") / 1e3;
+        // The program itself and the images take some 40 MB more than the estimate is about.
+        assert!(
+            (0.95 * peak..3.0 * peak).contains(&(estimate + 0.04)),
+            "{recipe}, {batch}: {estimate} GB estimated, {peak} GB taken"
+        );
+    }
+}
+
+/// The program with a limit on its address space of so many KiB.
+fn within(project: &Project, kib: u32, arguments: &[&str]) -> Answer {
+    let script = format!("ulimit -v {kib}; exec '{}' --threads 2 {}", binary().display(), arguments.join(" "));
+    project.call("sh".as_ref(), &["-c", &script])
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_does_not_fit_is_refused_before_it_is_built() {
+    let project = Project::with_partitions();
+    project.run(&["pull"]).success();
+    project.run(&["prepare"]).success();
+    let good = project.read("params.yaml");
+    project.edit("params.yaml", "widths: [32, 64, 128]", "widths: [4096, 4096, 4096]");
+    let words = ["of memory; ", " GB are left (limit on the address space (ulimit -v))", "lower train.batch_size"];
+    for command in [&["train"][..], &["run"]] {
+        within(&project, 4_000_000, command)
+            .failure(FAILURE, &[&["training simple_cnn for 2 epochs"], &words[..]].concat());
+    }
+    let answer = within(&project, 4_000_000, &["check"]);
+    assert!(answer.code == Some(FAILURE) && answer.stdout.contains("takes up to "), "{answer:#?}");
+    project.write("params.yaml", &good);
+    within(&project, 4_000_000, &["train"]).success();
+    // As many epochs as are allowed: the record of logits alone is too much for so little room.
+    project.edit("params.yaml", "epochs: 2", "epochs: 100000");
+    within(&project, 1_000_000, &["train", "--fresh"]).failure(FAILURE, &words);
+}
+
+/// A small file that claims a large network: what it holds is looked at first.
+#[test]
+fn the_claims_of_a_model_file_are_not_believed() {
+    let project = Project::with_partitions();
+    project.edit("params.yaml", "widths: [32, 64, 128]", "widths: [4, 8, 8]");
+    project.run(&["run"]).success();
+    let model = project.read("models/final/model.safetensors");
+    let length = u64::from_le_bytes(model[..8].try_into().expect("eight bytes")) as usize;
+    let header = String::from_utf8(model[8..8 + length].to_vec()).expect("text");
+    let with = |from: &str, to: &str| {
+        assert!(header.contains(from), "{from}: {header}");
+        let header = header.replace(from, to);
+        let padded = format!("{header:<width$}", width = header.len().next_multiple_of(8));
+        [&(padded.len() as u64).to_le_bytes()[..], padded.as_bytes(), &model[8 + length..]].concat()
+    };
+    for (from, to, words) in [
+        (
+            "\\\"widths\\\":[4,8,8]",
+            "\\\"widths\\\":[4096,4096,4096]",
+            "tensor `block1.conv1.weight` is F32 [3, 3, 3, 4], expected F32 [3, 3, 3, 4096]",
+        ),
+        ("\\\"widths\\\":[4,8,8]", "\\\"widths\\\":[100000,8,8]", "widths: [100000, 8, 8] is not allowed"),
+        ("\\\"height\\\":32", "\\\"height\\\":9007199254740992", "65536 pixels a side at most"),
+        ("\\\"height\\\":32", "\\\"height\\\":4096", "tensor `dense.weight` is F32"),
+    ] {
+        project.write("models/final/model.safetensors", &with(from, to));
+        project.run(&["evaluate"]).failure(FAILURE, &["models/final/model.safetensors: ", words]);
+    }
+}
