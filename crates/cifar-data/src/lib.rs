@@ -25,10 +25,12 @@
 
 mod dataset;
 mod error;
+mod input;
 mod memory;
 mod monitor;
 
 pub mod batches;
+pub mod csv_table;
 pub mod duplicates;
 pub mod image_file;
 pub mod labels;
