@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::experiments::board::Row;
 use cifar_data::Monitor;
+use cifar_data::names::printed;
 use cifar_model::Model;
 use cifar_train::tune::{Score, Scored};
 use cifar_train::{EpochRecord, StepRecord, Watcher};
@@ -108,8 +109,9 @@ impl Terminal {
         }
     }
 
+    /// An error, on one line whatever the names in it hold.
     pub(crate) fn error(&self, text: &str) {
-        self.stderr(&format!("error: {text}"));
+        self.stderr(&format!("error: {}", printed(text)));
     }
 
     /// Removes the progress bar.
@@ -200,7 +202,7 @@ impl Monitor for Terminal {
     }
 
     fn warn(&self, message: &str) {
-        self.stderr(&format!("warning: {message}"));
+        self.stderr(&format!("warning: {}", printed(message)));
     }
 }
 

@@ -24,6 +24,7 @@
 //! ```
 
 mod dataset;
+mod decode;
 mod error;
 mod input;
 mod memory;
@@ -34,6 +35,7 @@ pub mod csv_table;
 pub mod duplicates;
 pub mod image_file;
 pub mod labels;
+pub mod names;
 pub mod output;
 pub mod partitions;
 pub mod prepare;
