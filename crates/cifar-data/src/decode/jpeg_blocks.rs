@@ -268,8 +268,10 @@ impl Blocks<'_> {
     fn restart(&mut self) -> bool {
         let mut at = self.bits.at;
         let found = matches!(next_marker(self.bits.bytes, &mut at), Some(0xd0..=0xd7));
-        self.bits = Bits::new(self.bits.bytes, at);
-        self.run = 0;
+        if found {
+            self.bits = Bits::new(self.bits.bytes, at);
+            self.run = 0;
+        }
         found
     }
 

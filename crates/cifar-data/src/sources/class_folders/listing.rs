@@ -121,8 +121,8 @@ impl Listing {
         let mut classes: Vec<(String, String)> =
             folders.into_iter().map(|named| (normal(&named.name).into_owned(), named.name)).collect();
         classes.sort_unstable();
-        let names: Vec<String> = classes.iter().map(|(class, _)| class.clone()).collect();
-        names::check_classes(&names).map_err(|problem| DataError::malformed(&root, problem))?;
+        let (names, found): (Vec<String>, Vec<String>) = classes.iter().cloned().unzip();
+        names::check_classes(&found).map_err(|problem| DataError::malformed(&root, problem))?;
         if published == Published::Test {
             self.check_same(&root, &names)?;
         }
