@@ -149,9 +149,9 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 pub(crate) struct PartitionArgs {
     /// Where the images come from: `auto` (`cifar10_dataset` if it is there, else a download, else synthetic), `download`
-    /// (the official archive of CIFAR-10, 170 MB), `synthetic`, a folder with class folders, or with train/ and test/ that
-    /// have class folders, an official archive of CIFAR-10 or CIFAR-100 in its binary or python version: the .tar.gz, or a
-    /// folder in which it lies, packed or unpacked; or parquet files as Hugging Face has them: one, or their folder
+    /// (the official archive of CIFAR-10, 170 MB), `synthetic`, or a path: class folders of JPEG and PNG files, alone or in
+    /// train/ and test/; an archive of CIFAR-10 or CIFAR-100 in its binary or python version, packed or unpacked; parquet
+    /// files as Hugging Face has them; or a folder that holds one of these
     #[arg(long, value_name = "SOURCE", default_value = "auto")]
     pub(crate) source: String,
     /// Never use the network: `auto` goes from `cifar10_dataset` to synthetic at once
@@ -163,7 +163,7 @@ pub(crate) struct PartitionArgs {
     /// CIFAR-100 by its 20 superclasses instead of its 100 classes
     #[arg(long)]
     pub(crate) coarse_labels: bool,
-    /// Leave out images that cannot be used, and list them, instead of stopping at the first
+    /// Leave out files of class folders that are no usable images, and list them, instead of stopping at the first
     #[arg(long)]
     pub(crate) skip_broken: bool,
     /// Size of the synthetic set

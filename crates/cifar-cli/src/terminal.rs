@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::experiments::board::Row;
 use cifar_data::Monitor;
+use cifar_data::names::printed;
 use cifar_model::Model;
 use cifar_train::tune::{Score, Scored};
 use cifar_train::{EpochRecord, StepRecord, Watcher};
@@ -125,8 +126,9 @@ impl Terminal {
         }
     }
 
+    /// An error, on one line whatever the names in it hold.
     pub(crate) fn error(&self, text: &str) {
-        self.stderr(&format!("error: {}", single_line(text)));
+        self.stderr(&format!("error: {}", printed(text)));
     }
 
     /// Removes the progress bar.
@@ -217,7 +219,7 @@ impl Monitor for Terminal {
     }
 
     fn warn(&self, message: &str) {
-        self.stderr(&format!("warning: {}", single_line(message)));
+        self.stderr(&format!("warning: {}", printed(message)));
     }
 }
 
@@ -353,20 +355,9 @@ fn closed_is_fine(written: io::Result<()>) -> io::Result<()> {
 /// Text without anything that a terminal obeys: control characters other than line feeds, and those that reverse the
 /// direction of writing, are shown as `\u001b`. This is an escape of JSON, too, so a JSON document keeps its meaning.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
-    escaped(text, |c| c != '\n' && is_obeyed(c))
-}
-
-/// The same without line feeds, so that a name cannot add lines to a message.
-pub(crate) fn single_line(text: &str) -> Cow<'_, str> {
-    escaped(text, is_obeyed)
-}
-
-fn is_obeyed(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
-fn escaped(text: &str, is_hidden: impl Fn(char) -> bool) -> Cow<'_, str> {
-    if !text.contains(&is_hidden) {
+    let is_obeyed = |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let is_hidden = |c: char| c != '\n' && is_obeyed(c);
+    if !text.contains(is_hidden) {
         return Cow::Borrowed(text);
     }
     let mut shown = String::with_capacity(text.len() + 16);
@@ -393,7 +384,6 @@ mod tests {
         check("a\u{1b}[2J\u{7}\r\t.jpg", "a\\u001b[2J\\u0007\\u000d\\u0009.jpg");
         check("a\u{9b}2J\u{7f}", "a\\u009b2J\\u007f");
         check("\u{202e}gpj.exe", "\\u202egpj.exe");
-        assert_eq!(single_line("a\nerror: b"), "a\\u000aerror: b");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::{Content, DataError, Result};
+use crate::{Content, DataError, Result, names};
 
 /// Colour channels of every image: red, green, blue.
 pub(crate) const CHANNELS: usize = 3;
@@ -154,9 +154,7 @@ impl Dataset {
         if header.classes.is_empty() || header.classes.len() > usize::from(u16::MAX) {
             return wrong(format!("a data set has 1 to {} classes, this one {}", u16::MAX, header.classes.len()));
         }
-        if let Some(name) = header.classes.iter().find(|name| !is_file_name(name)) {
-            return wrong(format!("{name:?} cannot be the name of a class: results are stored under it"));
-        }
+        names::check_classes(&header.classes).map_err(DataError::Unsuitable)?;
         let expected =
             header.size.height.checked_mul(header.size.width).and_then(|n| n.checked_mul(CHANNELS * samples.len()));
         if expected != Some(pixels.len()) || (header.size.bytes() == 0) {
@@ -355,13 +353,6 @@ impl Dataset {
     }
 }
 
-/// Whether a file may be called so: pictures of a class are stored under its name, and data come from anywhere.
-fn is_file_name(name: &str) -> bool {
-    !matches!(name, "" | "." | "..")
-        && name.len() <= 200
-        && !name.contains(|c: char| c.is_control() || c == '/' || c == '\\')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -376,7 +367,9 @@ mod tests {
         for name in ["cat", "dog, wet", "日本", ".hidden", "a..b"] {
             check(name, true);
         }
-        for name in ["", ".", "..", "../cat", "/cat", "a\\b", "a\nb", "a\0b", &"a".repeat(201)] {
+        for name in
+            ["", ".", "..", "../cat", "/cat", "a\\b", "a\nb", "a\0b", " cat", "cat ", "cat\u{a0}", &"a".repeat(201)]
+        {
             check(name, false);
         }
     }

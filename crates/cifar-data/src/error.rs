@@ -1,8 +1,10 @@
 //! Everything that can go wrong with data. Each message is one line and names the file, key or image.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use crate::SampleId;
+use crate::names::{printed, shown};
 
 /// The result of a function of this crate.
 pub type Result<T, E = DataError> = std::result::Result<T, E>;
@@ -12,7 +14,7 @@ pub type Result<T, E = DataError> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum DataError {
     /// The operating system refused something.
-    #[error("{}: cannot {action}: {source}", path.display())]
+    #[error("{}: cannot {action}: {source}", shown(path))]
     Io {
         /// What was attempted, as in "cannot {action}".
         action: &'static str,
@@ -22,7 +24,7 @@ pub enum DataError {
         source: std::io::Error,
     },
     /// A file exists but is not what it should be.
-    #[error("{}: {problem}", path.display())]
+    #[error("{}: {problem}", shown(path))]
     Malformed {
         /// The file.
         path: PathBuf,
@@ -30,7 +32,7 @@ pub enum DataError {
         problem: String,
     },
     /// A line of a CSV file is wrong.
-    #[error("{}, line {line}: {problem}", path.display())]
+    #[error("{}, line {line}: {problem}", shown(path))]
     Line {
         /// The file.
         path: PathBuf,
@@ -40,7 +42,7 @@ pub enum DataError {
         problem: String,
     },
     /// An image cannot be used.
-    #[error("{}: {problem}", path.display())]
+    #[error("{}: {problem}", shown(path))]
     Image {
         /// The image file.
         path: PathBuf,
@@ -48,7 +50,10 @@ pub enum DataError {
         problem: String,
     },
     /// The pixels of a stored image do not have the hash that the manifest gives.
-    #[error("{}: image {id} does not match its hash in manifest.csv; the data was changed or damaged, make it anew", path.display())]
+    #[error(
+        "{}: image {id} does not match its hash in manifest.csv; the data was changed or damaged, make it anew",
+        shown(path)
+    )]
     HashMismatch {
         /// The images file.
         path: PathBuf,
@@ -56,7 +61,10 @@ pub enum DataError {
         id: SampleId,
     },
     /// A source has no images at all.
-    #[error("{}: no images found; expected class folders with JPEG or PNG files, train/ and test/ with class folders, parquet files, or an official archive of CIFAR-10 or CIFAR-100", path.display())]
+    #[error(
+        "{}: no images found; expected class folders with JPEG or PNG files, train/ and test/ with class folders, parquet files, or an official archive of CIFAR-10 or CIFAR-100",
+        shown(path)
+    )]
     Empty {
         /// The folder.
         path: PathBuf,
@@ -112,6 +120,15 @@ impl DataError {
         move |source| Self::Io { action, path, source }
     }
 
+    /// What is wrong, without the name of the file.
+    pub(crate) fn problem(&self) -> String {
+        match self {
+            Self::Io { action, source, .. } => format!("cannot {action}: {source}"),
+            Self::Malformed { problem, .. } | Self::Image { problem, .. } => problem.clone(),
+            other => other.to_string(),
+        }
+    }
+
     pub(crate) fn malformed(path: &Path, problem: impl Into<String>) -> Self {
         Self::Malformed { path: path.to_path_buf(), problem: tidy(problem.into()) }
     }
@@ -128,21 +145,15 @@ impl DataError {
 /// One line of bounded length, whatever a damaged file or another library's message brings into it.
 fn tidy(problem: String) -> String {
     const MOST: usize = 600;
-    if problem.len() <= MOST && !problem.contains(char::is_control) {
+    if problem.len() <= MOST && matches!(printed(&problem), Cow::Borrowed(_)) {
         return problem;
     }
     let line = problem.split_whitespace().collect::<Vec<_>>().join(" ");
-    let mut shown: String = line.chars().take(MOST).flat_map(printed).collect();
+    let mut start: String = line.chars().take(MOST).collect();
     if line.chars().nth(MOST).is_some() {
-        shown.push('…');
+        start.push('…');
     }
-    shown
-}
-
-fn printed(character: char) -> impl Iterator<Item = char> {
-    let escaped = character.is_control().then(|| character.escape_debug());
-    let plain = escaped.is_none().then_some(character);
-    escaped.into_iter().flatten().chain(plain)
+    printed(&start).into_owned()
 }
 
 #[cfg(test)]

@@ -3,10 +3,11 @@
 //! Only regular files, or links to them, are opened: opening a named pipe waits until somebody writes to it, a device may
 //! never end.
 
-use std::fs::{self, File, FileType};
+use std::fs::{self, File, FileType, Metadata};
 use std::io::Read;
 use std::path::Path;
 
+use crate::names::shown;
 use crate::{DataError, Result};
 
 /// Opens the regular file at `path` for reading.
@@ -14,11 +15,25 @@ use crate::{DataError, Result};
 /// # Errors
 /// If it is anything else, does not exist or cannot be opened.
 pub(crate) fn open(path: &Path) -> Result<File> {
-    let found = fs::metadata(path).map_err(DataError::io("read", path))?;
+    let found = metadata(path)?;
     match not_regular(found.file_type()) {
         Some(problem) => Err(DataError::malformed(path, problem)),
         None => File::open(path).map_err(DataError::io("open", path)),
     }
+}
+
+/// Returns what `path` is, behind all links.
+///
+/// # Errors
+/// If it does not exist or cannot be reached. A link that leads nowhere, such as to a disk that is not mounted, says where.
+pub(crate) fn metadata(path: &Path) -> Result<Metadata> {
+    fs::metadata(path).map_err(|e| match fs::read_link(path) {
+        Ok(target) => {
+            let problem = format!("cannot follow the link to {}: {e}", shown(&target));
+            DataError::malformed(path, problem)
+        }
+        Err(_) => DataError::io("read", path)(e),
+    })
 }
 
 /// Appends the contents of the regular file at `path` to `buffer`, up to `most` bytes.
@@ -32,6 +47,92 @@ pub(crate) fn read_into(path: &Path, most: u64, buffer: &mut Vec<u8>) -> Result<
         return Err(DataError::malformed(path, format!("has more than {most} bytes, the most that is read")));
     }
     Ok(())
+}
+
+/// Replaces `buffer` by the image file at `path`. A file that does not begin as a JPEG or PNG is not read any further.
+///
+/// # Errors
+/// As [`read_into`], or if it is no image.
+pub(crate) fn read_image(path: &Path, most: u64, buffer: &mut Vec<u8>) -> Result<()> {
+    buffer.clear();
+    let mut file = open(path)?;
+    file.by_ref().take(HEAD).read_to_end(buffer).map_err(DataError::io("read", path))?;
+    if !is_image(buffer) {
+        return Err(DataError::image(path, no_image(buffer)));
+    }
+    let read = file.take(most.saturating_add(1)).read_to_end(buffer).map_err(DataError::io("read", path))?;
+    if read as u64 > most {
+        return Err(DataError::image(path, format!("has more than {most} bytes, the most that is read")));
+    }
+    Ok(())
+}
+
+/// Returns the first bytes of the regular file at `path`, by which its kind is recognised.
+///
+/// # Errors
+/// As [`open`], or if it cannot be read.
+pub(crate) fn head(path: &Path) -> Result<Vec<u8>> {
+    let mut head = Vec::new();
+    open(path)?.take(HEAD).read_to_end(&mut head).map_err(DataError::io("read", path))?;
+    Ok(head)
+}
+
+/// Bytes that tell what a file is: the name of the `tar` format is at byte 257.
+const HEAD: u64 = 512;
+/// The first bytes of JPEG files.
+pub(crate) const JPEG: &[u8] = &[0xff, 0xd8];
+/// The first bytes of PNG files.
+pub(crate) const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
+const GZIP: &[u8] = &[0x1f, 0x8b];
+
+/// Whether a file that begins like this is an image that can be decoded.
+pub(crate) fn is_image(head: &[u8]) -> bool {
+    head.starts_with(JPEG) || head.starts_with(PNG)
+}
+
+/// Whether a file that begins like this is packed by gzip.
+pub(crate) fn is_gzip(head: &[u8]) -> bool {
+    head.starts_with(GZIP)
+}
+
+/// Whether a file that begins like this is a `tar` file that is not packed.
+pub(crate) fn is_tar(head: &[u8]) -> bool {
+    head.get(257..262) == Some(b"ustar")
+}
+
+/// Says what is wrong with a file that begins like this and should be an image.
+pub(crate) fn no_image(head: &[u8]) -> String {
+    match kind(head) {
+        _ if head.is_empty() => "is empty".into(),
+        Some(kind) => format!("is neither a JPEG nor a PNG file but {kind}"),
+        None => "is neither a JPEG nor a PNG file".into(),
+    }
+}
+
+/// Says what a file is, by its first bytes.
+pub(crate) fn kind(head: &[u8]) -> Option<&'static str> {
+    const KINDS: [(&[u8], &str); 13] = [
+        (b"version https://git-lfs", "a Git LFS pointer, not the data; run `git lfs pull`"),
+        (JPEG, "a JPEG image"),
+        (PNG, "a PNG image"),
+        (b"GIF8", "a GIF image"),
+        (b"BM", "a BMP image"),
+        (b"II*\0", "a TIFF image"),
+        (b"MM\0*", "a TIFF image"),
+        (b"PK\x03\x04", "a ZIP archive; unpack it"),
+        (b"7z\xbc\xaf\x27\x1c", "a 7z archive; unpack it"),
+        (GZIP, "a gzip file"),
+        (b"PAR1", "a parquet file"),
+        (b"%PDF", "a PDF document"),
+        (b"<!", "a web page"),
+    ];
+    let kind = KINDS.iter().find(|(start, _)| head.starts_with(start)).map(|(_, kind)| *kind);
+    kind.or_else(|| match (head.get(..4), head.get(4..8), head.get(8..12)) {
+        (Some(b"RIFF"), _, Some(b"WEBP")) => Some("a WebP image"),
+        (_, Some(b"ftyp"), Some(b"avif")) => Some("an AVIF image"),
+        (_, Some(b"ftyp"), Some([b'h', b'e', ..] | b"mif1")) => Some("a HEIC image"),
+        _ => None,
+    })
 }
 
 /// Says what a file is that is not a regular one.

@@ -25,6 +25,7 @@
 
 mod content;
 mod dataset;
+mod decode;
 mod error;
 mod input;
 pub mod memory;
@@ -35,6 +36,7 @@ pub mod csv_table;
 pub mod duplicates;
 pub mod image_file;
 pub mod labels;
+pub mod names;
 pub mod output;
 pub mod partitions;
 pub mod prepare;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use cifar_data::sources::class_folders::{ClassFolders, Skipped, read};
 use cifar_data::sources::{Labels, ReadOptions};
 use cifar_data::{DataError, Dataset, ImageSize, Monitor, Published, Result, Silent, SourceKind};
-use common::{SIZE, check_refused, noise, noisy_png, on_threads, put, shown, temporary};
+use common::{SIZE, Warned, check_refused, noise, noisy_png, on_threads, put, shown, temporary};
 
 const STOP: ReadOptions = ReadOptions { skip_broken: false, labels: Labels::Fine };
 const SKIP: ReadOptions = ReadOptions { skip_broken: true, labels: Labels::Fine };
@@ -98,17 +98,78 @@ fn an_index_gives_the_order() {
     check_order(&images, &TWO_PARTS, &["cat", "dog"], &expected);
 }
 
+/// Reads and returns what a user is warned of.
+fn warnings(images: &Images) -> (Dataset, Vec<String>) {
+    let warned = Warned::default();
+    let read = read(images.0.path(), &STOP, &warned).expect("these images are fine").dataset;
+    (read, warned.0.into_inner().expect("nobody panicked"))
+}
+
 #[test]
-fn what_lies_beside_the_classes_is_left_alone() {
+fn what_systems_and_people_leave_beside_the_classes_is_ignored() {
     let images = Images::new(&ONE_LEVEL);
     let before = images.dataset();
-    images.put("README.md", "x").put(".hidden/x.txt", "x").put("cat/.DS_Store", "x").put("dog/Thumbs.db", "x");
-    assert_eq!(images.dataset(), before);
+    for file in
+        ["README.md", "LICENSE", "labels.txt", ".hidden/x.txt", "cat/.DS_Store", "cat/._x.png", "__MACOSX/cat/a.png"]
+            .iter()
+            .chain(&[
+                "dog/Thumbs.db",
+                "dog/thumbs.db",
+                "cat/ehthumbs.db",
+                "cat/desktop.ini",
+                "cat/Desktop.ini",
+                "cat/Icon\r",
+            ])
+    {
+        images.put(file, "x");
+    }
+    assert_eq!(warnings(&images), (before, Vec::new()));
+}
 
+/// Validation images and pictures beside the class folders were once left out without a word.
+#[test]
+fn what_is_left_out_is_counted_and_named() {
     let images = Images::new(&TWO_PARTS);
     let before = images.dataset();
-    images.put("val/cat/a.png", "x").put("train/notes.txt", "x");
-    assert_eq!(images.dataset(), before);
+    images.put("val/cat/a.png", "x").put("val/dog/b.png", "x").put("train/stray.png", "x").put("train/notes.txt", "x");
+    let (read, warned) = warnings(&images);
+    assert_eq!(read, before);
+    let problem = "left out 3 files that are in no class folder: val/ (2), train/stray.png; validation images are drawn \
+                   from the training images: move those of val/ there to use them";
+    assert_eq!(warned, [format!("{}: {problem}", shown(images.0.path()))]);
+
+    let images = Images::new(&ONE_LEVEL);
+    for file in ["a.bin", "b.bin", "c.bin", "d.bin", "e.bin", "f.bin"] {
+        images.put(file, "x");
+    }
+    let (_, warned) = warnings(&images);
+    assert!(warned[0].ends_with("left out 6 files that are in no class folder: a.bin, b.bin, c.bin, d.bin, e.bin, …"));
+    let images = Images::new(&ONE_LEVEL);
+    images.put("a.bin", "x");
+    assert!(warnings(&images).1[0].ends_with("left out 1 file that is in no class folder: a.bin"));
+}
+
+#[test]
+fn the_two_parts_are_found_under_their_usual_names() {
+    use Published::{Test, Train};
+    for (train, test) in [("Train", "Test"), ("TRAIN", "test"), ("training", "testing")] {
+        let files = TWO_PARTS.map(|file| file.replace("train", train).replace("test", test));
+        let files = files.each_ref().map(String::as_str);
+        let expected = [(0, 0, Train), (2, 1, Train), (1, 0, Train), (3, 0, Test), (5, 1, Test), (4, 0, Test)];
+        check_order(&Images::new(&files), &files, &["cat", "dog"], &expected);
+    }
+    let images = Images::new(&TWO_PARTS);
+    images.put("Train/cat/a.png", noisy_png(0, SIZE));
+    check_refused(images.read(STOP), &["holds Train/ and train/, and either could be meant"]);
+    // A class may be called so.
+    let files = ["bus/a.png", "train/a.png", "test/a.png"];
+    let expected = [(0, 0, Published::None), (2, 1, Published::None), (1, 2, Published::None)];
+    check_order(&Images::new(&files), &files, &["bus", "test", "train"], &expected);
+    let images = Images::new(&["train/cat/a.png", "valid/cat/a.png"]);
+    check_refused(
+        images.read(STOP),
+        &["has train/ but no test/", "rename valid/ to test/ if its images are for the final"],
+    );
 }
 
 #[test]
@@ -152,11 +213,19 @@ fn class_folders_hold_images_only() {
     fs::create_dir(images.path("ant")).expect("it is free");
     images.check_refused("ant", "holds no images");
     let images = Images::new(&ONE_LEVEL);
-    images.put("cat/deeper/x.png", "x").check_refused("cat", "holds the folder \"deeper\"");
+    images.put("cat/deeper/x.png", "x").check_refused("cat/deeper", "is a folder; class folders hold images only");
     let images = Images::new(&ONE_LEVEL);
     images.put("cat/notes.txt", "x").check_refused("cat/notes.txt", "is no image");
     let images = Images::new(&ONE_LEVEL);
     images.put("cat/no_extension", "x").check_refused("cat/no_extension", "is no image");
+    let images = Images::new(&ONE_LEVEL);
+    images.put("cat/a.webp", b"RIFF\0\0\0\0WEBPVP8 ").check_refused("cat/a.webp", "is no image but a WebP image");
+    images.put("cat/b.gif", "GIF89a");
+    images.check_refused("cat/a.webp", "and 1 other image is unusable; --skip-broken");
+    // Other names of JPEG files are recognised by what is in them.
+    let images = Images::new(&ONE_LEVEL);
+    images.put("cat/z.jfif", noisy_png(9, SIZE));
+    assert_eq!(images.dataset().len(), 6);
 }
 
 #[test]
@@ -167,9 +236,15 @@ fn a_wrong_index_is_refused_with_its_line() {
     }
     let all = "id,file\n0,cat/a.png\n1,cat/b.png\n2,dog/c.png\n";
     check(&all.replace("cat/b", "cat/x"), "line 3: the file \"cat/x.png\" does not exist");
-    check(&all.replace("cat/b", "cat/a"), "line 3: the file \"cat/a.png\" stands twice");
-    check(&all.replace("cat/b", "beside"), "line 3: the file \"beside.png\"");
-    check(&all.replace("1,", "0,"), "line 3: id 0 stands twice");
+    check(&all.replace("cat/b", "cat/a"), "line 3: the file \"cat/a.png\" is listed twice, first on line 2");
+    check(&all.replace("cat/b", "beside"), "line 3: the file \"beside.png\" is no image of a class folder");
+    check(&format!("{all}3,cat/d.png\n"), "line 5: the file \"cat/d.png\" does not exist");
+    check(
+        &all.replace("2,dog", "\n,\n2,dog").replace("dog/c", "dog/d"),
+        "line 6: the file \"dog/d.png\" does not exist",
+    );
+    check(&all.replace("cat/b", "\"cat/b"), "line 3: has a double quote that is never closed");
+    check(&all.replace("1,", "0,"), "line 3: id 0 is given twice, first on line 2");
     check(&all.replace("2,dog", "3,dog"), "line 4: id 3 is too high; the 3 files have the ids 0 to 2");
     check(&all.replace("1,cat/b.png\n", ""), "skips id 1 and does not list cat/b.png");
     check(&all.replace("1,", "one,"), "line 3: id \"one\" is no number");
@@ -177,6 +252,43 @@ fn a_wrong_index_is_refused_with_its_line() {
     check(&all.replace("1,", "1,1,"), "line 3: ");
     check(&all.replace("id,file", "file,id"), "has the columns \"file,id\"; expected id,file");
     check("", "expected id,file");
+    let images = Images::new(&["cat/a.png"]);
+    images
+        .put("index.csv", b"id,file\n0,c\xe4t/a.png\n")
+        .check_refused("index.csv", "line 2: is not UTF-8 (byte 0xe4)");
+    #[cfg(unix)]
+    {
+        fs::remove_file(images.path("index.csv")).expect("it is there");
+        common::make_pipe(&images.path("index.csv"));
+        images.check_refused("index.csv", "is a named pipe; expected a regular file");
+    }
+}
+
+#[test]
+fn an_index_may_be_written_as_other_programs_do() {
+    let images = Images::new(&["cat/a.png", "cat/b.png", "dog/c.png"]);
+    images.put("index.csv", "\u{feff}id,file\r\n2,./cat/a.png\r\n,\r\n0, dog\\c.png\r\n1,\"cat/b.png\"\r\n");
+    let files: Vec<String> = images.dataset().samples().iter().map(|s| s.file.clone()).collect();
+    assert_eq!(files, ["dog/c.png", "cat/b.png", "cat/a.png"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn names_that_cannot_be_told_apart_are_refused() {
+    let check = |files: &[&str], parts: &[&str]| check_refused(Images::new(files).read(STOP), parts);
+    let alike = "are the same but for case or the form of their letters";
+    check(&["Cat/a.png", "cat/a.png"], &["the class names \"Cat\" and \"cat\"", alike]);
+    check(&["caf\u{e9}/a.png", "cafe\u{301}/a.png"], &[alike]);
+    check(&["cat /a.png", "dog/a.png"], &["\"cat \" cannot be the name of a class", "no blanks at their ends"]);
+    check(&["c\nt/a.png", "dog/a.png"], &["\"c\\nt\" cannot be the name of a class"]);
+    check(&["cat/a\nb.png"], &["cat/a\\nb.png: has a control character, such as a line break, in its name"]);
+    check(&["cat/ a.png"], &["has a blank at the begin or end of its name"]);
+    check(&["cat/\u{e9}.png", "cat/e\u{301}.png"], &["has the name of another file in another form of Unicode"]);
+    // The two parts, and an index, may come from systems that write letters in different forms.
+    let images = Images::new(&["train/caf\u{e9}/a.png", "test/cafe\u{301}/e\u{301}.png"]);
+    assert_eq!(images.dataset().classes(), ["caf\u{e9}"]);
+    images.put("index.csv", "id,file\n0,train/cafe\u{301}/a.png\n1,test/cafe\u{301}/\u{e9}.png\n");
+    assert_eq!(images.dataset().len(), 2);
 }
 
 #[test]
@@ -283,6 +395,51 @@ fn links_are_followed() {
     assert_eq!(images.dataset().len(), 2);
     std::os::unix::fs::symlink(images.path("gone.png"), images.path("a/3.png")).expect("links can be made");
     images.check_refused("a/3.png", "cannot follow the link");
+}
+
+/// What is no image stopped a run once for each file, even with `--skip-broken`.
+#[cfg(unix)]
+#[test]
+fn everything_that_is_no_image_is_left_out_in_one_run_where_wanted() {
+    use std::os::unix::fs::symlink;
+    let images = Images::new(&ONE_LEVEL);
+    let before = images.dataset();
+    images.put("cat/desktop.ini", "x").put("cat/a.webp", "x").put("dog/THUMBS.DB", "x").put("dog/deeper/x.png", "x");
+    symlink("/nowhere/a.bin", images.path("dog/link")).expect("links can be made");
+    symlink("/nowhere/class", images.path("eel")).expect("links can be made");
+    common::make_pipe(&images.path("dog/pipe"));
+    check_refused(
+        images.read(STOP),
+        &[&shown(&images.path("eel")), "cannot follow the link to /nowhere/class", "4 other"],
+    );
+    let ClassFolders { dataset, skipped } = images.read(SKIP).expect("the images are fine");
+    assert_eq!(dataset, before, "what is no image takes no id");
+    let mut files: Vec<&str> = skipped.iter().map(|s| s.file.as_str()).collect();
+    files.sort_unstable();
+    let expected = ["cat/a.webp", "cat/desktop.ini", "dog/THUMBS.DB", "dog/deeper", "dog/link", "dog/pipe", "eel"];
+    assert_eq!(files, expected);
+
+    // What is called an image keeps its id, for the day on which it can be read.
+    let images = Images::new(&ONE_LEVEL);
+    symlink("/nowhere/a.png", images.path("cat/a.png")).expect("links can be made");
+    common::make_pipe(&images.path("dog/1.jpg"));
+    images.check_refused("cat/a.png", "cannot follow the link to /nowhere/a.png: No such file or directory");
+    let ClassFolders { dataset, skipped } = images.read(SKIP).expect("the others are fine");
+    assert_eq!(dataset.samples().iter().map(|s| s.id.0).collect::<Vec<_>>(), [2, 3, 4, 5, 6]);
+    let skipped: Vec<String> = skipped.into_iter().map(|s| format!("{}: {}", s.file, s.problem)).collect();
+    assert!(skipped[0].starts_with("cat/a.png: cannot follow the link to /nowhere/a.png"), "{skipped:?}");
+    assert_eq!(skipped[1], "dog/1.jpg: is a named pipe; expected a regular file");
+}
+
+#[test]
+fn a_class_without_usable_images_is_an_error() {
+    let images = Images::new(&["cat/a.png", "cat/b.png", "dog/a.png"]);
+    images.put("dog/a.png", "x").put("dog/b.jpg", "x");
+    let parts = ["dog: none of its 2 images can be used; the first, dog/a.png, is neither a JPEG nor a PNG file"];
+    check_refused(images.read(SKIP), &parts);
+    let images = Images::new(&["cat/a.png"]);
+    images.put("dog/desktop.ini", "x");
+    check_refused(images.read(SKIP), &["dog: holds no images; every class folder must hold some"]);
 }
 
 struct Stop;

@@ -64,12 +64,154 @@ fn grey_becomes_rgb_and_transparency_is_dropped() {
 }
 
 #[test]
-fn sixteen_bits_are_refused() {
-    let size = ImageSize { height: 1, width: 1 };
-    for (color, pixel) in [(ExtendedColorType::L16, &[1, 2][..]), (ExtendedColorType::Rgb16, &[1, 2, 3, 4, 5, 6])] {
-        let root = temporary();
-        let refused = decoded(root.path(), &png(size, pixel, color));
-        check_refused(refused, &[&shown(&root.path().join("a/1.png")), "expected 8 bits a channel"]);
+fn sixteen_bits_are_rounded_to_eight() {
+    let size = ImageSize { height: 1, width: 3 };
+    // 128 of 65535 is nearer to 0 than to 1 of 255; 129 is nearer to 1.
+    let values: Vec<u8> = [128_u16, 129, 65_534].into_iter().flat_map(u16::to_ne_bytes).collect();
+    check_decoded(&png(size, &values, ExtendedColorType::L16), size, &[0, 0, 0, 1, 1, 1, 255, 255, 255]);
+    let values: Vec<u8> =
+        [0_u16, 257, 514, 771, 1028, 1285, 1542, 1799, 2056].into_iter().flat_map(u16::to_ne_bytes).collect();
+    check_decoded(&png(size, &values, ExtendedColorType::Rgb16), size, &[0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    let values: Vec<u8> = [257_u16, 514, 771, 9].repeat(3).into_iter().flat_map(u16::to_ne_bytes).collect();
+    check_decoded(&png(size, &values, ExtendedColorType::Rgba16), size, &[1, 2, 3, 1, 2, 3, 1, 2, 3]);
+}
+
+/// EXIF data that say nothing but the orientation.
+fn exif(orientation: u8) -> Vec<u8> {
+    [b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0", &[orientation][..], &[0; 6]].concat()
+}
+
+/// A PNG file with this orientation: a chunk behind the header, which has 33 bytes with the signature.
+fn turned_png(size: ImageSize, pixels: &[u8], orientation: u8) -> Vec<u8> {
+    let bytes = png(size, pixels, ExtendedColorType::Rgb8);
+    let chunk = [b"eXIf".to_vec(), exif(orientation)].concat();
+    let mut crc = flate2::Crc::new();
+    crc.update(&chunk);
+    let length = (chunk.len() as u32 - 4).to_be_bytes();
+    [&bytes[..33], &length[..], &chunk, &crc.sum().to_be_bytes(), &bytes[33..]].concat()
+}
+
+/// A JPEG file with this orientation: a segment behind the first marker.
+fn turned_jpeg(bytes: &[u8], orientation: u8) -> Vec<u8> {
+    let segment = [b"Exif\0\0".to_vec(), exif(orientation)].concat();
+    let length = (segment.len() as u16 + 2).to_be_bytes();
+    [&bytes[..2], &[0xff, 0xe1], &length[..], &segment, &bytes[2..]].concat()
+}
+
+/// What a viewer shows of `stored`, as the EXIF standard defines the eight orientations.
+fn upright(stored: &[u8], size: ImageSize, orientation: u8) -> (ImageSize, Vec<u8>) {
+    let ImageSize { height: h, width: w } = size;
+    let shown = if orientation < 5 { size } else { ImageSize { height: w, width: h } };
+    let mut pixels = Vec::new();
+    for y in 0..shown.height {
+        for x in 0..shown.width {
+            let (row, column) = match orientation {
+                2 => (y, w - 1 - x),
+                3 => (h - 1 - y, w - 1 - x),
+                4 => (h - 1 - y, x),
+                5 => (x, y),
+                6 => (h - 1 - x, y),
+                7 => (h - 1 - x, w - 1 - y),
+                8 => (x, w - 1 - y),
+                _ => (y, x),
+            };
+            pixels.extend_from_slice(&stored[(row * w + column) * 3..][..3]);
+        }
+    }
+    (shown, pixels)
+}
+
+/// Training data were read as they are stored and single pictures turned, so that a model saw other pixels than in training.
+#[test]
+fn every_orientation_is_turned_upright() {
+    let pixels = noise(0, SIZE.bytes());
+    let bytes = jpeg(ImageSize { height: 16, width: 24 }, &noise(1, 16 * 24 * 3), ExtendedColorType::Rgb8);
+    let root = temporary();
+    let (stored_size, stored) = decoded(root.path(), &bytes).expect("it is whole");
+    // 0 and 9 are no orientations.
+    for orientation in 0..=9 {
+        let (size, expected) = upright(&pixels, SIZE, if orientation == 9 { 1 } else { orientation });
+        check_decoded(&turned_png(SIZE, &pixels, orientation), size, &expected);
+        let (size, expected) = upright(&stored, stored_size, if orientation == 9 { 1 } else { orientation });
+        check_decoded(&turned_jpeg(&bytes, orientation), size, &expected);
+    }
+}
+
+fn fixture(name: &str) -> Vec<u8> {
+    common::get(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/jpeg").join(format!("{name}.jpg")))
+}
+
+/// Reads a JPEG file whose coded data end at `length`, with the end-of-image marker behind them.
+fn closed(root: &Path, bytes: &[u8], length: usize) -> Result<(ImageSize, Vec<u8>)> {
+    let bytes = [&bytes[..length], &[0xff, 0xd9]].concat();
+    let read = decoded(root, &bytes);
+    let single = read_resized(&root.join("a/1.png"), ImageSize { height: 33, width: 40 });
+    assert_eq!(read.is_ok(), single.is_ok(), "both read the same files");
+    read
+}
+
+/// The decoder makes what is missing grey and says nothing if the end-of-image marker is there.
+#[test]
+fn coded_data_that_end_early_are_refused_at_every_length() {
+    let size = ImageSize { height: 33, width: 40 };
+    let root = temporary();
+    let baseline = jpeg(size, &noise(0, size.bytes()), ExtendedColorType::Rgb8);
+    let files = ["progressive", "progressive_restarts", "progressive_grey", "restarts", "optimised"].map(fixture);
+    for (number, bytes) in files.iter().chain([&baseline]).enumerate() {
+        let whole = decoded(root.path(), bytes).expect("it is whole");
+        assert_eq!(whole.0, size);
+        let scan = bytes.windows(2).position(|pair| pair == [0xff, 0xda]).expect("a file has a scan");
+        // A large file takes long, and its middle is like its ends.
+        let step = (bytes.len() / 800).max(1);
+        for length in (scan..bytes.len() - 40).step_by(step).chain(bytes.len() - 40..bytes.len() - 2) {
+            match closed(root.path(), bytes, length) {
+                // The last byte may have nothing but bits that fill it up.
+                Ok(read) if length + 1 >= bytes.len() - 2 => assert_eq!(read, whole, "file {number}"),
+                Ok(_) => panic!("file {number}: {length} of {} bytes are taken for a whole image", bytes.len()),
+                refused => check_refused(refused, &[&shown(&root.path().join("a/1.png"))]),
+            }
+        }
+    }
+}
+
+#[test]
+fn the_blocks_that_are_there_are_counted() {
+    let size = ImageSize { height: 8, width: 40 };
+    let bytes = jpeg(size, &noise(0, 8 * 40), ExtendedColorType::L8);
+    let root = temporary();
+    let scan = bytes.windows(2).position(|pair| pair == [0xff, 0xda]).expect("a file has a scan");
+    let mut counts = Vec::new();
+    for length in scan + 10..bytes.len() - 4 {
+        let message = closed(root.path(), &bytes, length).expect_err("it ends early").to_string();
+        let (_, counted) = message.split_once("is damaged: its coded data end after ").expect("it says so");
+        let (count, rest) = counted.split_once(' ').expect("a number");
+        assert_eq!(rest, "of 5 blocks");
+        counts.push(count.parse::<usize>().expect("a number"));
+    }
+    assert!(counts.is_sorted());
+    counts.dedup();
+    assert_eq!(counts, [0, 1, 2, 3, 4]);
+}
+
+#[test]
+fn a_missing_restart_interval_is_refused() {
+    let bytes = fixture("restarts");
+    let marker = |n: u8| bytes.windows(2).position(|pair| pair == [0xff, n]).expect("a restart marker");
+    let without = [&bytes[..marker(0xd1)], &bytes[marker(0xd2)..]].concat();
+    check_refused(decoded(temporary().path(), &without), &["is damaged: its coded data end after "]);
+}
+
+#[test]
+fn cmyk_is_refused_and_what_follows_an_image_is_ignored() {
+    let root = temporary();
+    let path = root.path().join("a/1.png");
+    check_refused(decoded(root.path(), &fixture("cmyk")), &[&shown(&path), "is a CMYK image", "save it as RGB"]);
+    check_refused(read_resized(&path, SIZE), &[&shown(&path), "is a CMYK image", "save it as RGB"]);
+    let (size, pixels) = decoded(root.path(), &fixture("progressive")).expect("it is whole");
+    // Telephones put clips and previews there, which may look like the begin of a segment.
+    for more in [&b"\xff\xe1\xff\xff clip"[..], &[0; 9], b"\xff\xd8\xff"] {
+        check_decoded(&[&fixture("progressive"), more].concat(), size, &pixels);
+        check_decoded(&[&noisy_png(0, SIZE), more].concat(), SIZE, &noise(0, SIZE.bytes()));
     }
 }
 
@@ -157,10 +299,12 @@ fn a_single_picture_that_is_none_is_refused() {
         put(&path, bytes);
         check_refused(read_resized(&path, SIZE), &[&shown(&path), problem]);
     }
-    check(b"", "is neither a JPEG nor a PNG file");
+    check(b"", "is empty");
+    check(b"GIF89a", "is neither a JPEG nor a PNG file but a GIF image");
+    check(b"version https://git-lfs.github.com/spec/v1\n", "but a Git LFS pointer, not the data; run `git lfs pull`");
     check(b"hello", "is neither a JPEG nor a PNG file");
-    check(&noisy_png(0, SIZE)[..60], "cannot be decoded");
-    check(&noisy_png(0, ImageSize { height: 1, width: 16_385 }), "cannot be decoded");
+    check(&noisy_png(0, SIZE)[..60], "is damaged");
+    check(&noisy_png(0, ImageSize { height: 1, width: 16_385 }), "has 16385×1 pixels; allowed are 1 to 16384 a side");
     let size = ImageSize { height: 32, width: 32 };
     let bytes = jpeg(size, &noise(0, size.bytes()), ExtendedColorType::Rgb8);
     check(&bytes[..bytes.len() / 2], "is truncated");
@@ -173,4 +317,13 @@ fn a_single_picture_that_is_none_is_refused() {
     assert_eq!(read_resized(&path, SIZE).expect("the picture is whole").original, size);
     let absent = temporary().path().join("absent.png");
     check_refused(read_resized(&absent, SIZE), &[&shown(&absent), "cannot read"]);
+    check_refused(read_resized(root.path(), SIZE), &[&shown(root.path()), "is a folder; expected a regular file"]);
+    #[cfg(unix)]
+    {
+        let pipe = root.path().join("pipe.jpg");
+        common::make_pipe(&pipe);
+        check_refused(read_resized(&pipe, SIZE), &[&shown(&pipe), "is a named pipe; expected a regular file"]);
+        let odd = root.path().join("a\nb\u{1b}[2J.jpg");
+        check_refused(read_resized(&odd, SIZE), &["a\\nb\\u{1b}[2J.jpg", "cannot read"]);
+    }
 }

@@ -76,7 +76,7 @@ fn names_do_not_command_the_terminal() {
     };
     let absent = project.run(&["predict", name]);
     check(&absent);
-    assert!(absent.stderr.contains("a\\u001b[2J\\u009b31m\\u000aerror: b.png"), "{absent:#?}");
+    assert!(absent.stderr.contains("a\\u{1b}[2J\\u{9b}31m\\nerror: b.png"), "{absent:#?}");
     check(&project.run(&[name]));
     check(&project.run(&["partition", "--source", name]));
     let picture = project.read("evaluation/test/plots/reliability.png");

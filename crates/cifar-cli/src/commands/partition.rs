@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use cifar_data::duplicates::{self, PairCounts};
+use cifar_data::names::shown;
 use cifar_data::output::write_file;
 use cifar_data::partitions::{self, Partition};
 use cifar_data::sources::download::{self, Patience, Remote};
@@ -53,13 +54,18 @@ pub(super) fn run(context: &Context, args: &PartitionArgs) -> Result<()> {
     Ok(())
 }
 
-/// Whether a folder has anything in it, besides what a download has left there.
+/// Whether there is anything at the place of the user's images, besides what a download has left there. A link that leads
+/// nowhere, such as to a disk that is not mounted, is there: reading it is an error that says so.
 fn holds_something(folder: &Path) -> Result<bool> {
+    match std::fs::symlink_metadata(folder) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        found => found.with_context(|| format!("{}: cannot read", shown(folder)))?,
+    };
     if !folder.is_dir() {
-        return Ok(false);
+        return Ok(true);
     }
     let left = download::partial(&folder.join(download::OFFICIAL));
-    let mut entries = std::fs::read_dir(folder).with_context(|| format!("{}: cannot read", folder.display()))?;
+    let mut entries = std::fs::read_dir(folder).with_context(|| format!("{}: cannot read", shown(folder)))?;
     let first = entries.next();
     // An empty folder is a mistake that reading it tells of.
     let only_left =
@@ -96,7 +102,7 @@ fn read_images(context: &Context, path: &Path, args: &PartitionArgs) -> Result<D
     let labels = if args.coarse_labels { Labels::Coarse } else { Labels::Fine };
     let read = sources::read(path, &ReadOptions { skip_broken: args.skip_broken, labels }, context.terminal)?;
     for skipped in &read.skipped {
-        context.terminal.warn(&format!("left out {}: {}", path.join(&skipped.file).display(), skipped.problem));
+        context.terminal.warn(&format!("left out {}: {}", shown(&path.join(&skipped.file)), skipped.problem));
     }
     Ok(read.dataset)
 }

@@ -3,12 +3,12 @@
 use anyhow::{Result, anyhow};
 use cifar_data::Monitor as _;
 use cifar_data::image_file::read_resized;
+use cifar_data::names::shown;
 use cifar_model::{Model, classify};
 use serde_json::json;
 
 use super::Context;
 use crate::args::PredictArgs;
-use crate::terminal::single_line;
 
 pub(super) fn run(context: &Context, args: &PredictArgs) -> Result<()> {
     let path = args.model.clone().unwrap_or_else(|| context.layout.model_file());
@@ -34,7 +34,7 @@ pub(super) fn run(context: &Context, args: &PredictArgs) -> Result<()> {
         let resized =
             (image.original != spec.size).then(|| format!("resized from {} to {}", image.original, spec.size));
         if let (Some(note), false) = (&resized, context.terminal.json()) {
-            context.terminal.say(&single_line(&format!("{}: {note}", file.display())));
+            context.terminal.say(&format!("{}: {note}", shown(file)));
         }
         let json = json!({
             "file": file.display().to_string(),
@@ -43,7 +43,7 @@ pub(super) fn run(context: &Context, args: &PredictArgs) -> Result<()> {
         });
         context.terminal.result(&json, || {
             let classes: Vec<String> = ranked.iter().map(|(p, class)| format!("{class} {:.1} %", p * 100.0)).collect();
-            single_line(&format!("{}: {}", file.display(), classes.join(", "))).into_owned()
+            format!("{}: {}", shown(file), classes.join(", "))
         });
     }
     if failed > 0 {

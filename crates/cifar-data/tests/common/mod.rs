@@ -141,6 +141,13 @@ pub(crate) fn tree(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     files
 }
 
+/// Makes a named pipe, which nobody writes to.
+#[cfg(unix)]
+pub(crate) fn make_pipe(path: &Path) {
+    let made = std::process::Command::new("mkfifo").arg(path).status();
+    assert!(made.expect("mkfifo can be run").success());
+}
+
 /// The message of a failure: one line that has all of `parts`.
 #[track_caller]
 pub(crate) fn check_refused<T, E: Display>(result: Result<T, E>, parts: &[&str]) {

@@ -1,15 +1,15 @@
 //! The files of a version, out of a folder or a `.tar.gz`, each checked before it is read.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use flate2::read::GzDecoder;
+use flate2::bufread::GzDecoder;
 use tar::{Archive, Entry, EntryType, PaxExtensions};
 
 use super::version::{Part, VERSIONS, Version, is_extra, recognise};
 use super::{Assembly, Labels};
-use crate::{DataError, Monitor, Result};
+use crate::{DataError, Monitor, Result, input};
 
 /// Members of an archive; the official ones have nine.
 const MOST_MEMBERS: usize = 100;
@@ -47,17 +47,19 @@ pub(super) fn read_folder(folder: &Path, assembly: &mut Assembly) -> Result<()> 
         }
     }
     // Class names alone make no version: only batches say which one it is.
-    let is_there = |version: &&Version| version.batches.iter().any(|batch| folder.join(batch).is_file());
+    // Whatever is called so and is no folder, even what cannot be read.
+    let is_called = |name: &str| fs::symlink_metadata(folder.join(name)).is_ok_and(|found| !found.is_dir());
+    let is_there = |version: &&Version| version.batches.iter().any(|batch| is_called(batch));
     for version in VERSIONS.iter().filter(is_there) {
         for part in (0..version.batches.len()).map(Part::Batch).chain([Part::Meta]) {
             let path = folder.join(version.file(part, assembly.labels));
-            if !path.is_file() {
+            if !is_called(version.file(part, assembly.labels)) {
                 continue;
             }
             let place = Place { path, member: None };
             assembly.expect(version, part, &place)?;
             let read = |e| DataError::io("read", &place.path)(e);
-            let file = File::open(&place.path).map_err(read)?;
+            let file = input::open(&place.path)?;
             let size = file.metadata().map_err(read)?.len();
             check_size(version, part, assembly.labels, size, &place)?;
             let bytes = read_all(file, size, version.most_bytes(part), assembly.monitor)?.map_err(read)?;
@@ -73,22 +75,23 @@ pub(super) fn read_folder(folder: &Path, assembly: &mut Assembly) -> Result<()> 
 ///
 /// Headers are read as they stand: the `tar` crate would keep a long name of any length in memory.
 pub(super) fn read_archive(path: &Path, assembly: &mut Assembly) -> Result<()> {
-    let mut file = File::open(path).map_err(DataError::io("open", path))?;
-    let mut magic = Vec::new();
-    file.by_ref().take(2).read_to_end(&mut magic).map_err(DataError::io("read", path))?;
-    if magic != [0x1f, 0x8b] {
-        return Err(DataError::malformed(
-            path,
-            "is no .tar.gz file; allowed are a folder, or CIFAR-10 or CIFAR-100 as .tar.gz in the binary or python version",
-        ));
+    let head = input::head(path)?;
+    if !input::is_gzip(&head) && !input::is_tar(&head) {
+        let kind = input::kind(&head).map(|kind| format!("; this is {kind}")).unwrap_or_default();
+        let allowed = "allowed are a folder, or CIFAR-10 or CIFAR-100 as .tar.gz in the binary or python version";
+        return Err(DataError::malformed(path, format!("is no .tar.gz file; {allowed}{kind}")));
     }
-    io::Seek::rewind(&mut file).map_err(DataError::io("read", path))?;
+    let file = input::open(path)?;
     let packed = file.metadata().map_err(DataError::io("read", path))?.len();
     let damaged = |e: io::Error| match e.kind() {
         io::ErrorKind::UnexpectedEof => DataError::malformed(path, "is cut short; copy or download it again"),
         _ => DataError::malformed(path, format!("is damaged, or no .tar.gz file: {}", one_line(&e))),
     };
-    let mut archive = Archive::new(GzDecoder::new(file));
+    let file = BufReader::new(file);
+    // Some browsers unpack what they download and leave the name.
+    let unpacked: Box<dyn Read> =
+        if input::is_gzip(&head) { Box::new(Members(Some(GzDecoder::new(file)))) } else { Box::new(file) };
+    let mut archive = Archive::new(unpacked);
     for (number, entry) in archive.entries().map_err(damaged)?.raw(true).enumerate() {
         let mut entry = entry.map_err(damaged)?;
         assembly.monitor.check()?;
@@ -133,6 +136,26 @@ pub(super) fn read_archive(path: &Path, assembly: &mut Assembly) -> Result<()> {
         return Err(DataError::malformed(path, format!("goes on for more than {MOST_PADDING} bytes after its end")));
     }
     Ok(())
+}
+
+/// Unpacks a gzip file of one or more members, as `gzip` does: what follows the last one and is none is ignored.
+struct Members<R>(Option<GzDecoder<R>>);
+
+impl<R: BufRead> Read for Members<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        while let Some(member) = &mut self.0 {
+            let read = member.read(into)?;
+            if read > 0 || into.is_empty() {
+                return Ok(read);
+            }
+            let mut rest = self.0.take().map(GzDecoder::into_inner);
+            let next = rest.as_mut().map(BufRead::fill_buf).transpose()?;
+            if matches!(next, Some([0x1f, 0x8b, ..] | [0x1f])) {
+                self.0 = rest.map(GzDecoder::new);
+            }
+        }
+        Ok(0)
+    }
 }
 
 fn extra(whole: &Path, name: &str) -> DataError {

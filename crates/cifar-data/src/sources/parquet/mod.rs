@@ -1,23 +1,23 @@
 //! Parquet files as Hugging Face publishes CIFAR-10 and CIFAR-100: a column `img` or `image` with the bytes of a PNG or JPEG
 //! file, and one `label`, or `fine_label` and `coarse_label`.
 //!
-//! Ids follow the rows: `train*.parquet`, shard after shard, then `test*.parquet`; a single file, or files that are called
-//! otherwise, know no published split. Those of CIFAR-10 are in the order of the official archives, so they give the same
+//! Ids follow the rows: `train*.parquet`, shard after shard, then `test*.parquet`, or `train/*.parquet` and `test/*.parquet`;
+//! a single file, or files that are called otherwise, know no published split. Those of CIFAR-10 are in the order of the official archives, so they give the same
 //! ids, labels and pixels. Class names stand in the file's own metadata (`huggingface`).
 
 mod classes;
 mod pages;
+mod shards;
 mod table;
 mod values;
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rayon::prelude::*;
 use table::{Row, Table};
 
-use super::Labels;
-use super::decode::read_header;
+use super::{Labels, MOST_PIXELS};
+use crate::decode::read_header;
 use crate::memory::room_for;
 use crate::{DataError, Dataset, Header, ImageSize, Monitor, Published, Result, Sample, SampleId, Source, SourceKind};
 
@@ -31,7 +31,8 @@ const ROWS: usize = 2048;
 /// image or a label without a class, or an image is damaged or of another size than the first one.
 pub fn read(path: &Path, labels: Labels, monitor: &dyn Monitor) -> Result<Dataset> {
     const WHAT: &str = "reading";
-    let files = if path.is_dir() { files_in(path)? } else { vec![(path.to_path_buf(), Published::None)] };
+    let files =
+        if path.is_dir() { shards::in_folder(path, monitor)? } else { vec![(path.to_path_buf(), Published::None)] };
     let tables: Vec<(Table, Published)> = files
         .into_iter()
         .map(|(file, published)| Ok((Table::open(&file, labels)?, published)))
@@ -40,7 +41,9 @@ pub fn read(path: &Path, labels: Labels, monitor: &dyn Monitor) -> Result<Datase
     let total: u64 = tables.iter().map(|(table, _)| table.rows()).sum();
     let mut images = Images { size: None, samples: Vec::new(), pixels: Vec::new(), hashes: Vec::new() };
     for (table, published) in &tables {
-        let name = table.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+        // Below a folder with both parts, `train/0000.parquet`.
+        let name = table.path().strip_prefix(path).ok().filter(|name| !name.as_os_str().is_empty());
+        let name = name.or(table.path().file_name().map(Path::new)).unwrap_or(path).to_string_lossy().into_owned();
         let mut number = 0;
         table.for_each(ROWS, |rows| {
             monitor.check()?;
@@ -74,54 +77,6 @@ pub fn read(path: &Path, labels: Labels, monitor: &dyn Monitor) -> Result<Datase
 /// True for a file that [`read`] takes, by its name.
 pub(super) fn is_parquet(name: &str) -> bool {
     Path::new(name).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"))
-}
-
-/// The files of a folder in the order of their ids.
-fn files_in(folder: &Path) -> Result<Vec<(PathBuf, Published)>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(folder).map_err(DataError::io("read the folder", folder))? {
-        let name = entry.map_err(DataError::io("read the folder", folder))?.file_name();
-        let name = name.to_string_lossy().into_owned();
-        if is_parquet(&name) && !name.starts_with('.') {
-            names.push(name);
-        }
-    }
-    names.sort_unstable();
-    let published = |name: &String| match (name.starts_with("train"), name.starts_with("test")) {
-        (true, _) => Published::Train,
-        (_, true) => Published::Test,
-        _ => Published::None,
-    };
-    let count = |wanted| names.iter().filter(|name| published(name) == wanted).count();
-    let counts = [Published::Train, Published::Test, Published::None].map(count);
-    if !matches!(counts.map(|count| count > 0), [true, true, false] | [false, false, true]) {
-        let found = names.join(", ");
-        return Err(DataError::malformed(
-            folder,
-            format!("holds {found}; expected train*.parquet and test*.parquet, or files that are called neither"),
-        ));
-    }
-    for name in &names {
-        if let Some(missing) = missing_shard(name, &names) {
-            return Err(DataError::malformed(folder, format!("holds {name}, but not {missing}")));
-        }
-    }
-    names.sort_by_key(&published);
-    Ok(names.iter().map(|name| (folder.join(name), published(name))).collect())
-}
-
-/// A file that belongs to `name`, `train-00000-of-00002.parquet` or the like, and is none of `names`.
-fn missing_shard(name: &str, names: &[String]) -> Option<String> {
-    let (stem, extension) = name.rsplit_once('.')?;
-    let (front, count) = stem.rsplit_once("-of-")?;
-    let (front, number) = front.rsplit_once('-')?;
-    let digits = number.len();
-    let shards: usize = count.parse().ok()?;
-    number.parse::<usize>().ok()?;
-    // No more than are there can be complete, so a huge count is not counted through.
-    (0..shards.min(names.len() + 1))
-        .map(|shard| format!("{front}-{shard:0digits$}-of-{count}.{extension}"))
-        .find(|shard| !names.contains(shard))
 }
 
 /// The class names, which must be the same in all files; numbers where the files have none.
@@ -163,7 +118,7 @@ impl Images {
             (Some(size), _) => size,
             (None, None) => return Ok(()),
             (None, Some(row)) => {
-                let size = read_header(row.image.data()).map_err(|problem| wrong(0, problem))?.size();
+                let size = read_header(row.image.data(), MOST_PIXELS).map_err(|problem| wrong(0, problem))?.size();
                 room_for(total, size)?;
                 *self.size.insert(size)
             }
@@ -189,7 +144,7 @@ impl Images {
 }
 
 fn decode(bytes: &[u8], size: ImageSize, pixels: &mut [u8]) -> Result<(), String> {
-    let header = read_header(bytes)?;
+    let header = read_header(bytes, MOST_PIXELS)?;
     if header.size() != size {
         return Err(format!("has {} pixels, the first image has {size}; all must have the same size", header.size()));
     }

@@ -12,7 +12,7 @@ use parquet::file::serialized_reader::SerializedFileReader;
 use super::super::Labels;
 use super::values::{Column, Value};
 use super::{classes, pages};
-use crate::{DataError, Result};
+use crate::{DataError, Result, input};
 
 /// Bytes of a file's own description; that of 50,000 images in a thousand groups has 1 MB.
 const MOST_METADATA: u32 = 64 << 20;
@@ -38,7 +38,7 @@ impl Table {
     /// Reads and checks everything but the values.
     pub(super) fn open(path: &Path, labels: Labels) -> Result<Self> {
         let wrong = |problem: String| DataError::malformed(path, problem);
-        let mut file = File::open(path).map_err(DataError::io("open", path))?;
+        let mut file = input::open(path)?;
         check_ends(&mut file, path)?;
         let again = file.try_clone().map_err(DataError::io("open", path))?;
         let reader = SerializedFileReader::new(file).map_err(|e| damaged(path, &e))?;
@@ -179,9 +179,10 @@ fn check_ends(file: &mut File, path: &Path) -> Result<()> {
     const MARK: &[u8] = b"PAR1";
     let io = |e| DataError::io("read", path)(e);
     let mut first = Vec::new();
-    file.by_ref().take(4).read_to_end(&mut first).map_err(io)?;
-    if first != MARK {
-        return Err(DataError::malformed(path, "is no parquet file"));
+    file.by_ref().take(64).read_to_end(&mut first).map_err(io)?;
+    if !first.starts_with(MARK) {
+        let kind = input::kind(&first).map(|kind| format!(" but {kind}")).unwrap_or_default();
+        return Err(DataError::malformed(path, format!("is no parquet file{kind}")));
     }
     let mut last = [0; 8];
     let whole = file.seek(SeekFrom::End(-8)).and_then(|_| file.read_exact(&mut last));

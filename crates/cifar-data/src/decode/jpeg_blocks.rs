@@ -1,0 +1,472 @@
+//! Checks that all coded blocks of a JPEG file are there.
+//!
+//! The decoder fills blocks that are missing with grey and says nothing if the end-of-image marker follows them. This reader
+//! follows the Huffman codes of every scan (ITU-T T.81, annexes F and G) without computing pixels, and counts.
+
+/// Scans of a progressive file; the decoder reads no more either.
+const MOST_SCANS: usize = 100;
+/// More are not followed: a few bytes can claim any number of blocks.
+const MOST_PIXELS: usize = 1 << 28;
+/// Bits of a code that are looked up at once.
+const LOOKUP: u32 = 9;
+
+/// Checks a whole file. What it does not know, such as a table that is missing, it leaves to the decoder.
+///
+/// # Errors
+/// If coded data end before the last block of their scan, scans are missing, or the end-of-image marker is.
+pub(super) fn check(bytes: &[u8]) -> Result<(), String> {
+    let mut file = File { bytes, interval: 0, dc: [const { None }; 4], ac: [const { None }; 4], frame: None };
+    let (mut at, mut scans) = (2, 0);
+    while let Some(marker) = next_marker(bytes, &mut at) {
+        match marker {
+            0xd9 => return file.finish(),
+            0x01 | 0xd0..=0xd8 => continue,
+            _ => {}
+        }
+        let Some(segment) = segment(bytes, at) else { break };
+        at += 2 + segment.len();
+        let understood = match marker {
+            0xc0..=0xc2 => file.start_frame(segment, marker == 0xc2),
+            0xc4 => file.add_tables(segment),
+            0xdd => segment.first_chunk().map(|n| file.interval = usize::from(u16::from_be_bytes(*n))),
+            // Lossless and arithmetic coding.
+            0xc3 | 0xc5..=0xc7 | 0xc9..=0xcb | 0xcd..=0xcf => None,
+            0xda => {
+                scans += 1;
+                if scans > MOST_SCANS {
+                    return Err(format!("has more than {MOST_SCANS} scans"));
+                }
+                file.scan(segment, &mut at)?
+            }
+            _ => Some(()),
+        };
+        if understood.is_none() {
+            return Ok(());
+        }
+    }
+    Err("is truncated: the end-of-image marker is missing".into())
+}
+
+/// The next marker from `at` on, and `at` behind it.
+fn next_marker(bytes: &[u8], at: &mut usize) -> Option<u8> {
+    loop {
+        let [first, second] = *bytes.get(*at..)?.first_chunk()?;
+        *at += 1;
+        if first == 0xff && !matches!(second, 0 | 0xff) {
+            *at += 1;
+            return Some(second);
+        }
+    }
+}
+
+/// What a segment holds behind its length.
+fn segment(bytes: &[u8], at: usize) -> Option<&[u8]> {
+    let length = usize::from(u16::from_be_bytes(*bytes.get(at..)?.first_chunk()?));
+    bytes.get(at + 2..at + length.max(2))
+}
+
+struct File<'a> {
+    bytes: &'a [u8],
+    /// MCUs between two restart markers; 0 without them.
+    interval: usize,
+    dc: [Option<Box<Codes>>; 4],
+    ac: [Option<Box<Codes>>; 4],
+    frame: Option<Frame>,
+}
+
+struct Frame {
+    progressive: bool,
+    components: Vec<Component>,
+    /// MCUs of an interleaved scan.
+    wide: usize,
+    high: usize,
+}
+
+struct Component {
+    id: u8,
+    /// Blocks of an MCU of an interleaved scan.
+    across: usize,
+    down: usize,
+    /// Blocks of a scan of this component alone.
+    wide: usize,
+    high: usize,
+    scanned: bool,
+    /// Progressive: bits of each coefficient that are still to come; none once it is whole.
+    bits_to_come: [u8; 64],
+    /// Progressive: which coefficients of each block are not 0, as one bit each.
+    filled: Vec<u64>,
+}
+
+/// A component of a scan, and the places of its tables.
+struct Part {
+    place: usize,
+    dc: usize,
+    ac: usize,
+}
+
+/// What a scan says of its coefficients.
+#[derive(Clone, Copy)]
+struct Band {
+    start: u32,
+    end: u32,
+    /// The scan refines what an earlier one has begun.
+    refines: bool,
+}
+
+impl File<'_> {
+    fn start_frame(&mut self, segment: &[u8], progressive: bool) -> Option<()> {
+        let (&[precision, h1, h0, w1, w0, count], rest) = segment.split_first_chunk()?;
+        let [height, width] = [[h1, h0], [w1, w0]].map(|side| usize::from(u16::from_be_bytes(side)));
+        let factors: Vec<[usize; 3]> = rest
+            .chunks_exact(3)
+            .take(usize::from(count))
+            .map(|c| [usize::from(c[0]), usize::from(c[1] >> 4), usize::from(c[1] & 15)])
+            .collect();
+        let most = |place: usize| factors.iter().map(|f| f[place]).max();
+        let (across, down) = (most(1)?, most(2)?);
+        let odd = |f: &[usize; 3]| !(1..=4).contains(&f[1]) || !(1..=4).contains(&f[2]);
+        // What is larger is refused by its header alone.
+        if height * width > MOST_PIXELS {
+            return None;
+        }
+        if precision != 8 || height == 0 || width == 0 || self.frame.is_some() || factors.iter().any(odd) {
+            return None;
+        }
+        let (wide, high) = (width.div_ceil(8 * across), height.div_ceil(8 * down));
+        let component = |f: &[usize; 3]| Component {
+            id: f[0] as u8,
+            across: f[1],
+            down: f[2],
+            wide: (width * f[1]).div_ceil(8 * across),
+            high: (height * f[2]).div_ceil(8 * down),
+            scanned: false,
+            bits_to_come: [0; 64],
+            filled: if progressive { vec![0; wide * f[1] * high * f[2]] } else { Vec::new() },
+        };
+        self.frame = Some(Frame { progressive, components: factors.iter().map(component).collect(), wide, high });
+        Some(())
+    }
+
+    fn add_tables(&mut self, mut segment: &[u8]) -> Option<()> {
+        while let Some((head, rest)) = segment.split_first() {
+            let (counts, rest) = rest.split_first_chunk::<16>()?;
+            let (values, rest) = rest.split_at_checked(counts.iter().map(|n| usize::from(*n)).sum())?;
+            let tables = if head >> 4 == 0 { &mut self.dc } else { &mut self.ac };
+            *tables.get_mut(usize::from(head & 15))? = Some(Box::new(Codes::new(counts, values)?));
+            segment = rest;
+        }
+        Some(())
+    }
+
+    /// Follows one scan and moves `at` behind its coded data. Without a value the scan is not understood.
+    fn scan(&mut self, segment: &[u8], at: &mut usize) -> Result<Option<()>, String> {
+        let Some((parts, band)) = self.start_scan(segment) else { return Ok(None) };
+        let Some(frame) = &mut self.frame else { return Ok(None) };
+        let mut blocks = Blocks { bits: Bits::new(self.bytes, *at), run: 0 };
+        let alone = parts.len() == 1;
+        let (wide, high) = match parts[..] {
+            [Part { place, .. }] => (frame.components[place].wide, frame.components[place].high),
+            _ => (frame.wide, frame.high),
+        };
+        let in_unit = |c: &Component| if alone { 1 } else { c.across * c.down };
+        let total = wide * high * parts.iter().map(|part| in_unit(&frame.components[part.place])).sum::<usize>();
+        let mut done = 0;
+        let ended = |done: usize, at: usize| {
+            let what = if at + 1 >= self.bytes.len() { "truncated" } else { "damaged" };
+            format!("is {what}: its coded data end after {done} of {total} blocks")
+        };
+        for unit in 0..wide * high {
+            if self.interval > 0 && unit > 0 && unit % self.interval == 0 && !blocks.restart() {
+                return Err(ended(done, blocks.bits.at));
+            }
+            let (y, x) = (unit / wide, unit % wide);
+            for part in &parts {
+                let component = &mut frame.components[part.place];
+                let (dc, ac) = (self.dc[part.dc].as_deref(), self.ac[part.ac].as_deref());
+                let stride = frame.wide * component.across;
+                for block in 0..in_unit(component) {
+                    let index = if alone {
+                        y * stride + x
+                    } else {
+                        let (down, across) = (block / component.across, block % component.across);
+                        (y * component.down + down) * stride + x * component.across + across
+                    };
+                    let followed = if frame.progressive {
+                        let Some(filled) = component.filled.get_mut(index) else { return Ok(None) };
+                        blocks.progressive(dc, ac, band, filled)
+                    } else {
+                        blocks.baseline(dc, ac)
+                    };
+                    if blocks.bits.ended_early() {
+                        return Err(ended(done, blocks.bits.at));
+                    }
+                    if followed.is_none() {
+                        return Err(format!("is damaged: a code of block {done} of {total} is in no table"));
+                    }
+                    done += 1;
+                }
+            }
+        }
+        *at = blocks.bits.at;
+        Ok(Some(()))
+    }
+
+    /// The components of a scan and its band.
+    fn start_scan(&mut self, segment: &[u8]) -> Option<(Vec<Part>, Band)> {
+        let (count, rest) = segment.split_first()?;
+        let (named, rest) = rest.split_at_checked(2 * usize::from(*count))?;
+        let &[start, end, approximation] = rest.first_chunk()?;
+        let frame = self.frame.as_mut()?;
+        let (before, low) = (approximation >> 4, approximation & 15);
+        let band = Band { start: u32::from(start), end: u32::from(end), refines: before > 0 };
+        if frame.progressive && (start > end || end > 63 || (start == 0 && end > 0) || (start > 0 && *count > 1)) {
+            return None;
+        }
+        let mut parts = Vec::new();
+        for name in named.chunks_exact(2) {
+            let place = frame.components.iter().position(|component| component.id == name[0])?;
+            let part = Part { place, dc: usize::from(name[1] >> 4), ac: usize::from(name[1] & 15) };
+            let component = &mut frame.components[place];
+            component.scanned = true;
+            if frame.progressive {
+                component.bits_to_come[usize::from(start)..=usize::from(end)].fill(low);
+            }
+            let (dc, ac) = (self.dc.get(part.dc)?, self.ac.get(part.ac)?);
+            let (needs_dc, needs_ac) =
+                if frame.progressive { (start == 0 && before == 0, start > 0) } else { (true, true) };
+            if (needs_dc && dc.is_none()) || (needs_ac && ac.is_none()) {
+                return None;
+            }
+            parts.push(part);
+        }
+        (!parts.is_empty()).then_some((parts, band))
+    }
+
+    /// The end-of-image marker is there: has everything come?
+    fn finish(&self) -> Result<(), String> {
+        let Some(frame) = &self.frame else { return Ok(()) };
+        if let Some(place) = frame.components.iter().position(|c| !c.scanned) {
+            let count = frame.components.len();
+            return Err(format!("is damaged: it ends without the coded data of colour {} of {count}", place + 1));
+        }
+        if frame.components.iter().any(|c| c.bits_to_come.iter().any(|bits| *bits > 0)) {
+            return Err("is damaged: it ends before its last scans, which have the details".into());
+        }
+        Ok(())
+    }
+}
+
+/// Follows the codes of blocks.
+struct Blocks<'a> {
+    bits: Bits<'a>,
+    /// Blocks that an end-of-band run still covers.
+    run: u32,
+}
+
+impl Blocks<'_> {
+    /// Moves behind the next restart marker; false if there is none.
+    fn restart(&mut self) -> bool {
+        let mut at = self.bits.at;
+        let found = matches!(next_marker(self.bits.bytes, &mut at), Some(0xd0..=0xd7));
+        if found {
+            self.bits = Bits::new(self.bits.bytes, at);
+            self.run = 0;
+        }
+        found
+    }
+
+    /// A block of a sequential scan; `None` for a code that is in no table.
+    fn baseline(&mut self, dc: Option<&Codes>, ac: Option<&Codes>) -> Option<()> {
+        let (dc, ac) = (dc?, ac?);
+        let size = self.bits.symbol(dc)?;
+        self.bits.skip(u32::from(size).min(16));
+        let mut at = 1;
+        while at < 64 {
+            let symbol = self.bits.symbol(ac)?;
+            match (symbol >> 4, symbol & 15) {
+                (15, 0) => at += 16,
+                (_, 0) => break,
+                (zeros, size) => {
+                    self.bits.skip(size.into());
+                    at += 1 + u32::from(zeros);
+                }
+            }
+        }
+        Some(())
+    }
+
+    /// A block of a progressive scan, with the coefficients that were `filled` before.
+    fn progressive(&mut self, dc: Option<&Codes>, ac: Option<&Codes>, band: Band, filled: &mut u64) -> Option<()> {
+        if band.start == 0 {
+            if band.refines {
+                self.bits.skip(1);
+            } else {
+                let size = self.bits.symbol(dc?)?;
+                self.bits.skip(u32::from(size).min(16));
+            }
+            return Some(());
+        }
+        let ac = ac?;
+        let mut at = band.start;
+        while self.run == 0 && at <= band.end {
+            let symbol = self.bits.symbol(ac)?;
+            let (mut zeros, size) = (u32::from(symbol >> 4), u32::from(symbol & 15));
+            if size == 0 && zeros < 15 {
+                self.run = (1 << zeros) + self.bits.take(zeros);
+                break;
+            }
+            self.bits.skip(size);
+            if !band.refines {
+                at += zeros;
+                if size > 0 {
+                    *filled |= 1u64.checked_shl(at).unwrap_or(0);
+                }
+                at += 1;
+                continue;
+            }
+            // Coefficients that are there already have one more bit each and count for no zero.
+            while at <= band.end {
+                if *filled >> at & 1 == 1 {
+                    self.bits.skip(1);
+                } else if zeros == 0 {
+                    *filled |= u64::from(size > 0) << at;
+                    at += 1;
+                    break;
+                } else {
+                    zeros -= 1;
+                }
+                at += 1;
+            }
+        }
+        if self.run > 0 {
+            if band.refines {
+                for place in at..=band.end {
+                    self.bits.skip((*filled >> place & 1) as u32);
+                }
+            }
+            self.run -= 1;
+        }
+        Some(())
+    }
+}
+
+/// Reads the coded data up to the next marker, and zeros after them.
+struct Bits<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    /// The next bits, at its upper end.
+    buffer: u64,
+    have: u32,
+    /// How many of them, at the end, are not in the file.
+    made_up: u32,
+}
+
+impl<'a> Bits<'a> {
+    fn new(bytes: &'a [u8], at: usize) -> Self {
+        Self { bytes, at, buffer: 0, have: 0, made_up: 0 }
+    }
+
+    /// True once bits were used that are not in the file.
+    fn ended_early(&self) -> bool {
+        self.made_up > self.have
+    }
+
+    /// At least 32 bits, enough for a code and what follows it.
+    fn fill(&mut self) {
+        if self.have >= 32 {
+            return;
+        }
+        if let Some(chunk) = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk::<4>())
+            && !chunk.contains(&0xff)
+        {
+            self.buffer |= u64::from(u32::from_be_bytes(*chunk)) << (32 - self.have);
+            self.have += 32;
+            self.at += 4;
+            return;
+        }
+        while self.have <= 56 {
+            let byte = match self.bytes.get(self.at..).unwrap_or_default() {
+                [0xff, 0, ..] => {
+                    self.at += 2;
+                    0xff
+                }
+                [0xff, ..] | [] => {
+                    self.made_up = self.made_up.saturating_add(8);
+                    0
+                }
+                [byte, ..] => {
+                    self.at += 1;
+                    *byte
+                }
+            };
+            self.buffer |= u64::from(byte) << (56 - self.have);
+            self.have += 8;
+        }
+    }
+
+    /// Passes up to 32 bits.
+    fn skip(&mut self, count: u32) {
+        self.fill();
+        self.buffer <<= count;
+        self.have -= count;
+    }
+
+    /// Up to 16 bits as a number.
+    fn take(&mut self, count: u32) -> u32 {
+        self.fill();
+        let value = self.buffer.checked_shr(64 - count).unwrap_or(0) as u32;
+        self.skip(count);
+        value
+    }
+
+    /// The value of the next code.
+    fn symbol(&mut self, codes: &Codes) -> Option<u8> {
+        self.fill();
+        let entry = codes.lookup[(self.buffer >> (64 - LOOKUP)) as usize];
+        if entry > 0 {
+            self.skip(u32::from(entry >> 8));
+            return Some(entry as u8);
+        }
+        let next = (self.buffer >> 48) as u32;
+        let length = (LOOKUP + 1..=16).find(|length| next < codes.ends[*length as usize])?;
+        self.skip(length);
+        let place = (next >> (16 - length)).wrapping_add_signed(codes.offsets[length as usize]);
+        codes.values.get(place as usize).copied()
+    }
+}
+
+/// A Huffman table.
+struct Codes {
+    /// By the next bits: length of the code in the upper byte, its value in the lower one; 0 for longer codes.
+    lookup: [u16; 1 << LOOKUP],
+    /// By length: the first 16 bits that are behind its last code.
+    ends: [u32; 17],
+    /// By length: from a code to the place of its value.
+    offsets: [i32; 17],
+    values: Vec<u8>,
+}
+
+impl Codes {
+    /// From the number of codes of each length; `None` if there are more than fit.
+    fn new(counts: &[u8; 16], values: &[u8]) -> Option<Self> {
+        let mut codes = Self { lookup: [0; 1 << LOOKUP], ends: [0; 17], offsets: [0; 17], values: values.to_vec() };
+        let (mut code, mut place) = (0_u32, 0_usize);
+        for (length, count) in (1..).zip(counts) {
+            codes.offsets[length as usize] = place as i32 - code as i32;
+            for _ in 0..*count {
+                if code >= 1 << length {
+                    return None;
+                }
+                if length <= LOOKUP {
+                    let entry = (length as u16) << 8 | u16::from(values[place]);
+                    let first = (code << (LOOKUP - length)) as usize;
+                    codes.lookup[first..first + (1 << (LOOKUP - length))].fill(entry);
+                }
+                (code, place) = (code + 1, place + 1);
+            }
+            codes.ends[length as usize] = code << (16 - length);
+            code <<= 1;
+        }
+        Some(codes)
+    }
+}

@@ -1,0 +1,61 @@
+//! `index.csv`, which gives every file its id.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use super::listing::Entry;
+use crate::csv_table::CsvTable;
+use crate::names::normal;
+use crate::{DataError, Result};
+
+/// Puts files in the order of `index`, which must list each of them once under the ids 0, 1, 2, ….
+///
+/// # Errors
+/// If it does not: the error names the line and the cause.
+pub(super) fn in_order(index: &Path, folder: &Path, found: Vec<Vec<Entry>>) -> Result<Vec<Entry>> {
+    let table = CsvTable::read(index)?;
+    table.expect_columns(&["id", "file"])?;
+    let mut unlisted: HashMap<String, Entry> =
+        found.into_iter().flatten().map(|e| (normal(&e.file).into_owned(), e)).collect();
+    let count = unlisted.len();
+    let mut listed: HashMap<String, u64> = HashMap::new();
+    let mut ordered: Vec<Option<(Entry, u64)>> = vec![None; count];
+    for row in table.rows() {
+        let wrong = |problem: String| table.wrong(row, problem);
+        let [id, file] = &row.fields[..] else { continue };
+        let number: usize = id.parse().map_err(|_| wrong(format!("id {id:?} is no number")))?;
+        let key = key(file);
+        let Some(entry) = unlisted.remove(&key) else {
+            return Err(wrong(match listed.get(&key) {
+                Some(line) => format!("the file {file:?} is listed twice, first on line {line}"),
+                None if folder.join(&key).exists() => format!("the file {file:?} is no image of a class folder"),
+                None => format!("the file {file:?} does not exist"),
+            }));
+        };
+        listed.insert(key, row.line);
+        let Some(place) = ordered.get_mut(number) else {
+            let last = count.saturating_sub(1);
+            return Err(wrong(format!("id {number} is too high; the {count} files have the ids 0 to {last}")));
+        };
+        if let Some((_, line)) = place.replace((entry, row.line)) {
+            return Err(wrong(format!("id {number} is given twice, first on line {line}")));
+        }
+    }
+    let skipped = ordered.iter().position(Option::is_none);
+    let more = unlisted.len().saturating_sub(1);
+    match (skipped, unlisted.into_keys().min()) {
+        (Some(id), Some(file)) => {
+            let others = if more > 0 { format!(" and {more} others") } else { String::new() };
+            let rule = format!("every file needs an id, 0 to {}", count - 1);
+            Err(DataError::malformed(index, format!("skips id {id} and does not list {file}{others}; {rule}")))
+        }
+        _ => Ok(ordered.into_iter().flatten().map(|(entry, _)| entry).collect()),
+    }
+}
+
+/// A path as the files that were found are called: `find` writes `./` in front, Windows has `\` between the parts.
+fn key(file: &str) -> String {
+    let file = file.replace('\\', "/");
+    let parts: Vec<&str> = file.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+    normal(&parts.join("/")).into_owned()
+}

@@ -1,0 +1,309 @@
+//! Which files there are, in which class folder, and what is left out.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use super::Skipped;
+use crate::names::{self, normal, shown};
+use crate::sources::layout::{self, is_litter};
+use crate::{DataError, Published, Result, input};
+
+/// A file that should be an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    /// Relative to the source folder, with `/`.
+    pub(super) file: String,
+    pub(super) label: u16,
+    pub(super) published: Published,
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    /// Names of the classes, sorted, in Unicode's form NFC.
+    pub(super) classes: Vec<String>,
+    /// Files, class folder after class folder, training images first, each sorted.
+    pub(super) files: Vec<Vec<Entry>>,
+    /// What cannot be an image, in class folders and in place of them. It has no id.
+    pub(super) no_images: Vec<Skipped>,
+    /// What is in no class folder: files, and folders with the number of their files.
+    pub(super) left_out: Vec<(String, usize)>,
+    /// Folders of validation images among it.
+    pub(super) validation: Vec<String>,
+    /// The class folders of `files`, relative to the source folder.
+    folders: Vec<String>,
+    /// What is not usable as the listing alone shows, with an id or without.
+    unusable: Vec<Skipped>,
+}
+
+/// Lists the class folders of `folder`.
+///
+/// # Errors
+/// If there are none, training and test images have different classes, a class has no file, or something that can be no image
+/// lies in a class folder and `skip_broken` is false.
+pub(super) fn list(folder: &Path, skip_broken: bool) -> Result<Listing> {
+    let parts = layout::parts(folder)?;
+    let roots = match (&parts.train, &parts.test) {
+        (Some(train), Some(test)) => vec![(train, Published::Train), (test, Published::Test)],
+        (None, None) => Vec::new(),
+        (Some(there), None) | (None, Some(there)) => {
+            let missing = if parts.train.is_some() { "test" } else { "train" };
+            let advice = match parts.val.first() {
+                Some(val) if missing == "test" => {
+                    format!("; rename {val}/ to test/ if its images are for the final test")
+                }
+                _ => String::new(),
+            };
+            let problem = format!("has {there}/ but no {missing}/; expected both, or class folders alone{advice}");
+            return Err(DataError::malformed(folder, problem));
+        }
+    };
+    let mut listing = Listing::default();
+    if roots.is_empty() {
+        listing.add_classes(folder, "", Published::None)?;
+    } else {
+        listing.leave_out_beside(folder, &roots)?;
+        listing.validation = parts.val;
+    }
+    for (name, published) in roots {
+        listing.add_classes(folder, &format!("{name}/"), published)?;
+    }
+    if let (Some(first), false) = (listing.unusable.first(), skip_broken) {
+        let problem = format!("{}{}", first.problem, super::others(listing.unusable.len() - 1));
+        return Err(DataError::image(&folder.join(&first.file), problem));
+    }
+    if let Some(empty) = listing.files.iter().position(Vec::is_empty) {
+        let path = folder.join(&listing.folders[empty]);
+        return Err(DataError::malformed(&path, "holds no images; every class folder must hold some"));
+    }
+    Ok(listing)
+}
+
+/// An entry of a folder.
+struct Named {
+    name: String,
+    /// What it is, behind all links, or why that cannot be said.
+    kind: Result<fs::FileType, String>,
+}
+
+impl Named {
+    fn is_dir(&self) -> bool {
+        self.kind.as_ref().is_ok_and(fs::FileType::is_dir)
+    }
+}
+
+impl Listing {
+    /// Adds the class folders of `folder`/`prefix`.
+    fn add_classes(&mut self, folder: &Path, prefix: &str, published: Published) -> Result<()> {
+        let root = if prefix.is_empty() { folder.to_path_buf() } else { folder.join(prefix.trim_end_matches('/')) };
+        let (folders, others): (Vec<Named>, Vec<Named>) = entries(&root)?.into_iter().partition(Named::is_dir);
+        for Named { name, kind } in others {
+            let file = format!("{prefix}{name}");
+            match kind {
+                // It may be a class folder.
+                Err(problem) => self.set_aside(file, problem),
+                Ok(_) if is_text(&name) => {}
+                Ok(_) => self.left_out.push((file, 1)),
+            }
+        }
+        if folders.is_empty() {
+            // A link that leads nowhere says more.
+            return match self.unusable.first() {
+                Some(first) => Err(DataError::malformed(&folder.join(&first.file), first.problem.clone())),
+                None => Err(DataError::Empty { path: root }),
+            };
+        }
+        if folders.len() > usize::from(u16::MAX) {
+            let problem = format!("has {} class folders, allowed are {}", folders.len(), u16::MAX);
+            return Err(DataError::malformed(&root, problem));
+        }
+        let mut classes: Vec<(String, String)> =
+            folders.into_iter().map(|named| (normal(&named.name).into_owned(), named.name)).collect();
+        classes.sort_unstable();
+        let (names, found): (Vec<String>, Vec<String>) = classes.iter().cloned().unzip();
+        names::check_classes(&found).map_err(|problem| DataError::malformed(&root, problem))?;
+        if published == Published::Test {
+            self.check_same(&root, &names)?;
+        }
+        for (label, (_, name)) in (0..).zip(&classes) {
+            self.add_class(folder, &format!("{prefix}{name}"), label, published)?;
+        }
+        self.classes = names;
+        Ok(())
+    }
+
+    /// Training and test images must have the same classes.
+    fn check_same(&self, root: &Path, names: &[String]) -> Result<()> {
+        let wrong = |problem: String| Err(DataError::malformed(root, problem));
+        if let Some(class) = self.classes.iter().find(|class| !names.contains(class)) {
+            return wrong(format!("has no class folder {class:?}, which train/ has; both must have the same classes"));
+        }
+        if let Some(class) = names.iter().find(|class| !self.classes.contains(class)) {
+            return wrong(format!(
+                "has a class folder {class:?}, which train/ has not; both must have the same classes"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Adds the files of one class folder.
+    fn add_class(&mut self, folder: &Path, class: &str, label: u16, published: Published) -> Result<()> {
+        let root = folder.join(class);
+        let mut files = Vec::new();
+        let mut seen = BTreeSet::new();
+        for Named { name, kind } in entries(&root)? {
+            let file = format!("{class}/{name}");
+            if is_left_by_windows(&name) {
+                // Never an error; but whoever asks for a list of what is no image gets it.
+                self.no_images.push(Skipped { file, problem: "is no image; Windows keeps it for itself".into() });
+                continue;
+            }
+            let problem = match &kind {
+                Err(problem) => Some(problem.clone()),
+                Ok(kind) if kind.is_dir() => Some("is a folder; class folders hold images only".into()),
+                Ok(kind) => input::not_regular(*kind).or_else(|| names::problem(&name)).map(String::from),
+            };
+            let problem = problem.or_else(|| {
+                let same = !name.is_ascii() && !seen.insert(normal(&name).into_owned());
+                same.then(|| "has the name of another file in another form of Unicode; rename one of them".into())
+            });
+            let is_dir = kind.is_ok_and(|kind| kind.is_dir());
+            if !is_dir && has_image_extension(&name) {
+                if let Some(problem) = problem {
+                    self.unusable.push(Skipped { file: file.clone(), problem });
+                }
+                files.push(Entry { file, label, published });
+            } else if let Some(problem) = problem.or_else(|| no_image(&root.join(&name))) {
+                self.set_aside(file, problem);
+            } else {
+                files.push(Entry { file, label, published });
+            }
+        }
+        self.files.push(files);
+        self.folders.push(class.to_string());
+        Ok(())
+    }
+
+    fn set_aside(&mut self, file: String, problem: String) {
+        self.unusable.push(Skipped { file: file.clone(), problem: problem.clone() });
+        self.no_images.push(Skipped { file, problem });
+    }
+
+    /// Counts what lies beside the folders of training and test images.
+    fn leave_out_beside(&mut self, folder: &Path, roots: &[(&String, Published)]) -> Result<()> {
+        for named in entries(folder)? {
+            let name = &named.name;
+            if roots.iter().any(|(root, _)| *root == name) || name == super::INDEX {
+                continue;
+            }
+            if named.is_dir() {
+                let count = count_files(&folder.join(name), DEEPEST)?;
+                self.left_out.extend((count > 0).then(|| (format!("{name}/"), count)));
+            } else if !is_text(name) {
+                self.left_out.push((name.clone(), 1));
+            }
+        }
+        Ok(())
+    }
+
+    /// The warning about what is in no class folder, if there is any.
+    pub(super) fn warning(&self, folder: &Path) -> Option<String> {
+        /// So many are named.
+        const NAMED: usize = 5;
+        let files: usize = self.left_out.iter().map(|(_, count)| count).sum();
+        if files == 0 {
+            return None;
+        }
+        let name = |(name, count): &(String, usize)| {
+            if name.ends_with('/') { format!("{name} ({count})") } else { name.clone() }
+        };
+        let mut named: Vec<String> = self.left_out.iter().take(NAMED).map(name).collect();
+        if self.left_out.len() > NAMED {
+            named.push("…".into());
+        }
+        let plural = if files == 1 { " that is" } else { "s that are" };
+        let advice = if self.validation.is_empty() {
+            String::new()
+        } else {
+            let folders = self.validation.join("/ and ");
+            format!(
+                "; validation images are drawn from the training images: move those of {folders}/ there to use them"
+            )
+        };
+        let (folder, named) = (shown(folder), named.join(", "));
+        Some(format!("{folder}: left out {files} file{plural} in no class folder: {named}{advice}"))
+    }
+}
+
+/// Folders that are gone through to count files.
+const DEEPEST: usize = 8;
+
+/// Number of files in a folder and those below it; links to folders count as one.
+fn count_files(folder: &Path, depth: usize) -> Result<usize> {
+    let mut count = 0;
+    for entry in fs::read_dir(folder).map_err(DataError::io("read the folder", folder))? {
+        let entry = entry.map_err(DataError::io("read the folder", folder))?;
+        if is_litter(&entry.file_name().to_string_lossy()) {
+            continue;
+        }
+        let is_dir = entry.file_type().map_err(DataError::io("read", &entry.path()))?.is_dir();
+        count += if is_dir && depth > 0 { count_files(&entry.path(), depth - 1)? } else { 1 };
+    }
+    Ok(count)
+}
+
+/// What is in `folder`, sorted by name, without what operating systems leave there.
+fn entries(folder: &Path) -> Result<Vec<Named>> {
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(folder).map_err(DataError::io("read the folder", folder))? {
+        let entry = entry.map_err(DataError::io("read the folder", folder))?;
+        let (name, text) = match entry.file_name().into_string() {
+            Ok(name) => (name, true),
+            Err(name) => (name.to_string_lossy().into_owned(), false),
+        };
+        if is_litter(&name) {
+            continue;
+        }
+        let kind = entry.file_type().map_err(DataError::io("read", &entry.path()))?;
+        let kind = match kind.is_symlink() {
+            _ if !text => Err("has a name that is not UTF-8; rename it".into()),
+            true => input::metadata(&entry.path()).map(|found| found.file_type()).map_err(|e| e.problem()),
+            false => Ok(kind),
+        };
+        entries.push(Named { name, kind });
+    }
+    entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    Ok(entries)
+}
+
+/// Says why a file is no image whose name does not say that it is one; `None` if it is one.
+fn no_image(path: &Path) -> Option<String> {
+    let head = match input::head(path) {
+        Ok(head) if input::is_image(&head) => return None,
+        Ok(head) => head,
+        Err(e) => return Some(e.problem()),
+    };
+    let kind = input::kind(&head).map(|kind| format!(" but {kind}")).unwrap_or_default();
+    Some(format!("is no image{kind}; class folders hold JPEG and PNG files only"))
+}
+
+fn has_image_extension(name: &str) -> bool {
+    matches!(extension(name).as_str(), "jpg" | "jpeg" | "png")
+}
+
+fn extension(name: &str) -> String {
+    Path::new(name).extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default()
+}
+
+/// Whether a file says something about a data set to people or other programs. It is no part of the images.
+fn is_text(name: &str) -> bool {
+    const TEXTS: [&str; 11] = ["md", "txt", "rst", "html", "htm", "csv", "json", "jsonl", "yaml", "yml", "pdf"];
+    let name = name.to_lowercase();
+    TEXTS.contains(&extension(&name).as_str()) || name.starts_with("readme") || name.starts_with("license")
+}
+
+/// Whether Windows left a file there.
+fn is_left_by_windows(name: &str) -> bool {
+    matches!(name.to_lowercase().as_str(), "thumbs.db" | "ehthumbs.db" | "ehthumbs_vista.db" | "desktop.ini")
+}

@@ -1,0 +1,277 @@
+//! What lies in a folder that a user names: a data set, or a folder that a data set lies in.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{archives, parquet};
+use crate::names::shown;
+use crate::{DataError, Result, input};
+
+/// Folders above a data set that are gone through.
+const DEEPEST: usize = 4;
+/// Entries of a folder that tell what it is: class folders may hold thousands.
+const LOOKED_AT: usize = 100;
+
+/// What a path means.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    ClassFolders(PathBuf),
+    /// Packed or unpacked.
+    Archive(PathBuf),
+    /// One file, or a folder of them.
+    Parquet(PathBuf),
+}
+
+/// A published part of a data set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    Train,
+    Test,
+    Val,
+}
+
+impl Part {
+    /// The part that a folder's whole name says, in upper or lower case.
+    pub(super) fn of_folder(name: &str) -> Option<Self> {
+        match name.to_lowercase().as_str() {
+            "train" | "training" => Some(Self::Train),
+            "test" | "testing" => Some(Self::Test),
+            "val" | "valid" | "validation" | "dev" => Some(Self::Val),
+            _ => None,
+        }
+    }
+
+    /// The part that one word of a file's name says.
+    pub(super) fn of_file(name: &str) -> Option<Self> {
+        let mut parts = name.split(|c: char| !c.is_alphabetic()).filter_map(Self::of_folder);
+        let first = parts.next();
+        // `train_test.parquet` is neither.
+        if parts.any(|part| Some(part) != first) { None } else { first }
+    }
+}
+
+/// What is in a folder, as far as it decides what the folder is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Inside {
+    /// Nothing.
+    Nothing,
+    /// The batches of an archive.
+    Batches,
+    /// Parquet files.
+    Tables,
+    /// Folders for training and test images.
+    Parts,
+    /// Other folders.
+    Folders,
+    /// Files alone, such as the images of a class.
+    Files,
+}
+
+/// Folders of a data set that has published parts, by name.
+#[derive(Debug, Default)]
+pub(super) struct Parts {
+    pub(super) train: Option<String>,
+    pub(super) test: Option<String>,
+    /// Of validation images; there may be several.
+    pub(super) val: Vec<String>,
+}
+
+/// Whether an entry is none of the user's: hidden, or left by an operating system or a packing program.
+pub(super) fn is_litter(name: &str) -> bool {
+    name.starts_with('.') || matches!(name, "__MACOSX" | "@eaDir" | "Icon\r")
+}
+
+/// Finds the published parts of `folder`. A folder called `train` that holds images is a class of that name.
+///
+/// # Errors
+/// If there are two folders for one part.
+pub(super) fn parts(folder: &Path) -> Result<Parts> {
+    let mut parts = Parts::default();
+    for name in folders(folder)? {
+        let Some(part) = Part::of_folder(&name) else { continue };
+        if inside(&folder.join(&name))? == Inside::Files {
+            continue;
+        }
+        let place = match part {
+            Part::Train => &mut parts.train,
+            Part::Test => &mut parts.test,
+            Part::Val => {
+                parts.val.push(name);
+                continue;
+            }
+        };
+        if let Some(other) = place.replace(name.clone()) {
+            let problem = format!("holds {other}/ and {name}/, and either could be meant; move one of them");
+            return Err(DataError::malformed(folder, problem));
+        }
+    }
+    Ok(parts)
+}
+
+/// Finds out what `path` means.
+///
+/// # Errors
+/// If it is neither a folder nor a regular file, holds nothing to read, or several things of which each could be meant.
+pub(super) fn find(path: &Path) -> Result<Found> {
+    if input::metadata(path)?.is_dir() {
+        return in_folder(path, DEEPEST);
+    }
+    let head = input::head(path)?;
+    let is_table = head.starts_with(b"PAR1") || parquet::is_parquet(&path.to_string_lossy());
+    Ok(if is_table { Found::Parquet(path.to_path_buf()) } else { Found::Archive(path.to_path_buf()) })
+}
+
+fn in_folder(folder: &Path, depth: usize) -> Result<Found> {
+    let here = || folder.to_path_buf();
+    let mut there: Vec<(String, Found)> = Vec::new();
+    let mut class_folders = false;
+    let mut holders = Vec::new();
+    let parts = parts(folder)?;
+    let tables_in = |name: &Option<String>| match name {
+        Some(name) => Ok(inside(&folder.join(name))? == Inside::Tables),
+        None => Ok::<_, DataError>(false),
+    };
+    let both_hold_tables = tables_in(&parts.train)? && tables_in(&parts.test)?;
+    if both_hold_tables {
+        there.push(("train/ and test/ with parquet files".into(), Found::Parquet(here())));
+    }
+    let is_part =
+        |name: &String| [&parts.train, &parts.test].contains(&&Some(name.clone())) || parts.val.contains(name);
+    for name in folders(folder)? {
+        let path = folder.join(&name);
+        if let Some(version) = archives::VERSIONS.iter().find(|version| version.folder == name) {
+            there.push((version.folder.into(), Found::Archive(path)));
+            continue;
+        }
+        match inside(&path)? {
+            _ if both_hold_tables && is_part(&name) => {}
+            Inside::Tables => there.push((name, Found::Parquet(path))),
+            Inside::Batches => there.push((name, Found::Archive(path))),
+            _ if is_part(&name) => class_folders = true,
+            Inside::Parts => holders.push((name, true)),
+            Inside::Folders => holders.push((name, false)),
+            Inside::Files | Inside::Nothing => class_folders = true,
+        }
+    }
+    let (mut packed, mut renamed) = (Vec::new(), Vec::new());
+    let (mut batches, mut tables) = (false, false);
+    for name in files(folder)? {
+        batches |= archives::is_batch(&name);
+        tables |= parquet::is_parquet(&name);
+        let found = || (name.clone(), Found::Archive(folder.join(&name)));
+        if archives::VERSIONS.iter().any(|version| version.archive == name) {
+            packed.push(found());
+        } else if is_archive(&folder.join(&name), &name) {
+            renamed.push(found());
+        }
+    }
+    // A set in a folder of its own, and a folder of class folders if there is nothing else.
+    let alone = holders.len() == 1 && there.is_empty() && !class_folders;
+    for (name, is_set) in holders {
+        if depth > 0 && (is_set || alone) {
+            there.push((name.clone(), in_folder(&folder.join(&name), depth - 1)?));
+        } else {
+            class_folders = true;
+        }
+    }
+    if class_folders {
+        there.push(("class folders".into(), Found::ClassFolders(here())));
+    }
+    if batches {
+        there.push(("the batches of an archive".into(), Found::Archive(here())));
+    }
+    if tables {
+        there.push(("parquet files".into(), Found::Parquet(here())));
+    }
+    // What can be used as it lies there comes before what is packed: `tar xf` leaves the archive beside its folder. Names
+    // of the authors come before others: a second download is called "… (1)".
+    for others in [packed, renamed] {
+        if there.is_empty() {
+            there = others;
+        }
+    }
+    there.sort_by(|a, b| a.0.cmp(&b.0));
+    if there.len() > 1 {
+        let names: Vec<&str> = there.iter().map(|(name, _)| name.as_str()).collect();
+        let problem = "and either could be meant; name the one to read, or move the others";
+        return Err(DataError::malformed(folder, format!("holds {}, {problem}", names.join(" and "))));
+    }
+    Ok(there.pop().map_or(Found::ClassFolders(here()), |(_, found)| found))
+}
+
+/// What is in a folder, by its first entries.
+fn inside(folder: &Path) -> Result<Inside> {
+    let names = |paths: Vec<(String, bool)>, dirs: bool| {
+        paths.into_iter().filter(|(_, dir)| *dir == dirs).map(|(name, _)| name).collect::<Vec<_>>()
+    };
+    let entries = entries(folder, LOOKED_AT)?;
+    let (folders, files) = (names(entries.clone(), true), names(entries, false));
+    let has = |part| folders.iter().any(|name| Part::of_folder(name) == Some(part));
+    Ok(if files.iter().any(|name| parquet::is_parquet(name)) {
+        Inside::Tables
+    } else if files.iter().any(|name| archives::is_batch(name)) {
+        Inside::Batches
+    } else if has(Part::Train) && has(Part::Test) {
+        Inside::Parts
+    } else if !folders.is_empty() {
+        // Files may lie beside them.
+        Inside::Folders
+    } else if !files.is_empty() {
+        Inside::Files
+    } else {
+        Inside::Nothing
+    })
+}
+
+/// Sorted names of the folders in `folder`.
+fn folders(folder: &Path) -> Result<Vec<String>> {
+    let entries = entries(folder, usize::MAX)?.into_iter();
+    Ok(entries.filter(|(_, dir)| *dir).map(|(name, _)| name).collect())
+}
+
+/// Sorted names of everything else in `folder`.
+fn files(folder: &Path) -> Result<Vec<String>> {
+    let entries = entries(folder, usize::MAX)?.into_iter();
+    Ok(entries.filter(|(_, dir)| !*dir).map(|(name, _)| name).collect())
+}
+
+/// The first entries of `folder`, sorted: their names, and whether they are folders or links to such.
+fn entries(folder: &Path, most: usize) -> Result<Vec<(String, bool)>> {
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(folder).map_err(DataError::io("read the folder", folder))? {
+        if entries.len() == most {
+            break;
+        }
+        let entry = entry.map_err(DataError::io("read the folder", folder))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if is_litter(&name) {
+            continue;
+        }
+        let kind = entry.file_type().map_err(DataError::io("read", &entry.path()))?;
+        // A link that leads nowhere is a file here; whoever reads it says so.
+        entries.push((name, kind.is_dir() || (kind.is_symlink() && entry.path().is_dir())));
+    }
+    entries.sort_unstable();
+    Ok(entries)
+}
+
+/// Whether a file is a packed archive under another name than its authors gave it.
+fn is_archive(path: &Path, name: &str) -> bool {
+    let name = name.to_lowercase();
+    let may_be = name.contains(".tar") || name.contains(".tgz") || name.ends_with(".gz");
+    may_be && input::head(path).is_ok_and(|head| input::is_gzip(&head) || input::is_tar(&head))
+}
+
+/// The warning that `source` is one part of a data set, and the other one would be left out.
+pub(super) fn one_part_only(source: &Path) -> Option<String> {
+    let (name, parent) = (source.file_name()?.to_str()?, source.parent()?);
+    let part = Part::of_folder(name)?;
+    let parts = parts(if parent.as_os_str().is_empty() { Path::new(".") } else { parent }).ok()?;
+    let other = match part {
+        Part::Train if parts.train.as_deref() == Some(name) => parts.test?,
+        Part::Test if parts.test.as_deref() == Some(name) => parts.train?,
+        _ => return None,
+    };
+    let here = shown(source);
+    Some(format!("{here}: is read without {other}/, which lies beside it; name the folder above to read both"))
+}
