@@ -299,7 +299,9 @@ mod tests {
         // SAFETY: the layouts are those of the blocks, and every block is freed once. No page of them is touched.
         let pass = |size: usize, count: usize| unsafe {
             let blocks: Vec<*mut u8> = (0..count).map(|_| allocator.alloc(layout(size))).collect();
-            blocks.iter().for_each(|block| allocator.dealloc(*block, layout(size)));
+            for block in blocks {
+                allocator.dealloc(block, layout(size));
+            }
         };
         let of_size = |size: usize| allocator.system.blocks().values().filter(|l| l.size() == size).count();
         // By bytes: the blocks of another task are gone once this one has filled the list.

@@ -21,14 +21,14 @@ fn params() -> TrainParams {
 }
 
 fn trained(params: &TrainParams, data: &TrainingData) -> Fitted {
-    fit(params, &narrow(), data, 3, &Silent).unwrap()
+    fit(params, &narrow(), data, 3, &Silent).expect("a run without an error")
 }
 
 /// Loss and accuracy of the model that was kept, and of the epoch that it is said to be of.
 fn kept_and_recorded(fitted: &Fitted, data: &TrainingData) -> [Option<(f64, f64)>; 2] {
-    let logits = predict(&fitted.model, &data.val, "", &Silent).unwrap();
-    let kept = evaluate_loss(&logits, &data.val.labels()).unwrap();
-    let record = fitted.history.iter().find(|r| r.epoch == fitted.selected_epoch).unwrap();
+    let logits = predict(&fitted.model, &data.val, "", &Silent).expect("the model is of these images");
+    let kept = evaluate_loss(&logits, &data.val.labels()).expect("labels of these classes");
+    let record = fitted.history.iter().find(|r| r.epoch == fitted.selected_epoch).expect("a recorded epoch");
     [kept, record.val_loss.zip(record.val_accuracy)]
 }
 
