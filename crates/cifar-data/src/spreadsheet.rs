@@ -1,7 +1,7 @@
 //! CSV that a spreadsheet may open: no cell of it is a formula.
 //!
 //! Names of files and classes, and notes, are written by anybody. A spreadsheet takes a cell that begins with `=`, `+`,
-//! `-`, `@`, a tab or a carriage return for a formula and executes it. [`csv`] writes an apostrophe before such a cell,
+//! `-`, `@`, a tab or a carriage return for a formula and executes it. [`csv()`] writes an apostrophe before such a cell,
 //! as a person would type it; [`plain`] takes it away again on reading. Numbers stay as they are.
 
 /// A table as CSV, with every cell as [`neutral`] gives it.

@@ -96,7 +96,7 @@ pub(super) fn hint(context: &Context, images: &ImageIndex, classes: &[String]) {
     let lines = overrides + review;
     if lines > 0 {
         context.terminal.warn(&format!(
-            "labels/: {lines} lines are about images that have another id now, or none; `cifar-cli labels migrate` moves them along"
+            "labels/: lines about images that have another id now, or none: {lines}; `cifar-cli labels migrate` moves them along"
         ));
     }
 }

@@ -206,8 +206,7 @@ fn missing(path: &Path, gone: &[Gone]) -> DataError {
     DataError::malformed(
         path,
         format!(
-            "{} lines are about images that are no longer there: {}{more}; `--drop-missing` leaves them out",
-            gone.len(),
+            "the images of these lines are no longer there: {}{more}; `--drop-missing` leaves the lines out",
             listed.join("; ")
         ),
     )

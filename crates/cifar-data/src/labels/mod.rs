@@ -182,7 +182,7 @@ pub fn check<T>(path: &Path, entries: &Entries<T>, images: &ImageIndex, monitor:
     let without = entries.values().filter(|entry| entry.content.is_none()).count();
     if without > 0 {
         monitor.warn(&format!(
-            "{}: {without} of {} lines have no `content`, so they would go to another image if files were added or removed; add it with `cifar-cli labels migrate`",
+            "{}: no `content` on {without} of {} lines: they would go to another image if files were added or removed; add it with `cifar-cli labels migrate`",
             path.display(),
             entries.len()
         ));

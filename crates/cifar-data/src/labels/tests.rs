@@ -142,7 +142,7 @@ fn a_line_whose_image_is_another_one_is_refused() {
     }
     let warned = check_file(&format!("id,content,label\n0,,dog\n1,{b},cat\n2,,cat\n")).unwrap();
     assert_eq!(warned.len(), 1);
-    assert!(warned[0].contains("2 of 3 lines have no `content`") && warned[0].ends_with("`cifar-cli labels migrate`"));
+    assert!(warned[0].contains("no `content` on 2 of 3 lines") && warned[0].ends_with("`cifar-cli labels migrate`"));
 
     let advice = "`cifar-cli labels migrate` moves the line to the id that its image has now";
     assert_eq!(
@@ -212,7 +212,7 @@ fn lines_of_images_that_are_gone_are_listed_and_left_out_only_if_asked() {
     assert_eq!(
         refused.unwrap_err(),
         format!(
-            "review.csv: 2 lines are about images that are no longer there: line 2: image 0 ({a} (a.png)); line 4: image 7 (no content given); `--drop-missing` leaves them out"
+            "review.csv: the images of these lines are no longer there: line 2: image 0 ({a} (a.png)); line 4: image 7 (no content given); `--drop-missing` leaves the lines out"
         )
     );
     assert_eq!(kept, text);

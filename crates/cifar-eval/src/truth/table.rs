@@ -121,7 +121,7 @@ pub(super) fn read_truth(
     }
     if without > 0 {
         monitor.warn(&format!(
-            "{0}: {without} of {1} rows have no `content`, so they would go to another image if files were added or removed; add it with `cifar-cli labels migrate {0}`",
+            "{0}: no `content` on {without} of {1} rows: they would go to another image if files were added or removed; add it with `cifar-cli labels migrate {0}`",
             path.display(),
             table.rows().len()
         ));
