@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use cifar_train::artifacts::{HISTORY, read_history};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -29,6 +30,8 @@ pub struct ScoredRun {
     pub record: RunRecord,
     /// Number of training images.
     pub train_images: usize,
+    /// Optimiser steps that its training took.
+    pub steps: usize,
     /// Where the images came from.
     pub source: String,
     /// Figures on its own test images.
@@ -99,9 +102,11 @@ fn one(folder: &Path) -> Result<(Pool, ScoredRun)> {
         path: folder.join("models/final/metrics.json"),
         problem: "has no number `train_images`".into(),
     })?;
+    let history = read_history(&folder.join("models/final").join(HISTORY))?;
+    let steps = history.last().map_or(0, |epoch| epoch.step);
     let (pool, predicted) = predictions(&folder.join(POOL_PREDICTIONS))?;
     let Evaluation { test, pool: figures, source } = evaluation;
-    let run = ScoredRun { record, train_images: train_images as usize, source, test, pool: figures, predicted };
+    let run = ScoredRun { record, train_images: train_images as usize, steps, source, test, pool: figures, predicted };
     Ok((pool, run))
 }
 
