@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn of_grids_without_a_difference_one_in_twenty_at_most_concludes_anything() {
-        let grids = 1000;
+        let grids = 2000;
         for (name, luck) in [
             ("none", vec![0.0; 5]),
             ("little", vec![0.1; 5]),
@@ -150,17 +150,16 @@ mod tests {
             let model = Model { luck, ..Model::equal(5, 0.0) };
             let mut draws = stream(11, Purpose::Synthetic, 0, 0);
             let conclude = (0..grids).filter(|_| found(&pairs(&model.draw(&mut draws))).next().is_some()).count();
-            println!("{name} {conclude}");
             assert!(conclude as f64 <= LEVEL * f64::from(grids), "seeds' luck: {name}: {conclude} of {grids} grids");
         }
     }
 
     #[test]
     fn real_differences_are_found() {
-        // 6 points better: 81.6 % become 88 %; runs scatter by 0.8 points and more.
+        // 8.7 points better: 81.6 % become 90.3 %. Luck of 0.05 scatters runs by 0.8 points.
         for luck in [0.0, 0.05] {
             let mut model = Model { images: 2000, ..Model::equal(5, luck) };
-            model.better[4] = 0.28;
+            model.better[4] = 0.4;
             let mut draws = stream(12, Purpose::Synthetic, 0, 0);
             let grids = 100;
             let right = (0..grids).filter(|_| {
@@ -168,7 +167,6 @@ mod tests {
                 found(&pairs).filter(|pair| pair.second == 4 && pair.difference.value < 0.0).count() == 4
             });
             let right = right.count();
-            println!("{luck} {right}");
             assert!(right >= 80, "luck {luck}: {right} of {grids} grids find all four");
         }
     }

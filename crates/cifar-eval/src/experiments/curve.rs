@@ -166,7 +166,6 @@ mod tests {
                 covered += u32::from(interval.low <= truth && truth <= interval.high);
             }
             let share = f64::from(covered) / f64::from(trials);
-            println!("{luck} {share}");
             // Three standard errors of a share of 0.95 in 1,000 are 0.021.
             assert!(share > 0.929, "luck {luck}: {share}");
         }
