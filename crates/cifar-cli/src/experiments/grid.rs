@@ -364,8 +364,10 @@ mod tests {
     /// As many as the real data have in each partition, a sixth of them published test images.
     const IMAGES: [PartitionImages; 3] = [PartitionImages { all: 20_000, published_test: 3334 }; 3];
 
-    /// Names, epochs and steps of a grid's runs once steps are constant.
-    fn held(text: &str, change: &str) -> Result<(Option<usize>, Vec<(String, usize, usize)>), String> {
+    /// The number of steps that is held; names, epochs and steps of a grid's runs.
+    type Held = (Option<usize>, Vec<(String, usize, usize)>);
+
+    fn held(text: &str, change: &str) -> Result<Held, String> {
         let (key, value) = change.split_once('=').unwrap();
         let base = base().with(&Setting::from([(key.into(), serde_json::from_str(value).unwrap())])).unwrap();
         let mut grid = parse(text, &base).unwrap();

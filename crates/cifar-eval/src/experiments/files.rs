@@ -86,7 +86,7 @@ fn runs_csv(runs: &Runs) -> Vec<u8> {
     csv(&header, rows)
 }
 
-/// One row per comparison, and one per seed that both have. Rows of a seed are McNemar's test of two runs: they have
+/// One row per comparison, and one per seed that both have. Rows of a seed are `McNemar`'s test of two runs: they have
 /// `only_first` and `only_second` and no interval. `about` says whether an interval is for training (other seeds and images) or
 /// for these runs (other images).
 fn comparisons_csv(summary: &Summary) -> Vec<u8> {
