@@ -352,10 +352,14 @@ fn closed_is_fine(written: io::Result<()>) -> io::Result<()> {
     }
 }
 
+/// Control characters, and those that reverse the direction of writing.
+fn is_obeyed(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// Text without anything that a terminal obeys: control characters other than line feeds, and those that reverse the
 /// direction of writing, are shown as `\u001b`. This is an escape of JSON, too, so a JSON document keeps its meaning.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
-    let is_obeyed = |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let is_hidden = |c: char| c != '\n' && is_obeyed(c);
     if !text.contains(is_hidden) {
         return Cow::Borrowed(text);

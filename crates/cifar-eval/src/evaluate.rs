@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::calibration::Calibration;
 use crate::confusion::{ConfusionMatrix, check_memory};
 use crate::interval::wilson;
-use crate::metrics::{ClassMetrics, Scores, by_class, macro_average};
+use crate::metrics::{ClassMetrics, Scores, by_class, macro_average, never_predicted};
 use crate::plots::{Caption, Curve, confusion_matrix, reliability, training_curves};
 use crate::predictions::{COMMAND, METRICS, POOL_PREDICTIONS, PREDICTIONS, to_csv};
 use crate::{EvalError, Result};
@@ -89,12 +89,15 @@ pub struct SetMetrics {
     pub top2_accuracy: f64,
     /// Mean of −ln p(label), nats.
     pub cross_entropy: f64,
-    /// Mean precision of the classes that were predicted at all.
+    /// Mean precision of the classes that occur or are predicted. One that is never predicted counts as 0, as in scikit-learn.
     pub macro_precision: Option<f64>,
-    /// Mean recall of the classes that occur.
+    /// Mean recall of the classes that occur or are predicted. One without an image counts as 0, as in scikit-learn.
     pub macro_recall: Option<f64>,
-    /// Mean F1 of the classes that occur or were predicted.
+    /// Mean F1 of the classes that occur or are predicted.
     pub macro_f1: Option<f64>,
+    /// Number of classes that have images and are never predicted: each takes its share from `macro_precision`.
+    #[serde(default)]
+    pub never_predicted: usize,
     /// Expected calibration error.
     pub calibration_error: f64,
     /// Brier score, 0..2.
@@ -248,9 +251,10 @@ fn set_metrics(scores: &Scores, params: &EvaluateParams) -> SetMetrics {
         accuracy_high: interval.high,
         top2_accuracy: scores.top_k_accuracy(2),
         cross_entropy: scores.cross_entropy(),
-        macro_precision: macro_average(classes.iter().map(|c| c.precision)),
-        macro_recall: macro_average(classes.iter().map(|c| c.recall)),
-        macro_f1: macro_average(classes.iter().map(|c| c.f1)),
+        macro_precision: macro_average(&classes, |c| c.precision),
+        macro_recall: macro_average(&classes, |c| c.recall),
+        macro_f1: macro_average(&classes, |c| c.f1),
+        never_predicted: never_predicted(&classes),
         calibration_error: Calibration::new(scores, params.calibration_bins).expected_error,
         brier: scores.brier(),
     }

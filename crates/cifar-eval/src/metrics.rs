@@ -141,10 +141,21 @@ pub fn by_class(confusion: &ConfusionMatrix) -> Vec<ClassMetrics> {
     (0..confusion.classes()).map(class).collect()
 }
 
-/// Mean over the classes for which a figure is defined; none if it is for no class.
-pub fn macro_average(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
-    let defined: Vec<f64> = values.flatten().collect();
-    (!defined.is_empty()).then(|| defined.iter().sum::<f64>() / defined.len() as f64)
+/// Returns the mean of a figure over the classes that occur as a label or as a prediction; none without such a class.
+///
+/// A figure that is undefined counts as 0, as in scikit-learn (`average="macro"`, `zero_division` as it comes): the precision of
+/// a class that is never predicted, the recall of one that has no image.
+pub fn macro_average(classes: &[ClassMetrics], figure: impl Fn(&ClassMetrics) -> Option<f64>) -> Option<f64> {
+    let present: Vec<f64> = (classes.iter())
+        .filter(|class| class.support + class.predicted > 0)
+        .map(|class| figure(class).unwrap_or(0.0))
+        .collect();
+    (!present.is_empty()).then(|| present.iter().sum::<f64>() / present.len() as f64)
+}
+
+/// Returns the number of classes that have images and are never predicted.
+pub fn never_predicted(classes: &[ClassMetrics]) -> usize {
+    classes.iter().filter(|class| class.support > 0 && class.predicted == 0).count()
 }
 
 #[cfg(test)]
@@ -167,7 +178,7 @@ mod tests {
         let classes = by_class(&scores.confusion());
         assert_eq!((classes[0].precision, classes[0].recall), (Some(0.5), Some(1.0)));
         assert_eq!((classes[1].precision, classes[1].recall, classes[1].f1), (Some(0.0), Some(0.0), Some(0.0)));
-        close(macro_average(classes.iter().map(|c| c.f1)).unwrap(), (2.0 / 3.0 + 0.0 + 2.0 / 3.0) / 3.0);
+        close(macro_average(&classes, |c| c.f1).unwrap(), (2.0 / 3.0 + 0.0 + 2.0 / 3.0) / 3.0);
     }
 
     #[test]
@@ -175,8 +186,22 @@ mod tests {
         let scores = Scores::new(&[1.0, 0.0, 0.0], &[0], 3).unwrap();
         let classes = by_class(&scores.confusion());
         assert_eq!((classes[2].precision, classes[2].recall, classes[2].f1), (None, None, None));
-        assert_eq!(macro_average(classes.iter().map(|c| c.recall)), Some(1.0));
-        assert_eq!(macro_average([None, None].into_iter()), None);
+        assert_eq!(macro_average(&classes, |c| c.recall), Some(1.0), "classes that do not occur are left out");
+        assert_eq!(macro_average(&classes[1..], |c| c.recall), None);
+    }
+
+    #[test]
+    fn a_class_that_is_never_predicted_has_a_precision_of_0_as_in_scikit_learn() {
+        // y_true = [0, 0, 1, 2], y_pred = [0, 0, 0, 2]: scikit-learn has macro precision (⅔ + 0 + 1)/3, recall ⅔, F1 (0.8 + 0 + 1)/3.
+        let mut probabilities = [0.0; 12];
+        [0, 0, 0, 2].iter().enumerate().for_each(|(image, class)| probabilities[image * 3 + class] = 1.0);
+        let scores = Scores::new(&probabilities, &[0, 0, 1, 2], 3).unwrap();
+        let classes = by_class(&scores.confusion());
+        let close = |found: Option<f64>, expected: f64| assert!((found.unwrap() - expected).abs() < 1e-12, "{found:?}");
+        close(macro_average(&classes, |c| c.precision), (2.0 / 3.0 + 1.0) / 3.0);
+        close(macro_average(&classes, |c| c.recall), 2.0 / 3.0);
+        close(macro_average(&classes, |c| c.f1), 0.6);
+        assert_eq!((classes[1].precision, never_predicted(&classes)), (None, 1));
     }
 
     #[test]

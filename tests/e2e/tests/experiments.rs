@@ -54,6 +54,10 @@ fn a_grid_runs_once_whoever_works_on_it_and_leaves_figures() {
     let summary = project.json("experiments/summary.json");
     assert_eq!(summary["combinations"].as_array().map(Vec::len), Some(3));
     assert_eq!(summary["combinations"][2]["train_images"], 100);
+    // Two epochs of 100 images by 128: one step each; the other combinations have more images and so more steps.
+    assert_eq!(summary["combinations"][2]["steps"], 2.0);
+    let report = lines(&project, "experiments/report.md");
+    assert!(report.iter().any(|line| line.contains("trained for 2 to 4 optimiser steps")), "{report:#?}");
     assert!(summary["source"].as_str().is_some_and(|s| s.contains("SYNTHETIC")));
     let page = String::from_utf8(project.read("experiments/report.html")).expect("a page is UTF-8");
     assert!(page.contains("SYNTHETIC") && page.contains("<svg") && page.contains("runs/v1%2Bv2-seed2/"));
@@ -185,6 +189,29 @@ fn damage_by_others_never_keeps_a_grid_from_its_end() {
     std::fs::remove_dir_all(project.path(".cifar")).expect("state");
     project.run(&local(&[])).success();
     assert!(results(&project) == found);
+}
+
+#[test]
+fn constant_steps_set_the_epochs_of_each_run() {
+    let grid = "constant_steps = 12\n[grid]\ndataset_version = ['v1', 'v1+v2+v3']\nrandom_seed = [1]\n";
+    let project = project(grid);
+    let answer = project.run(&["experiments", "run", "--dry-run", "--json"]).success();
+    let plan: serde_json::Value = serde_json::from_str(&answer.stdout).expect("JSON");
+    for run in plan.as_array().expect("a list") {
+        let steps = run["steps"].as_u64().expect("a number");
+        assert!((9..=15).contains(&steps), "{run}");
+        assert_eq!(run["setting"].get("train.epochs"), None, "the grid does not vary it");
+    }
+    assert!(plan[0]["epochs"].as_u64() > plan[1]["epochs"].as_u64(), "{plan}");
+    project.run(&local(&[])).success();
+    let summary = project.json("experiments/summary.json");
+    for combination in summary["combinations"].as_array().expect("a list") {
+        let steps = combination["steps"].as_f64().expect("a number");
+        assert!((9.0..=15.0).contains(&steps), "{combination}");
+    }
+    project.write("experiments.toml", grid.replace("random_seed", "train.epochs = [3]\nrandom_seed").as_bytes());
+    let parts = ["experiments.toml: [grid]: train.epochs is not allowed with constant_steps"];
+    project.run(&local(&["--dry-run"])).failure(USAGE, &parts);
 }
 
 #[test]

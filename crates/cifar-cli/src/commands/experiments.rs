@@ -65,6 +65,9 @@ pub(super) fn report(context: &Context, args: &GridArgs) -> Result<()> {
 
 fn run_grid(context: &Context, args: &GridRunArgs) -> Result<()> {
     let entries = entries(context, &args.grid)?;
+    if grid(context, &args.grid)?.constant_steps.is_some() {
+        context.terminal.say(&constant_steps(&entries));
+    }
     if args.dry_run {
         list(context, &entries);
         return Ok(());
@@ -129,6 +132,19 @@ fn run_grid(context: &Context, args: &GridRunArgs) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// How many epochs and steps each combination has, since the grid and not params.yaml says so.
+fn constant_steps(entries: &[Entry]) -> String {
+    let mut told: Vec<(&str, String)> = Vec::new();
+    for Entry { run, steps, .. } in entries {
+        if told.iter().all(|(name, _)| *name != run.combination) {
+            let words = format!("{} {} epochs (about {steps} steps)", run.combination, run.params.train.epochs);
+            told.push((&run.combination, words));
+        }
+    }
+    let told: Vec<String> = told.into_iter().map(|(_, words)| words).collect();
+    format!("constant_steps sets train.epochs: {}", told.join(", "))
 }
 
 /// Figures, report and words over all runs that are finished.
@@ -256,12 +272,16 @@ fn is_cancelled(error: &anyhow::Error) -> bool {
     crate::exit_code(error) == crate::EXIT_INTERRUPTED
 }
 
-/// Accuracies of a run, in words.
+/// Accuracies of a run with their 95 % intervals for the sampling of images, in words.
 fn score(folder: &Path) -> Option<String> {
     let text = std::fs::read(folder.join("evaluation/test/metrics.json")).ok()?;
     let metrics: serde_json::Value = serde_json::from_slice(&text).ok()?;
-    let accuracy = |set: &str| metrics[set]["accuracy"].as_f64().map(|a| a * 100.0);
-    Some(format!("test {:.2} %, pool {:.2} %, ", accuracy("test")?, accuracy("pool")?))
+    let percent = |set: &str, figure: &str| metrics[set][figure].as_f64().map(|a| a * 100.0);
+    let accuracy = |set: &str| {
+        let [value, low, high] = ["accuracy", "accuracy_low", "accuracy_high"].map(|figure| percent(set, figure));
+        Some(format!("{set} {:.2} % [{:.2}, {:.2}], ", value?, low?, high?))
+    };
+    Some(accuracy("test")? + &accuracy("pool")?)
 }
 
 /// The log of a run, to go on with.
@@ -278,7 +298,15 @@ fn log(folder: &Path) -> Result<std::fs::File> {
 fn list(context: &Context, entries: &[Entry]) {
     let lines: Vec<serde_json::Value> = entries
         .iter()
-        .map(|e| serde_json::json!({"name": e.run.name, "setting": e.run.setting, "state": e.state}))
+        .map(|e| {
+            serde_json::json!({
+                "name": e.run.name,
+                "setting": e.run.setting,
+                "epochs": e.run.params.train.epochs,
+                "steps": e.steps,
+                "state": e.state,
+            })
+        })
         .collect();
     context.terminal.result(&lines, || {
         let row = |e: &Entry| {

@@ -1,8 +1,8 @@
 //! `tune`: searches for better values with validation images.
 
 use anyhow::{Result, anyhow};
-use cifar_data::{DataError, Monitor as _};
 use cifar_data::prepare::TrainingData;
+use cifar_data::{DataError, Monitor as _};
 use cifar_eval::plots::{Caption, TrialPoint, importance_bars, parallel_coordinates, tuning_history};
 use cifar_train::TrainError;
 use cifar_train::tune::artifacts::{self, TUNED, Tuned};

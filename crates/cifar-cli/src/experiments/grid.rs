@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use cifar_data::partitions::Partition;
+use cifar_data::splits::Protocol;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -18,12 +20,22 @@ const SEED: &str = "random_seed";
 const FIXED: [&str; 3] = ["split.protocol", "split.split_seed", "split.test_fraction"];
 const MOST_RUNS: usize = 10_000;
 
+const EPOCHS: &str = "train.epochs";
+const CONSTANT_STEPS: &str = "constant_steps";
+
 /// A mistake in experiments.toml.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {problem}", path.display())]
 pub(crate) struct GridError {
     path: PathBuf,
     problem: String,
+}
+
+impl GridError {
+    /// A mistake that shows once the data are known.
+    pub(crate) fn new(path: &Path, problem: String) -> Self {
+        Self { path: path.to_path_buf(), problem }
+    }
 }
 
 /// One run.
@@ -46,11 +58,78 @@ pub(crate) struct Grid {
     pub(crate) runs: Vec<Run>,
     /// For runs on a cluster.
     pub(crate) slurm: SlurmParams,
+    /// How many optimiser steps every run is to take; none if `train.epochs` is left as it is.
+    pub(crate) constant_steps: Option<ConstantSteps>,
+}
+
+/// How many optimiser steps every run is to take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ConstantSteps {
+    /// As many as the run of the grid with the most steps.
+    Most,
+    /// So many.
+    Number(usize),
+}
+
+/// Images of a partition.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct PartitionImages {
+    pub(crate) all: usize,
+    /// Those of the published test set.
+    pub(crate) published_test: usize,
+}
+
+impl Grid {
+    /// Sets `train.epochs` of every run so that all take the same number of optimiser steps, as nearly as whole epochs allow.
+    /// Returns that number; none if the grid does not ask for it.
+    ///
+    /// # Errors
+    /// If a run's parameters do not allow its number of epochs.
+    pub(crate) fn hold_steps(&mut self, images: &[PartitionImages; 3]) -> Result<Option<usize>, String> {
+        let Some(constant) = self.constant_steps else { return Ok(None) };
+        let steps = match constant {
+            ConstantSteps::Number(steps) => steps,
+            ConstantSteps::Most => self.runs.iter().map(|run| run.steps(images)).max().unwrap_or(0),
+        };
+        for run in &mut self.runs {
+            let epochs = (steps as f64 / run.steps_per_epoch(images) as f64).round().max(1.0) as u64;
+            run.params = (run.params.with(&Setting::from([(EPOCHS.into(), epochs.into())])))
+                .map_err(|e| format!("{CONSTANT_STEPS}: {steps} steps are {epochs} epochs of {}: {e}", run.name))?;
+        }
+        Ok(Some(steps))
+    }
+}
+
+impl Run {
+    /// About how many training images it has, by the sizes of partitions and splits: groups of near-duplicates, which stay
+    /// together, move a few.
+    pub(crate) fn training_images(&self, images: &[PartitionImages; 3]) -> f64 {
+        let split = &self.params.split;
+        let chosen = self.params.dataset_version.partitions();
+        let of = |images: &PartitionImages| match split.protocol {
+            Protocol::Official => (images.all - images.published_test.min(images.all)) as f64,
+            Protocol::Pooled => images.all as f64 * (1.0 - split.test_fraction),
+        };
+        let all: f64 = Partition::ALL.iter().zip(images).filter(|(p, _)| chosen.contains(p)).map(|(_, n)| of(n)).sum();
+        let training = all * (1.0 - split.val_fraction);
+        if split.train_images == 0 { training } else { training.min(split.train_images as f64) }
+    }
+
+    fn steps_per_epoch(&self, images: &[PartitionImages; 3]) -> usize {
+        (self.training_images(images).round() as usize).div_ceil(self.params.train.batch_size).max(1)
+    }
+
+    /// About how many optimiser steps it takes, if it does not stop early.
+    pub(crate) fn steps(&self, images: &[PartitionImages; 3]) -> usize {
+        self.steps_per_epoch(images).saturating_mul(self.params.train.epochs)
+    }
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
+    #[serde(default)]
+    constant_steps: Option<toml::Value>,
     grid: toml::Table,
     #[serde(default)]
     slurm: SlurmParams,
@@ -65,7 +144,7 @@ type Lists = BTreeMap<String, Vec<Value>>;
 
 /// The file, or the usual grid where there is none, on top of `base`.
 pub(crate) fn read(path: &Path, base: &Params) -> Result<Grid, GridError> {
-    let wrong = |problem: String| GridError { path: path.to_path_buf(), problem };
+    let wrong = |problem: String| GridError::new(path, problem);
     match std::fs::read(path) {
         Ok(bytes) => parse(&text_of(bytes).map_err(wrong)?, base).map_err(wrong),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => parse(USUAL, base).map_err(wrong),
@@ -83,11 +162,20 @@ fn parse(text: &str, base: &Params) -> Result<Grid, String> {
         format!("line {line}, column {}: {cause}{quoted}", last.chars().count() + 1)
     })?;
     file.slurm.check()?;
+    let constant_steps = constant_steps(file.constant_steps.as_ref())?;
     let grid = lists("[grid]", &file.grid)?;
+    let refuse_epochs = |place: &str, lists: &Lists| match constant_steps {
+        Some(_) if lists.contains_key(EPOCHS) => {
+            Err(format!("{place}: {EPOCHS} is not allowed with {CONSTANT_STEPS}, which sets it; leave one of both out"))
+        }
+        _ => Ok(()),
+    };
+    refuse_epochs("[grid]", &grid)?;
     let mut settings = combinations(&grid)?;
     for (index, table) in (1..).zip(&file.include) {
         let place = format!("[[include]] number {index}");
         let mut wanted = lists(&place, table)?;
+        refuse_epochs(&place, &wanted)?;
         if let (None, Some(seeds)) = (wanted.get(SEED), grid.get(SEED)) {
             wanted.insert(SEED.into(), seeds.clone());
         }
@@ -120,7 +208,20 @@ fn parse(text: &str, base: &Params) -> Result<Grid, String> {
     if runs.is_empty() {
         return Err("there is no run in this grid".into());
     }
-    Ok(Grid { runs: named(&runs)?, slurm: file.slurm })
+    Ok(Grid { runs: named(&runs)?, slurm: file.slurm, constant_steps })
+}
+
+fn constant_steps(value: Option<&toml::Value>) -> Result<Option<ConstantSteps>, String> {
+    match value {
+        None | Some(toml::Value::Boolean(false)) => Ok(None),
+        Some(toml::Value::Boolean(true)) => Ok(Some(ConstantSteps::Most)),
+        Some(toml::Value::Integer(steps)) if *steps >= 1 => {
+            Ok(Some(ConstantSteps::Number(usize::try_from(*steps).unwrap_or(usize::MAX))))
+        }
+        Some(other) => Err(format!(
+            "{CONSTANT_STEPS}: {other} is not allowed; allowed are true, false and a whole number of steps, 1 or more"
+        )),
+    }
 }
 
 /// The cause in a message of the TOML parser, and what is expected.
@@ -159,6 +260,9 @@ fn lists(place: &str, table: &toml::Table) -> Result<Lists, String> {
                     let values = if let Value::Array(values) = value { values } else { vec![value] };
                     if values.is_empty() {
                         return Err(format!("{place}: {key}: an empty list is not allowed; leave the key out"));
+                    }
+                    if key == CONSTANT_STEPS {
+                        return Err(format!("{place}: {CONSTANT_STEPS} is no parameter; write it above [grid]"));
                     }
                     if FIXED.contains(&key.as_str()) {
                         return Err(format!(
@@ -257,8 +361,8 @@ mod tests {
 
     #[test]
     fn the_shipped_grid_has_the_fifteen_runs_of_the_original_project() {
-        let Grid { runs, slurm } = parse(USUAL, &base()).unwrap();
-        assert_eq!((runs.len(), slurm), (15, SlurmParams::default()));
+        let Grid { runs, slurm, constant_steps } = parse(USUAL, &base()).unwrap();
+        assert_eq!((runs.len(), slurm, constant_steps), (15, SlurmParams::default(), None));
         assert_eq!((runs[0].name.as_str(), runs[14].name.as_str()), ("v1-seed42", "v1+v2+v3-seed456"));
         assert_eq!(runs[10].combination, "v1+v2");
         let changed = base().with(&runs[10].setting).unwrap();
@@ -286,6 +390,43 @@ mod tests {
         );
     }
 
+    /// As many as the real data have in each partition, a sixth of them published test images.
+    const IMAGES: [PartitionImages; 3] = [PartitionImages { all: 20_000, published_test: 3334 }; 3];
+
+    /// The number of steps that is held; names, epochs and steps of a grid's runs.
+    type Held = (Option<usize>, Vec<(String, usize, usize)>);
+
+    fn held(text: &str, change: &str) -> Result<Held, String> {
+        let (key, value) = change.split_once('=').unwrap();
+        let base = base().with(&Setting::from([(key.into(), serde_json::from_str(value).unwrap())])).unwrap();
+        let mut grid = parse(text, &base).unwrap();
+        let steps = grid.hold_steps(&IMAGES)?;
+        Ok((steps, grid.runs.iter().map(|r| (r.name.clone(), r.params.train.epochs, r.steps(&IMAGES))).collect()))
+    }
+
+    #[test]
+    fn steps_can_be_held_constant() {
+        let grid = "[grid]\ndataset_version = ['v1', 'v1+v2', 'v1+v2+v3']\n";
+        let include = "[[include]]\ndataset_version = ['v1+v2+v3']\nsplit.train_images = [5000]\n";
+        let run = |name: &str, epochs, steps| (format!("{name}-seed42"), epochs, steps);
+        // 14,000, 28,000 and 42,000 images by 128: 110, 219 and 329 steps per epoch. Names do not change.
+        let as_it_is = vec![run("v1", 15, 1650), run("v1+v2", 15, 3285), run("v1+v2+v3", 15, 4935)];
+        assert_eq!(held(grid, "train.epochs=15").unwrap(), (None, as_it_is));
+        let (steps, runs) = held(&format!("constant_steps = true\n{grid}{include}"), "train.epochs=15").unwrap();
+        assert_eq!(steps, Some(4935));
+        let of_5000 = run("v1+v2+v3-train_images5000", 123, 123 * 40);
+        assert_eq!(runs, [run("v1", 45, 4950), run("v1+v2", 23, 5037), run("v1+v2+v3", 15, 4935), of_5000]);
+        let (steps, runs) = held(&format!("constant_steps = 660\n{grid}"), "train.epochs=15").unwrap();
+        assert_eq!(steps, Some(660));
+        assert_eq!(runs, [run("v1", 6, 660), run("v1+v2", 3, 657), run("v1+v2+v3", 2, 658)]);
+        // The published test images are no training images: 16,666 × ⅞ are 14,583.
+        let (_, runs) = held(&format!("constant_steps = 114\n{grid}"), "split.protocol=\"official\"").unwrap();
+        assert_eq!(runs[0], run("v1", 1, 114));
+        let error = held(&format!("constant_steps = 660\n{grid}"), "train.warmup_epochs=3.0").unwrap_err();
+        let start = "constant_steps: 660 steps are 2 epochs of v1+v2+v3-seed42: train.warmup_epochs: 3";
+        assert!(error.starts_with(start), "{error}");
+    }
+
     #[test]
     fn mistakes_are_named_with_what_is_allowed() {
         let check = |text: &str, expected: &str| {
@@ -305,7 +446,10 @@ mod tests {
             "[grid]\nrandom_seed = 1\nrandom_seed = 2\n",
             "line 3, column 1: this key appears twice; keep one of them, in ",
         );
-        check("[gird]\n", "line 1, column 2: unknown key `gird`; allowed are grid, slurm, include, exclude");
+        check(
+            "[gird]\n",
+            "line 1, column 2: unknown key `gird`; allowed are constant_steps, grid, slurm, include, exclude",
+        );
         check("[grid]\n", "[grid]: at least one key with values is needed");
         check("[grid]\nrandom_seed = []\n", "[grid]: random_seed: an empty list is not allowed; leave the key out");
         check("[grid]\ntrain.epoch = [1]\n", "there is no parameter `train.epoch`; did you mean `train.epochs`?");
@@ -316,6 +460,15 @@ mod tests {
         check("[grid]\nsplit.split_seed = [1]\n", "[grid]: split.split_seed is not allowed; it decides");
         check("[grid]\nrandom_seed = 1\n[[exclude]]\nrandom_seed = 2\n", "[[exclude]] number 1 leaves no run out");
         check("[grid]\nrandom_seed = 1\n[[exclude]]\nrandom_seed = 1\n", "there is no run in this grid");
+        check("constant_steps = 0\n[grid]\nrandom_seed = 1\n", "constant_steps: 0 is not allowed; allowed are true, ");
+        check("constant_steps = 'x'\n[grid]\nrandom_seed = 1\n", "constant_steps: \"x\" is not allowed; allowed are");
+        check("[grid]\nconstant_steps = true\n", "[grid]: constant_steps is no parameter; write it above [grid]");
+        let both = "is not allowed with constant_steps, which sets it";
+        check("constant_steps = true\n[grid]\ntrain.epochs = 3\n", &format!("[grid]: train.epochs {both}"));
+        check(
+            "constant_steps = 9\n[grid]\nrandom_seed = 1\n[[include]]\ntrain.epochs = 3\n",
+            &format!("[[include]] number 1: train.epochs {both}"),
+        );
         let slurm =
             |line: &str, expected: &str| check(&format!("[grid]\nrandom_seed = 1\n[slurm]\n{line}\n"), expected);
         slurm("cpus = 1", "line 4, column 1: unknown key `cpus`; allowed are partition, cpus_per_task, ");

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use cifar_data::spreadsheet::plain;
 use cifar_data::provenance;
-use cifar_train::artifacts;
+use cifar_data::spreadsheet::plain;
+use cifar_train::artifacts::{self, HISTORY, read_history};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -33,6 +33,8 @@ pub struct ScoredRun {
     pub record: RunRecord,
     /// Number of training images.
     pub train_images: usize,
+    /// Optimiser steps that its training took.
+    pub steps: usize,
     /// Where the images came from.
     pub source: String,
     /// Figures on its own test images.
@@ -106,8 +108,10 @@ fn one(folder: &Path) -> Result<(Pool, ScoredRun)> {
         .as_u64()
         .ok_or_else(|| EvalError::Malformed { path: metrics, problem: "has no number `train_images`".into() })?;
     let (pool, predicted) = pool_predictions(&folder.join(EVALUATION).join(POOL_PREDICTIONS))?;
+    let history = read_history(&folder.join(MODEL).join(HISTORY))?;
+    let steps = history.last().map_or(0, |epoch| epoch.step);
     let Evaluation { test, pool: figures, source } = evaluation;
-    let run = ScoredRun { record, train_images: train_images as usize, source, test, pool: figures, predicted };
+    let run = ScoredRun { record, train_images: train_images as usize, steps, source, test, pool: figures, predicted };
     Ok((pool, run))
 }
 

@@ -1,22 +1,18 @@
 //! `summary.json`: the figures over all runs of a grid, and what each may be used for.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
+use super::classes::{Class, HardestTwo, classes};
+use super::comparisons::{Comparison, comparisons};
 use super::curve::{LearningCurve, learning_curves};
 use super::{Runs, ScoredRun};
+use crate::interval::Interval;
 use crate::statistics::Spread;
 use crate::statistics::agreement::Agreement;
-use crate::statistics::bootstrap::{Estimate, RESAMPLES, holm, resampled_means};
-use crate::statistics::comparison::McNemar;
+use crate::statistics::bootstrap::RESAMPLES;
 
-const SCHEMA: u32 = 1;
-/// Key of the resamples of all images, and of those of one class; classes count up from the latter.
-const RESAMPLE_POOL: u64 = 0;
-const RESAMPLE_CLASS: u64 = 1;
-/// Every pair of so many combinations is compared; of more, none.
-pub const MOST_COMPARED: usize = 40;
+/// 2: comparisons and classes have standard errors of images and seeds; combinations have steps.
+const SCHEMA: u32 = 2;
 
 /// Figures over all runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,7 +23,7 @@ pub struct Summary {
     pub source: String,
     /// Images of the evaluation pool, the same for all runs.
     pub pool_images: usize,
-    /// Resamples of images behind the intervals of comparisons and classes.
+    /// Resamples of images and seeds from which `hardest_two` is.
     pub resamples: usize,
     /// Names of the finished runs.
     pub runs: Vec<String>,
@@ -43,7 +39,7 @@ pub struct Summary {
     pub learning_curves: Vec<LearningCurve>,
     /// Classes, hardest first.
     pub classes: Vec<Class>,
-    /// The two hardest classes, and in what share of the resamples it is these two; none for fewer than three classes.
+    /// The two hardest classes, and in what fraction of the resamples it is these two; none for fewer than three classes.
     pub hardest_two: Option<HardestTwo>,
     /// Images of the pool that no run got right.
     pub missed_by_all: usize,
@@ -58,65 +54,20 @@ pub struct Combination {
     pub seeds: Vec<u64>,
     /// Number of training images.
     pub train_images: usize,
+    /// Optimiser steps of a run, mean over its runs: they differ if training stops early.
+    pub steps: f64,
     /// Images of its own test split.
     pub test_images: usize,
-    /// Accuracy on its own test split.
+    /// Accuracy on its own test split; the interval in it is for the choice of seeds, on these images.
     pub test: Spread,
-    /// Accuracy on the pool.
+    /// 95 % interval of the mean accuracy on its own test split for other seeds and images; of one run, for other images.
+    pub test_interval: Interval,
+    /// Accuracy on the pool; the interval in it is for the choice of seeds, on these images.
     pub pool: Spread,
+    /// 95 % interval of the mean accuracy on the pool for other seeds and images; of one run, for other images.
+    pub pool_interval: Interval,
     /// Whether its runs say the same of an image of the pool; none for one run.
     pub agreement: Option<Agreement>,
-}
-
-/// Two combinations on the pool's images.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Comparison {
-    /// The first.
-    pub first: String,
-    /// The second.
-    pub second: String,
-    /// Mean accuracy of the first's runs less that of the second's, with its interval for the sampling of images.
-    pub difference: Estimate,
-    /// Its probability, corrected for the number of comparisons (Holm).
-    pub p_holm: f64,
-    /// Runs of the same seed, as description.
-    pub by_seed: Vec<SeedComparison>,
-}
-
-/// Two runs of one seed.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SeedComparison {
-    /// The seed.
-    pub seed: u64,
-    /// Who was right where the other was not.
-    #[serde(flatten)]
-    pub table: McNemar,
-}
-
-/// One class, over all runs; every combination counts the same.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Class {
-    /// Its name.
-    pub name: String,
-    /// Its images in the pool.
-    pub images: usize,
-    /// Share of them that runs got right, with its interval for the sampling of images; `p` is of no use here.
-    pub recall: [f64; 3],
-    /// The share less the mean share of the other classes.
-    pub difference: Estimate,
-    /// Its probability, corrected for the number of classes (Holm).
-    pub p_holm: f64,
-    /// The share for each combination, over its runs.
-    pub by_combination: BTreeMap<String, Spread>,
-}
-
-/// The two classes of which the fewest images are got right.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct HardestTwo {
-    /// Their names, the hardest first.
-    pub classes: [String; 2],
-    /// Share of the resamples in which these two are the hardest, in either order.
-    pub share: f64,
 }
 
 /// An image that no run got right.
@@ -147,13 +98,18 @@ pub(super) fn grouped(runs: &Runs) -> Vec<(&str, Vec<&ScoredRun>)> {
     groups
 }
 
+/// For each run of a combination, whether it classifies each image of the pool correctly.
+pub(super) type Answers = Vec<Vec<bool>>;
+
 /// All figures. `missing` names the runs of the grid that are not finished.
 pub fn summarise(runs: &Runs, missing: Vec<String>) -> Summary {
     let groups = grouped(runs);
     let combinations: Vec<Combination> =
         groups.iter().filter_map(|(name, group)| combination(name, group, runs)).collect();
-    let outcomes = outcomes(&groups, &runs.pool.labels);
-    let (classes, hardest_two) = classes(runs, &groups, &outcomes);
+    let labels = &runs.pool.labels;
+    let right = |run: &&ScoredRun| run.predicted.iter().zip(labels).map(|(said, label)| said == label).collect();
+    let answers: Vec<Answers> = groups.iter().map(|(_, group)| group.iter().map(right).collect()).collect();
+    let (classes, hardest_two) = classes(runs, &groups, &answers);
     let mut programs: Vec<&str> = runs.runs.iter().map(|r| r.record.program.as_str()).collect();
     programs.sort_unstable();
     programs.dedup();
@@ -165,8 +121,8 @@ pub fn summarise(runs: &Runs, missing: Vec<String>) -> Summary {
         runs: runs.runs.iter().map(|r| r.record.name.clone()).collect(),
         missing,
         programs: programs.len(),
-        learning_curves: learning_curves(&groups, &combinations),
-        comparisons: comparisons(&groups, &outcomes, &runs.pool.labels),
+        learning_curves: learning_curves(&groups, &answers, &combinations),
+        comparisons: comparisons(&groups, &answers, labels),
         combinations,
         classes,
         hardest_two,
@@ -175,125 +131,22 @@ pub fn summarise(runs: &Runs, missing: Vec<String>) -> Summary {
 }
 
 fn combination(name: &str, group: &[&ScoredRun], runs: &Runs) -> Option<Combination> {
-    let accuracies = |of: fn(&ScoredRun) -> f64| Spread::of(&group.iter().map(|r| of(r)).collect::<Vec<_>>());
+    let figures = |of: fn(&ScoredRun) -> f64| Spread::of(&group.iter().map(|r| of(r)).collect::<Vec<_>>());
     let predictions: Vec<&[u16]> = group.iter().map(|r| r.predicted.as_slice()).collect();
     let first = group.first()?;
+    let (test, pool) = (figures(|r| r.test.accuracy)?, figures(|r| r.pool.accuracy)?);
     Some(Combination {
         name: name.into(),
         seeds: group.iter().map(|r| r.record.seed).collect(),
         train_images: first.train_images,
+        steps: figures(|r| r.steps as f64)?.mean,
         test_images: first.test.images,
-        test: accuracies(|r| r.test.accuracy)?,
-        pool: accuracies(|r| r.pool.accuracy)?,
+        test,
+        test_interval: test.accuracy_interval(first.test.images),
+        pool,
+        pool_interval: pool.accuracy_interval(runs.pool.ids.len()),
         agreement: Agreement::of(&predictions, runs.pool.classes.len()),
     })
-}
-
-/// One row an image, one column a combination: the share of its runs that got the image right.
-fn outcomes(groups: &[(&str, Vec<&ScoredRun>)], labels: &[u16]) -> Vec<f64> {
-    let right = |group: &[&ScoredRun], image: usize| {
-        let count = group.iter().filter(|r| r.predicted[image] == labels[image]).count();
-        count as f64 / group.len() as f64
-    };
-    (0..labels.len()).flat_map(|image| groups.iter().map(move |(_, group)| right(group, image))).collect()
-}
-
-fn comparisons(groups: &[(&str, Vec<&ScoredRun>)], outcomes: &[f64], labels: &[u16]) -> Vec<Comparison> {
-    let columns = groups.len();
-    if !(2..=MOST_COMPARED).contains(&columns) {
-        return Vec::new();
-    }
-    let images = labels.len() as f64;
-    let mean = |column: usize| outcomes.iter().skip(column).step_by(columns).sum::<f64>() / images;
-    let resampled = resampled_means(outcomes, columns, RESAMPLE_POOL, RESAMPLES);
-    let pairs: Vec<(usize, usize)> = (0..columns).flat_map(|a| (a + 1..columns).map(move |b| (a, b))).collect();
-    let estimates: Vec<Estimate> = pairs
-        .iter()
-        .map(|(a, b)| {
-            let differences = resampled[*a].iter().zip(&resampled[*b]).map(|(x, y)| x - y).collect();
-            Estimate::new(mean(*a) - mean(*b), differences)
-        })
-        .collect();
-    let corrected = holm(&estimates.iter().map(|e| e.p).collect::<Vec<_>>());
-    let compare = |((a, b), (difference, p_holm)): ((usize, usize), (Estimate, f64))| Comparison {
-        first: groups[a].0.into(),
-        second: groups[b].0.into(),
-        difference,
-        p_holm,
-        by_seed: by_seed(&groups[a].1, &groups[b].1, labels),
-    };
-    pairs.into_iter().zip(estimates.into_iter().zip(corrected)).map(compare).collect()
-}
-
-fn by_seed(first: &[&ScoredRun], second: &[&ScoredRun], labels: &[u16]) -> Vec<SeedComparison> {
-    let pairs = first.iter().filter_map(|a| Some((a, second.iter().find(|b| b.record.seed == a.record.seed)?)));
-    pairs
-        .map(|(a, b)| {
-            let both = a.predicted.iter().zip(&b.predicted).zip(labels).map(|((x, y), label)| (x == label, y == label));
-            SeedComparison { seed: a.record.seed, table: McNemar::of(both) }
-        })
-        .collect()
-}
-
-/// Classes, hardest first. Resamples keep the number of images of each class.
-fn classes(runs: &Runs, groups: &[(&str, Vec<&ScoredRun>)], outcomes: &[f64]) -> (Vec<Class>, Option<HardestTwo>) {
-    let columns = groups.len();
-    let of_class =
-        |class: usize| (0..runs.pool.labels.len()).filter(move |i| usize::from(runs.pool.labels[*i]) == class);
-    let row_mean = |image: usize| outcomes[image * columns..][..columns].iter().sum::<f64>() / columns as f64;
-    // Classes without an image in the pool have no recall.
-    let values: Vec<(usize, Vec<f64>)> = (0..runs.pool.classes.len())
-        .map(|class| (class, of_class(class).map(row_mean).collect::<Vec<f64>>()))
-        .filter(|(_, values)| !values.is_empty())
-        .collect();
-    let recalls: Vec<f64> = values.iter().map(|(_, v)| v.iter().sum::<f64>() / v.len() as f64).collect();
-    let resampled: Vec<Vec<f64>> = values
-        .iter()
-        .flat_map(|(class, values)| resampled_means(values, 1, RESAMPLE_CLASS + *class as u64, RESAMPLES))
-        .collect();
-    let others = values.len().saturating_sub(1).max(1) as f64;
-    let against = |at: usize, all: &dyn Fn(usize) -> f64| {
-        let rest: f64 = (0..values.len()).filter(|k| *k != at).map(all).sum();
-        all(at) - rest / others
-    };
-    let estimates: Vec<Estimate> = (0..values.len())
-        .map(|at| {
-            let differences = (0..RESAMPLES).map(|r| against(at, &|k| resampled[k][r])).collect();
-            Estimate::new(against(at, &|k| recalls[k]), differences)
-        })
-        .collect();
-    let corrected = holm(&estimates.iter().map(|e| e.p).collect::<Vec<_>>());
-    let mut order: Vec<usize> = (0..values.len()).collect();
-    order.sort_by(|a, b| recalls[*a].total_cmp(&recalls[*b]).then(a.cmp(b)));
-    let list = order.iter().map(|at| {
-        let (class, of_images) = &values[*at];
-        let interval = Estimate::new(recalls[*at], resampled[*at].clone());
-        let share = |run: &&ScoredRun| {
-            let right = of_class(*class).filter(|i| usize::from(run.predicted[*i]) == *class).count();
-            right as f64 / of_images.len() as f64
-        };
-        let spread = |(name, group): &(&str, Vec<&ScoredRun>)| {
-            Some(((*name).to_string(), Spread::of(&group.iter().map(share).collect::<Vec<_>>())?))
-        };
-        Class {
-            name: runs.pool.classes[*class].clone(),
-            images: of_images.len(),
-            recall: [recalls[*at], interval.low, interval.high],
-            difference: estimates[*at],
-            p_holm: corrected[*at],
-            by_combination: groups.iter().filter_map(spread).collect(),
-        }
-    });
-    let list: Vec<Class> = list.collect();
-    let hardest = (order.len() > 2).then(|| {
-        let same = (0..RESAMPLES).filter(|r| {
-            let worst_of_two = resampled[order[0]][*r].max(resampled[order[1]][*r]);
-            order[2..].iter().all(|k| resampled[*k][*r] > worst_of_two)
-        });
-        let share = same.count() as f64 / RESAMPLES as f64;
-        HardestTwo { classes: [list[0].name.clone(), list[1].name.clone()], share }
-    });
-    (list, hardest)
 }
 
 /// The images of the pool that no run got right, in their order.

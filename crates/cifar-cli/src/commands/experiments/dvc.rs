@@ -171,7 +171,9 @@ impl<'a> Dvc<'a> {
             "--name".into(),
             run.name.clone(),
         ];
-        for (key, value) in &run.setting {
+        // The number of epochs is no key of the grid where the grid holds steps constant.
+        let epochs = ("train.epochs".to_string(), Value::from(run.params.train.epochs));
+        for (key, value) in std::iter::once((&epochs.0, &epochs.1)).chain(&run.setting) {
             let value = value.as_str().map_or_else(|| value.to_string(), str::to_string);
             arguments.extend(["--set-param".into(), format!("{key}={value}")]);
         }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::FAILED;
 use crate::args::GridArgs;
 use crate::commands::{Context, train};
-use crate::experiments::grid::{self, Grid, Run};
+use crate::experiments::grid::{self, Grid, GridError, PartitionImages, Run};
 
 /// How far a run is.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -28,7 +28,10 @@ pub(super) struct Entry {
     pub(super) folder: PathBuf,
     pub(super) record: RunRecord,
     pub(super) state: State,
+    /// Training images × epochs, more or less: for the time that is left.
     pub(super) cost: f64,
+    /// Optimiser steps, more or less.
+    pub(super) steps: usize,
 }
 
 /// What experiments.toml says.
@@ -47,11 +50,12 @@ pub(super) fn entries(context: &Context, args: &GridArgs) -> Result<Vec<Entry>> 
         ensure!(args.grid.is_none(), "{}: there is no such file", path.display());
         context.terminal.say(&format!("{}: not there; the usual fifteen runs are taken", path.display()));
     }
-    let runs = grid(context, args)?.runs;
+    let mut grid = grid(context, args)?;
     let (data, images) = data(context)?;
+    grid.hold_steps(&images).map_err(|problem| GridError::new(&path, problem))?;
     let program = train::program()?;
     let mut entries = Vec::new();
-    for run in runs {
+    for run in grid.runs {
         let folder = context.layout.run_of_grid(&run.name);
         let params = run.params.to_json().map_err(|e| anyhow!("{}: {e}", run.name))?;
         let (seed, setting) = (run.params.random_seed, run.setting.clone());
@@ -71,22 +75,27 @@ pub(super) fn entries(context: &Context, args: &GridArgs) -> Result<Vec<Entry>> 
                 Err(_) => State::Waiting,
             },
         };
-        let cost = cost(&run, &images);
-        entries.push(Entry { run, folder, record, state, cost });
+        let cost = run.training_images(&images) * run.params.train.epochs as f64;
+        let steps = run.steps(&images);
+        entries.push(Entry { run, folder, record, state, cost, steps });
     }
     Ok(entries)
 }
 
 /// What stands for the images and labels, and the number of images of each partition.
-pub(super) fn data(context: &Context) -> Result<(String, [usize; 3])> {
+pub(super) fn data(context: &Context) -> Result<(String, [PartitionImages; 3])> {
     let mut hasher = blake3::Hasher::new();
-    let mut images = [0; 3];
+    let mut images = [PartitionImages::default(); 3];
     for (partition, images) in Partition::ALL.into_iter().zip(&mut images) {
         let path = context.layout.partitions().join(partition.name()).join("manifest.csv");
         let bytes = std::fs::read(&path).with_context(|| {
             format!("{}: cannot read the partition; run `cifar-cli partition` first, or `dvc pull`", path.display())
         })?;
-        *images = String::from_utf8_lossy(&bytes).lines().count();
+        let text = String::from_utf8_lossy(&bytes);
+        // The first line has the names of the columns; `published_split` is the last but two.
+        let published = |line: &str| line.rsplit(',').nth(2).is_some_and(|split| split == "test");
+        let rows = || text.lines().skip(1);
+        *images = PartitionImages { all: rows().count(), published_test: rows().filter(|l| published(l)).count() };
         hasher.update(blake3::hash(&bytes).as_bytes());
     }
     for labels in [context.layout.overrides(), context.layout.review()] {
@@ -94,14 +103,4 @@ pub(super) fn data(context: &Context) -> Result<(String, [usize; 3])> {
         hasher.update(blake3::hash(&bytes).as_bytes());
     }
     Ok((hasher.finalize().to_hex().to_string(), images))
-}
-
-/// Training images × epochs, more or less: for the time that is left.
-fn cost(run: &Run, images: &[usize; 3]) -> f64 {
-    let split = &run.params.split;
-    let chosen = run.params.dataset_version.partitions();
-    let all: usize = Partition::ALL.iter().zip(images).filter(|(p, _)| chosen.contains(p)).map(|(_, n)| n).sum();
-    let training = all as f64 * (1.0 - split.test_fraction) * (1.0 - split.val_fraction);
-    let used = if split.train_images == 0 { training } else { training.min(split.train_images as f64) };
-    used * run.params.train.epochs as f64
 }

@@ -3,6 +3,7 @@
 use maud::{Markup, html};
 
 use crate::experiments::{Class, LearningCurve};
+use crate::statistics::contrast::Estimate;
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 360.0;
@@ -14,9 +15,9 @@ pub(super) fn curve_chart(curve: &LearningCurve) -> Markup {
     let sizes: Vec<f64> = curve.points.iter().map(|p| p.train_images as f64).collect();
     let (Some(first), Some(last)) = (sizes.first().copied(), sizes.last().copied()) else { return html! {} };
     let far = curve.doubled.as_ref().map_or(last, |d| d.train_images as f64);
-    let predicted = curve.doubled.as_ref().map(|d| &d.predicted);
-    let bounds = predicted.into_iter().flat_map(|p| [Some(p.error), p.low, p.high]).flatten();
-    let errors: Vec<f64> = curve.points.iter().map(|p| p.error).chain(bounds).filter(|e| *e > 0.0).collect();
+    let beyond = curve.doubled.as_ref().map(|d| d.error);
+    let bounds = curve.points.iter().flat_map(|p| [p.error, p.interval.low, p.interval.high]);
+    let errors: Vec<f64> = bounds.chain(beyond).filter(|e| *e > 0.0).collect();
     let lowest = errors.iter().copied().fold(f64::INFINITY, f64::min) / 1.1;
     let highest = errors.iter().copied().fold(0.0, f64::max).min(1.0 / 1.1) * 1.1;
     if errors.is_empty() || first <= 0.0 {
@@ -29,7 +30,7 @@ pub(super) fn curve_chart(curve: &LearningCurve) -> Markup {
     let x = |n: f64| left + scale(n, first / 1.1, far * 1.1) * (WIDTH - left - right);
     let y = |error: f64| HEIGHT - bottom - scale(error.max(lowest), lowest, highest) * (HEIGHT - bottom - top);
     let line = |from: f64, to: f64| {
-        let (a, b) = curve.law.map_or((0.0, 0.0), |law| (law.at(from).error, law.at(to).error));
+        let (a, b) = curve.law.map_or((0.0, 0.0), |law| (law.at(from), law.at(to)));
         format!("M{:.1},{:.1} L{:.1},{:.1}", x(from), y(a), x(to), y(b))
     };
     let ticks: Vec<f64> = (0..5).map(|i| lowest * libm::pow(highest / lowest, f64::from(i) / 4.0)).collect();
@@ -53,29 +54,30 @@ pub(super) fn curve_chart(curve: &LearningCurve) -> Markup {
                 @if far > last { path.beyond d=(line(last, far)) {} }
             }
             @for point in &curve.points {
-                circle.mark cx=(fixed(x(point.train_images as f64))) cy=(fixed(y(point.error))) r="5" {
-                    title { (point.combination) ": " (format!("{:.2} %", point.error * 100.0)) ", " (point.runs) " runs" }
+                @let at = fixed(x(point.train_images as f64));
+                line.whisker x1=(at) x2=(at) y1=(fixed(y(point.interval.low))) y2=(fixed(y(point.interval.high))) {}
+                circle.mark cx=(at) cy=(fixed(y(point.error))) r="5" {
+                    title {
+                        (point.combination) ": " (format!("{:.2} %", point.error * 100.0)) ", " (point.runs) " runs of "
+                        (format!("{:.0}", point.steps)) " steps"
+                    }
                 }
             }
             @if let Some(doubled) = &curve.doubled {
-                @let p = &doubled.predicted;
-                @if let (Some(low), Some(high)) = (p.low, p.high) {
-                    line.beyond x1=(fixed(x(far))) x2=(fixed(x(far))) y1=(fixed(y(low))) y2=(fixed(y(high))) {}
-                }
-                circle.far cx=(fixed(x(far))) cy=(fixed(y(p.error))) r="5" {}
-                text x=(fixed(x(far) - 10.0)) y=(fixed(y(p.error) + 20.0)) text-anchor="end" {
-                    "EXTRAPOLATION to " (doubled.train_images) ": " (format!("{:.1} %", p.error * 100.0))
+                circle.far cx=(fixed(x(far))) cy=(fixed(y(doubled.error))) r="5" {}
+                text x=(fixed(x(far) - 10.0)) y=(fixed(y(doubled.error) + 20.0)) text-anchor="end" {
+                    "EXTRAPOLATION to " (doubled.train_images) ": " (format!("{:.1} %", doubled.error * 100.0))
                 }
             }
         }
         p.faint {
-            "Error on the pool, mean over a combination's runs; both axes logarithmic."
+            "Error on the pool, mean over a combination's runs, with its 95 % interval; both axes logarithmic."
             @if let Some(law) = curve.law {
                 " Line: error = " (format!("{:.3}", law.scale)) " · n^−" (format!("{:.3}", law.exponent))
-                @if let (Some(low), Some(high)) = (law.exponent_low, law.exponent_high) {
-                    (format!(" (95 % interval of the exponent {low:.3} to {high:.3}, {} combinations)", law.points))
-                } @else { " (two points: no interval)" }
-                ". Dashed: beyond the data."
+                @if let Some(interval) = curve.exponent {
+                    (format!(" (95 % interval of the exponent {:.3} to {:.3}, for other seeds and test images)", interval.low, interval.high))
+                } @else { " (one seed: no interval)" }
+                ". Dashed: beyond the data, without an interval."
             }
         }
     }
@@ -87,9 +89,9 @@ pub(super) fn class_chart(classes: &[Class]) -> Markup {
     let height = row * classes.len() as f64 + 4.0;
     let x = |share: f64| left + share * (WIDTH - left - right);
     html! {
-        svg viewBox=(format!("0 0 {WIDTH} {height}")) width=(WIDTH) role="img" aria-label="Share of right answers by class" {
+        svg viewBox=(format!("0 0 {WIDTH} {height}")) width=(WIDTH) role="img" aria-label="Recall by class" {
             @for (index, class) in classes.iter().enumerate() {
-                @let [value, low, high] = class.recall;
+                @let Estimate { value, low, high, .. } = class.recall;
                 @let middle = row * index as f64 + row / 2.0;
                 text x=(left - 8.0) y=(fixed(middle + 4.0)) text-anchor="end" { (class.name) }
                 rect.mark x=(left) y=(fixed(middle - 8.0)) width=(fixed(x(value) - left)) height="16" opacity="0.6" {}

@@ -7,8 +7,8 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use self::charts::{class_chart, curve_chart};
 use super::summary::grouped;
-use super::words::spread;
-use super::{RUNS, Runs, Summary, conclusions};
+use super::words::{COLUMNS, accuracies, method, steps_of_curve};
+use super::{LearningCurve, RUNS, Runs, Summary, conclusions};
 use crate::confusion::ConfusionMatrix;
 
 const STYLE: &str = include_str!("report.css");
@@ -41,16 +41,17 @@ pub fn page(runs: &Runs, summary: &Summary) -> String {
                 h2 { "Combinations" }
                 (combinations(runs, summary))
                 h2 { "What may be concluded" }
-                div.panel { ul { @for line in conclusions(summary) { li { (line) } } } }
+                div.panel { ul { @for line in conclusions(summary) { li { (line) } } } p.faint { (method(summary)) } }
                 @for curve in &summary.learning_curves {
                     h2 { "Learning curve" @if !curve.setting.is_empty() { " (" (curve.setting) ")" } }
-                    div.panel { (curve_chart(curve)) }
+                    div.panel { p { (steps_of_curve(curve)) } (curve_chart(curve)) (points(curve)) }
                 }
                 h2 { "Classes" }
                 div.panel {
                     p.faint {
-                        "Share of each class's images that are right, over all runs, n = " (summary.pool_images)
-                        " images; whiskers: 95 % interval for the sampling of images."
+                        "Recall of each class over all runs, n = " (summary.pool_images) " images; whiskers: 95 % interval for other images"
+                        @if summary.classes.iter().all(|c| c.recall.covers_seeds()) { " and seeds" }
+                        "."
                     }
                     (class_chart(&summary.classes))
                 }
@@ -72,11 +73,12 @@ fn combinations(runs: &Runs, summary: &Summary) -> Markup {
         div.panel {
             table {
                 thead { tr {
-                    th { "combination" } th { "seeds" } th.number { "training images" }
+                    th { "combination" } th { "seeds" } th.number { "training images" } th.number { "steps" }
                     th { "own test split, %" } th.number { "n" } th { "evaluation pool, %" } th { "same answer" }
                 } }
                 tbody {
                     @for c in &summary.combinations {
+                        @let [test, pool] = accuracies(c);
                         tr {
                             td { (c.name) }
                             td {
@@ -87,17 +89,43 @@ fn combinations(runs: &Runs, summary: &Summary) -> Markup {
                                 }
                             }
                             td.number { (c.train_images) }
-                            td { (spread(&c.test)) }
+                            td.number { (format!("{:.0}", c.steps)) }
+                            td { (test) }
                             td.number { (c.test_images) }
-                            td { (spread(&c.pool)) }
+                            td { (pool) }
                             td { @if let Some(a) = c.agreement { (format!("{:.1} %", a.same * 100.0)) } @else { "–" } }
                         }
                     }
                 }
             }
             p.faint {
-                "Mean ± standard deviation and [95 % interval] over seeds (Student's t), images as given. Same answer: share of the \
-                 pool's images on which two runs say the same."
+                "Accuracy: " (COLUMNS) ". Steps: of the optimiser. Same answer: percentage of the pool's images for which two runs \
+                 predict the same class."
+            }
+        }
+    }
+}
+
+/// The points of a curve as a table.
+fn points(curve: &LearningCurve) -> Markup {
+    html! {
+        table {
+            thead { tr {
+                th { "combination" } th.number { "training images" } th.number { "optimiser steps" } th.number { "runs" }
+                th { "error on the pool, %" }
+            } }
+            tbody {
+                @for p in &curve.points {
+                    tr {
+                        td { (p.combination) }
+                        td.number { (p.train_images) }
+                        td.number { (format!("{:.0}", p.steps)) }
+                        td.number { (p.runs) }
+                        td {
+                            (format!("{:.2} [{:.2}, {:.2}]", p.error * 100.0, p.interval.low * 100.0, p.interval.high * 100.0))
+                        }
+                    }
+                }
             }
         }
     }
@@ -150,14 +178,25 @@ fn list(runs: &Runs) -> Markup {
     html! {
         div.panel {
             table {
-                thead { tr { th { "run" } th.number { "own test split, %" } th.number { "pool, %" } th { "results" } } }
+                thead { tr {
+                    th { "run" } th.number { "steps" } th { "own test split, %" } th { "pool, %" } th { "results" }
+                } }
                 tbody {
                     @for run in &runs.runs {
                         @let name = run.record.name.as_str();
                         tr {
                             td { (name) }
-                            td.number { (format!("{:.2}", run.test.accuracy * 100.0)) }
-                            td.number { (format!("{:.2}", run.pool.accuracy * 100.0)) }
+                            td.number { (run.steps) }
+                            @for set in [&run.test, &run.pool] {
+                                td {
+                                    (format!(
+                                        "{:.2} [{:.2}, {:.2}]",
+                                        set.accuracy * 100.0,
+                                        set.accuracy_low * 100.0,
+                                        set.accuracy_high * 100.0
+                                    ))
+                                }
+                            }
                             td {
                                 a href=(link(name, "evaluation/test/metrics.json")) { "metrics" } " · "
                                 a href=(link(name, "evaluation/test/plots/confusion_matrix.png")) { "confusion" } " · "
@@ -169,6 +208,7 @@ fn list(runs: &Runs) -> Markup {
                     }
                 }
             }
+            p.faint { "[95 % interval] of one run: for other images, not for other seeds." }
         }
     }
 }
