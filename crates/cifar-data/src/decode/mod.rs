@@ -4,6 +4,7 @@
 //! each. Grey becomes RGB, transparency is dropped, 16 bits are rounded to 8, and colour profiles are not applied.
 //! A damaged file is refused; what follows the end of the image is ignored.
 
+mod huffman;
 mod jpeg_blocks;
 
 use std::io::Cursor;

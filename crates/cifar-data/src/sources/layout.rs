@@ -136,7 +136,7 @@ fn in_folder(folder: &Path, depth: usize) -> Result<Found> {
         there.push(("train/ and test/ with parquet files".into(), Found::Parquet(here())));
     }
     let is_part =
-        |name: &String| [&parts.train, &parts.test].contains(&&Some(name.clone())) || parts.val.contains(name);
+        |name: &String| [&parts.train, &parts.test].into_iter().flatten().chain(&parts.val).any(|n| n == name);
     for name in folders(folder)? {
         let path = folder.join(&name);
         if let Some(version) = archives::VERSIONS.iter().find(|version| version.folder == name) {
@@ -201,15 +201,11 @@ fn in_folder(folder: &Path, depth: usize) -> Result<Found> {
 
 /// What is in a folder, by its first entries.
 fn inside(folder: &Path) -> Result<Inside> {
-    let names = |paths: Vec<(String, bool)>, dirs: bool| {
-        paths.into_iter().filter(|(_, dir)| *dir == dirs).map(|(name, _)| name).collect::<Vec<_>>()
-    };
-    let entries = entries(folder, LOOKED_AT)?;
-    let (folders, files) = (names(entries.clone(), true), names(entries, false));
-    let has = |part| folders.iter().any(|name| Part::of_folder(name) == Some(part));
-    Ok(if files.iter().any(|name| parquet::is_parquet(name)) {
+    let (folders, files): (Vec<_>, Vec<_>) = entries(folder, LOOKED_AT)?.into_iter().partition(|(_, dir)| *dir);
+    let has = |part| folders.iter().any(|(name, _)| Part::of_folder(name) == Some(part));
+    Ok(if files.iter().any(|(name, _)| parquet::is_parquet(name)) {
         Inside::Tables
-    } else if files.iter().any(|name| archives::is_batch(name)) {
+    } else if files.iter().any(|(name, _)| archives::is_batch(name)) {
         Inside::Batches
     } else if has(Part::Train) && has(Part::Test) {
         Inside::Parts
@@ -258,7 +254,7 @@ fn entries(folder: &Path, most: usize) -> Result<Vec<(String, bool)>> {
 /// Whether a file is a packed archive under another name than its authors gave it.
 fn is_archive(path: &Path, name: &str) -> bool {
     let name = name.to_lowercase();
-    let may_be = name.contains(".tar") || name.contains(".tgz") || name.ends_with(".gz");
+    let may_be = [".tar", ".tgz", ".gz"].iter().any(|extension| name.contains(extension));
     may_be && input::head(path).is_ok_and(|head| input::is_gzip(&head) || input::is_tar(&head))
 }
 

@@ -70,7 +70,9 @@ pub fn read(path: &Path, options: &ReadOptions, monitor: &dyn Monitor) -> Result
             let ClassFolders { dataset, mut skipped } = class_folders::read(&folder, options, monitor)?;
             if let Ok(inner) = folder.strip_prefix(path) {
                 let file = |file: &str| inner.join(file).to_string_lossy().into_owned();
-                skipped.iter_mut().for_each(|skipped| skipped.file = file(&skipped.file));
+                for skipped in &mut skipped {
+                    skipped.file = file(&skipped.file);
+                }
             }
             return Ok(Images { dataset, skipped });
         }

@@ -266,10 +266,12 @@ fn entries(folder: &Path) -> Result<Vec<Named>> {
             continue;
         }
         let kind = entry.file_type().map_err(DataError::io("read", &entry.path()))?;
-        let kind = match kind.is_symlink() {
-            _ if !text => Err("has a name that is not UTF-8; rename it".into()),
-            true => input::metadata(&entry.path()).map(|found| found.file_type()).map_err(|e| e.problem()),
-            false => Ok(kind),
+        let kind = if !text {
+            Err("has a name that is not UTF-8; rename it".into())
+        } else if kind.is_symlink() {
+            input::metadata(&entry.path()).map(|found| found.file_type()).map_err(|e| e.problem())
+        } else {
+            Ok(kind)
         };
         entries.push(Named { name, kind });
     }
