@@ -270,7 +270,7 @@ fn escaped(text: &str) -> String {
 /// What all figures have in common.
 pub(super) fn method(summary: &Summary) -> String {
     format!(
-        "Intervals of accuracies, comparisons and classes are for other images and other seeds (Student's t with Satterthwaite's \
+        "Intervals of accuracies, comparisons and classes are for other images and other seeds (Student's t, approximate \
          degrees of freedom); where a combination has one seed, they are for other images only. Corrections for the number of \
          tests are made within comparisons and within classes. Hardest classes: {} resamples of images and seeds.",
         summary.resamples
