@@ -11,7 +11,8 @@ fn pictures(project: &Project, each: u8) {
     for (label, class) in [(0u8, "cat"), (1, "=dog")] {
         for number in 0..each {
             let pixel = |x: u32, y: u32| {
-                let noise = (x * 37 + y * 101 + u32::from(number) * 977 + u32::from(label) * 499) * 2_654_435;
+                let noise =
+                    (x * 37 + y * 101 + u32::from(number) * 977 + u32::from(label) * 499).wrapping_mul(2_654_435);
                 image::Rgb([(noise >> 8) as u8, (noise >> 13) as u8, number.wrapping_mul(7)])
             };
             let path = project.path(&format!("pictures/{class}/{number:03}.png"));
