@@ -108,6 +108,7 @@ impl Demo {
             rows: &rows,
             pairs: &pairs,
             patterns: &patterns(dataset.len()),
+            withheld: &[],
             review: &review,
             embed,
         })?;

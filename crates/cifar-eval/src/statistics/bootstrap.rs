@@ -33,7 +33,7 @@ impl Estimate {
 }
 
 /// The quantile of sorted values, between two of them in proportion (Hyndman & Fan's type 7); none of no values.
-fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
+pub(crate) fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
     let place = share * (sorted.len().checked_sub(1)? as f64);
     let (below, part) = (place.floor(), place.fract());
     let low = *sorted.get(below as usize)?;

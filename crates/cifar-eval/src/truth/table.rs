@@ -1,6 +1,6 @@
 //! Reading the table of an analysis and a truth.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::measures::MEASURES;
@@ -10,6 +10,8 @@ use crate::{EvalError, Result};
 pub(super) struct Image {
     id: u32,
     pub(super) split: String,
+    /// Where the images came from; empty in tables without that column, such as means over seeds.
+    pub(super) source: String,
     /// In the order of [`MEASURES`]; none where a measure does not apply.
     pub(super) values: Vec<Option<f64>>,
 }
@@ -33,21 +35,35 @@ pub(super) fn read_images(path: &Path) -> Result<Vec<Image>> {
     };
     let (id, split, events) = (place("id")?, place("split")?, place("forgetting_events")?);
     let measures: Vec<usize> = MEASURES.iter().map(|(name, _)| place(name)).collect::<Result<_>>()?;
+    let source = columns.iter().position(|column| column == "source");
     let mut images = Vec::new();
+    let mut known = BTreeSet::new();
     for (at, row) in rows.iter().enumerate() {
         let number = |column: usize| -> Result<Option<f64>> {
             let is_never = &columns[column] == "first_learnt_epoch" && !row[events].is_empty();
             match &row[column] {
                 "" => Ok(is_never.then_some(f64::INFINITY)),
-                text => text
-                    .parse()
-                    .map(Some)
-                    .map_err(|_| wrong(format!("line {}: {} {text:?} is no number", at + 2, &columns[column]))),
+                // "NaN" and "inf" are numbers to Rust; no measure is.
+                text => match text.parse::<f64>() {
+                    Ok(value) if value.is_finite() => Ok(Some(value)),
+                    _ => Err(wrong(format!("line {}: {} {text:?} is no finite number", at + 2, &columns[column]))),
+                },
             }
         };
-        let id = row[id].parse().map_err(|_| wrong(format!("line {}: id {:?} is no number", at + 2, &row[id])))?;
+        let id: u32 = row[id].parse().map_err(|_| wrong(format!("line {}: id {:?} is no number", at + 2, &row[id])))?;
+        if !known.insert(id) {
+            return Err(wrong(format!("line {}: id {id} appears twice", at + 2)));
+        }
+        if !super::SPLITS[1..].contains(&&row[split]) {
+            return Err(wrong(format!("line {}: split {:?} is not train, val or test", at + 2, &row[split])));
+        }
         let values = measures.iter().map(|column| number(*column)).collect::<Result<_>>()?;
-        images.push(Image { id, split: row[split].to_string(), values });
+        images.push(Image {
+            id,
+            split: row[split].to_string(),
+            source: source.map(|column| row[column].to_string()).unwrap_or_default(),
+            values,
+        });
     }
     Ok(images)
 }
@@ -80,7 +96,7 @@ pub(super) fn read_truth(path: &Path, column: Option<&str>, images: &[Image]) ->
             return Err(line(format!("{:?} is no finite number", &row[truth])));
         }
         if found.insert(*place, value).is_some() {
-            return Err(line(format!("id {image} stands twice")));
+            return Err(line(format!("id {image} appears twice")));
         }
     }
     Ok(found.into_iter().collect())
