@@ -161,7 +161,7 @@ fn short_study(
         noise,
         state: &folder.join("state"),
         checkpoints: &folder.join("checkpoints"),
-        every: Duration::MAX,
+        every: Duration::from_hours(1),
         program: "test",
     };
     study(&params, data, test, &Silent).unwrap()

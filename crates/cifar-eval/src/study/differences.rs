@@ -24,7 +24,8 @@ pub struct Difference {
 /// variance without interaction; Fisher 1935). That variance is estimated from all arms together, with
 /// (arms − 1) · (seeds − 1) degrees of freedom, since three seeds of one arm say hardly anything of it.
 /// Each interval is one of Student's t at 1 − 0.05 / (number of differences) (Bonferroni), so that all of
-/// them hold at once. With one arm beside the base this is the paired t interval.
+/// them hold at once. Where the base varies twice as much as the arms, they do in 90 % of studies, and in 95 %
+/// where an arm does. With one arm beside the base this is the paired t interval.
 pub(super) fn from_base(accuracy: &[Vec<f64>]) -> Vec<Difference> {
     let Some((base, others)) = accuracy.split_first() else { return Vec::new() };
     let (arms, n) = (accuracy.len(), base.len());
@@ -92,7 +93,7 @@ mod tests {
     #[test]
     fn one_study_in_twenty_sees_a_difference_where_there_is_none() {
         // Five arms and three seeds, equal or with twice the standard deviation in one arm or in the base.
-        for odd in [None, Some(3), Some(0)] {
+        for (odd, most) in [(None, 0.05), (Some(3), 0.065), (Some(0), 0.12)] {
             let trials = 4000;
             let is_false_alarm = |trial: u64| {
                 let mut draws = stream(trial, Purpose::Synthetic, 4, odd.map_or(9, |arm| arm as u64));
@@ -105,8 +106,7 @@ mod tests {
                 from_base(&accuracy).iter().any(|d| d.low.unwrap() > 0.0 || d.high.unwrap() < 0.0)
             };
             let share = (0..trials).filter(|trial| is_false_alarm(*trial)).count() as f64 / trials as f64;
-            // Each arm's interval alone would say so in about one of seven.
-            assert!(share < 0.07, "{odd:?}: {share}");
+            assert!(share < most, "{odd:?}: {share}");
         }
     }
 }
