@@ -253,7 +253,7 @@ pub(crate) enum HardImagesCommand {
     #[command(
         after_help = "Examples:\n  cifar-cli hard-images study --flip 0.2                      # a fifth of the labels made wrong first\n  \
                             cifar-cli hard-images study --flip 0.2 --to confused        # made the class that each is most taken for\n  \
-                            cifar-cli hard-images study                                 # with the wrong labels that labels/ has\n  \
+                            cifar-cli hard-images study                                 # with the wrong labels that labels/ corrects\n  \
                             cifar-cli hard-images study --flip 0.1 --arms base          # only how well the measures find them\n\n\
                             It trains a network for every arm and seed with the recipe of params.yaml; a stop at any moment loses nothing.\n\
                             Results are in evaluation/study/."
@@ -263,7 +263,7 @@ pub(crate) enum HardImagesCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct StudyArgs {
-    /// Share of the training and validation labels to make wrong first [default: those that differ from their originals are the wrong ones]
+    /// Share of the training and validation labels to make wrong first [default: what labels/ corrects gets its original label back]
     #[arg(long, value_name = "SHARE", value_parser = share)]
     pub(crate) flip: Option<f64>,
     /// What a wrong label is

@@ -23,9 +23,13 @@ struct Project {
 
 /// Trains on two thirds of 2,000 images.
 fn project() -> Project {
+    project_of(2000, 6)
+}
+
+fn project_of(count: usize, epochs: usize) -> Project {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
-    let images = synthetic::generate(&SyntheticParams { count: 2000, ..Default::default() }).unwrap();
+    let images = synthetic::generate(&SyntheticParams { count, ..Default::default() }).unwrap();
     let is_mislabel = |planted: &Planted| matches!(planted, Planted::Mislabel { .. });
     let planted = images.truth.iter().filter(|(_, p)| is_mislabel(p)).map(|(id, _)| id.0).collect();
     partitions::write(&images.dataset, &at("partitions"), &Silent).unwrap();
@@ -35,7 +39,7 @@ fn project() -> Project {
     std::fs::write(at("review.csv"), "id,decision,label,note\n").unwrap();
     prepare(&at("raw"), &at("overrides.csv"), &at("review.csv"), version, &split, &at("prepared"), &Silent).unwrap();
     let data = TrainingData::open(&at("prepared")).unwrap();
-    let params = TrainParams { epochs: 6, batch_size: 64, ..Default::default() };
+    let params = TrainParams { epochs, batch_size: 64, ..Default::default() };
     let fitted = fit(&params, &ModelParams::default(), &data, 42, &Silent).unwrap();
     artifacts::write(&fitted, &data, &at("model")).unwrap();
     Project { folder, planted, fitted }
@@ -166,7 +170,32 @@ fn every_image_is_scored_and_planted_mislabels_come_first() {
         "the page knows the decision of before"
     );
 
+    let sources: BTreeSet<String> = ["hard_images", "confusion_pairs", "patterns", "neighbours"]
+        .iter()
+        .flat_map(|name| rows(&project.folder.path().join(format!("out/{name}.csv"))))
+        .map(|row| row[row.len() - 1].to_string())
+        .collect();
+    assert_eq!(sources, BTreeSet::from(["SYNTHETIC, 2000 images, seed 0".to_string()]));
     refusals(&project, &data);
+}
+
+#[test]
+fn a_network_that_knows_nothing_accuses_nobody() {
+    let project = project_of(900, 1);
+    let (data, test) = project.data();
+    let found = project.analyse(&data, &test, &Entries::new());
+    let of_network = ["likely mislabelled", "ambiguous", "clear but missed"];
+    assert!(found.iter().all(|row| !of_network.contains(&&row[24])), "categories of a network that knows nothing");
+    assert!(found.iter().any(|row| row[5] != row[3]), "it misses some");
+    assert!(found.iter().all(|row| !row[22].is_empty() && !row[23].is_empty()), "scores are always there");
+    let out = project.folder.path().join("out");
+    let summary: serde_json::Value = serde_json::from_slice(&std::fs::read(out.join("summary.json")).unwrap()).unwrap();
+    for split in ["train", "val", "test"] {
+        let reason = summary[split]["withheld"][0].as_str().unwrap();
+        assert!(reason.contains("the network knows too little: it is right on "), "{split}: {reason}");
+        assert!(summary[split]["estimated_mislabelled"].is_null(), "{summary}");
+    }
+    assert!(std::fs::read_to_string(out.join("index.html")).unwrap().contains("What the network cannot tell"));
 }
 
 /// Dynamics that belong to something else are refused.

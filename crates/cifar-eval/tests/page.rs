@@ -85,6 +85,7 @@ fn page(rows: &[Row], patterns: &Patterns) -> Result<String, PageError> {
         pairs: &[],
         patterns,
         review: &Entries::new(),
+        withheld: &[format!("Of the test images, {NASTY}")],
         embed: Embed::default(),
     })?;
     Ok(String::from_utf8(bytes).expect("text"))
@@ -96,6 +97,7 @@ fn no_name_breaks_out() {
     assert!(!page.contains(NASTY) && !page.contains("<p class=\"synthetic\""));
     let data = data_of(&page);
     assert_eq!(data["rows"]["file"][1], NASTY);
+    assert!(page.contains("What the network cannot tell") && page.contains("Of the test images, "));
     assert_eq!(data["classes"][0], "<b>");
 }
 

@@ -9,7 +9,7 @@ use cifar_data::partitions::{self, DatasetVersion};
 use cifar_data::prepare::{TestSet, TrainingData, prepare};
 use cifar_data::sources::synthetic::{self, SyntheticParams};
 use cifar_data::splits::SplitParams;
-use cifar_data::{DataError, Monitor, Silent, pull};
+use cifar_data::{DataError, Monitor, SampleId, Silent, pull};
 use cifar_eval::EvalError;
 use cifar_eval::study::{Arm, Noise, NoiseKind, Outcome, StudyParams, study, summarise, write};
 use cifar_model::ModelParams;
@@ -41,14 +41,15 @@ impl Watcher for Steps {
     }
 }
 
-fn data(folder: &Path) -> (TrainingData, TestSet) {
+/// Prepared data of `count` drawn images, with these corrections of labels.
+fn data(folder: &Path, count: usize, overrides: &str, review: &str) -> (TrainingData, TestSet) {
     let at = |name: &str| folder.join(name);
-    let images = synthetic::generate(&SyntheticParams { count: 600, ..Default::default() }).unwrap();
+    let images = synthetic::generate(&SyntheticParams { count, ..Default::default() }).unwrap();
     partitions::write(&images.dataset, &at("partitions"), &Silent).unwrap();
     let (version, split) = ("v1+v2+v3".parse::<DatasetVersion>().unwrap(), SplitParams::default());
     pull::pull(&at("partitions"), version, &split, None, &at("raw"), &Silent).unwrap();
-    std::fs::write(at("overrides.csv"), "id,label\n").unwrap();
-    std::fs::write(at("review.csv"), "id,decision,label,note\n").unwrap();
+    std::fs::write(at("overrides.csv"), format!("id,label\n{overrides}")).unwrap();
+    std::fs::write(at("review.csv"), format!("id,decision,label,note\n{review}")).unwrap();
     prepare(&at("raw"), &at("overrides.csv"), &at("review.csv"), version, &split, &at("prepared"), &Silent).unwrap();
     let data = TrainingData::open(&at("prepared")).unwrap();
     let test = TestSet::open(&at("prepared/test"), data.report.test_fingerprint()).unwrap();
@@ -58,8 +59,9 @@ fn data(folder: &Path) -> (TrainingData, TestSet) {
 #[test]
 fn every_arm_does_what_it_says_and_nothing_is_trained_twice() {
     let folder = tempfile::tempdir().unwrap();
-    let (data, test) = data(folder.path());
-    let (train, model) = (TrainParams { epochs: 3, batch_size: 64, ..Default::default() }, ModelParams::default());
+    let (data, test) = data(folder.path(), 600, "", "");
+    // Enough for a network that knows its images: one that does not flags nothing.
+    let (train, model) = (TrainParams { epochs: 12, batch_size: 32, ..Default::default() }, ModelParams::default());
     let noise = Noise { rate: 0.2, kind: NoiseKind::Symmetric };
     let [state, checkpoints, out] = ["state", "checkpoints", "out"].map(|name| folder.path().join(name));
     let params = StudyParams {
@@ -81,7 +83,7 @@ fn every_arm_does_what_it_says_and_nothing_is_trained_twice() {
         let found = base.found.as_ref().unwrap();
         let images = data.train.len();
         assert_eq!(base.wrong_labels, (0.2 * images as f64).round() as usize);
-        assert!(found.flagged > 0 && found.flagged_wrong <= found.flagged, "{found:?}");
+        assert!(found.flagged > 0 && found.flagged_wrong <= found.flagged && found.withheld.is_empty(), "{found:?}");
         let is = |o: &Outcome, train_images, wrong_labels| {
             assert_eq!((o.train_images, o.wrong_labels), (train_images, wrong_labels), "{:?}", o.arm);
         };
@@ -123,16 +125,148 @@ fn every_arm_does_what_it_says_and_nothing_is_trained_twice() {
     assert_eq!(summary.arms.len(), 6);
     let mean = outcomes.iter().filter(|o| o.arm == Arm::Dropped).map(|o| o.accuracy).sum::<f64>();
     let dropped = summary.arms.iter().find(|a| a.arm == Arm::Dropped).unwrap();
-    assert!((dropped.accuracy.mean - mean).abs() < 1e-12 && dropped.over_base.n == 1);
-    assert!(summary.arms[0].over_base.mean.abs() < 1e-12, "the base is nothing over itself");
+    let over_base = dropped.over_base.unwrap();
+    assert!((dropped.accuracy.mean - mean).abs() < 1e-12 && over_base.n == 1);
+    assert!((over_base.mean - (mean - outcomes[0].accuracy)).abs() < 1e-12 && over_base.low.is_none());
+    assert_eq!((summary.arms[0].over_base, summary.comparisons), (None, 5), "the base is nothing over itself");
     write(&outcomes, &summary, &out).unwrap();
     let table = std::fs::read_to_string(out.join("study.csv")).unwrap();
     assert_eq!(table.lines().count(), 7);
+    assert!(table.lines().skip(1).all(|line| line.ends_with(",drawn")), "{table}");
     assert!(summary.in_words().contains("true_labels"));
 
     let clean = StudyParams { noise: None, ..params };
-    let mut as_it_was = data.clone();
-    as_it_was.train.relabel(|s| Some(s.original_label)).unwrap();
-    let refused = study(&clean, &as_it_was, &test, &Silent).unwrap_err().to_string();
-    assert!(refused.contains("no training label differs from its original"), "{refused}");
+    let refused = study(&clean, &data, &test, &Silent).unwrap_err().to_string();
+    assert!(refused.contains("no training label is corrected in labels/overrides.csv"), "{refused}");
+    let few = Noise { rate: 0.001, kind: NoiseKind::Symmetric };
+    let refused = study(&StudyParams { noise: Some(&few), ..params }, &data, &test, &Silent).unwrap_err().to_string();
+    let expected = format!("that share of {} training labels rounds to none", data.train.len());
+    assert!(refused.contains(&expected), "{refused}");
+}
+
+/// A study of one epoch with these arms.
+fn short_study(
+    folder: &Path,
+    data: &TrainingData,
+    test: &TestSet,
+    noise: Option<&Noise>,
+    arms: &[Arm],
+) -> Vec<Outcome> {
+    let (train, model) = (TrainParams { epochs: 1, batch_size: 64, ..Default::default() }, ModelParams::default());
+    let params = StudyParams {
+        train: &train,
+        model: &model,
+        seeds: &[1],
+        arms,
+        noise,
+        state: &folder.join("state"),
+        checkpoints: &folder.join("checkpoints"),
+        every: Duration::from_hours(1),
+        program: "test",
+    };
+    study(&params, data, test, &Silent).unwrap()
+}
+
+#[test]
+fn what_people_corrected_is_the_truth() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = data(&folder.path().join("plain"), 150, "", "").0;
+    let ids: Vec<SampleId> = plain.train.samples().iter().map(|s| s.id).collect();
+    let other = |id: SampleId| {
+        let label = plain.train.samples()[plain.train.index_of(id).unwrap()].label;
+        plain.train.classes()[(usize::from(label) + 1) % plain.train.classes().len()].clone()
+    };
+    let overrides = format!("{},{}\n", ids[0], other(ids[0]));
+    let review = format!("{},relabel,{},\n{},relabel,{},\n", ids[1], other(ids[1]), ids[2], other(ids[2]));
+    let (corrected, test) = data(&folder.path().join("corrected"), 150, &overrides, &review);
+    let is_corrected =
+        |data: &TrainingData| data.train.samples().iter().filter(|s| s.label != s.original_label).count();
+    assert_eq!(is_corrected(&corrected), 3);
+
+    let arms = [Arm::Base, Arm::TrueLabels];
+    let noise = Noise { rate: 0.1, kind: NoiseKind::Symmetric };
+    let flips = (0.1 * corrected.train.len() as f64).round() as usize;
+    let of = |outcomes: &[Outcome]| outcomes.iter().map(|o| (o.arm, o.wrong_labels)).collect::<Vec<_>>();
+    let outcomes = short_study(folder.path(), &corrected, &test, Some(&noise), &arms);
+    assert_eq!(of(&outcomes), [(Arm::Base, flips), (Arm::TrueLabels, 0)]);
+    // The measures are judged by the same truth.
+    let judged = &outcomes[0].found.as_ref().unwrap().measures;
+    assert!(judged.iter().any(|(name, a)| name == "loss" && a.positives == Some(flips)), "{judged:?}");
+    // Arms with true labels learn from the corrected ones, so they end as a network of the corrected data does.
+    let clean = cifar_train::fit(
+        &TrainParams { epochs: 1, batch_size: 64, ..Default::default() },
+        &ModelParams::default(),
+        &TrainingData { val: spoilt(&corrected, &noise), ..corrected.clone() },
+        1,
+        &Silent,
+    );
+    let answers = cifar_model::predict(&clean.unwrap().model, test.dataset(), "", &Silent).unwrap();
+    let right = (0..test.dataset().len()).filter(|i| {
+        let answer = cifar_eval::predictions::predicted_class(answers.row(*i));
+        answer == usize::from(test.dataset().samples()[*i].label)
+    });
+    assert!((outcomes[1].accuracy - right.count() as f64 / test.dataset().len() as f64).abs() < 1e-12);
+
+    // Without noise the corrections are undone first, and these are the wrong labels.
+    let undone = short_study(folder.path(), &corrected, &test, None, &arms);
+    assert_eq!(of(&undone), [(Arm::Base, 3), (Arm::TrueLabels, 0)]);
+    // A network of one epoch knows nothing, so it flags nothing, and says why.
+    let found = undone[0].found.as_ref().unwrap();
+    assert!(found.flagged == 0 && found.withheld[0].contains("the network knows too little"), "{found:?}");
+    let words = summarise(&undone, "drawn", "corrections undone").in_words();
+    assert!(words.contains("seed 1: no image is likely mislabelled"), "{words}");
+}
+
+/// The validation images as a study under seed 1 has them.
+fn spoilt(data: &TrainingData, noise: &Noise) -> cifar_data::Dataset {
+    let mut val = data.val.clone();
+    noise.spoil(&mut val, 1).unwrap();
+    val
+}
+
+/// Outcomes of a study of six arms under three seeds, with these accuracies.
+fn outcomes(accuracy: &[[f64; 3]]) -> Vec<Outcome> {
+    let of_arm = |(arm, row): (&Arm, &[f64; 3])| {
+        let arm = *arm;
+        let outcome = move |(seed, accuracy): (u64, f64)| Outcome {
+            arm,
+            seed,
+            train_images: 100,
+            wrong_labels: 20,
+            accuracy,
+            test_images: 50,
+            found: None,
+        };
+        (1..).zip(*row).map(outcome).collect::<Vec<_>>()
+    };
+    Arm::ALL.iter().zip(accuracy).flat_map(of_arm).collect()
+}
+
+#[test]
+fn words_are_those_of_all_comparisons_at_once() {
+    // Dropped: 1, 2 and 1.5 points over base. Alone that is a difference (0.26 to 2.74), among five it is none.
+    let five = outcomes(&[
+        [0.80, 0.80, 0.80],
+        [0.81, 0.82, 0.815],
+        [0.78, 0.82, 0.80],
+        [0.80, 0.79, 0.82],
+        [0.79, 0.80, 0.78],
+        [0.86, 0.88, 0.87],
+    ]);
+    let of = |outcomes: &[Outcome]| {
+        let summary = summarise(outcomes, "drawn", "a fifth");
+        let dropped = summary.arms.iter().find(|a| a.arm == Arm::Dropped).unwrap().over_base.unwrap();
+        (summary.comparisons, dropped.low.unwrap(), summary.in_words())
+    };
+    let (comparisons, low, words) = of(&five);
+    assert!(comparisons == 5 && low < 0.0, "{low} {words}");
+    assert!(words.contains("against base for all 5 comparisons at once"), "{words}");
+    assert!(
+        words.contains("dropped: no difference that 3 seeds could show")
+            && words.contains("true_labels: better than base")
+    );
+    let two: Vec<Outcome> = five.into_iter().filter(|o| matches!(o.arm, Arm::Base | Arm::Dropped)).collect();
+    let (comparisons, low, words) = of(&two);
+    assert!(comparisons == 1 && (low - 0.002_6).abs() < 1e-4, "{low}");
+    assert!(words.contains("dropped: better than base") && !words.contains("at once"), "{words}");
 }

@@ -96,7 +96,7 @@ mod tests {
             params,
             classes: (0..classes).map(|class| class.to_string()).collect(),
             size: ImageSize { height: size, width: size },
-            normalisation: Normalisation { mean: [0.5; 3], std: [0.25; 3] },
+            normalisation: Normalisation { mean: vec![0.5; 3], std: vec![0.25; 3] },
         }
     }
 

@@ -122,7 +122,6 @@ fn dynamics_and_another_model() {
 fn a_tuned_setting_and_another_split() {
     let search = |project: &Project| {
         project.edit("params.yaml", "trials: 0", "trials: 1");
-        project.edit("params.yaml", "rescore: 2", "rescore: 0");
         project.edit("params.yaml", "use_tuned: false", "use_tuned: true");
         for stage in ["tune", "train", "evaluate", "hard-images"] {
             project.run(&[stage]).success();

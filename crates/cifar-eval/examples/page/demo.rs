@@ -109,6 +109,7 @@ impl Demo {
             rows: &rows,
             pairs: &pairs,
             patterns: &patterns(dataset.len()),
+            withheld: &[],
             review: &review,
             embed,
         })?;

@@ -2,6 +2,8 @@
 
 use cifar_data::Dataset;
 
+use super::competence::{Competence, Evidence};
+use super::triage::LIKELY_WRONG;
 use crate::Result;
 use crate::measures::{Joint, NoiseRates, Trajectories, Trajectory, ranks};
 use crate::metrics::{entropy, loss, margin};
@@ -19,6 +21,8 @@ pub(super) struct Beliefs<'a> {
     belief: Vec<f32>,
     pub(super) joint: Joint,
     rates: NoiseRates,
+    /// Whether the network may be believed.
+    pub(super) competence: Competence,
     /// ln of the odds that the label is wrong.
     doubts: Vec<f64>,
     label_issue: Vec<f64>,
@@ -54,6 +58,10 @@ pub(super) struct Figures {
     pub(super) leading: [(u16, f32); 2],
     /// Belief in the label.
     pub(super) belief_in_label: f32,
+    /// Whether the network knows the label's class ([`Competence`]); if not, its answers say nothing of the label.
+    pub(super) knows_label: bool,
+    /// Whether it knows the suggested class too.
+    pub(super) knows_suggested: bool,
 }
 
 impl<'a> Beliefs<'a> {
@@ -90,7 +98,33 @@ impl<'a> Beliefs<'a> {
         let uncertainty: Vec<f64> = rows().map(|(row, _)| entropy(row)).collect();
         let (label_issue, hardness) = (ranks(&doubts), ranks(&uncertainty));
         let joint = Joint::estimate(classes, &labels, &belief);
-        Self { classes, probabilities, trajectories, out_of_fold, belief, joint, rates, doubts, label_issue, hardness }
+        let suggests =
+            |row: &[f32], label: usize| rates.likeliest(label, row) != label || predicted_class(row) != label;
+        let is_accused: Vec<bool> = rows()
+            .zip(&doubts)
+            .map(|((row, label), doubt)| p_wrong(*doubt) > LIKELY_WRONG && suggests(row, label))
+            .collect();
+        let competence = Competence::of(&Evidence {
+            classes: set.classes(),
+            labels: &labels,
+            probabilities: &probabilities,
+            belief: &belief,
+            rates: &rates,
+            is_accused: &is_accused,
+        });
+        Self {
+            classes,
+            probabilities,
+            trajectories,
+            out_of_fold,
+            belief,
+            joint,
+            rates,
+            competence,
+            doubts,
+            label_issue,
+            hardness,
+        }
     }
 
     /// The final network's probabilities: images × classes.
@@ -123,12 +157,19 @@ impl<'a> Beliefs<'a> {
             out_of_fold: self.out_of_fold.map(|p| (p[row.start + label_at], margin(&p[row], label_at))),
             label_issue: self.label_issue[index],
             hardness: self.hardness[index],
-            p_wrong: 1.0 / (1.0 + libm::exp(-self.doubts[index])),
+            p_wrong: p_wrong(self.doubts[index]),
             rate: suggested.map(|class| self.rates.get(class, label_at)),
             leading,
             belief_in_label: belief[label_at],
+            knows_label: self.competence.knows(label),
+            knows_suggested: suggested.is_some_and(|class| self.competence.knows(class as u16)),
         }
     }
+}
+
+/// The probability that a label is wrong, from ln of its odds.
+fn p_wrong(doubt: f64) -> f64 {
+    1.0 / (1.0 + libm::exp(-doubt))
 }
 
 /// The two greatest values with their places; the first of equals.

@@ -5,9 +5,13 @@
 //! `patterns.csv` (what the mistakes have in common), `confusion_pairs.csv`, `neighbours.csv`, `review_candidates.csv`,
 //! `summary.json` and a contact sheet a class. [`crate::measures`] explains the measures.
 //!
+//! Categories that rest on the network's answers are empty where the network knows too little to doubt a label
+//! (`competence`); scores are places and are always there.
+//!
 //! No measure, threshold or reason reads an original label or what is known to be planted: the label in force is all.
 
 mod beliefs;
+mod competence;
 mod neighbours;
 mod page;
 mod patterns;
@@ -157,11 +161,12 @@ pub fn identify(params: &HardImagesParams, inputs: &Inputs, out: &Path, monitor:
     let summary = summary::summarise(inputs, &parts, &rows, &patterns)?;
 
     let (classes, train) = (inputs.data.train.classes(), &inputs.data.train);
+    let source = &summary.source;
     let folder = OutputFolder::create(out)?;
-    folder.write(HARD_IMAGES, &tables::hard_images(&rows, classes))?;
-    folder.write("confusion_pairs.csv", &tables::confusion_pairs(&parts, classes))?;
-    folder.write("patterns.csv", &tables::patterns(&patterns))?;
-    folder.write("neighbours.csv", &tables::neighbours(&rows, train))?;
+    folder.write(HARD_IMAGES, &tables::hard_images(&rows, classes, source))?;
+    folder.write("confusion_pairs.csv", &tables::confusion_pairs(&parts, classes, source))?;
+    folder.write("patterns.csv", &tables::patterns(&patterns, source))?;
+    folder.write("neighbours.csv", &tables::neighbours(&rows, train, source))?;
     folder.write("review_candidates.csv", &tables::review_candidates(&rows, classes, inputs.review))?;
     folder.write("summary.json", (serde_json::to_string_pretty(&summary).unwrap_or_default() + "\n").as_bytes())?;
     for (label, class) in classes.iter().enumerate() {
@@ -271,7 +276,8 @@ fn add_neighbours(rows: &mut [Row], parts: &[Part], monitor: &dyn Monitor) -> Re
         for (at, neighbours) in chunk.iter().zip(nearest(seen, &queries)?) {
             let row = &mut rows[*at];
             let same = neighbours::with_label(&neighbours, train, row.sample.label);
-            if let Some(finding) = &mut row.finding {
+            // The only training image has none.
+            if let Some(finding) = row.finding.as_mut().filter(|_| !neighbours.is_empty()) {
                 let _ = write!(
                     finding.reason,
                     "; {same} of its {} nearest training images have its label",

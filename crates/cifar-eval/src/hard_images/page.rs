@@ -32,6 +32,7 @@ pub(super) fn page(
         rows: &rows.iter().zip(&neighbours).map(|(row, neighbours)| shown(row, neighbours)).collect::<Vec<_>>(),
         pairs: &pairs,
         patterns: &told(patterns),
+        withheld: &summary.withheld(),
         review: inputs.review,
         embed: Embed::default(),
     })?)

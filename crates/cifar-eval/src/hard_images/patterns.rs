@@ -1,9 +1,12 @@
 //! What missed test images have in common: every question that is asked is a test, and only answers that survive a correction for
 //! the number of questions are told in words.
+//!
+//! The tests take images as independent of each other, which copies are not: of test images that show the same picture (exact
+//! and near pairs), the one with the smallest id stands for all.
 
 use std::collections::BTreeSet;
 
-use cifar_data::duplicates::Kind;
+use cifar_data::duplicates::{Kind, Pair};
 use cifar_data::splits::Split;
 use cifar_data::{Dataset, SampleId};
 use serde::{Deserialize, Serialize};
@@ -72,10 +75,10 @@ const PROPERTIES: [Property; 5] = [
     ("sharpness", ["more blurred", "sharper"], |q| q.sharpness),
 ];
 
-/// Asks all questions about the test images, whose labels nothing was chosen by; the most certain answers first.
+/// Asks all questions about the test images; the most certain answers first.
 pub(super) fn patterns(inputs: &Inputs, parts: &[Part]) -> Vec<Pattern> {
     let Some(test) = parts.iter().find(|part| part.split == Split::Test) else { return Vec::new() };
-    let cases = Cases::new(test);
+    let cases = Cases::new(test, inputs.pairs);
     let mut questions = classes(&cases);
     questions.extend(pairs(&cases));
     questions.extend(properties(&cases, test.set));
@@ -95,19 +98,24 @@ pub(super) fn patterns(inputs: &Inputs, parts: &[Part]) -> Vec<Pattern> {
     patterns
 }
 
-/// Labels and answers of the test images.
+/// Labels and answers of the test images, one for each picture.
 struct Cases<'a> {
     classes: &'a [String],
+    /// Where each image is in the set.
+    places: Vec<usize>,
     /// Label and answer of each image.
     images: Vec<(usize, usize)>,
 }
 
 impl<'a> Cases<'a> {
-    fn new(part: &Part<'a>) -> Self {
+    fn new(part: &Part<'a>, pairs: &[Pair]) -> Self {
         let classes = part.set.classes();
-        let answers = part.beliefs.probabilities().chunks_exact(classes.len()).map(predicted_class);
-        let labels = part.set.samples().iter().map(|s| usize::from(s.label));
-        Self { classes, images: labels.zip(answers).collect() }
+        let answers: Vec<usize> =
+            part.beliefs.probabilities().chunks_exact(classes.len()).map(predicted_class).collect();
+        let places = one_per_picture(part.set, pairs);
+        let label = |at: usize| usize::from(part.set.samples()[at].label);
+        let images = places.iter().map(|at| (label(*at), answers[*at])).collect();
+        Self { classes, places, images }
     }
 
     /// (hits, images) among the images that `wanted` picks.
@@ -115,6 +123,25 @@ impl<'a> Cases<'a> {
         let of = || self.images.iter().filter(|(label, answer)| wanted(*label, *answer));
         (of().filter(|(label, answer)| hit(*label, *answer)).count(), of().count())
     }
+}
+
+/// Places of the images without those that show the same picture as an image with a smaller id.
+fn one_per_picture(set: &Dataset, pairs: &[Pair]) -> Vec<usize> {
+    // Each image points at a smaller one of its group, or at itself.
+    let mut first: Vec<usize> = (0..set.len()).collect();
+    let root = |first: &[usize], mut at: usize| {
+        while first[at] != at {
+            at = first[at];
+        }
+        at
+    };
+    for pair in pairs.iter().filter(|pair| pair.kind != Kind::Similar) {
+        if let (Some(one), Some(other)) = (set.index_of(pair.first), set.index_of(pair.second)) {
+            let (one, other) = (root(&first, one), root(&first, other));
+            first[one.max(other)] = one.min(other);
+        }
+    }
+    (0..set.len()).filter(|at| first[*at] == *at).collect()
 }
 
 /// Are images of a class missed more often than the others?
@@ -126,7 +153,7 @@ fn classes(cases: &Cases) -> Vec<Question> {
         let found = fisher_test(with, without)?;
         let words = format!(
             "Images labelled {name} are missed {} often than the others ({} against {}).",
-            if found.effect > 1.0 { "more" } else { "less" },
+            more_or_less(with, without),
             percent(with),
             percent(without)
         );
@@ -147,7 +174,7 @@ fn pairs(cases: &Cases) -> Vec<Question> {
         let Some(found) = fisher_test(with, without).filter(|_| class != other) else { continue };
         let words = format!(
             "Missed images labelled {name} are taken for {answer_name} {} often than missed images of the other classes ({} against {}).",
-            if found.effect > 1.0 { "more" } else { "less" },
+            more_or_less(with, without),
             percent(with),
             percent(without)
         );
@@ -159,7 +186,7 @@ fn pairs(cases: &Cases) -> Vec<Question> {
 
 /// Do missed images look different from others of their class, by their pixels?
 fn properties(cases: &Cases, set: &Dataset) -> Vec<Question> {
-    let qualities: Vec<Quality> = (0..set.len()).map(|at| Quality::of(set.image(at), set.size().width)).collect();
+    let qualities: Vec<Quality> = cases.places.iter().map(|at| Quality::of(set.image(*at), set.size().width)).collect();
     let mut questions = Vec::new();
     for (property, words, value) in PROPERTIES {
         let mut strata = vec![Vec::new(); cases.classes.len()];
@@ -192,20 +219,60 @@ fn copies(cases: &Cases, inputs: &Inputs, set: &Dataset) -> Option<Question> {
         .map(|(own, _)| own)
         .collect();
     let count = |wanted: bool| {
-        let of = || (set.samples().iter().zip(&cases.images)).filter(|(s, _)| known.contains(&s.id) == wanted);
+        let samples = || cases.places.iter().map(|at| &set.samples()[*at]);
+        let of = || samples().zip(&cases.images).filter(|(s, _)| known.contains(&s.id) == wanted);
         (of().filter(|(_, (label, answer))| label != answer).count(), of().count())
     };
     let (with, without) = (count(true), count(false));
     let found = fisher_test(with, without)?;
     let words = format!(
         "Test images with a near copy among the training images are missed {} often than the others ({} against {}).",
-        if found.effect > 1.0 { "more" } else { "less" },
+        more_or_less(with, without),
         percent(with),
         percent(without)
     );
     Some(Question { name: "near copy in training".into(), statistic: Statistic::OddsRatio, found, words })
 }
 
+/// By the shares themselves: the odds ratio has ½ added to every cell, which turns it round where images are very few.
+fn more_or_less(with: (usize, usize), without: (usize, usize)) -> &'static str {
+    if with.0 * without.1 > without.0 * with.1 { "more" } else { "less" }
+}
+
 fn percent((hits, n): (usize, usize)) -> String {
     format!("{:.1} % of {n}", 100.0 * hits as f64 / n as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use cifar_data::sources::synthetic::{self, SyntheticParams};
+
+    use super::*;
+
+    #[test]
+    fn copies_of_a_picture_count_once() {
+        let set = synthetic::generate(&SyntheticParams { count: 12, ..Default::default() }).unwrap().dataset;
+        let set = set.filter(|s| s.id.0 != 5);
+        let pair =
+            |first, second, kind| Pair { first: SampleId(first), second: SampleId(second), kind, similarity: 1.0 };
+        // 1, 3, 7 and 9 are one picture, found in an order that joins two groups; 5 is in another split; similar is not the same.
+        let pairs = [
+            pair(7, 9, Kind::Near),
+            pair(1, 3, Kind::Exact),
+            pair(3, 9, Kind::Near),
+            pair(5, 6, Kind::Exact),
+            pair(10, 11, Kind::Similar),
+        ];
+        let ids: Vec<u32> = one_per_picture(&set, &pairs).iter().map(|at| set.samples()[*at].id.0).collect();
+        assert_eq!(ids, [0, 1, 2, 4, 6, 8, 10, 11]);
+        assert_eq!(one_per_picture(&set, &[]).len(), 11);
+    }
+
+    #[test]
+    fn words_follow_the_shares() {
+        // With ½ in every cell the odds of 0 of 1 are above those of 1 of 1,000.
+        assert!(fisher_test((0, 1), (1, 1000)).unwrap().effect > 1.0);
+        assert_eq!(more_or_less((0, 1), (1, 1000)), "less");
+        assert_eq!(more_or_less((1, 10), (1, 11)), "more");
+    }
 }

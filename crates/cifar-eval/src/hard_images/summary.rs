@@ -24,10 +24,13 @@ pub struct SplitSummary {
     /// Upper end of the interval.
     pub missed_high: f64,
     /// Images with a wrong label, as confident learning estimates from their joint with the classes that were found. An
-    /// estimate that is too high where classes are hard to tell apart.
-    pub estimated_mislabelled: f64,
-    /// Images that confident learning puts into another class than their label's.
-    pub doubted_by_confident_learning: usize,
+    /// estimate that is too high where classes are hard to tell apart; none where the network knows too little of the split.
+    pub estimated_mislabelled: Option<f64>,
+    /// Images that confident learning puts into another class than their label's; none as above.
+    pub doubted_by_confident_learning: Option<usize>,
+    /// Why images have no category that rests on the network's answers (likely mislabelled, ambiguous, clear but missed): one
+    /// sentence for the whole split, or one for each class that the network does not know. Empty if nothing is withheld.
+    pub withheld: Vec<String>,
     /// Images of each category, with the share and its 95 % interval (Wilson).
     pub categories: BTreeMap<String, CategorySummary>,
 }
@@ -67,6 +70,15 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// Why some images have no category that rests on the network's answers, each reason with its split.
+    pub fn withheld(&self) -> Vec<String> {
+        let splits = [("training", Some(&self.train)), ("validation", self.val.as_ref()), ("test", Some(&self.test))];
+        let of_split = |(name, split): (&str, Option<&SplitSummary>)| -> Vec<String> {
+            split.iter().flat_map(|s| &s.withheld).map(|reason| format!("Of the {name} images, {reason}.")).collect()
+        };
+        splits.into_iter().flat_map(of_split).collect()
+    }
+
     /// A few lines for people.
     pub fn in_words(&self) -> String {
         let line = |name: &str, s: &SplitSummary| {
@@ -74,8 +86,9 @@ impl Summary {
                 .filter_map(|category| Some((category.name(), s.categories.get(category.name())?)))
                 .map(|(name, found)| format!("{} {name}", found.images))
                 .collect();
+            let withheld: String = s.withheld.iter().map(|reason| format!("\n       {reason}")).collect();
             format!(
-                "{name}: {} of {} images missed, {:.2} % (95 % interval {:.2} to {:.2}); {}",
+                "{name}: {} of {} images missed, {:.2} % (95 % interval {:.2} to {:.2}); {}{withheld}",
                 s.missed,
                 s.images,
                 s.missed_share * 100.0,
@@ -122,6 +135,7 @@ fn split_summary(part: &Part, rows: &[Row]) -> Option<SplitSummary> {
     let images: usize = part.set.len();
     let missed = images - (0..confusion.classes()).map(|k| confusion.get(k, k)).sum::<usize>();
     let Interval { low, high } = wilson(missed, images);
+    let knows = part.beliefs.competence.knows_split;
     let count = |category| {
         let found =
             rows.iter().filter(|r| r.split == part.split && r.finding.as_ref().is_some_and(|f| f.category == category));
@@ -134,8 +148,9 @@ fn split_summary(part: &Part, rows: &[Row]) -> Option<SplitSummary> {
         missed_share: missed as f64 / images as f64,
         missed_low: low,
         missed_high: high,
-        estimated_mislabelled: part.beliefs.joint.mislabelled(),
-        doubted_by_confident_learning: part.beliefs.joint.doubted.iter().flatten().count(),
+        estimated_mislabelled: knows.then(|| part.beliefs.joint.mislabelled()),
+        doubted_by_confident_learning: knows.then(|| part.beliefs.joint.doubted.iter().flatten().count()),
+        withheld: part.beliefs.competence.withheld.clone(),
         categories: Category::ALL.iter().map(|category| (category.name().to_string(), count(*category))).collect(),
     })
 }

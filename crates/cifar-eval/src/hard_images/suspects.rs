@@ -24,11 +24,17 @@ pub struct Suspect {
     pub measures: Measures,
 }
 
-/// What is thought of each image of `train`, in the set's order. Labels in force are all that is read.
+/// What is thought of each image of `train`, in the set's order, and why nothing is said of some labels (as
+/// [`super::SplitSummary::withheld`]). Labels in force are all that is read.
 ///
 /// # Errors
 /// If the dynamics do not follow single images, the model cannot be run on the images or the user asks to stop.
-pub fn suspects(model: &Model, dynamics: &Dynamics, train: &Dataset, monitor: &dyn Monitor) -> Result<Vec<Suspect>> {
+pub fn suspects(
+    model: &Model,
+    dynamics: &Dynamics,
+    train: &Dataset,
+    monitor: &dyn Monitor,
+) -> Result<(Vec<Suspect>, Vec<String>)> {
     dynamics.check_train()?;
     let logits = predict(model, train, "scoring training images", monitor)?;
     let trajectories = follow(train, dynamics.epochs(), |epoch| dynamics.of_train(epoch).unwrap_or_default())?;
@@ -51,5 +57,5 @@ pub fn suspects(model: &Model, dynamics: &Dynamics, train: &Dataset, monitor: &d
             measures: measures(&figures),
         }
     };
-    Ok(train.samples().iter().enumerate().map(suspect).collect())
+    Ok((train.samples().iter().enumerate().map(suspect).collect(), beliefs.competence.withheld.clone()))
 }

@@ -10,7 +10,7 @@ use crate::interval::wilson;
 use crate::metrics::Scores;
 
 /// Columns of `hard_images.csv`.
-const COLUMNS: [&str; 28] = [
+const COLUMNS: [&str; 29] = [
     "id",
     "content",
     "split",
@@ -39,6 +39,7 @@ const COLUMNS: [&str; 28] = [
     "category",
     "reason",
     "rank",
+    "source",
 ];
 
 /// A figure that may not apply: empty then.
@@ -46,8 +47,8 @@ fn optional<T: ToString>(value: Option<T>) -> String {
     value.map(|v| v.to_string()).unwrap_or_default()
 }
 
-/// Every image, in the order of `rows`.
-pub(super) fn hard_images(rows: &[Row], classes: &[String]) -> Vec<u8> {
+/// Every image, in the order of `rows`. As in all tables, the last column names the source of the images.
+pub(super) fn hard_images(rows: &[Row], classes: &[String], source: &str) -> Vec<u8> {
     let class = |label: u16| classes[usize::from(label)].clone();
     table(
         &COLUMNS,
@@ -82,13 +83,15 @@ pub(super) fn hard_images(rows: &[Row], classes: &[String]) -> Vec<u8> {
                 row.finding.as_ref().map(|finding| finding.category.name().to_string()).unwrap_or_default(),
                 row.finding.as_ref().map(|finding| finding.reason.clone()).unwrap_or_default(),
                 rank.to_string(),
+                source.into(),
             ]
         }),
     )
 }
 
-/// For each split, which class is taken for which, and how many images of the one confident learning finds to be the other.
-pub(super) fn confusion_pairs(parts: &[Part], classes: &[String]) -> Vec<u8> {
+/// For each split, which class is taken for which, and how many images of the one confident learning finds to be the other;
+/// that is empty where the network knows too little of the split.
+pub(super) fn confusion_pairs(parts: &[Part], classes: &[String], source: &str) -> Vec<u8> {
     let rows = parts.iter().flat_map(|part| {
         let confusion = confusion(part);
         confusion.as_ref().map(ConfusionMatrix::confused_pairs).unwrap_or_default().into_iter().map(move |pair| {
@@ -102,17 +105,29 @@ pub(super) fn confusion_pairs(parts: &[Part], classes: &[String]) -> Vec<u8> {
                 (pair.count as f64 / total as f64).to_string(),
                 interval.low.to_string(),
                 interval.high.to_string(),
-                part.beliefs.joint.get(pair.label, pair.predicted).to_string(),
+                optional(
+                    (part.beliefs.competence.knows_split).then(|| part.beliefs.joint.get(pair.label, pair.predicted)),
+                ),
+                source.into(),
             ]
         })
     });
-    let columns =
-        ["split", "label", "predicted", "images", "share_of_label", "share_low", "share_high", "estimated_mislabelled"];
+    let columns = [
+        "split",
+        "label",
+        "predicted",
+        "images",
+        "share_of_label",
+        "share_low",
+        "share_high",
+        "estimated_mislabelled",
+        "source",
+    ];
     table(&columns, rows)
 }
 
 /// Every question that was asked; words for what survives only.
-pub(super) fn patterns(patterns: &[Pattern]) -> Vec<u8> {
+pub(super) fn patterns(patterns: &[Pattern], source: &str) -> Vec<u8> {
     let rows = patterns.iter().map(|pattern| {
         vec![
             pattern.name.clone(),
@@ -125,9 +140,10 @@ pub(super) fn patterns(patterns: &[Pattern]) -> Vec<u8> {
             pattern.p.to_string(),
             pattern.q.to_string(),
             if pattern.is_told() { pattern.words.clone() } else { String::new() },
+            source.into(),
         ]
     });
-    table(&["pattern", "statistic", "effect_size", "n", "p", "q", "words"], rows)
+    table(&["pattern", "statistic", "effect_size", "n", "p", "q", "words", "source"], rows)
 }
 
 /// Label and prediction of a split's images; none without images.
@@ -137,7 +153,7 @@ pub(super) fn confusion(part: &Part) -> Option<ConfusionMatrix> {
 }
 
 /// The nearest training images of every image with a finding.
-pub(super) fn neighbours(rows: &[Row], train: &Dataset) -> Vec<u8> {
+pub(super) fn neighbours(rows: &[Row], train: &Dataset, source: &str) -> Vec<u8> {
     let rows = rows.iter().flat_map(|row| {
         (1..).zip(&row.neighbours).map(|(nearness, neighbour): (usize, _)| {
             let other = &train.samples()[neighbour.place];
@@ -149,10 +165,12 @@ pub(super) fn neighbours(rows: &[Row], train: &Dataset) -> Vec<u8> {
                 train.content(neighbour.place).to_string(),
                 train.classes()[usize::from(other.label)].clone(),
                 neighbour.similarity.to_string(),
+                source.into(),
             ]
         })
     });
-    let columns = ["id", "content", "nearness", "neighbour_id", "neighbour_content", "neighbour_label", "similarity"];
+    let columns =
+        ["id", "content", "nearness", "neighbour_id", "neighbour_content", "neighbour_label", "similarity", "source"];
     table(&columns, rows)
 }
 

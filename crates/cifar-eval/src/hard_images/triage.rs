@@ -9,7 +9,7 @@ use crate::integrity::Issue;
 
 /// A label is likely wrong if the probability of that is above this. With 10 to 40 % of wrong labels planted, 83 to 96 % of such labels were wrong
 /// (docs/measurements.md).
-const LIKELY_WRONG: f64 = 0.5;
+pub(super) const LIKELY_WRONG: f64 = 0.5;
 /// An image is ambiguous if belief in the second class is at least this share of that in the first.
 const TORN: f32 = 0.5;
 
@@ -74,7 +74,8 @@ pub(super) struct Subject<'a> {
     pub(super) issues: &'a [Issue],
 }
 
-/// The gravest kind of trouble that applies, with all reasons; none for an image without any.
+/// The gravest kind of trouble that applies, with all reasons; none for an image without any. What rests on the network's
+/// answers applies only where it knows the class ([`super::competence`]).
 pub(super) fn triage(subject: &Subject) -> Option<Finding> {
     let found: Vec<Finding> =
         [mislabelled(subject), duplicate(subject), poor(subject), ambiguous(subject)].into_iter().flatten().collect();
@@ -87,7 +88,7 @@ pub(super) fn triage(subject: &Subject) -> Option<Finding> {
 fn mislabelled(s: &Subject) -> Option<Finding> {
     let (f, label) = (s.figures, &s.classes[usize::from(s.label)]);
     let ((class, belief), rate) = (f.suggested?, f.rate?);
-    if f.p_wrong <= LIKELY_WRONG {
+    if f.p_wrong <= LIKELY_WRONG || !f.knows_label || !f.knows_suggested {
         return None;
     }
     let class = &s.classes[usize::from(class)];
@@ -129,7 +130,7 @@ fn poor(s: &Subject) -> Option<Finding> {
 fn ambiguous(s: &Subject) -> Option<Finding> {
     let [(first, most), (second, next)] = s.figures.leading;
     let is_trouble = s.figures.predicted != s.label || first != s.label;
-    if next < TORN * most || !is_trouble {
+    if next < TORN * most || !is_trouble || !s.figures.knows_label {
         return None;
     }
     let (first, second) = (&s.classes[usize::from(first)], &s.classes[usize::from(second)]);
@@ -141,7 +142,7 @@ fn ambiguous(s: &Subject) -> Option<Finding> {
 
 fn missed(s: &Subject) -> Option<Finding> {
     let f = s.figures;
-    if f.predicted == s.label {
+    if f.predicted == s.label || !f.knows_label {
         return None;
     }
     let (class, label) = (&s.classes[usize::from(f.predicted)], &s.classes[usize::from(s.label)]);
@@ -172,6 +173,8 @@ mod tests {
             rate: None,
             leading: [(0, 0.9), (1, 0.1)],
             belief_in_label: 0.9,
+            knows_label: true,
+            knows_suggested: true,
         }
     }
 
@@ -198,6 +201,11 @@ mod tests {
         };
         let reason = "the label is wrong with probability 0.75: the network believes in dog (0.80) rather than cat (0.10), and 2.1 % of images of dog are reckoned to be labelled cat";
         check(&wrong, &[], &[], Some((Category::LikelyMislabelled, reason)));
+        // Where the network does not know the classes, its answer is no reason.
+        check(&Figures { knows_label: false, ..wrong }, &[], &[], None);
+        let reason = "the network answers dog and gives cat 0.10, without a sign that the label is wrong";
+        let no_suggestion = Figures { knows_suggested: false, ..wrong };
+        check(&no_suggestion, &[], &[], Some((Category::ClearButMissed, reason)));
         // Another class is likelier, but the label is as likely right as wrong.
         let torn = Figures {
             leading: [(1, 0.5), (0, 0.4)],

@@ -18,6 +18,8 @@ pub struct NoiseRates {
     classes: usize,
     /// Class (row) by label (column); rows add up to 1.
     rates: Vec<f64>,
+    /// For each class, how many of the surest images carry its label, and how many there are.
+    surest: Vec<(usize, usize)>,
 }
 
 impl NoiseRates {
@@ -45,6 +47,10 @@ impl NoiseRates {
         let right: f64 = (0..classes).map(|class| counts[class * classes + class]).sum();
         let others = (classes - 1).max(1) as f64;
         let least = LEAST_WRONG / others;
+        let of_class = |class: usize| &counts[class * classes..(class + 1) * classes];
+        let surest =
+            (0..classes).map(|class| (of_class(class)[class] as usize, of_class(class).iter().sum::<f64>() as usize));
+        let surest = surest.collect();
         let mean = ((total - right) / total.max(1.0)).max(LEAST_WRONG) / others;
         let mut rates = counts;
         for (class, row) in rates.chunks_exact_mut(classes).enumerate() {
@@ -56,7 +62,13 @@ impl NoiseRates {
             // Where nearly all labels of a class are wrong, some are right all the same.
             row[class] = (1.0 - row.iter().sum::<f64>()).max(least);
         }
-        Self { classes, rates }
+        Self { classes, rates, surest }
+    }
+
+    /// Of the images that the network most surely predicts as `class`, 15 % of those that it predicts as
+    /// that class: how many carry its label, and how many there are.
+    pub fn surest(&self, class: usize) -> (usize, usize) {
+        self.surest[class]
     }
 
     /// The share of the images of `class` that carry `label`.
@@ -110,6 +122,7 @@ mod tests {
         // The surest of equals are the first 150 of each class: 15 of class 0 are labelled 1. The mean is 15 of 450, spread over two.
         let mean = 15.0 / 450.0 / 2.0;
         assert!((rates.get(0, 1) - (15.0 + 100.0 * mean) / 250.0).abs() < 1e-12);
+        assert_eq!([0, 1, 2].map(|class| rates.surest(class)), [(135, 150), (150, 150), (150, 150)]);
         assert!((rates.get(0, 2) - 0.0165).abs() < 1e-12, "not below the least rate: {rates:?}");
         for class in 0..3 {
             let sum: f64 = (0..3).map(|label| rates.get(class, label)).sum();

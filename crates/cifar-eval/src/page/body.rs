@@ -86,6 +86,7 @@ fn overview(data: &PageData) -> Markup {
         section.view #view-overview aria-labelledby="overview-title" {
             h2 #overview-title .hidden { "Overview" }
             div.cards #categories {}
+            (withheld(data.withheld))
             div.columns {
                 section.panel aria-labelledby="confusion-title" {
                     div.head {
@@ -106,6 +107,18 @@ fn overview(data: &PageData) -> Markup {
                 }
             }
             (patterns(data.patterns))
+        }
+    }
+}
+
+/// Why a category is empty: nobody is to take that for clean labels.
+fn withheld(reasons: &[String]) -> Markup {
+    html! {
+        @if !reasons.is_empty() {
+            section.panel #withheld aria-labelledby="withheld-title" {
+                h3 #withheld-title { "What the network cannot tell" }
+                @for reason in reasons { p.lead { (reason) } }
+            }
         }
     }
 }

@@ -27,6 +27,8 @@ pub struct PageData<'a> {
     pub pairs: &'a [Pair],
     /// What the mistakes have in common.
     pub patterns: &'a Patterns,
+    /// Why some images have no category that rests on the network's answers: whole sentences, often none.
+    pub withheld: &'a [String],
     /// The decisions of before, from `labels/review.csv`. Those on images that are not among the rows are kept.
     pub review: &'a Entries<Review>,
     /// Whose pictures the file holds.

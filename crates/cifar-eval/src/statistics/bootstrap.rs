@@ -2,6 +2,15 @@
 
 use cifar_data::random::{Purpose, stream};
 
+/// Returns the quantile of sorted values, between two of them in proportion (Hyndman & Fan's type 7); none of no values.
+pub(crate) fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
+    let place = share * (sorted.len().checked_sub(1)? as f64);
+    let (below, part) = (place.floor(), place.fract());
+    let low = *sorted.get(below as usize)?;
+    let high = *sorted.get(place.ceil() as usize)?;
+    Some(low + part * (high - low))
+}
+
 /// Number of resamples.
 pub const RESAMPLES: usize = 2000;
 

@@ -1,10 +1,12 @@
-//! Does it help? On data with wrong labels whose truth is known: networks trained as things are, with the flagged images dropped,
-//! weighted down or relabelled, with as many images dropped at random, and with the true labels; over seeds, scored on test images
-//! whose labels are clean.
+//! Does it help? On data with wrong labels whose truth is known: networks trained on these labels, with the flagged images
+//! dropped, weighted down or relabelled, with as many images dropped at random, and with the true labels; over seeds, scored on
+//! test images, whose labels a study leaves as they came with the data set.
 //!
-//! This and [`crate::truth`] are the only places that read original labels: here they are the truth that a study needs. No
-//! flag, weight or suggestion reads them.
+//! The truth is the labels in force, after `labels/overrides.csv` and `labels/review.csv`: what people corrected is right. The
+//! wrong labels are made from them ([`Noise`]) or are the original ones that people corrected. No flag, weight or suggestion
+//! reads the truth.
 
+mod differences;
 mod noise;
 mod table;
 
@@ -16,7 +18,7 @@ use cifar_data::prepare::{TestSet, TrainingData};
 use cifar_data::provenance::{read_sealed, sealed_json};
 use cifar_data::random::{Purpose, stream};
 use cifar_data::splits::Split;
-use cifar_data::{Dataset, store};
+use cifar_data::{Dataset, Sample, store};
 use cifar_model::{ModelParams, predict};
 use cifar_train::{Checkpoints, Fitted, Run, TrainParams, Watcher, run_key};
 use serde::{Deserialize, Serialize};
@@ -26,9 +28,10 @@ use crate::hard_images::{Suspect, suspects};
 use crate::measures::Harder;
 use crate::page::MEASURES;
 use crate::predictions::predicted_class;
-use crate::truth::Agreement;
+use crate::truth::{Agreement, Kind};
 use crate::{EvalError, Result};
 
+pub use self::differences::Difference;
 pub use self::noise::{Noise, NoiseKind, most_confused};
 pub use self::table::{ArmSummary, MeasureSummary, StudySummary, summarise, write};
 
@@ -39,7 +42,7 @@ const DOWN: f32 = 0.1;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Arm {
-    /// Nothing.
+    /// Nothing: they stay, with the labels that the study gives them, wrong ones among them.
     Base,
     /// They are left out.
     Dropped,
@@ -49,7 +52,7 @@ pub enum Arm {
     Relabelled,
     /// They stay, and as many others, drawn at random, are left out with none of them looked at.
     Random,
-    /// Every image gets its original label: what could be had at best.
+    /// Every image gets its true label, the one in force: what could be had at best.
     TrueLabels,
 }
 
@@ -82,7 +85,7 @@ pub struct StudyParams<'a> {
     pub seeds: &'a [u64],
     /// Arms; [`Arm::Base`] is always done.
     pub arms: &'a [Arm],
-    /// Labels to be spoilt first; without it, those that differ from their originals are the wrong ones.
+    /// Labels to be spoilt first; without it, every corrected image gets its original label back, and these are the wrong ones.
     pub noise: Option<&'a Noise>,
     /// Where finished parts are kept: a file each.
     pub state: &'a Path,
@@ -104,7 +107,7 @@ pub struct Outcome {
     pub seed: u64,
     /// Images that it was trained on.
     pub train_images: usize,
-    /// Training images whose label is not the original one, as the arm has them.
+    /// Training images whose label is not the true one, as the arm has them.
     pub wrong_labels: usize,
     /// Share of the test images that it gets right, 0..1.
     pub accuracy: f64,
@@ -122,8 +125,10 @@ pub struct Found {
     pub flagged: usize,
     /// Those of them whose label is wrong.
     pub flagged_wrong: usize,
-    /// Those of them whose suggested label is the original one.
+    /// Those of them whose suggested label is the true one.
     pub suggested_right: usize,
+    /// Why nothing is flagged, or nothing of some classes: see [`crate::hard_images::SplitSummary::withheld`].
+    pub withheld: Vec<String>,
     /// How every measure agrees with which labels are wrong, over the training images.
     pub measures: Vec<(String, Agreement)>,
 }
@@ -136,35 +141,46 @@ pub fn study(params: &StudyParams, data: &TrainingData, test: &TestSet, watcher:
     params.train.check_dynamics()?;
     let mut outcomes = Vec::new();
     for &seed in params.seeds {
+        let truth = &data.train;
         let spoilt = spoilt(params, data, seed)?;
-        let base = Training::new(params, &spoilt, seed, Arm::Base, None);
+        let base = Training::new(params, &spoilt, truth, seed, Arm::Base, None);
         // Also if its outcome is known: the other arms need what it found. Its checkpoint is that of a finished run then.
         let (outcome, found) = base.outcome(test, watcher)?;
         outcomes.push(outcome);
         for &arm in params.arms.iter().filter(|arm| **arm != Arm::Base) {
             watcher.check()?;
-            let (data, weights) = treated(arm, &spoilt, &found, seed)?;
-            outcomes.push(Training::new(params, &data, seed, arm, weights).outcome(test, watcher)?.0);
+            let (data, weights) = treated(arm, &spoilt, truth, &found, seed)?;
+            outcomes.push(Training::new(params, &data, truth, seed, arm, weights).outcome(test, watcher)?.0);
         }
     }
     Ok(outcomes)
 }
 
-/// The data of a study under a seed.
+/// The data of a study under a seed: those of `data`, whose labels are the truth, with wrong labels among them.
 fn spoilt(params: &StudyParams, data: &TrainingData, seed: u64) -> Result<TrainingData> {
+    let truth = &data.train;
     let mut data = data.clone();
-    if let Some(noise) = params.noise {
-        noise.spoil(&mut data.train, seed)?;
-        if !data.val.is_empty() {
-            noise.spoil(&mut data.val, seed)?;
+    for set in [&mut data.train, &mut data.val] {
+        match params.noise {
+            Some(_) if set.is_empty() => {}
+            Some(noise) => noise.spoil(set, seed)?,
+            None => {
+                set.relabel(|s| Some(s.original_label))?;
+            }
         }
     }
-    if wrong_labels(&data.train) == 0 {
-        return Err(EvalError::Parameter {
-            key: "flip",
-            value: "nothing".into(),
-            allowed: "no training label differs from its original, so there is no truth to study; give a share of labels to spoil".into(),
-        });
+    if wrong_labels(&data.train, truth) == 0 {
+        let (value, allowed) = match params.noise {
+            Some(noise) => (
+                noise.rate.to_string(),
+                format!("that share of {} training labels rounds to none; give a greater one", truth.len()),
+            ),
+            None => (
+                "none".into(),
+                "no training label is corrected in labels/overrides.csv or labels/review.csv, so there is nothing to find; give a share of labels to spoil".into(),
+            ),
+        };
+        return Err(EvalError::Parameter { key: "flip", value, allowed });
     }
     Ok(fingerprinted(data))
 }
@@ -176,12 +192,23 @@ fn fingerprinted(mut data: TrainingData) -> TrainingData {
     data
 }
 
-fn wrong_labels(set: &Dataset) -> usize {
-    set.samples().iter().filter(|s| s.label != s.original_label).count()
+/// The true label of an image of a study.
+fn true_label(truth: &Dataset, sample: &Sample) -> Option<u16> {
+    truth.index_of(sample.id).map(|at| truth.samples()[at].label)
+}
+
+fn wrong_labels(set: &Dataset, truth: &Dataset) -> usize {
+    set.samples().iter().filter(|s| true_label(truth, s) != Some(s.label)).count()
 }
 
 /// The data as an arm has them, and weights if it has some.
-fn treated(arm: Arm, data: &TrainingData, found: &[Suspect], seed: u64) -> Result<(TrainingData, Option<Vec<f32>>)> {
+fn treated(
+    arm: Arm,
+    data: &TrainingData,
+    truth: &Dataset,
+    found: &[Suspect],
+    seed: u64,
+) -> Result<(TrainingData, Option<Vec<f32>>)> {
     let mut data = data.clone();
     // In the set's order, which is that of the ids.
     let flag = |id| found.binary_search_by_key(&id, |s| s.id).ok().map(|at| &found[at]).filter(|s| s.is_flagged);
@@ -206,7 +233,7 @@ fn treated(arm: Arm, data: &TrainingData, found: &[Suspect], seed: u64) -> Resul
             data.train = data.train.filter(|s| dropped.binary_search(&s.id).is_err());
         }
         Arm::TrueLabels => {
-            data.train.relabel(|s| Some(s.original_label))?;
+            data.train.relabel(|s| true_label(truth, s))?;
         }
     }
     if data.train.is_empty() {
@@ -223,6 +250,7 @@ fn treated(arm: Arm, data: &TrainingData, found: &[Suspect], seed: u64) -> Resul
 struct Training<'a> {
     params: &'a StudyParams<'a>,
     data: &'a TrainingData,
+    truth: &'a Dataset,
     seed: u64,
     arm: Arm,
     weights: Option<Vec<f32>>,
@@ -233,14 +261,17 @@ impl<'a> Training<'a> {
     fn new(
         params: &'a StudyParams<'a>,
         data: &'a TrainingData,
+        truth: &'a Dataset,
         seed: u64,
         arm: Arm,
         weights: Option<Vec<f32>>,
     ) -> Self {
         let run = run_key(params.train, params.model, &data.report, seed, params.program);
         let bits: Vec<u32> = weights.iter().flatten().map(|w| w.to_bits()).collect();
-        let key = blake3::hash(json!([run, arm, bits]).to_string().as_bytes()).to_hex().to_string();
-        Self { params, data, seed, arm, weights, key }
+        let key = blake3::hash(json!([run, arm, bits, store::fingerprint(truth)]).to_string().as_bytes())
+            .to_hex()
+            .to_string();
+        Self { params, data, truth, seed, arm, weights, key }
     }
 
     /// Trains and scores; of a base run also what it found.
@@ -263,9 +294,9 @@ impl<'a> Training<'a> {
         }
         let (seed, arm, train) = (self.seed, self.arm, &self.data.train);
         let fitted = self.fitted(watcher)?;
-        let found = match &fitted.dynamics {
+        let (found, withheld) = match &fitted.dynamics {
             Some(dynamics) => suspects(&fitted.model, dynamics, train, watcher)?,
-            None => Vec::new(),
+            None => (Vec::new(), Vec::new()),
         };
         if let Some(known) = known {
             return Ok((known, found));
@@ -277,10 +308,10 @@ impl<'a> Training<'a> {
             arm,
             seed,
             train_images: train.len(),
-            wrong_labels: wrong_labels(train),
+            wrong_labels: wrong_labels(train, self.truth),
             accuracy: right.count() as f64 / set.len().max(1) as f64,
             test_images: set.len(),
-            found: (arm == Arm::Base).then(|| judge(train, &found, seed)),
+            found: (arm == Arm::Base).then(|| judge(train, self.truth, &found, withheld, seed)),
         };
         std::fs::create_dir_all(self.params.state).map_err(cifar_data::DataError::io("create the folder", &path))?;
         write_file(&path, &sealed_json(&outcome, &path)?)?;
@@ -309,9 +340,9 @@ impl<'a> Training<'a> {
     }
 }
 
-/// Holds what was found against the original labels.
-fn judge(train: &Dataset, found: &[Suspect], seed: u64) -> Found {
-    let is_wrong: Vec<bool> = train.samples().iter().map(|s| s.label != s.original_label).collect();
+/// Compares what was found with the true labels.
+fn judge(train: &Dataset, truth: &Dataset, found: &[Suspect], withheld: Vec<String>, seed: u64) -> Found {
+    let is_wrong: Vec<bool> = train.samples().iter().map(|s| true_label(truth, s) != Some(s.label)).collect();
     let flagged = || found.iter().zip(train.samples()).zip(&is_wrong).filter(|((s, _), _)| s.is_flagged);
     let measures = MEASURES.iter().filter_map(|measure| {
         let pairs: Vec<(f64, f64)> = (found.iter().zip(&is_wrong))
@@ -321,12 +352,13 @@ fn judge(train: &Dataset, found: &[Suspect], seed: u64) -> Found {
                 Some((if measure.harder == Harder::Lower { -value } else { value }, f64::from(u8::from(*is_wrong))))
             })
             .collect();
-        Some((measure.key.to_string(), Agreement::of(&pairs, seed)?))
+        Some((measure.key.to_string(), Agreement::of(&pairs, Kind::Binary, seed)?))
     });
     Found {
         flagged: flagged().count(),
         flagged_wrong: flagged().filter(|(_, is_wrong)| **is_wrong).count(),
-        suggested_right: flagged().filter(|((s, sample), _)| s.suggested == Some(sample.original_label)).count(),
+        suggested_right: flagged().filter(|((s, sample), _)| s.suggested == true_label(truth, sample)).count(),
+        withheld,
         measures: measures.collect(),
     }
 }

@@ -27,8 +27,8 @@ pub struct Noise {
 }
 
 impl Noise {
-    /// Gives ⌊rate · N + ½⌋ images of the set a wrong label; which ones and which labels depends on the seed and the ids alone.
-    /// The original labels stay.
+    /// Gives ⌊rate · N + ½⌋ images of the set another label than the one in force; which ones and which labels depends on the
+    /// seed and the ids alone. The original labels stay.
     ///
     /// # Errors
     /// If the rate is out of range, there is one class only, or the list of confused classes does not fit the set.
@@ -63,7 +63,8 @@ impl Noise {
                 NoiseKind::Symmetric => {
                     let further =
                         stream(seed, Purpose::LabelNoise, 1, u64::from(sample.id.0)).below(u64::from(classes) - 1);
-                    (sample.label + 1 + further as u16) % classes
+                    // In 64 bits: the sum may be twice the number of classes.
+                    ((u64::from(sample.label) + 1 + further) % u64::from(classes)) as u16
                 }
             })
         })?;

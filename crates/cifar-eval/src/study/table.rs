@@ -1,25 +1,29 @@
 //! What a study comes to: `study.csv`, `measures.csv`, `summary.json`, and a table for people.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
 use cifar_data::output::OutputFolder;
 use serde::{Deserialize, Serialize};
 
+use super::differences::{Difference, from_base};
 use super::{Arm, Outcome};
 use crate::Result;
+use crate::evaluate::quoted;
 use crate::statistics::Spread;
 use crate::truth::{Agreement, Estimate};
 
-/// An arm over the seeds. Intervals are for the choice of seeds (Student's t), none for one seed.
+/// An arm over the seeds. The accuracy's interval is for the choice of seeds (Student's t) and for this arm alone; none for one
+/// seed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ArmSummary {
     /// The arm.
     pub arm: Arm,
     /// Accuracy on test images.
     pub accuracy: Spread,
-    /// Accuracy less that of the base under the same seed.
-    pub over_base: Spread,
+    /// Accuracy less that of the base under the same seeds, with an interval that holds for all arms at once; none for the base.
+    pub over_base: Option<Difference>,
     /// Mean number of training images.
     pub train_images: f64,
     /// Mean share of them whose label is wrong.
@@ -48,9 +52,13 @@ pub struct StudySummary {
     pub source: String,
     /// The labels that were spoilt, in words.
     pub noise: String,
-    /// Number of test images, whose labels are as they came.
+    /// Number of test images. The study changes no label of them.
     pub test_images: usize,
-    /// Share of the flagged images whose label is wrong, over the seeds; none if nothing was flagged.
+    /// Number of seeds.
+    pub seeds: usize,
+    /// Differences from the base that `over_base` is corrected for.
+    pub comparisons: usize,
+    /// Share of the flagged images whose label is wrong, over the seeds in which images were flagged; none if there are none.
     pub precision: Option<Spread>,
     /// Share of the wrong labels that are flagged.
     pub recall: Option<Spread>,
@@ -60,19 +68,20 @@ pub struct StudySummary {
     pub arms: Vec<ArmSummary>,
     /// Best AUROC first.
     pub measures: Vec<MeasureSummary>,
+    /// Why nothing is flagged, or nothing of some classes: each reason with its seed.
+    pub withheld: Vec<String>,
 }
 
 /// Figures over the seeds.
 pub fn summarise(outcomes: &[Outcome], source: &str, noise: &str) -> StudySummary {
-    let base = |seed| outcomes.iter().find(|o| o.arm == Arm::Base && o.seed == seed);
+    let differences = differences(outcomes);
     let arms = Arm::ALL.into_iter().filter_map(|arm| {
         let of_arm: Vec<&Outcome> = outcomes.iter().filter(|o| o.arm == arm).collect();
         let n = of_arm.len() as f64;
-        let over_base: Vec<f64> = of_arm.iter().filter_map(|o| Some(o.accuracy - base(o.seed)?.accuracy)).collect();
         Some(ArmSummary {
             arm,
-            accuracy: Spread::of(&of_arm.iter().map(|o| o.accuracy).collect::<Vec<_>>())?,
-            over_base: Spread::of(&over_base)?,
+            accuracy: share(&of_arm.iter().map(|o| o.accuracy).collect::<Vec<_>>())?,
+            over_base: differences.iter().find(|(of, _)| *of == arm).map(|(_, difference)| *difference),
             train_images: of_arm.iter().map(|o| o.train_images as f64).sum::<f64>() / n,
             wrong_share: of_arm.iter().map(|o| o.wrong_labels as f64 / o.train_images as f64).sum::<f64>() / n,
         })
@@ -86,25 +95,52 @@ pub fn summarise(outcomes: &[Outcome], source: &str, noise: &str) -> StudySummar
             .filter(|(_, n)| *n > 0)
             .map(|(hits, n)| hits as f64 / n as f64)
             .collect();
-        Spread::of(&shares)
+        share(&shares)
     };
+    let withheld = found.iter().flat_map(|(o, f)| f.withheld.iter().map(|reason| format!("seed {}: {reason}", o.seed)));
+    let seeds: BTreeSet<u64> = outcomes.iter().map(|o| o.seed).collect();
     StudySummary {
         source: source.into(),
         noise: noise.into(),
         test_images: outcomes.first().map_or(0, |o| o.test_images),
+        seeds: seeds.len(),
+        comparisons: differences.len(),
         precision: shares(&|_, f| (f.flagged_wrong, f.flagged)),
         recall: shares(&|o, f| (f.flagged_wrong, o.wrong_labels)),
         suggested_right: shares(&|_, f| (f.suggested_right, f.flagged)),
         arms,
         measures: measures(&found.iter().map(|(_, f)| f.measures.as_slice()).collect::<Vec<_>>()),
+        withheld: withheld.collect(),
     }
+}
+
+/// Arms against the base, under the seeds that all arms have.
+fn differences(outcomes: &[Outcome]) -> Vec<(Arm, Difference)> {
+    let arms: Vec<Arm> = Arm::ALL.into_iter().filter(|arm| outcomes.iter().any(|o| o.arm == *arm)).collect();
+    let of = |arm: Arm, seed: u64| outcomes.iter().find(|o| o.arm == arm && o.seed == seed).map(|o| o.accuracy);
+    let seeds: BTreeSet<u64> = outcomes.iter().map(|o| o.seed).collect();
+    let complete: Vec<u64> =
+        seeds.into_iter().filter(|seed| arms.iter().all(|arm| of(*arm, *seed).is_some())).collect();
+    if complete.is_empty() || arms.first() != Some(&Arm::Base) {
+        return Vec::new();
+    }
+    let accuracy: Vec<Vec<f64>> =
+        arms.iter().map(|arm| complete.iter().filter_map(|seed| of(*arm, *seed)).collect()).collect();
+    arms[1..].iter().copied().zip(from_base(&accuracy)).collect()
+}
+
+/// The spread of shares, which are never below 0 or above 1.
+fn share(values: &[f64]) -> Option<Spread> {
+    let spread = Spread::of(values)?;
+    let within = |end: Option<f64>| end.map(|end| end.clamp(0.0, 1.0));
+    Some(Spread { low: within(spread.low), high: within(spread.high), ..spread })
 }
 
 fn measures(runs: &[&[(String, Agreement)]]) -> Vec<MeasureSummary> {
     let names = runs.first().into_iter().flat_map(|run| run.iter().map(|(name, _)| name));
     let over = |name: &str, figure: fn(&Agreement) -> Option<Estimate>| {
         let values = runs.iter().filter_map(|run| figure(&run.iter().find(|(n, _)| n == name)?.1));
-        Spread::of(&values.map(|estimate| estimate.value).collect::<Vec<_>>())
+        share(&values.map(|estimate| estimate.value).collect::<Vec<_>>())
     };
     let mut measures: Vec<MeasureSummary> = names
         .filter_map(|name| {
@@ -141,17 +177,34 @@ impl StudySummary {
                 arm.train_images,
                 arm.wrong_share * 100.0,
                 percent(&arm.accuracy),
-                if arm.arm == Arm::Base { String::new() } else { points(&arm.over_base) }
+                arm.over_base.as_ref().map(points).unwrap_or_default()
             );
         }
-        let _ = writeln!(text, "n = {} test images, labels as they came\n", self.test_images);
+        let _ = writeln!(text, "n = {} test images, whose labels the study does not change", self.test_images);
+        let _ = match self.comparisons {
+            0 => writeln!(text),
+            1 => writeln!(text, "95 % intervals over the seeds (Student's t)\n"),
+            count => writeln!(
+                text,
+                "95 % intervals over the seeds (Student's t): of accuracies for each arm alone, against base for all {count} \
+                 comparisons at once\n(Bonferroni; one variance for all arms)\n"
+            ),
+        };
+        for reason in &self.withheld {
+            let _ = writeln!(text, "{reason}");
+        }
         for (what, spread) in [
             ("flagged images whose label is wrong", &self.precision),
             ("wrong labels that are flagged", &self.recall),
             ("flagged images whose suggested label is the true one", &self.suggested_right),
         ] {
             if let Some(spread) = spread {
-                let _ = writeln!(text, "{what}: {}", percent(spread));
+                let of = if spread.n == self.seeds {
+                    String::new()
+                } else {
+                    format!(", {} of {} seeds", spread.n, self.seeds)
+                };
+                let _ = writeln!(text, "{what}: {}{of}", percent(spread));
             }
         }
         let _ = writeln!(text, "\nmeasure              AUROC    average precision   recall at n    images");
@@ -163,33 +216,35 @@ impl StudySummary {
         text + &self.verdict()
     }
 
-    /// Whether acting on the flags helped, as far as the seeds carry it.
+    /// Whether acting on the flags helped, by the intervals that hold for all arms at once.
     fn verdict(&self) -> String {
-        let told = self.arms.iter().filter(|a| a.arm != Arm::Base).map(|a| {
-            let name = a.arm.name();
-            match (a.over_base.low, a.over_base.high) {
-                (Some(low), _) if low > 0.0 => format!("{name}: better than base"),
-                (_, Some(high)) if high < 0.0 => format!("{name}: worse than base"),
-                (Some(_), Some(_)) => format!("{name}: no difference that {} seeds could show", a.over_base.n),
-                _ => format!("{name}: one seed, so nothing can be said"),
-            }
-        });
+        let told =
+            self.arms.iter().filter_map(|a| Some((a.arm.name(), a.over_base?))).map(|(name, difference)| {
+                match (difference.low, difference.high) {
+                    (Some(low), _) if low > 0.0 => format!("{name}: better than base"),
+                    (_, Some(high)) if high < 0.0 => format!("{name}: worse than base"),
+                    (Some(_), Some(_)) => format!("{name}: no difference that {} seeds could show", difference.n),
+                    _ => format!("{name}: one seed, so nothing can be said"),
+                }
+            });
         told.collect::<Vec<_>>().join("\n")
     }
 }
 
 fn percent(spread: &Spread) -> String {
-    shown(spread, |value| format!("{:.2}", value * 100.0), " %")
+    shown([Some(spread.mean), spread.low, spread.high], |value| format!("{:.2}", value * 100.0), " %")
 }
 
-fn points(spread: &Spread) -> String {
-    shown(spread, |value| format!("{:+.2}", value * 100.0), " points")
+fn points(difference: &Difference) -> String {
+    let values = [Some(difference.mean), difference.low, difference.high];
+    shown(values, |value| format!("{:+.2}", value * 100.0), " points")
 }
 
-fn shown(spread: &Spread, number: impl Fn(f64) -> String, unit: &str) -> String {
-    match (spread.low, spread.high) {
-        (Some(low), Some(high)) => format!("{}{unit} ({} to {})", number(spread.mean), number(low), number(high)),
-        _ => format!("{}{unit} (n = 1)", number(spread.mean)),
+/// A mean with its interval.
+fn shown(values: [Option<f64>; 3], number: impl Fn(f64) -> String, unit: &str) -> String {
+    match values.map(|value| value.map(&number)) {
+        [Some(mean), Some(low), Some(high)] => format!("{mean}{unit} ({low} to {high})"),
+        [mean, ..] => format!("{}{unit} (n = 1)", mean.unwrap_or_default()),
     }
 }
 
@@ -198,26 +253,31 @@ fn shown(spread: &Spread, number: impl Fn(f64) -> String, unit: &str) -> String 
 /// # Errors
 /// If one cannot be written.
 pub fn write(outcomes: &[Outcome], summary: &StudySummary, out: &Path) -> Result<()> {
-    let mut rows = String::from("seed,arm,train_images,wrong_labels,test_images,accuracy\n");
+    let source = quoted(&summary.source);
+    let mut rows = String::from("seed,arm,train_images,wrong_labels,test_images,accuracy,source\n");
     let mut measures =
-        String::from("seed,measure,images,wrong,auroc,auroc_low,auroc_high,average_precision,recall_at_n\n");
+        String::from("seed,measure,images,wrong,auroc,auroc_low,auroc_high,average_precision,recall_at_n,source\n");
+    let optional = |end: Option<f64>| end.map(|end| end.to_string()).unwrap_or_default();
     for o in outcomes {
         let arm = o.arm.name();
-        let _ =
-            writeln!(rows, "{},{arm},{},{},{},{}", o.seed, o.train_images, o.wrong_labels, o.test_images, o.accuracy);
+        let _ = writeln!(
+            rows,
+            "{},{arm},{},{},{},{},{source}",
+            o.seed, o.train_images, o.wrong_labels, o.test_images, o.accuracy
+        );
         for (name, a) in o.found.iter().flat_map(|found| &found.measures) {
             let (Some(auroc), Some(precision), Some(recall)) = (a.auroc, a.average_precision, a.recall_at_n) else {
                 continue;
             };
             let _ = writeln!(
                 measures,
-                "{},{name},{},{},{},{},{},{},{}",
+                "{},{name},{},{},{},{},{},{},{},{source}",
                 o.seed,
                 a.images,
                 a.positives.unwrap_or_default(),
                 auroc.value,
-                auroc.low,
-                auroc.high,
+                optional(auroc.low),
+                optional(auroc.high),
                 precision.value,
                 recall.value
             );

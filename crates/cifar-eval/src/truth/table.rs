@@ -1,6 +1,6 @@
 //! Reading the table of an analysis and a truth.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use cifar_data::csv_table::{CsvRow, CsvTable};
@@ -18,6 +18,8 @@ pub(super) struct Image {
     content: Option<Content>,
     file: String,
     pub(super) split: String,
+    /// Where the images came from; empty in tables without that column, such as means over seeds.
+    pub(super) source: String,
     /// In the order of [`MEASURES`]; none where a measure does not apply.
     pub(super) values: Vec<Option<f64>>,
 }
@@ -47,20 +49,36 @@ pub(super) fn read_images(path: &Path) -> Result<Vec<Image>> {
     let (id, split, events) = (place("id")?, place("split")?, place("forgetting_events")?);
     let (content_at, file) = (table.column("content"), table.column("file"));
     let measures: Vec<usize> = MEASURES.iter().map(|(name, _)| place(name)).collect::<Result<_>>()?;
+    let source = table.column("source");
+    let mut known = BTreeSet::new();
     let mut images = Vec::new();
     for row in table.rows() {
         let value = |column: usize| -> Result<Option<f64>> {
             if !row.fields[column].is_empty() {
-                return number(&table, row, column).map(Some);
+                let value: f64 = number(&table, row, column)?;
+                // "NaN" and "inf" are numbers to Rust; no measure is.
+                return if value.is_finite() {
+                    Ok(Some(value))
+                } else {
+                    Err(table.wrong(row, format!("{} {value} is not a finite number", table.columns()[column])).into())
+                };
             }
             let is_never = table.columns()[column] == "first_learnt_epoch" && !row.fields[events].is_empty();
             Ok(is_never.then_some(f64::INFINITY))
         };
+        let id: u32 = number(&table, row, id)?;
+        if !known.insert(id) {
+            return Err(table.wrong(row, format!("id {id} appears twice")).into());
+        }
+        if !super::SPLITS[1..].contains(&row.fields[split].as_str()) {
+            return Err(table.wrong(row, format!("split {:?} is not train, val or test", row.fields[split])).into());
+        }
         images.push(Image {
-            id: number(&table, row, id)?,
+            id,
             content: content(&table, row, content_at)?,
             file: file.map(|at| row.fields[at].clone()).unwrap_or_default(),
             split: row.fields[split].clone(),
+            source: source.map(|at| row.fields[at].clone()).unwrap_or_default(),
             values: measures.iter().map(|column| value(*column)).collect::<Result<_>>()?,
         });
     }

@@ -24,7 +24,8 @@ pub(super) fn run(context: &Context, params: &Params, args: &StudyArgs) -> Resul
     let test = TestSet::open(&layout.prepared_test(), data.report.test_fingerprint())?;
     let noise = noise(context, args, &data)?;
     let described = match (&noise, args.to) {
-        (None, _) => "labels as labels/overrides.csv and labels/review.csv have them".to_string(),
+        (None, _) => "every label that labels/overrides.csv or labels/review.csv corrects made its original, wrong one"
+            .to_string(),
         (Some(noise), FlipTo::Any) => format!("{} % of the labels made any other", noise.rate * 100.0),
         (Some(noise), FlipTo::Confused) => {
             format!("{} % of the labels made the class most confused with", noise.rate * 100.0)
