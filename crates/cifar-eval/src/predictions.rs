@@ -1,4 +1,5 @@
-//! `predictions.csv`: one row an image with `id,file,label,predicted` and the probability of each class.
+//! `predictions.csv`: one row per image with `id,file,label,predicted`, the probability of each class, and the source of the
+//! images.
 
 use std::path::Path;
 
@@ -33,7 +34,7 @@ pub fn predicted_class(row: &[f32]) -> usize {
 
 /// The table for the images of `set`. Probabilities are written with as many digits as bring back the same bits.
 pub fn to_csv(set: &Dataset, probabilities: &[f32]) -> Vec<u8> {
-    let classes = set.classes();
+    let (classes, source) = (set.classes(), &set.header().source.description);
     let row = |(sample, row): (&Sample, &[f32])| {
         let fixed = [
             sample.id.to_string(),
@@ -41,7 +42,7 @@ pub fn to_csv(set: &Dataset, probabilities: &[f32]) -> Vec<u8> {
             classes[usize::from(sample.label)].clone(),
             classes[predicted_class(row)].clone(),
         ];
-        fixed.into_iter().chain(row.iter().map(f32::to_string)).collect::<Vec<_>>()
+        fixed.into_iter().chain(row.iter().map(f32::to_string)).chain([source.clone()]).collect::<Vec<_>>()
     };
     let header = header(classes);
     let columns: Vec<&str> = header.iter().map(String::as_str).collect();
@@ -73,7 +74,7 @@ fn parse(text: &[u8], path: &Path, set: &Dataset) -> Result<Predictions> {
         let record = record.map_err(|e| wrong(format!("line {line}: {e}")))?;
         let id = record[0].parse().map_err(|_| wrong(format!("line {line}: id {:?} is no number", &record[0])))?;
         predictions.ids.push(SampleId(id));
-        for field in record.iter().skip(4) {
+        for field in record.iter().skip(4).take(set.classes().len()) {
             let value: f32 = field.parse().map_err(|_| wrong(format!("line {line}: {field:?} is no probability")))?;
             predictions.probabilities.push(value);
         }
@@ -86,5 +87,5 @@ fn parse(text: &[u8], path: &Path, set: &Dataset) -> Result<Predictions> {
 
 fn header(classes: &[String]) -> Vec<String> {
     let fixed = ["id", "file", "label", "predicted"].map(String::from);
-    fixed.into_iter().chain(classes.iter().map(|c| format!("p_{c}"))).collect()
+    fixed.into_iter().chain(classes.iter().map(|c| format!("p_{c}"))).chain(["source".into()]).collect()
 }

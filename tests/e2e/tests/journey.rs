@@ -86,6 +86,8 @@ fn predictions_cover_every_test_image_once_and_agree_with_the_metrics() {
     let rows: Vec<csv::StringRecord> = csv.records().map(Result::unwrap).collect();
     assert_eq!(rows.iter().map(|r| &r[0]).collect::<Vec<_>>(), expected);
     assert_eq!(rows.len() as u64, report["images"]["test"].as_u64().unwrap());
+    let source = metrics["source"].as_str().unwrap();
+    assert!(source.contains("SYNTHETIC") && rows.iter().all(|row| row.iter().next_back() == Some(source)), "{source}");
     let correct = rows.iter().filter(|r| r[2] == r[3]).count();
     let accuracy = metrics["test"]["accuracy"].as_f64().unwrap();
     assert!((accuracy - correct as f64 / rows.len() as f64).abs() < 1e-12);
