@@ -33,7 +33,7 @@ fn classes_without_images_of_a_split_are_named() {
     assert_eq!(
         warned,
         [
-            "2 of 3 classes have no val image: dog, owl; validation accuracy says nothing about them; add images of these \
+            "2 of 3 classes have no validation image: dog, owl; validation accuracy says nothing about them; add images of these \
              classes or raise split.val_fraction",
             "2 of 3 classes have no test image: dog, owl; test accuracy says nothing about them; add images of these classes \
              or raise split.test_fraction"

@@ -46,7 +46,7 @@ pub(super) fn run(context: &Context) -> Result<()> {
         let row = |l: &Line| format!("{:<12} {:<8} {}", l.what, l.state, l.detail);
         lines.iter().map(row).collect::<Vec<_>>().join("\n")
     });
-    anyhow::ensure!(wrong == 0, "{wrong} of the above is wrong");
+    anyhow::ensure!(wrong == 0, "lines above that say `wrong`: {wrong}");
     Ok(())
 }
 

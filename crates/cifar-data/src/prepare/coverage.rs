@@ -57,10 +57,15 @@ pub(super) fn check(
             _ => format!("add images of these classes or raise {key}"),
         };
         monitor.warn(&format!(
-            "{} of {} classes {} no {split} image: {names}; {effect}; {advice}",
+            "{} of {} classes {} no {} image: {names}; {effect}; {advice}",
             missing.len(),
             set.classes().len(),
             if missing.len() == 1 { "has" } else { "have" },
+            match split {
+                Split::Train => "training",
+                Split::Val => "validation",
+                Split::Test => "test",
+            },
         ));
     }
     Ok(())

@@ -29,7 +29,7 @@ use cifar_data::labels::{Decision, Entries, Review};
 use cifar_data::output::OutputFolder;
 use cifar_data::prepare::{TestSet, TrainingData};
 use cifar_data::splits::Split;
-use cifar_data::{Content, Dataset, Monitor, Sample, SampleId, provenance};
+use cifar_data::{Content, Dataset, Monitor, Sample, SampleId, provenance, store};
 use cifar_model::{Model, Seen, predict_with_features};
 use cifar_train::Dynamics;
 use cifar_train::folds::OutOfFold;
@@ -178,7 +178,9 @@ pub fn identify(params: &HardImagesParams, inputs: &Inputs, out: &Path, monitor:
     }
     monitor.progress("drawing", classes.len() as u64, classes.len() as u64);
     folder.write(PAGE, &page::page(inputs, &parts, &rows, &summary, &patterns)?)?;
-    provenance::write(folder.path(), COMMAND, &[("model", inputs.model.seal())], &[HARD_IMAGES])?;
+    let [train, val, test] = [train, &inputs.data.val, inputs.test.dataset()].map(store::fingerprint);
+    let made_from = [("model", inputs.model.seal()), ("train", &train), ("val", &val), ("test", &test)];
+    provenance::write(folder.path(), COMMAND, &made_from, &[HARD_IMAGES])?;
     monitor.check()?;
     folder.commit()?;
     Ok(summary)

@@ -9,6 +9,7 @@ use cifar_data::partitions::{self, Partitions};
 use cifar_data::prepare::{PreparedReport, TrainingData};
 use cifar_data::provenance::Provenance;
 use cifar_data::pull::Raw;
+use cifar_data::splits::Split;
 use cifar_eval::{hard_images, predictions};
 use cifar_model::Model;
 use cifar_train::Dynamics;
@@ -54,7 +55,7 @@ pub(super) fn lines(context: &Context, params: &Params) -> Vec<Line> {
                 Provenance::read(&prepared, "prepare")?.expect("raw", &fingerprint, "the pulled images")?;
             }
             let [train, val, test] =
-                cifar_data::splits::Split::ALL.map(|s| report.images.get(&s).copied().unwrap_or(0));
+                Split::ALL.map(|s| report.images.get(&s).copied().unwrap_or(0));
             Ok(format!(
                 "{train} train, {val} val, {test} test images of {}; {}",
                 report.dataset_version, report.source.description
@@ -90,7 +91,11 @@ pub(super) fn lines(context: &Context, params: &Params) -> Vec<Line> {
         line("hard images", &layout.hard_images(), "hard-images", &|| {
             let provenance = Provenance::read(&layout.hard_images(), hard_images::COMMAND)?;
             provenance.expect("model", Model::load(&model)?.seal(), "the predictions of this model")?;
-            Ok("of this model".into())
+            let report = report(context, params)?;
+            for split in Split::ALL {
+                provenance.expect(split.name(), report.fingerprint(split), "the images of the prepared set")?;
+            }
+            Ok("of this model and these images".into())
         }),
     ]
 }
