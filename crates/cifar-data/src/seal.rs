@@ -28,7 +28,7 @@ pub const PLACEHOLDER: &str = "blake3:000000000000000000000000000000000000000000
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
     /// It carries no hash of itself.
-    #[error("carries no hash of its content")]
+    #[error("is damaged, or of another program: it carries no hash of its content")]
     Missing,
     /// Its content is not what was written.
     #[error("is damaged: its content does not match the hash that it carries")]

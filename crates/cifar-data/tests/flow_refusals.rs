@@ -39,19 +39,6 @@ fn wrong_overrides_are_refused_and_nothing_is_written() {
 }
 
 #[test]
-fn a_published_test_image_without_a_membership_is_named() {
-    let flow = Flow::new();
-    let split = official(0.125);
-    flow.both("v1", &split);
-    let list = flow.path("raw/membership.csv");
-    let text = String::from_utf8(get(&list)).expect("a table");
-    let kept: Vec<&str> = text.lines().filter(|line| !line.starts_with("119,")).collect();
-    assert_eq!(kept.len() + 1, text.lines().count());
-    put(&list, (kept.join("\n") + "\n").as_bytes());
-    check_refused(flow.prepare("v1", &split), &[&shown(&list), "does not list image 119", "`cifar-cli pull`"]);
-}
-
-#[test]
 fn missing_overrides_are_named() {
     let flow = Flow::new();
     flow.pull("v1", &SplitParams::default()).expect("partitions are there");

@@ -185,9 +185,9 @@ fn a_network_that_knows_nothing_accuses_nobody() {
     let (data, test) = project.data();
     let found = project.analyse(&data, &test, &Entries::new());
     let of_network = ["likely mislabelled", "ambiguous", "clear but missed"];
-    assert!(found.iter().all(|row| !of_network.contains(&&row[24])), "categories of a network that knows nothing");
-    assert!(found.iter().any(|row| row[5] != row[3]), "it misses some");
-    assert!(found.iter().all(|row| !row[22].is_empty() && !row[23].is_empty()), "scores are always there");
+    assert!(found.iter().all(|row| !of_network.contains(&&row[25])), "categories of a network that knows nothing");
+    assert!(found.iter().any(|row| row[6] != row[4]), "it misses some");
+    assert!(found.iter().all(|row| !row[23].is_empty() && !row[24].is_empty()), "scores are always there");
     let out = project.folder.path().join("out");
     let summary: serde_json::Value = serde_json::from_slice(&std::fs::read(out.join("summary.json")).unwrap()).unwrap();
     for split in ["train", "val", "test"] {

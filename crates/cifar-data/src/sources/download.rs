@@ -417,7 +417,7 @@ mod tests {
         refuse("https://evil.org/z.gz", "the host \"evil.org\"; if that is right, give --mirror https://evil.org/z.gz");
         refuse("https://a.org@evil.org/z.gz", "the host \"evil.org\"");
         refuse("//evil.org/z.gz", "the host \"evil.org\"");
-        refuse("file:///etc/passwd", "redirects from https to file:///etc/passwd");
+        refuse("file:///etc/passwd", "redirects to \"file:///etc/passwd\", which is no address");
         refuse("https://a b/", "which is no address");
     }
 

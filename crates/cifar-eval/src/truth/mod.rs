@@ -214,7 +214,9 @@ mod tests {
             |score: &str| judged(|id| if id == 3 { score.into() } else { id.to_string() }, |id| id.to_string());
         for score in ["NaN", "inf", "-inf", "x"] {
             let message = refused(score).unwrap_err().to_string();
-            assert!(message.ends_with(&format!("line 5: p_label {score:?} is no finite number")), "{message}");
+            let expected =
+                if score == "x" { "\"x\" is not a number".into() } else { format!("{score} is not a finite number") };
+            assert!(message.ends_with(&format!("line 5: p_label {expected}")), "{message}");
         }
         assert!(refused("").is_ok(), "a measure may not apply");
         let folder = tempfile::tempdir().unwrap();

@@ -96,7 +96,6 @@ mod tests {
         };
         for most in [1001, u64::MAX] {
             check("reduction", most, "2 to 1000");
-            check("rescore", most, "0 to 1000");
             check("rescore_seeds", most, "0 to 1000");
         }
         check("reduction", 1, "2 to 1000");

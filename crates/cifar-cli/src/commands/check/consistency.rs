@@ -54,8 +54,7 @@ pub(super) fn lines(context: &Context, params: &Params) -> Vec<Line> {
                 let fingerprint = Raw::read(&raw)?.record.fingerprint;
                 Provenance::read(&prepared, "prepare")?.expect("raw", &fingerprint, "the pulled images")?;
             }
-            let [train, val, test] =
-                Split::ALL.map(|s| report.images.get(&s).copied().unwrap_or(0));
+            let [train, val, test] = Split::ALL.map(|s| report.images.get(&s).copied().unwrap_or(0));
             Ok(format!(
                 "{train} train, {val} val, {test} test images of {}; {}",
                 report.dataset_version, report.source.description
