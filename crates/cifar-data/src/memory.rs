@@ -117,7 +117,8 @@ mod tests {
     use super::*;
 
     fn check_room(files: &[(&str, &str)], expected: Option<(u64, &str)>) {
-        let read = |path: &Path| files.iter().find(|(name, _)| Path::new(name) == path).map(|(_, text)| (*text).to_string());
+        let read =
+            |path: &Path| files.iter().find(|(name, _)| Path::new(name) == path).map(|(_, text)| (*text).to_string());
         assert_eq!(room_by(&read).map(|room| (room.bytes, room.limit)), expected);
     }
 
