@@ -10,7 +10,7 @@ const VALUE: f64 = 4.0;
 /// A checkpoint holds the state as tensors, as bytes and as a file; each is freed while the next one grows.
 const CHECKPOINT: f64 = 3.0;
 /// Freed blocks that wait for the next of their size, and sizes that are rounded up.
-const SLACK: f64 = 1.15;
+const SLACK: f64 = 1.25;
 /// What every run takes: the program's own tables, and scratch memory of its threads.
 const BASE: f64 = 64e6;
 

@@ -65,10 +65,13 @@ impl Airbench {
             for index in 1..=params.convolutions {
                 let name = format!("group{number}.conv{index}");
                 let conv = builder.conv(&name, outputs, 3, 1, Init::Dirac)?;
+                if index == 1 {
+                    builder.pool_in_pass(2);
+                }
                 let norm = builder.batch_norm(&format!("{name}.norm"), NORM, Activation::Gelu)?;
                 group.push((conv, norm));
                 if index == 1 {
-                    builder.pool(&format!("group{number}.pool"), 2);
+                    builder.describe_pool(&format!("group{number}.pool"));
                 }
             }
             groups.push(group);

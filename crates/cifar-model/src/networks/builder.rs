@@ -15,7 +15,7 @@ pub(super) struct Builder<'a> {
     shape: [usize; 3],
     summary: Vec<LayerSummary>,
     extent: Extent,
-    /// Values of the last layer, if that is a convolution. They are kept unless a pooling follows, which is done in the same pass.
+    /// Values of the last layer, if that is a convolution. They are kept unless a pooling in the same pass follows.
     pending: usize,
 }
 
@@ -114,9 +114,22 @@ impl<'a> Builder<'a> {
     pub(super) fn pool(&mut self, name: &str, window: usize) {
         let [height, width, channels] = self.shape;
         self.shape = [height / window, width / window, channels];
-        self.pending = 0;
         // Values, and where each came from.
         self.keep(2);
+        self.describe_pool(name);
+    }
+
+    /// The same in one pass with the convolution before it, whose own output is never stored. [`Builder::describe_pool`]
+    /// describes it, once the convolution has its norm.
+    pub(super) fn pool_in_pass(&mut self, window: usize) {
+        let [height, width, channels] = self.shape;
+        self.shape = [height / window, width / window, channels];
+        self.pending = 0;
+        self.keep(2);
+    }
+
+    /// Describes a pooling that put out the last shape.
+    pub(super) fn describe_pool(&mut self, name: &str) {
         self.describe(name, self.shape.to_vec(), 0, 0);
     }
 
