@@ -121,7 +121,7 @@ impl Params {
 /// If it is not UTF-8: the line of the first byte that is none.
 pub(crate) fn text_of(bytes: Vec<u8>) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|e| {
-        let line = e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
+        let line = e.as_bytes()[..e.utf8_error().valid_up_to()].split(|byte| *byte == b'\n').count();
         format!("line {line}: is not UTF-8; save the file as UTF-8")
     })
 }

@@ -16,8 +16,8 @@ fn pictures(project: &Project, each: u8) {
                 image::Rgb([(noise >> 8) as u8, (noise >> 13) as u8, number.wrapping_mul(7)])
             };
             let path = project.path(&format!("pictures/{class}/{number:03}.png"));
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            image::RgbImage::from_fn(32, 32, pixel).save(path).unwrap();
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            image::RgbImage::from_fn(32, 32, pixel).save(path).expect("a picture");
         }
     }
 }

@@ -10,8 +10,8 @@ const FAILURE: i32 = 1;
 /// Runs the program with a standard output that is always full.
 #[cfg(target_os = "linux")]
 fn full(project: &Project, arguments: &[&str]) -> Answer {
-    let disk = File::options().write(true).open("/dev/full").unwrap();
-    Answer::of(project.command(&binary(), arguments).stdout(disk).output().unwrap())
+    let disk = File::options().write(true).open("/dev/full").expect("the device");
+    Answer::of(project.command(&binary(), arguments).stdout(disk).output().expect("the program starts"))
 }
 
 #[cfg(target_os = "linux")]
@@ -45,7 +45,7 @@ fn results_that_cannot_be_written_are_an_error() {
 #[test]
 fn messages_that_cannot_be_written_break_nothing() {
     let project = Project::with_partitions();
-    let disk = File::options().write(true).open("/dev/full").unwrap();
+    let disk = File::options().write(true).open("/dev/full").expect("the device");
     let answer = Answer::of(project.command(&binary(), &["pull"]).stderr(disk).output().unwrap());
     assert_eq!(answer.code, Some(0), "{answer:#?}");
     assert!(project.path("data/raw/pull.json").is_file());

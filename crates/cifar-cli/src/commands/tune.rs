@@ -182,7 +182,7 @@ mod tests {
             let rescored = (43..).zip(accuracies.iter().map(score)).collect();
             Trial { number, point: Vec::new(), setting, rungs: vec![(9, score(&Some(0.9)))], rescored }
         };
-        let trials = vec![trial(0, of_baseline), trial(1, of_trial)];
+        let trials = [trial(0, of_baseline), trial(1, of_trial)];
         let comparison = Comparison::of(&trials[1], &trials[0], 2000);
         let best = json!({"trial": 1, "setting": trials[1].setting, "comparison": comparison});
         let tuned = json!({"schema": 3, "sought_for": null, "trials": 4, "failed": 0, "epochs": 9, "best": best, "setting": {}});

@@ -108,12 +108,11 @@ fn unclosed(text: &str) -> Option<(usize, char)> {
         let within = open.last().map(|(_, c)| *c).filter(|c| matches!(c, '"' | '\''));
         match (within, c) {
             (Some(quote), c) if c == quote => drop(open.pop()),
-            (Some(_), _) => {}
             (None, '[' | '{') => open.push((column, c)),
             (None, ']' | '}') => drop(open.pop()),
             // Within a word it is an apostrophe.
             (None, '"' | '\'') if begins_value(text, column) => open.push((column, c)),
-            (None, _) => {}
+            _ => {}
         }
     }
     open.pop()

@@ -29,7 +29,7 @@ fn split<'a>(message: &'a str, beginnings: &[&str], middle: &str) -> Option<(&'a
     rest.rsplit_once(middle)
 }
 
-/// `integer `-1`` is −1, and so on.
+/// The value in words: −1 for "integer `-1`", and so on.
 fn found_value(found: &str) -> String {
     match found {
         "sequence" => "a list".into(),

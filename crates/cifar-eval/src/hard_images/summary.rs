@@ -86,7 +86,8 @@ impl Summary {
                 .filter_map(|category| Some((category.name(), s.categories.get(category.name())?)))
                 .map(|(name, found)| format!("{} {name}", found.images))
                 .collect();
-            let withheld: String = s.withheld.iter().map(|reason| format!("\n       {reason}")).collect();
+            let withheld: Vec<String> = s.withheld.iter().map(|reason| format!("\n       {reason}")).collect();
+            let withheld = withheld.concat();
             format!(
                 "{name}: {} of {} images missed, {:.2} % (95 % interval {:.2} to {:.2}); {}{withheld}",
                 s.missed,

@@ -165,7 +165,8 @@ mod tests {
 
     fn judged(score: impl Fn(u32) -> String, truth: impl Fn(u32) -> String) -> Result<(Vec<Judged>, String)> {
         let folder = tempfile::tempdir().unwrap();
-        let rows: String = (0..60).map(|id| format!("{id},{}\n", truth(id))).collect();
+        let rows: Vec<String> = (0..60).map(|id| format!("{id},{}\n", truth(id))).collect();
+        let rows = rows.concat();
         std::fs::write(folder.path().join("truth.csv"), format!("id,truth\n{rows}")).unwrap();
         let images = table(folder.path(), score);
         let out = folder.path().join("out");

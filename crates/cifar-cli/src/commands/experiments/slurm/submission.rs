@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use cifar_data::names::shown;
 use cifar_data::output::write_file;
 use cifar_eval::experiments::RunRecord;
 use cifar_kernels::ARM_VARIABLE;
@@ -242,7 +243,8 @@ fn printable(path: &Path) -> Result<&str> {
     match path.to_str() {
         Some(text) if !text.contains(char::is_control) => Ok(text),
         _ => bail!(
-            "{path:?}: a path with control characters or bytes that are not UTF-8 is not allowed under `--engine slurm`; move the project"
+            "{}: a path with control characters or bytes that are not UTF-8 is not allowed under `--engine slurm`; move the project",
+            shown(path)
         ),
     }
 }
