@@ -59,9 +59,9 @@ fn data(folder: &Path, count: usize, overrides: &str, review: &str) -> (Training
 #[test]
 fn every_arm_does_what_it_says_and_nothing_is_trained_twice() {
     let folder = tempfile::tempdir().unwrap();
-    let (data, test) = data(folder.path(), 600, "", "");
+    let (data, test) = data(folder.path(), 2000, "", "");
     // Enough for a network that knows its images: one that does not flags nothing.
-    let (train, model) = (TrainParams { epochs: 12, batch_size: 32, ..Default::default() }, ModelParams::default());
+    let (train, model) = (TrainParams { epochs: 6, batch_size: 64, ..Default::default() }, ModelParams::default());
     let noise = Noise { rate: 0.2, kind: NoiseKind::Symmetric };
     let [state, checkpoints, out] = ["state", "checkpoints", "out"].map(|name| folder.path().join(name));
     let params = StudyParams {

@@ -54,10 +54,10 @@ fn a_grid_runs_once_whoever_works_on_it_and_leaves_figures() {
     let summary = project.json("experiments/summary.json");
     assert_eq!(summary["combinations"].as_array().map(Vec::len), Some(3));
     assert_eq!(summary["combinations"][2]["train_images"], 100);
-    // Two epochs of 100 images by 128: one step each; the other combinations have more images and so more steps.
-    assert_eq!(summary["combinations"][2]["steps"], 2.0);
+    // Two epochs of 100 images by 32: four steps each; the other combinations have as many images or more.
+    assert_eq!(summary["combinations"][2]["steps"], 8.0);
     let report = lines(&project, "experiments/report.md");
-    assert!(report.iter().any(|line| line.contains("trained for 2 to 4 optimiser steps")), "{report:#?}");
+    assert!(report.iter().any(|line| line.contains("trained for 8 to 14 optimiser steps")), "{report:#?}");
     assert!(summary["source"].as_str().is_some_and(|s| s.contains("SYNTHETIC")));
     let page = String::from_utf8(project.read("experiments/report.html")).expect("a page is UTF-8");
     assert!(page.contains("SYNTHETIC") && page.contains("<svg") && page.contains("runs/v1%2Bv2-seed2/"));
@@ -101,7 +101,7 @@ fn what_is_killed_goes_on_and_what_fails_is_named() {
     child.wait().expect("it ended");
     let first = std::fs::metadata(project.path("experiments/runs/v1-seed1/run.json")).expect("one run is finished");
 
-    let parts = ["1 of 4 runs failed", "v1-train_images5000-seed1", "split.train_images: 5000", "0 to 105", "--retry"];
+    let parts = ["1 of 4 runs failed", "v1-train_images5000-seed1", "split.train_images: 5000", "0 to 104", "--retry"];
     let answer = project.run(&local(&[])).failure(FAILURE, &parts);
     assert!(answer.stderr.contains("    error: split.train_images: 5000"), "the end of its log: {answer:#?}");
     let same = std::fs::metadata(project.path("experiments/runs/v1-seed1/run.json")).expect("still there");

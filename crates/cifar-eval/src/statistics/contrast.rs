@@ -78,7 +78,7 @@ impl Estimate {
 
     /// The standard error from images and seeds.
     pub fn se(&self) -> f64 {
-        self.se_images.hypot(self.se_seeds.unwrap_or(0.0))
+        (self.se_images.powi(2) + self.se_seeds.unwrap_or(0.0).powi(2)).sqrt()
     }
 
     /// Half of the width of the 95 % interval, before it is cut to the possible range.
