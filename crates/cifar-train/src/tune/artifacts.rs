@@ -115,16 +115,17 @@ impl Tuned {
     /// first two cases present test images may have chosen the setting. `path` is where it was read from.
     pub fn apply(&self, recipe: &Blocks, data: &PreparedReport, path: &Path) -> Result<Blocks> {
         let refused = |problem: String| TrainError::Space(format!("{}: {problem}", path.display()));
+        let stale = |problem: String| TrainError::Data(DataError::Malformed { path: path.to_path_buf(), problem });
         if let Some(sought_for) = &self.sought_for {
             let again = "run `cifar-cli tune` again, or set train.use_tuned to false";
             if sought_for.set != data.set {
-                return Err(refused(format!(
+                return Err(stale(format!(
                     "was found on another set of images ({}; these are {}); {again}",
                     sought_for.source.description, data.source.description
                 )));
             }
             if sought_for.split != data.split.division() {
-                return Err(refused(format!(
+                return Err(stale(format!(
                     "was found on another split, so images that chose this setting may be test images now; {again}"
                 )));
             }
