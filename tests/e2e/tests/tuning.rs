@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use cifar_data::provenance;
 use cifar_e2e::{Project, binary, tree};
 
 /// Exit status of a mistake in parameters or usage.
@@ -73,19 +74,25 @@ fn a_search_finds_better_values_and_train_takes_them() {
     let answer = project.run(&["train"]).success();
     let warning = "was found for something else: train.label_smoothing was 0.1 and is 0.05";
     assert!(answer.stderr.contains(warning), "{answer:#?}");
-    project.edit("models/tuning/tuned.json", "\"kind\": \"synthetic\"", "\"kind\": \"archive\"");
-    project.run(&["train"]).failure(USAGE, &["tuned.json: was found for images of another kind", "`cifar-cli tune`"]);
-    project.edit("models/tuning/tuned.json", "\"kind\": \"archive\"", "\"kind\": \"synthetic\"");
-    project.edit("models/tuning/tuned.json", "\"schema\": 3", "\"schema\": 2");
-    let message = "tuned.json: has schema 2, this program reads schema 3; run `cifar-cli tune` again";
-    project.run(&["train"]).failure(FAILURE, &[message]);
-    project.edit("models/tuning/tuned.json", "\"schema\": 2", "\"schema\": 3");
+    let good = project.read("models/tuning/tuned.json");
+    // What the hash does not refuse, since somebody listed the file again, is refused for what it says.
+    let changed = |text: &str, code: i32, message: &str| {
+        project.write("models/tuning/tuned.json", text.as_bytes());
+        let damaged = "tuned.json: was changed or damaged after `cifar-cli tune` wrote it";
+        project.run(&["train"]).failure(FAILURE, &[damaged, "`cifar-cli tune` again"]);
+        provenance::write(&project.path("models/tuning"), "tune", &[], &["tuned.json"]).expect("the folder is there");
+        project.run(&["train"]).failure(code, &[message]);
+    };
+    let text = String::from_utf8(good).unwrap();
+    let (before, after) = text.split_once("\"set\": \"").unwrap();
+    let of_others = format!("{before}\"set\": \"0000{}", &after[4..]);
+    changed(&of_others, FAILURE, "tuned.json: was found on another set of images");
+    let older = text.replace("\"schema\": 3", "\"schema\": 2");
+    changed(&older, FAILURE, "tuned.json: has schema 2, this program reads schema 3; run `cifar-cli tune` again");
     // The best trial has a setting, too; the last one is what is applied.
-    let text = String::from_utf8(project.read("models/tuning/tuned.json")).unwrap();
     let (before, after) = text.rsplit_once("\"setting\": {").unwrap();
     let spoilt = format!("{before}\"setting\": {{ \"train.momentum\": 2,{after}");
-    project.write("models/tuning/tuned.json", spoilt.as_bytes());
-    project.run(&["train"]).failure(USAGE, &["tuned.json: does not suit this recipe: momentum: 2 is not allowed"]);
+    changed(&spoilt, USAGE, "tuned.json: does not suit this recipe: momentum: 2 is not allowed");
 }
 
 #[test]
