@@ -217,7 +217,7 @@ fn a_checkpoint_of_anything_else_is_never_picked_up() {
     let at = good.windows(text.len()).position(|w| w == text).expect("the schema");
     let mut newer = good.clone();
     newer[at + text.len() - 1] = b'9';
-    started_over(&newer, "has schema 9, this program reads schema 2");
+    started_over(&newer, "has schema 9, this program reads schema 3");
     assert!(tree(&project.path("models/final")) == expected, "whatever it started from");
     std::fs::write(&path, &good).unwrap();
     let answer = project.run(&["train"]).success();
