@@ -145,13 +145,13 @@ pub fn contrast(groups: &[Group], strata: &[Stratum]) -> Option<Estimate> {
         let variance = figures.iter().map(|f| (f - mean).powi(2)).sum::<f64>() / (runs - 1.0);
         let factor = group.weight * group.weight / runs;
         seed_variance = seed_variance.map(|sum| sum + factor * (variance - disagreement).max(0.0));
-        over_degrees += (factor * variance).powf(WEIGHT) / (runs - 1.0);
+        over_degrees += libm::pow(factor * variance, WEIGHT) / (runs - 1.0);
     }
     let images: usize = strata.iter().map(|s| s.images.len()).sum();
     let image_degrees = images.saturating_sub(strata.len()).max(1) as f64;
     let degrees = seed_variance.map_or(image_degrees, |seeds| {
-        let whole = (image_variance + seeds).powf(WEIGHT);
-        (whole / (image_variance.powf(WEIGHT) / image_degrees + over_degrees)).clamp(1.0, image_degrees)
+        let whole = libm::pow(image_variance + seeds, WEIGHT);
+        (whole / (libm::pow(image_variance, WEIGHT) / image_degrees + over_degrees)).clamp(1.0, image_degrees)
     });
     let (se_images, se_seeds) = (image_variance.sqrt(), seed_variance.map(f64::sqrt));
     let bare = Estimate { value, low: value, high: value, p: 1.0, se_images, se_seeds, degrees };
