@@ -35,7 +35,7 @@ pub(super) struct Record {
     pub(super) loss_bits: u64,
     pub(super) correct: usize,
     pub(super) has_best: bool,
-    /// [`PLACEHOLDER`] until the file is put together.
+    /// [`cifar_data::seal::PLACEHOLDER`] until the file is put together.
     pub(super) seal: String,
 }
 

@@ -222,7 +222,7 @@ fn line(scored: &Scored, key: &str) -> Result<String> {
     Ok(format!("{value}\n"))
 }
 
-/// The score in a line that [`line`] made for the same search; none if it is damaged.
+/// The score in a line that [`line()`] made for the same search; none if it is damaged.
 fn read_line(line: &str, key: &str) -> Option<Scored> {
     let mut value: Value = serde_json::from_str(line).ok()?;
     let found = value.as_object_mut()?.shift_remove(CHECK)?;
