@@ -6,7 +6,7 @@
 //!
 //! The set is searched once as it is. Then changed copies of images that have no partner are added, 200 of each kind by
 //! default, and it is searched again. A copy counts as found if it is in the group of its original.
-//! With a third argument, the pairs of the set as it is are written there.
+//! With 0 images of each kind the set is searched only as it is. With a third argument, its pairs are written there.
 
 #![allow(clippy::print_stdout)]
 
@@ -40,6 +40,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         std::fs::write(path, listed(&pairs))?;
     }
 
+    if per_kind == 0 {
+        return Ok(());
+    }
+
     let partners: BTreeMap<SampleId, SampleId> = groups(&pairs);
     let mut originals: Vec<usize> =
         (0..set.len()).filter(|index| !partners.contains_key(&set.samples()[*index].id)).collect();
@@ -65,11 +69,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         "near pairs of a copy with an image that is not its original: {}",
         strange(&found, &planted, &pairs).len()
     );
-    if let Some(path) = arguments.get(3) {
-        let lines: Vec<String> =
-            planted.iter().map(|copy| format!("{},{},{}", copy.kind, copy.original, copy.sample.id)).collect();
-        std::fs::write(path, lines.join("\n"))?;
-    }
     Ok(())
 }
 
