@@ -9,7 +9,7 @@ use cifar_data::partitions::{self, DatasetVersion};
 use cifar_data::prepare::{TestSet, TrainingData, prepare};
 use cifar_data::sources::synthetic::{self, SyntheticParams};
 use cifar_data::splits::SplitParams;
-use cifar_data::{DataError, Monitor, SampleId, Silent, pull};
+use cifar_data::{DataError, Dataset, Monitor, SampleId, Silent, pull};
 use cifar_eval::EvalError;
 use cifar_eval::study::{Arm, Noise, NoiseKind, Outcome, StudyParams, study, summarise, write};
 use cifar_model::ModelParams;
@@ -43,9 +43,22 @@ impl Watcher for Steps {
 
 /// Prepared data of `count` drawn images, with these corrections of labels.
 fn data(folder: &Path, count: usize, overrides: &str, review: &str) -> (TrainingData, TestSet) {
-    let at = |name: &str| folder.join(name);
     let images = synthetic::generate(&SyntheticParams { count, ..Default::default() }).unwrap();
-    partitions::write(&images.dataset, &at("partitions"), &Silent).unwrap();
+    data_of(folder, &images.dataset, overrides, review)
+}
+
+/// Drawn images of three classes: a small network knows them after a few steps.
+fn three_classes(count: usize) -> Dataset {
+    let drawn = synthetic::generate(&SyntheticParams { count, ..Default::default() }).unwrap().dataset;
+    let few = drawn.filter(|s| s.label < 3 && s.original_label < 3);
+    let mut header = few.header().clone();
+    header.classes.truncate(3);
+    Dataset::new(header, few.samples().to_vec(), few.pixels().to_vec()).unwrap()
+}
+
+fn data_of(folder: &Path, images: &Dataset, overrides: &str, review: &str) -> (TrainingData, TestSet) {
+    let at = |name: &str| folder.join(name);
+    partitions::write(images, &at("partitions"), &Silent).unwrap();
     let (version, split) = ("v1+v2+v3".parse::<DatasetVersion>().unwrap(), SplitParams::default());
     pull::pull(&at("partitions"), version, &split, None, &at("raw"), &Silent).unwrap();
     std::fs::write(at("overrides.csv"), format!("id,label\n{overrides}")).unwrap();
@@ -59,9 +72,9 @@ fn data(folder: &Path, count: usize, overrides: &str, review: &str) -> (Training
 #[test]
 fn every_arm_does_what_it_says_and_nothing_is_trained_twice() {
     let folder = tempfile::tempdir().unwrap();
-    let (data, test) = data(folder.path(), 2000, "", "");
-    // Enough for a network that knows its images: one that does not flags nothing.
-    let (train, model) = (TrainParams { epochs: 8, batch_size: 64, ..Default::default() }, ModelParams::default());
+    // A network has to know its images: one that does not flags nothing.
+    let (data, test) = data_of(folder.path(), &three_classes(1800), "", "");
+    let (train, model) = (TrainParams { epochs: 12, batch_size: 32, ..Default::default() }, ModelParams::default());
     let noise = Noise { rate: 0.1, kind: NoiseKind::Symmetric };
     let [state, checkpoints, out] = ["state", "checkpoints", "out"].map(|name| folder.path().join(name));
     let params = StudyParams {
