@@ -38,7 +38,7 @@ impl EpochReader {
         lines
             .filter_map(|line| serde_json::from_slice::<EpochRecord>(line).ok())
             .map(|record| record.epoch as u64)
-            .last()
+            .next_back()
     }
 }
 

@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::engines::slurm::SlurmParams;
 
 /// What is run where there is no file: the grid of the original project.
-const USUAL: &str = include_str!("usual_grid.toml");
+pub const USUAL: &str = include_str!("usual_grid.toml");
 const VERSION: &str = "dataset_version";
 const SEED: &str = "random_seed";
 /// These decide which images are for test: runs that differ in them cannot be compared on the same images.

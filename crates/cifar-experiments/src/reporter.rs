@@ -75,7 +75,9 @@ impl Watcher for RunReporter<'_> {
         if steps > 0 {
             self.line(&format!("resumes after step {steps}, from a checkpoint"));
         }
-        history.iter().for_each(|record| self.line(&record.to_string()));
+        for record in history {
+            self.line(&record.to_string());
+        }
     }
 
     fn step(&self, step: &StepRecord) {

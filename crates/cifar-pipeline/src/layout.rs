@@ -34,6 +34,7 @@ impl Layout {
     }
 
     /// For one run of a grid: everything as here, but pulled and prepared data, models and evaluations in those folders.
+    #[must_use]
     pub fn of_run(&self, raw: PathBuf, prepared: PathBuf, results: PathBuf) -> Self {
         Self { root: self.root.clone(), elsewhere: Some(Elsewhere { raw, prepared, results }) }
     }

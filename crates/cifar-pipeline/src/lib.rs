@@ -12,6 +12,7 @@ mod reporter;
 
 pub mod contract;
 pub mod fingerprint;
+pub mod init;
 pub mod layout;
 pub mod links;
 pub mod lock;

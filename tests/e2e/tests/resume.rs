@@ -235,13 +235,13 @@ fn a_checkpoint_of_other_arithmetic_is_refused_unless_told_otherwise() {
     let project = prepared();
     interrupt(&project, Some("portable"));
     let refused = || {
-        let advice = ["`cifar-cli train --any-arithmetic`", "`cifar-cli train --fresh`"];
+        let advice = ["`cifar-cli train --allow-mixed-isa`", "`cifar-cli train --fresh`"];
         let answer = project.run(&["train"]).failure(FAILURE, &["checkpoint.safetensors: was written with"]);
         assert!(advice.iter().all(|part| answer.stderr.contains(part)), "{answer:#?}");
         answer.stderr
     };
     assert!(refused().contains("CIFAR_KERNELS_ARM can be set"));
-    let answer = project.run(&["train", "--any-arithmetic"]).success();
+    let answer = project.run(&["train", "--allow-mixed-isa"]).success();
     assert!(steps_behind(&answer.stderr) > 0, "{answer:#?}");
     // What is mixed stays known as mixed.
     let answer = refused();
@@ -249,11 +249,11 @@ fn a_checkpoint_of_other_arithmetic_is_refused_unless_told_otherwise() {
         answer.contains("portable") && answer.contains(" and ") && !answer.contains("CIFAR_KERNELS_ARM"),
         "{answer}"
     );
-    project.run(&["train", "--any-arithmetic"]).success();
+    project.run(&["train", "--allow-mixed-isa"]).success();
     project.run(&["train", "--fresh"]).success();
     project.run(&["train"]).success();
     // To look at what is finished adds nothing.
-    let mut other = project.command(&binary(), &["train", "--any-arithmetic"]);
+    let mut other = project.command(&binary(), &["train", "--allow-mixed-isa"]);
     other.env("CIFAR_KERNELS_ARM", "portable");
     Answer::of(other.output().expect("the program starts")).success();
     project.run(&["train"]).success();

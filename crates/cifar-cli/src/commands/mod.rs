@@ -6,9 +6,11 @@ mod experiments;
 mod hard_images;
 mod predict;
 mod recipe;
+mod shell;
 mod train;
 
 use cifar_data::Monitor as _;
+use cifar_pipeline::init::init;
 use cifar_pipeline::stages::labels::{self, MigrateOptions};
 use cifar_pipeline::stages::{check, clean};
 use cifar_pipeline::{Error, PartitionOptions, Project, Result, fingerprint};
@@ -33,6 +35,10 @@ pub(crate) fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
     let context = &Context { project, terminal };
     let project = &context.project;
     match &cli.command {
+        Command::Init(args) => {
+            let grid = [("experiments.toml", cifar_experiments::grid::USUAL)];
+            terminal.outcome(&init(&project.layout.join(&args.folder), &grid)?);
+        }
         Command::Partition(args) => partition(context, args)?,
         Command::Pull => terminal.outcome(&project.pull(terminal)?),
         Command::Prepare => terminal.outcome(&project.prepare(terminal)?),
@@ -62,6 +68,8 @@ pub(crate) fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
             let bin = project.locked("fingerprint", terminal, || fingerprint::write(project))?;
             terminal.say(&format!("program and fingerprints: {}", bin.display()));
         }
+        Command::Completions(args) => shell::completions(args.shell, terminal),
+        Command::Man(args) => shell::man(&args.folder, terminal)?,
     }
     Ok(())
 }

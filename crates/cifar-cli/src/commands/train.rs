@@ -6,6 +6,8 @@ use cifar_experiments::epochs::EVENTS_VARIABLE;
 use cifar_pipeline::stages::train::find_learning_rate;
 use cifar_pipeline::{Result, TrainOptions};
 
+use cifar_data::Monitor as _;
+
 use super::Context;
 use crate::args::TrainArgs;
 
@@ -15,10 +17,13 @@ pub(super) fn run(context: &Context, args: &TrainArgs) -> Result<()> {
         terminal.outcome(&project.locked("train", terminal, || find_learning_rate(project, terminal))?);
         return Ok(());
     }
+    if args.any_arithmetic {
+        terminal.warn("--any-arithmetic is now called --allow-mixed-isa");
+    }
     let options = TrainOptions {
         fresh: args.fresh,
         checkpoint_every: Duration::from_secs_f64(args.checkpoint_every),
-        any_arithmetic: args.any_arithmetic,
+        allow_mixed_isa: args.allow_mixed_isa || args.any_arithmetic,
         tensorboard: args.tensorboard.clone(),
         // Set by `experiments run`, which follows the trainings that DVC starts.
         events: std::env::var_os(EVENTS_VARIABLE).map(Into::into),

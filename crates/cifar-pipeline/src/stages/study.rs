@@ -121,19 +121,18 @@ fn noise(
     reporter: &dyn Reporter,
 ) -> Result<Option<Noise>> {
     let Some(rate) = options.flip else { return Ok(None) };
-    let kind = match options.to_confused {
-        false => NoiseKind::Symmetric,
-        true => {
-            let path = project.layout.model_file();
-            ensure!(
-                !data.val.is_empty(),
-                "--to confused: looks at validation images, and there are none; raise split.val_fraction"
-            );
-            let answers = predict(&Model::load(&path)?, &data.val, "looking for confusions", reporter)?;
-            let pairs = (data.val.samples().iter().enumerate())
-                .map(|(at, sample)| (usize::from(sample.label), predicted_class(answers.row(at))));
-            NoiseKind::Confused(most_confused(&ConfusionMatrix::count(data.val.classes().len(), pairs)))
-        }
+    let kind = if options.to_confused {
+        let path = project.layout.model_file();
+        ensure!(
+            !data.val.is_empty(),
+            "--to confused: looks at validation images, and there are none; raise split.val_fraction"
+        );
+        let answers = predict(&Model::load(&path)?, &data.val, "looking for confusions", reporter)?;
+        let pairs = (data.val.samples().iter().enumerate())
+            .map(|(at, sample)| (usize::from(sample.label), predicted_class(answers.row(at))));
+        NoiseKind::Confused(most_confused(&ConfusionMatrix::count(data.val.classes().len(), pairs)))
+    } else {
+        NoiseKind::Symmetric
     };
     Ok(Some(Noise { rate, kind }))
 }

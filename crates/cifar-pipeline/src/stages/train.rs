@@ -30,7 +30,7 @@ pub struct TrainOptions {
     /// Time between checkpoints within an epoch. Results do not depend on it.
     pub checkpoint_every: Duration,
     /// Resume from a checkpoint that another instruction set or target wrote.
-    pub any_arithmetic: bool,
+    pub allow_mixed_isa: bool,
     /// A folder for curves in the format of `TensorBoard`.
     pub tensorboard: Option<PathBuf>,
     /// A file for the epochs as JSON lines, for whoever follows this training from another process.
@@ -44,7 +44,7 @@ impl Default for TrainOptions {
         Self {
             fresh: false,
             checkpoint_every: Duration::from_secs(30),
-            any_arithmetic: false,
+            allow_mixed_isa: false,
             tensorboard: None,
             events: None,
             keep_other_checkpoints: false,
@@ -91,7 +91,7 @@ pub fn run(project: &Project, options: &TrainOptions, reporter: &dyn Reporter) -
     }
     let key = run_key(recipe, model, &data.report, seed, &program::identity()?);
     let mut checkpoints = Checkpoints::open(&layout.checkpoints(), &key, options.checkpoint_every, reporter)?
-        .accepting_other_arithmetic(options.any_arithmetic);
+        .accepting_other_arithmetic(options.allow_mixed_isa);
     if options.keep_other_checkpoints {
         checkpoints = checkpoints.keeping_those_of_other_runs();
     }
@@ -119,7 +119,7 @@ pub fn run(project: &Project, options: &TrainOptions, reporter: &dyn Reporter) -
             let otherwise = if layout.is_of_run() || std::env::var_os("DVC_ROOT").is_some() {
                 "removing that file starts this run over"
             } else {
-                "`cifar-cli train --any-arithmetic` goes on all the same, `cifar-cli train --fresh` starts over"
+                "`cifar-cli train --allow-mixed-isa` goes on all the same, `cifar-cli train --fresh` starts over"
             };
             Error::failed(format!("{e}; {as_before}{otherwise}"))
         }
