@@ -30,6 +30,7 @@ pub(crate) struct Cli {
 
 /// Options of every command.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// Project folder; data, models and results are inside it
     #[arg(short = 'C', long, value_name = "DIR", default_value = ".", global = true)]
@@ -146,7 +147,7 @@ pub(crate) enum Command {
                             Checkpoints and searches that another process is using stay."
     )]
     Clean,
-    /// Write the program and one fingerprint per stage into bin/, as the stage `build` of dvc.yaml does
+    /// Write the program and a fingerprint per stage into bin/, for dvc.yaml
     #[command(after_help = "Example:\n  cargo run --locked --release -p cifar-cli -- fingerprint")]
     Fingerprint,
     /// Print a completion script for a shell
@@ -279,7 +280,7 @@ pub(crate) struct TrainArgs {
     /// The former name of --allow-mixed-isa
     #[arg(long, hide = true)]
     pub(crate) any_arithmetic: bool,
-    /// Also write curves for `TensorBoard` into this folder, after each epoch
+    /// Also write curves for TensorBoard into this folder, after each epoch
     #[arg(long, value_name = "DIR")]
     pub(crate) tensorboard: Option<PathBuf>,
     /// Run a learning-rate range test instead of training; writes models/learning_rate/

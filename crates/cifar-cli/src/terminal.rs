@@ -221,7 +221,7 @@ impl Watcher for Terminal {
         ));
         if !self.quiet {
             if steps > 0 {
-                self.say(&format!("going on behind step {steps}, from a checkpoint\n"));
+                self.say(&format!("resuming after step {steps}, from a checkpoint\n"));
             }
             self.data(EPOCH_COLUMNS);
             for record in history {

@@ -57,7 +57,7 @@ impl<'a> Board<'a> {
         self.reporter
     }
 
-    /// A row for a run that begins.
+    /// Adds a row for a run that starts.
     pub fn begin(&'a self, name: &str, cost: f64) -> Row<'a> {
         if let Ok(mut totals) = self.totals.lock() {
             totals.running.insert(name.to_string(), (cost, None, 0.0));

@@ -1,4 +1,4 @@
-//! The runs of a grid, where they lie and how far they are.
+//! The runs of a grid, their folders and states.
 
 use std::path::{Path, PathBuf};
 
@@ -22,7 +22,7 @@ pub enum State {
     Waiting,
 }
 
-/// A run, where it lies and how far it is.
+/// A run, its folder and its state.
 #[derive(Debug)]
 pub struct Entry {
     /// The run.
@@ -59,7 +59,7 @@ pub fn entries(project: &Project, file: Option<&Path>, reporter: &dyn Reporter) 
     let path = grid_file(project, file);
     if !path.exists() {
         ensure!(file.is_none(), "{}: there is no such file", path.display());
-        reporter.note(&format!("{}: not there; the usual fifteen runs are taken", path.display()));
+        reporter.note(&format!("{}: not there; using five combinations × three seeds", path.display()));
     }
     let mut grid = grid(project, file)?;
     let (data, images) = data(project)?;
@@ -75,7 +75,7 @@ pub fn entries(project: &Project, file: Option<&Path>, reporter: &dyn Reporter) 
             Some(found) => {
                 if let Some(difference) = found.difference(&record) {
                     bail!(
-                        "{}: holds another run of this name ({difference}); move the folder away, or take back the change",
+                        "{}: contains another run of this name ({difference}); move the folder away, or undo the change",
                         folder.display()
                     );
                 }

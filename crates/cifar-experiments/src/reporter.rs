@@ -16,7 +16,7 @@ use crate::board::Row;
 /// Shows a grid under way: a row for each run, and one for all of them. All methods but those of
 /// [`Reporter`] do nothing unless they are written.
 pub trait GridReporter: Reporter {
-    /// A run begins, or resumes.
+    /// A run starts or resumes.
     fn run_started(&self, _run: &str) {}
 
     /// A run is at `fraction`, 0 to 1, of what `message` names.
@@ -73,7 +73,7 @@ impl Monitor for RunReporter<'_> {
 impl Watcher for RunReporter<'_> {
     fn started(&self, _model: &Model, history: &[EpochRecord], steps: usize) {
         if steps > 0 {
-            self.line(&format!("resumes after step {steps}, from a checkpoint"));
+            self.line(&format!("resuming after step {steps}, from a checkpoint"));
         }
         for record in history {
             self.line(&record.to_string());

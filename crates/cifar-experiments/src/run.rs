@@ -18,15 +18,15 @@ use crate::engines::{Engine, EngineKind, Session, dvc, local, slurm};
 use crate::plan::{Entry, State, entries, grid};
 use crate::schedule::{Job, execute};
 
-/// What a run says while it goes on, in its folder.
+/// The log of a run, in its folder.
 pub(crate) const LOG: &str = "log.txt";
 /// The epochs of a run as JSON lines, in its folder.
 pub(crate) const EVENTS: &str = "epochs.jsonl";
 /// Why a run failed, in its folder; a run that was only stopped has none.
 pub(crate) const FAILED: &str = "failed.txt";
-/// Who holds the project's lock.
+/// The command that is named as the holder of the project's lock.
 pub const LOCKED: &str = "experiments";
-/// So many last lines of a failed run's log are shown.
+/// Number of last lines of a failed run's log that are shown.
 const TAIL: usize = 5;
 
 /// How to do the runs of a grid.
@@ -165,7 +165,7 @@ pub fn run_grid(project: &Project, options: &RunOptions, reporter: &dyn GridRepo
         }
     };
     reporter.check().map_err(|e| {
-        Error::from(e).context("what is finished is kept; run `cifar-cli experiments run` again to go on from here")
+        Error::from(e).context("finished runs are kept; run `cifar-cli experiments run` again to resume")
     })?;
     let mut entries = crate::plan::entries(project, grid_file, reporter)?;
     // A run whose failure could not even be written, as on a full disk, has failed all the same.
@@ -243,10 +243,7 @@ fn note_other_runs(project: &Project, entries: &[Entry], reporter: &dyn Reporter
     let known = |name: &std::ffi::OsStr| entries.iter().any(|e| *name == *e.run.name);
     let count = names.filter(|name| !known(name)).count();
     if count > 0 {
-        reporter.note(&format!(
-            "{}: {count} other folders are not of this grid; they are left out and left alone",
-            folder.display()
-        ));
+        reporter.note(&format!("{}: {count} other folders are not of this grid; they are ignored", folder.display()));
     }
 }
 
@@ -316,7 +313,7 @@ pub(crate) fn do_run(engine: &dyn Engine, entry: &Entry, row: &Row, data_ready: 
     Ok(entry.record.write(folder)?)
 }
 
-/// The folder of a run that begins anew or goes on.
+/// Prepares the folder of a run that starts or resumes.
 pub(crate) fn clear(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("{}: cannot create the folder", folder.display()))?;
     match std::fs::remove_file(folder.join(FAILED)) {
@@ -339,7 +336,7 @@ fn score(folder: &Path) -> Option<String> {
     Some(accuracy("test")? + &accuracy("pool")?)
 }
 
-/// The log of a run, to go on with.
+/// Opens the log of a run to append to it.
 pub(crate) fn log(folder: &Path) -> Result<std::fs::File> {
     let path = folder.join(LOG);
     std::fs::File::options()

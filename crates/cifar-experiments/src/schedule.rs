@@ -10,7 +10,7 @@ use cifar_pipeline::{Error, Result};
 pub struct Job {
     /// Its place in the list of runs.
     pub index: usize,
-    /// Its data. While one worker makes them, no other begins with a run that needs the same.
+    /// Its data. While one worker makes them, no other starts a run that needs the same data.
     pub data: String,
 }
 
@@ -68,7 +68,7 @@ impl Schedule {
     }
 }
 
-/// Does all jobs with so many workers; `work` may call [`Schedule::data_ready`]. Once `stopped`, no other run begins.
+/// Does all jobs with `workers` threads; `work` may call [`Schedule::data_ready`]. Once `stopped`, no other run starts.
 pub fn execute(
     jobs: Vec<Job>,
     workers: usize,

@@ -1,7 +1,7 @@
 //! One hash a stage over everything in the program that can change the stage's results: the sources of the crates
 //! and commands that it uses, without comments and tests; their locked dependencies; compiler, target and optimisation.
 //!
-//! DVC's stages depend on these files rather than on the binary: an edit in the code of reports trains nothing anew.
+//! DVC's stages depend on these files rather than on the binary: a change to a report retrains nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,7 +15,7 @@ use crate::{Context as _, Error, Project, Result, bail};
 
 /// Files of this crate that every stage uses.
 const COMMON: [&str; 4] = ["layout.rs", "params.rs", "program.rs", "project.rs"];
-/// Third-party crates of this one that can change what a stage is told.
+/// The parser of params.yaml, which can change what a stage reads.
 const PARSER: &str = "serde-saphyr";
 
 /// Writes the running program and one fingerprint per stage into `bin/`.
@@ -42,7 +42,7 @@ pub fn write(project: &Project) -> Result<PathBuf> {
     Ok(bin)
 }
 
-/// The fingerprint of `stage` for the sources below `workspace`.
+/// Returns the fingerprint of `stage` for the sources in `workspace`.
 pub fn of_stage(workspace: &Path, stage: &Stage) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
     let mut add = |name: &str, bytes: &[u8]| {

@@ -1,4 +1,4 @@
-//! Where everything lies below the project's folder. The only place that knows these names.
+//! Where everything is in the project folder. The only place that knows these names.
 
 use std::path::{Path, PathBuf};
 
@@ -49,7 +49,7 @@ impl Layout {
         self.elsewhere.as_ref().map_or_else(|| self.join(relative), |e| e.results.join(relative))
     }
 
-    /// A path below the project's folder.
+    /// A path in the project folder.
     pub fn join(&self, relative: impl AsRef<Path>) -> PathBuf {
         self.root.join(relative)
     }

@@ -1,4 +1,4 @@
-//! Links in a project: a clone can bring them along, and whoever writes through one writes outside of the project.
+//! Links in a project: a cloned repository can contain them, and a write through one ends up outside of the project.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use crate::layout::Layout;
 use crate::{Context as _, Result, bail};
 
-/// What the names of unfinished files and folders begin with.
+/// Prefix of unfinished files and folders.
 const PARTIAL: &str = ".partial-";
-/// Below this many folders of an output lie the files of a stage, which DVC may link to its cache.
+/// Files of a stage are this many folders deep; DVC may link them to its cache.
 const DEPTH_OF_STAGES: usize = 2;
 /// The same below the folder of a grid's runs, counted from the project's `experiments`.
 const DEPTH_OF_RUNS: usize = 4;
@@ -103,7 +103,7 @@ fn walk(path: &Path, depth: usize, allows: &dyn Fn(&Path, usize, Target) -> bool
 fn refuse(link: &Path) -> Result<()> {
     let target = std::fs::read_link(link).unwrap_or_else(|_| PathBuf::from("an unknown place"));
     bail!(
-        "{}: is a link to {}, and this program writes through no links; remove the link, or put a folder in its place",
+        "{}: is a link to {}; this program does not write through links; remove the link, or replace it with a folder",
         link.display(),
         target.display()
     );

@@ -1,4 +1,4 @@
-//! Two runs in one folder do not mix: whoever writes results holds the project's lock.
+//! Two runs in one folder do not mix: a process that writes results holds the project's lock.
 
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -35,7 +35,7 @@ impl ProjectLock {
                 let holder =
                     if holder.trim().is_empty() { "another run".to_string() } else { format!("`{}`", holder.trim()) };
                 bail!(
-                    "{holder} is at work in this folder; wait for its end, or stop it ({} is its lock)",
+                    "{holder} is running in this folder; wait until it ends, or stop it (its lock is {})",
                     path.display()
                 );
             }

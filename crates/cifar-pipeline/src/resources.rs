@@ -1,4 +1,4 @@
-//! What the system tells of this process and of the machine's memory; nothing where it does not tell (outside of Linux).
+//! Memory and page faults of this process, where the system reports them (Linux).
 
 /// The most memory that this process held, in MB (10⁶ bytes).
 pub fn peak_memory_mb() -> Option<f64> {

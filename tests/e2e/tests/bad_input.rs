@@ -256,7 +256,7 @@ fn a_second_run_in_the_folder_waits_for_nobody_and_mixes_nothing() {
         assert!(started.elapsed() < Duration::from_mins(1), "the first run takes no lock");
         std::thread::sleep(Duration::from_millis(20));
     }
-    project.run(&["prepare"]).failure(FAILURE, &["`cifar-cli train (process", "is at work in this folder"]);
+    project.run(&["prepare"]).failure(FAILURE, &["`cifar-cli train (process", "is running in this folder"]);
     first.kill().unwrap();
     first.wait().unwrap();
     project.run(&["prepare"]).success();
@@ -286,7 +286,7 @@ fn ctrl_c_ends_a_stage_and_leaves_what_was_there() {
     std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut stderr).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert!(
-        stderr.lines().last().unwrap().starts_with("error: ") && stderr.contains("models/final keeps what it had"),
+        stderr.lines().last().unwrap().starts_with("error: ") && stderr.contains("models/final is unchanged"),
         "{stderr}"
     );
     assert!(tree(&project.path("models")) == before);

@@ -87,7 +87,7 @@ fn start(project: &Project, arguments: &[&str]) -> Child {
 
 /// Steps of the run as the program tells them when it goes on.
 fn steps_behind(answer: &str) -> usize {
-    let line = answer.lines().find_map(|line| line.strip_prefix("going on behind step "));
+    let line = answer.lines().find_map(|line| line.strip_prefix("resuming after step "));
     line.and_then(|line| line.split(',').next()?.parse().ok()).unwrap_or(0)
 }
 
@@ -349,12 +349,12 @@ fn a_loss_that_runs_away_leaves_the_last_good_checkpoint() {
     project.edit("params.yaml", "warmup_epochs: 1.0", "warmup_epochs: 24.0");
     project.edit("params.yaml", "clip_norm: 5.0", "clip_norm: 0.0");
     let answer = project.run(&["train", "--checkpoint-every", "0"]);
-    let answer = answer.failure(FAILURE, &["the last good checkpoint, behind step ", "at step", "learning rate"]);
+    let answer = answer.failure(FAILURE, &["the last good checkpoint, after step ", "at step", "learning rate"]);
     let path = checkpoint(&project);
     assert!(answer.stderr.contains(&path.file_name().unwrap().to_string_lossy().into_owned()));
     assert!(!project.path("models/final/model.safetensors").exists());
     // It can be gone on with, to the same end.
-    let (_, told) = answer.stderr.split_once("behind step ").unwrap();
+    let (_, told) = answer.stderr.split_once("after step ").unwrap();
     let step: usize = told.split(',').next().unwrap().parse().unwrap();
     let again = project.run(&["train", "--checkpoint-every", "0"]).failure(FAILURE, &["at step"]);
     assert_eq!(steps_behind(&again.stderr), step, "{again:#?}");

@@ -205,7 +205,7 @@ fn processes_share_a_search_and_clean_leaves_it_alone() {
     let at_work = std::fs::File::open(&path).unwrap();
     at_work.lock().unwrap();
     let answer = one.run(&["clean"]).success();
-    assert!(answer.stderr.contains(": is kept, somebody is at work there") && path.is_file(), "{answer:#?}");
+    assert!(answer.stderr.contains(": is kept, another process uses it") && path.is_file(), "{answer:#?}");
     one.run(&["pull"]).success();
     one.run(&["prepare"]).success();
     let log = |project: &Project| project.path("told");

@@ -1,4 +1,4 @@
-//! What can be typed behind `experiments`.
+//! The command line of `experiments`.
 
 use std::path::PathBuf;
 

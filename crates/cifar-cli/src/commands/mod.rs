@@ -79,7 +79,7 @@ fn start_threads(threads: Option<u16>, terminal: &Terminal) -> Result<()> {
     let processors = std::thread::available_parallelism().map_or(usize::MAX, usize::from);
     if usize::from(threads) > processors {
         terminal.warn(&format!(
-            "--threads {threads} is more than the {processors} processors here; every thread more takes memory and time"
+            "--threads {threads} is more than the {processors} processors here; more threads than processors cost memory and time"
         ));
     }
     let pool = rayon::ThreadPoolBuilder::new().num_threads(usize::from(threads)).build_global();

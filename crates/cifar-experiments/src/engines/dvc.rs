@@ -114,7 +114,7 @@ impl<'a> Dvc<'a> {
         if let Some(first) = changed.first() {
             let more = if changed.len() > 1 { format!(" and {} more", changed.len() - 1) } else { String::new() };
             bail!(
-                "the work tree has changes that no commit holds ({first}{more}); every experiment would carry them, and none could be told from its commit: commit or stash them first"
+                "the work tree has uncommitted changes ({first}{more}), which every experiment would include; commit or stash them first"
             );
         }
         Ok(())

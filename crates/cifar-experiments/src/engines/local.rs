@@ -25,11 +25,11 @@ pub(crate) struct Local<'a> {
     session: Session<'a>,
     /// Threads of each worker; none if there is one worker, which has them all.
     threads: Option<usize>,
-    /// Held by whoever makes data: the folders that are known to be whole.
+    /// Folders of data that are known to be complete; locked while data are made.
     making: Mutex<BTreeSet<PathBuf>>,
     /// How many runs still need a folder of data.
     needed: Mutex<BTreeMap<PathBuf, usize>>,
-    /// What stands for the partitions and labels.
+    /// The identity of the partitions and labels.
     data: String,
     /// Where shared data lie.
     shared: PathBuf,
@@ -50,7 +50,7 @@ impl<'a> Local<'a> {
         local
     }
 
-    /// For runs that several processes do, each with all its threads, on the same data below `shared`.
+    /// For runs of several processes, each with all its threads, on the same data in `shared`.
     pub(crate) fn shared(session: Session<'a>, data: String, shared: PathBuf) -> Self {
         let (making, needed) = (Mutex::default(), Mutex::new(BTreeMap::new()));
         Self { session, threads: None, making, needed, data, shared, is_shared: true }

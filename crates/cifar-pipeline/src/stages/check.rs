@@ -52,7 +52,7 @@ impl Checked {
     /// The number of such lines.
     pub fn result(&self) -> Result<()> {
         let wrong = self.lines.iter().filter(|l| l.state == "wrong").count();
-        ensure!(wrong == 0, "lines above that say `wrong`: {wrong}");
+        ensure!(wrong == 0, "{wrong} of the lines above say `wrong`");
         Ok(())
     }
 }
@@ -111,14 +111,14 @@ fn version(project: &Project, what: &'static str, needed: &str) -> Line {
     let detail = match found {
         None => format!("not found; needed {needed}, not for `cifar-cli run`"),
         Some(path) if is_in_project(path.parent().unwrap_or(&path)) => {
-            format!("{}: of this project, so it is not asked for its version here", path.display())
+            format!("{}: of this project, so it is not started here to ask its version", path.display())
         }
         Some(path) => {
             let answer = std::process::Command::new(&path).arg("--version").output();
             let text =
                 answer.ok().filter(|o| o.status.success()).map(|o| String::from_utf8_lossy(&o.stdout).into_owned());
             text.map_or_else(
-                || format!("{}: does not tell its version", path.display()),
+                || format!("{}: does not print its version", path.display()),
                 |text| text.trim().to_string(),
             )
         }
@@ -132,7 +132,7 @@ fn parameters(project: &Project, params: &Params) -> Line {
     let file = project.params_file.display();
     let prepared = project.layout.prepared();
     let report = PreparedReport::read(&prepared).ok();
-    // What was prepared under other parameters is told below.
+    // A set prepared with other parameters is reported below.
     let report = report.filter(|report| report.check(&prepared, params.dataset_version, &params.split).is_ok());
     let unsuitable = report.and_then(|report| {
         let images = |split| report.images.get(&split).copied().unwrap_or(0);
@@ -278,7 +278,7 @@ fn time(params: &Params, subject: &Subject) -> Result<String> {
     Ok(format!("{rate:.0} training images/s: {epochs} epochs over {images_in_words} take about {minutes:.1} minutes"))
 }
 
-/// Free and total space where `path` lies, in GB, where the system tells it.
+/// Free and total disk space at `path` in GB, where the system reports it.
 #[cfg(unix)]
 fn disk_gb(path: &Path) -> Option<(f64, f64)> {
     let stat = rustix::fs::statvfs(path).ok()?;
@@ -286,7 +286,7 @@ fn disk_gb(path: &Path) -> Option<(f64, f64)> {
     Some((gb(stat.f_bavail), gb(stat.f_blocks)))
 }
 
-/// Free and total space where `path` lies, in GB, where the system tells it.
+/// Free and total disk space at `path` in GB, where the system reports it.
 #[cfg(not(unix))]
 fn disk_gb(_path: &Path) -> Option<(f64, f64)> {
     None

@@ -35,6 +35,6 @@ pub fn run(project: &Project, reporter: &dyn Reporter) -> Result<Inspected> {
 
 impl fmt::Display for Inspected {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "{}\nto look at: {}", self.report.in_words(), self.page.display())
+        write!(f, "{}\npage: {}", self.report.in_words(), self.page.display())
     }
 }

@@ -93,7 +93,7 @@ pub fn run(project: &Project, options: &PartitionOptions, reporter: &dyn Reporte
                 Ok(archive) => read_images(&archive, options, reporter)?,
                 Err(e @ DataError::Unavailable { .. }) => {
                     reporter.warn(&format!(
-                        "there is no {}, and {e}: going on with the built-in SYNTHETIC set of drawn images; \
+                        "there is no {}, and {e}: using the built-in SYNTHETIC set of drawn images instead; \
                          every result made from it says so. Your own images: --source PATH",
                         images.display()
                     ));

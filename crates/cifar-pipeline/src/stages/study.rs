@@ -96,7 +96,7 @@ pub fn run(project: &Project, options: &StudyOptions, reporter: &dyn Reporter) -
     let outcomes = study(&how, &data, &test, &Steps { reporter }).map_err(|error| {
         let error = Error::from(error);
         if error.is_cancelled() {
-            error.context("what was trained is kept; the same command goes on from here, to the same result")
+            error.context("finished networks are kept; run the same command again to resume, with an identical result")
         } else {
             error
         }
@@ -125,7 +125,7 @@ fn noise(
         let path = project.layout.model_file();
         ensure!(
             !data.val.is_empty(),
-            "--to confused: looks at validation images, and there are none; raise split.val_fraction"
+            "--to confused: needs validation images, and there are none; raise split.val_fraction"
         );
         let answers = predict(&Model::load(&path)?, &data.val, "looking for confusions", reporter)?;
         let pairs = (data.val.samples().iter().enumerate())

@@ -106,20 +106,20 @@ pub fn run(project: &Project, options: &TrainOptions, reporter: &dyn Reporter) -
     }
     let fitted = fitted.map_err(|e| match e {
         TrainError::Data(DataError::Cancelled) => Error::from(e).context(format!(
-            "{} keeps what it had; run `cifar-cli train` again to go on from here, to the same result",
+            "{} is unchanged; run `cifar-cli train` again to resume, with an identical result",
             layout.final_model().display()
         )),
         TrainError::Diverged { .. } | TrainError::NotFinite { .. } if checkpoints.step() > 0 => {
             let (step, path) = (checkpoints.step(), checkpoints.path());
-            Error::from(e).context(format!("the last good checkpoint, behind step {step}, is {}", path.display()))
+            Error::from(e).context(format!("the last good checkpoint, after step {step}, is {}", path.display()))
         }
         TrainError::Arithmetic { is_mixed, .. } => {
-            let as_before = if is_mixed { "" } else { "CIFAR_KERNELS_ARM can be set to go on as before, " };
+            let as_before = if is_mixed { "" } else { "set CIFAR_ISA to resume with the same instruction set, " };
             // The options are for a run that `train` starts itself.
             let otherwise = if layout.is_of_run() || std::env::var_os("DVC_ROOT").is_some() {
                 "removing that file starts this run over"
             } else {
-                "`cifar-cli train --allow-mixed-isa` goes on all the same, `cifar-cli train --fresh` starts over"
+                "`cifar-cli train --allow-mixed-isa` resumes all the same, `cifar-cli train --fresh` starts over"
             };
             Error::failed(format!("{e}; {as_before}{otherwise}"))
         }
@@ -180,7 +180,7 @@ fn note_timing(timing: Timing, reporter: &dyn Reporter) {
         reporter.note("this run was finished already: its result is kept; `--fresh` trains it again");
     } else {
         reporter.note(&format!(
-            "{} steps in {:.1} s, of which {:.2} s ({:.2} %) went by waiting for batches",
+            "{} steps in {:.1} s, {:.2} s ({:.2} %) of them waiting for batches",
             timing.steps,
             timing.seconds,
             timing.waited_seconds,

@@ -119,7 +119,7 @@ fn in_words(tuned: &Tuned, path: &str) -> String {
         Verdict::NotShown => (
             format!("no setting is shown to be better than params.yaml; the best is trial {trial}"),
             format!(
-                "`train.use_tuned: true` changes nothing; more seeds (tune.rescore_seeds, now {}) show smaller differences",
+                "`train.use_tuned: true` changes nothing; more seeds (tune.rescore_seeds, now {}) can show smaller differences",
                 compared.seeds.len()
             ),
         ),

@@ -129,8 +129,10 @@ impl<'a> Followed<'a> {
         if self.row.is_some() {
             self.withdraw();
             let (name, node) = (&self.entry.run.name, &self.node);
-            let words =
-                format!("{name}: requeued by Slurm ({}), away from {node}; it will go on where it was", listed.reason);
+            let words = format!(
+                "{name}: requeued by Slurm ({}), away from {node}; it will resume from its checkpoint",
+                listed.reason
+            );
             board.reporter().note(&words);
         }
     }
@@ -188,7 +190,7 @@ pub(super) fn follow<'a>(
             }
             Err(error) if !says_nothing => {
                 says_nothing = true;
-                board.reporter().note(&format!("{error}; the runs go on, and Slurm is asked again"));
+                board.reporter().note(&format!("{error}; the runs continue, and Slurm is asked again"));
             }
             Err(_) => {}
         }
@@ -197,7 +199,7 @@ pub(super) fn follow<'a>(
             session.reporter.check().map_err(|e| {
                 let stop: Vec<String> = jobs.iter().map(u64::to_string).collect();
                 Error::from(e).context(format!(
-                    "{} goes on in Slurm; `cifar-cli experiments run --engine slurm` follows it again, scancel {} stops it",
+                    "{} continues in Slurm; `cifar-cli experiments run --engine slurm` follows it again, scancel {} stops it",
                     named(&jobs),
                     stop.join(" ")
                 ))
@@ -252,7 +254,7 @@ fn look<'a>(
                 task.place = Place::ToSubmit;
                 task.withdraw();
                 let words = format!(
-                    "{}: stopped ({}); it is submitted again, and goes on where it was",
+                    "{}: stopped ({}); it is submitted again and resumes from its checkpoint",
                     task.entry.run.name, task.state
                 );
                 board.reporter().note(&words);
@@ -317,7 +319,7 @@ fn never_starts(
     }
     submissions.iter().filter(|s| jobs.contains(&s.job)).for_each(Submission::remove);
     Error::failed(format!(
-        "{}: for {waited} no run went on, all wait ({reasons}), so it was cancelled; [slurm] in experiments.toml says what it asks for, and how long it may wait (start_timeout)",
+        "{}: no run started for {waited}, all wait ({reasons}), so it was cancelled; [slurm] in experiments.toml says what it asks for, and how long it may wait (start_timeout)",
         named(jobs)
     ))
 }

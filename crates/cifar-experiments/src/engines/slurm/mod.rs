@@ -28,7 +28,7 @@ use crate::run::{clear, log, log_error};
 /// Does the runs that are due, `jobs` of them at once if that is given. Returns the names of those that somebody cancelled.
 ///
 /// # Errors
-/// If they cannot be submitted, none of them starts, or this program is stopped: the runs then go on.
+/// If they cannot be submitted, none of them starts, or this program is stopped. The runs then continue.
 pub(crate) fn work(
     session: Session,
     queue: &Queue,
@@ -82,7 +82,7 @@ fn adopt(project: &Project, queue: &Queue, tasks: &mut [Followed], board: &Board
             listing.get(&number).is_some_and(|task| matches!(task.phase, Phase::Waiting | Phase::Running))
         };
         let Some(submission) = submission.filter(|s| (0..s.runs.len()).any(is_alive)) else {
-            // Nobody works from this folder any more; what its tasks did lies in the folders of their runs.
+            // No task uses this folder any more. Their results are in the folders of the runs.
             let _ = std::fs::remove_dir_all(&folder);
             continue;
         };
@@ -91,7 +91,7 @@ fn adopt(project: &Project, queue: &Queue, tasks: &mut [Followed], board: &Board
             let Some(task) = tasks.iter_mut().find(|task| task.entry().run.name == run.name) else { continue };
             if let Some(difference) = run.difference(&task.entry().record) {
                 bail!(
-                    "job {} of Slurm works on another run called {} ({difference}); take back the change, or stop it: scancel {0}",
+                    "job {} of Slurm is running another run called {} ({difference}); undo the change, or stop it: scancel {0}",
                     submission.job,
                     run.name
                 );
@@ -130,7 +130,7 @@ fn make_data<'a>(session: Session, tasks: &mut [Followed<'a>], board: &'a Board<
     Ok(())
 }
 
-/// For other engines: a run that waits or goes on in Slurm is not for them.
+/// Refuses runs that are waiting or running in Slurm, for the other engines.
 pub(crate) fn refuse_what_is_at_work(project: &Project, due: &[&Entry]) -> Result<()> {
     let found = folders(&project.layout);
     let Some(first) = found.first() else { return Ok(()) };
@@ -147,7 +147,7 @@ pub(crate) fn refuse_what_is_at_work(project: &Project, due: &[&Entry]) -> Resul
             let is_alive = listing.get(&number).is_some_and(|t| matches!(t.phase, Phase::Waiting | Phase::Running));
             if is_alive && due.iter().any(|entry| entry.run.name == run.name) {
                 bail!(
-                    "job {} of Slurm is at work on {}; `--engine slurm` follows it, scancel {0} stops it",
+                    "job {} of Slurm is running {}; `--engine slurm` follows it, scancel {0} stops it",
                     submission.job,
                     run.name
                 );

@@ -55,7 +55,7 @@ impl Queue {
     pub(crate) fn find() -> Result<Self> {
         let find = |name: &str| {
             programs::find(name).ok_or_else(|| {
-                Error::failed(format!("{name} is not on the path, so there is no Slurm here; use a machine from which jobs are submitted, or `--engine local`"))
+                Error::failed(format!("{name} is not on the path, so Slurm is not available here; use a machine from which jobs are submitted, or `--engine local`"))
             })
         };
         Ok(Self { sbatch: find("sbatch")?, squeue: find("squeue")?, scancel: find("scancel")? })

@@ -1,4 +1,4 @@
-//! A job array on disk, in a folder of its own below `.cifar/slurm`: the program as it was when it was submitted, the runs, the
+//! A job array on disk, in its own folder in `.cifar/slurm`: the program as it was when it was submitted, the runs, the
 //! script, and the job's number.
 //!
 //! The name of the job stands in the folder before it is submitted, and its number behind: whoever comes after a process that
@@ -77,7 +77,7 @@ pub(super) fn project_of(folder: &Path) -> Result<PathBuf> {
     let root = folder.ancestors().nth(3).map(Path::to_path_buf);
     let root = root.filter(|root| Layout::new(root).slurm() == folder.parent().unwrap_or(folder));
     root.with_context(|| {
-        format!("{}: is no folder of a job array; `experiments task` is for the tasks of one", folder.display())
+        format!("{}: is not the folder of a job array; `experiments task` is run by Slurm only", folder.display())
     })
 }
 
@@ -267,7 +267,7 @@ mod tests {
         assert_eq!(project_of(folder).unwrap(), Path::new("/a b/it's"));
         for other in ["/a/.cifar/runs/x", "/a/slurm/x", "/", "x"] {
             let error = project_of(Path::new(other)).unwrap_err().to_string();
-            assert!(error.starts_with(&format!("{other}: is no folder of a job array")), "{error}");
+            assert!(error.starts_with(&format!("{other}: is not the folder of a job array")), "{error}");
         }
     }
 

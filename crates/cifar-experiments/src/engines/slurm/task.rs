@@ -50,7 +50,7 @@ pub fn run(number: usize, reporter: &dyn GridReporter) -> Result<()> {
     match &result {
         Err(error) if error.is_cancelled() => {
             let _ = cifar_data::output::write_file(&interrupted, b"");
-            return Err(Error::from(DataError::Cancelled).context("stopped from outside; its checkpoint stands"));
+            return Err(Error::from(DataError::Cancelled).context("stopped from outside; its checkpoint is kept"));
         }
         Err(error) => write_failure(&folder, &error.one_line())?,
         Ok(()) => {}
@@ -74,7 +74,7 @@ fn work(session: Session, record: RunRecord, folder: &Path, begins: &str) -> Res
     );
     let local = Local::shared(session, record.data.clone(), data_folder(&project.layout));
     if let Some(missing) = local.folders(&run).iter().find(|data| !data.is_dir()) {
-        bail!("{}: the data that were made for this run are gone; `--retry` makes them again", missing.display());
+        bail!("{}: the data of this run are gone; `--retry` makes them again", missing.display());
     }
     let entry = Entry { run, folder: folder.to_path_buf(), record, state: State::Waiting, cost: 1.0, steps: 0 };
     std::fs::create_dir_all(folder).with_context(|| format!("{}: cannot create the folder", folder.display()))?;
@@ -102,7 +102,7 @@ fn lock(session: Session, name: &str) -> Result<File> {
                 std::thread::sleep(Duration::from_secs(1));
             }
             Err(TryLockError::WouldBlock) => bail!(
-                "{}: after {} minutes another process still works on this run, perhaps on a node that went away; stop it, then `--retry`",
+                "{}: after {} minutes another process is still running this run, perhaps on a lost node; stop it, then use `--retry`",
                 path.display(),
                 PATIENCE.as_secs() / 60
             ),

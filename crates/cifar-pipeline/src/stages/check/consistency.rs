@@ -1,6 +1,6 @@
 //! Whether the results of the stages belong together: each pair of results of which a stage reads both.
 //!
-//! The stages refuse what does not belong together by the same functions; here all pairs are looked at, and nothing is changed.
+//! The stages refuse what does not belong together by the same functions; this looks at all pairs and changes nothing.
 
 use std::path::Path;
 

@@ -71,12 +71,12 @@ fn in_words(found: &RangeTest, recipe: f64) -> String {
         return format!("the loss never falls between {:.1e} and {:.1e}", recipe * 1e-4, recipe * 1e2);
     };
     let end = match found.blown_up {
-        Some(rate) => format!(", and blows up at {rate:.1e}"),
+        Some(rate) => format!("; it diverges at {rate:.1e}"),
         None => String::new(),
     };
     format!(
-        "the loss falls fastest at a learning rate of {steepest:.1e}, is lowest at {lowest:.1e}{end}\n\
-         usual first choices are the steepest point and a tenth of the lowest, {:.1e}; the recipe has {recipe:.1e}",
+        "the loss falls fastest at a learning rate of {steepest:.1e} and is lowest at {lowest:.1e}{end}\n\
+         good first choices are the steepest point and a tenth of the lowest, {:.1e}; params.yaml has {recipe:.1e}",
         lowest / 10.0
     )
 }

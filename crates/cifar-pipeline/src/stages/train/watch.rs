@@ -54,7 +54,7 @@ impl<'a> Watched<'a> {
         if let Err(error) = files.live.update(history).and(tensorboard).and(events)
             && !std::mem::replace(&mut files.warned, true)
         {
-            self.reporter.warn(&format!("{error}; training goes on, the curves on disk stand still"));
+            self.reporter.warn(&format!("{error}; training continues, but the curves on disk are no longer updated"));
         }
     }
 }
