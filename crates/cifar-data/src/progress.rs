@@ -1,30 +1,47 @@
-//! How a library tells of its progress, and how it is asked to stop.
+//! Progress, warnings and cancellation of long tasks.
 
 use crate::{DataError, Result};
 
-/// Watches a long task. The library calls it from any thread; it must be cheap.
-pub trait Monitor: Sync {
-    /// `done` of `total` items of the task called `what` are finished.
-    fn progress(&self, what: &'static str, done: u64, total: u64);
+/// Receives the progress of a long task. It is called from any thread and must be cheap.
+///
+/// ```
+/// use cifar_data::Progress;
+///
+/// struct Print;
+///
+/// impl Progress for Print {
+///     fn update(&self, what: &'static str, done: u64, total: u64) {
+///         println!("{what}: {done} of {total}");
+///     }
+///
+///     fn warn(&self, message: &str) {
+///         eprintln!("{message}");
+///     }
+/// }
+/// ```
+pub trait Progress: Sync {
+    /// Called when `done` of `total` items of the task `what` are finished.
+    fn update(&self, what: &'static str, done: u64, total: u64);
 
-    /// True once the user asked to stop. The task then ends with [`DataError::Cancelled`] and leaves no output.
+    /// Returns whether the user asked to stop. The task then ends with [`DataError::Cancelled`] and
+    /// leaves no output.
     fn cancelled(&self) -> bool {
         false
     }
 
-    /// Something that a user should know and that is no error.
+    /// Called with something that the user should know and that is not an error.
     fn warn(&self, _message: &str) {}
 
-    /// An error once the user asked to stop, for use with `?`.
+    /// Returns an error if the user asked to stop, for use with `?`.
     fn check(&self) -> Result<()> {
         if self.cancelled() { Err(DataError::Cancelled) } else { Ok(()) }
     }
 }
 
-/// A monitor that shows nothing and never stops anything.
+/// Shows nothing and never cancels.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Silent;
 
-impl Monitor for Silent {
-    fn progress(&self, _what: &'static str, _done: u64, _total: u64) {}
+impl Progress for Silent {
+    fn update(&self, _what: &'static str, _done: u64, _total: u64) {}
 }

@@ -1,8 +1,9 @@
-//! What a stage's results were made from, and whether they are still what was written.
+//! What a stage's results were made from, and whether the files are unchanged.
 //!
-//! Every folder that a stage writes and another one reads holds `provenance.json`: the command that made it, the
-//! fingerprints of what it was made from, and the BLAKE3 hash of each file that is read again. The file carries a hash of
-//! itself ([`crate::seal`]). Images have hashes of their own ([`crate::store`]) and are not listed. Schema 1.
+//! Every folder that one stage writes and another one reads has a `provenance.json`: the stage that
+//! wrote it, the fingerprints of its inputs, and the BLAKE3 hash of each file that later stages
+//! read. The file has a hash of itself ([`crate::seal`]). Images have their own hashes
+//! ([`crate::store`]) and are not listed. The schema is 1.
 //!
 //! ```
 //! use cifar_data::output::OutputFolder;
@@ -33,7 +34,7 @@ use crate::{DataError, Result, seal};
 /// File name of the record.
 pub const PROVENANCE: &str = "provenance.json";
 const SCHEMA: u32 = 1;
-/// The key of the hash of a record.
+/// The key of a record's hash of itself.
 const SEAL: &str = "seal";
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,8 +53,9 @@ pub struct Provenance {
     record: Record,
 }
 
-/// Writes the record of `folder`: made by the command `made_by` from `inputs` (a name and a fingerprint each), with the hashes
-/// of `files`, which are there already. A folder under way is written before it is committed ([`crate::output`]).
+/// Writes the record of `folder`, which the stage `made_by` wrote from `inputs` (names and
+/// fingerprints), with the hashes of its existing `files`. Call it before the folder is committed
+/// ([`crate::output`]).
 ///
 /// # Errors
 /// If a file cannot be read or the record cannot be written.
@@ -73,10 +75,10 @@ pub fn write(folder: &Path, made_by: &str, inputs: &[(&str, &str)], files: &[&st
 }
 
 impl Provenance {
-    /// Reads the record of a folder that the command `made_by` wrote.
+    /// Reads the record of a folder that the stage `made_by` wrote.
     ///
     /// # Errors
-    /// If there is none, it is damaged, or another command wrote it.
+    /// If it is missing or damaged, or another stage wrote it.
     pub fn read(folder: &Path, made_by: &str) -> Result<Self> {
         let path = folder.join(PROVENANCE);
         let wrong = |problem: String| DataError::malformed(&path, problem);
@@ -104,15 +106,16 @@ impl Provenance {
         Ok(Self { folder: folder.to_path_buf(), record })
     }
 
-    /// The fingerprint of the input `name`; empty if there was no such input.
+    /// Returns the fingerprint of the input `name`; empty if there is none.
     pub fn input(&self, name: &str) -> &str {
         self.record.inputs.get(name).map_or("", String::as_str)
     }
 
-    /// Refuses the folder unless its input `name` was `fingerprint`, which is that of `what`.
+    /// Checks that the input `name` had this `fingerprint`. `what` describes the input, for the
+    /// message.
     ///
     /// # Errors
-    /// If it was made from something else.
+    /// If the folder was made from something else.
     pub fn expect(&self, name: &str, fingerprint: &str, what: &str) -> Result<()> {
         if self.input(name) == fingerprint {
             return Ok(());
@@ -124,7 +127,7 @@ impl Provenance {
     /// Reads the file `name` of the folder and compares it with its hash.
     ///
     /// # Errors
-    /// If it is missing, damaged, or not listed.
+    /// If it is missing, damaged or not listed.
     pub fn file(&self, name: &str) -> Result<Vec<u8>> {
         let path = self.folder.join(name);
         let again = format!("run `cifar-cli {}` again", self.record.made_by);
@@ -147,13 +150,13 @@ impl Provenance {
         ))
     }
 
-    /// The hash of the file `name` as it was written; empty if it is not listed.
+    /// Returns the recorded hash of the file `name`; empty if it is not listed.
     pub fn hash_of(&self, name: &str) -> &str {
         self.record.files.get(name).map_or("", String::as_str)
     }
 }
 
-/// Reads a file that the provenance of its folder lists, checked against its hash.
+/// Reads a file that its folder's record lists, and checks its hash.
 ///
 /// # Errors
 /// Those of [`Provenance::read`] and [`Provenance::file`].
@@ -163,15 +166,16 @@ pub fn read(path: &Path, made_by: &str) -> Result<Vec<u8>> {
     Provenance::read(folder, made_by)?.file(&name)
 }
 
-/// The first 128 bits of the BLAKE3 hash of `bytes`, in hexadecimal.
+/// Returns the first 128 bits of the BLAKE3 hash of `bytes`, in hexadecimal.
 pub fn hash(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex()[..32].to_string()
 }
 
-/// A record, which is a JSON object, as JSON with a hash of itself under the key `seal`. `path` is for messages.
+/// Encodes a record, which must become a JSON object, with a hash of itself under the key `seal`.
+/// `path` is for messages.
 ///
 /// # Errors
-/// If the record is no object, or something in it looks like a seal.
+/// If the record is not an object, or something in it looks like a seal.
 pub fn sealed_json<T: Serialize>(record: &T, path: &Path) -> Result<Vec<u8>> {
     let wrong = |problem: String| DataError::malformed(path, problem);
     let mut value = serde_json::to_value(record).map_err(|e| wrong(e.to_string()))?;
@@ -183,10 +187,10 @@ pub fn sealed_json<T: Serialize>(record: &T, path: &Path) -> Result<Vec<u8>> {
     Ok(text)
 }
 
-/// The record in a text that [`sealed_json`] made.
+/// Decodes a text that [`sealed_json`] made.
 ///
 /// # Errors
-/// What is wrong with the text: it is damaged, or no such record.
+/// What is wrong with the text: it is damaged, or is not such a record.
 pub fn read_sealed<T: for<'a> Deserialize<'a>>(text: &[u8]) -> Result<T, String> {
     seal::check(text).map_err(|e| e.to_string())?;
     let another = |e: serde_json::Error| format!("is of another version ({e})");
@@ -212,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_whole_is_read() {
+    fn an_unchanged_folder_is_read() {
         let root = tempfile::tempdir().unwrap();
         let out = made(root.path());
         assert_eq!(read(&out.join("a.csv"), "prepare").unwrap(), b"1");
@@ -223,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_belong_together_is_refused_with_the_command() {
+    fn mismatches_are_refused_with_the_stage_to_run() {
         let root = tempfile::tempdir().unwrap();
         let out = made(root.path());
         let message = |result: Result<Vec<u8>>| result.unwrap_err().to_string().replace(&*out.to_string_lossy(), "OUT");

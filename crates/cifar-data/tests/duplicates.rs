@@ -9,7 +9,7 @@ use cifar_data::pull::Raw;
 use cifar_data::random::{Purpose, stream};
 use cifar_data::sources::synthetic::{Planted, Synthetic, SyntheticParams, generate};
 use cifar_data::splits::{Split, SplitParams};
-use cifar_data::{DataError, Dataset, ImageSize, Monitor, SampleId, Silent};
+use cifar_data::{DataError, Dataset, ImageSize, Progress, SampleId, Silent};
 use common::flow::{Flow, list_again, rows};
 use common::{Warned, check_refused, edit, header, official, on_threads, pooled, put, sample, shown};
 use image::{RgbImage, imageops};
@@ -275,8 +275,8 @@ fn the_number_of_threads_changes_nothing() {
 /// Stops as soon as a tenth of the pairs was compared.
 struct StopEarly(std::sync::atomic::AtomicBool);
 
-impl Monitor for StopEarly {
-    fn progress(&self, _: &'static str, done: u64, total: u64) {
+impl Progress for StopEarly {
+    fn update(&self, _: &'static str, done: u64, total: u64) {
         if done * 10 > total {
             self.0.store(true, std::sync::atomic::Ordering::Relaxed);
         }

@@ -1,4 +1,4 @@
-//! Partitions → pull → prepare: mistakes, damage and interruption, each told and none doing harm.
+//! Partitions → pull → prepare: mistakes, damage and interruption are reported and change nothing.
 
 mod common;
 
@@ -9,7 +9,7 @@ use cifar_data::partitions;
 use cifar_data::prepare::{PreparedReport, TestSet, TrainingData};
 use cifar_data::pull::{POOL, Raw, pull};
 use cifar_data::splits::SplitParams;
-use cifar_data::{DataError, Monitor, Result, Silent, store};
+use cifar_data::{DataError, Progress, Result, Silent, store};
 use common::flow::{Flow, list_again, version};
 use common::{check_refused, edit, get, official, pooled, put, sample, set, shown, synthetic, synthetic_of_seed, tree};
 
@@ -22,7 +22,7 @@ fn two_images_are_too_few_for_three_partitions() {
 }
 
 #[test]
-fn wrong_overrides_are_refused_and_nothing_is_written() {
+fn invalid_overrides_are_refused_and_nothing_is_written() {
     fn check(rows: &str, expected: &str) {
         let flow = Flow::new();
         flow.both("v1", &SplitParams::default());
@@ -47,7 +47,7 @@ fn missing_overrides_are_named() {
 }
 
 #[test]
-fn data_for_other_parameters_are_refused() {
+fn data_of_other_parameters_are_refused() {
     let flow = Flow::new();
     let split = SplitParams::default();
     let report = flow.both("v1", &split);
@@ -61,7 +61,7 @@ fn data_for_other_parameters_are_refused() {
 }
 
 #[test]
-fn stages_out_of_order_say_what_to_run() {
+fn stages_out_of_order_name_the_stage_to_run() {
     let flow = Flow::new();
     check_refused(flow.prepare("v1", &SplitParams::default()), &[&shown(&flow.path("raw")), "`cifar-cli pull` first"]);
     check_refused(TrainingData::open(&flow.path("prepared")), &[&shown(&flow.path("prepared")), "`cifar-cli prepare`"]);
@@ -70,7 +70,8 @@ fn stages_out_of_order_say_what_to_run() {
     check_refused(refused, &[&shown(&flow.path("partitions/v3")), "`cifar-cli partition`"]);
 }
 
-/// Flips a bit of the last pixel in `folder` of a prepared project and expects the stage `run` to refuse it.
+/// Flips a bit of the last pixel in `folder` of a prepared project, and checks that the stage `run`
+/// refuses it.
 fn check_changed<T>(folder: &str, run: impl Fn(&Flow) -> Result<T>) {
     let flow = Flow::new();
     flow.both("v1", &official(0.1));
@@ -93,7 +94,7 @@ fn changed_pixels_are_refused_by_the_next_stage() {
 }
 
 #[test]
-fn a_set_in_the_place_of_another_is_refused() {
+fn a_replaced_set_is_refused() {
     let flow = Flow::new();
     let report = flow.both("v1", &SplitParams::default());
     store::write(&flow.read("prepared/test"), &flow.path("prepared/val")).expect("the folder exists");
@@ -121,7 +122,7 @@ fn records_of_another_version_are_refused() {
 }
 
 #[test]
-fn a_membership_that_leaves_an_image_out_is_refused() {
+fn a_membership_without_an_image_is_refused() {
     let flow = Flow::new();
     flow.pull("v1", &SplitParams::default()).expect("partitions are there");
     let path = flow.path("raw/membership.csv");
@@ -134,9 +135,10 @@ fn a_membership_that_leaves_an_image_out_is_refused() {
     check_refused(Raw::read(&flow.path("raw")), &[&shown(&path), "line 2", "v4"]);
 }
 
-/// A pool image that the list of members lacks ends in an error under `official`, which reads the pool.
+/// Only `official` reads the pool; a pool image that is missing from membership.csv is an error
+/// there.
 #[test]
-fn a_membership_that_leaves_a_test_image_of_another_partition_out_is_refused() {
+fn a_membership_without_a_pool_image_is_refused() {
     let flow = Flow::new();
     flow.pull("v1", &official(0.1)).expect("partitions are there");
     let path = flow.path("raw/membership.csv");
@@ -146,7 +148,7 @@ fn a_membership_that_leaves_a_test_image_of_another_partition_out_is_refused() {
 }
 
 #[test]
-fn partitions_of_different_sets_do_not_join() {
+fn partitions_of_different_sets_are_refused() {
     let again = "`cifar-cli partition` again";
     for (others, version) in
         [(synthetic(150), "v1+v2"), (synthetic_of_seed(120, 1), "v1"), (synthetic_of_seed(120, 1), "v3")]
@@ -162,7 +164,7 @@ fn partitions_of_different_sets_do_not_join() {
 }
 
 #[test]
-fn labels_that_changed_after_prepare_are_noticed() {
+fn label_files_that_changed_after_prepare_are_refused() {
     let flow = Flow::new();
     let report = flow.both("v1", &SplitParams::default());
     let [prepared, overrides, review] = ["prepared", "overrides.csv", "review.csv"].map(|name| flow.path(name));
@@ -190,11 +192,11 @@ fn no_training_images_is_an_error() {
     check_refused(flow.prepare("v1", &split), &["no training image", "v1"]);
 }
 
-/// Stops a task at its `n`th question whether it should.
+/// Cancels a task at its `n`th check.
 struct StopAt(std::sync::atomic::AtomicUsize);
 
-impl Monitor for StopAt {
-    fn progress(&self, _: &'static str, _: u64, _: u64) {}
+impl Progress for StopAt {
+    fn update(&self, _: &'static str, _: u64, _: u64) {}
 
     fn cancelled(&self) -> bool {
         self.0.fetch_sub(1, std::sync::atomic::Ordering::Relaxed) == 1
@@ -202,15 +204,15 @@ impl Monitor for StopAt {
 }
 
 #[test]
-fn a_stopped_stage_leaves_what_was_there() {
+fn a_stopped_stage_leaves_its_folder_unchanged() {
     let flow = Flow::new();
     flow.both("v1", &SplitParams::default());
     let before = tree(flow.root.path());
     let mut stops = 0;
     for n in 1.. {
-        let monitor = StopAt(n.into());
+        let progress = StopAt(n.into());
         let split = SplitParams::default();
-        let pulled = pull(&flow.path("partitions"), version("v2"), &split, None, &flow.path("raw"), &monitor);
+        let pulled = pull(&flow.path("partitions"), version("v2"), &split, None, &flow.path("raw"), &progress);
         if pulled.is_ok() {
             break;
         }
