@@ -12,7 +12,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::partitions::Partition;
-use crate::{DataError, Dataset, Result, SampleId, store};
+use crate::{DataError, Dataset, Result, SampleId, Stage, store};
 
 /// The first 64 bits of the BLAKE3 hash of an image's pixels; exact duplicates have the same.
 ///
@@ -112,10 +112,7 @@ impl ImageIndex {
         for partition in Partition::ALL {
             let folder = folder.join(partition.name());
             if !folder.join(store::MANIFEST).is_file() {
-                return Err(DataError::malformed(
-                    &folder,
-                    "this partition is missing; run `cifar-cli partition` first, or `dvc pull`",
-                ));
+                return Err(DataError::missing(&folder, "this partition is missing", Stage::Partition.alone()));
             }
             images.extend(store::contents(&folder)?);
         }

@@ -157,7 +157,7 @@ impl Dataset {
     pub fn new(header: Header, samples: Vec<Sample>, pixels: Vec<u8>) -> Result<Self> {
         let wrong = |problem: String| Err(DataError::Unsuitable(problem));
         if header.classes.is_empty() || header.classes.len() > usize::from(u16::MAX) {
-            return wrong(format!("a data set has 1 to {} classes, this one {}", u16::MAX, header.classes.len()));
+            return wrong(format!("a data set has 1 to {} classes, this one has {}", u16::MAX, header.classes.len()));
         }
         names::check_classes(&header.classes).map_err(DataError::Unsuitable)?;
         let expected =

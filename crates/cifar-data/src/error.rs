@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use crate::SampleId;
 use crate::names::{printed, shown};
+use crate::{SampleId, Stage};
 
 /// The result of a function of this crate.
 pub type Result<T, E = DataError> = std::result::Result<T, E>;
@@ -31,6 +31,26 @@ pub enum DataError {
         /// What was found and what is allowed.
         problem: String,
     },
+    /// The result of an earlier stage does not exist.
+    #[error("{}: {problem}", shown(path))]
+    Missing {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is missing.
+        problem: String,
+        /// The stages that make it, in the order in which they have to run.
+        made_by: &'static [Stage],
+    },
+    /// The result of an earlier stage is damaged, of another version, or made from other inputs.
+    #[error("{}: {problem}", shown(path))]
+    Stale {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was found.
+        problem: String,
+        /// The stages that make it again, in the order in which they have to run.
+        made_by: &'static [Stage],
+    },
     /// A line of a CSV file is wrong.
     #[error("{}, line {line}: {problem}", shown(path))]
     Line {
@@ -39,6 +59,17 @@ pub enum DataError {
         /// The line, counted from 1 with the header.
         line: u64,
         /// What was found and what is allowed.
+        problem: String,
+    },
+    /// A line of a label file is about another image than the one that has its id now.
+    /// [`labels::migrate`](fn@crate::labels::migrate) updates the file.
+    #[error("{}, line {line}: {problem}", shown(path))]
+    Misplaced {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1, the header included.
+        line: u64,
+        /// What the line says and what the image is.
         problem: String,
     },
     /// An image cannot be used.
@@ -122,17 +153,46 @@ impl DataError {
         move |source| Self::Io { action, path, source }
     }
 
+    /// Returns the stages that have to run before the operation can succeed, in their order; empty
+    /// unless the error is [`DataError::Missing`] or [`DataError::Stale`].
+    ///
+    /// ```
+    /// use cifar_data::Stage;
+    /// use cifar_data::prepare::PreparedReport;
+    ///
+    /// let error = PreparedReport::read("no/such/folder".as_ref()).unwrap_err();
+    /// assert_eq!(error.to_string(), "no/such/folder: there is no such folder");
+    /// assert_eq!(error.made_by(), [Stage::Prepare]);
+    /// ```
+    pub fn made_by(&self) -> &'static [Stage] {
+        match self {
+            Self::Missing { made_by, .. } | Self::Stale { made_by, .. } => made_by,
+            _ => &[],
+        }
+    }
+
     /// Returns the problem without the name of the file.
     pub(crate) fn problem(&self) -> String {
         match self {
             Self::Io { action, source, .. } => format!("cannot {action}: {source}"),
-            Self::Malformed { problem, .. } | Self::Image { problem, .. } => problem.clone(),
+            Self::Malformed { problem, .. }
+            | Self::Missing { problem, .. }
+            | Self::Stale { problem, .. }
+            | Self::Image { problem, .. } => problem.clone(),
             other => other.to_string(),
         }
     }
 
     pub(crate) fn malformed(path: &Path, problem: impl Into<String>) -> Self {
         Self::Malformed { path: path.to_path_buf(), problem: tidy(problem.into()) }
+    }
+
+    pub(crate) fn missing(path: &Path, problem: impl Into<String>, made_by: &'static [Stage]) -> Self {
+        Self::Missing { path: path.to_path_buf(), problem: tidy(problem.into()), made_by }
+    }
+
+    pub(crate) fn stale(path: &Path, problem: impl Into<String>, made_by: &'static [Stage]) -> Self {
+        Self::Stale { path: path.to_path_buf(), problem: tidy(problem.into()), made_by }
     }
 
     pub(crate) fn line(path: &Path, line: u64, problem: impl Into<String>) -> Self {

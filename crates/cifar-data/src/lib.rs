@@ -54,6 +54,7 @@ mod error;
 mod input;
 pub mod memory;
 mod progress;
+mod stage;
 
 pub mod batches;
 pub mod csv_table;
@@ -77,3 +78,4 @@ pub use content::{Content, ImageIndex, Known};
 pub use dataset::{Dataset, Header, ImageSize, Published, Sample, SampleId, Source, SourceKind};
 pub use error::{DataError, Result};
 pub use progress::{Progress, Silent};
+pub use stage::Stage;

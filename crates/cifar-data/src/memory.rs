@@ -77,7 +77,7 @@ fn room_by(read: Read) -> Option<Room> {
     };
     let rooms = [
         (available, "available memory of this machine"),
-        (committed.flatten(), "memory that this machine still promises"),
+        (committed.flatten(), "memory that this machine can still commit"),
         (group_room(read), "limit of the control group"),
         (limit("Max address space", "VmSize:"), "limit on the address space (ulimit -v)"),
         (limit("Max data size", "VmData:"), "limit on data (ulimit -d)"),
@@ -143,7 +143,7 @@ mod tests {
         check_room(&[], None);
         check_room(&[MACHINE], Some((4100 * 1024, "available memory of this machine")));
         let strict = ("/proc/sys/vm/overcommit_memory", "2\n");
-        check_room(&[MACHINE, strict], Some((1000 * 1024, "memory that this machine still promises")));
+        check_room(&[MACHINE, strict], Some((1000 * 1024, "memory that this machine can still commit")));
         let limits = |address: &str, data: &str| {
             format!(
                 "Limit                     Soft Limit           Hard Limit           Units\n\

@@ -38,7 +38,7 @@ pub(crate) fn problem(name: &str) -> Option<&'static str> {
     if name.contains(|c: char| c.is_control()) {
         Some("has a control character, such as a line break, in its name; rename it")
     } else if name.trim() != name {
-        Some("has a blank at the begin or end of its name; rename it")
+        Some("has a space at the start or end of its name; rename it")
     } else {
         None
     }
@@ -54,7 +54,7 @@ pub(crate) fn check_classes(names: &[String]) -> Result<(), String> {
     };
     if let Some(name) = names.iter().find(|name| !is_file_name(name)) {
         let reason = match problem(name) {
-            Some(_) => "names have no control characters and no blanks at their ends",
+            Some(_) => "names have no control characters and no spaces at their ends",
             None => "results are stored under it",
         };
         return Err(format!("{name:?} cannot be the name of a class: {reason}"));

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::output::OutputFolder;
-use crate::{DataError, Dataset, Progress, Result, store};
+use crate::{DataError, Dataset, Progress, Result, Stage, store};
 
 /// One third of a data set, by id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -113,26 +113,19 @@ pub fn read(folder: &Path, progress: &dyn Progress) -> Result<Partitions> {
         progress.update(WHAT, done as u64, 3);
         let folder = folder.join(partition.name());
         if !folder.join(store::IMAGES).is_file() {
-            return Err(DataError::malformed(
-                &folder,
-                "this partition is missing; run `cifar-cli partition` first, or `dvc pull`",
-            ));
+            return Err(DataError::missing(&folder, "this partition is missing", Stage::Partition.alone()));
         }
         parts.push(store::read_part(&folder)?);
     }
     progress.update(WHAT, 3, 3);
     let identity = parts[0].1.clone().ok_or_else(|| {
-        DataError::malformed(
-            &folder.join("v1"),
-            "does not say which set it is a part of; run `cifar-cli partition` again",
-        )
+        let problem = "does not say which set it is a part of";
+        DataError::stale(&folder.join("v1"), problem, Stage::Partition.alone())
     })?;
     for (partition, (_, found)) in Partition::ALL.iter().zip(&parts) {
         if found.as_ref() != Some(&identity) {
-            return Err(DataError::malformed(
-                &folder.join(partition.name()),
-                "was cut from another set of images than v1; run `cifar-cli partition` again, or `dvc checkout`",
-            ));
+            let problem = "was cut from another set of images than v1";
+            return Err(DataError::stale(&folder.join(partition.name()), problem, Stage::Partition.alone()));
         }
     }
     let sets: Vec<Dataset> = parts.into_iter().map(|(set, _)| set).collect();

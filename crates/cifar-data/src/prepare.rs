@@ -27,7 +27,7 @@ use crate::provenance::{self, Provenance};
 use crate::pull::{Raw, check_fingerprint, json, parse_json, table};
 use crate::splits::{Protocol, Split, SplitParams, training_subset};
 use crate::spreadsheet::neutral;
-use crate::{DataError, Dataset, Header, ImageSize, Progress, Result, SampleId, Source, store};
+use crate::{DataError, Dataset, Header, ImageSize, Progress, Result, SampleId, Source, Stage, store};
 
 pub use self::corrections::{OverrideCounts, ReviewCounts};
 
@@ -38,6 +38,8 @@ const REPORT: &str = "report.json";
 const SCHEMA: u32 = 4;
 /// Name of the stage that writes the folder.
 const COMMAND: &str = "prepare";
+/// The stages that follow a change of the division.
+const PULL_AND_PREPARE: &[Stage] = &[Stage::Pull, Stage::Prepare];
 const OVERRIDES_INPUT: &str = "overrides";
 const REVIEW_INPUT: &str = "review";
 const SPLIT_COLUMNS: [&str; 5] = ["id", "split", "partition", "label", "original_label"];
@@ -327,10 +329,8 @@ impl PreparedReport {
         if report.schema == SCHEMA {
             Ok(report)
         } else {
-            Err(DataError::malformed(
-                &prepared.join(REPORT),
-                format!("has schema {}, this program reads schema {SCHEMA}; run `cifar-cli prepare`", report.schema),
-            ))
+            let problem = format!("has schema {}, this program reads schema {SCHEMA}", report.schema);
+            Err(DataError::stale(&prepared.join(REPORT), problem, Stage::Prepare.alone()))
         }
     }
 
@@ -338,19 +338,12 @@ impl PreparedReport {
     pub fn check(&self, prepared: &Path, version: DatasetVersion, split: &SplitParams) -> Result<()> {
         let report: PathBuf = prepared.join(REPORT);
         if self.dataset_version != version {
-            return Err(DataError::malformed(
-                &report,
-                format!(
-                    "was prepared for dataset_version {}, params.yaml says {version}; run `cifar-cli pull` and `cifar-cli prepare`",
-                    self.dataset_version
-                ),
-            ));
+            let problem = format!("was prepared for dataset_version {}, expected {version}", self.dataset_version);
+            return Err(DataError::stale(&report, problem, PULL_AND_PREPARE));
         }
         if self.split != *split {
-            return Err(DataError::malformed(
-                &report,
-                "was prepared with other `split` parameters than params.yaml has; run `cifar-cli pull` and `cifar-cli prepare`",
-            ));
+            let problem = "was prepared with other `split` parameters";
+            return Err(DataError::stale(&report, problem, PULL_AND_PREPARE));
         }
         Ok(())
     }
@@ -363,10 +356,8 @@ impl PreparedReport {
         let provenance = Provenance::read(prepared, COMMAND)?;
         for (input, path) in [(OVERRIDES_INPUT, overrides), (REVIEW_INPUT, review)] {
             if provenance.input(input) != hash_of(path)? {
-                return Err(DataError::malformed(
-                    path,
-                    format!("has changed since {} was made; run `cifar-cli {COMMAND}` again", prepared.display()),
-                ));
+                let problem = format!("has changed since {} was made", prepared.display());
+                return Err(DataError::stale(path, problem, Stage::Prepare.alone()));
             }
         }
         Ok(())

@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DataError, Result, seal};
+use crate::{DataError, Result, Stage, seal};
 
 /// File name of the record.
 pub const PROVENANCE: &str = "provenance.json";
@@ -81,27 +81,26 @@ impl Provenance {
     /// If it is missing or damaged, or another stage wrote it.
     pub fn read(folder: &Path, made_by: &str) -> Result<Self> {
         let path = folder.join(PROVENANCE);
-        let wrong = |problem: String| DataError::malformed(&path, problem);
-        let again = format!("run `cifar-cli {made_by}` again");
+        let stages = Stage::named(made_by);
+        let stale = |problem: String| DataError::stale(&path, problem, stages);
         let text = match fs::read(&path) {
             Err(e) if e.kind() == ErrorKind::NotFound && folder.is_dir() => {
-                return Err(wrong(format!("is missing, so nothing tells what this folder was made from; {again}")));
+                return Err(stale("is missing, so the inputs of this folder are unknown".into()));
             }
             Err(e) if e.kind() == ErrorKind::NotFound => {
-                return Err(DataError::malformed(
-                    folder,
-                    format!("there is no such folder; run `cifar-cli {made_by}` first"),
-                ));
+                return Err(DataError::missing(folder, "there is no such folder", stages));
             }
             other => other.map_err(DataError::io("read", &path))?,
         };
-        let record: Record = read_sealed(&text).map_err(|problem| wrong(format!("{problem}; {again}")))?;
+        let record: Record = read_sealed(&text).map_err(stale)?;
         if record.schema != SCHEMA {
             let found = record.schema;
-            return Err(wrong(format!("has schema {found}, this program reads schema {SCHEMA}; {again}")));
+            return Err(stale(format!("has schema {found}, this program reads schema {SCHEMA}")));
         }
         if record.made_by != made_by {
-            return Err(wrong(format!("is a result of `cifar-cli {}`, expected one of {made_by}", record.made_by)));
+            let found = record.made_by;
+            let problem = format!("is a result of the stage {found}, expected a result of {made_by}");
+            return Err(DataError::malformed(&path, problem));
         }
         Ok(Self { folder: folder.to_path_buf(), record })
     }
@@ -120,8 +119,7 @@ impl Provenance {
         if self.input(name) == fingerprint {
             return Ok(());
         }
-        let made_by = &self.record.made_by;
-        Err(DataError::malformed(&self.folder, format!("was not made from {what}; run `cifar-cli {made_by}` again")))
+        Err(DataError::stale(&self.folder, format!("was not made from {what}"), self.stages()))
     }
 
     /// Reads the file `name` of the folder and compares it with its hash.
@@ -130,24 +128,22 @@ impl Provenance {
     /// If it is missing, damaged or not listed.
     pub fn file(&self, name: &str) -> Result<Vec<u8>> {
         let path = self.folder.join(name);
-        let again = format!("run `cifar-cli {}` again", self.record.made_by);
-        let expected = self.record.files.get(name).ok_or_else(|| {
-            DataError::malformed(&self.folder.join(PROVENANCE), format!("does not list {name}; {again}"))
-        })?;
+        let stale = |path: &Path, problem: String| DataError::stale(path, problem, self.stages());
+        let expected = self.record.files.get(name);
+        let expected = expected.ok_or_else(|| stale(&self.folder.join(PROVENANCE), format!("does not list {name}")))?;
         let bytes = match fs::read(&path) {
-            Err(e) if e.kind() == ErrorKind::NotFound => {
-                return Err(DataError::malformed(&path, format!("is missing; {again}")));
-            }
+            Err(e) if e.kind() == ErrorKind::NotFound => return Err(stale(&path, "is missing".into())),
             other => other.map_err(DataError::io("read", &path))?,
         };
         if hash(&bytes) == *expected {
             return Ok(bytes);
         }
-        let made_by = &self.record.made_by;
-        Err(DataError::malformed(
-            &path,
-            format!("was changed or damaged after `cifar-cli {made_by}` wrote it; {again}"),
-        ))
+        Err(stale(&path, format!("was changed or damaged after the stage {} wrote it", self.record.made_by)))
+    }
+
+    /// Returns the stage that wrote the folder, as a list; empty if it is not one of the pipeline.
+    fn stages(&self) -> &'static [Stage] {
+        Stage::named(&self.record.made_by)
     }
 
     /// Returns the recorded hash of the file `name`; empty if it is not listed.
@@ -179,7 +175,7 @@ pub fn hash(bytes: &[u8]) -> String {
 pub fn sealed_json<T: Serialize>(record: &T, path: &Path) -> Result<Vec<u8>> {
     let wrong = |problem: String| DataError::malformed(path, problem);
     let mut value = serde_json::to_value(record).map_err(|e| wrong(e.to_string()))?;
-    let object = value.as_object_mut().ok_or_else(|| wrong("cannot be sealed: it is no object".into()))?;
+    let object = value.as_object_mut().ok_or_else(|| wrong("cannot be sealed: it is not an object".into()))?;
     object.insert(SEAL.into(), seal::PLACEHOLDER.into());
     let mut text = serde_json::to_vec_pretty(&value).map_err(|e| wrong(e.to_string()))?;
     text.push(b'\n');
@@ -234,38 +230,29 @@ mod tests {
         let found = Provenance::read(&out, "prepare").unwrap();
         assert_eq!(
             message(found.expect("raw", "xyz", "the pulled images").map(|()| Vec::new())),
-            "OUT: was not made from the pulled images; run `cifar-cli prepare` again"
+            "OUT: was not made from the pulled images"
         );
-        assert_eq!(
-            message(read(&out.join("b.csv"), "prepare")),
-            "OUT/provenance.json: does not list b.csv; run `cifar-cli prepare` again"
-        );
+        assert_eq!(message(read(&out.join("b.csv"), "prepare")), "OUT/provenance.json: does not list b.csv");
         assert_eq!(
             message(read(&out.join("a.csv"), "pull")),
-            "OUT/provenance.json: is a result of `cifar-cli prepare`, expected one of pull"
+            "OUT/provenance.json: is a result of the stage prepare, expected a result of pull"
         );
         fs::write(out.join("a.csv"), b"2").unwrap();
         assert_eq!(
             message(read(&out.join("a.csv"), "prepare")),
-            "OUT/a.csv: was changed or damaged after `cifar-cli prepare` wrote it; run `cifar-cli prepare` again"
+            "OUT/a.csv: was changed or damaged after the stage prepare wrote it"
         );
         fs::remove_file(out.join("a.csv")).unwrap();
-        assert_eq!(
-            message(read(&out.join("a.csv"), "prepare")),
-            "OUT/a.csv: is missing; run `cifar-cli prepare` again"
-        );
+        assert_eq!(message(read(&out.join("a.csv"), "prepare")), "OUT/a.csv: is missing");
         let text = fs::read_to_string(out.join(PROVENANCE)).unwrap();
         fs::write(out.join(PROVENANCE), text.replace("abc", "abd")).unwrap();
         assert_eq!(
             message(read(&out.join("a.csv"), "prepare")),
-            "OUT/provenance.json: is damaged: its content does not match the hash that it carries; run `cifar-cli prepare` again"
+            "OUT/provenance.json: is damaged: its content does not match the hash that it carries"
         );
         fs::remove_file(out.join(PROVENANCE)).unwrap();
         assert!(message(read(&out.join("a.csv"), "prepare")).starts_with("OUT/provenance.json: is missing, so"));
         fs::remove_dir_all(&out).unwrap();
-        assert_eq!(
-            message(read(&out.join("a.csv"), "prepare")),
-            "OUT: there is no such folder; run `cifar-cli prepare` first"
-        );
+        assert_eq!(message(read(&out.join("a.csv"), "prepare")), "OUT: there is no such folder");
     }
 }

@@ -23,7 +23,7 @@ use crate::output::OutputFolder;
 use crate::partitions::{self, DatasetVersion, Partition, Partitions};
 use crate::provenance::{self, Provenance};
 use crate::splits::{Candidate, Split, SplitParams, assign};
-use crate::{Content, DataError, Dataset, ImageIndex, Known, Progress, Result, SampleId, Source, store};
+use crate::{Content, DataError, Dataset, ImageIndex, Known, Progress, Result, SampleId, Source, Stage, store};
 
 /// Name of the evaluation pool's folder.
 pub const POOL: &str = "pool";
@@ -163,10 +163,8 @@ impl Raw {
         let provenance = Provenance::read(folder, COMMAND)?;
         let record: PullRecord = parse_json(&provenance.file(RECORD)?, &folder.join(RECORD), COMMAND)?;
         if record.schema != SCHEMA {
-            return Err(DataError::malformed(
-                &folder.join(RECORD),
-                format!("has schema {}, this program reads schema {SCHEMA}; run `cifar-cli pull`", record.schema),
-            ));
+            let problem = format!("has schema {}, this program reads schema {SCHEMA}", record.schema);
+            return Err(DataError::stale(&folder.join(RECORD), problem, Stage::Pull.alone()));
         }
         let dataset = store::read(folder)?;
         check_fingerprint(folder, &dataset, &record.fingerprint, COMMAND)?;
@@ -206,19 +204,12 @@ impl Raw {
     pub fn check(&self, version: DatasetVersion, split: &SplitParams) -> Result<()> {
         let record = self.folder.join(RECORD);
         if self.record.dataset_version != version {
-            return Err(DataError::malformed(
-                &record,
-                format!(
-                    "was pulled for dataset_version {}, params.yaml says {version}; run `cifar-cli pull`",
-                    self.record.dataset_version
-                ),
-            ));
+            let problem = format!("was pulled for dataset_version {}, expected {version}", self.record.dataset_version);
+            return Err(DataError::stale(&record, problem, Stage::Pull.alone()));
         }
         if self.record.split != split.division() {
-            return Err(DataError::malformed(
-                &record,
-                "was pulled with other `split` parameters than params.yaml has; run `cifar-cli pull`",
-            ));
+            let problem = "was pulled with other `split` parameters";
+            return Err(DataError::stale(&record, problem, Stage::Pull.alone()));
         }
         Ok(())
     }
@@ -229,10 +220,8 @@ pub(crate) fn check_fingerprint(folder: &Path, set: &Dataset, expected: &str, ma
     if store::fingerprint(set) == expected {
         return Ok(());
     }
-    Err(DataError::malformed(
-        folder,
-        format!("is not the set that `cifar-cli {made_by}` wrote and recorded; run `cifar-cli {made_by}` again"),
-    ))
+    let problem = format!("is not the set that the stage {made_by} wrote and recorded");
+    Err(DataError::stale(folder, problem, Stage::named(made_by)))
 }
 
 fn candidates(
@@ -278,7 +267,6 @@ pub(crate) fn json<T: Serialize>(value: &T) -> String {
 
 /// Parses a JSON record that the stage `made_by` wrote to `path`.
 pub(crate) fn parse_json<T: for<'a> Deserialize<'a>>(text: &[u8], path: &Path, made_by: &str) -> Result<T> {
-    serde_json::from_slice(text).map_err(|e| {
-        DataError::malformed(path, format!("is of another version ({e}); run `cifar-cli {made_by}` again"))
-    })
+    serde_json::from_slice(text)
+        .map_err(|e| DataError::stale(path, format!("is of another version ({e})"), Stage::named(made_by)))
 }

@@ -224,7 +224,7 @@ fn read_images(path: &Path) -> Result<Images> {
     if schema != Some(u64::from(SCHEMA)) {
         let found = schema.map_or("none".to_string(), |s| s.to_string());
         return Err(wrong(format!(
-            "has schema {found}, this program reads schema {SCHEMA}; write it again with this version (`partition`, `pull`, `prepare`)"
+            "has schema {found}, this program reads schema {SCHEMA}; write it again with this version"
         )));
     }
     let metadata: Metadata = serde_json::from_str(json).map_err(|e| wrong(format!("has unreadable metadata: {e}")))?;

@@ -15,7 +15,7 @@ use tar::EntryType::{GNULongName, Regular};
 /// Peak memory of this process, in MB.
 fn peak() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux has it");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux says it");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux has it");
     line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") / 1024
 }
 

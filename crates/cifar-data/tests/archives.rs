@@ -278,18 +278,18 @@ fn the_kind_of_a_source_is_recognised() {
 
     // Unpacked, as itself or in a folder, with the archive beside it.
     unpack(&at("a/cifar-10-batches-py"), &python);
-    put(&at("a/cifar-10-python.tar.gz"), b"not looked at");
+    put(&at("a/cifar-10-python.tar.gz"), b"not read");
     for path in ["a", "a/cifar-10-batches-py"] {
-        check_same(&find(&at(path)).expect("one set lies there"), &expected);
+        check_same(&find(&at(path)).expect("one set is there"), &expected);
     }
     // Packed, among unrelated files.
     put(&at("b/cifar-10-binary.tar.gz"), &packed("x", &binary));
     put(&at("b/README.md"), b"x");
     put(&at("b/.hidden/x"), b"x");
-    check_same(&find(&at("b")).expect("one set lies there"), &expected);
+    check_same(&find(&at("b")).expect("one set is there"), &expected);
     // Class folders come before an archive.
     put(&at("c/cat/1.png"), &noisy_png(0, common::SIZE));
-    put(&at("c/cifar-10-binary.tar.gz"), b"not looked at");
+    put(&at("c/cifar-10-binary.tar.gz"), b"not read");
     assert_eq!(find(&at("c")).expect("class folders").header().source.kind, SourceKind::ClassFolders);
 
     put(&at("b/cifar-10-python.tar.gz"), &packed("x", &python));

@@ -280,10 +280,10 @@ fn names_that_look_the_same_are_refused() {
     let alike = "are the same except for case or the form of their letters";
     check(&["Cat/a.png", "cat/a.png"], &["the class names \"Cat\" and \"cat\"", alike]);
     check(&["caf\u{e9}/a.png", "cafe\u{301}/a.png"], &[alike]);
-    check(&["cat /a.png", "dog/a.png"], &["\"cat \" cannot be the name of a class", "no blanks at their ends"]);
+    check(&["cat /a.png", "dog/a.png"], &["\"cat \" cannot be the name of a class", "no spaces at their ends"]);
     check(&["c\nt/a.png", "dog/a.png"], &["\"c\\nt\" cannot be the name of a class"]);
     check(&["cat/a\nb.png"], &["cat/a\\nb.png: has a control character, such as a line break, in its name"]);
-    check(&["cat/ a.png"], &["has a blank at the begin or end of its name"]);
+    check(&["cat/ a.png"], &["has a space at the start or end of its name"]);
     check(&["cat/\u{e9}.png", "cat/e\u{301}.png"], &["has the name of another file in another form of Unicode"]);
     // The two parts and an index may be from systems that use different Unicode forms.
     let images = Images::new(&["train/caf\u{e9}/a.png", "test/cafe\u{301}/e\u{301}.png"]);

@@ -374,7 +374,7 @@ fn check_damaged(damage: impl Fn(&Flow), parts: &[&str]) {
     let flow = prepared("v1", &SplitParams::default());
     damage(&flow);
     let list = flow.path("raw").join(NEAR_DUPLICATES);
-    let again = ["changed or damaged", "`cifar-cli pull` again"];
+    let again = ["changed or damaged", "after the stage pull wrote it"];
     check_refused(Raw::read(&flow.path("raw")), &[&[shown(&list).as_str()], &again[..]].concat());
     // What the hash does not catch, since somebody listed it again, is read with care.
     list_again(&flow.path("raw"), "pull");

@@ -188,7 +188,7 @@ fn complete_blocks_are_counted() {
     let mut counts = Vec::new();
     for length in scan + 10..bytes.len() - 4 {
         let message = closed(root.path(), &bytes, length).expect_err("it ends early").to_string();
-        let (_, counted) = message.split_once("is damaged: its coded data end after ").expect("it says so");
+        let (_, counted) = message.split_once("is damaged: its coded data end after ").expect("it has the count");
         let (count, rest) = counted.split_once(' ').expect("a number");
         assert_eq!(rest, "of 5 blocks");
         counts.push(count.parse::<usize>().expect("a number"));

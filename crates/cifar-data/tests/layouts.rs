@@ -55,13 +55,13 @@ fn parquet_files_in_train_and_test_folders_are_read_together() {
     }
     put(&at("README.md"), b"x");
     for path in [root.path().to_path_buf(), at("plain_text")] {
-        let set = read(&path).expect("one set lies there");
+        let set = read(&path).expect("one set is there");
         check_same(&set, &expected);
         assert_eq!(set.samples()[0].file, "train/0000.parquet/00000");
     }
     let (part, warned) = read_warned(&at("plain_text/train"));
     assert!(part.samples().iter().all(|s| s.published == Published::None));
-    let problem = "is read without test/, which lies beside it; name the folder above to read both";
+    let problem = "is read without test/, which is beside it; name the folder above to read both";
     assert_eq!(warned, [format!("{}: {problem}", shown(&at("plain_text/train")))]);
     put(&at("plain_text/validation/0000.parquet"), b"x");
     let (set, warned) = read_warned(root.path());
@@ -168,7 +168,7 @@ fn archives_are_found_under_other_names() {
     {
         let folder = at(&number.to_string());
         put(&folder.join(name), &bytes);
-        check_same(&read(&folder).expect("one archive lies there"), &expected);
+        check_same(&read(&folder).expect("one archive is there"), &expected);
         check_same(&read(&folder.join(name)).expect("an archive"), &expected);
         put(&folder.join("cifar-10-copy.tar.gz"), &bytes);
         check_refused(read(&folder), &["and either could be meant"]);
@@ -177,7 +177,7 @@ fn archives_are_found_under_other_names() {
     unpack(&at("keras/cifar-10-batches-py-target/cifar-10-batches-py"), &python(&batches));
     unpack(&at("renamed/cifar"), &python(&batches));
     for folder in ["keras", "renamed"] {
-        check_same(&read(&at(folder)).expect("one set lies there"), &expected);
+        check_same(&read(&at(folder)).expect("one set is there"), &expected);
     }
 }
 

@@ -84,7 +84,7 @@ fn files_are_found_in_every_layout() {
         fs::copy(&path, inner.join(path.file_name().expect("a name"))).expect("a copy");
     }
     put(&root.path().join("README.md"), b"x");
-    check_same(&read(root.path()).expect("one set lies there"), &expected);
+    check_same(&read(root.path()).expect("one set is there"), &expected);
     // A single file has no published split.
     let file = inner.join("test-00000-of-00001.parquet");
     let single = read(&file).expect("a file");

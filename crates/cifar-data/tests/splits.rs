@@ -277,7 +277,7 @@ fn subsets_are_nested_and_keep_proportions() {
     let whole = share(&all);
     let mut smaller = BTreeSet::new();
     for count in [1, 30, 31, 500, 1000, all.len()] {
-        let found = subset(count, 0).expect("there are so many");
+        let found = subset(count, 0).expect("there are enough");
         assert_eq!(found.len(), count);
         assert!(smaller.is_subset(&found) && found.is_subset(&all), "{count}");
         let part = share(&found);

@@ -35,7 +35,7 @@ use std::path::Path;
 use cifar_data::output::write_file;
 use cifar_data::random::{Purpose, stream};
 use cifar_data::seal::{self, PLACEHOLDER};
-use cifar_data::{DataError, Dataset, SampleId};
+use cifar_data::{DataError, Dataset, SampleId, Stage};
 use cifar_model::Logits;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -306,26 +306,25 @@ impl Dynamics {
     /// # Errors
     /// If the file is missing, damaged, cut short, of another run or about other images.
     pub fn read(path: &Path, model: &Path, train: &Dataset, val: &Dataset) -> Result<Self> {
-        let wrong = |problem: String| DataError::Malformed { path: path.to_path_buf(), problem };
-        let file = fs::read(path).map_err(|e| wrong(format!("cannot read it: {e}; run `cifar-cli train` first")))?;
-        let read = decode(&file).map_err(|problem| wrong(format!("{problem}; run `cifar-cli train` again")))?;
-        let (metadata, dynamics) = read;
+        let made_by = Stage::Train.alone();
+        let stale = |problem: String| DataError::Stale { path: path.to_path_buf(), problem, made_by };
+        let file = match fs::read(path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                let problem = format!("cannot read it: {e}");
+                return Err(DataError::Missing { path: path.to_path_buf(), problem, made_by }.into());
+            }
+            other => other.map_err(DataError::io("read", path))?,
+        };
+        let (metadata, dynamics) = decode(&file).map_err(stale)?;
         if metadata.model != hash(model)? {
-            return Err(wrong(format!(
-                "is of another run than the model {}; run `cifar-cli train` again",
-                model.display()
-            ))
-            .into());
+            return Err(stale(format!("is of another run than the model {}", model.display())).into());
         }
         for (name, set, ids) in [("training", train, &dynamics.train), ("validation", val, &dynamics.val)] {
             let found = ids.iter().ne(set.samples().iter().map(|s| &s.id));
             if found || dynamics.classes != set.classes().len() {
                 let unknown = ids.iter().find(|id| set.index_of(**id).is_none());
                 let unknown = unknown.map(|id| format!(", such as image {id}")).unwrap_or_default();
-                return Err(wrong(format!(
-                    "is about other {name} images than the prepared set{unknown}; run `cifar-cli train` again"
-                ))
-                .into());
+                return Err(stale(format!("is about other {name} images than the prepared set{unknown}")).into());
             }
         }
         Ok(dynamics)

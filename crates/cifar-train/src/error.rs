@@ -85,3 +85,14 @@ pub enum TrainError {
     #[error("cannot encode a file: {0}")]
     Encode(String),
 }
+
+impl TrainError {
+    /// Returns the stages that have to run before the operation can succeed, in their order; see
+    /// [`DataError::made_by`](cifar_data::DataError::made_by).
+    pub fn made_by(&self) -> &'static [cifar_data::Stage] {
+        match self {
+            Self::Data(error) => error.made_by(),
+            _ => &[],
+        }
+    }
+}

@@ -37,7 +37,7 @@ pub(crate) fn lock(path: &Path, progress: &dyn Progress) -> Result<File> {
             Err(TryLockError::WouldBlock) => {
                 if !std::mem::replace(&mut warned, true) {
                     progress.warn(&format!(
-                        "{}: another process is at this very work (same parameters, data and program); waiting for it to end",
+                        "{}: another process is working on the same parameters, data and program; waiting for it to end",
                         path.display()
                     ));
                 }

@@ -391,7 +391,7 @@ mod tests {
             assert_eq!(
                 check(0.4, share).unwrap_err(),
                 format!(
-                    "train.mixup: 0.4 is not allowed; with train.dynamics_fraction: {share} training records no logits of single images, which hard-images needs; set train.dynamics_fraction to 1 or train.mixup to 0"
+                    "train.mixup: 0.4 is not allowed; with train.dynamics_fraction: {share} training records no logits of single images, which the analysis of hard images needs; set train.dynamics_fraction to 1 or train.mixup to 0"
                 )
             );
         }

@@ -52,7 +52,6 @@ pub fn epoch_order(len: usize, seed: u64, epoch: u64) -> Vec<usize> {
 ///
 /// # Panics
 /// If an index is not below the length of the set.
-/// If an index is not below the length of the set.
 pub fn training_batch(set: &Dataset, indices: &[usize], augmentation: &Augmentation, seed: u64, epoch: u64) -> Batch {
     let size = set.size();
     let mut batch = Batch { pixels: vec![0; indices.len() * size.bytes()], ..without_pixels(set, indices) };

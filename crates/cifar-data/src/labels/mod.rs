@@ -195,7 +195,7 @@ fn content_of(text: &str) -> Result<Option<Content>, String> {
 /// # Errors
 /// Names the first line whose id is unknown, or whose image has another content than the line says.
 pub fn check<T>(path: &Path, entries: &Entries<T>, images: &ImageIndex, progress: &dyn Progress) -> Result<()> {
-    let mut wrong: Vec<(u64, String)> =
+    let mut wrong: Vec<(u64, String, bool)> =
         entries.iter().filter_map(|(id, entry)| misplaced(*id, entry, images)).collect();
     wrong.sort();
     let others = match wrong.len() {
@@ -203,13 +203,19 @@ pub fn check<T>(path: &Path, entries: &Entries<T>, images: &ImageIndex, progress
         2 => " (and one more line like it)".into(),
         n => format!(" (and {} more lines like it)", n - 1),
     };
-    if let Some((line, problem)) = wrong.into_iter().next() {
-        return Err(DataError::line(path, line, problem + &others));
+    if let Some((line, problem, has_content)) = wrong.into_iter().next() {
+        let problem = problem + &others;
+        // Without a content, nothing says which image was meant.
+        return Err(if has_content {
+            DataError::Misplaced { path: path.to_path_buf(), line, problem }
+        } else {
+            DataError::line(path, line, problem)
+        });
     }
     let without = entries.values().filter(|entry| entry.content.is_none()).count();
     if without > 0 {
         progress.warn(&format!(
-            "{}: no `content` on {without} of {} lines: they would go to another image if files were added or removed; add it with `cifar-cli labels migrate`",
+            "{}: no `content` on {without} of {} lines: they would apply to another image if files were added or removed",
             path.display(),
             entries.len()
         ));
@@ -232,25 +238,24 @@ fn is_here(id: SampleId, content: Option<Content>, file: &str, images: &ImageInd
     known.content == content && !is_other_copy()
 }
 
-/// Returns the line number and the problem if the image with the id is not the one that the line is
-/// about.
-fn misplaced<T>(id: SampleId, entry: &Entry<T>, images: &ImageIndex) -> Option<(u64, String)> {
+/// Returns the line number, the problem, and whether the line has a content, if the image with the id
+/// is not the one that the line is about.
+fn misplaced<T>(id: SampleId, entry: &Entry<T>, images: &ImageIndex) -> Option<(u64, String, bool)> {
     if is_here(id, entry.content, &entry.file, images) {
         return None;
     }
-    let advice = "`cifar-cli labels migrate` moves the line to the id that its image has now";
     let problem = match (images.get(id), entry.content) {
         (_, None) => format!("there is no image {id}"),
         (None, Some(content)) => {
-            format!("there is no image {id}; the line is about {}; {advice}", shown(content, &entry.file))
+            format!("there is no image {id}; the line is about {}", shown(content, &entry.file))
         }
         (Some(known), Some(content)) => format!(
-            "image {id} is not the one that the line was written for: it was {}, now it is {}; {advice}",
+            "image {id} is not the one that the line was written for: it was {}, now it is {}",
             shown(content, &entry.file),
             shown(known.content, &known.file)
         ),
     };
-    Some((entry.line, problem))
+    Some((entry.line, problem, entry.content.is_some()))
 }
 
 /// Returns a content with its file, if it is known.

@@ -36,7 +36,7 @@ pub(super) fn check(
                 )));
             }
             progress
-                .warn("split.test_fraction is 0, so there are no test images: `evaluate` and `hard-images` need some");
+                .warn("split.test_fraction is 0, so there are no test images; evaluation and the analysis of hard images need some");
         }
         if !is_wanted {
             continue;

@@ -328,7 +328,7 @@ fn ask(url: &str, have: u64, connect: Duration) -> Result<ureq::http::Response<u
         .http_status_as_error(false)
         .max_redirects(0)
         .max_redirects_will_error(false)
-        .user_agent(concat!("cifar-cli/", env!("CARGO_PKG_VERSION")));
+        .user_agent(concat!("cifar-data/", env!("CARGO_PKG_VERSION")));
     if ["http://127.", "http://localhost", "http://[::1]"].iter().any(|here| url.starts_with(here)) {
         // A proxy cannot reach servers on this machine.
         config = config.proxy(None);
@@ -366,7 +366,7 @@ fn redirection(url: &str, location: &str) -> Result<String, String> {
     }
     let host = to.host().unwrap_or_default();
     if Some(host) != from.host() && !KNOWN_HOSTS.contains(&host) {
-        return Err(format!("redirects to the host {host:?}; if that is right, give --mirror {next}"));
+        return Err(format!("redirects to the host {host:?}; if that is right, fetch {next} instead"));
     }
     Ok(next)
 }
@@ -429,7 +429,7 @@ mod tests {
         };
         refuse("http://a.org/z.gz", "redirects from https to http://a.org/z.gz");
         refuse("http://www.cs.toronto.edu/z.gz", "redirects from https");
-        refuse("https://evil.org/z.gz", "the host \"evil.org\"; if that is right, give --mirror https://evil.org/z.gz");
+        refuse("https://evil.org/z.gz", "the host \"evil.org\"; if that is right, fetch https://evil.org/z.gz instead");
         refuse("https://a.org@evil.org/z.gz", "the host \"evil.org\"");
         refuse("//evil.org/z.gz", "the host \"evil.org\"");
         refuse("file:///etc/passwd", "redirects to \"file:///etc/passwd\", which is not a valid address");

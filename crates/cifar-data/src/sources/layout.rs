@@ -272,5 +272,5 @@ pub(super) fn one_part_only(source: &Path) -> Option<String> {
         _ => return None,
     };
     let here = shown(source);
-    Some(format!("{here}: is read without {other}/, which lies beside it; name the folder above to read both"))
+    Some(format!("{here}: is read without {other}/, which is beside it; name the folder above to read both"))
 }

@@ -75,7 +75,7 @@ pub(crate) fn temporary() -> tempfile::TempDir {
 
 /// Writes a file and creates its folders.
 pub(crate) fn put(path: &Path, contents: &[u8]) {
-    fs::create_dir_all(path.parent().expect("a file lies in a folder")).expect("folders can be made");
+    fs::create_dir_all(path.parent().expect("a file is in a folder")).expect("folders can be made");
     fs::write(path, contents).expect("the file can be written");
 }
 
@@ -132,7 +132,7 @@ pub(crate) fn tree(folder: &Path) -> BTreeMap<String, Vec<u8>> {
             if path.is_dir() {
                 collect(root, &path, files);
             } else {
-                let name = path.strip_prefix(root).expect("it lies below").to_string_lossy().into_owned();
+                let name = path.strip_prefix(root).expect("it is inside").to_string_lossy().into_owned();
                 files.insert(name, get(&path));
             }
         }

@@ -14,7 +14,7 @@ use cifar_data::output::OutputFolder;
 use cifar_data::prepare::PreparedReport;
 use cifar_data::provenance;
 use cifar_data::splits::{Split, SplitParams};
-use cifar_data::{DataError, Source};
+use cifar_data::{DataError, Source, Stage};
 use serde::{Deserialize, Serialize};
 
 use super::{Comparison, Outcome, Score, Setting, Space, Verdict, importances};
@@ -120,18 +120,19 @@ impl Tuned {
     /// then have chosen the setting. If the setting does not suit the recipe.
     pub fn apply(&self, recipe: &Recipe, data: &PreparedReport, path: &Path) -> Result<Recipe> {
         let refused = |problem: String| TrainError::Space(format!("{}: {problem}", path.display()));
-        let stale = |problem: String| TrainError::Data(DataError::Malformed { path: path.to_path_buf(), problem });
+        let made_by = Stage::Tune.alone();
+        let stale = |problem: String| TrainError::Data(DataError::Stale { path: path.to_path_buf(), problem, made_by });
         if let Some(context) = &self.context {
-            let again = "run `cifar-cli tune` again, or set train.use_tuned to false";
+            let remedy = "set train.use_tuned to false, or search again";
             if context.set != data.set {
                 return Err(stale(format!(
-                    "was found on another set of images ({}; the prepared set has {}); {again}",
+                    "was found on another set of images ({}; the prepared set has {}); {remedy}",
                     context.source.description, data.source.description
                 )));
             }
             if context.split != data.split.division() {
                 return Err(stale(format!(
-                    "was found on another split, so images that chose this setting may now be test images; {again}"
+                    "was found on another split, so images that chose this setting may now be test images; {remedy}"
                 )));
             }
         }
@@ -174,7 +175,8 @@ impl Tuned {
         let value: serde_json::Value = serde_json::from_slice(&text).map_err(|e| malformed(e.to_string()))?;
         if value["schema"] != SCHEMA {
             let problem = format!("has schema {}, this program reads schema {SCHEMA}", value["schema"]);
-            return Err(malformed(format!("{problem}; run `cifar-cli tune` again")).into());
+            let (path, made_by) = (path.to_path_buf(), Stage::Tune.alone());
+            return Err(DataError::Stale { path, problem, made_by }.into());
         }
         Ok(serde_json::from_value(value).map_err(|e| malformed(e.to_string()))?)
     }

@@ -205,7 +205,7 @@ fn check_unneeded(size: u64, most: u64, place: &Place) -> Result<()> {
     if size <= most {
         return Ok(());
     }
-    Err(place.wrong(format!("has {size} bytes; allowed are {most} for what belongs to no version of CIFAR")))
+    Err(place.wrong(format!("has {size} bytes; allowed are {most} for files that belong to no version of CIFAR")))
 }
 
 fn check_size(version: &Version, part: Part, labels: Labels, size: u64, place: &Place) -> Result<()> {

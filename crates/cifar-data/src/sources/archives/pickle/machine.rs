@@ -39,7 +39,7 @@ impl<'a> Machine<'a> {
         let taken = usize::try_from(length).ok().and_then(|length| rest.get(..length));
         let taken = taken.ok_or_else(|| {
             format!(
-                "is cut short or damaged: {length} bytes are wanted from byte {} on, {} are left",
+                "is cut short or damaged: {length} bytes are needed from byte {} on, {} are left",
                 self.at,
                 rest.len()
             )
@@ -93,7 +93,7 @@ impl<'a> Machine<'a> {
     pub(super) fn pop(&mut self) -> Result<Value<'a>, String> {
         let floor = self.marks.last().copied().unwrap_or(0);
         let value = if self.stack.len() > floor { self.stack.pop() } else { None };
-        value.ok_or_else(|| self.wrong("takes a value where none is left"))
+        value.ok_or_else(|| self.wrong("pops a value from an empty stack"))
     }
 
     /// Pops the last `N` values, in the order in which they were pushed.
@@ -107,7 +107,7 @@ impl<'a> Machine<'a> {
 
     /// Pops all values since the last mark, and the mark.
     pub(super) fn pop_marked(&mut self) -> Result<Vec<Value<'a>>, String> {
-        let mark = self.marks.pop().ok_or_else(|| self.wrong("takes values where no mark is"))?;
+        let mark = self.marks.pop().ok_or_else(|| self.wrong("pops to a mark that does not exist"))?;
         Ok(self.stack.drain(mark..).collect())
     }
 

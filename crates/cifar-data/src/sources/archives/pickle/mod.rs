@@ -361,9 +361,9 @@ mod tests {
     #[test]
     fn the_stack_cannot_be_overrun() {
         for opcodes in [&b"."[..], b"a.", b"\x85.", b"K\x01\x86.", b"K\x01(\x85.", b"(a.", b"R.", b"b.", b"q\0."] {
-            check_refused(&program(opcodes), &["takes a value where none is left"]);
+            check_refused(&program(opcodes), &["pops a value from an empty stack"]);
         }
-        check_refused(&program(b"t."), &["takes values where no mark is, at byte 2"]);
+        check_refused(&program(b"t."), &["pops to a mark that does not exist, at byte 2"]);
         check_refused(&program(b"h\x07."), &["uses a value that it has not memoized"]);
         check_refused(&program(b"NN."), &["ends too early"]);
         check_refused(&program(b"(K\x01."), &["ends too early"]);
@@ -384,9 +384,9 @@ mod tests {
 
     #[test]
     fn claimed_lengths_allocate_nothing() {
-        check_refused(&program(b"B\xff\xff\xff\xffx"), &["4294967295 bytes are wanted", "1 are left"]);
-        check_refused(&program(b"T\xff\xff\xff\xffx"), &["4294967295 bytes are wanted"]);
-        check_refused(b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\xffx", &["18446744073709551615 bytes are wanted"]);
+        check_refused(&program(b"B\xff\xff\xff\xffx"), &["4294967295 bytes are needed", "1 are left"]);
+        check_refused(&program(b"T\xff\xff\xff\xffx"), &["4294967295 bytes are needed"]);
+        check_refused(b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\xffx", &["18446744073709551615 bytes are needed"]);
         assert!(Pickle::load(&program(b"Nr\xff\xff\xff\xff.")).is_ok(), "a large key takes no room");
         check_refused(&program(&vec![b'N'; 2_000_000]), &["holds more than 1048576 values"]);
         check_refused(
