@@ -16,6 +16,10 @@ mod terminal;
 
 use std::process::ExitCode;
 
+use cifar_data::{DataError, Stage};
+use cifar_eval::EvalError;
+use cifar_model::ModelError;
+use cifar_train::TrainError;
 use clap::Parser;
 
 use crate::args::Cli;
@@ -72,9 +76,9 @@ fn usage(message: &clap::Error) -> ExitCode {
     }
 }
 
-/// What was attempted and what went wrong; causes that a message quotes already are not told twice.
+/// What was attempted and what went wrong, without causes that a message already quotes, and the command to run.
 fn one_line(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |line, cause| {
+    let line = error.chain().map(ToString::to_string).fold(String::new(), |line, cause| {
         if line.is_empty() {
             cause
         } else if line.contains(&cause) {
@@ -82,15 +86,48 @@ fn one_line(error: &anyhow::Error) -> String {
         } else {
             format!("{line}: {cause}")
         }
-    })
+    });
+    error.chain().find_map(data_error).and_then(advice).map_or(line.clone(), |advice| format!("{line}; {advice}"))
+}
+
+/// The error about data that `cause` is or holds.
+fn data_error<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a DataError> {
+    let of_model = |e: &'a ModelError| if let ModelError::Data(e) = e { Some(e) } else { None };
+    let of_train = |e: &'a TrainError| match e {
+        TrainError::Data(e) => Some(e),
+        TrainError::Model(e) => of_model(e),
+        _ => None,
+    };
+    let of_eval = |e: &'a EvalError| match e {
+        EvalError::Data(e) => Some(e),
+        EvalError::Model(e) => of_model(e),
+        EvalError::Train(e) => of_train(e),
+        _ => None,
+    };
+    (cause.downcast_ref())
+        .or_else(|| cause.downcast_ref().and_then(of_model))
+        .or_else(|| cause.downcast_ref().and_then(of_train))
+        .or_else(|| cause.downcast_ref().and_then(of_eval))
+}
+
+/// The command that makes what is missing or stale.
+fn advice(error: &DataError) -> Option<String> {
+    let (when, dvc) = match error {
+        DataError::Missing { made_by: [Stage::Partition], .. } => ("first", ", or `dvc pull`"),
+        DataError::Stale { made_by: [Stage::Partition], .. } => ("again", ", or `dvc checkout`"),
+        DataError::Missing { .. } => ("first", ""),
+        DataError::Stale { .. } => ("again", ""),
+        DataError::Misplaced { .. } => {
+            return Some("`cifar-cli labels migrate` moves the line to the id that its image has now".into());
+        }
+        _ => return None,
+    };
+    let commands: Vec<String> = error.made_by().iter().map(|stage| format!("`cifar-cli {}`", stage.name())).collect();
+    (!commands.is_empty()).then(|| format!("run {} {when}{dvc}", commands.join(" and ")))
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {
-    use cifar_data::DataError;
-    use cifar_eval::EvalError;
     use cifar_kernels::KernelError;
-    use cifar_model::ModelError;
-    use cifar_train::TrainError;
 
     let data = |e: &DataError| match e {
         DataError::Parameter { .. } => EXIT_USAGE,

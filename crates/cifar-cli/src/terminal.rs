@@ -11,11 +11,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::experiments::board::Row;
-use cifar_data::Monitor;
+use cifar_data::Progress;
 use cifar_data::names::printed;
 use cifar_model::Model;
 use cifar_train::tune::{Score, Scored};
-use cifar_train::{EpochRecord, StepRecord, Watcher};
+use cifar_train::{EpochRecord, StepRecord, TrainingCallback};
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Set by Ctrl-C; every long loop asks for it.
@@ -209,8 +209,8 @@ impl Terminal {
     }
 }
 
-impl Monitor for Terminal {
-    fn progress(&self, what: &'static str, done: u64, total: u64) {
+impl Progress for Terminal {
+    fn update(&self, what: &'static str, done: u64, total: u64) {
         self.show(what, done, total, |rate| [rate.map_or(String::new(), |rate| format!("{rate:.0}/s")), String::new()]);
     }
 
@@ -223,7 +223,7 @@ impl Monitor for Terminal {
     }
 }
 
-impl Watcher for Terminal {
+impl TrainingCallback for Terminal {
     fn started(&self, model: &Model, history: &[EpochRecord], steps: usize) {
         if self.json {
             for record in history {

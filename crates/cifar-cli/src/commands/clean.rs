@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Context as _, Result};
-use cifar_data::Monitor as _;
+use cifar_data::Progress as _;
 use cifar_train::remove_checkpoints;
 use cifar_train::tune::remove_searches;
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use cifar_data::Monitor as _;
+use cifar_data::Progress as _;
 use cifar_eval::experiments::{self, Runs, Summary, conclusions, summarise};
 
 use self::entries::{Entry, State, data, entries, grid};

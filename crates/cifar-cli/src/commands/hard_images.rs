@@ -13,8 +13,8 @@ use cifar_eval::hard_images::{COMMAND, HARD_IMAGES, Inputs, identify};
 use cifar_eval::truth;
 use cifar_model::Model;
 use cifar_train::Dynamics;
+use cifar_train::Recipe;
 use cifar_train::folds::{self, Folds, OutOfFold};
-use cifar_train::tune::Blocks;
 
 use super::{Context, train};
 use crate::args::{HardImagesArgs, HardImagesCommand};
@@ -71,7 +71,7 @@ fn out_of_fold(context: &Context, params: &Params, data: &TrainingData, pairs: &
     if folds == 0 {
         return Ok(None);
     }
-    let Blocks { model, train } = train::tuned(context, params, &data.report)?;
+    let Recipe { model, train } = train::tuned(context, params, &data.report)?;
     let how = Folds {
         train: &train,
         model: &model,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use cifar_data::labels::{Migration, count_misplaced, migrate, read_overrides, read_review};
-use cifar_data::{ImageIndex, Monitor as _};
+use cifar_data::{ImageIndex, Progress as _};
 use serde_json::{Value, json};
 
 use super::Context;

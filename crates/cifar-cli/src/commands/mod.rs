@@ -21,7 +21,7 @@ mod tune;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use cifar_data::Monitor as _;
+use cifar_data::Progress as _;
 
 use crate::args::{Cli, Command, HardImagesArgs, HardImagesCommand};
 use crate::layout::Layout;

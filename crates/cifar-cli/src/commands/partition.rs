@@ -7,10 +7,10 @@ use cifar_data::duplicates::{self, PairCounts};
 use cifar_data::names::shown;
 use cifar_data::output::write_file;
 use cifar_data::partitions::{self, Partition};
-use cifar_data::sources::download::{self, Patience, Remote};
+use cifar_data::sources::download::{self, Remote, Timeouts};
 use cifar_data::sources::synthetic::{self, SyntheticParams};
 use cifar_data::sources::{self, Labels, ReadOptions};
-use cifar_data::{DataError, Dataset, ImageIndex, Monitor as _, store};
+use cifar_data::{DataError, Dataset, ImageIndex, Progress as _, store};
 use serde_json::json;
 
 use super::{Context, labels};
@@ -94,7 +94,7 @@ fn fetch_archive(context: &Context, args: &PartitionArgs) -> Result<PathBuf, Dat
         return Err(DataError::Unavailable { url: remote.url, problem: "--offline".into() });
     }
     context.terminal.say(&format!("fetching {} ({:.0} MB)", remote.url, remote.bytes as f64 / 1e6));
-    download::fetch(&remote, &archive, Patience::default(), context.terminal)?;
+    download::fetch(&remote, &archive, Timeouts::default(), context.terminal)?;
     Ok(archive)
 }
 

@@ -1,7 +1,7 @@
 //! `predict`: classes of image files.
 
 use anyhow::{Result, anyhow};
-use cifar_data::Monitor as _;
+use cifar_data::Progress as _;
 use cifar_data::image_file::read_resized;
 use cifar_data::names::shown;
 use cifar_model::{Model, classify};

@@ -1,7 +1,7 @@
 //! `run`: all stages in order, in one process. The same functions as the single commands, so the same results.
 
 use anyhow::Result;
-use cifar_data::Monitor as _;
+use cifar_data::Progress as _;
 use cifar_data::partitions::Partition;
 
 use super::{Context, evaluate, hard_images, inspect, partition, prepare, pull, train, tune};

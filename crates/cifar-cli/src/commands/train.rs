@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use cifar_data::prepare::{PreparedReport, TrainingData};
-use cifar_data::{DataError, Monitor as _};
-use cifar_train::tune::Blocks;
+use cifar_data::{DataError, Progress as _};
+use cifar_train::Recipe;
 use cifar_train::tune::artifacts::Tuned;
 use cifar_train::{Checkpoints, Fitted, TrainError, artifacts, fit_resumable, run_key};
 
@@ -43,7 +43,7 @@ fn train(context: &Context, args: &TrainArgs, in_company: bool) -> Result<()> {
         data.val.len(),
         params.random_seed
     ));
-    let Blocks { model, train: recipe } = tuned(context, &params, &data.report)?;
+    let Recipe { model, train: recipe } = tuned(context, &params, &data.report)?;
     let (recipe, model, seed) = (&recipe, &model, params.random_seed);
     if args.find_lr {
         return find_lr::run(context, recipe, model, &data, seed);
@@ -53,10 +53,10 @@ fn train(context: &Context, args: &TrainArgs, in_company: bool) -> Result<()> {
     }
     let key = run_key(recipe, model, &data.report, seed, &program()?);
     let every = Duration::from_secs_f64(args.checkpoint_every);
-    let mut checkpoints = Checkpoints::open(&layout.checkpoints(), &key, every, context.terminal)?
-        .accepting_other_arithmetic(args.any_arithmetic);
+    let mut checkpoints =
+        Checkpoints::open(&layout.checkpoints(), &key, every, context.terminal)?.allow_mixed_isa(args.any_arithmetic);
     if in_company {
-        checkpoints = checkpoints.keeping_those_of_other_runs();
+        checkpoints = checkpoints.keep_other_runs();
     }
     if args.fresh {
         checkpoints.discard()?;
@@ -76,7 +76,7 @@ fn train(context: &Context, args: &TrainArgs, in_company: bool) -> Result<()> {
             let (step, path) = (checkpoints.step(), checkpoints.path());
             anyhow!(e).context(format!("the last good checkpoint, behind step {step}, is {}", path.display()))
         }
-        TrainError::Arithmetic { is_mixed, .. } => {
+        TrainError::NumericTarget { is_mixed, .. } => {
             let as_before = if is_mixed { "" } else { "CIFAR_KERNELS_ARM can be set to go on as before, " };
             // The options are for a run that `train` starts itself.
             let otherwise = if layout.is_of_run() || std::env::var_os("DVC_ROOT").is_some() {
@@ -102,8 +102,8 @@ fn put_aside(context: &Context, checkpoints: &mut Checkpoints, error: &TrainErro
 }
 
 /// The recipe, with the setting that tuning showed to be better if it is to be used.
-pub(super) fn tuned(context: &Context, params: &Params, data: &PreparedReport) -> Result<Blocks> {
-    let blocks = Blocks { model: params.model.clone(), train: params.train.clone() };
+pub(super) fn tuned(context: &Context, params: &Params, data: &PreparedReport) -> Result<Recipe> {
+    let blocks = Recipe { model: params.model.clone(), train: params.train.clone() };
     if !params.train.use_tuned {
         return Ok(blocks);
     }

@@ -2,13 +2,11 @@
 
 use anyhow::{Result, anyhow};
 use cifar_data::prepare::TrainingData;
-use cifar_data::{DataError, Monitor as _};
+use cifar_data::{DataError, Progress as _};
 use cifar_eval::plots::{Caption, TrialPoint, importance_bars, parallel_coordinates, tuning_history};
-use cifar_train::TrainError;
 use cifar_train::tune::artifacts::{self, TUNED, Tuned};
-use cifar_train::tune::{
-    Blocks, Comparison, Journal, Outcome, Score, Space, Trials, Verdict, importances, search, search_key,
-};
+use cifar_train::tune::{Comparison, Journal, Outcome, Score, Space, Trials, Verdict, importances, search, search_key};
+use cifar_train::{Recipe, TrainError};
 
 use super::{Context, train};
 
@@ -22,7 +20,7 @@ pub(super) fn run(context: &Context) -> Result<()> {
         });
         return Ok(());
     }
-    let blocks = Blocks { model: params.model.clone(), train: params.train.clone() };
+    let blocks = Recipe { model: params.model.clone(), train: params.train.clone() };
     blocks.check(&tune.space)?;
     let data = TrainingData::open(&layout.prepared())?;
     data.report.check(&layout.prepared(), params.dataset_version, &params.split)?;

@@ -10,7 +10,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use cifar_data::{DataError, Monitor as _};
+use cifar_data::{DataError, Progress as _};
 use serde_json::Value;
 
 use super::{Engine, epoch_of, log, log_error};

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use cifar_data::prepare::{TestSet, TrainingData};
 use cifar_data::pull::{POOL, Raw};
 use cifar_data::splits::{Split, SplitParams};
-use cifar_data::{DataError, Monitor as _};
+use cifar_data::{DataError, Progress as _};
 use serde_json::json;
 
 use super::{Engine, Entry, log, log_error};

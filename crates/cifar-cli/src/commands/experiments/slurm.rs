@@ -10,7 +10,7 @@ mod submission;
 pub(super) mod task;
 
 use anyhow::{Context as _, Result, bail};
-use cifar_data::Monitor as _;
+use cifar_data::Progress as _;
 use cifar_eval::experiments::RunRecord;
 
 use self::follow::{Followed, follow};

@@ -1,14 +1,14 @@
 //! `hard-images study`: whether acting on hard images helps.
 
 use anyhow::{Result, anyhow, ensure};
-use cifar_data::Monitor;
+use cifar_data::Progress;
 use cifar_data::prepare::{TestSet, TrainingData};
 use cifar_eval::confusion::ConfusionMatrix;
 use cifar_eval::predictions::predicted_class;
 use cifar_eval::study::{Arm, Noise, NoiseKind, StudyParams, most_confused, study, summarise, write};
 use cifar_model::{Model, predict};
-use cifar_train::tune::Blocks;
-use cifar_train::{EpochRecord, StepRecord, Watcher};
+use cifar_train::Recipe;
+use cifar_train::{EpochRecord, StepRecord, TrainingCallback};
 
 use super::EVERY;
 use crate::args::{FlipTo, StudyArgs};
@@ -44,7 +44,7 @@ pub(super) fn run(context: &Context, params: &Params, args: &StudyArgs) -> Resul
         seeds.len(),
         arms.len() * seeds.len()
     ));
-    let Blocks { model, train } = train::tuned(context, params, &data.report)?;
+    let Recipe { model, train } = train::tuned(context, params, &data.report)?;
     let how = StudyParams {
         train: &train,
         model: &model,
@@ -102,9 +102,9 @@ struct Steps<'a> {
     context: &'a Context<'a>,
 }
 
-impl Monitor for Steps<'_> {
-    fn progress(&self, what: &'static str, done: u64, total: u64) {
-        self.context.terminal.progress(what, done, total);
+impl Progress for Steps<'_> {
+    fn update(&self, what: &'static str, done: u64, total: u64) {
+        self.context.terminal.update(what, done, total);
     }
 
     fn warn(&self, message: &str) {
@@ -116,9 +116,9 @@ impl Monitor for Steps<'_> {
     }
 }
 
-impl Watcher for Steps<'_> {
+impl TrainingCallback for Steps<'_> {
     fn step(&self, step: &StepRecord) {
-        self.context.terminal.progress("training", step.step as u64, step.steps as u64);
+        self.context.terminal.update("training", step.step as u64, step.steps as u64);
     }
 
     fn epoch(&self, history: &[EpochRecord]) {

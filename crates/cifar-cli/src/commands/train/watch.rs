@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use anyhow::Result;
-use cifar_data::Monitor;
+use cifar_data::Progress;
 use cifar_model::Model;
 use cifar_train::live::Live;
 use cifar_train::tensorboard::EventFile;
-use cifar_train::{EpochRecord, StepRecord, Watcher};
+use cifar_train::{EpochRecord, StepRecord, TrainingCallback};
 
 use crate::commands::Context;
 use crate::links::refuse_links_to;
@@ -50,9 +50,9 @@ impl<'a> Watched<'a> {
     }
 }
 
-impl Monitor for Watched<'_> {
-    fn progress(&self, what: &'static str, done: u64, total: u64) {
-        self.terminal.progress(what, done, total);
+impl Progress for Watched<'_> {
+    fn update(&self, what: &'static str, done: u64, total: u64) {
+        self.terminal.update(what, done, total);
     }
 
     fn cancelled(&self) -> bool {
@@ -64,7 +64,7 @@ impl Monitor for Watched<'_> {
     }
 }
 
-impl Watcher for Watched<'_> {
+impl TrainingCallback for Watched<'_> {
     fn started(&self, model: &Model, history: &[EpochRecord], steps: usize) {
         self.terminal.started(model, history, steps);
         if !history.is_empty() {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
-use cifar_data::Monitor as _;
+use cifar_data::Progress as _;
 use cifar_eval::experiments::RunRecord;
 
 use super::super::{Entry, FAILED, LOG, epoch_of, log, log_error, tell_end, write_failure};

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use cifar_data::{DataError, Monitor as _};
+use cifar_data::{DataError, Progress as _};
 use cifar_eval::experiments::RunRecord;
 
 use super::super::local::Local;
