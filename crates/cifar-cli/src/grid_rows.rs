@@ -6,10 +6,10 @@ use std::io::IsTerminal as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use cifar_data::Monitor;
+use cifar_data::Progress;
 use cifar_experiments::GridReporter;
 use cifar_pipeline::{Outcome, Reporter};
-use cifar_train::Watcher;
+use cifar_train::TrainingCallback;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::terminal::Terminal;
@@ -42,9 +42,9 @@ impl<'a> GridRows<'a> {
     }
 }
 
-impl Monitor for GridRows<'_> {
-    fn progress(&self, what: &'static str, done: u64, total: u64) {
-        self.terminal.progress(what, done, total);
+impl Progress for GridRows<'_> {
+    fn update(&self, what: &'static str, done: u64, total: u64) {
+        self.terminal.update(what, done, total);
     }
 
     fn cancelled(&self) -> bool {
@@ -56,7 +56,7 @@ impl Monitor for GridRows<'_> {
     }
 }
 
-impl Watcher for GridRows<'_> {}
+impl TrainingCallback for GridRows<'_> {}
 
 impl Reporter for GridRows<'_> {
     fn note(&self, message: &str) {

@@ -9,12 +9,12 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use cifar_data::Monitor;
+use cifar_data::Progress;
 use cifar_data::names::printed;
 use cifar_model::Model;
 use cifar_pipeline::{Outcome, Reporter};
 use cifar_train::tune::Scored;
-use cifar_train::{EPOCH_COLUMNS, EpochRecord, StepRecord, Watcher};
+use cifar_train::{EPOCH_COLUMNS, EpochRecord, StepRecord, TrainingCallback};
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Set by Ctrl-C; every long loop asks for it.
@@ -178,8 +178,8 @@ impl Terminal {
     }
 }
 
-impl Monitor for Terminal {
-    fn progress(&self, what: &'static str, done: u64, total: u64) {
+impl Progress for Terminal {
+    fn update(&self, what: &'static str, done: u64, total: u64) {
         self.show(what, done, total, |rate| [rate.map_or(String::new(), |rate| format!("{rate:.0}/s")), String::new()]);
     }
 
@@ -192,7 +192,7 @@ impl Monitor for Terminal {
     }
 }
 
-impl Watcher for Terminal {
+impl TrainingCallback for Terminal {
     fn started(&self, model: &Model, history: &[EpochRecord], steps: usize) {
         if self.json {
             for record in history {

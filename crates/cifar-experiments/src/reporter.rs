@@ -2,14 +2,13 @@
 
 use std::fs::File;
 use std::io::Write as _;
-use std::ops::ControlFlow;
 use std::sync::Mutex;
 
-use cifar_data::Monitor;
+use cifar_data::Progress;
 use cifar_model::Model;
 use cifar_pipeline::{Outcome, Reporter};
 use cifar_train::tune::Scored;
-use cifar_train::{EpochRecord, StepRecord, Watcher};
+use cifar_train::{EpochRecord, StepRecord, TrainingCallback};
 
 use crate::board::Row;
 
@@ -56,8 +55,8 @@ impl<'a> RunReporter<'a> {
     }
 }
 
-impl Monitor for RunReporter<'_> {
-    fn progress(&self, what: &'static str, done: u64, total: u64) {
+impl Progress for RunReporter<'_> {
+    fn update(&self, what: &'static str, done: u64, total: u64) {
         self.row.show(what, done, total, None);
     }
 
@@ -70,7 +69,7 @@ impl Monitor for RunReporter<'_> {
     }
 }
 
-impl Watcher for RunReporter<'_> {
+impl TrainingCallback for RunReporter<'_> {
     fn started(&self, _model: &Model, history: &[EpochRecord], steps: usize) {
         if steps > 0 {
             self.line(&format!("resuming after step {steps}, from a checkpoint"));
@@ -90,10 +89,6 @@ impl Watcher for RunReporter<'_> {
         if let Some(record) = history.last() {
             self.line(&record.to_string());
         }
-    }
-
-    fn proceed(&self, _history: &[EpochRecord]) -> ControlFlow<()> {
-        ControlFlow::Continue(())
     }
 
     fn scored(&self, scored: &Scored) {

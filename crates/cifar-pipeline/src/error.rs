@@ -2,6 +2,11 @@
 
 use std::fmt::Display;
 
+use cifar_data::{DataError, Stage};
+use cifar_eval::EvalError;
+use cifar_model::ModelError;
+use cifar_train::TrainError;
+
 /// The result of a function of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -26,16 +31,16 @@ pub enum Error {
     Kernel(#[from] cifar_kernels::KernelError),
     /// Data are missing, damaged or stale, or the user stopped the program.
     #[error(transparent)]
-    Data(#[from] cifar_data::DataError),
+    Data(#[from] DataError),
     /// A model is damaged or impossible.
     #[error(transparent)]
-    Model(#[from] cifar_model::ModelError),
+    Model(#[from] ModelError),
     /// Training failed or was stopped.
     #[error(transparent)]
-    Train(#[from] cifar_train::TrainError),
+    Train(#[from] TrainError),
     /// Evaluation failed or was stopped.
     #[error(transparent)]
-    Eval(#[from] cifar_eval::EvalError),
+    Eval(#[from] EvalError),
     /// A picture could not be drawn.
     #[error(transparent)]
     Plot(#[from] cifar_eval::plots::PlotError),
@@ -124,8 +129,8 @@ impl Error {
         self.kind() == ErrorKind::Cancelled
     }
 
-    /// Returns what was attempted and what went wrong, in one line. A cause that the message quotes
-    /// already is not repeated.
+    /// Returns what was attempted, what went wrong and which command to run, in one line. A cause that
+    /// the message quotes already is not repeated.
     pub fn one_line(&self) -> String {
         let mut line = self.to_string();
         let mut cause = std::error::Error::source(self);
@@ -136,41 +141,86 @@ impl Error {
             }
             cause = error.source();
         }
-        line
+        match self.data_error().and_then(advice) {
+            Some(advice) => format!("{line}; {advice}"),
+            None => line,
+        }
+    }
+
+    /// The error of missing, stale or damaged data that this one is or contains.
+    fn data_error(&self) -> Option<&DataError> {
+        match self {
+            Self::Data(e) => Some(e),
+            Self::Model(e) => data_in_model(e),
+            Self::Train(e) => data_in_train(e),
+            Self::Eval(EvalError::Data(e)) => Some(e),
+            Self::Eval(EvalError::Model(e)) => data_in_model(e),
+            Self::Eval(EvalError::Train(e)) => data_in_train(e),
+            Self::Context { source, .. } => source.data_error(),
+            _ => None,
+        }
     }
 }
 
-fn of_data(error: &cifar_data::DataError) -> ErrorKind {
+fn data_in_model(error: &ModelError) -> Option<&DataError> {
+    if let ModelError::Data(e) = error { Some(e) } else { None }
+}
+
+fn data_in_train(error: &TrainError) -> Option<&DataError> {
     match error {
-        cifar_data::DataError::Parameter { .. } => ErrorKind::Usage,
-        cifar_data::DataError::Cancelled => ErrorKind::Cancelled,
+        TrainError::Data(e) => Some(e),
+        TrainError::Model(e) => data_in_model(e),
+        _ => None,
+    }
+}
+
+/// The command that makes what is missing or stale.
+fn advice(error: &DataError) -> Option<String> {
+    let (when, dvc) = match error {
+        DataError::Missing { made_by: [Stage::Partition], .. } => ("first", ", or `dvc pull`"),
+        DataError::Stale { made_by: [Stage::Partition], .. } => ("again", ", or `dvc checkout`"),
+        DataError::Missing { .. } => ("first", ""),
+        DataError::Stale { .. } => ("again", ""),
+        DataError::Misplaced { .. } => {
+            return Some("`cifar-cli labels migrate` moves the line to the id that its image has now".into());
+        }
+        _ => return None,
+    };
+    let commands: Vec<String> = error.made_by().iter().map(|stage| format!("`cifar-cli {}`", stage.name())).collect();
+    (!commands.is_empty()).then(|| format!("run {} {when}{dvc}", commands.join(" and ")))
+}
+
+fn of_data(error: &DataError) -> ErrorKind {
+    match error {
+        DataError::Parameter { .. } => ErrorKind::Usage,
+        DataError::Cancelled => ErrorKind::Cancelled,
         _ => ErrorKind::Failure,
     }
 }
 
-fn of_model(error: &cifar_model::ModelError) -> ErrorKind {
+fn of_model(error: &ModelError) -> ErrorKind {
     match error {
-        cifar_model::ModelError::Parameter { .. } => ErrorKind::Usage,
-        cifar_model::ModelError::Data(e) => of_data(e),
+        ModelError::Parameter { .. } => ErrorKind::Usage,
+        ModelError::Data(e) => of_data(e),
         _ => ErrorKind::Failure,
     }
 }
 
-fn of_train(error: &cifar_train::TrainError) -> ErrorKind {
+fn of_train(error: &TrainError) -> ErrorKind {
     match error {
-        cifar_train::TrainError::Parameter { .. } | cifar_train::TrainError::Space(_) => ErrorKind::Usage,
-        cifar_train::TrainError::Data(e) => of_data(e),
-        cifar_train::TrainError::Model(e) => of_model(e),
+        TrainError::Parameter { .. } | TrainError::Space(_) => ErrorKind::Usage,
+        TrainError::Data(e) => of_data(e),
+        TrainError::Model(e) => of_model(e),
         _ => ErrorKind::Failure,
     }
 }
 
-fn of_eval(error: &cifar_eval::EvalError) -> ErrorKind {
+fn of_eval(error: &EvalError) -> ErrorKind {
     match error {
-        cifar_eval::EvalError::Parameter { .. } => ErrorKind::Usage,
-        cifar_eval::EvalError::Data(e) => of_data(e),
-        cifar_eval::EvalError::Model(e) => of_model(e),
-        cifar_eval::EvalError::Train(e) => of_train(e),
+        EvalError::Parameter { .. } => ErrorKind::Usage,
+        EvalError::Data(e) => of_data(e),
+        EvalError::Model(e) => of_model(e),
+        EvalError::Train(e) => of_train(e),
         _ => ErrorKind::Failure,
     }
 }

@@ -10,8 +10,8 @@ use cifar_data::partitions::DatasetVersion;
 use cifar_data::splits::SplitParams;
 use cifar_eval::{EvaluateParams, HardImagesParams};
 use cifar_model::ModelParams;
-use cifar_train::TrainParams;
 use cifar_train::tune::TuneParams;
+use cifar_train::{TrainParams, current_key, rename_keys};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -63,8 +63,9 @@ impl Params {
     pub fn with(&self, setting: &Setting) -> Result<Self, String> {
         let mut value = self.to_json()?;
         for (key, new) in setting {
+            let key = current_key(key);
             let leaves = leaves(&value, "");
-            if !leaves.contains(key) {
+            if !leaves.iter().any(|known| known == key) {
                 // Somebody may have left out the block's name.
                 let short = |known: &str| known.rsplit('.').next().unwrap_or(known).to_string();
                 let likeness = |known: &String| {
@@ -87,7 +88,8 @@ impl Params {
         serde_json::to_string(self).and_then(|text| serde_json::from_str(&text)).map_err(|e| e.to_string())
     }
 
-    fn from_value(value: Value) -> Result<Self, String> {
+    fn from_value(mut value: Value) -> Result<Self, String> {
+        rename_keys(&mut value);
         let known = serde_json::to_value(Self::example()).map_err(|e| e.to_string())?;
         check_keys(&value, &known, "")?;
         serde_path_to_error::deserialize(value).map_err(|e| {
@@ -119,6 +121,15 @@ impl Params {
             hard_images: HardImagesParams::default(),
         }
     }
+}
+
+/// Returns the keys of the file at `path` that have another name now, as (former, current). None if
+/// the file cannot be read: reading it reports that.
+pub fn former_keys(path: &Path) -> Vec<(String, String)> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let value = serde_saphyr::from_str::<Value>(&text);
+    let renamed = value.map_or_else(|_| Vec::new(), |mut value| rename_keys(&mut value));
+    renamed.into_iter().map(|(former, current)| (former.to_string(), current.to_string())).collect()
 }
 
 /// A file's text.
@@ -302,6 +313,24 @@ mod tests {
         check("  batch_size: 128", " batch_size: 128", 2, "this line is indented by 1 spaces, the one before it by 2;");
         check("  epochs: 15", "  epochs: 15 batch: 3", 19, "a second colon is in this line;");
         check("  optimiser: sgd", "  optimiser: @sgd", 14, "a value cannot begin with this character;");
+    }
+
+    #[test]
+    fn former_names_of_keys_are_read_and_named() {
+        let former = SHIPPED.replace("head_lr_scale: 1.0", "head_rate: 3.0").replace("tta_fraction:", "tta_share:");
+        let params = Params::parse(&former).unwrap();
+        assert!((params.train.head_lr_scale - 3.0).abs() < f64::EPSILON);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("params.yaml");
+        std::fs::write(&path, &former).unwrap();
+        let expected = [("train.head_rate", "train.head_lr_scale"), ("evaluate.tta_share", "evaluate.tta_fraction")];
+        let mut found = former_keys(&path);
+        found.sort_by_key(|(key, _)| expected.iter().position(|(former, _)| former == key));
+        assert_eq!(found, expected.map(|(a, b)| (a.to_string(), b.to_string())));
+        let setting = Setting::from([("train.head_rate".to_string(), 2.0.into())]);
+        assert!((params.with(&setting).unwrap().train.head_lr_scale - 2.0).abs() < f64::EPSILON);
+        let both = SHIPPED.replace("head_lr_scale: 1.0", "head_lr_scale: 1.0\n  head_rate: 3.0");
+        assert!(Params::parse(&both).unwrap_err().contains("head_rate"));
     }
 
     #[test]

@@ -2,14 +2,14 @@
 
 use std::fmt::Display;
 
-use cifar_train::Watcher;
+use cifar_train::TrainingCallback;
 use serde::Serialize;
 use serde_json::Value;
 
 /// Receives what a stage reports: progress and epochs, warnings, notes, and its outcome.
 ///
 /// [`cifar_data::Silent`] ignores everything.
-pub trait Reporter: Watcher {
+pub trait Reporter: TrainingCallback {
     /// A remark for people, such as how long something took.
     fn note(&self, _message: &str) {}
 

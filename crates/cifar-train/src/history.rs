@@ -1,8 +1,8 @@
-//! The record of an epoch: one struct for the table, the JSON lines and DVC's files.
+//! The record of an epoch, shared by the table, the JSON lines and DVC's files.
 
 use serde::{Deserialize, Serialize};
 
-/// What an epoch came to. Holds no times: it is the same for the same seed.
+/// The results of an epoch. It has no times: the same seed gives the same record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EpochRecord {
@@ -12,15 +12,17 @@ pub struct EpochRecord {
     pub step: usize,
     /// Learning rate of the epoch's last step.
     pub learning_rate: f64,
-    /// Mean loss of the augmented training images as it was minimised: nats, with label smoothing and dropout.
+    /// Mean loss of the augmented training images as it was minimised: nats, with label smoothing
+    /// and dropout.
     pub train_loss: f64,
-    /// Accuracy on the augmented training images while they were learnt from, 0..1.
+    /// Accuracy on the augmented training images during the training pass, 0..1.
     pub train_accuracy: f64,
-    /// Mean cross-entropy of the validation images, nats, without smoothing; none without such images.
+    /// Mean cross-entropy of the validation images, nats, without smoothing; none without such
+    /// images.
     pub val_loss: Option<f64>,
     /// Accuracy on the validation images, 0..1; none without such images.
     pub val_accuracy: Option<f64>,
-    /// True if these are the best weights so far.
+    /// Whether these are the best weights so far.
     pub best: bool,
 }
 
@@ -48,7 +50,8 @@ impl std::fmt::Display for EpochRecord {
 }
 
 impl EpochRecord {
-    /// Whether this epoch is better than `other` on the validation images: accuracy first, then loss.
+    /// Returns whether this epoch has a better validation result than `other`: accuracy first, then
+    /// loss.
     pub fn beats(&self, other: &Self) -> bool {
         let key = |r: &Self| (r.val_accuracy.unwrap_or(0.0), -r.val_loss.unwrap_or(f64::INFINITY));
         key(self) > key(other)

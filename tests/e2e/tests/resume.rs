@@ -23,7 +23,7 @@ fn prepared() -> Project {
         ("averaging: none", "averaging: ema"),
         ("cutout: 0", "cutout: 6"),
         ("mixup: 0.0", "mixup: 0.4"),
-        ("dynamics_share: 0.0", "dynamics_share: 1.0"),
+        ("dynamics_fraction: 0.0", "dynamics_fraction: 1.0"),
         ("brightness: 0.0", "brightness: 0.1"),
         ("contrast: 0.0", "contrast: 0.1"),
         ("clip_norm: 0.0", "clip_norm: 5.0"),

@@ -9,8 +9,9 @@ mod recipe;
 mod shell;
 mod train;
 
-use cifar_data::Monitor as _;
+use cifar_data::Progress as _;
 use cifar_pipeline::init::init;
+use cifar_pipeline::params::former_keys;
 use cifar_pipeline::stages::labels::{self, MigrateOptions};
 use cifar_pipeline::stages::{check, clean};
 use cifar_pipeline::{Error, PartitionOptions, Project, Result, fingerprint};
@@ -31,6 +32,10 @@ pub(crate) fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
     let mut project = Project::open(&cli.global.directory)?;
     if let Some(file) = &cli.global.params {
         project = project.with_params_file(file.clone());
+    }
+    for (former, current) in former_keys(&project.params_file) {
+        let file = project.params_file.display();
+        terminal.warn(&format!("{file}: `{former}` is now called `{current}`; the former name still works"));
     }
     let context = &Context { project, terminal };
     let project = &context.project;

@@ -1,6 +1,6 @@
 //! `predict`: classes of image files.
 
-use cifar_data::Monitor as _;
+use cifar_data::Progress as _;
 use cifar_data::image_file::read_resized;
 use cifar_data::names::shown;
 use cifar_model::{Model, classify};

@@ -6,7 +6,7 @@ use cifar_experiments::epochs::EVENTS_VARIABLE;
 use cifar_pipeline::stages::train::find_learning_rate;
 use cifar_pipeline::{Result, TrainOptions};
 
-use cifar_data::Monitor as _;
+use cifar_data::Progress as _;
 
 use super::Context;
 use crate::args::TrainArgs;

@@ -68,7 +68,9 @@ impl RunRecord {
                 "has schema {schema}, this program reads schema {SCHEMA}; move the folder away, and the run is done again"
             )));
         }
-        let record = read_sealed(&text).map_err(|e| wrong(format!("{e}; remove it, and the run is done again")))?;
+        let mut record: Self =
+            read_sealed(&text).map_err(|e| wrong(format!("{e}; remove it, and the run is done again")))?;
+        cifar_train::rename_keys(&mut record.params);
         Ok(Some(record))
     }
 
@@ -122,6 +124,16 @@ mod tests {
         check(json!({"a": {"b": 1, "c": [1, 2]}, "d": "x", "e": 0}), "h", Some("e is null there and 0 now"));
         let others = "the partitions or the label overrides are others now";
         check(json!({"a": {"b": 1, "c": [1, 2]}, "d": "x"}), "i", Some(others));
+    }
+
+    #[test]
+    fn earlier_names_of_parameters_are_the_same_parameters() {
+        let folder = tempfile::tempdir().unwrap();
+        let earlier = json!({"train": {"head_rate": 2.0}, "evaluate": {"tta_share": 0.5}});
+        record(earlier, "h").write(folder.path()).unwrap();
+        let current = json!({"train": {"head_lr_scale": 2.0}, "evaluate": {"tta_fraction": 0.5}});
+        let found = RunRecord::read(folder.path()).unwrap().unwrap();
+        assert_eq!(found.difference(&record(current, "h")), None);
     }
 
     #[test]

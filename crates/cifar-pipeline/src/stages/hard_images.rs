@@ -10,8 +10,8 @@ use cifar_data::prepare::{REVIEW, TestSet, TrainingData, read_pairs};
 use cifar_eval::hard_images::{HardImagesSummary, Inputs, identify};
 use cifar_model::Model;
 use cifar_train::Dynamics;
+use cifar_train::Recipe;
 use cifar_train::folds::{self, Folds, OutOfFold};
-use cifar_train::tune::Blocks;
 use serde::Serialize;
 
 use super::train;
@@ -75,7 +75,7 @@ fn out_of_fold(
     if folds == 0 {
         return Ok(None);
     }
-    let Blocks { model, train } = train::tuned(project, params, &data.report, reporter)?;
+    let Recipe { model, train } = train::tuned(project, params, &data.report, reporter)?;
     let how = Folds {
         train: &train,
         model: &model,

@@ -7,7 +7,7 @@ use cifar_data::duplicates::{self, PairCounts};
 use cifar_data::names::shown;
 use cifar_data::output::write_file;
 use cifar_data::partitions::{self, Partition};
-use cifar_data::sources::download::{self, Patience, Remote};
+use cifar_data::sources::download::{self, Remote, Timeouts};
 use cifar_data::sources::synthetic::{self, SyntheticParams};
 use cifar_data::sources::{self, Labels, ReadOptions};
 use cifar_data::{DataError, Dataset, ImageIndex, ImageSize, Source, store};
@@ -166,7 +166,7 @@ fn fetch_archive(project: &Project, options: &PartitionOptions, reporter: &dyn R
         return Err(DataError::Unavailable { url: remote.url, problem: "--offline".into() });
     }
     reporter.note(&format!("fetching {} ({:.0} MB)", remote.url, remote.bytes as f64 / 1e6));
-    download::fetch(&remote, &archive, Patience::default(), reporter)?;
+    download::fetch(&remote, &archive, Timeouts::default(), reporter)?;
     Ok(archive)
 }
 

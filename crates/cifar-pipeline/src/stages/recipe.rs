@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use cifar_train::recipes::{Recipe, recipe, recipes};
+use cifar_train::recipes::{NamedRecipe, recipe, recipes};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -38,7 +38,7 @@ pub fn run(project: &Project, name: &str) -> Result<RecipeWritten> {
     let (new_text, changed) = rewrite(&text, &recipe, &before)?;
     let expected = {
         let mut params: Params = Params::read(path)?;
-        (params.model, params.train, params.evaluate.tta) = (recipe.model, recipe.train, recipe.views);
+        (params.model, params.train, params.evaluate.tta) = (recipe.recipe.model, recipe.recipe.train, recipe.views);
         params
     };
     let parsed = Params::parse(&new_text).ok();
@@ -61,12 +61,12 @@ impl fmt::Display for RecipeWritten {
 
 /// The file with the recipe's values in the place of those that stand there, and the changes as `block.key: old → new`.
 /// `before` holds the values of the file as JSON.
-fn rewrite(text: &str, recipe: &Recipe, before: &str) -> Result<(String, Vec<String>)> {
+fn rewrite(text: &str, recipe: &NamedRecipe, before: &str) -> Result<(String, Vec<String>)> {
     // By way of text: an f32 turned into a JSON value directly would show the digits that it does not have.
     let block = |text: String| -> Result<Value> { Ok(serde_json::from_str(&text)?) };
     let new = [
-        ("model", block(serde_json::to_string(&recipe.model)?)?),
-        ("train", block(serde_json::to_string(&recipe.train)?)?),
+        ("model", block(serde_json::to_string(&recipe.recipe.model)?)?),
+        ("train", block(serde_json::to_string(&recipe.recipe.train)?)?),
         ("evaluate", json!({ "tta": recipe.views })),
     ];
     let before: Value = serde_json::from_str(before)?;
@@ -129,7 +129,7 @@ mod tests {
             let before = serde_json::to_string(&Params::parse(SHIPPED).unwrap()).unwrap();
             let (text, _) = rewrite(SHIPPED, &recipe, &before).unwrap();
             let found = Params::parse(&text).unwrap();
-            assert_eq!((&found.model, &found.train), (&recipe.model, &recipe.train), "{}", recipe.name);
+            assert_eq!((&found.model, &found.train), (&recipe.recipe.model, &recipe.recipe.train), "{}", recipe.name);
             assert_eq!(text.matches('#').count(), SHIPPED.matches('#').count(), "comments stay");
             let before = serde_json::to_string(&found).unwrap();
             let (back, _) = rewrite(&text, &recipes()[0], &before).unwrap();

@@ -3,14 +3,14 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use cifar_data::Monitor;
+use cifar_data::Progress;
 use cifar_data::prepare::{TestSet, TrainingData};
 use cifar_eval::confusion::ConfusionMatrix;
 use cifar_eval::predictions::predicted_class;
 use cifar_eval::study::{Arm, Noise, NoiseKind, StudyParams, StudySummary, most_confused, study, summarise, write};
 use cifar_model::{Model, predict};
-use cifar_train::tune::Blocks;
-use cifar_train::{EpochRecord, StepRecord, Watcher};
+use cifar_train::Recipe;
+use cifar_train::{EpochRecord, StepRecord, TrainingCallback};
 use serde::Serialize;
 
 use super::hard_images::EVERY;
@@ -81,7 +81,7 @@ pub fn run(project: &Project, options: &StudyOptions, reporter: &dyn Reporter) -
         seeds.len(),
         arms.len() * seeds.len()
     ));
-    let Blocks { model, train } = train::tuned(project, &params, &data.report, reporter)?;
+    let Recipe { model, train } = train::tuned(project, &params, &data.report, reporter)?;
     let how = StudyParams {
         train: &train,
         model: &model,
@@ -142,9 +142,9 @@ struct Steps<'a> {
     reporter: &'a dyn Reporter,
 }
 
-impl Monitor for Steps<'_> {
-    fn progress(&self, what: &'static str, done: u64, total: u64) {
-        self.reporter.progress(what, done, total);
+impl Progress for Steps<'_> {
+    fn update(&self, what: &'static str, done: u64, total: u64) {
+        self.reporter.update(what, done, total);
     }
 
     fn warn(&self, message: &str) {
@@ -156,9 +156,9 @@ impl Monitor for Steps<'_> {
     }
 }
 
-impl Watcher for Steps<'_> {
+impl TrainingCallback for Steps<'_> {
     fn step(&self, step: &StepRecord) {
-        self.reporter.progress("training", step.step as u64, step.steps as u64);
+        self.reporter.update("training", step.step as u64, step.steps as u64);
     }
 
     fn epoch(&self, history: &[EpochRecord]) {

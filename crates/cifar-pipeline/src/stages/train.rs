@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use cifar_data::DataError;
 use cifar_data::prepare::{PreparedReport, TrainingData};
-use cifar_train::tune::Blocks;
+use cifar_train::Recipe;
 use cifar_train::tune::artifacts::Tuned;
 use cifar_train::{Checkpoints, Timing, TrainError, artifacts, fit_resumable, run_key};
 use serde_json::Value;
@@ -84,16 +84,16 @@ pub fn run(project: &Project, options: &TrainOptions, reporter: &dyn Reporter) -
         data.val.len(),
         params.random_seed
     ));
-    let Blocks { model, train: recipe } = tuned(project, &params, &data.report, reporter)?;
+    let Recipe { model, train: recipe } = tuned(project, &params, &data.report, reporter)?;
     let (recipe, model, seed) = (&recipe, &model, params.random_seed);
     if let Err(problem) = recipe.check_dynamics() {
         reporter.warn(&format!("`hard-images` will refuse the model: {problem}"));
     }
     let key = run_key(recipe, model, &data.report, seed, &program::identity()?);
     let mut checkpoints = Checkpoints::open(&layout.checkpoints(), &key, options.checkpoint_every, reporter)?
-        .accepting_other_arithmetic(options.allow_mixed_isa);
+        .allow_mixed_isa(options.allow_mixed_isa);
     if options.keep_other_checkpoints {
-        checkpoints = checkpoints.keeping_those_of_other_runs();
+        checkpoints = checkpoints.keep_other_runs();
     }
     if options.fresh {
         checkpoints.discard()?;
@@ -113,7 +113,7 @@ pub fn run(project: &Project, options: &TrainOptions, reporter: &dyn Reporter) -
             let (step, path) = (checkpoints.step(), checkpoints.path());
             Error::from(e).context(format!("the last good checkpoint, after step {step}, is {}", path.display()))
         }
-        TrainError::Arithmetic { is_mixed, .. } => {
+        TrainError::NumericTarget { is_mixed, .. } => {
             let as_before = if is_mixed { "" } else { "set CIFAR_ISA to resume with the same instruction set, " };
             // The options are for a run that `train` starts itself.
             let otherwise = if layout.is_of_run() || std::env::var_os("DVC_ROOT").is_some() {
@@ -151,8 +151,8 @@ pub(super) fn tuned(
     params: &Params,
     data: &PreparedReport,
     reporter: &dyn Reporter,
-) -> Result<Blocks> {
-    let blocks = Blocks { model: params.model.clone(), train: params.train.clone() };
+) -> Result<Recipe> {
+    let blocks = Recipe { model: params.model.clone(), train: params.train.clone() };
     if !params.train.use_tuned {
         return Ok(blocks);
     }

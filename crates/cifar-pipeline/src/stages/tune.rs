@@ -6,11 +6,10 @@ use std::path::PathBuf;
 use cifar_data::DataError;
 use cifar_data::prepare::TrainingData;
 use cifar_eval::plots::{Caption, TrialPoint, importance_bars, parallel_coordinates, tuning_history};
+use cifar_train::Recipe;
 use cifar_train::TrainError;
 use cifar_train::tune::artifacts::{self, TUNED, Tuned};
-use cifar_train::tune::{
-    Blocks, Comparison, Journal, Outcome, Score, Space, Trials, Verdict, importances, search, search_key,
-};
+use cifar_train::tune::{Comparison, Journal, Outcome, Score, Space, Trials, Verdict, importances, search, search_key};
 use serde::ser::{Serialize, Serializer};
 
 use crate::{Error, Project, Reporter, Result, program};
@@ -36,7 +35,7 @@ pub fn run(project: &Project, reporter: &dyn Reporter) -> Result<TuningOutcome> 
         artifacts::write_none(&out)?;
         return Ok(TuningOutcome { tuned: None, file });
     }
-    let blocks = Blocks { model: params.model.clone(), train: params.train.clone() };
+    let blocks = Recipe { model: params.model.clone(), train: params.train.clone() };
     blocks.check(&tune.space)?;
     let data = TrainingData::open(&layout.prepared())?;
     data.report.check(&layout.prepared(), params.dataset_version, &params.split)?;

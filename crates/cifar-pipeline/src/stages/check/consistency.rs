@@ -12,7 +12,7 @@ use cifar_data::splits::Split;
 use cifar_eval::{hard_images, predictions};
 use cifar_model::Model;
 use cifar_train::Dynamics;
-use cifar_train::tune::Blocks;
+use cifar_train::Recipe;
 use cifar_train::tune::artifacts::Tuned;
 
 use super::{Line, missing};
@@ -61,9 +61,9 @@ pub(super) fn lines(project: &Project, params: &Params) -> Vec<Line> {
         }),
         line("tuning", &layout.tuned(), "tune", &|| {
             let tuned = Tuned::read(&layout.tuned())?;
-            let recipe = Blocks { model: params.model.clone(), train: params.train.clone() };
+            let recipe = Recipe { model: params.model.clone(), train: params.train.clone() };
             tuned.apply(&recipe, &report(project, params)?, &layout.tuned())?;
-            Ok(if tuned.sought_for.is_none() { "no search".into() } else { format!("{} trials", tuned.trials) })
+            Ok(if tuned.context.is_none() { "no search".into() } else { format!("{} trials", tuned.trials) })
         }),
         line("model", &model, "train", &|| {
             let found = Model::load(&model)?;

@@ -1,14 +1,13 @@
 //! Who watches a training run: the terminal, the files for DVC and editors, `TensorBoard`.
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use cifar_data::Monitor;
+use cifar_data::Progress;
 use cifar_model::Model;
 use cifar_train::live::Live;
 use cifar_train::tensorboard::EventFile;
-use cifar_train::{EpochRecord, StepRecord, Watcher};
+use cifar_train::{EpochRecord, StepRecord, TrainingCallback};
 
 use super::TrainOptions;
 use crate::links::refuse_links_to;
@@ -66,9 +65,9 @@ fn write_epochs(path: &Path, history: &[EpochRecord]) -> cifar_train::Result<()>
     Ok(cifar_data::output::write_file(path, text.as_bytes())?)
 }
 
-impl Monitor for Watched<'_> {
-    fn progress(&self, what: &'static str, done: u64, total: u64) {
-        self.reporter.progress(what, done, total);
+impl Progress for Watched<'_> {
+    fn update(&self, what: &'static str, done: u64, total: u64) {
+        self.reporter.update(what, done, total);
     }
 
     fn cancelled(&self) -> bool {
@@ -80,7 +79,7 @@ impl Monitor for Watched<'_> {
     }
 }
 
-impl Watcher for Watched<'_> {
+impl TrainingCallback for Watched<'_> {
     fn started(&self, model: &Model, history: &[EpochRecord], steps: usize) {
         self.reporter.started(model, history, steps);
         if !history.is_empty() {
@@ -92,8 +91,8 @@ impl Watcher for Watched<'_> {
         self.reporter.step(step);
     }
 
-    fn proceed(&self, history: &[EpochRecord]) -> ControlFlow<()> {
-        self.reporter.proceed(history)
+    fn should_continue(&self, history: &[EpochRecord]) -> bool {
+        self.reporter.should_continue(history)
     }
 
     fn epoch(&self, history: &[EpochRecord]) {
