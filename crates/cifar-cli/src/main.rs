@@ -119,7 +119,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         let is_usage = cause.is::<ParamsError>()
             || cause.is::<Refusal>()
             || cause.is::<GridError>()
-            || matches!(cause.downcast_ref(), Some(KernelError::Arm { .. }));
+            || matches!(cause.downcast_ref(), Some(KernelError::Isa { .. }));
         (is_usage.then_some(EXIT_USAGE))
             .or_else(|| cause.downcast_ref().map(data))
             .or_else(|| cause.downcast_ref().map(model))

@@ -1,17 +1,16 @@
-//! An image's result has the same bits alone, in a batch, and anywhere in it: an evaluation does not depend on how its
-//! images were grouped.
+//! An image's result has the same bits alone, in a batch, and anywhere in it: an evaluation does
+//! not depend on how its images were grouped.
 
 mod common;
 
 use std::ops::Range;
 
 use cifar_kernels::{
-    Activation, CachingAllocator, Conv2dShape, PoolShape, Result, activation_forward, average_pool_forward,
-    batch_norm_evaluate, conv2d_activation_forward, conv2d_forward, conv2d_max_pool_forward, linear_forward,
-    max_pool_forward, softmax,
+    Activation, BatchNorm, CachingAllocator, Result, activation_forward, average_pool_forward, batch_norm_evaluate,
+    conv2d_activation_forward, conv2d_forward, conv2d_max_pool_forward, linear_forward, max_pool_forward, softmax,
 };
 use common::kernels::{Conv, Heap, Linear, Memory, Norm, Pool};
-use common::{ACTIVATIONS, CONVS, LINEARS, POOLS, TABLES, WINOGRADS, bits, on_every_arm, values};
+use common::{ACTIVATIONS, CONVS, LINEARS, POOLS, TABLES, WINOGRADS, bits, conv2d, on_every_isa, pool_shape, values};
 
 /// Results must not depend on it either.
 #[global_allocator]
@@ -29,7 +28,7 @@ fn of<'a, T>(images: &Range<usize>, batch: usize, values: &'a [T]) -> &'a [T] {
 fn check(name: &str, batch: usize, run: impl Fn(&Range<usize>) -> Vec<f32>) {
     let alone = [0, 1, batch / 2, batch - 1].map(|image| image..(image + 1).min(batch));
     let together = [0..batch - 1, 1..batch, batch / 3..batch.div_ceil(2)];
-    on_every_arm(|_| {
+    on_every_isa(|_| {
         let all = run(&(0..batch));
         for images in alone.iter().chain(&together).filter(|images| !images.is_empty()) {
             assert!(bits(&run(images)) == bits(of(images, batch, &all)), "{name}: images {images:?} of {batch}");
@@ -55,7 +54,7 @@ fn convolutions() {
     for dims in CONVS.iter().chain(WINOGRADS) {
         let [batch, h, w, c, o, kernel, stride, padding] = *dims;
         let Conv { input, weight, bias, .. } = Conv::new(*dims, 1).expect(FITS);
-        let shape = |images: &Range<usize>| Conv2dShape::new(images.len(), h, w, c, o, kernel, stride, padding);
+        let shape = |images: &Range<usize>| conv2d([images.len(), h, w, c, o, kernel, stride, padding]);
         check(&format!("conv2d_forward {dims:?}"), batch, |images| {
             let (s, x) = (shape(images).expect(FITS), of(images, batch, &input));
             Heap.made(s.output_len(), |y| conv2d_forward(&s, x, &weight, Some(&bias), y))
@@ -79,7 +78,7 @@ fn pools() {
     for dims in POOLS {
         let [batch, h, w, c, window, stride] = *dims;
         let input = Pool::new(*dims, 2).expect(FITS).input;
-        let shape = |images: &Range<usize>| PoolShape::new(images.len(), h, w, c, window, stride).expect(FITS);
+        let shape = |images: &Range<usize>| pool_shape([images.len(), h, w, c, window, stride]).expect(FITS);
         check(&format!("max_pool_forward {dims:?}"), batch, |images| {
             let (s, x) = (shape(images), of(images, batch, &input));
             maxima(images.len(), s.output_len(), |y, places| max_pool_forward(&s, x, y, places))
@@ -115,10 +114,10 @@ fn norms_activations_and_softmax() {
             check(&format!("batch_norm_evaluate {dims:?} {activation:?}"), rows, |images| {
                 let (n, x, residual) = (images.len(), of(images, rows, &input), of(images, rows, &residual));
                 let epsilon = Norm::EPSILON;
-                Heap.made(n * c, |y| {
-                    let residual = Some(residual);
-                    batch_norm_evaluate(n, c, x, &scale, &shift, &mean, &variance, epsilon, activation, residual, y)
-                })
+                let residual = Some(residual);
+                let (scale, shift) = (&scale[..], &shift[..]);
+                let layer = BatchNorm { rows: n, channels: c, input: x, scale, shift, residual, activation };
+                Heap.made(n * c, |y| batch_norm_evaluate(&layer, &mean, &variance, epsilon, y))
             });
             check(&format!("activation_forward {dims:?} {activation:?}"), rows, |images| {
                 Heap.made(images.len() * c, |y| activation_forward(activation, of(images, rows, &input), y))

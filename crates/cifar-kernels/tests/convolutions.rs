@@ -1,17 +1,18 @@
-//! Convolutions against naive loops in f64, on awkward shapes and on random ones, on every arm.
+//! Convolutions against naive loops in f64, on awkward shapes and on random ones, on every ISA.
 
 mod common;
 
 use cifar_kernels::{Activation, max_pool_backward, max_pool_forward, naive};
 use common::compare::{Expected, TOLERANCE, check, column_sums, compare, linear, of_the_largest};
 use common::kernels::{ActivatedConv, Conv, Heap, Memory, PooledConv};
-use common::{ACTIVATIONS, CONVS, WINOGRADS, on_every_arm, widen};
+use common::{ACTIVATIONS, CONVS, WINOGRADS, on_every_isa, widen};
 use proptest::prelude::*;
 
-/// Error allowed by Winograd's method, as a part of the largest value: the way to the points and back adds and subtracts
-/// numbers of a whole tile, so an error is that of the tile's largest numbers, and up to 256 numbers are summed at each
-/// point. The worst that was found, over the shapes here and maps of 16×16 with up to 512 channels, is 1.4·10⁻⁵ (AVX-512
-/// and AVX2, whose bits are the same) and 1.3·10⁻⁵ (portable); up to 65 channels, 0.9·10⁻⁵. A missing or wrong product
+/// Error allowed by Winograd's method, as a part of the largest value: the way to the points and
+/// back adds and subtracts numbers of a whole tile, so an error is that of the tile's largest
+/// numbers, and up to 256 numbers are summed at each point. The worst that was found, over the
+/// shapes here and maps of 16×16 with up to 512 channels, is 1.4·10⁻⁵ (AVX-512 and AVX2, whose bits
+/// are the same) and 1.3·10⁻⁵ (portable); up to 65 channels, 0.9·10⁻⁵. A missing or wrong product
 /// weighs a hundred times the tolerance and more.
 const WINOGRAD: f64 = 2e-5;
 
@@ -51,7 +52,8 @@ fn check_conv(dims: [usize; 8], seed: u64) {
     ];
     check(&dims, &expected, || {
         let mut outputs = conv.run(&Heap);
-        // Together or alone, gradients have the same bits: the sums are the same, in the same order.
+        // Together or alone, gradients have the same bits: the sums are the same, in the same
+        // order.
         let together = outputs.split_off(expected.len());
         for (name, values) in together {
             let alone = &outputs[if name.contains("input") { 2 } else { 3 }];
@@ -61,8 +63,9 @@ fn check_conv(dims: [usize; 8], seed: u64) {
     });
 }
 
-/// The true maximum may lie at a place whose value is the same but for rounding, so gradients are held against those of
-/// the places that the kernel found, once each of these is known to hold a maximum.
+/// The true maximum may lie at a place whose value is the same but for rounding, so gradients are
+/// held against those of the places that the kernel found, once each of these is known to hold a
+/// maximum.
 fn check_pooled(dims: [usize; 8], seed: u64) {
     let Some(pooled) = PooledConv::new(dims, seed) else { return };
     let PooledConv { conv, pool, output_grad } = &pooled;
@@ -77,7 +80,7 @@ fn check_pooled(dims: [usize; 8], seed: u64) {
         ((image * s.out_height() + row) * s.out_width() + column) * out_channels + channel
     };
     let mut known: Option<(Vec<u8>, [Expected; 2])> = None;
-    on_every_arm(|_| {
+    on_every_isa(|_| {
         let (maxima, places) = pooled.forward(&Heap, input, weight);
         for (at, (maximum, place)) in maxima.iter().zip(&places).enumerate() {
             let chosen = element(at, usize::from(*place));
@@ -114,7 +117,7 @@ fn check_pooled_directly(dims: [usize; 8], seed: u64) {
     let Some(pooled) = PooledConv::new(dims, seed) else { return };
     let PooledConv { conv, pool, output_grad } = &pooled;
     let len = pool.output_len();
-    on_every_arm(|_| {
+    on_every_isa(|_| {
         let full = conv.run(&Heap).swap_remove(1).1;
         let mut expected = (vec![f32::NAN; len], vec![u8::MAX; len]);
         max_pool_forward(pool, &full, &mut expected.0, &mut expected.1).expect(FITS);
@@ -133,7 +136,8 @@ fn check_activated(dims: [usize; 8], activation: Activation, seed: u64) {
     // Always computed directly.
     let before = linear([input, weight, bias], |[x, w, b]| naive::conv2d_forward(s, x, w, Some(b)));
     let dy = widen(&activated.output_grad);
-    // No slope is above 1.13 and none changes faster than 0.8; the functions themselves err by less than `TOLERANCE`.
+    // No slope is above 1.13 and none changes faster than 0.8; the functions themselves err by less
+    // than `TOLERANCE`.
     let errors = before.allowed.iter().map(|error| 1.13 * error + TOLERANCE);
     let gradient_errors: Vec<f64> = errors.clone().zip(&dy).map(|(error, dy)| error * dy.abs()).collect();
     let expected = [
@@ -188,7 +192,7 @@ fn by_winograds_method_with_many_channels() {
 fn the_first_of_equal_maxima_counts() {
     for dims in [[2, 7, 8, 3, 5, 3, 1, 1], [2, 7, 8, 9, 17, 3, 1, 1]] {
         let pooled = PooledConv::new(dims, 5).expect(FITS);
-        on_every_arm(|_| {
+        on_every_isa(|_| {
             let (maxima, places) = pooled.forward(&Heap, &pooled.conv.input, &vec![0.0; pooled.conv.weight.len()]);
             assert_eq!((maxima, places), (vec![0.0; pooled.pool.output_len()], vec![0; pooled.pool.output_len()]));
         });

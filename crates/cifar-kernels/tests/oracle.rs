@@ -1,4 +1,5 @@
-//! Every kernel but convolutions against naive loops in f64, on awkward shapes and on random ones, on every arm.
+//! Every kernel but convolutions against naive loops in f64, on awkward shapes and on random ones,
+//! on every ISA.
 
 mod common;
 

@@ -8,6 +8,23 @@ use crate::{FeatureMap, Mode, Result, ops};
 
 pub use crate::whitening::Whitening;
 
+/// The dimensions and initial values of a [`Conv`].
+#[derive(Debug, Clone, Copy)]
+pub struct ConvParams {
+    /// Channels of the input.
+    pub inputs: usize,
+    /// Channels of the output.
+    pub outputs: usize,
+    /// Rows and columns of a filter.
+    pub kernel: usize,
+    /// Distance from one window to the next, in pixels.
+    pub stride: usize,
+    /// Rows and columns of zeros on each side of an image.
+    pub padding: usize,
+    /// How the filters are initialised.
+    pub init: Init,
+}
+
 /// A convolution without bias; the batch norm behind it has a shift.
 #[derive(Debug, Clone)]
 pub struct Conv {
@@ -18,16 +35,8 @@ pub struct Conv {
 
 impl Conv {
     /// `kernel`×`kernel` filters from `inputs` to `outputs` channels.
-    pub fn new(
-        parameters: &mut Parameters,
-        name: &str,
-        inputs: usize,
-        outputs: usize,
-        kernel: usize,
-        stride: usize,
-        padding: usize,
-        init: Init,
-    ) -> Result<Self> {
+    pub fn new(parameters: &mut Parameters, name: &str, params: ConvParams) -> Result<Self> {
+        let ConvParams { inputs, outputs, kernel, stride, padding, init } = params;
         let weight =
             parameters.add(format!("{name}.weight"), Kind::Filters, (kernel, kernel, inputs, outputs), init)?;
         Ok(Self { weight, stride, padding })
@@ -44,6 +53,21 @@ impl Conv {
     }
 }
 
+/// The dimensions and initial values of a [`Linear`] layer.
+#[derive(Debug, Clone, Copy)]
+pub struct LinearParams {
+    /// How optimisers treat the matrix.
+    pub kind: Kind,
+    /// Values per image of the input.
+    pub inputs: usize,
+    /// Values per image of the output.
+    pub outputs: usize,
+    /// Whether a bias is added; it starts at 0.
+    pub bias: bool,
+    /// How the matrix is initialised.
+    pub init: Init,
+}
+
 /// A fully connected layer.
 #[derive(Debug, Clone)]
 pub struct Linear {
@@ -53,15 +77,8 @@ pub struct Linear {
 
 impl Linear {
     /// From `inputs` to `outputs`; a bias starts at 0. The matrix is of `kind`.
-    pub fn new(
-        parameters: &mut Parameters,
-        name: &str,
-        kind: Kind,
-        inputs: usize,
-        outputs: usize,
-        bias: bool,
-        init: Init,
-    ) -> Result<Self> {
+    pub fn new(parameters: &mut Parameters, name: &str, params: LinearParams) -> Result<Self> {
+        let LinearParams { kind, inputs, outputs, bias, init } = params;
         let weight = parameters.add(format!("{name}.weight"), kind, (inputs, outputs), init)?;
         let bias = bias
             .then(|| parameters.add(format!("{name}.bias"), Kind::Vector, outputs, Init::Constant(0.0)))
@@ -135,15 +152,15 @@ impl BatchNorm {
     pub fn forward(&self, input: &FeatureMap, residual: Option<&FeatureMap>, mode: &Mode) -> Result<FeatureMap> {
         let scale = self.scale.as_ref().map(|scale| scale.value(mode));
         let (scale, shift) = (scale.as_ref(), self.shift.value(mode));
-        let epsilon = self.params.epsilon;
+        let (shift, epsilon, activation) = (&shift, self.params.epsilon, self.activation);
+        let args = ops::BatchNormArgs { input, scale, shift, residual, epsilon, activation };
         if mode.is_train() {
-            let (output, statistics) = ops::batch_norm_train(input, scale, &shift, residual, epsilon, self.activation)?;
+            let (output, statistics) = ops::batch_norm_train(&args)?;
             self.move_running_statistics(&statistics, input.values().len() / shift.elem_count())?;
             Ok(output)
         } else {
             let (mean, variance) = (self.running_mean.as_tensor(), self.running_variance.as_tensor());
-            let activation = self.activation;
-            Ok(ops::batch_norm_evaluate(input, scale, &shift, residual, mean, variance, epsilon, activation)?)
+            Ok(ops::batch_norm_evaluate(&args, mean, variance)?)
         }
     }
 

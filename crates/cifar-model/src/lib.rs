@@ -8,6 +8,8 @@
 //! - [`predict`](fn@predict): the one forward pass that validation and evaluation share; [`predict_augmented`]: the mean over
 //!   views of each image.
 
+#![warn(clippy::too_many_arguments)]
+
 mod error;
 mod feature_map;
 mod input;

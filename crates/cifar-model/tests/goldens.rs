@@ -105,8 +105,14 @@ fn batch_norms() {
             }
             check(&name, &arguments, |a| {
                 let residual = a.get(3).map(map).transpose()?;
-                let (output, statistics) =
-                    ops::batch_norm_train(&map(&a[0])?, Some(&a[1]), &a[2], residual.as_ref(), EPSILON, f)?;
+                let (output, statistics) = ops::batch_norm_train(&ops::BatchNormArgs {
+                    input: &map(&a[0])?,
+                    scale: Some(&a[1]),
+                    shift: &a[2],
+                    residual: residual.as_ref(),
+                    epsilon: EPSILON,
+                    activation: f,
+                })?;
                 goldens.check(&format!("{name}/mean"), &statistics.mean);
                 // PyTorch's running variance is unbiased: 36 rows.
                 let unbiased: Vec<f32> = statistics.variance.iter().map(|v| v * 36.0 / 35.0).collect();
@@ -115,16 +121,15 @@ fn batch_norms() {
             });
             let residual = with_residual.then(|| map(&residual).unwrap());
             let (x, mean) = (map(&input).unwrap(), vector(formula(5, 6)));
-            let evaluated = ops::batch_norm_evaluate(
-                &x,
-                Some(&scale),
-                &shift,
-                residual.as_ref(),
-                &mean,
-                &running_variance,
-                EPSILON,
-                f,
-            );
+            let args = ops::BatchNormArgs {
+                input: &x,
+                scale: Some(&scale),
+                shift: &shift,
+                residual: residual.as_ref(),
+                epsilon: EPSILON,
+                activation: f,
+            };
+            let evaluated = ops::batch_norm_evaluate(&args, &mean, &running_variance);
             goldens.check(&format!("{name}/evaluated"), evaluated.unwrap().values());
         }
     }

@@ -138,7 +138,7 @@ impl<'a> Run<'a> {
     /// Builds the network with its initial weights.
     ///
     /// # Errors
-    /// If a parameter is out of range or does not fit the data, there is not enough memory, or `CIFAR_KERNELS_ARM` names kernels that cannot be used here.
+    /// If a parameter is out of range or does not fit the data, there is not enough memory, or `CIFAR_ISA` names kernels that cannot be used here.
     pub fn start(params: &TrainParams, model: &ModelParams, data: &'a TrainingData, seed: u64) -> Result<Self> {
         let TrainingData { train, val, report } = data;
         params.check(train.len(), val.len(), report.size)?;
@@ -154,7 +154,7 @@ impl<'a> Run<'a> {
         let trainer = Trainer::new(model, params, train.len(), seed)?;
         let dynamics = Dynamics::new(train, val, params.dynamics_share, seed);
         let dynamics = if params.mixup > 0.0 { dynamics.without_pass() } else { dynamics };
-        let arithmetic = cifar_kernels::arithmetic()?;
+        let arithmetic = cifar_kernels::numeric_target()?;
         let progress = Progress { dynamics: Some(dynamics), arithmetic, ..Progress::default() };
         let timing = Timing::default();
         Ok(Self { data, params: params.clone(), seed, trainer, progress, timing })

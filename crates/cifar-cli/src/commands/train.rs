@@ -77,7 +77,7 @@ fn train(context: &Context, args: &TrainArgs, in_company: bool) -> Result<()> {
             anyhow!(e).context(format!("the last good checkpoint, behind step {step}, is {}", path.display()))
         }
         TrainError::Arithmetic { is_mixed, .. } => {
-            let as_before = if is_mixed { "" } else { "CIFAR_KERNELS_ARM can be set to go on as before, " };
+            let as_before = if is_mixed { "" } else { "CIFAR_ISA can be set to go on as before, " };
             // The options are for a run that `train` starts itself.
             let otherwise = if layout.is_of_run() || std::env::var_os("DVC_ROOT").is_some() {
                 "removing that file starts this run over"
@@ -171,7 +171,7 @@ pub(super) fn program() -> Result<String> {
 
 /// The same with the kernels and the target that it runs with, for what must not be mixed with the work of others.
 pub(super) fn program_here() -> Result<String> {
-    Ok(format!("{} {}", program()?, cifar_kernels::arithmetic()?))
+    Ok(format!("{} {}", program()?, cifar_kernels::numeric_target()?))
 }
 
 /// Where this program can be read. Linux has it there as long as it runs, even if it was compiled anew or deleted since,

@@ -7,8 +7,8 @@ use criterion::Criterion;
 /// Images a batch.
 pub(crate) const BATCH: usize = 128;
 
-/// Ten samples and about two seconds for each kernel: the whole suite takes minutes, not hours. Flags on the command line
-/// have the last word.
+/// Ten samples and about two seconds for each kernel: the whole suite takes minutes, not hours.
+/// Flags on the command line have the last word.
 pub(crate) fn criterion() -> Criterion {
     Criterion::default()
         .sample_size(10)

@@ -1,11 +1,11 @@
 //! What kernels should have written, and how far they may be from it.
 
 use super::kernels::Outputs;
-use super::{on_every_arm, widen};
+use super::{on_every_isa, widen};
 
-/// Error allowed as a part of the magnitude of what was added up. A sum of n products rounds n times by at most 2⁻²⁴
-/// of that magnitude, at random √n times: 2·10⁻⁶ for the longest sum here (1 400 products), and a missing or wrong
-/// product weighs 1 / n, hundreds of times the tolerance.
+/// Error allowed as a part of the magnitude of what was added up. A sum of n products rounds n
+/// times by at most 2⁻²⁴ of that magnitude, at random √n times: 2·10⁻⁶ for the longest sum here (1
+/// 400 products), and a missing or wrong product weighs 1 / n, hundreds of times the tolerance.
 pub(crate) const TOLERANCE: f64 = 5e-6;
 
 /// Values, and the error that is allowed of each.
@@ -43,9 +43,9 @@ pub(crate) fn column_sums(channels: usize, values: &[f64]) -> Vec<f64> {
     (0..channels).map(|c| values.iter().skip(c).step_by(channels).sum()).collect()
 }
 
-/// What `run` returns is `expected`, on every arm.
+/// What `run` returns is `expected`, on every ISA.
 pub(crate) fn check(dims: &[usize], expected: &[Expected], run: impl Fn() -> Outputs) {
-    on_every_arm(|_| compare(dims, expected, run()));
+    on_every_isa(|_| compare(dims, expected, run()));
 }
 
 pub(crate) fn compare(dims: &[usize], expected: &[Expected], outputs: Outputs) {

@@ -3,14 +3,15 @@
 
 pub(crate) mod compare;
 pub(crate) mod kernels;
+pub(crate) mod refuse;
 
-use cifar_kernels::{Activation, Arm, with_arm};
+use cifar_kernels::{Activation, Conv2dDimensions, Conv2dShape, Isa, PoolDimensions, PoolShape, Result, with_isa};
 
 pub(crate) const ACTIVATIONS: [Activation; 4] =
     [Activation::Identity, Activation::Relu, Activation::Gelu, Activation::Silu];
 
-/// Batch, height, width, input channels, output channels, kernel, stride, padding. Channels lie beside the widths of
-/// vector registers; an image of 31 shrinks to 15, 7 and 3.
+/// Batch, height, width, input channels, output channels, kernel, stride, padding. Channels lie
+/// beside the widths of vector registers; an image of 31 shrinks to 15, 7 and 3.
 pub(crate) const CONVS: &[[usize; 8]] = &[
     [1, 1, 1, 1, 1, 1, 1, 0],
     [2, 31, 31, 3, 24, 2, 1, 0],
@@ -27,9 +28,9 @@ pub(crate) const CONVS: &[[usize; 8]] = &[
     [19, 9, 8, 3, 5, 3, 1, 1],  // three partial sums of the weight gradient, the last of them short
 ];
 
-/// As above; these are computed by Winograd's method: 3×3, stride 1 or 2, a padding of at most 2, 8 channels or more on both
-/// sides, two rows and columns of output or more. Channels lie beside the widths of vectors and panels, and maps leave
-/// every remainder by 4, along both axes.
+/// As above; these are computed by Winograd's method: 3×3, stride 1 or 2, a padding of at most 2, 8
+/// channels or more on both sides, two rows and columns of output or more. Channels lie beside the
+/// widths of vectors and panels, and maps leave every remainder by 4, along both axes.
 pub(crate) const WINOGRADS: &[[usize; 8]] = &[
     [1, 2, 2, 8, 8, 3, 1, 1],
     [3, 3, 3, 9, 8, 3, 1, 1],
@@ -107,6 +108,17 @@ pub(crate) const TABLES: &[[usize; 2]] = &[
     [20011, 3], // more pixels than one task takes
 ];
 
+/// Returns the shape of a row of [`CONVS`].
+pub(crate) fn conv2d(dimensions: [usize; 8]) -> Result<Conv2dShape> {
+    let [images, height, width, in_channels, out_channels, kernel, stride, padding] = dimensions;
+    Conv2dShape::new(Conv2dDimensions { images, height, width, in_channels, out_channels, kernel, stride, padding })
+}
+
+/// Returns the shape of a row of [`POOLS`].
+pub(crate) fn pool_shape([images, height, width, channels, window, stride]: [usize; 6]) -> Result<PoolShape> {
+    PoolShape::new(PoolDimensions { images, height, width, channels, window, stride })
+}
+
 /// Numbers in [−1, 1) (splitmix64).
 pub(crate) fn values(seed: u64, len: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0xD134_2543_DE82_EF95);
@@ -124,21 +136,21 @@ pub(crate) fn widen(values: &[f32]) -> Vec<f64> {
     values.iter().map(|v| f64::from(*v)).collect()
 }
 
-/// Runs `test` on every arm that this processor has: with the kernels that it calls on this thread.
-pub(crate) fn on_every_arm(mut test: impl FnMut(Arm)) {
-    /// Says on which arm a test failed.
-    struct Blame(Arm);
+/// Runs `test` on every ISA that this processor has: with the kernels that it calls on this thread.
+pub(crate) fn on_every_isa(mut test: impl FnMut(Isa)) {
+    /// Says on which ISA a test failed.
+    struct Blame(Isa);
     impl Drop for Blame {
         #[expect(clippy::print_stderr, reason = "part of a failed test's output")]
         fn drop(&mut self) {
             if std::thread::panicking() {
-                eprintln!("the arm was {}", self.0);
+                eprintln!("the ISA was {}", self.0);
             }
         }
     }
-    for arm in Arm::available() {
-        let _blame = Blame(arm);
-        with_arm(arm, || test(arm)).expect("this processor has the arm");
+    for isa in Isa::available() {
+        let _blame = Blame(isa);
+        with_isa(isa, || test(isa)).expect("this processor has the ISA");
     }
 }
 

@@ -4,7 +4,7 @@ use cifar_data::ImageSize;
 use cifar_kernels::Activation;
 
 use super::{Extent, LayerSummary};
-use crate::layers::{BatchNorm, Conv, Linear, NormParams, Whitening};
+use crate::layers::{BatchNorm, Conv, ConvParams, Linear, LinearParams, NormParams, Whitening};
 use crate::parameters::{Init, Kind, Parameters};
 use crate::{ModelError, Result};
 
@@ -99,7 +99,7 @@ impl<'a> Builder<'a> {
         let weights = self.filters(name, outputs, kernel, stride, padding);
         self.pending = self.shape.iter().product();
         self.add_parameters(weights);
-        Conv::new(self.parameters, name, inputs, outputs, kernel, stride, padding, init)
+        Conv::new(self.parameters, name, ConvParams { inputs, outputs, kernel, stride, padding, init })
     }
 
     /// Batch norm, whose parameters count as those of the layer before it.
@@ -156,6 +156,6 @@ impl<'a> Builder<'a> {
         self.keep(1);
         let weights = inputs * outputs;
         self.describe(name, vec![outputs], weights + if bias { outputs } else { 0 }, 2 * weights);
-        Linear::new(self.parameters, name, kind, inputs, outputs, bias, init)
+        Linear::new(self.parameters, name, LinearParams { kind, inputs, outputs, bias, init })
     }
 }

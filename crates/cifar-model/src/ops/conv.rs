@@ -1,7 +1,7 @@
 //! Two-dimensional convolution (cross-correlation, as every framework has it), alone or with 2×2 max pooling behind it.
 
 use candle_core::{Error, Result, Tensor};
-use cifar_kernels::{Buffer, Conv2dShape, conv2d_backward, conv2d_forward, conv2d_max_pool_forward};
+use cifar_kernels::{Buffer, Conv2dDimensions, Conv2dShape, conv2d_backward, conv2d_forward, conv2d_max_pool_forward};
 
 use super::{new_parameter_gradient, parameter_gradient, with_values};
 use crate::FeatureMap;
@@ -42,7 +42,17 @@ pub(super) fn conv2d_shape(images: &FeatureMap, weight: &Tensor, stride: usize, 
     let [n, h, w, i] = images.images("conv2d")?;
     match *weight.dims() {
         [kernel, kernel_width, weight_i, o] if kernel == kernel_width && i == weight_i => {
-            Conv2dShape::new(n, h, w, i, o, kernel, stride, padding).map_err(Error::wrap)
+            let dimensions = Conv2dDimensions {
+                images: n,
+                height: h,
+                width: w,
+                in_channels: i,
+                out_channels: o,
+                kernel,
+                stride,
+                padding,
+            };
+            Conv2dShape::new(dimensions).map_err(Error::wrap)
         }
         _ => Err(Error::Msg(format!(
             "conv2d: weight {:?} is no [K, K, I, O] that fits images {:?}",

@@ -3,7 +3,7 @@
 //! candle's own gradient of `max_pool2d` divides by the window's size and loses most windows where sizes are odd.
 
 use candle_core::{Error, Result, Tensor};
-use cifar_kernels::{Buffer, PoolShape, max_pool_backward, max_pool_forward};
+use cifar_kernels::{Buffer, PoolDimensions, PoolShape, max_pool_backward, max_pool_forward};
 
 use crate::FeatureMap;
 use crate::feature_map::{Operation, record};
@@ -15,7 +15,8 @@ use crate::feature_map::{Operation, record};
 /// If the window is larger than the images.
 pub fn max_pool(images: &FeatureMap, window: usize) -> Result<FeatureMap> {
     let [n, h, w, c] = images.images("max_pool")?;
-    let shape = PoolShape::new(n, h, w, c, window, window).map_err(Error::wrap)?;
+    let shape = PoolShape::new(PoolDimensions { images: n, height: h, width: w, channels: c, window, stride: window })
+        .map_err(Error::wrap)?;
     let (mut output, mut places) = (Buffer::new(shape.output_len()), Buffer::new(shape.output_len()));
     max_pool_forward(&shape, images.values(), &mut output, &mut places).map_err(Error::wrap)?;
     let dims = [n, shape.out_height(), shape.out_width(), c];

@@ -236,7 +236,7 @@ impl Checkpoints {
         if record.architecture != found {
             return Err(wrong(format!("holds a {}, the parameters ask for a {found}", record.architecture)));
         }
-        let here = cifar_kernels::arithmetic()?;
+        let here = cifar_kernels::numeric_target()?;
         let found = record.arithmetic;
         if found != here && !self.accept_other_arithmetic {
             let is_mixed = found.contains(AND);

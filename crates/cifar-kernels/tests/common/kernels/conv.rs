@@ -1,4 +1,5 @@
-//! Convolutions: alone, with maxima or an activation behind them, and their gradients, one by one and together.
+//! Convolutions: alone, with maxima or an activation behind them, and their gradients, one by one
+//! and together.
 
 use cifar_kernels::{
     Activation, Conv2dShape, PoolShape, Result, bias_gradient, conv2d_activation_bias_gradient,
@@ -7,7 +8,7 @@ use cifar_kernels::{
 };
 
 use super::{ACCEPTED, Memory, Outputs};
-use crate::common::{values, widen};
+use crate::common::{conv2d, values, widen};
 
 pub(crate) struct Conv {
     pub(crate) shape: Conv2dShape,
@@ -20,7 +21,7 @@ pub(crate) struct Conv {
 
 impl Conv {
     pub(crate) fn new([n, h, w, c, o, kernel, stride, padding]: [usize; 8], seed: u64) -> Result<Self> {
-        let shape = Conv2dShape::new(n, h, w, c, o, kernel, stride, padding)?;
+        let shape = conv2d([n, h, w, c, o, kernel, stride, padding])?;
         Ok(Self {
             shape,
             out_channels: o,
@@ -123,7 +124,8 @@ impl ActivatedConv {
         let conv = Conv::new(dims, seed).expect(ACCEPTED);
         let mut output_grad = conv.output_grad.clone();
         if activation == Activation::Relu {
-            // Where rounding decides on which side of the kink a value lies, f32 and f64 may rightly disagree.
+            // Where rounding decides on which side of the kink a value lies, f32 and f64 may
+            // rightly disagree.
             let [x, w, b] = [&conv.input, &conv.weight, &conv.bias].map(|v| widen(v));
             for (dy, z) in output_grad.iter_mut().zip(naive::conv2d_forward(&conv.shape, &x, &w, Some(&b))) {
                 *dy = if z.abs() < 1e-4 { 0.0 } else { *dy };

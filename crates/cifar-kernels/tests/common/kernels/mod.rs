@@ -26,7 +26,8 @@ pub(crate) trait Memory {
 
     fn place<T: Copy>(&self, values: &[T]) -> Self::Slice<T>;
 
-    /// What `write` makes of a slice of NaN: a value that it does not write, or that it reads first, shows.
+    /// What `write` makes of a slice of NaN: a value that it does not write, or that it reads
+    /// first, shows.
     fn made(&self, len: usize, write: impl FnOnce(&mut [f32]) -> Result<()>) -> Vec<f32> {
         let mut slice = self.place(&vec![f32::NAN; len]);
         write(&mut slice).expect(ACCEPTED);

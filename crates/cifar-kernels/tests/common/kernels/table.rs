@@ -74,7 +74,8 @@ impl Table {
         outputs
     }
 
-    /// The pixels as an image of one column and as one of one row, with views as far out as an image of so many pixels has.
+    /// The pixels as an image of one column and as one of one row, with views as far out as an
+    /// image of so many pixels has.
     pub(crate) fn views(&self) -> [([usize; 2], PixelView); 3] {
         let rows = self.pixels.len() / self.channels;
         let most = rows as isize - 1;
