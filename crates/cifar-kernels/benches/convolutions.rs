@@ -1,7 +1,7 @@
-//! The convolutions of airbench94 and of a ResNet-18 for 32×32 pixels, forward and backward, for
+//! The convolutions of airbench94 and of a ResNet-18 for 32×32 pixels, forward and backward, with
 //! 128 images.
 //!
-//! "elem/s" are operations of a direct convolution a second, a multiply-add counting as two:
+//! "elem/s" are operations of a direct convolution per second. A multiply-add counts as two, so
 //! Gelem/s are GFLOP/s.
 //!
 //! `cargo bench -p cifar-kernels --bench convolutions -- airbench94`
@@ -16,8 +16,8 @@ use common::{BATCH, criterion, values};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput};
 
-/// Input side, input and output channels, kernel, stride, padding, and whether a 2×2 maximum is
-/// fused to it.
+/// Input side, input and output channels, kernel, stride, padding, and whether 2×2 max pooling is
+/// fused.
 type Layer = (usize, usize, usize, usize, usize, usize, bool);
 
 const AIRBENCH94: [Layer; 6] = [
@@ -54,7 +54,7 @@ fn main() {
     criterion.final_summary();
 }
 
-/// The first layer of airbench94: fixed filters, a bias and GELU. Only the bias needs a gradient.
+/// The first layer of airbench94: fixed filters, bias and GELU. Only the bias needs a gradient.
 fn whitening(criterion: &mut Criterion) {
     let shape = Conv2dShape::new(Conv2dDimensions {
         images: BATCH,

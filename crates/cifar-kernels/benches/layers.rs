@@ -1,6 +1,6 @@
-//! What stands between the convolutions: batch norm with its activation, pools, the loss and the
-//! optimiser's update, for 128 images of airbench94 and of a ResNet-18. "elem/s" are values of the
-//! input a second.
+//! The layers between convolutions: batch norm with its activation, pooling, the loss and the
+//! optimiser's update, for 128 images of airbench94 and of a ResNet-18. "elem/s" are input values
+//! per second.
 //!
 //! `cargo bench -p cifar-kernels --bench layers -- 'batch norm'`
 
@@ -16,7 +16,7 @@ use criterion::{Criterion, Throughput};
 
 fn main() {
     let mut criterion = criterion();
-    // Behind airbench94's pooled convolutions, then of ResNet-18's first and last stage.
+    // After airbench94's pooled convolutions, then in the first and last stage of ResNet-18.
     for (side, channels, activation) in
         [(15, 64, Activation::Gelu), (7, 256, Activation::Gelu), (32, 64, Activation::Relu), (4, 512, Activation::Relu)]
     {
@@ -28,15 +28,14 @@ fn main() {
     }
     average_pool(&mut criterion, 4, 512);
     loss(&mut criterion, 10);
-    // The weights of airbench94's largest layer and of ResNet-18's.
+    // The weights of the largest layers of airbench94 and ResNet-18.
     for len in [9 * 256 * 256, 9 * 512 * 512] {
         optimisers(&mut criterion, len);
     }
     criterion.final_summary();
 }
 
-/// Training, its gradients, and evaluation; with a residual that is added before the activation, or
-/// without.
+/// Training, its gradients, and evaluation, with or without a residual before the activation.
 fn batch_norm(criterion: &mut Criterion, side: usize, channels: usize, activation: Activation, residual: bool) {
     const EPSILON: f32 = 1e-5;
     let rows = BATCH * side * side;
@@ -64,7 +63,7 @@ fn batch_norm(criterion: &mut Criterion, side: usize, channels: usize, activatio
             statistics = Some(batch_norm_forward(&layer, EPSILON, &mut output).expect("valid arguments"));
         });
     });
-    // A filter on the command line may have left the forward pass out.
+    // A filter on the command line may have skipped the forward pass.
     let statistics =
         statistics.unwrap_or_else(|| batch_norm_forward(&layer, EPSILON, &mut output).expect("valid arguments"));
     group.bench_function("backward", |bencher| {
@@ -140,7 +139,7 @@ fn optimisers(criterion: &mut Criterion, len: usize) {
     let (mut weight, mut first, mut second) = (values(len), vec![0.0; len], vec![0.0; len]);
     let mut group = criterion.benchmark_group(format!("update of {len} weights"));
     group.throughput(Throughput::Elements(len as u64));
-    // Rates so small that nothing runs away over any number of turns.
+    // The rates are so small that weights stay bounded over any number of iterations.
     group.bench_function("sgd", |bencher| {
         bencher.iter(|| {
             sgd_update(&mut weight, &gradient, &mut first, 1e-6, 0.9, true, 5e-4).expect("valid arguments");

@@ -143,8 +143,12 @@ pub fn batch_norm_forward(layer: &BatchNorm, epsilon: f32, output: &mut [f32]) -
 /// };
 /// let statistics = batch_norm_forward(&layer, 1e-12, &mut [0.0; 2])?;
 /// let (mut input, mut scale, mut shift) = ([0.0; 2], [0.0], [0.0]);
-/// let gradients =
-///     BatchNormGradients { input: &mut input, scale: &mut scale, shift: &mut shift, residual: None };
+/// let gradients = BatchNormGradients {
+///     input: &mut input,
+///     scale: &mut scale,
+///     shift: &mut shift,
+///     residual: None,
+/// };
 /// batch_norm_backward(&layer, &statistics, &[0.0, 1.0], gradients)?;
 /// assert_eq!((input, scale, shift), ([0.0; 2], [1.0], [1.0]));
 /// # Ok::<(), cifar_kernels::KernelError>(())

@@ -100,3 +100,8 @@ pub use pool::{
 pub fn numeric_target() -> Result<String> {
     Ok(format!("{}, {}-{}", isa()?, std::env::consts::ARCH, std::env::consts::OS))
 }
+
+/// Compiles and runs the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,4 +1,4 @@
-//! Numbers that are hard to compute with: tiny, huge, almost equal, or far apart; on every ISA.
+//! Numerically difficult values: tiny, huge, almost equal, or far apart. On every ISA.
 
 mod common;
 
@@ -10,20 +10,20 @@ use common::{ACTIVATIONS, on_every_isa, values, widen};
 
 const FITS: &str = "the shape is a valid one";
 
-/// Errors of f(x), as a part of |x| or 1. The worst is 1.4·10⁻⁷ (GELU on every ISA), of which the
-/// formula for Φ has its share; GELU and SiLU at −x are what is left of a number beside 1, so no
-/// part of their values themselves can be promised.
+/// Allowed error of f(x), relative to the larger of |x| and 1. The largest error is 1.4·10⁻⁷ (GELU
+/// on every ISA), part of which comes from the formula for Φ. GELU and SiLU at −x are small
+/// differences of larger numbers, so no error relative to f(x) itself can be guaranteed.
 const VALUE: f64 = 2e-7;
-/// Errors of f(x), as a part of f(x) itself, where x is tiny: at most 3·10⁻⁷ on every ISA.
+/// Allowed error relative to f(x), for tiny x. The largest error is 3·10⁻⁷ on every ISA.
 const TINY_VALUE: f64 = 4e-7;
-/// Errors of f′(x). The worst is 9.7·10⁻⁷ (SiLU at 17 on every ISA), where 1 − σ(x) has few digits
-/// left, times x.
+/// Allowed error of f′(x). The largest is 9.7·10⁻⁷ (SiLU at 17 on every ISA), where 1 − σ(x) has
+/// few digits left and is multiplied by x.
 const SLOPE: f64 = 1.2e-6;
 
 #[test]
 fn activations_from_tiny_numbers_to_a_hundred() {
     let mut x: Vec<f32> = (-6400..=6400_i16).map(|i| f32::from(i) / 64.0).collect();
-    // Down to the smallest there is.
+    // Down to the smallest positive number.
     x.extend((1..150).flat_map(|k| [1.37, -1.37].map(|x: f64| (x * 2f64.powi(-k)) as f32)));
     let (wide, ones) = (widen(&x), vec![1.0; x.len()]);
     on_every_isa(|isa| {
@@ -32,7 +32,7 @@ fn activations_from_tiny_numbers_to_a_hundred() {
             for ((got, value), x) in got.iter().zip(naive::activation_forward(f, &wide)).zip(&wide) {
                 let error = (f64::from(*got) - value).abs();
                 assert!(error <= VALUE * x.abs().max(1.0), "{isa}: {f:?}({x}) = {got} instead of {value}");
-                // Below, values are not normal and have fewer digits.
+                // Below, numbers are subnormal and have fewer digits.
                 if (3e-38..1e-3).contains(&x.abs()) {
                     assert!(error <= TINY_VALUE * value.abs(), "{isa}: {f:?}({x}) = {got} instead of {value}");
                 }
@@ -59,7 +59,7 @@ fn one_channel(input: &[f32]) -> BatchNorm<'_> {
     BatchNorm { rows, channels: 1, input, scale: &[1.0], shift: &[0.0], residual: None, activation }
 }
 
-/// A mean of 1000 squared leaves f32 no digit of a variance of 0.25.
+/// In f32, the square of a mean of 1000 leaves no digit of a variance of 0.25.
 #[test]
 fn variance_survives_a_large_mean() {
     on_every_isa(|_| {
@@ -73,7 +73,7 @@ fn variance_survives_a_large_mean() {
     });
 }
 
-/// Distances are taken from the first rows, so these must be allowed to be nothing like the others.
+/// Distances are taken from the mean of the first rows, which may be far from all others.
 #[test]
 fn variance_survives_first_rows_far_from_the_others() {
     fn check(rows: usize, first: f32, allowed: f64) {
@@ -89,18 +89,18 @@ fn variance_survives_first_rows_far_from_the_others() {
             assert!(error <= allowed * variance, "{isa}: {:?} instead of {variance}, rows at {first}", got.variance);
         });
     }
-    // Sums of 256 squares in f32 err by some 10⁻⁷ of the squared distance, which is this many times
-    // the variance.
+    // The error of a sum of 256 squares in f32 is about 10⁻⁷ of the squared distance, which is this
+    // many times the variance.
     check(20_000, 3.0, 1e-5);
     check(20_000, 10.0, 1e-4);
-    // Here the first rows have most of the variance themselves.
+    // Here most of the variance is that of the first rows.
     check(20_000, 1e4, 1e-3);
 }
 
-/// Softmax does not see what all logits have in common; log Σ e^l does, and would round the loss
-/// away with it.
+/// A common offset of all logits does not change softmax. It does change log Σ e^l, which would
+/// round the loss away.
 #[test]
-fn loss_is_unmoved_by_a_common_offset() {
+fn a_common_offset_does_not_change_the_loss() {
     let loss_of = |offset: f32| {
         let (mut loss, mut gradient) = ([f32::NAN], [f32::NAN; 3]);
         let logits = [0.0, -1.5, -9.0].map(|l| l + offset); // exact at every offset here
@@ -113,7 +113,7 @@ fn loss_is_unmoved_by_a_common_offset() {
 }
 
 #[test]
-fn logits_far_apart_overflow_nothing() {
+fn logits_far_apart_do_not_overflow() {
     let (mut losses, mut gradient) = ([f32::NAN; 2], [f32::NAN; 4]);
     softmax_cross_entropy(2, 2, &[3e4, -3e4, 3e4, -3e4], &[0, 1], None, 0.0, &mut losses, &mut gradient).expect(FITS);
     assert_eq!((losses, gradient), ([0.0, 6e4], [0.0, 0.0, 1.0, -1.0]));

@@ -1,5 +1,5 @@
-//! An image's result has the same bits alone, in a batch, and anywhere in it: an evaluation does
-//! not depend on how its images were grouped.
+//! The result of an image has the same bits alone and anywhere in a batch, so an evaluation does
+//! not depend on the batch size.
 
 mod common;
 
@@ -12,19 +12,19 @@ use cifar_kernels::{
 use common::kernels::{Conv, Heap, Linear, Memory, Norm, Pool};
 use common::{ACTIVATIONS, CONVS, LINEARS, POOLS, TABLES, WINOGRADS, bits, conv2d, on_every_isa, pool_shape, values};
 
-/// Results must not depend on it either.
+/// Results must not depend on the allocator either.
 #[global_allocator]
 static ALLOCATOR: CachingAllocator = CachingAllocator::new();
 
 const FITS: &str = "the shape is a valid one";
 
-/// Some of `values`, which belong to `batch` images.
+/// Returns the part of `values` that belongs to `images` of `batch`.
 fn of<'a, T>(images: &Range<usize>, batch: usize, values: &'a [T]) -> &'a [T] {
     let image = values.len() / batch;
     &values[images.start * image..images.end * image]
 }
 
-/// `run` gives the results of some images of `batch`.
+/// Checks `run`, which returns the results of some images of a batch.
 fn check(name: &str, batch: usize, run: impl Fn(&Range<usize>) -> Vec<f32>) {
     let alone = [0, 1, batch / 2, batch - 1].map(|image| image..(image + 1).min(batch));
     let together = [0..batch - 1, 1..batch, batch / 3..batch.div_ceil(2)];
@@ -36,7 +36,7 @@ fn check(name: &str, batch: usize, run: impl Fn(&Range<usize>) -> Vec<f32>) {
     });
 }
 
-/// Values and places, one after the other image by image.
+/// Returns values and positions, interleaved image by image.
 fn joined(images: usize, values: &[f32], places: &[u8]) -> Vec<f32> {
     let image = values.len() / images;
     let joined = values.chunks(image).zip(places.chunks(image));
@@ -90,7 +90,7 @@ fn pools() {
     }
 }
 
-/// Rows are images here.
+/// Here rows take the role of images.
 #[test]
 fn linear_layers() {
     for dims in LINEARS {

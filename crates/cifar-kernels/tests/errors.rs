@@ -1,4 +1,4 @@
-//! Dimensions and values out of range are refused with a message that names them; nothing panics.
+//! Dimensions and values out of range are refused with a message that names them. Nothing panics.
 
 mod common;
 
@@ -36,9 +36,9 @@ fn shapes_of_convolutions() {
     check([1, 1, 1, 1, 1, 1, 1, max / 2], &format!("[1, {max}, {max}, 1] has too many elements"));
 }
 
-/// Rows are found by 32-bit offsets, which must not wrap. Nothing of these sizes is allocated.
+/// Row offsets have 32 bits and must not wrap. Nothing of these sizes is allocated.
 #[test]
-fn rows_beyond_the_reach_of_an_offset_are_refused() {
+fn rows_beyond_the_range_of_an_offset_are_refused() {
     let too_many = |op: &str, rows: usize, stride: usize| {
         format!(
             "{op}: {rows} rows of {stride} values are too many for one call: the last row may start at most 4294967295 values after the first"
@@ -58,7 +58,7 @@ fn rows_beyond_the_reach_of_an_offset_are_refused() {
     let expected = format!("linear_forward: `input` has 0 elements, expected {wide}");
     check(linear_forward(1, wide, 1, &[], &[], None, &mut []), &expected);
 
-    // The windows of a block; its pixels; the rows of a plane.
+    // The windows of a block, its pixels, and the rows of a plane.
     let shape = |[n, h, w, c, o, kernel]: [usize; 6]| conv2d([n, h, w, c, o, kernel, 1, kernel / 2]);
     check(shape([1, 1, 1, wide, 1, 1]), &too_many("conv2d", 48, wide));
     check(shape([1, 1, 1, 1, wide, 1]), &too_many("conv2d", 256, wide));
@@ -214,7 +214,7 @@ fn a_refused_label_leaves_the_outputs_as_they_were() {
 }
 
 #[test]
-fn nothing_is_an_update_of_no_weights() {
+fn an_update_of_no_weights_is_allowed() {
     assert_eq!(sgd_update(&mut [], &[], &mut [], 0.1, 0.9, true, 0.0), Ok(()));
     assert_eq!(adamw_update(&mut [], &[], &mut [], &mut [], 0.1, [0.9, 0.99], 1e-8, 0.0, 1), Ok(()));
 }

@@ -1,4 +1,4 @@
-//! No kernel touches what lies beside its slices: each runs with protected pages there.
+//! No kernel accesses memory outside of its slices: each runs with protected pages on both sides.
 #![cfg(unix)]
 #![expect(unsafe_code, reason = "maps and protects pages")]
 
@@ -10,14 +10,14 @@ use std::ptr::{self, NonNull};
 use common::kernels::{Heap, Memory, every_kernel};
 use common::{bits, on_every_isa};
 
-/// Which edge of a slice lies on a protected page.
+/// The edge of a slice that is adjacent to a protected page.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Edge {
     Start,
     End,
 }
 
-/// A slice in pages of its own, between two protected ones.
+/// A slice in its own pages, between two protected pages.
 struct Guarded<T> {
     map: *mut libc::c_void,
     map_len: usize,
@@ -85,7 +85,7 @@ impl<T> Drop for Guarded<T> {
     }
 }
 
-/// A kernel that leaves its slices ends the process here (SIGSEGV or SIGBUS).
+/// A kernel that accesses memory outside of its slices ends this process (SIGSEGV or SIGBUS).
 fn check(edge: Edge, expected: &[(String, Vec<f32>)]) {
     for ((name, got), (_, expected)) in every_kernel(&edge).iter().zip(expected) {
         assert!(
@@ -104,8 +104,8 @@ fn every_kernel_stays_within_its_slices() {
     });
 }
 
-/// Whether the system can read the byte at `at`: writing from a protected page to a pipe fails
-/// instead of ending us.
+/// Returns whether the system can read the byte at `at`. Writing from a protected page to a pipe
+/// fails and does not end the process.
 fn readable(at: *const u8) -> bool {
     let mut pipe = [0; 2];
     // SAFETY: `pipe` has room for two descriptors, which are closed here; the system checks `at`
@@ -122,7 +122,7 @@ fn readable(at: *const u8) -> bool {
 
 #[test]
 fn pages_beside_a_slice_are_protected() {
-    // [before, after] the address where the slice meets the protected page.
+    // Whether the bytes [before, after] the slice's edge can be read.
     fn check(address: *const f32, expected: [bool; 2]) {
         let byte = address.cast::<u8>();
         assert_eq!([byte.wrapping_sub(1), byte].map(readable), expected);

@@ -1,4 +1,4 @@
-//! Which ISA is used: the environment's, the process's or a closure's.
+//! The selection of the ISA: by the environment, the process or a closure.
 
 mod common;
 
@@ -16,13 +16,12 @@ use cifar_kernels::{
 };
 use common::{conv2d, on_every_isa, pool_shape};
 
-/// Where a test in a process of its own finds what it should see.
+/// The variable with the expected result of a test that runs in its own process.
 const EXPECTED: &str = "CIFAR_KERNELS_TEST_EXPECTED";
 
 const FITS: &str = "the shape is a valid one";
 
-/// Runs one of the ignored tests below in a process of its own, since a process chooses its ISA
-/// once.
+/// Runs one of the ignored tests below in its own process, since a process selects its ISA once.
 fn check(test: &str, variables: &[(&str, &str)], expected: &str) {
     let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
     command
@@ -40,8 +39,8 @@ fn expected() -> String {
     std::env::var(EXPECTED).expect("run by the tests that call `check`")
 }
 
-/// What every kernel returns of arguments that fit. Convolutions come twice: computed directly, and
-/// by Winograd's method.
+/// Returns the results of all kernels for valid arguments. Convolutions are called twice: computed
+/// directly and by Winograd's method.
 fn every_result() -> Vec<(&'static str, Result<()>)> {
     const RELU: Activation = Activation::Relu;
     // More values than any argument has.
@@ -118,19 +117,19 @@ fn every_result() -> Vec<(&'static str, Result<()>)> {
 }
 
 #[test]
-#[ignore = "in a process of its own: the environment's ISA is an error of every kernel"]
+#[ignore = "runs in its own process: the environment's ISA is an error of every kernel"]
 fn child_every_kernel_refuses() {
     for (name, result) in every_result() {
         assert_eq!(result, Err(KernelError::Isa { problem: expected() }), "{name}");
     }
     assert_eq!(force_isa(Isa::Portable).map_err(|error| error.to_string()), Err(expected()));
-    // Whoever names an ISA does not need the environment.
+    // A forced ISA does not depend on the environment.
     let inside = with_isa(Isa::Portable, every_result).expect("any processor has this ISA");
     assert!(inside.iter().all(|(_, result)| result.is_ok()), "{inside:?}");
 }
 
 #[test]
-#[ignore = "in a process of its own: the environment's ISA is used"]
+#[ignore = "runs in its own process: the environment's ISA is used"]
 fn child_every_kernel_runs() {
     assert_eq!(isa().map(Isa::name), Ok(&*expected()));
     assert!(numeric_target().expect("there is an ISA").starts_with(&format!("{}, ", expected())));
@@ -140,11 +139,11 @@ fn child_every_kernel_runs() {
 }
 
 #[test]
-#[ignore = "in a process of its own: an ISA is forced, whatever the environment says, and stays"]
+#[ignore = "runs in its own process: an ISA is forced, whatever the environment says, and stays"]
 fn child_is_forced() {
     let forced: Isa = expected().parse().expect("the name of an ISA");
     assert_eq!(force_isa(forced), Ok(()));
-    assert_eq!(force_isa(forced), Ok(()), "once more changes nothing");
+    assert_eq!(force_isa(forced), Ok(()), "forcing it again changes nothing");
     assert_eq!(isa(), Ok(forced));
     assert_eq!(std::thread::spawn(isa).join().expect("no panic"), Ok(forced), "on every thread");
     for other in Isa::available().into_iter().filter(|isa| *isa != forced) {
@@ -155,7 +154,7 @@ fn child_is_forced() {
 }
 
 #[test]
-#[ignore = "in a process of its own: an ISA that was used cannot be changed"]
+#[ignore = "runs in its own process: an ISA that was used cannot be changed"]
 fn child_has_used_an_isa() {
     let used = isa().expect("there is an ISA");
     for other in Isa::available().into_iter().filter(|isa| *isa != used) {
@@ -174,7 +173,7 @@ fn the_environment_names_the_isa() {
 }
 
 #[test]
-fn an_isa_that_cannot_be_had_is_an_error_of_every_kernel() {
+fn every_kernel_refuses_an_isa_that_is_not_available() {
     for name in ["neon", "AVX2", "", "avx2 "] {
         let expected = format!("{ISA_VARIABLE}: found {name:?}, allowed is one of avx512, avx2, portable");
         check("child_every_kernel_refuses", &[(ISA_VARIABLE, name)], &expected);
@@ -186,7 +185,7 @@ fn an_isa_that_cannot_be_had_is_an_error_of_every_kernel() {
 }
 
 #[test]
-#[ignore = "in a process of its own: prints which variable is used"]
+#[ignore = "runs in its own process: prints which variable is used"]
 fn child_reads_a_variable() {
     let found = match isa_variable() {
         Ok(found) => found.unwrap_or("none").to_string(),
@@ -220,7 +219,7 @@ fn two_variables_that_differ_are_an_error_of_every_kernel() {
 }
 
 #[test]
-fn an_isa_is_forced_before_the_first_kernel_only() {
+fn an_isa_can_be_forced_only_before_the_first_kernel() {
     for isa in Isa::available() {
         check("child_is_forced", &[], isa.name());
         check("child_is_forced", &[(ISA_VARIABLE, "portable")], isa.name());
@@ -230,7 +229,7 @@ fn an_isa_is_forced_before_the_first_kernel_only() {
 }
 
 #[test]
-fn an_isa_that_the_processor_lacks_is_refused() {
+fn forcing_an_unsupported_isa_is_refused() {
     for missing in Isa::ALL.into_iter().filter(|isa| !isa.is_available()) {
         let refused = KernelError::Isa { problem: format!("this processor does not support {missing}") };
         assert_eq!(force_isa(missing), Err(refused.clone()));
@@ -240,7 +239,7 @@ fn an_isa_that_the_processor_lacks_is_refused() {
 
 #[test]
 #[expect(clippy::print_stderr, reason = "the ISAs that tests run on are part of their output")]
-fn names_lead_to_isas() {
+fn names_are_parsed_and_printed() {
     let names = |isas: &[Isa]| isas.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     eprintln!("ISAs of this processor: {} (of {})", names(&Isa::available()), names(&Isa::ALL));
     for isa in Isa::ALL {
@@ -252,26 +251,26 @@ fn names_lead_to_isas() {
 }
 
 #[test]
-fn a_closures_isa_ends_with_it() {
+fn with_isa_restores_the_isa_afterwards() {
     let outside = isa();
     on_every_isa(|outer| {
         assert_eq!(isa(), Ok(outer));
         on_every_isa(|inner| assert_eq!(isa(), Ok(inner)));
-        assert_eq!(isa(), Ok(outer), "nested closures give it back");
+        assert_eq!(isa(), Ok(outer), "nested closures restore it");
         let panicked = catch_unwind(AssertUnwindSafe(|| {
             with_isa(Isa::Portable, || std::panic::resume_unwind(Box::new("on purpose")))
         }));
         assert!(panicked.is_err());
-        assert_eq!(isa(), Ok(outer), "also by way of a panic");
+        assert_eq!(isa(), Ok(outer), "even after a panic");
         let elsewhere = std::thread::spawn(isa).join().expect("no panic");
-        assert_eq!(elsewhere, outside, "other threads see nothing of it");
+        assert_eq!(elsewhere, outside, "other threads are not affected");
     });
     assert_eq!(isa(), outside);
     assert_eq!(with_isa(Isa::Portable, || 7), Ok(7));
 }
 
 #[test]
-fn every_isa_has_a_speed() {
+fn peak_speed_is_measured_on_every_isa() {
     on_every_isa(|isa| {
         let speed = peak_gflops(1).expect("there is an ISA");
         assert!(speed.is_finite() && speed > 0.1, "{isa}: {speed} GFLOP/s");

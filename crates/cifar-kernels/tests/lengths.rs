@@ -1,5 +1,5 @@
-//! Slices of the wrong length are refused with a message that names the slice, and nothing is
-//! written.
+//! Slices of the wrong length are refused with a message that names the slice, and outputs are
+//! unchanged.
 
 mod common;
 
@@ -35,7 +35,7 @@ fn lengths_of_convolutions() {
     });
 }
 
-/// Computed directly, and by Winograd's method.
+/// Computed directly and by Winograd's method.
 #[test]
 fn lengths_of_fused_convolutions() {
     for (c, o) in [(2, 4), (8, 9)] {
@@ -69,7 +69,7 @@ fn lengths_of_fused_convolutions() {
 }
 
 #[test]
-fn maxima_of_squares_need_two_rows_and_columns() {
+fn fused_pooling_needs_two_rows_and_columns() {
     for (h, w) in [(1, 5), (5, 1)] {
         let expected = format!("pool: a window of 2 with stride 2 does not fit {h}×{w} pixels (at most 16)");
         for c in [2, 8] {
@@ -83,9 +83,9 @@ fn maxima_of_squares_need_two_rows_and_columns() {
     }
 }
 
-/// Nothing is asked for, and nothing computed; the lengths of what is given still count.
+/// Without requested gradients nothing is computed, but the lengths of arguments are still checked.
 #[test]
-fn neither_gradient() {
+fn without_requested_gradients() {
     let s = conv2d([1, 4, 4, 8, 8, 3, 1, 1]).expect(FITS);
     let [x, w, dy] = [128, 576, 128].map(zeros);
     assert_eq!(conv2d_backward(&s, &x, &w, &dy, None, None, None), Ok(()));
@@ -182,7 +182,7 @@ fn lengths_of_losses() {
 }
 
 #[test]
-fn lengths_value_by_value() {
+fn lengths_of_elementwise_kernels() {
     check_lengths("activation_forward", [("output", 5)], |[y]| kept(y, |y| activation_forward(RELU, &zeros(5), y)));
     check_lengths("activation_backward", [("output_grad", 5), ("input_grad", 5)], |[dy, dx]| {
         kept(dx, |dx| activation_backward(RELU, &zeros(5), &zeros(dy), dx))

@@ -1,4 +1,4 @@
-//! Muon and the sums and averages of optimisers, against naive loops in f64, on every ISA.
+//! Muon and the sums and averages of optimisers, compared with naive loops in f64, on every ISA.
 
 mod common;
 
@@ -7,12 +7,12 @@ use common::{bits, on_every_isa, values, widen};
 
 const FITS: &str = "the lengths are those of the shape";
 
-/// Rows and columns: tall, wide, square, vectors, and beside the widths of vector registers.
+/// Rows and columns: tall, wide, square, vectors, and sizes next to vector widths.
 const MATRICES: &[[usize; 2]] =
     &[[1, 1], [7, 1], [1, 9], [5, 5], [33, 8], [8, 33], [72, 24], [24, 72], [17, 16], [216, 64], [31, 130]];
 
-/// Three steps multiply what rounding did to the first product by up to 3.4445³ = 41, and each adds
-/// its own: 41 · 2⁻²⁴ · √k for sums of k = 216 terms is 4e-5.
+/// Three steps multiply the rounding error of the first product by up to 3.4445³ = 41, and each
+/// adds its own: 41 · 2⁻²⁴ · √k for sums of k = 216 terms is 4e-5.
 const TOLERANCE: f64 = 1e-4;
 
 fn compare(name: &str, dims: &[usize], found: &[f32], expected: &[f64]) {
@@ -22,7 +22,7 @@ fn compare(name: &str, dims: &[usize], found: &[f32], expected: &[f64]) {
 }
 
 #[test]
-fn steps_are_those_of_the_naive_loops() {
+fn steps_agree_with_the_naive_loops() {
     for [rows, columns] in MATRICES {
         let dims = [*rows, *columns];
         let len = rows * columns;
@@ -46,7 +46,7 @@ fn steps_are_those_of_the_naive_loops() {
     }
 }
 
-/// A matrix with known singular values: two reflections around a diagonal.
+/// Returns a matrix with known singular values: two reflections around a diagonal.
 fn with_singular_values(rows: usize, columns: usize, singular: &[f64]) -> Vec<f32> {
     let reflection = |seed: u64, n: usize| {
         let v = widen(&values(seed, n));
@@ -60,7 +60,7 @@ fn with_singular_values(rows: usize, columns: usize, singular: &[f64]) -> Vec<f3
 }
 
 #[test]
-fn singular_values_move_as_the_polynomial_says_and_vectors_stay() {
+fn the_polynomial_moves_singular_values_and_keeps_vectors() {
     let singular = [1.0, 0.8, 0.5, 0.3, 0.1];
     let norm = singular.iter().map(|s| s * s).sum::<f64>().sqrt();
     let moved = singular.map(|s| (0..3).fold(s / norm, |x, _| 3.4445 * x - 4.7750 * x.powi(3) + 2.0315 * x.powi(5)));
@@ -76,7 +76,7 @@ fn singular_values_move_as_the_polynomial_says_and_vectors_stay() {
 }
 
 #[test]
-fn nothing_becomes_nan_where_there_is_nothing() {
+fn zeros_do_not_become_nan() {
     on_every_isa(|_| {
         let (mut weight, mut velocity) = (values(1, 12), vec![0.0; 12]);
         let before: f64 = squared_norm(&weight).expect(FITS);
@@ -104,7 +104,7 @@ fn wrong_lengths_are_refused() {
 }
 
 #[test]
-fn sums_and_averages_are_those_of_plain_loops() {
+fn sums_and_averages_agree_with_plain_loops() {
     for len in [0, 1, 7, 8, 9, 16 * 1024 + 5, 40_000] {
         let (x, y) = (values(1, len), values(2, len));
         let expected: f64 = widen(&x).iter().map(|x| x * x).sum();

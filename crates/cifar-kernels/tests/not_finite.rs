@@ -1,5 +1,5 @@
-//! What is not a number, or infinite, reaches every result that it should show in, and no other
-//! image, row or channel; on every ISA.
+//! NaN and infinities reach every result that depends on them, but no other image, row or channel.
+//! On every ISA.
 
 mod common;
 
@@ -15,12 +15,12 @@ const FITS: &str = "the shape is a valid one";
 
 const ODD: [f32; 3] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
 
-/// Computed directly, and by Winograd's method with full vectors and parts of one.
+/// Computed directly, and by Winograd's method with full and partial vectors.
 const SHAPES: [[usize; 8]; 4] =
     [[3, 7, 6, 3, 5, 3, 1, 1], [3, 7, 6, 8, 5, 2, 2, 0], [3, 7, 9, 9, 17, 3, 1, 1], [3, 6, 11, 16, 16, 3, 1, 0]];
 
-/// `got` is not finite where `expected` is not; where `untouched` says so, its bits are those of
-/// `usual`.
+/// Checks that `got` is not finite where `expected` is not, and has the bits of `usual` where
+/// `untouched` is true.
 fn check(name: &str, got: &[f32], expected: &[f64], usual: &[f32], untouched: impl Fn(usize) -> bool) {
     assert_eq!(got.len(), expected.len(), "{name}");
     assert!(expected.iter().any(|v| !v.is_finite()), "{name}: nothing to see");
@@ -31,9 +31,9 @@ fn check(name: &str, got: &[f32], expected: &[f64], usual: &[f32], untouched: im
     }
 }
 
-/// Winograd's method may spread it over a tile, but not to another image.
+/// Winograd's method may spread a NaN over a tile, but not to another image.
 #[test]
-fn of_an_image() {
+fn in_an_image() {
     for dims in SHAPES {
         let usual = Conv::new(dims, 1).expect(FITS);
         let (s, image) = (&usual.shape, usual.shape.output_len() / dims[0]);
@@ -62,7 +62,7 @@ fn of_an_image() {
 }
 
 #[test]
-fn of_maxima() {
+fn in_maxima() {
     for dims in SHAPES {
         let usual = PooledConv::new(dims, 1).expect(FITS);
         let mut input = usual.conv.input.clone();
@@ -70,7 +70,8 @@ fn of_maxima() {
         input[at] = f32::NAN;
         let (s, weight) = (&usual.conv.shape, &usual.conv.weight);
         let full = naive::conv2d_forward(s, &widen(&input), &widen(weight), None);
-        // Every square that holds a NaN has it for its maximum: the sum of a square is one.
+        // Every window that contains a NaN has it as its maximum. The sum of a window contains it
+        // too.
         let expected = naive::average_pool_forward(&usual.pool, &full);
         let image = expected.len() / dims[0];
         on_every_isa(|isa| {
@@ -86,11 +87,11 @@ fn of_maxima() {
 }
 
 #[test]
-fn of_filters() {
+fn in_filters() {
     for dims in SHAPES {
         let Conv { shape: s, out_channels, input, weight, .. } = Conv::new(dims, 1).expect(FITS);
         let mut odd = weight.clone();
-        // Of the last output channel.
+        // In the last output channel.
         odd[weight.len() / out_channels / 2 * out_channels + out_channels - 1] = f32::NAN;
         let expected = naive::conv2d_forward(&s, &widen(&input), &widen(&odd), None);
         on_every_isa(|isa| {
@@ -102,13 +103,13 @@ fn of_filters() {
 }
 
 #[test]
-fn of_gradients() {
+fn in_gradients() {
     for dims in SHAPES {
         let Conv { shape: s, out_channels, input, weight, output_grad, .. } = Conv::new(dims, 1).expect(FITS);
         let image = input.len() / dims[0];
         for value in ODD {
             let mut odd = output_grad.clone();
-            // Of the first output channel, in the second image.
+            // In the first output channel of the second image.
             odd[(output_grad.len() / 2).next_multiple_of(out_channels)] = value;
             let [x, w, dy] = [&input, &weight, &odd].map(|v| widen(v));
             let (dx, dw) = naive::conv2d_backward(&s, &x, &w, &dy, None);
@@ -130,7 +131,7 @@ fn of_gradients() {
 }
 
 #[test]
-fn of_a_row() {
+fn in_a_row() {
     let [rows, i, o] = [13, 20, 9];
     let Linear { input, weight, .. } = Linear::new([rows, i, o], 2);
     let mut odd = input.clone();
@@ -162,9 +163,9 @@ fn of_a_row() {
     });
 }
 
-/// In training a whole channel shows it, in evaluation the value alone.
+/// In training the whole channel is affected, in evaluation only the value itself.
 #[test]
-fn of_a_channel() {
+fn in_a_channel() {
     let ([rows, c], odd_at) = ([29, 19], 5 * 19 + 17);
     let (input, scale, shift) = (values(4, rows * c), vec![1.0; c], vec![0.5; c]);
     let mut odd = input.clone();
@@ -189,7 +190,7 @@ fn of_a_channel() {
 }
 
 #[test]
-fn of_a_value() {
+fn in_a_value() {
     on_every_isa(|isa| {
         for f in ACTIVATIONS {
             let y = Heap.made(4, |y| activation_forward(f, &[1.0, f32::NAN, f32::INFINITY, -1.0], y));
@@ -206,7 +207,7 @@ fn of_a_value() {
 }
 
 #[test]
-fn the_first_of_equal_maxima_counts_and_nan_outdoes_all() {
+fn the_first_of_equal_maxima_counts_and_nan_is_largest() {
     fn check(window: [f32; 4], expected: (f32, u8)) {
         let shape = pool_shape([1, 2, 2, 1, 2, 1]).expect(FITS);
         on_every_isa(|_| {
@@ -225,9 +226,9 @@ fn the_first_of_equal_maxima_counts_and_nan_outdoes_all() {
     check([f32::NAN, 1.0, 2.0, 3.0], (f32::NAN, 0));
 }
 
-/// Kernels use memory again that others wrote to: none of it may be read before it is written.
+/// Kernels reuse memory, which must not be read before it is written.
 #[test]
-fn what_was_computed_before_leaves_no_trace() {
+fn results_do_not_depend_on_earlier_calls() {
     on_every_isa(|isa| {
         release_buffers();
         let expected = every_kernel(&Heap);

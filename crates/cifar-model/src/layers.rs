@@ -1,4 +1,23 @@
-//! The layers that networks are built of. Each adds its tensors to the network's [`Parameters`].
+//! The layers of networks. Each adds its tensors to the [`Parameters`] of the network.
+//!
+//! ```
+//! use cifar_kernels::{Activation, Buffer};
+//! use cifar_model::layers::{BatchNorm, Conv, ConvParams, NormParams};
+//! use cifar_model::parameters::{Fan, Init, Parameters};
+//! use cifar_model::{FeatureMap, Mode};
+//!
+//! let mut parameters = Parameters::new(7);
+//! let init = Init::HeNormal(Fan::In);
+//! let params = ConvParams { inputs: 3, outputs: 8, kernel: 3, stride: 1, padding: 1, init };
+//! let conv = Conv::new(&mut parameters, "conv", params)?;
+//! let norm = BatchNorm::new(&mut parameters, "norm", 8, NormParams::STANDARD, Activation::Relu)?;
+//!
+//! let images = FeatureMap::new(Buffer::copied(&[0.5; 4 * 4 * 3]), &[1, 4, 4, 3])?;
+//! let maps = norm.forward(&conv.forward(&images, &Mode::Evaluate)?, None, &Mode::Evaluate)?;
+//! assert_eq!(maps.dims(), [1, 4, 4, 8]);
+//! assert_eq!(parameters.count(), 3 * 3 * 3 * 8 + 2 * 8);
+//! # Ok::<(), cifar_model::ModelError>(())
+//! ```
 
 use candle_core::{Device, Tensor, Var};
 use cifar_kernels::{Activation, BatchStatistics};
@@ -25,7 +44,7 @@ pub struct ConvParams {
     pub init: Init,
 }
 
-/// A convolution without bias; the batch norm behind it has a shift.
+/// A convolution without bias. The batch norm that follows has a shift.
 #[derive(Debug, Clone)]
 pub struct Conv {
     weight: Parameter,
@@ -34,7 +53,10 @@ pub struct Conv {
 }
 
 impl Conv {
-    /// `kernel`×`kernel` filters from `inputs` to `outputs` channels.
+    /// Creates a convolution, with filters named `{name}.weight`.
+    ///
+    /// # Errors
+    /// If candle refuses the shape.
     pub fn new(parameters: &mut Parameters, name: &str, params: ConvParams) -> Result<Self> {
         let ConvParams { inputs, outputs, kernel, stride, padding, init } = params;
         let weight =
@@ -42,12 +64,18 @@ impl Conv {
         Ok(Self { weight, stride, padding })
     }
 
-    /// [N, H, W, inputs] → [N, H', W', outputs].
+    /// Computes `[N, H, W, inputs]` → `[N, H', W', outputs]`.
+    ///
+    /// # Errors
+    /// As [`ops::conv2d`].
     pub fn forward(&self, images: &FeatureMap, mode: &Mode) -> Result<FeatureMap> {
         Ok(ops::conv2d(images, &self.weight.value(mode), self.stride, self.padding)?)
     }
 
-    /// The same with 2×2 max pooling behind it: [N, H'/2, W'/2, outputs].
+    /// Computes the convolution followed by 2×2 max pooling: `[N, H'/2, W'/2, outputs]`.
+    ///
+    /// # Errors
+    /// As [`ops::conv2d_max_pool`].
     pub fn forward_pooled(&self, images: &FeatureMap, mode: &Mode) -> Result<FeatureMap> {
         Ok(ops::conv2d_max_pool(images, &self.weight.value(mode), self.stride, self.padding)?)
     }
@@ -76,7 +104,10 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// From `inputs` to `outputs`; a bias starts at 0. The matrix is of `kind`.
+    /// Creates a layer, with tensors named `{name}.weight` and `{name}.bias`.
+    ///
+    /// # Errors
+    /// If candle refuses the shape.
     pub fn new(parameters: &mut Parameters, name: &str, params: LinearParams) -> Result<Self> {
         let LinearParams { kind, inputs, outputs, bias, init } = params;
         let weight = parameters.add(format!("{name}.weight"), kind, (inputs, outputs), init)?;
@@ -86,21 +117,24 @@ impl Linear {
         Ok(Self { weight, bias })
     }
 
-    /// [N, inputs] → [N, outputs].
+    /// Computes `[N, inputs]` → `[N, outputs]`.
+    ///
+    /// # Errors
+    /// As [`ops::linear`].
     pub fn forward(&self, input: &FeatureMap, mode: &Mode) -> Result<FeatureMap> {
         let bias = self.bias.as_ref().map(|bias| bias.value(mode));
         Ok(ops::linear(input, &self.weight.value(mode), bias.as_ref())?)
     }
 }
 
-/// How batch norm behaves.
+/// The settings of a batch norm.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NormParams {
-    /// What is added to the variance, above 0.
+    /// The value added to the variance, above 0.
     pub epsilon: f32,
-    /// Share of a batch's statistics in the running ones, 0 to 1.
+    /// Weight of a batch in the running statistics, 0 to 1.
     pub momentum: f32,
-    /// Whether a scale is trained; otherwise it is 1.
+    /// Whether a scale is trained. Otherwise it is 1.
     pub scale: bool,
 }
 
@@ -109,8 +143,7 @@ impl NormParams {
     pub const STANDARD: Self = Self { epsilon: 1e-5, momentum: 0.1, scale: true };
 }
 
-/// Batch norm with what follows it, a residual addition and an activation, and the running statistics that evaluation
-/// uses.
+/// Batch norm with a residual addition, an activation, and the running statistics for evaluation.
 #[derive(Debug, Clone)]
 pub struct BatchNorm {
     scale: Option<Parameter>,
@@ -122,7 +155,10 @@ pub struct BatchNorm {
 }
 
 impl BatchNorm {
-    /// Over `channels` channels.
+    /// Creates a batch norm over `channels` channels, with tensors named `{name}.scale` and so on.
+    ///
+    /// # Errors
+    /// If candle refuses the shape.
     pub fn new(
         parameters: &mut Parameters,
         name: &str,
@@ -148,7 +184,12 @@ impl BatchNorm {
         })
     }
 
-    /// activation(norm(`input`) + `residual`); the last dimension is the channel. Training moves the running statistics.
+    /// Computes activation(norm(`input`) + `residual`). The last dimension is the channel.
+    ///
+    /// In training this updates the running statistics.
+    ///
+    /// # Errors
+    /// As [`ops::batch_norm_train`].
     pub fn forward(&self, input: &FeatureMap, residual: Option<&FeatureMap>, mode: &Mode) -> Result<FeatureMap> {
         let scale = self.scale.as_ref().map(|scale| scale.value(mode));
         let (scale, shift) = (scale.as_ref(), self.shift.value(mode));
@@ -165,7 +206,8 @@ impl BatchNorm {
     }
 
     fn move_running_statistics(&self, batch: &BatchStatistics, rows: usize) -> Result<()> {
-        // Running variances are unbiased, as everywhere; a single row has none, and counts as biased.
+        // Running variances are unbiased, as in other frameworks. A single row has no unbiased
+        // variance, so its biased one is used.
         let unbias = if rows > 1 { rows as f32 / (rows - 1) as f32 } else { 1.0 };
         for (running, values, factor) in
             [(&self.running_mean, &batch.mean, 1.0), (&self.running_variance, &batch.variance, unbias)]

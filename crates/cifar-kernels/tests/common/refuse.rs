@@ -12,8 +12,8 @@ pub(crate) fn zeros(len: usize) -> Vec<f32> {
     vec![0.0; len]
 }
 
-/// What `call` returns of a slice that it may write; if it refuses, it must have left the slice as
-/// it was.
+/// Returns the result of `call`, which receives a slice to write. If the call is refused, the slice
+/// must be unchanged.
 pub(crate) fn kept<T: Copy + PartialEq + Debug + From<u8>>(
     len: usize,
     call: impl FnOnce(&mut [T]) -> Result<()>,
@@ -25,7 +25,8 @@ pub(crate) fn kept<T: Copy + PartialEq + Debug + From<u8>>(
     result
 }
 
-/// `call` takes slices of the given lengths, and refuses each that is one short, one long or empty.
+/// Checks that `call` accepts the given lengths and refuses each that is one shorter, one longer or
+/// 0.
 pub(crate) fn check_lengths<const N: usize>(
     op: &str,
     arguments: [(&str, usize); N],

@@ -1,5 +1,5 @@
-//! Batch normalisation (Ioffe & Szegedy 2015, arXiv 1502.03167) fused with a residual addition and with the activation
-//! that follows.
+//! Batch normalisation (Ioffe & Szegedy 2015, arXiv 1502.03167) fused with a residual addition and
+//! an activation.
 
 use candle_core::{Device, Error, Result, Tensor};
 use cifar_kernels::{self as kernels, Activation, BatchStatistics, Buffer};
@@ -25,9 +25,10 @@ pub struct BatchNormArgs<'a> {
     pub activation: Activation,
 }
 
-/// Normalises each channel (the last dimension) of `input` by the mean and variance of this batch:
-/// f(scale · (x − mean) / √(variance + ε) + shift + residual). Without `scale` it is 1 and not trained. Returns the
-/// statistics too, for the running ones.
+/// Normalises each channel of the input by its mean and variance in this batch:
+/// activation(scale · (x − mean) / √(variance + ε) + shift + residual).
+///
+/// Also returns the statistics, from which running statistics are updated.
 ///
 /// # Errors
 /// If the shapes do not fit or `epsilon` is not above 0.
@@ -46,7 +47,7 @@ pub fn batch_norm_train(args: &BatchNormArgs) -> Result<(FeatureMap, BatchStatis
     Ok((record(op, output, input.dims(), input, residual, &[&scale, shift])?, statistics))
 }
 
-/// Rows and channels of an input whose last dimension is the channel.
+/// Returns the rows and channels of an input whose last dimension is the channel.
 fn rows_and_channels(dims: &[usize]) -> Result<(usize, usize)> {
     match dims {
         [rows @ .., channels] if !rows.is_empty() => Ok((rows.iter().product(), *channels)),
@@ -92,7 +93,7 @@ impl Operation for BatchNorm {
             };
             kernels::batch_norm_backward(&layer, &self.statistics, &gradient, gradients)
         })?;
-        // The residual first: the order of additions is part of the result where it is the input too.
+        // The residual first: if it is also the input, the order of additions affects the bits.
         if let (Some(residual), Some(gradient)) = (&self.residual, of_residual) {
             residual.put_gradient(gradient)?;
         }
@@ -106,10 +107,12 @@ impl Operation for BatchNorm {
     }
 }
 
-/// The same with given statistics, as in evaluation. Not differentiable: the result is never tracked.
+/// Normalises each channel of the input by given statistics, as in evaluation.
+///
+/// The result is never tracked, as this operation is not differentiable.
 ///
 /// # Errors
-/// If the shapes do not fit or `epsilon` is not above 0.
+/// As [`batch_norm_train`].
 pub fn batch_norm_evaluate(
     args: &BatchNormArgs,
     running_mean: &Tensor,
@@ -135,7 +138,7 @@ pub fn batch_norm_evaluate(
     FeatureMap::new(output, input.dims())
 }
 
-/// Training-mode batch norm, residual addition and activation by candle's own operations.
+/// Computes [`batch_norm_train`] by candle's own operations.
 pub fn batch_norm_slow(
     input: &Tensor,
     scale: Option<&Tensor>,
@@ -169,7 +172,8 @@ mod tests {
         BatchNormArgs { input, scale, shift, residual, epsilon: 1e-3, activation }
     }
 
-    /// Input, scale, shift and residual, such that what the activation is given keeps clear of ReLU's kink.
+    /// Returns input, scale, shift and residual for which the activation's input avoids the kink of
+    /// ReLU.
     fn arguments(dims: &[usize], with_residual: bool) -> [Tensor; 4] {
         let channels = *dims.last().unwrap();
         (0..100_000)
@@ -228,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_residual_learns_behind_an_input_that_does_not() {
+    fn a_residual_is_tracked_even_if_the_input_is_not() {
         let (x, shift) = (random(&[3, 2, 2, 5], 1), random(&[5], 2));
         let arguments = [random(&[3, 2, 2, 5], 3)];
         let fast = |a: &[Tensor]| {

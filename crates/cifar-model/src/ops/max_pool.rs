@@ -1,6 +1,7 @@
-//! Max pooling that remembers where each maximum stood.
+//! Max pooling that stores the position of each maximum.
 //!
-//! candle's own gradient of `max_pool2d` divides by the window's size and loses most windows where sizes are odd.
+//! candle's own gradient of `max_pool2d` divides by the size of the window, and ignores most
+//! windows if sizes are odd.
 
 use candle_core::{Error, Result, Tensor};
 use cifar_kernels::{Buffer, PoolDimensions, PoolShape, max_pool_backward, max_pool_forward};
@@ -8,8 +9,11 @@ use cifar_kernels::{Buffer, PoolDimensions, PoolShape, max_pool_backward, max_po
 use crate::FeatureMap;
 use crate::feature_map::{Operation, record};
 
-/// The maximum of each `window`×`window` square of `images` [N, H, W, C], `window` apart: [N, H/window, W/window, C],
-/// rounded down. Rows and columns that fill no window are left out. The first of equal maxima takes the gradient.
+/// Computes the maximum of each `window`×`window` window of `images` `[N, H, W, C]`, with stride
+/// `window`: `[N, H/window, W/window, C]`, rounded down.
+///
+/// Rows and columns that fill no window are ignored. The first of equal maxima receives the
+/// gradient.
 ///
 /// # Errors
 /// If the window is larger than the images.
@@ -41,7 +45,7 @@ impl Operation for MaxPool {
     }
 }
 
-/// The same by reshaping and `max`; its gradient is right only where maxima are unique.
+/// Computes [`max_pool`] by reshaping and `max`. The gradient is only correct if maxima are unique.
 pub fn max_pool_slow(images: &Tensor, window: usize) -> Result<Tensor> {
     let (n, h, w, c) = images.dims4()?;
     let (rows, columns) = (h / window, w / window);

@@ -16,16 +16,14 @@ use crate::generic::shared::Shared;
 use crate::isa::Simd;
 use crate::{Buffer, Conv2dShape};
 
-/// Approximate values of both sides' planes per block: they stay in the last-level cache between
-/// steps.
+/// Approximate values of both sides' planes per block: they stay in the last-level cache.
 const BLOCK: usize = 1_500_000;
 /// Maximum tiles per block, unless a single image has more.
 pub(super) const TILES: usize = 1024;
 /// Blocks are multiples of this many images, so that two or four threads have equal work.
 pub(super) const SHARE: usize = 4;
 
-/// Computes the requested gradients of a convolution or, with `places`, of a convolution followed
-/// by 2×2 max pooling.
+/// Computes the requested gradients of a convolution or, with `places`, of one with max pooling.
 pub(crate) fn backward<S: Simd>(
     s: S,
     shape: &Conv2dShape,
@@ -58,8 +56,7 @@ pub(crate) fn backward<S: Simd>(
     for first in (0..shape.batch).step_by(block) {
         let count = block.min(shape.batch - first);
         (0..count).into_par_iter().with_max_len(1).for_each(|image| {
-            // SAFETY: the entry point checked the lengths of all slices; each image has its own
-            // rows in every plane.
+            // SAFETY: all slices have the checked lengths; each image has its own rows in a plane.
             unsafe {
                 if needs_weight_grad {
                     let pixels = images.as_ptr().add((first + image) * image_len(shape));
@@ -87,8 +84,7 @@ pub(crate) fn backward<S: Simd>(
                 let c = Target { base: sum, stride: sums.row, padded: true, add: true };
                 let a = Rows { base: a, offsets: &left_offsets[..used.len()] };
                 let b = Columns { base: b, stride: right.row, padded: true };
-                // SAFETY: each task has its own plane in all three; rows are padded to whole
-                // vectors.
+                // SAFETY: each task has its own planes, whose rows are padded to whole vectors.
                 unsafe {
                     if first == 0 {
                         std::ptr::write_bytes(sum, 0, sums.plane);
@@ -99,8 +95,7 @@ pub(crate) fn backward<S: Simd>(
             if let Some(filters) = &filters {
                 let b = Rows { base: b, offsets: &right_offsets[..used.len()] };
                 let c = Target { base: a, stride: left.row, padded: true, add: false };
-                // SAFETY: as above. The inputs at the points are no longer needed, so their
-                // gradients overwrite them.
+                // SAFETY: as above. The gradients overwrite the inputs, which are no longer needed.
                 unsafe { multiply(s, b, outputs, filters.plane(plane), inputs, c) };
             }
         });
@@ -279,8 +274,7 @@ unsafe fn pooled_tile<S: Simd, const NY: usize, const NX: usize, const MY: usize
     }
 }
 
-/// Computes B v Bᵀ of every tile of `image`, adds overlapping tiles, and writes the gradient of the
-/// pixels of one image.
+/// Writes the gradient of an image: B v Bᵀ of every tile, added where tiles overlap.
 ///
 /// # Safety
 /// `base` has the planes of `images` images, and `to` has room for an image.

@@ -48,7 +48,7 @@ pub(crate) struct Pool {
 impl Pool {
     pub(crate) fn new([n, h, w, c, window, stride]: [usize; 6], seed: u64) -> Result<Self> {
         let shape = pool_shape([n, h, w, c, window, stride])?;
-        // Few different values: windows hold equal maxima.
+        // Few different values, so that windows have equal maxima.
         let input = values(seed, shape.input_len()).into_iter().map(|v| (v * 8.0).round() / 8.0).collect();
         Ok(Self { shape, input, output_grad: values(seed + 1, shape.output_len()) })
     }

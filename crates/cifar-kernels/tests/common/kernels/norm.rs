@@ -24,8 +24,8 @@ impl Norm {
 
     pub(crate) fn new([rows, c]: [usize; 2], activation: Activation, residual: bool, seed: u64) -> Self {
         let mut input = values(seed, rows * c);
-        // Spread from row to row: no channel has a variance that magnifies the rounding of its
-        // mean.
+        // Spread from row to row, so that no variance is small enough to magnify the rounding of
+        // its mean.
         for (at, value) in input.iter_mut().enumerate() {
             *value += if (at / c).is_multiple_of(2) { 1.5 } else { -1.5 };
         }
@@ -42,8 +42,7 @@ impl Norm {
             running_variance: positive(seed + 6),
         };
         if activation == Activation::Relu {
-            // Where rounding decides on which side of the kink a value lies, f32 and f64 may
-            // rightly disagree.
+            // If rounding decides on which side of the kink a value is, f32 and f64 may differ.
             let before = norm.naive_forward(Activation::Identity);
             for (dy, z) in norm.output_grad.iter_mut().zip(before) {
                 *dy = if z.abs() < 1e-4 { 0.0 } else { *dy };
