@@ -116,7 +116,7 @@ impl Error {
     fn is_refused_isa(&self) -> bool {
         let mut cause: Option<&dyn std::error::Error> = Some(self);
         while let Some(error) = cause {
-            if matches!(error.downcast_ref(), Some(cifar_kernels::KernelError::Arm { .. })) {
+            if matches!(error.downcast_ref(), Some(cifar_kernels::KernelError::Isa { .. })) {
                 return true;
             }
             cause = error.source();

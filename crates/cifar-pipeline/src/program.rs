@@ -22,7 +22,7 @@ pub fn identity() -> Result<String> {
 
 /// Returns the identity with the instruction set and target, for results that must not be mixed.
 pub fn identity_here() -> Result<String> {
-    Ok(format!("{} {}", identity()?, cifar_kernels::arithmetic()?))
+    Ok(format!("{} {}", identity()?, cifar_kernels::numeric_target()?))
 }
 
 /// Returns a path from which this program can be read. Linux keeps it readable while it runs, even if it

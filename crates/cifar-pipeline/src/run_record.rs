@@ -55,7 +55,7 @@ impl Stopwatch {
             version: env!("CARGO_PKG_VERSION"),
             compiler: env!("CIFAR_COMPILER"),
             target: env!("CIFAR_TARGET"),
-            arithmetic: cifar_kernels::arithmetic().unwrap_or_else(|e| e.to_string()),
+            arithmetic: cifar_kernels::numeric_target().unwrap_or_else(|e| e.to_string()),
         };
         if let Ok(json) = serde_json::to_string_pretty(&record) {
             let path = layout.state().join(format!("runs/{command}.json"));

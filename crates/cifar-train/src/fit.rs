@@ -216,7 +216,7 @@ impl<'a> Run<'a> {
     ///
     /// # Errors
     /// If a parameter is out of range or does not suit the data, there is not enough memory, or
-    /// `CIFAR_KERNELS_ARM` names an ISA that this processor does not have.
+    /// `CIFAR_ISA` names an ISA that this processor does not have.
     pub fn start(params: &TrainParams, model: &ModelParams, data: &'a TrainingData, seed: u64) -> Result<Self> {
         let TrainingData { train, val, report } = data;
         params.check(train.len(), val.len(), report.size)?;
@@ -232,7 +232,7 @@ impl<'a> Run<'a> {
         let trainer = Trainer::new(model, params, train.len(), seed)?;
         let dynamics = Dynamics::new(train, val, params.dynamics_fraction, seed);
         let dynamics = if params.mixup > 0.0 { dynamics.without_pass() } else { dynamics };
-        let numeric_target = cifar_kernels::arithmetic()?;
+        let numeric_target = cifar_kernels::numeric_target()?;
         let state = RunState { dynamics: Some(dynamics), numeric_target, ..RunState::default() };
         let timing = Timing::default();
         Ok(Self { data, params: params.clone(), seed, trainer, state, timing })

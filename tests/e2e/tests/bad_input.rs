@@ -225,7 +225,7 @@ fn damaged_files_are_refused_by_name() {
     damage("data/raw/images.safetensors", &flip_pixel, "prepare", "does not match its hash");
     damage("data/prepared/train/images.safetensors", &flip_pixel, "train", "does not match its hash");
     damage("data/prepared/report.json", &halve, "train", changed);
-    damage("models/final/model.safetensors", &halve, "evaluate", "is no readable safetensors file");
+    damage("models/final/model.safetensors", &halve, "evaluate", "is not a valid safetensors file");
     damage(
         "models/final/model.safetensors",
         &replace("\\\"simple_cnn\\\"", "\\\"sample_cnn\\\""),

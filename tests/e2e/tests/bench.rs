@@ -122,10 +122,10 @@ fn what_cannot_be_measured_is_refused() {
         }
     }
     let mut command = project.command(&cifar_e2e::binary(), &["bench", "inference"]);
-    let output = command.env("CIFAR_KERNELS_ARM", "mmx").output().unwrap();
+    let output = command.env("CIFAR_ISA", "mmx").output().unwrap();
     assert_eq!(output.status.code(), Some(USAGE));
     assert_eq!(
         String::from_utf8_lossy(&output.stderr),
-        "error: CIFAR_KERNELS_ARM: found \"mmx\", allowed is one of avx512, avx2, portable\n"
+        "error: CIFAR_ISA: found \"mmx\", allowed is one of avx512, avx2, portable\n"
     );
 }

@@ -110,7 +110,7 @@ fn the_claims_of_a_model_file_are_not_believed() {
             "tensor `block1.conv1.weight` is F32 [3, 3, 3, 4], expected F32 [3, 3, 3, 4096]",
         ),
         ("\\\"widths\\\":[4,8,8]", "\\\"widths\\\":[100000,8,8]", "widths: [100000, 8, 8] is not allowed"),
-        ("\\\"height\\\":32", "\\\"height\\\":9007199254740992", "65536 pixels a side at most"),
+        ("\\\"height\\\":32", "\\\"height\\\":9007199254740992", "at most 65536 pixels per side"),
         ("\\\"height\\\":32", "\\\"height\\\":4096", "tensor `dense.weight` is F32"),
     ] {
         project.write("models/final/model.safetensors", &with(from, to));

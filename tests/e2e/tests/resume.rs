@@ -95,7 +95,7 @@ fn steps_behind(answer: &str) -> usize {
 fn interrupt(project: &Project, arm: Option<&str>) {
     let mut command = project.command(&binary(), &["train", "--json"]);
     if let Some(arm) = arm {
-        command.env("CIFAR_KERNELS_ARM", arm);
+        command.env("CIFAR_ISA", arm);
     }
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the program starts");
     let mut stdout = std::io::BufReader::new(child.stdout.take().expect("a pipe"));
@@ -240,21 +240,18 @@ fn a_checkpoint_of_other_arithmetic_is_refused_unless_told_otherwise() {
         assert!(advice.iter().all(|part| answer.stderr.contains(part)), "{answer:#?}");
         answer.stderr
     };
-    assert!(refused().contains("CIFAR_KERNELS_ARM can be set"));
+    assert!(refused().contains("set CIFAR_ISA to resume"));
     let answer = project.run(&["train", "--allow-mixed-isa"]).success();
     assert!(steps_behind(&answer.stderr) > 0, "{answer:#?}");
     // What is mixed stays known as mixed.
     let answer = refused();
-    assert!(
-        answer.contains("portable") && answer.contains(" and ") && !answer.contains("CIFAR_KERNELS_ARM"),
-        "{answer}"
-    );
+    assert!(answer.contains("portable") && answer.contains(" and ") && !answer.contains("CIFAR_ISA"), "{answer}");
     project.run(&["train", "--allow-mixed-isa"]).success();
     project.run(&["train", "--fresh"]).success();
     project.run(&["train"]).success();
     // To look at what is finished adds nothing.
     let mut other = project.command(&binary(), &["train", "--allow-mixed-isa"]);
-    other.env("CIFAR_KERNELS_ARM", "portable");
+    other.env("CIFAR_ISA", "portable");
     Answer::of(other.output().expect("the program starts")).success();
     project.run(&["train"]).success();
 }

@@ -109,7 +109,7 @@ fn nothing_of_a_project_becomes_a_command_on_a_node() {
     let run = |folder: &str, more: &str| {
         outer.write(&format!("{folder}/experiments.toml"), format!("{grid}{RESOURCES}{more}").as_bytes());
         let mut command = outer.command(&binary(), &[&["-C", folder][..], &RUN[..]].concat());
-        let output = command.env("PATH", &path).env("CIFAR_KERNELS_ARM", "portable").output();
+        let output = command.env("PATH", &path).env("CIFAR_ISA", "portable").output();
         Answer::of(output.expect("the program starts"))
     };
     let copy = |folder: &str| {

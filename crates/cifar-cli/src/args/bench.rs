@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use cifar_kernels::Arm;
+use cifar_kernels::Isa;
 use cifar_model::Architecture;
 use clap::{Args, Subcommand};
 
@@ -49,7 +49,7 @@ pub(crate) struct NetworkArgs {
     pub(crate) batch: u32,
     /// Instruction set: avx512, avx2 or portable [default: the fastest of this processor]
     #[arg(long, value_name = "NAME")]
-    pub(crate) arm: Option<Arm>,
+    pub(crate) arm: Option<Isa>,
 }
 
 /// A network and how often it is run.

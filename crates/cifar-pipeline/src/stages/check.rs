@@ -81,7 +81,7 @@ fn environment(project: &Project) -> Vec<Line> {
     let ok = |what, detail| Line { what, state: "ok", detail };
     let mut lines = vec![
         ok("program", format!("{} ({}, {})", env!("CARGO_PKG_VERSION"), env!("CIFAR_COMPILER"), env!("CIFAR_TARGET"))),
-        match cifar_kernels::arithmetic() {
+        match cifar_kernels::numeric_target() {
             Ok(arithmetic) => ok("arithmetic", arithmetic),
             Err(e) => Line { what: "arithmetic", state: "wrong", detail: e.to_string() },
         },

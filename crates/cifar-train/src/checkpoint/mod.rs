@@ -250,7 +250,7 @@ impl Checkpoints {
                 record.architecture
             )));
         }
-        let here = cifar_kernels::arithmetic()?;
+        let here = cifar_kernels::numeric_target()?;
         let found = record.numeric_target;
         if found != here && !self.allow_mixed_isa {
             let is_mixed = found.contains(SEPARATOR);

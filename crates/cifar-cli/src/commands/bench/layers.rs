@@ -1,6 +1,6 @@
 //! The convolutions of a network, with their dimensions, by its own summary and weights.
 
-use cifar_kernels::Conv2dShape;
+use cifar_kernels::{Conv2dDimensions, Conv2dShape};
 use cifar_model::{Architecture, LayerSummary, Model};
 use cifar_pipeline::{Error, Result};
 
@@ -27,16 +27,16 @@ impl ConvLayer {
     /// Its dimensions for `batch` images.
     pub(super) fn shape(&self, batch: usize) -> cifar_kernels::Result<Conv2dShape> {
         let [height, width] = self.size;
-        Conv2dShape::new(
-            batch,
+        Conv2dShape::new(Conv2dDimensions {
+            images: batch,
             height,
             width,
-            self.in_channels,
-            self.out_channels,
-            self.kernel,
-            self.stride,
-            self.padding,
-        )
+            in_channels: self.in_channels,
+            out_channels: self.out_channels,
+            kernel: self.kernel,
+            stride: self.stride,
+            padding: self.padding,
+        })
     }
 
     /// For people, such as `64→128 @32×32, 3×3/2`.

@@ -8,7 +8,7 @@ mod layers;
 mod subject;
 mod train_step;
 
-use cifar_kernels::Arm;
+use cifar_kernels::Isa;
 use cifar_pipeline::{Error, Result};
 
 use super::Context;
@@ -24,15 +24,15 @@ pub(super) fn run(context: &Context, args: &BenchArgs) -> Result<()> {
 }
 
 /// Makes every kernel use the arm that was typed, if one was, and tells which is in use. To be called before any kernel.
-fn use_arm(typed: Option<Arm>) -> Result<Arm> {
+fn use_arm(typed: Option<Isa>) -> Result<Isa> {
     if let Some(arm) = typed {
-        refuse_missing_arm(arm, &Arm::available())?;
-        cifar_kernels::force_arm(arm)?;
+        refuse_missing_arm(arm, &Isa::available())?;
+        cifar_kernels::force_isa(arm)?;
     }
-    Ok(cifar_kernels::arm()?)
+    Ok(cifar_kernels::isa()?)
 }
 
-fn refuse_missing_arm(arm: Arm, available: &[Arm]) -> Result<()> {
+fn refuse_missing_arm(arm: Isa, available: &[Isa]) -> Result<()> {
     if available.contains(&arm) {
         return Ok(());
     }
@@ -82,8 +82,8 @@ mod tests {
 
     #[test]
     fn an_arm_that_is_not_there_is_refused_with_those_that_are() {
-        assert!(refuse_missing_arm(Arm::Avx2, &[Arm::Avx2, Arm::Portable]).is_ok());
-        let refusal = refuse_missing_arm(Arm::Avx512, &[Arm::Avx2, Arm::Portable]).unwrap_err();
+        assert!(refuse_missing_arm(Isa::Avx2, &[Isa::Avx2, Isa::Portable]).is_ok());
+        let refusal = refuse_missing_arm(Isa::Avx512, &[Isa::Avx2, Isa::Portable]).unwrap_err();
         assert_eq!(
             refusal.to_string(),
             "--arm avx512: this processor has not the instructions; it can do avx2, portable"

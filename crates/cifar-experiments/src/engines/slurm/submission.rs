@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use cifar_data::names::shown;
 use cifar_data::output::write_file;
-use cifar_kernels::ARM_VARIABLE;
+use cifar_kernels::{DEPRECATED_ISA_VARIABLE, ISA_VARIABLE};
 use cifar_pipeline::layout::Layout;
 use cifar_pipeline::program::{FINGERPRINT, running};
 use cifar_pipeline::{Context as _, Project, Result, bail, ensure};
@@ -142,7 +142,7 @@ impl Submission {
         folder: &Path,
     ) -> Result<u64> {
         let (script_file, folder_text) = (folder.join(SCRIPT), printable(folder)?);
-        cifar_kernels::arithmetic()?;
+        cifar_kernels::numeric_target()?;
         write_file(&folder.join(RUNS), serde_json::to_string_pretty(runs)?.as_bytes())?;
         copy_program(folder)?;
         let limit = at_once.map(|n| format!("%{n}")).unwrap_or_default();
@@ -159,7 +159,7 @@ impl Submission {
         arguments.extend(params.arguments());
         arguments.push(format!("{folder_text}/{SCRIPT}"));
         write_file(&script_file, script().as_bytes())?;
-        if let Some(arm) = std::env::var_os(ARM_VARIABLE) {
+        if let Some(arm) = cifar_kernels::isa_variable()?.and_then(std::env::var_os) {
             write_file(&folder.join(ARM), arm.as_encoded_bytes())?;
         }
         let threads = params.cpus_per_task;
@@ -252,7 +252,7 @@ fn script() -> String {
     format!(
         "#!/bin/sh\n\
          # A task of a job array: it does the run that has its number in runs.json.\n\
-         if [ -f {ARM} ]; then\n  {ARM_VARIABLE}=$(cat {ARM})\n  export {ARM_VARIABLE}\nfi\n\
+         if [ -f {ARM} ]; then\n  unset {DEPRECATED_ISA_VARIABLE}\n  {ISA_VARIABLE}=$(cat {ARM})\n  export {ISA_VARIABLE}\nfi\n\
          exec ./{PROGRAM} experiments task \"$SLURM_ARRAY_TASK_ID\"\n"
     )
 }

@@ -1,9 +1,9 @@
-//! Any processor: vectors of four, by way of the `wide` crate (SSE2, NEON, or plain code).
+//! Any processor: vectors of 4 values from the `wide` crate (SSE2, NEON or plain code).
 
 use super::Simd;
 use wide::f32x4;
 
-/// Needs no proof.
+/// The portable ISA, which every processor supports.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Portable;
 
@@ -23,27 +23,27 @@ impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn load(self, from: *const f32) -> f32x4 {
-        // SAFETY: the caller vouches for four values.
+        // SAFETY: the caller guarantees four values.
         f32x4::new(unsafe { from.cast::<[f32; 4]>().read_unaligned() })
     }
     #[inline(always)]
     unsafe fn load_first(self, from: *const f32, n: usize) -> f32x4 {
         let mut values = [0.0; 4];
         for (lane, value) in values.iter_mut().enumerate().take(n) {
-            // SAFETY: the caller vouches for `n` values.
+            // SAFETY: the caller guarantees `n` values.
             *value = unsafe { *from.add(lane) };
         }
         f32x4::new(values)
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32, v: f32x4) {
-        // SAFETY: the caller vouches for four values.
+        // SAFETY: the caller guarantees four values.
         unsafe { to.cast::<[f32; 4]>().write_unaligned(v.to_array()) };
     }
     #[inline(always)]
     unsafe fn store_first(self, to: *mut f32, v: f32x4, n: usize) {
         for (lane, value) in v.to_array().into_iter().enumerate().take(n) {
-            // SAFETY: the caller vouches for `n` values.
+            // SAFETY: the caller guarantees `n` values.
             unsafe { *to.add(lane) = value };
         }
     }
@@ -51,7 +51,7 @@ impl Simd for Portable {
     unsafe fn load_bytes(self, from: *const u8, n: usize) -> f32x4 {
         let mut values = [0.0; 4];
         for (lane, value) in values.iter_mut().enumerate().take(n) {
-            // SAFETY: the caller vouches for `n` bytes.
+            // SAFETY: the caller guarantees `n` bytes.
             *value = f32::from(unsafe { *from.add(lane) });
         }
         f32x4::new(values)
@@ -59,7 +59,7 @@ impl Simd for Portable {
     #[inline(always)]
     unsafe fn store_bytes(self, to: *mut u8, v: f32x4, n: usize) {
         for (lane, value) in v.to_array().into_iter().enumerate().take(n) {
-            // SAFETY: the caller vouches for `n` bytes.
+            // SAFETY: the caller guarantees `n` bytes.
             unsafe { *to.add(lane) = value as u8 };
         }
     }

@@ -1,183 +1,25 @@
-//! Convolutions of any size and stride as matrix products: the windows of some output pixels are laid out as the rows of
-//! a matrix (im2col), a block at a time.
+//! Convolutions of any size and stride as matrix products (im2col): a block of windows is copied
+//! into the rows of a matrix at a time.
+
+mod cut;
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::activation::{Function, with_function};
-use super::matmul::{
+use crate::generic::activation::{Function, with_function};
+use crate::generic::matmul::{
     Columns, Rows, Target, multiply, multiply_transposed, pack, pack_transposed, packed_len, row_offsets,
 };
-use super::scratch::with_scratch;
-use super::shared::Shared;
-use crate::arms::Simd;
-use crate::error::{Result, check_offsets};
+use crate::generic::scratch::with_scratch;
+use crate::generic::shared::Shared;
+use crate::isa::Simd;
 use crate::{Activation, Buffer, Conv2dShape};
 
-/// Values of the windows that are laid out at once: they stay in the second-level cache.
-const LAID_OUT: usize = 96 * 1024;
-/// Windows at least and at most of a block: enough to pay for reading the filters.
-const WINDOWS: [usize; 2] = [48, 256];
+use cut::Cut;
+pub(crate) use cut::check;
 
-/// Refuses a convolution whose blocks are too large for the offsets of the matrix products.
-pub(crate) fn check(op: &'static str, shape: &Conv2dShape) -> Result<()> {
-    check_offsets(op, Cut::new(shape).block, shape.window().max(shape.out_channels))
-}
-
-/// A convolution, cut into tasks of whole images and blocks of windows.
-struct Cut<'a> {
-    shape: &'a Conv2dShape,
-    /// Images of a task.
-    group: usize,
-    /// Windows of a block.
-    block: usize,
-    /// Windows of an image.
-    windows: usize,
-}
-
-impl<'a> Cut<'a> {
-    fn new(shape: &'a Conv2dShape) -> Self {
-        let block = (LAID_OUT / shape.window()).clamp(WINDOWS[0], WINDOWS[1]);
-        let windows = shape.out_height * shape.out_width;
-        Self { shape, group: (block / windows).clamp(1, shape.batch), block, windows }
-    }
-
-    fn tasks(&self) -> usize {
-        self.shape.batch.div_ceil(self.group)
-    }
-
-    /// The windows of task `task`, counted over the whole batch.
-    fn windows(&self, task: usize) -> Range<usize> {
-        let (first, images) = (task * self.group, self.group);
-        first * self.windows..self.shape.batch.min(first + images) * self.windows
-    }
-
-    /// Blocks of windows, counted over the whole batch.
-    fn blocks(&self, windows: Range<usize>) -> impl Iterator<Item = Range<usize>> {
-        let (end, block) = (windows.end, self.block);
-        windows.step_by(block).map(move |start| start..end.min(start + block))
-    }
-
-    /// Calls `inside(input range, window offset)` for every run of taps that lies inside of an image and `outside(range)`
-    /// for what lies in the padding. A run is the part of one filter row that lies inside the image.
-    #[inline(always)]
-    fn for_each_run(
-        &self,
-        windows: Range<usize>,
-        mut inside: impl FnMut(Range<usize>, usize),
-        mut outside: impl FnMut(Range<usize>),
-    ) {
-        let shape = self.shape;
-        let (c, k, window) = (shape.in_channels, shape.kernel, shape.window());
-        let (mut image, at) = (windows.start / self.windows, windows.start % self.windows);
-        let (mut y, mut x) = (at / shape.out_width, at % shape.out_width);
-        for index in 0..windows.len() {
-            // The window's left edge, in padded coordinates; columns first..last of the filter lie inside the image.
-            let left = x * shape.stride;
-            let first = shape.padding.saturating_sub(left).min(k);
-            let last = (shape.in_width + shape.padding).saturating_sub(left).clamp(first, k);
-            for i in 0..k {
-                let start = index * window + i * k * c;
-                let row = y * shape.stride + i;
-                if first == last || row < shape.padding || row >= shape.in_height + shape.padding {
-                    outside(start..start + k * c);
-                    continue;
-                }
-                outside(start..start + first * c);
-                let row = image * shape.in_height + row - shape.padding;
-                let from = (row * shape.in_width + left + first - shape.padding) * c;
-                inside(from..from + (last - first) * c, start + first * c);
-                outside(start + last * c..start + k * c);
-            }
-            x += 1;
-            if x == shape.out_width {
-                (x, y) = (0, y + 1);
-            }
-            if y == shape.out_height {
-                (y, image) = (0, image + 1);
-            }
-        }
-    }
-
-    /// Lays out some windows.
-    fn gather<S: Simd>(&self, s: S, windows: Range<usize>, images: &[f32], laid_out: &mut [f32]) {
-        let to = Shared::new(laid_out);
-        let len = laid_out.len();
-        assert_eq!(len, windows.len() * self.shape.window(), "every window has its place");
-        s.vectorize(
-            #[inline(always)]
-            || {
-                self.for_each_run(
-                    windows,
-                    #[inline(always)]
-                    |from, at| {
-                        let run = &images[from];
-                        // SAFETY: runs lie within their window, and the windows are all there.
-                        unsafe { copy(s, run.as_ptr(), to.at(at), run.len()) };
-                    },
-                    #[inline(always)]
-                    |padding| {
-                        // SAFETY: as above.
-                        unsafe { std::ptr::write_bytes(to.at(padding.start), 0, padding.len()) };
-                    },
-                );
-            },
-        );
-    }
-
-    /// Adds laid-out windows to the pixels that they came from.
-    ///
-    /// # Safety
-    /// Nobody else may use the images that the windows belong to.
-    unsafe fn scatter_add<S: Simd>(&self, s: S, windows: Range<usize>, laid_out: &[f32], images: Shared<f32>) {
-        s.vectorize(
-            #[inline(always)]
-            || {
-                self.for_each_run(
-                    windows,
-                    #[inline(always)]
-                    |to, at| {
-                        let run = &laid_out[at..at + to.len()];
-                        for (index, from) in run.chunks(S::LANES).enumerate() {
-                            let pixel = images.at(to.start + index * S::LANES);
-                            // SAFETY: the run lies in an image, which is this caller's.
-                            unsafe {
-                                let sum =
-                                    s.add(s.load_first(pixel, from.len()), s.load_first(from.as_ptr(), from.len()));
-                                s.store_first(pixel, sum, from.len());
-                            }
-                        }
-                    },
-                    |_| {},
-                );
-            },
-        );
-    }
-
-    /// Where laid-out windows begin.
-    fn offsets(&self) -> Vec<u32> {
-        row_offsets(self.block, self.shape.window())
-    }
-}
-
-/// Copies a run, most of which are short.
-#[inline(always)]
-unsafe fn copy<S: Simd>(s: S, from: *const f32, to: *mut f32, len: usize) {
-    let mut at = 0;
-    // SAFETY: the caller vouches for `len` values at both ends.
-    unsafe {
-        while at + S::LANES <= len {
-            s.store(to.add(at), s.load(from.add(at)));
-            at += S::LANES;
-        }
-        if at < len {
-            s.store_first(to.add(at), s.load_first(from.add(at), len - at), len - at);
-        }
-    }
-}
-
-/// f(convolution + bias).
+/// Computes f(convolution + bias).
 pub(crate) fn forward<S: Simd>(
     s: S,
     shape: &Conv2dShape,
@@ -230,7 +72,7 @@ fn forward_with<S: Simd, F: Function>(
     });
 }
 
-/// The gradient of [`forward`] with respect to the bias.
+/// Computes the gradient of [`forward`] with respect to the bias.
 pub(crate) fn activation_bias_gradient<S: Simd>(
     s: S,
     shape: &Conv2dShape,
@@ -257,7 +99,7 @@ fn bias_gradient_with<S: Simd, F: Function>(
     let (cut, o) = (Cut::new(shape), shape.out_channels);
     let packed = packed_filters::<S>(shape, weight);
     let offsets = cut.offsets();
-    // A sum a task; they join in order.
+    // One sum per task; they are added in order.
     let sums: Vec<Vec<f64>> = (0..cut.tasks())
         .into_par_iter()
         .map(|task| {
@@ -306,7 +148,7 @@ fn packed_filters<S: Simd>(shape: &Conv2dShape, weight: &[f32]) -> Buffer<f32> {
     packed
 }
 
-/// The convolution at some windows.
+/// Computes the convolution at some windows.
 fn before_activation<S: Simd>(
     s: S,
     cut: &Cut,
@@ -321,7 +163,8 @@ fn before_activation<S: Simd>(
         cut.gather(s, windows, input, laid_out);
         let a = Rows { base: laid_out.as_ptr(), offsets: &offsets[..count] };
         let c = Target { base: out.as_mut_ptr(), stride: o, padded: false, add: false };
-        // SAFETY: there are `count` windows in `laid_out`, as many pixels in `out`, and a whole matrix in `packed`.
+        // SAFETY: `laid_out` has `count` windows, `out` has as many pixels, and `packed` is a whole
+        // matrix.
         unsafe { multiply(s, a, window, packed.as_ptr(), o, c) };
     });
 }
@@ -342,14 +185,14 @@ pub(crate) fn input_gradient<S: Simd>(
     (0..cut.tasks()).into_par_iter().for_each(|task| {
         let all = cut.windows(task);
         let (first, last) = (all.start / cut.windows, all.end / cut.windows);
-        // SAFETY: a task has images of its own.
+        // SAFETY: each task owns its images.
         unsafe { std::ptr::write_bytes(images.at(first * image), 0, (last - first) * image) };
         for windows in cut.blocks(all) {
             with_scratch([windows.len() * window], |[laid_out]| {
                 let grads = &output_grad[windows.start * o..windows.end * o];
                 let a = Rows { base: grads.as_ptr(), offsets: &offsets[..windows.len()] };
                 let c = Target { base: laid_out.as_mut_ptr(), stride: window, padded: false, add: false };
-                // SAFETY: there are as many pixels in `grads` as windows in `laid_out`; and as above.
+                // SAFETY: `grads` has as many pixels as `laid_out` has windows; otherwise as above.
                 unsafe {
                     multiply(s, a, o, packed.as_ptr(), window, c);
                     cut.scatter_add(s, windows, laid_out, images);
@@ -366,13 +209,13 @@ pub(crate) fn weight_gradient<S: Simd>(
     output_grad: &[f32],
     weight_grad: &mut [f32],
 ) {
-    /// Partial sums take up about so many values together, within these numbers of sums.
+    /// Total number of values of the partial sums, and the minimum and maximum number of sums.
     const SUMMED: usize = 1 << 20;
     const SUMS: [usize; 2] = [4, 16];
     let (cut, window, o) = (Cut::new(shape), shape.window(), shape.out_channels);
     let offsets = cut.offsets();
     let tasks = cut.tasks();
-    // By the shape alone: the order of additions decides the bits.
+    // Depends only on the shape, since the order of additions determines the bits.
     let sums = (SUMMED / shape.weight_len()).clamp(SUMS[0], SUMS[1]).min(tasks);
     let mut partial = Buffer::new(sums * shape.weight_len());
     partial.par_chunks_mut(shape.weight_len()).enumerate().for_each(|(part, sum)| {
@@ -384,7 +227,8 @@ pub(crate) fn weight_gradient<S: Simd>(
                 let a = Rows { base: laid_out.as_ptr(), offsets: &offsets[..windows.len()] };
                 let b = Columns { base: grads.as_ptr(), stride: o, padded: false };
                 let c = Target { base: sum.as_mut_ptr(), stride: o, padded: false, add: true };
-                // SAFETY: there are as many pixels in `grads` as windows in `laid_out`, and `sum` is a whole matrix.
+                // SAFETY: `grads` has as many pixels as `laid_out` has windows, and `sum` is a
+                // whole matrix.
                 unsafe { multiply_transposed(s, a, window, b, o, c) };
             });
         }
