@@ -1,13 +1,22 @@
-//! CSV that a spreadsheet may open: no cell of it is a formula.
+//! CSV files that are safe to open in a spreadsheet: no cell is a formula.
 //!
-//! Names of files and classes, and notes, are written by anybody. A spreadsheet takes a cell that begins with `=`, `+`,
-//! `-`, `@`, a tab or a carriage return for a formula and executes it. [`csv()`] writes an apostrophe before such a cell,
-//! as a person would type it; [`plain`] takes it away again on reading. Numbers stay as they are.
+//! Anybody can choose the names of files and classes, and notes. A spreadsheet executes a cell that
+//! begins with `=`, `+`, `-`, `@`, a tab or a carriage return. [`csv()`] writes an apostrophe
+//! before such a cell, as a person would type it; [`plain`] removes it again. Numbers are
+//! unchanged.
 
-/// A table as CSV, with every cell as [`neutral`] gives it.
+/// Returns a table as CSV. Every cell passes through [`neutral`].
+///
+/// ```
+/// use cifar_data::spreadsheet::{csv, plain};
+///
+/// let table = csv(&["file", "loss"], [["=1+1.png", "0.5"]]);
+/// assert_eq!(table, b"file,loss\n'=1+1.png,0.5\n");
+/// assert_eq!(plain("'=1+1.png"), "=1+1.png");
+/// ```
 ///
 /// # Panics
-/// If a row has another number of cells than there are columns.
+/// If the number of cells of a row is not that of the columns.
 pub fn csv<R>(columns: &[&str], rows: impl IntoIterator<Item = R>) -> Vec<u8>
 where
     R: IntoIterator<Item: AsRef<str>>,
@@ -21,12 +30,12 @@ where
     csv.into_inner().expect("writing to memory does not fail")
 }
 
-/// A cell that no spreadsheet executes: one that looks like a formula gets an apostrophe before it.
+/// Returns the cell with an apostrophe before it if it looks like a formula.
 pub fn neutral(cell: &str) -> String {
     if is_formula(cell.trim_start_matches('\'')) { format!("'{cell}") } else { cell.to_string() }
 }
 
-/// The text that [`neutral`] made a cell from. Other cells stay as they are.
+/// Returns the text that [`neutral`] made a cell from. Other cells are unchanged.
 pub fn plain(cell: &str) -> &str {
     match cell.strip_prefix('\'') {
         Some(rest) if is_formula(rest.trim_start_matches('\'')) => rest,

@@ -2,7 +2,7 @@
 
 use candle_core::Error;
 use cifar_data::batches::{evaluation_batch, selected_batch};
-use cifar_data::{Dataset, ImageSize, Monitor, memory};
+use cifar_data::{Dataset, ImageSize, Progress, memory};
 
 use crate::{Mode, Model, ModelError, Result};
 
@@ -92,17 +92,17 @@ impl Logits {
 ///
 /// # Errors
 /// If the set's classes or image size are not those that the model was made for.
-pub fn predict(model: &Model, set: &Dataset, what: &'static str, monitor: &dyn Monitor) -> Result<Logits> {
+pub fn predict(model: &Model, set: &Dataset, what: &'static str, monitor: &dyn Progress) -> Result<Logits> {
     check(model, set, set.len())?;
     let (classes, batch) = (set.classes().len(), batch_of(set.size()));
     let mut values = Vec::with_capacity(set.len() * classes);
     for start in (0..set.len()).step_by(batch) {
         monitor.check()?;
-        monitor.progress(what, start as u64, set.len() as u64);
+        monitor.update(what, start as u64, set.len() as u64);
         let batch = evaluation_batch(set, start, batch);
         values.extend(model.forward(&batch.pixels, &Mode::Evaluate)?.flatten_all()?.to_vec1::<f32>()?);
     }
-    monitor.progress(what, set.len() as u64, set.len() as u64);
+    monitor.update(what, set.len() as u64, set.len() as u64);
     Ok(Logits { classes, values })
 }
 
@@ -118,18 +118,18 @@ pub fn predict_some(
     set: &Dataset,
     indices: &[usize],
     what: &'static str,
-    monitor: &dyn Monitor,
+    monitor: &dyn Progress,
 ) -> Result<Logits> {
     check(model, set, indices.len())?;
     let mut values = Vec::with_capacity(indices.len() * set.classes().len());
     let batch = batch_of(set.size());
     for (done, chunk) in indices.chunks(batch).enumerate() {
         monitor.check()?;
-        monitor.progress(what, (done * batch) as u64, indices.len() as u64);
+        monitor.update(what, (done * batch) as u64, indices.len() as u64);
         let batch = selected_batch(set, chunk);
         values.extend(model.forward(&batch.pixels, &Mode::Evaluate)?.flatten_all()?.to_vec1::<f32>()?);
     }
-    monitor.progress(what, indices.len() as u64, indices.len() as u64);
+    monitor.update(what, indices.len() as u64, indices.len() as u64);
     Ok(Logits { classes: set.classes().len(), values })
 }
 
@@ -148,20 +148,20 @@ pub struct Seen {
 ///
 /// # Errors
 /// As [`predict()`].
-pub fn predict_with_features(model: &Model, set: &Dataset, what: &'static str, monitor: &dyn Monitor) -> Result<Seen> {
+pub fn predict_with_features(model: &Model, set: &Dataset, what: &'static str, monitor: &dyn Progress) -> Result<Seen> {
     check(model, set, set.len())?;
     let (classes, batch) = (set.classes().len(), batch_of(set.size()));
     let (mut values, mut features, mut width) = (Vec::with_capacity(set.len() * classes), Vec::new(), 0);
     for start in (0..set.len()).step_by(batch) {
         monitor.check()?;
-        monitor.progress(what, start as u64, set.len() as u64);
+        monitor.update(what, start as u64, set.len() as u64);
         let (of_batch, logits) = model.features(&evaluation_batch(set, start, batch).pixels)?;
         width = of_batch.dims()[1];
         features.reserve_exact(if start == 0 { set.len() * width } else { 0 });
         features.extend_from_slice(of_batch.values());
         values.extend(logits.flatten_all()?.to_vec1::<f32>()?);
     }
-    monitor.progress(what, set.len() as u64, set.len() as u64);
+    monitor.update(what, set.len() as u64, set.len() as u64);
     Ok(Seen { logits: Logits { classes, values }, features, width })
 }
 

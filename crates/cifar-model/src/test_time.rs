@@ -1,6 +1,6 @@
 //! Test-time augmentation: what a network says of an image on average over views of it.
 
-use cifar_data::{Dataset, Monitor};
+use cifar_data::{Dataset, Progress};
 use cifar_kernels::PixelView;
 use serde::{Deserialize, Serialize};
 
@@ -86,12 +86,12 @@ pub fn predict_augmented(
     set: &Dataset,
     augmentation: TestTimeAugmentation,
     what: &'static str,
-    monitor: &dyn Monitor,
+    monitor: &dyn Progress,
 ) -> Result<Augmented> {
     let TestTimeAugmentation { views, share } = augmentation;
     if !(0.0..=1.0).contains(&share) {
         return Err(ModelError::Parameter {
-            key: "tta_share",
+            key: "tta_fraction",
             value: share.to_string(),
             allowed: "allowed is 0 to 1".into(),
         });
@@ -103,7 +103,7 @@ pub fn predict_augmented(
     let batch = batch_of(set.size());
     for (done, indices) in chosen.chunks(batch).enumerate() {
         monitor.check()?;
-        monitor.progress("looking again", (done * batch) as u64, chosen.len() as u64);
+        monitor.update("looking again", (done * batch) as u64, chosen.len() as u64);
         for index in indices {
             averaged.row_mut(*index).iter_mut().for_each(|logit| *logit *= own_weight);
         }
@@ -116,7 +116,7 @@ pub fn predict_augmented(
             }
         }
     }
-    monitor.progress("looking again", chosen.len() as u64, chosen.len() as u64);
+    monitor.update("looking again", chosen.len() as u64, chosen.len() as u64);
     Ok(Augmented { plain, averaged })
 }
 

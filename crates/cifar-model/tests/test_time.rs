@@ -102,6 +102,6 @@ fn nothing_gives_nothing_and_a_share_out_of_range_is_refused() {
     };
     assert!(run(&set.filter(|_| false), 1.0).unwrap().averaged.is_empty());
     for share in [-0.1, 1.1, f64::NAN] {
-        assert!(run(&set, share).unwrap_err().to_string().starts_with("tta_share: "));
+        assert!(run(&set, share).unwrap_err().to_string().starts_with("tta_fraction: "));
     }
 }

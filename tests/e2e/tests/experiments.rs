@@ -96,7 +96,7 @@ fn what_is_killed_goes_on_and_what_fails_is_named() {
     while !project.path("experiments/runs/v1-seed1/run.json").exists() && start.elapsed() < Duration::from_mins(2) {
         std::thread::sleep(Duration::from_millis(20));
     }
-    project.run(&local(&[])).failure(FAILURE, &["`cifar-cli experiments", "is at work in this folder"]);
+    project.run(&local(&[])).failure(FAILURE, &["`cifar-cli experiments", "is running in this folder"]);
     child.kill().expect("it runs");
     child.wait().expect("it ended");
     let first = std::fs::metadata(project.path("experiments/runs/v1-seed1/run.json")).expect("one run is finished");

@@ -11,7 +11,7 @@ use super::sketch::{BYTES, Sketch};
 use super::thumbnail::Thumbnail;
 use super::zoom::{MARGINS, zoomed};
 use super::{Image, Kind};
-use crate::{Monitor, Result};
+use crate::{Progress, Result};
 
 /// Images of which one task looks for the partners.
 const ROWS: usize = 32;
@@ -64,7 +64,7 @@ impl Features {
 }
 
 /// Every pair that the close look finds alike, ordered by its first and then its second place. `images` differ in their bytes.
-pub(super) fn pairs(images: &[Image], monitor: &dyn Monitor) -> Result<Vec<Found>> {
+pub(super) fn pairs(images: &[Image], monitor: &dyn Progress) -> Result<Vec<Found>> {
     const WHAT: &str = "looking for near-duplicates";
     monitor.check()?;
     let features = Features::of(images);
@@ -79,7 +79,7 @@ pub(super) fn pairs(images: &[Image], monitor: &dyn Monitor) -> Result<Vec<Found
             let more: usize = rows.clone().map(|row| count - 1 - row).sum();
             let found = partners(images, &features, rows);
             let before = compared.fetch_add(more as u64, Ordering::Relaxed);
-            monitor.progress(WHAT, before + more as u64, total);
+            monitor.update(WHAT, before + more as u64, total);
             Ok(found)
         })
         .collect::<Result<_>>()?;
