@@ -18,7 +18,7 @@ pub(crate) struct BenchArgs {
 pub(crate) enum BenchCommand {
     /// Time a training step: batch, forward, backward, update
     #[command(after_help = "Examples:\n  cifar-cli bench train-step --batch 512 --steps 20\n  \
-                      cifar-cli bench train-step --architecture simple_cnn --threads 1 --arm avx2 --json\n\n\
+                      cifar-cli bench train-step --architecture simple_cnn --threads 1 --isa avx2 --json\n\n\
                       Operations are counted as those of direct convolutions, and gradients as twice the forward pass. \
                       Faster algorithms need fewer, so the fraction of the peak may exceed 100 %.")]
     TrainStep(StepArgs),
@@ -34,7 +34,7 @@ pub(crate) enum BenchCommand {
     Decode(DecodeArgs),
     /// Time each convolution of a network: forward pass and both gradients
     #[command(after_help = "Examples:\n  cifar-cli bench kernels --batch 128\n  \
-                            cifar-cli bench kernels --architecture simple_cnn --arm portable --json")]
+                            cifar-cli bench kernels --architecture simple_cnn --isa portable --json")]
     Kernels(NetworkArgs),
 }
 
@@ -48,8 +48,8 @@ pub(crate) struct NetworkArgs {
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) batch: u32,
     /// Instruction set: avx512, avx2 or portable [default: the fastest of this processor]
-    #[arg(long, value_name = "NAME")]
-    pub(crate) arm: Option<Isa>,
+    #[arg(long, value_name = "NAME", alias = "arm")]
+    pub(crate) isa: Option<Isa>,
 }
 
 /// A network and how often it is run.

@@ -10,6 +10,7 @@ mod shell;
 mod train;
 
 use cifar_data::Progress as _;
+use cifar_kernels::{DEPRECATED_ISA_VARIABLE, ISA_VARIABLE};
 use cifar_pipeline::init::init;
 use cifar_pipeline::params::former_keys;
 use cifar_pipeline::stages::labels::{self, MigrateOptions};
@@ -29,6 +30,9 @@ pub(crate) struct Context<'a> {
 pub(crate) fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
     let Device::Cpu = cli.global.device;
     start_threads(cli.global.threads, terminal)?;
+    if cifar_kernels::isa_variable()? == Some(DEPRECATED_ISA_VARIABLE) {
+        terminal.warn(&format!("{DEPRECATED_ISA_VARIABLE} is now called {ISA_VARIABLE}; the former name still works"));
+    }
     let mut project = Project::open(&cli.global.directory)?;
     if let Some(file) = &cli.global.params {
         project = project.with_params_file(file.clone());

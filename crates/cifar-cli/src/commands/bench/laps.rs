@@ -1,4 +1,4 @@
-//! Timing of a loop: steps that warm up, then steps that count.
+//! Timing of a loop: warm-up steps, then timed steps.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -32,7 +32,7 @@ pub(super) struct Measured {
     pub(super) ms: f64,
     /// The fastest one.
     pub(super) ms_min: f64,
-    /// Mean, where the system tells it.
+    /// Mean, where the system reports it.
     pub(super) page_faults: Option<f64>,
 }
 
@@ -44,7 +44,7 @@ impl<'a> Laps<'a> {
         Self { monitor, what, total: WARM_UP_STEPS + steps, ended: 0, started: now, last: now, faults: None, seconds }
     }
 
-    /// A step has ended; breaks behind the last one.
+    /// Ends a step; breaks after the last one.
     ///
     /// # Errors
     /// If the user asked to stop.

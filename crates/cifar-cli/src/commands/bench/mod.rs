@@ -23,22 +23,23 @@ pub(super) fn run(context: &Context, args: &BenchArgs) -> Result<()> {
     }
 }
 
-/// Makes every kernel use the arm that was typed, if one was, and tells which is in use. To be called before any kernel.
-fn use_arm(typed: Option<Isa>) -> Result<Isa> {
-    if let Some(arm) = typed {
-        refuse_missing_arm(arm, &Isa::available())?;
-        cifar_kernels::force_isa(arm)?;
+/// Selects the instruction set for all kernels, if one was given, and returns the one in use. Must be
+/// called before any kernel runs.
+fn use_isa(typed: Option<Isa>) -> Result<Isa> {
+    if let Some(isa) = typed {
+        refuse_missing_isa(isa, &Isa::available())?;
+        cifar_kernels::force_isa(isa)?;
     }
     Ok(cifar_kernels::isa()?)
 }
 
-fn refuse_missing_arm(arm: Isa, available: &[Isa]) -> Result<()> {
-    if available.contains(&arm) {
+fn refuse_missing_isa(isa: Isa, available: &[Isa]) -> Result<()> {
+    if available.contains(&isa) {
         return Ok(());
     }
-    let available: Vec<&str> = available.iter().map(|arm| arm.name()).collect();
+    let available: Vec<&str> = available.iter().map(|isa| isa.name()).collect();
     Err(Error::usage(format!(
-        "--arm {arm}: this processor has not the instructions; it can do {}",
+        "--isa {isa}: this processor does not support it; supported are {}",
         available.join(", ")
     )))
 }
@@ -55,9 +56,9 @@ fn row(what: &str, figure: &str) -> String {
 }
 
 /// What was run, and how.
-fn network_row(architecture: &str, batch: u32, threads: usize, arm: &str) -> String {
+fn network_row(architecture: &str, batch: u32, threads: usize, isa: &str) -> String {
     let threads = if threads == 1 { "1 thread".into() } else { format!("{threads} threads") };
-    row("network", &format!("{architecture}, batches of {batch}, {threads}, {arm}"))
+    row("network", &format!("{architecture}, batches of {batch}, {threads}, {isa}"))
 }
 
 /// Speed of the arithmetic and its share of the peak.
@@ -81,12 +82,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_arm_that_is_not_there_is_refused_with_those_that_are() {
-        assert!(refuse_missing_arm(Isa::Avx2, &[Isa::Avx2, Isa::Portable]).is_ok());
-        let refusal = refuse_missing_arm(Isa::Avx512, &[Isa::Avx2, Isa::Portable]).unwrap_err();
+    fn an_isa_that_is_not_there_is_refused_with_those_that_are() {
+        assert!(refuse_missing_isa(Isa::Avx2, &[Isa::Avx2, Isa::Portable]).is_ok());
+        let refusal = refuse_missing_isa(Isa::Avx512, &[Isa::Avx2, Isa::Portable]).unwrap_err();
         assert_eq!(
             refusal.to_string(),
-            "--arm avx512: this processor has not the instructions; it can do avx2, portable"
+            "--isa avx512: this processor does not support it; supported are avx2, portable"
         );
     }
 }

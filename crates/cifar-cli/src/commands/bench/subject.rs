@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     fn args(batch: u32, steps: u32) -> StepArgs {
-        let network = NetworkArgs { architecture: ModelParams::default().architecture, batch, arm: None };
+        let network = NetworkArgs { architecture: ModelParams::default().architecture, batch, isa: None };
         StepArgs { network, steps }
     }
 
