@@ -84,7 +84,8 @@ pub(super) fn lines(project: &Project, params: &Params) -> Vec<Line> {
             provenance.expect("model", Model::load(&model)?.seal(), "the predictions of this model")?;
             provenance.expect("test", report.test_fingerprint(), "the test images of the prepared set")?;
             provenance.expect("pool", &report.pool_fingerprint, "the test images of all partitions")?;
-            Ok("of this model, on these test images".into())
+            let scores = scores(&layout.evaluation().join(predictions::METRICS)).unwrap_or_default();
+            Ok(format!("of this model, on these test images{scores}"))
         }),
         line("hard images", &layout.hard_images(), "hard-images", &|| {
             let provenance = Provenance::read(&layout.hard_images(), hard_images::COMMAND)?;
@@ -103,4 +104,14 @@ fn report(project: &Project, params: &Params) -> Result<PreparedReport> {
     let report = PreparedReport::read(&prepared)?;
     report.check(&prepared, params.dataset_version, &params.split)?;
     Ok(report)
+}
+
+/// The accuracies in the metrics file, in words.
+fn scores(metrics: &Path) -> Option<String> {
+    let metrics: serde_json::Value = serde_json::from_slice(&std::fs::read(metrics).ok()?).ok()?;
+    let score = |set: &str| {
+        let (accuracy, images) = (metrics[set]["accuracy"].as_f64()?, metrics[set]["images"].as_u64()?);
+        Some(format!("{:.2} % of {images}", accuracy * 100.0))
+    };
+    Some(format!("; accuracy {} of its own, {} shared ones", score("test")?, score("pool")?))
 }
