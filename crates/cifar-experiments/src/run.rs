@@ -117,9 +117,9 @@ impl fmt::Display for Concluded {
         let Self { summary, folder } = self;
         write!(
             f,
-            "\n{}\n\n{}\nn = {} images of the pool; {}\nfigures: {}\nreport: {}",
+            "\n{}\n\n{}\n{} shared test images; {}\nfigures: {}\nreport: {}",
             analysis::table(summary),
-            conclusions(summary).join("\n"),
+            conclusions(summary),
             summary.pool_images,
             summary.source,
             folder.join(analysis::SUMMARY).display(),

@@ -125,16 +125,17 @@ fn words_say_what_the_figures_carry_and_no_more() {
         run("v1+v2", 2, 200, &labels, vec![0, 1, 0, 1, 2, 2]),
     ];
     let summary = summarise(&runs(labels, list), vec!["v1-seed2".into()]);
-    let lines = conclusions(&summary);
-    let has = |part: &str| assert!(lines.iter().any(|l| l.contains(part)), "{part}: {lines:#?}");
+    let found = conclusions(&summary);
+    let words = found.to_string();
+    let has = |part: &str| assert!(words.contains(part), "{part}: {words}");
     has("1 of 4 runs (v1-seed2)");
-    has("One seed only, so nothing can be said about training again: v1.");
-    has("No difference established on the pool: v1 and v1+v2.");
+    has("One seed only, so differences hold for these runs and not for another training: v1.");
+    has("None of 1 comparison on the shared test images establishes a difference: v1 and v1+v2.");
     has("no interval, since a combination has one seed");
     has("Two points always lie on a line");
     has("trained for 6 to 12 optimiser steps");
-    has("the curve shows more images and longer training together");
-    assert!(!lines.iter().any(|l| l.contains("is better than") || l.contains("EXTRAPOLATION")), "{lines:#?}");
+    assert!(found.differences.is_empty() && !words.contains("EXTRAPOLATION"), "{words}");
+    assert!(found.sentences.len() <= 3, "{words}");
     let page = markdown(&summary);
     assert!(page.contains("| v1 | 1 | 100 | 6 | 50.00 [18.76, 81.24] (n = 1) | 6 |"), "{page}");
 }
@@ -143,11 +144,10 @@ fn words_say_what_the_figures_carry_and_no_more() {
 fn one_seed_allows_words_about_these_runs_alone() {
     let labels: Vec<u16> = (0..600).map(|i| i % 3).collect();
     let list = vec![many("v1", 1, 100, 0.6), many("v1+v2", 1, 200, 0.9), many("v1+v2", 2, 200, 0.9)];
-    let lines = conclusions(&summarise(&runs(labels, list), Vec::new()));
-    let has = |part: &str| assert!(lines.iter().any(|l| l.contains(part)), "{part}: {lines:#?}");
-    has("With one seed nothing can be said about training:");
-    has("these 2 runs of v1+v2 classify more images correctly than this run of v1 by ");
-    assert!(!lines.iter().any(|l| l.contains("is better than")), "{lines:#?}");
+    let found = conclusions(&summarise(&runs(labels, list), Vec::new()));
+    let [difference] = found.differences.as_slice() else { panic!("{found}") };
+    assert_eq!((difference.better.as_str(), difference.worse.as_str()), ("v1+v2", "v1"));
+    assert!(!difference.covers_seeds && difference.scope() == "these runs, other images", "{difference:?}");
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn runs_that_scatter_more_than_they_differ_are_not_told_apart() {
     assert!((difference.value + 0.058).abs() < 0.002, "{difference:?}");
     assert!(difference.value.abs() > 4.0 * difference.se_images, "the images tell them apart: {difference:?}");
     assert!(difference.p > 0.05 && difference.p < 0.15 && difference.degrees < 4.0, "{difference:?}");
-    assert!(conclusions(&summary).iter().any(|l| l == "No difference established on the pool: v1 and v2."));
+    assert!(conclusions(&summary).differences.is_empty());
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn extremes_make_figures_and_words_without_gaps() {
     assert!(!serde_json::to_string(&summary).expect("JSON").contains("NaN"));
     assert_eq!((summary.comparisons[0].difference.value, summary.comparisons[0].p_holm), (0.0, 1.0));
     assert!(summary.combinations[0].pool_interval.low < 0.8, "six images do not prove perfection");
-    assert!(conclusions(&summary).iter().any(|l| l.contains("no line")));
+    assert!(conclusions(&summary).to_string().contains("no line"));
     // One class: there is no other to compare it with.
     let single = runs(vec![1, 1], vec![run("a", 1, 10, &[1, 1], vec![1, 0])]);
     let summary = summarise(&single, Vec::new());
@@ -202,13 +202,16 @@ fn a_clear_difference_is_told_with_its_correction_and_more_data_are_an_extrapola
     let list = sizes.iter().flat_map(|(name, n, p)| (1..=3).map(move |seed| many(name, seed, *n, *p))).collect();
     let runs = runs(labels, list);
     let summary = summarise(&runs, Vec::new());
-    let lines = conclusions(&summary);
-    let told = |a: &str, b: &str| lines.iter().any(|l| l.starts_with(&format!("{a} is better than {b} by")));
-    assert!(told("v1+v2", "v1") && told("v1+v2+v3", "v1+v2") && told("v1+v2+v3", "v2"), "{lines:#?}");
-    assert!(!told("v1", "v2") && !told("v2", "v1"), "{lines:#?}");
-    assert!(lines.iter().any(|l| l.contains("after Holm's correction for 6 comparisons")), "{lines:#?}");
-    let extrapolation = lines.iter().find(|l| l.starts_with("EXTRAPOLATION")).expect("four combinations, three sizes");
-    assert!(extrapolation.contains("800 images") && extrapolation.contains("No interval"), "{extrapolation}");
+    let found = conclusions(&summary);
+    let is_better =
+        |a: &str, b: &str| found.differences.iter().any(|d| d.better == a && d.worse == b && d.covers_seeds);
+    assert!(is_better("v1+v2", "v1") && is_better("v1+v2+v3", "v1+v2") && is_better("v1+v2+v3", "v2"), "{found}");
+    assert!(!is_better("v1", "v2") && !is_better("v2", "v1"), "{found}");
+    let words = found.to_string();
+    assert!(words.contains("after Holm's correction for 6 comparisons"), "{words}");
+    assert!(words.contains("EXTRAPOLATION: twice the data (800 images)"), "{words}");
+    assert!(words.contains("An extrapolation has no interval"), "{words}");
+    assert!(found.sentences.len() <= 3, "{words}");
     let interval = summary.learning_curves[0].exponent.expect("three seeds each");
     assert!(interval.low > 0.0 && interval.high < 2.0, "{interval:?}");
 

@@ -49,7 +49,7 @@ fn a_grid_runs_once_whoever_works_on_it_and_leaves_figures() {
 
     let answer = project.run(&local(&[])).success();
     assert!(answer.stderr.contains("[6/6] "), "{answer:#?}");
-    assert!(answer.stdout.contains("images of the pool are missed") || answer.stdout.contains("missed by all 6 runs"));
+    assert!(answer.stdout.contains("misclassified by all 6 runs"), "{answer:#?}");
     assert_eq!(lines(&project, "experiments/runs.csv").len(), 7);
     let summary = project.json("experiments/summary.json");
     assert_eq!(summary["combinations"].as_array().map(Vec::len), Some(3));

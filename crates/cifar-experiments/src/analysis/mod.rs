@@ -24,4 +24,4 @@ pub use record::{RECORD, RUNS, RunRecord};
 pub use report::page;
 pub use runs::{Pool, Runs, ScoredRun};
 pub use summary::{Combination, GridSummary, Missed, missed_by_all, summarise};
-pub use words::{conclusions, markdown, table};
+pub use words::{Conclusions, Difference, conclusions, markdown, table};

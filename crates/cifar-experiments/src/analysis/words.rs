@@ -11,14 +11,65 @@ use cifar_eval::statistics::contrast::Estimate;
 const LEVEL: f64 = 0.05;
 
 /// What the columns of accuracies hold.
-pub(super) const COLUMNS: &str = "mean ± standard deviation over seeds [95 % interval of the mean for other seeds and images; of one run \
-                                  (n = 1), for other images alone]";
+pub(super) const COLUMNS: &str = "mean ± standard deviation over seeds [95 % interval of the mean for other seeds and images; \
+                                  of one run (n = 1), for other images only]";
+
+/// What the figures show: a table, at most three sentences, and what to keep in mind.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Conclusions {
+    /// The differences that are established, largest first.
+    pub differences: Vec<Difference>,
+    /// Comparisons, learning curve, hardest classes: one sentence each, where there is something to say.
+    pub sentences: Vec<String>,
+    /// What limits the conclusions.
+    pub notes: Vec<String>,
+}
+
+/// An established difference between two combinations.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Difference {
+    /// The better combination.
+    pub better: String,
+    /// The other one.
+    pub worse: String,
+    /// Difference in points of accuracy on the shared test images, with its 95 % interval.
+    pub points: String,
+    /// The probability after Holm's correction.
+    pub p: String,
+    /// Whether it holds for other seeds too, rather than for these runs only.
+    pub covers_seeds: bool,
+}
+
+impl Difference {
+    /// What the difference holds for.
+    pub fn scope(&self) -> &'static str {
+        if self.covers_seeds { "other seeds and images" } else { "these runs, other images" }
+    }
+}
+
+impl std::fmt::Display for Conclusions {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        if !self.differences.is_empty() {
+            writeln!(f, "{:<24} {:<24} {:<28} {:<10} holds for", "better", "than", "by, points", "p (Holm)")?;
+        }
+        for d in &self.differences {
+            writeln!(f, "{:<24} {:<24} {:<28} {:<10} {}", d.better, d.worse, d.points, d.p, d.scope())?;
+        }
+        for sentence in &self.sentences {
+            writeln!(f, "{sentence}")?;
+        }
+        for note in &self.notes {
+            writeln!(f, "- {note}")?;
+        }
+        Ok(())
+    }
+}
 
 /// The table of combinations for people, one line each.
 pub fn table(summary: &GridSummary) -> String {
     let mut text = format!(
         "{:<32} {:>4} {:>7} {:>7}  {:<34} {}\n",
-        "combination", "runs", "trained", "steps", "own test split, %", "evaluation pool, %"
+        "combination", "runs", "trained", "steps", "own test split, %", "shared test images, %"
     );
     for c in &summary.combinations {
         let [test, pool] = accuracies(c);
@@ -28,7 +79,7 @@ pub fn table(summary: &GridSummary) -> String {
     text + &format!("({COLUMNS}; trained: images; steps: of the optimiser)")
 }
 
-/// Accuracy on the own test split and on the pool, see [`COLUMNS`].
+/// Accuracy on the own test split and on the shared test images, see [`COLUMNS`].
 pub(super) fn accuracies(combination: &Combination) -> [String; 2] {
     let c = combination;
     [accuracy(&c.test, &c.test_interval), accuracy(&c.pool, &c.pool_interval)]
@@ -42,123 +93,62 @@ fn accuracy(spread: &Spread, Interval { low, high }: &Interval) -> String {
     }
 }
 
-/// A probability as somebody writes it.
+/// A probability to three digits.
 pub(super) fn probability(p: f64) -> String {
-    if p < 0.001 { "p < 0.001".into() } else { format!("p = {p:.3}") }
+    if p < 0.001 { "< 0.001".into() } else { format!("{p:.3}") }
 }
 
-/// One sentence each.
-pub fn conclusions(summary: &GridSummary) -> Vec<String> {
-    let mut lines = Vec::new();
-    if !summary.missing.is_empty() {
-        lines.push(format!(
-            "Not finished, and not in these figures: {} of {} runs ({}).",
-            summary.missing.len(),
-            summary.missing.len() + summary.runs.len(),
-            shortened(&summary.missing)
-        ));
-    }
-    if summary.programs > 1 {
-        lines.push(format!(
-            "The runs were trained by {} different programs; part of any difference may come from that.",
-            summary.programs
-        ));
-    }
-    let single: Vec<String> = summary.combinations.iter().filter(|c| c.pool.n == 1).map(|c| c.name.clone()).collect();
-    if !single.is_empty() {
-        lines.push(format!("One seed only, so nothing can be said about training again: {}.", shortened(&single)));
-    }
-    steps(summary, &mut lines);
-    comparisons(summary, &mut lines);
-    summary.learning_curves.iter().for_each(|curve| learning_curve(curve, &mut lines));
-    classes(summary, &mut lines);
-    for c in &summary.combinations {
-        if let Some(agreement) = c.agreement {
-            let kappa = agreement.kappa.map(|k| format!(", Fleiss' kappa {k:.3}")).unwrap_or_default();
-            lines.push(format!(
-                "{}: two of its {} runs predict the same class for {:.1} % of the pool's images{kappa}.",
-                c.name,
-                agreement.runs,
-                agreement.same * 100.0
-            ));
-        }
-    }
-    lines.push(format!(
-        "{} of {} images of the pool ({:.2} %) are missed by all {} runs (missed_by_all.csv).",
-        summary.missed_by_all,
-        summary.pool_images,
-        summary.missed_by_all as f64 * 100.0 / summary.pool_images as f64,
-        summary.runs.len()
-    ));
-    lines
+/// Draws the conclusions that the figures allow, and no others.
+pub fn conclusions(summary: &GridSummary) -> Conclusions {
+    let mut sentences: Vec<String> = compared(summary).into_iter().collect();
+    sentences.extend(summary.learning_curves.iter().map(learning_curve));
+    sentences.extend(hardest_classes(summary));
+    Conclusions { differences: differences(summary), sentences, notes: notes(summary) }
 }
 
-/// Unequal training is said before anything that it may explain.
-fn steps(summary: &GridSummary, lines: &mut Vec<String>) {
-    let steps = || summary.combinations.iter().map(|c| c.steps);
-    let (least, most) = (steps().fold(f64::INFINITY, f64::min), steps().fold(0.0, f64::max));
-    if summary.combinations.len() > 1 && most > least {
-        lines.push(format!(
-            "Combinations were trained for {least:.0} to {most:.0} optimiser steps: a difference may come from that as well as from \
-             what they differ in by name. `constant_steps` in experiments.toml gives all about as many."
-        ));
+/// The comparisons that are established, largest difference first.
+fn differences(summary: &GridSummary) -> Vec<Difference> {
+    let mut found: Vec<&Comparison> = summary.comparisons.iter().filter(|c| c.p_holm < LEVEL).collect();
+    found.sort_by(|a, b| b.difference.value.abs().total_cmp(&a.difference.value.abs()));
+    found.into_iter().map(difference).collect()
+}
+
+fn difference(c: &Comparison) -> Difference {
+    let Estimate { value, low, high, .. } = c.difference;
+    let is_first = value >= 0.0;
+    let (better, worse) = if is_first { (&c.first, &c.second) } else { (&c.second, &c.first) };
+    let [value, low, high] =
+        if is_first { [value, low, high] } else { [-value, -high, -low] }.map(|fraction| fraction * 100.0);
+    Difference {
+        better: better.clone(),
+        worse: worse.clone(),
+        points: format!("{value:.2} [{low:.2}, {high:.2}]"),
+        p: probability(c.p_holm),
+        covers_seeds: c.difference.covers_seeds(),
     }
 }
 
-fn comparisons(summary: &GridSummary, lines: &mut Vec<String>) {
+/// What the comparisons show, in one sentence.
+fn compared(summary: &GridSummary) -> Option<String> {
     let count = summary.comparisons.len();
     if count == 0 {
-        if summary.combinations.len() > MOST_COMPARED {
-            lines.push(format!("More than {MOST_COMPARED} combinations: they are not compared with each other."));
-        }
-        return;
+        let is_too_many = summary.combinations.len() > MOST_COMPARED;
+        return is_too_many
+            .then(|| format!("More than {MOST_COMPARED} combinations are not compared with each other."));
     }
-    let (mut found, others): (Vec<&Comparison>, Vec<&Comparison>) =
-        summary.comparisons.iter().partition(|c| c.p_holm < LEVEL);
-    found.sort_by(|a, b| b.difference.value.abs().total_cmp(&a.difference.value.abs()));
-    let (training, these): (Vec<&Comparison>, Vec<&Comparison>) =
-        found.into_iter().partition(|c| c.difference.covers_seeds());
-    let correction =
-        format!("each 95 % interval by itself; p after Holm's correction for {count} comparison{}", plural(count));
-    if !training.is_empty() {
-        lines.push(format!("Compared on the pool, for other seeds and other images like these ({correction}):"));
-    }
-    for c in training {
-        let (better, worse, figures) = directed(c);
-        lines.push(format!("{} is better than {} {figures}.", better.0, worse.0));
-    }
-    if !these.is_empty() {
-        lines.push(format!(
-            "Compared on the pool, for these very runs and other images like these ({correction}). With one seed nothing can be \
-             said about training:"
+    let others: Vec<String> = (summary.comparisons.iter().filter(|c| c.p_holm >= LEVEL))
+        .map(|c| format!("{} and {}", c.first, c.second))
+        .collect();
+    let established = count - others.len();
+    if established == 0 {
+        return Some(format!(
+            "None of {count} comparison{} on the shared test images establishes a difference: {}.",
+            plural(count),
+            shortened(&others)
         ));
     }
-    for c in these {
-        let (better, worse, figures) = directed(c);
-        let verb = if better.1 == 1 { "classifies" } else { "classify" };
-        lines.push(format!("{} {verb} more images correctly than {} {figures}.", of_runs(better), of_runs(worse)));
-    }
-    if !others.is_empty() {
-        let pairs: Vec<String> = others.iter().map(|c| format!("{} and {}", c.first, c.second)).collect();
-        lines.push(format!("No difference established on the pool: {}.", shortened(&pairs)));
-    }
-}
-
-/// A combination's name and its number of runs.
-type Named<'a> = (&'a str, usize);
-
-fn of_runs((name, runs): Named) -> String {
-    if runs == 1 { format!("this run of {name}") } else { format!("these {runs} runs of {name}") }
-}
-
-/// The better one, the other, and by how much.
-fn directed(c: &Comparison) -> (Named<'_>, Named<'_>, String) {
-    let Estimate { value, low, high, .. } = c.difference;
-    let [first, second] = [(c.first.as_str(), c.runs[0]), (c.second.as_str(), c.runs[1])];
-    let (better, worse, [value, low, high]) =
-        if value >= 0.0 { (first, second, [value, low, high]) } else { (second, first, [-value, -high, -low]) };
-    let [value, low, high] = [value, low, high].map(|share| share * 100.0);
-    (better, worse, format!("by {value:.2} points ({low:.2} to {high:.2}; {})", probability(c.p_holm)))
+    let rest = if others.is_empty() { String::new() } else { format!("; not established: {}", shortened(&others)) };
+    Some(format!("{established} of {count} comparisons on the shared test images establish a difference{rest}."))
 }
 
 fn plural(count: usize) -> &'static str {
@@ -172,72 +162,121 @@ pub(super) fn steps_of_curve(curve: &LearningCurve) -> String {
         format!("Points were trained for about the same number of optimiser steps ({least:.0} to {most:.0}).")
     } else {
         format!(
-            "Points differ in optimiser steps too ({least:.0} to {most:.0}), so the curve shows more images and longer training \
-             together. `constant_steps` in experiments.toml separates them."
+            "Points differ in optimiser steps too ({least:.0} to {most:.0}), so the curve shows more images and longer \
+             training together; `constant_steps` in experiments.toml separates them."
         )
     }
 }
 
-fn learning_curve(curve: &LearningCurve, lines: &mut Vec<String>) {
-    let name = if curve.setting.is_empty() { String::new() } else { format!(" ({})", curve.setting) };
-    let (Some(law), Some(doubled)) = (&curve.law, &curve.doubled) else {
-        lines.push(format!(
+fn of_setting(curve: &LearningCurve) -> String {
+    if curve.setting.is_empty() { String::new() } else { format!(" ({})", curve.setting) }
+}
+
+/// How the error falls with the number of images, in one sentence.
+fn learning_curve(curve: &LearningCurve) -> String {
+    let name = of_setting(curve);
+    let Some(law) = &curve.law else {
+        return format!(
             "Learning curve{name}: no line; numbers of training images must differ, and errors must be above 0."
-        ));
-        return;
+        );
     };
     let interval = curve.exponent.map_or_else(
         || "no interval, since a combination has one seed".to_string(),
-        |Interval { low, high }| format!("95 % interval {low:.3} to {high:.3} for other seeds and test images"),
+        |Interval { low, high }| format!("95 % interval {low:.3} to {high:.3}"),
     );
-    lines.push(format!(
-        "Learning curve{name}: error on the pool falls as n^-{:.3} ({interval}; {} combinations). {}",
-        law.exponent,
-        law.points,
-        steps_of_curve(curve)
-    ));
-    lines.push(format!(
-        "The interval of the exponent{name} takes the training sets as they are: they contain each other, and other sets of the same \
-         size would give other errors. {}",
-        law.residual_sd.map_or_else(
-            || "Two points always lie on a line, so these do not show that the law holds.".to_string(),
-            |sd| format!("Points lie {:.1} % from the line (root mean square).", sd * 100.0)
-        )
-    ));
-    match curve.exponent {
-        Some(interval) if interval.low <= 0.0 => lines.push(format!(
-            "This curve{name} cannot be distinguished from a flat one: it does not say what more data would give."
-        )),
-        Some(_) if law.points > 2 => lines.push(format!(
-            "EXTRAPOLATION{name}: if that law continues, twice the data ({} images) give an error of {:.2} %. No interval: these runs do \
-             not show whether it continues.",
+    let more = match (&curve.doubled, curve.exponent) {
+        (_, Some(interval)) if interval.low <= 0.0 => ", which is not distinguished from a flat curve".to_string(),
+        (Some(doubled), Some(_)) if law.points > 2 => format!(
+            "; EXTRAPOLATION: twice the data ({} images) would give {:.2} % errors",
             doubled.train_images,
             doubled.error * 100.0
-        )),
-        _ => {}
-    }
+        ),
+        _ => String::new(),
+    };
+    format!(
+        "Learning curve{name}: the error on the shared test images falls as n^-{:.3} ({interval}; {} combinations){more}.",
+        law.exponent, law.points
+    )
 }
 
-fn classes(summary: &GridSummary, lines: &mut Vec<String>) {
-    if let Some(two) = &summary.hardest_two {
-        let recall = |name: &str| {
-            let class = summary.classes.iter().find(|c| c.name == name);
-            let shown = |Estimate { value, low, high, .. }: Estimate| {
-                let [value, low, high] = [value, low, high].map(|share| share * 100.0);
-                format!("{value:.1} % correct, 95 % interval {low:.1} to {high:.1}")
-            };
-            class.map(|c| shown(c.recall)).unwrap_or_default()
+/// The two classes with the lowest recall, in one sentence.
+fn hardest_classes(summary: &GridSummary) -> Option<String> {
+    let two = summary.hardest_two.as_ref()?;
+    let recall = |name: &str| {
+        let class = summary.classes.iter().find(|c| c.name == name);
+        let shown = |Estimate { value, low, high, .. }: Estimate| {
+            let [value, low, high] = [value, low, high].map(|fraction| fraction * 100.0);
+            format!("{value:.1} % correct, 95 % interval {low:.1} to {high:.1}")
         };
-        let [first, second] = &two.classes;
-        lines.push(format!(
-            "Hardest classes over all runs: {first} ({}) and {second} ({}); these two are the hardest in {:.1} % of the \
-             resamples of images and seeds{}.",
-            recall(first),
-            recall(second),
-            two.share * 100.0,
-            if two.share < 0.95 { ", so which two are the hardest is not certain" } else { "" }
+        class.map(|c| shown(c.recall)).unwrap_or_default()
+    };
+    let [first, second] = &two.classes;
+    Some(format!(
+        "Hardest classes over all runs: {first} ({}) and {second} ({}), in {:.1} % of the resamples of images and seeds{}.",
+        recall(first),
+        recall(second),
+        two.share * 100.0,
+        if two.share < 0.95 { ", so which two are hardest is not certain" } else { "" }
+    ))
+}
+
+/// What limits the conclusions, most important first.
+fn notes(summary: &GridSummary) -> Vec<String> {
+    let mut notes = Vec::new();
+    if !summary.missing.is_empty() {
+        notes.push(format!(
+            "Not finished, and not in these figures: {} of {} runs ({}).",
+            summary.missing.len(),
+            summary.missing.len() + summary.runs.len(),
+            shortened(&summary.missing)
         ));
     }
+    if summary.programs > 1 {
+        notes.push(format!(
+            "The runs were trained by {} different programs, which may explain part of any difference.",
+            summary.programs
+        ));
+    }
+    let single: Vec<String> = summary.combinations.iter().filter(|c| c.pool.n == 1).map(|c| c.name.clone()).collect();
+    if !single.is_empty() {
+        notes.push(format!(
+            "One seed only, so differences hold for these runs and not for another training: {}.",
+            shortened(&single)
+        ));
+    }
+    let steps = || summary.combinations.iter().map(|c| c.steps);
+    let (least, most) = (steps().fold(f64::INFINITY, f64::min), steps().fold(0.0, f64::max));
+    if summary.combinations.len() > 1 && most > least {
+        notes.push(format!(
+            "Combinations were trained for {least:.0} to {most:.0} optimiser steps, which may explain part of any \
+             difference; `constant_steps` in experiments.toml makes them equal."
+        ));
+    }
+    if let Some(count) = Some(summary.comparisons.len()).filter(|count| *count > 0) {
+        notes.push(format!(
+            "Each 95 % interval is for its comparison alone; p is after Holm's correction for {count} comparison{}.",
+            plural(count)
+        ));
+    }
+    for curve in summary.learning_curves.iter().filter(|curve| curve.law.is_some()) {
+        let fit = curve.law.as_ref().and_then(|law| law.residual_sd).map_or_else(
+            || "Two points always lie on a line, so these do not show that the law holds.".to_string(),
+            |sd| format!("Points lie {:.1} % from the line (root mean square).", sd * 100.0),
+        );
+        notes.push(format!(
+            "Learning curve{}: its training sets contain each other, and other sets of the same size would give other \
+             errors. An extrapolation has no interval. {fit}",
+            of_setting(curve)
+        ));
+    }
+    notes.push(format!(
+        "{} of {} shared test images ({:.2} %) are misclassified by all {} runs (missed_by_all.csv).",
+        summary.missed_by_all,
+        summary.pool_images,
+        summary.missed_by_all as f64 * 100.0 / summary.pool_images as f64,
+        summary.runs.len()
+    ));
+    notes
 }
 
 /// The first few, and how many more there are.
@@ -267,12 +306,11 @@ fn escaped(text: &str) -> String {
     escaped
 }
 
-/// What all figures have in common.
+/// How all figures were computed.
 pub(super) fn method(summary: &GridSummary) -> String {
     format!(
-        "Intervals of accuracies, comparisons and classes are for other images and other seeds (Student's t, approximate \
-         degrees of freedom); where a combination has one seed, they are for other images only. Corrections for the number of \
-         tests are made within comparisons and within classes. Hardest classes: {} resamples of images and seeds.",
+        "Intervals are for other images and other seeds (Student's t, approximate degrees of freedom), or for other images \
+         only where a combination has one seed. Hardest classes: {} resamples of images and seeds.",
         summary.resamples
     )
 }
@@ -280,13 +318,13 @@ pub(super) fn method(summary: &GridSummary) -> String {
 /// `report.md`, for a pull request.
 pub fn markdown(summary: &GridSummary) -> String {
     let mut text = format!(
-        "## Experiments\n\n{} runs. Accuracy in %: {COLUMNS}. The evaluation pool has {} images, the same for all runs. Data: \
+        "## Experiments\n\n{} runs. Accuracy in %: {COLUMNS}. {} shared test images, the same for all runs. Data: \
          {}.\n\n",
         summary.runs.len(),
         summary.pool_images,
         escaped(&summary.source)
     );
-    text += "| combination | seeds | training images | steps | own test split | n | evaluation pool |\n\
+    text += "| combination | seeds | training images | steps | own test split | n | shared test images |\n\
              |---|---|--:|--:|---|--:|---|\n";
     for c in &summary.combinations {
         let seeds: Vec<String> = c.seeds.iter().map(u64::to_string).collect();
@@ -301,9 +339,21 @@ pub fn markdown(summary: &GridSummary) -> String {
             c.test_images
         );
     }
-    text += "\n### What may be concluded\n\n";
-    for line in conclusions(summary) {
-        let _ = writeln!(text, "- {}", escaped(&line));
+    let found = conclusions(summary);
+    text += "\n### Conclusions\n\n";
+    if !found.differences.is_empty() {
+        text += "| better | than | by, points of accuracy | p (Holm) | holds for |\n|---|---|---|---|---|\n";
+    }
+    for d in &found.differences {
+        let (better, worse, p) = (escaped(&d.better), escaped(&d.worse), escaped(&d.p));
+        let _ = writeln!(text, "| {better} | {worse} | {} | {p} | {} |", d.points, d.scope());
+    }
+    let _ = writeln!(text);
+    for sentence in &found.sentences {
+        let _ = writeln!(text, "{}\n", escaped(sentence));
+    }
+    for note in &found.notes {
+        let _ = writeln!(text, "- {}", escaped(note));
     }
     text + "\n" + &method(summary) + "\n"
 }

@@ -5,8 +5,8 @@ use maud::{Markup, html};
 use crate::analysis::{Class, LearningCurve};
 use cifar_eval::statistics::contrast::Estimate;
 
-const WIDTH: f64 = 760.0;
-const HEIGHT: f64 = 360.0;
+const WIDTH: f64 = 1140.0;
+const HEIGHT: f64 = 420.0;
 /// Room for the axes: left, bottom, top and right.
 const MARGIN: [f64; 4] = [64.0, 48.0, 16.0, 24.0];
 
@@ -42,7 +42,7 @@ pub(super) fn curve_chart(curve: &LearningCurve) -> Markup {
         }
     }
     html! {
-        svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) width=(WIDTH) role="img" aria-label="Error on the pool over the number of training images" {
+        svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) width=(WIDTH) role="img" aria-label="Error on the shared test images over the number of training images" {
             @for error in ticks {
                 line.grid x1=(left) x2=(WIDTH - right) y1=(fixed(y(error))) y2=(fixed(y(error))) {}
                 text.faint x=(left - 8.0) y=(fixed(y(error) + 4.0)) text-anchor="end" { (format!("{:.1} %", error * 100.0)) }
@@ -71,7 +71,7 @@ pub(super) fn curve_chart(curve: &LearningCurve) -> Markup {
             }
         }
         p.faint {
-            "Error on the pool, mean over a combination's runs, with its 95 % interval; both axes logarithmic."
+            "Error on the shared test images, mean over a combination's runs, with its 95 % interval; both axes logarithmic."
             @if let Some(law) = curve.law {
                 " Line: error = " (format!("{:.3}", law.scale)) " · n^−" (format!("{:.3}", law.exponent))
                 @if let Some(interval) = curve.exponent {
@@ -83,7 +83,7 @@ pub(super) fn curve_chart(curve: &LearningCurve) -> Markup {
     }
 }
 
-/// A bar a class, hardest first, with the interval as a whisker.
+/// One bar per class, hardest first, with the interval as a whisker.
 pub(super) fn class_chart(classes: &[Class]) -> Markup {
     let (row, left, right) = (26.0, 120.0, 150.0);
     let height = row * classes.len() as f64 + 4.0;
@@ -104,7 +104,7 @@ pub(super) fn class_chart(classes: &[Class]) -> Markup {
     }
 }
 
-/// A coordinate with a digit behind the point.
+/// A coordinate with one decimal.
 fn fixed(value: f64) -> String {
     format!("{value:.1}")
 }

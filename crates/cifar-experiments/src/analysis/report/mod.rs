@@ -1,5 +1,5 @@
-//! `report.html`: one file without anything from elsewhere. Table, conclusions, learning curve, classes, confusion matrices
-//! side by side, and links to the results of each run.
+//! `report.html`: one self-contained file with a table, conclusions, learning curve, classes, confusion
+//! matrices, and links to the results of each run.
 
 mod charts;
 
@@ -8,7 +8,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use self::charts::{class_chart, curve_chart};
 use super::summary::grouped;
 use super::words::{COLUMNS, accuracies, method, steps_of_curve};
-use super::{GridSummary, LearningCurve, RUNS, Runs, conclusions};
+use super::{Conclusions, GridSummary, LearningCurve, RUNS, Runs, conclusions};
 use cifar_eval::confusion::ConfusionMatrix;
 
 const STYLE: &str = include_str!("report.css");
@@ -31,17 +31,17 @@ pub fn page(runs: &Runs, summary: &GridSummary) -> String {
             }
             body {
                 @if summary.source.contains(SYNTHETIC) {
-                    p.synthetic { strong { (SYNTHETIC) } " Drawn images: these figures say nothing of real ones." }
+                    p.synthetic { strong { (SYNTHETIC) } " Images drawn by a program. These figures say nothing about photographs." }
                 }
                 h1 { (title) }
                 p.faint {
-                    (summary.runs.len()) " runs of " (summary.combinations.len()) " combinations; evaluation pool of "
-                    (summary.pool_images) " images, the same for all; " (summary.source)
+                    (summary.runs.len()) " runs of " (summary.combinations.len()) " combinations; "
+                    (summary.pool_images) " shared test images, the same for all runs; " (summary.source)
                 }
                 h2 { "Combinations" }
                 (combinations(runs, summary))
-                h2 { "What may be concluded" }
-                div.panel { ul { @for line in conclusions(summary) { li { (line) } } } p.faint { (method(summary)) } }
+                h2 { "Conclusions" }
+                (concluded(&conclusions(summary), &method(summary)))
                 @for curve in &summary.learning_curves {
                     h2 { "Learning curve" @if !curve.setting.is_empty() { " (" (curve.setting) ")" } }
                     div.panel { p { (steps_of_curve(curve)) } (curve_chart(curve)) (points(curve)) }
@@ -49,7 +49,7 @@ pub fn page(runs: &Runs, summary: &GridSummary) -> String {
                 h2 { "Classes" }
                 div.panel {
                     p.faint {
-                        "Recall of each class over all runs, n = " (summary.pool_images) " images; whiskers: 95 % interval for other images"
+                        "Recall of each class over all runs, n = " (summary.pool_images) " images. Whiskers: 95 % interval for other images"
                         @if summary.classes.iter().all(|c| c.recall.covers_seeds()) { " and seeds" }
                         "."
                     }
@@ -57,7 +57,7 @@ pub fn page(runs: &Runs, summary: &GridSummary) -> String {
                 }
                 @if runs.pool.classes.len() <= MOST_CLASSES {
                     h2 { "Confusion matrices" }
-                    p.faint { "On the pool, all runs of a combination together, in % of each row: rows are labels, columns answers." }
+                    p.faint { "On the shared test images, all runs of a combination together, in % of each row. Rows are labels, columns predictions." }
                     (matrices(runs))
                 }
                 h2 { "Runs" }
@@ -68,13 +68,38 @@ pub fn page(runs: &Runs, summary: &GridSummary) -> String {
     .into_string()
 }
 
+fn concluded(found: &Conclusions, method: &str) -> Markup {
+    html! {
+        div.panel {
+            @if !found.differences.is_empty() {
+                table {
+                    thead { tr {
+                        th { "better" } th { "than" } th { "by, points of accuracy" } th { "p (Holm)" } th { "holds for" }
+                    } }
+                    tbody {
+                        @for d in &found.differences {
+                            tr { td { (d.better) } td { (d.worse) } td { (d.points) } td { (d.p) } td { (d.scope()) } }
+                        }
+                    }
+                }
+            }
+            @for sentence in &found.sentences { p { (sentence) } }
+            details {
+                summary { "Limits of these conclusions" }
+                ul { @for note in &found.notes { li { (note) } } }
+                p.faint { (method) }
+            }
+        }
+    }
+}
+
 fn combinations(runs: &Runs, summary: &GridSummary) -> Markup {
     html! {
         div.panel {
             table {
                 thead { tr {
                     th { "combination" } th { "seeds" } th.number { "training images" } th.number { "steps" }
-                    th { "own test split, %" } th.number { "n" } th { "evaluation pool, %" } th { "same answer" }
+                    th { "own test split, %" } th.number { "n" } th { "shared test images, %" } th { "same prediction" }
                 } }
                 tbody {
                     @for c in &summary.combinations {
@@ -99,8 +124,8 @@ fn combinations(runs: &Runs, summary: &GridSummary) -> Markup {
                 }
             }
             p.faint {
-                "Accuracy: " (COLUMNS) ". Steps: of the optimiser. Same answer: percentage of the pool's images for which two runs \
-                 predict the same class."
+                "Accuracy: " (COLUMNS) ". Steps: of the optimiser. Same prediction: percentage of the shared test images for which two \
+                 runs of a combination predict the same class."
             }
         }
     }
@@ -112,7 +137,7 @@ fn points(curve: &LearningCurve) -> Markup {
         table {
             thead { tr {
                 th { "combination" } th.number { "training images" } th.number { "optimiser steps" } th.number { "runs" }
-                th { "error on the pool, %" }
+                th { "error on the shared test images, %" }
             } }
             tbody {
                 @for p in &curve.points {
@@ -179,7 +204,7 @@ fn list(runs: &Runs) -> Markup {
         div.panel {
             table {
                 thead { tr {
-                    th { "run" } th.number { "steps" } th { "own test split, %" } th { "pool, %" } th { "results" }
+                    th { "run" } th.number { "steps" } th { "own test split, %" } th { "shared test images, %" } th { "results" }
                 } }
                 tbody {
                     @for run in &runs.runs {
