@@ -1,4 +1,6 @@
-//! Grids of training runs: which runs there are, the engines that do them, and what may be concluded.
+#![doc = include_str!("../README.md")]
+//!
+//! # Modules
 //!
 //! - [`grid`]: experiments.toml, as a list of runs with checked parameters;
 //! - [`plan`]: the runs of a grid with their folders and states;

@@ -1,4 +1,6 @@
-//! The stages of the training pipeline over a project folder.
+#![doc = include_str!("../README.md")]
+//!
+//! # Modules
 //!
 //! A [`Project`] knows where everything is ([`layout::Layout`]), reads params.yaml
 //! ([`params::Params`]) and has each stage as a method. [`Project::run`] is the whole pipeline.
