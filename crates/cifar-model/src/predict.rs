@@ -109,7 +109,7 @@ impl Logits {
 /// # let model = Model::new(spec, 7)?;
 ///
 /// let logits = predict(&model, &images, "validation images", &Silent)?;
-/// let (loss, accuracy) = evaluate_loss(&logits, images.labels())?.expect("there are images");
+/// let (loss, accuracy) = evaluate_loss(&logits, &images.labels())?.expect("there are images");
 /// assert!(loss > 0.0 && (0.0..=1.0).contains(&accuracy));
 /// # Ok::<(), cifar_model::ModelError>(())
 /// ```
