@@ -55,7 +55,8 @@ const CHUNK: usize = 16 * 1024;
 ///
 /// let images = FeatureMap::new(Buffer::copied(&[1.0, 2.0, -3.0, 4.0]), &[1, 2, 2, 1])?;
 /// let weight = Var::from_tensor(&Tensor::full(0.5f32, (1, 1, 1, 1), &Device::Cpu)?)?;
-/// let halved = ops::activation(&ops::conv2d(&images, weight.as_tensor(), 1, 0)?, Activation::Relu)?;
+/// let maps = ops::conv2d(&images, weight.as_tensor(), 1, 0)?;
+/// let halved = ops::activation(&maps, Activation::Relu)?;
 /// assert_eq!(halved.values(), [0.5, 1.0, 0.0, 2.0]);
 /// let gradients = halved.to_tensor()?.sum_all()?.backward()?;
 /// assert_eq!(gradients.get(&weight).unwrap().flatten_all()?.to_vec1::<f32>()?, [7.0]);

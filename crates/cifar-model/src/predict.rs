@@ -107,15 +107,16 @@ impl Logits {
 /// # let params = ModelParams::of(Architecture::SimpleCnn);
 /// # let spec = ModelSpec { params, classes, size, normalisation: normalisation(&images) };
 /// # let model = Model::new(spec, 7)?;
-
+///
 /// let logits = predict(&model, &images, "validation images", &Silent)?;
-/// let (loss, accuracy) = evaluate_loss(&logits, images.labels())?.expect("there are images");
+/// let (loss, accuracy) = evaluate_loss(&logits, &images.labels())?.expect("there are images");
 /// assert!(loss > 0.0 && (0.0..=1.0).contains(&accuracy));
 /// # Ok::<(), cifar_model::ModelError>(())
 /// ```
 ///
 /// # Errors
-/// If the classes or image size of the set differ from those of the model, or there is not enough memory.
+/// If the classes or image size of the set differ from those of the model, or there is not enough
+/// memory.
 pub fn predict(model: &Model, set: &Dataset, what: &'static str, monitor: &dyn Progress) -> Result<Logits> {
     check(model, set, set.len())?;
     let (classes, batch) = (set.classes().len(), batch_of(set.size()));
