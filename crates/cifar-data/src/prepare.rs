@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use self::corrections::{override_labels, review_images};
 use crate::duplicates::{Kind, NEAR_DUPLICATES, Pair, PairCounts};
-use crate::labels::{self, read_overrides, read_review};
+use crate::labels::{self, Entries, Review, read_overrides, read_review};
 use crate::output::OutputFolder;
 use crate::partitions::{DatasetVersion, Partition};
 use crate::provenance::{self, Provenance};
@@ -153,6 +153,16 @@ pub fn read_partitions(prepared: &Path) -> Result<BTreeMap<SampleId, Partition>>
     type Fields = (SampleId, Split, Partition, String, String);
     let rows: Vec<Fields> = read_table(&prepared.join(SPLIT), &SPLIT_COLUMNS)?;
     Ok(rows.into_iter().map(|(id, _, partition, _, _)| (id, partition)).collect())
+}
+
+/// The decisions with which a set was prepared: its copy of `labels/review.csv`.
+///
+/// # Errors
+/// If the copy is missing, was changed or damaged, or cannot be parsed.
+pub fn read_decisions(prepared: &Path, classes: &[String]) -> Result<Entries<Review>> {
+    let path = prepared.join(REVIEW);
+    provenance::read(&path, COMMAND)?;
+    read_review(&path, classes)
 }
 
 fn read_table<R: for<'a> Deserialize<'a>>(path: &Path, columns: &[&str]) -> Result<Vec<R>> {

@@ -1,9 +1,8 @@
 //! `clean`: removes what the stages made, with checkpoints and searches.
 
-use std::fs;
-
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use cifar_data::Monitor as _;
+use cifar_data::output::remove;
 use cifar_train::remove_checkpoints;
 use cifar_train::tune::remove_searches;
 
@@ -34,7 +33,7 @@ pub(super) fn run(context: &Context) -> Result<()> {
             continue;
         }
         if folder.exists() {
-            fs::remove_dir_all(&folder).with_context(|| format!("{}: cannot remove", folder.display()))?;
+            remove(&folder)?;
             removed.push(folder.display().to_string());
         }
     }

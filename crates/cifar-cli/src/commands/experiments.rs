@@ -3,6 +3,7 @@
 mod dvc;
 mod entries;
 mod local;
+mod memory;
 mod slurm;
 
 use std::collections::BTreeMap;
@@ -98,6 +99,7 @@ fn run_grid(context: &Context, args: &GridRunArgs) -> Result<()> {
         }
         engine => {
             let jobs = usize::from(args.jobs.unwrap_or(1));
+            memory::check(context, &due, jobs)?;
             let engine: Box<dyn Engine> = match engine {
                 EngineName::Dvc => Box::new(dvc::Dvc::new(context, jobs)?),
                 _ => Box::new(local::Local::new(context, &due, jobs)),

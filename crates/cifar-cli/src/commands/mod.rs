@@ -49,11 +49,25 @@ impl Context<'_> {
 #[error("{0}")]
 pub(crate) struct Refusal(String);
 
+/// Threads for each processor. With a few hundred on two processors, training takes many times as long.
+const MOST_THREADS: usize = 16;
+
+/// Refuses numbers of threads that would only stand in each other's way.
+fn check_threads(threads: usize, processors: usize) -> Result<(), Refusal> {
+    let most = processors.saturating_mul(MOST_THREADS);
+    if threads <= most {
+        return Ok(());
+    }
+    let allowed = format!("allowed is 1 to {most}, {MOST_THREADS} for each of the {processors} processors here");
+    Err(Refusal(format!("--threads {threads} is not allowed; {allowed}")))
+}
+
 /// Runs the command that was typed.
 pub(crate) fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
     let crate::args::Device::Cpu = cli.global.device;
     if let Some(threads) = cli.global.threads {
-        let processors = std::thread::available_parallelism().map_or(usize::MAX, usize::from);
+        let processors = std::thread::available_parallelism().map_or(usize::from(u16::MAX), usize::from);
+        check_threads(usize::from(threads), processors)?;
         if usize::from(threads) > processors {
             terminal.warn(&format!(
                 "--threads {threads} is more than the {processors} processors here; every thread more takes memory and time"
@@ -129,5 +143,21 @@ fn command_name(command: &Command) -> &'static str {
         Command::Check => "check",
         Command::Clean => "clean",
         Command::Fingerprint => "fingerprint",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn far_more_threads_than_processors_are_refused() {
+        check_threads(1, 1).unwrap();
+        check_threads(32, 2).unwrap();
+        check_threads(usize::from(u16::MAX), usize::from(u16::MAX)).unwrap();
+        assert_eq!(
+            check_threads(33, 2).unwrap_err().to_string(),
+            "--threads 33 is not allowed; allowed is 1 to 32, 16 for each of the 2 processors here"
+        );
     }
 }

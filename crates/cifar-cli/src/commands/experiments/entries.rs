@@ -32,6 +32,8 @@ pub(super) struct Entry {
     pub(super) cost: f64,
     /// Optimiser steps, more or less.
     pub(super) steps: usize,
+    /// Training and validation images, more or less.
+    pub(super) images: [usize; 2],
 }
 
 /// What experiments.toml says.
@@ -77,7 +79,8 @@ pub(super) fn entries(context: &Context, args: &GridArgs) -> Result<Vec<Entry>> 
         };
         let cost = run.training_images(&images) * run.params.train.epochs as f64;
         let steps = run.steps(&images);
-        entries.push(Entry { run, folder, record, state, cost, steps });
+        let images = [run.training_images(&images), run.validation_images(&images)].map(|n| n.ceil() as usize);
+        entries.push(Entry { run, folder, record, state, cost, steps, images });
     }
     Ok(entries)
 }
