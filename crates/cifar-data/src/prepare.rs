@@ -193,9 +193,11 @@ pub fn prepare(
     pulled.check(version, split)?;
     let new_labels = read_overrides(overrides, pulled.dataset.classes())?;
     let decisions = read_review(review, pulled.dataset.classes())?;
-    let images = pulled.images();
-    labels::check(overrides, &new_labels, &images, monitor)?;
-    labels::check(review, &decisions, &images, monitor)?;
+    if !(new_labels.is_empty() && decisions.is_empty()) {
+        let images = pulled.images();
+        labels::check(overrides, &new_labels, &images, monitor)?;
+        labels::check(review, &decisions, &images, monitor)?;
+    }
     monitor.progress(WHAT, 1, 5);
     monitor.check()?;
 

@@ -4,6 +4,8 @@
 //! `-`, `@`, a tab or a carriage return for a formula and executes it. [`csv()`] writes an apostrophe before such a cell,
 //! as a person would type it; [`plain`] takes it away again on reading. Numbers stay as they are.
 
+use std::borrow::Cow;
+
 /// A table as CSV, with every cell as [`neutral`] gives it.
 ///
 /// # Panics
@@ -15,15 +17,21 @@ where
     let mut csv = csv::Writer::from_writer(Vec::new());
     csv.write_record(columns).expect("writing to memory does not fail");
     for row in rows {
-        let cells = row.into_iter().map(|cell| neutral(cell.as_ref()));
-        csv.write_record(cells.collect::<Vec<_>>()).expect("writing to memory does not fail, and rows fit the columns");
+        for cell in row {
+            csv.write_field(&*guarded(cell.as_ref())).expect("writing to memory does not fail");
+        }
+        csv.write_record(None::<&[u8]>).expect("writing to memory does not fail, and rows fit the columns");
     }
     csv.into_inner().expect("writing to memory does not fail")
 }
 
 /// A cell that no spreadsheet executes: one that looks like a formula gets an apostrophe before it.
 pub fn neutral(cell: &str) -> String {
-    if is_formula(cell.trim_start_matches('\'')) { format!("'{cell}") } else { cell.to_string() }
+    guarded(cell).into_owned()
+}
+
+fn guarded(cell: &str) -> Cow<'_, str> {
+    if is_formula(cell.trim_start_matches('\'')) { format!("'{cell}").into() } else { cell.into() }
 }
 
 /// The text that [`neutral`] made a cell from. Other cells stay as they are.
