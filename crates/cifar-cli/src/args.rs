@@ -10,7 +10,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use bench::{BenchArgs, BenchCommand, DecodeArgs, NetworkArgs, StepArgs};
-pub(crate) use experiments::{EngineName, ExperimentsArgs, ExperimentsCommand, GridArgs, GridRunArgs, TaskArgs};
+pub(crate) use experiments::{EngineName, ExperimentsArgs, ExperimentsCommand, GridArgs, GridRunArgs};
 
 /// Train and compare image classifiers on a CPU, reproducibly to the bit, and find the images that are hard.
 #[derive(Debug, Parser)]
@@ -146,6 +146,41 @@ pub(crate) enum Command {
     Fingerprint,
 }
 
+impl Command {
+    /// The name that is typed.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Partition(_) => "partition",
+            Self::Pull => "pull",
+            Self::Prepare => "prepare",
+            Self::Inspect => "inspect",
+            Self::Recipe(_) => "recipe",
+            Self::Tune => "tune",
+            Self::Train(_) => "train",
+            Self::Evaluate => "evaluate",
+            Self::HardImages(HardImagesArgs { command: Some(HardImagesCommand::Study(_)), .. }) => "study",
+            Self::HardImages(_) => "hard-images",
+            Self::Labels(_) => "labels",
+            Self::Run(_) => "run",
+            Self::Experiments(_) => "experiments",
+            Self::Report(_) => "report",
+            Self::Predict(_) => "predict",
+            Self::Bench(_) => "bench",
+            Self::Check => "check",
+            Self::Clean => "clean",
+            Self::Fingerprint => "fingerprint",
+        }
+    }
+
+    /// Whether its time is printed: that of everything that writes results of stages.
+    pub(crate) fn is_timed(&self) -> bool {
+        !matches!(
+            self,
+            Self::Recipe(_) | Self::Experiments(_) | Self::Report(_) | Self::Predict(_) | Self::Bench(_) | Self::Check
+        )
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct PartitionArgs {
     /// Where the images come from: `auto` (`cifar10_dataset` if it is there, else a download, else synthetic), `download`
@@ -174,21 +209,6 @@ pub(crate) struct PartitionArgs {
     pub(crate) synthetic_seed: u64,
 }
 
-impl PartitionArgs {
-    /// As if only this had been typed.
-    pub(crate) fn of(source: Option<String>, offline: bool) -> Self {
-        Self {
-            source: source.unwrap_or_else(|| "auto".into()),
-            offline,
-            mirror: None,
-            coarse_labels: false,
-            skip_broken: false,
-            synthetic_images: 6000,
-            synthetic_seed: 0,
-        }
-    }
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct RecipeArgs {
     /// The recipe to write; without it, all are listed
@@ -215,12 +235,6 @@ pub(crate) struct TrainArgs {
     /// those of params.yaml, in `models/learning_rate/`
     #[arg(long, conflicts_with_all = ["fresh", "any_arithmetic", "tensorboard"])]
     pub(crate) find_lr: bool,
-}
-
-impl Default for TrainArgs {
-    fn default() -> Self {
-        Self { fresh: false, checkpoint_every: 30.0, any_arithmetic: false, tensorboard: None, find_lr: false }
-    }
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

@@ -24,6 +24,29 @@ pub struct EpochRecord {
     pub best: bool,
 }
 
+/// The titles of the columns of an [`EpochRecord`] as text.
+pub const EPOCH_COLUMNS: &str = "epoch   steps  learning rate  train loss  train acc   val loss    val acc";
+
+/// One row of a table whose titles are [`EPOCH_COLUMNS`].
+impl std::fmt::Display for EpochRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let percent = |accuracy: f64| format!("{:.2} %", accuracy * 100.0);
+        let or_dash = |value: Option<String>| value.unwrap_or_else(|| "–".into());
+        write!(
+            f,
+            "{:>5} {:>7} {:>14.3e} {:>11.4} {:>10} {:>10} {:>10} {}",
+            self.epoch,
+            self.step,
+            self.learning_rate,
+            self.train_loss,
+            percent(self.train_accuracy),
+            or_dash(self.val_loss.map(|loss| format!("{loss:.4}"))),
+            or_dash(self.val_accuracy.map(percent)),
+            if self.best { "best" } else { "" },
+        )
+    }
+}
+
 impl EpochRecord {
     /// Whether this epoch is better than `other` on the validation images: accuracy first, then loss.
     pub fn beats(&self, other: &Self) -> bool {

@@ -30,7 +30,7 @@ pub use checkpoint::{Checkpoints, remove_checkpoints, run_key};
 pub use dynamics::Dynamics;
 pub use error::{Result, TrainError};
 pub use fit::{Fitted, Run, Timing, Watcher, fit, fit_resumable};
-pub use history::EpochRecord;
+pub use history::{EPOCH_COLUMNS, EpochRecord};
 pub use memory::training_memory;
 pub use optimiser::{Factors, Optimiser};
 pub use params::{Averaging, OptimiserKind, Reduction, Select, TrainParams};

@@ -46,7 +46,7 @@ use crate::predictions::Predictions;
 use crate::{EvalError, Result};
 
 pub use self::patterns::{Pattern, Statistic};
-pub use self::summary::{SplitSummary, Summary};
+pub use self::summary::{HardImagesSummary, SplitSummary};
 pub use self::suspects::{Suspect, suspects};
 pub use self::triage::Category;
 
@@ -146,7 +146,12 @@ struct Part<'a> {
 ///
 /// # Errors
 /// If inputs do not belong together, a file cannot be written or the user asks to stop.
-pub fn identify(params: &HardImagesParams, inputs: &Inputs, out: &Path, monitor: &dyn Monitor) -> Result<Summary> {
+pub fn identify(
+    params: &HardImagesParams,
+    inputs: &Inputs,
+    out: &Path,
+    monitor: &dyn Monitor,
+) -> Result<HardImagesSummary> {
     check_memory(inputs.data.train.classes().len())?;
     let parts = parts(inputs, monitor)?;
     let mut rows = rows(&parts, inputs);
@@ -294,7 +299,7 @@ fn add_neighbours(rows: &mut [Row], parts: &[Part], monitor: &dyn Monitor) -> Re
 }
 
 /// The images with one label that rank first.
-fn sheet(rows: &[Row], label: usize, count: usize, set: &Dataset, summary: &Summary) -> Result<Vec<u8>> {
+fn sheet(rows: &[Row], label: usize, count: usize, set: &Dataset, summary: &HardImagesSummary) -> Result<Vec<u8>> {
     const COLUMNS: usize = 10;
     let classes = set.classes();
     let of_class = rows.iter().filter(|r| usize::from(r.sample.label) == label);

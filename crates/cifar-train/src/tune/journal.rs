@@ -90,6 +90,18 @@ pub struct Scored {
     pub score: Score,
 }
 
+impl std::fmt::Display for Scored {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let score = match &self.score {
+            Score::Trained { accuracy, loss } => format!("{:>7.2} %  loss {loss:.4}", accuracy * 100.0),
+            Score::Failed(reason) => format!("failed: {reason}"),
+        };
+        let values: Vec<String> = self.setting.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let setting = if values.is_empty() { "baseline".to_string() } else { values.join(" ") };
+        write!(f, "trial {:>3}, seed {}, {:>3} epochs: {score}  {setting}", self.trial, self.seed, self.epochs)
+    }
+}
+
 /// The journal of one search.
 #[derive(Debug)]
 pub struct Journal {

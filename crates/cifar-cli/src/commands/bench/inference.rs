@@ -1,15 +1,15 @@
 //! `bench inference`: batch, normalisation and forward pass, as validation and evaluation do them.
 
-use anyhow::Result;
 use cifar_data::batches::evaluation_batch;
-use cifar_model::Mode;
+use cifar_model::{Mode, ModelError};
+use cifar_pipeline::Result;
 use serde::Serialize;
 
 use super::laps::{Laps, WARM_UP_STEPS};
 use super::subject::{self, Purpose};
 use super::{Context, arithmetic_row, memory_rows, network_row, peak, row, use_arm};
 use crate::args::StepArgs;
-use crate::resources::peak_memory_mb;
+use cifar_pipeline::resources::peak_memory_mb;
 
 /// What a batch came to. The names are the keys of the JSON object.
 #[derive(Debug, Serialize)]
@@ -45,7 +45,8 @@ pub(super) fn run(context: &Context, args: &StepArgs) -> Result<()> {
     for start in (0..images.len()).step_by(batch).cycle() {
         let batch = evaluation_batch(&images, start, batch);
         // Only the values themselves end the work.
-        model.forward(&batch.pixels, &Mode::Evaluate)?.flatten_all()?.to_vec1::<f32>()?;
+        let logits = model.forward(&batch.pixels, &Mode::Evaluate)?;
+        logits.flatten_all().and_then(|logits| logits.to_vec1::<f32>()).map_err(ModelError::from)?;
         if laps.lap()?.is_break() {
             break;
         }

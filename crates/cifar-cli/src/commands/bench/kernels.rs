@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
 use cifar_data::Monitor as _;
 use cifar_kernels::{
     Conv2dShape, conv2d_backward, conv2d_forward, conv2d_input_gradient, conv2d_max_pool_forward,
     conv2d_weight_gradient,
 };
+use cifar_pipeline::Result;
 use serde::Serialize;
 
 use super::laps::median_and_least;

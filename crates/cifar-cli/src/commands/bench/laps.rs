@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use cifar_data::Monitor;
 
-use crate::resources::page_faults;
+use cifar_pipeline::resources::page_faults;
 
 /// Steps before the timing: the first takes memory from the system, the second may still enlarge some of it.
 pub(super) const WARM_UP_STEPS: usize = 3;

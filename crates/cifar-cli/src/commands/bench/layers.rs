@@ -1,8 +1,8 @@
 //! The convolutions of a network, with their dimensions, by its own summary and weights.
 
-use anyhow::{Result, anyhow};
 use cifar_kernels::Conv2dShape;
 use cifar_model::{Architecture, LayerSummary, Model};
+use cifar_pipeline::{Error, Result};
 
 /// One convolution of a network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,8 +66,9 @@ pub(super) fn convolutions(model: &Model) -> Result<Vec<ConvLayer>> {
         let name = format!("{}.weight", line.name);
         let weight = model.parameters().all().find(|(known, _)| *known == name).map(|(_, var)| var.dims().to_vec());
         if let Some(&[kernel, _, in_channels, out_channels]) = weight.as_deref() {
-            let mut layer = convolution(&line, kernel, in_channels, out_channels, &places)
-                .ok_or_else(|| anyhow!("{}: its weight does not fit its line of the summary", line.name))?;
+            let mut layer = convolution(&line, kernel, in_channels, out_channels, &places).ok_or_else(|| {
+                Error::failed(format!("{}: its weight does not fit its line of the summary", line.name))
+            })?;
             layer.trained = model.parameters().trained().iter().any(|parameter| parameter.name == name);
             found.push(layer);
         } else if line.parameters == 0

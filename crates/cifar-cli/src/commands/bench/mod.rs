@@ -8,10 +8,10 @@ mod layers;
 mod subject;
 mod train_step;
 
-use anyhow::Result;
 use cifar_kernels::Arm;
+use cifar_pipeline::{Error, Result};
 
-use super::{Context, Refusal};
+use super::Context;
 use crate::args::{BenchArgs, BenchCommand};
 
 pub(super) fn run(context: &Context, args: &BenchArgs) -> Result<()> {
@@ -32,12 +32,15 @@ fn use_arm(typed: Option<Arm>) -> Result<Arm> {
     Ok(cifar_kernels::arm()?)
 }
 
-fn refuse_missing_arm(arm: Arm, available: &[Arm]) -> Result<(), Refusal> {
+fn refuse_missing_arm(arm: Arm, available: &[Arm]) -> Result<()> {
     if available.contains(&arm) {
         return Ok(());
     }
     let available: Vec<&str> = available.iter().map(|arm| arm.name()).collect();
-    Err(Refusal(format!("--arm {arm}: this processor has not the instructions; it can do {}", available.join(", "))))
+    Err(Error::usage(format!(
+        "--arm {arm}: this processor has not the instructions; it can do {}",
+        available.join(", ")
+    )))
 }
 
 /// What the threads in use can do at best, in 10⁹ operations a second. Other programs may take cores away for a while,

@@ -1,6 +1,6 @@
 //! `bench train-step`: the trainer's own step, on freshly augmented batches.
 
-use anyhow::Result;
+use cifar_pipeline::Result;
 use cifar_train::{Schedule, TrainParams, Trainer};
 use serde::Serialize;
 
@@ -8,7 +8,7 @@ use super::laps::{Laps, WARM_UP_STEPS};
 use super::subject::{self, Purpose};
 use super::{Context, arithmetic_row, memory_rows, network_row, peak, row, use_arm};
 use crate::args::StepArgs;
-use crate::resources::peak_memory_mb;
+use cifar_pipeline::resources::peak_memory_mb;
 
 /// Passes over all images of which one counts as three: the gradients with respect to a layer's input and to its weights
 /// take as many operations as its forward pass each. (The first layer needs no gradient of its input: in a network for
