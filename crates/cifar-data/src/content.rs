@@ -12,7 +12,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::partitions::Partition;
-use crate::{DataError, Dataset, Result, SampleId, Stage, store};
+use crate::{DataError, Dataset, Result, Sample, SampleId, Stage, store};
 
 /// The first 64 bits of the BLAKE3 hash of an image's pixels; exact duplicates have the same.
 ///
@@ -91,22 +91,23 @@ pub struct ImageIndex {
     by_content: HashMap<Content, Vec<SampleId>>,
 }
 
+fn known(set: &Dataset) -> impl Iterator<Item = (SampleId, Known)> {
+    let known = move |(index, sample): (usize, &Sample)| {
+        (sample.id, Known { content: set.content(index), file: sample.file.clone() })
+    };
+    set.samples().iter().enumerate().map(known)
+}
+
 impl ImageIndex {
     /// Indexes the images of several sets.
     pub fn of<'a>(sets: impl IntoIterator<Item = &'a Dataset>) -> Self {
-        let images = sets.into_iter().flat_map(|set| {
-            let known = |(index, sample): (usize, &crate::Sample)| {
-                (sample.id, Known { content: set.content(index), file: sample.file.clone() })
-            };
-            set.samples().iter().enumerate().map(known)
-        });
-        Self::from_images(images)
+        Self::from_images(sets.into_iter().flat_map(known))
     }
 
-    /// Indexes the partitions in `folder`. Reads their manifests only.
+    /// Indexes the partitions in `folder`. Reads and checks them as a whole.
     ///
     /// # Errors
-    /// If a manifest is missing or damaged.
+    /// If a partition is missing or damaged.
     pub fn read(folder: &Path) -> Result<Self> {
         let mut images = Vec::new();
         for partition in Partition::ALL {
@@ -114,7 +115,7 @@ impl ImageIndex {
             if !folder.join(store::MANIFEST).is_file() {
                 return Err(DataError::missing(&folder, "this partition is missing", Stage::Partition.alone()));
             }
-            images.extend(store::contents(&folder)?);
+            images.extend(known(&store::read(&folder)?));
         }
         Ok(Self::from_images(images))
     }

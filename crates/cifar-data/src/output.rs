@@ -2,7 +2,7 @@
 //! version stays until then.
 
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use crate::{DataError, Result};
@@ -142,13 +142,30 @@ pub(crate) fn final_path(path: &Path) -> PathBuf {
         .collect()
 }
 
+/// Removes a file, a link, or a folder with everything in it. The target of a link stays. Nothing to
+/// remove is not an error.
+///
+/// # Errors
+/// If something cannot be removed.
+pub fn remove(path: &Path) -> Result<()> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(DataError::io("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
 /// Removes the unfinished folders of killed processes. The caller holds the project's lock, so no
 /// running process owns them.
 fn remove_stale(parent: &Path, prefix: &str) -> Result<()> {
     for entry in fs::read_dir(parent).map_err(DataError::io("read the folder", parent))? {
         let entry = entry.map_err(DataError::io("read the folder", parent))?;
         if entry.file_name().to_string_lossy().starts_with(prefix) {
-            fs::remove_dir_all(entry.path()).map_err(DataError::io("remove", &entry.path()))?;
+            remove(&entry.path())?;
         }
     }
     Ok(())
@@ -250,9 +267,33 @@ mod tests {
     #[test]
     fn folders_of_killed_processes_are_removed() {
         let root = tempfile::tempdir().unwrap();
-        fs::create_dir(root.path().join(".partial-out-xyz")).unwrap();
+        fs::create_dir_all(root.path().join(".partial-out-xyz/deep")).unwrap();
+        fs::write(root.path().join(".partial-out-file"), b"1").unwrap();
         OutputFolder::create(&root.path().join("out")).unwrap().commit().unwrap();
-        assert!(!root.path().join(".partial-out-xyz").exists());
+        let left: Vec<_> = fs::read_dir(root.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(left, ["out"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn remove_takes_files_folders_and_links_but_not_what_links_point_to() {
+        let root = tempfile::tempdir().unwrap();
+        let path = |name: &str| root.path().join(name);
+        fs::create_dir_all(path("folder/deep")).unwrap();
+        fs::write(path("folder/deep/file"), b"1").unwrap();
+        fs::create_dir(path("kept")).unwrap();
+        fs::write(path("kept/file"), b"1").unwrap();
+        fs::write(path("file"), b"1").unwrap();
+        for (link, target) in [("to_folder", "kept"), ("to_file", "kept/file"), ("to_nothing", "none")] {
+            std::os::unix::fs::symlink(path(target), path(link)).unwrap();
+        }
+        for name in ["folder", "file", "to_folder", "to_file", "to_nothing", "not_there"] {
+            remove(&path(name)).unwrap();
+            assert!(fs::symlink_metadata(path(name)).is_err(), "{name}");
+        }
+        assert_eq!(fs::read(path("kept/file")).unwrap(), b"1");
+        // A folder that is reached through a file cannot be removed.
+        assert!(remove(&path("kept/file/below")).is_err());
     }
 
     #[test]

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use self::corrections::{override_labels, review_images};
 use crate::duplicates::{Kind, NEAR_DUPLICATES, Pair, PairCounts};
-use crate::labels::{self, read_overrides, read_review};
+use crate::labels::{self, Entries, Review, read_overrides, read_review};
 use crate::output::OutputFolder;
 use crate::partitions::{DatasetVersion, Partition};
 use crate::provenance::{self, Provenance};
@@ -175,6 +175,16 @@ pub fn read_partitions(prepared: &Path) -> Result<BTreeMap<SampleId, Partition>>
     Ok(rows.into_iter().map(|(id, _, partition, _, _)| (id, partition)).collect())
 }
 
+/// The decisions with which a set was prepared: its copy of `labels/review.csv`.
+///
+/// # Errors
+/// If the copy is missing, was changed or damaged, or cannot be parsed.
+pub fn read_decisions(prepared: &Path, classes: &[String]) -> Result<Entries<Review>> {
+    let path = prepared.join(REVIEW);
+    provenance::read(&path, COMMAND)?;
+    read_review(&path, classes)
+}
+
 fn read_table<R: for<'a> Deserialize<'a>>(path: &Path, columns: &[&str]) -> Result<Vec<R>> {
     let text = provenance::read(path, COMMAND)?;
     let mut csv = csv::Reader::from_reader(text.as_slice());
@@ -203,9 +213,11 @@ pub fn prepare(
     pulled.check(version, split)?;
     let new_labels = read_overrides(overrides, pulled.dataset.classes())?;
     let decisions = read_review(review, pulled.dataset.classes())?;
-    let images = pulled.images();
-    labels::check(overrides, &new_labels, &images, progress)?;
-    labels::check(review, &decisions, &images, progress)?;
+    if !(new_labels.is_empty() && decisions.is_empty()) {
+        let images = pulled.images();
+        labels::check(overrides, &new_labels, &images, progress)?;
+        labels::check(review, &decisions, &images, progress)?;
+    }
     progress.update(WHAT, 1, 5);
     progress.check()?;
 

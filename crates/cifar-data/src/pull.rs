@@ -240,13 +240,12 @@ fn candidates(
 
 fn parse_membership(text: &[u8], path: &Path) -> Result<BTreeMap<SampleId, Membership>> {
     let mut csv = csv::Reader::from_reader(text);
-    let mut rows = BTreeMap::new();
-    for (index, row) in csv.deserialize::<(SampleId, Partition, Split, Content)>().enumerate() {
+    let row = |(index, row): (usize, csv::Result<(SampleId, Partition, Split, Content)>)| {
         let (id, partition, split, content) =
             row.map_err(|e| DataError::line(path, index as u64 + 2, e.to_string()))?;
-        rows.insert(id, Membership { partition, split, content });
-    }
-    Ok(rows)
+        Ok((id, Membership { partition, split, content }))
+    };
+    csv.deserialize().enumerate().map(row).collect()
 }
 
 /// Returns rows as CSV, with quotes around fields that need them.

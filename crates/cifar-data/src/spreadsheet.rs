@@ -5,6 +5,8 @@
 //! before such a cell, as a person would type it; [`plain`] removes it again. Numbers are
 //! unchanged.
 
+use std::borrow::Cow;
+
 /// Returns a table as CSV. Every cell passes through [`neutral`].
 ///
 /// ```
@@ -24,15 +26,21 @@ where
     let mut csv = csv::Writer::from_writer(Vec::new());
     csv.write_record(columns).expect("writing to memory does not fail");
     for row in rows {
-        let cells = row.into_iter().map(|cell| neutral(cell.as_ref()));
-        csv.write_record(cells.collect::<Vec<_>>()).expect("writing to memory does not fail, and rows fit the columns");
+        for cell in row {
+            csv.write_field(&*guarded(cell.as_ref())).expect("writing to memory does not fail");
+        }
+        csv.write_record(None::<&[u8]>).expect("writing to memory does not fail, and rows fit the columns");
     }
     csv.into_inner().expect("writing to memory does not fail")
 }
 
 /// Returns the cell with an apostrophe before it if it looks like a formula.
 pub fn neutral(cell: &str) -> String {
-    if is_formula(cell.trim_start_matches('\'')) { format!("'{cell}") } else { cell.to_string() }
+    guarded(cell).into_owned()
+}
+
+fn guarded(cell: &str) -> Cow<'_, str> {
+    if is_formula(cell.trim_start_matches('\'')) { format!("'{cell}").into() } else { cell.into() }
 }
 
 /// Returns the text that [`neutral`] made a cell from. Other cells are unchanged.

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dataset::CHANNELS;
 use crate::spreadsheet::{self, plain};
-use crate::{DataError, Dataset, Header, Known, Published, Result, Sample, SampleId};
+use crate::{DataError, Dataset, Header, Published, Result, Sample, SampleId};
 
 /// File name of the pixels.
 pub const IMAGES: &str = "images.safetensors";
@@ -71,9 +71,12 @@ fn write_with(dataset: &Dataset, part_of: Option<String>, folder: &Path) -> Resu
     let manifest_csv = manifest_csv(dataset);
     let header = dataset.header().clone();
     let manifest_hash = manifest_hash(&header, &manifest_csv);
-    write_images(dataset, &Metadata { schema: SCHEMA, header, manifest_hash, part_of }, &folder.join(IMAGES))?;
-    let manifest = folder.join(MANIFEST);
-    fs::write(&manifest, manifest_csv).map_err(DataError::io("write", &manifest))
+    let (images, manifest) = (folder.join(IMAGES), folder.join(MANIFEST));
+    fs::write(&manifest, manifest_csv).map_err(DataError::io("write", &manifest))?;
+    write_images(dataset, &Metadata { schema: SCHEMA, header, manifest_hash, part_of }, &images)?;
+    // The safetensors library lets nobody but the user read its files, whatever the umask says.
+    let permissions = fs::metadata(&manifest).map_err(DataError::io("read", &manifest))?.permissions();
+    fs::set_permissions(&images, permissions).map_err(DataError::io("write", &images))
 }
 
 /// Reads a set and checks every image against its hash.
@@ -131,27 +134,6 @@ fn manifest_hash(header: &Header, manifest: &[u8]) -> String {
     let header = serde_json::to_vec(header).unwrap_or_default();
     hasher.update(&(header.len() as u64).to_le_bytes()).update(&header).update(manifest);
     short(&hasher.finalize())
-}
-
-/// Reads id, content and file of every image of a set, from its manifest alone.
-pub(crate) fn contents(folder: &Path) -> Result<Vec<(SampleId, Known)>> {
-    let path = folder.join(MANIFEST);
-    let text = fs::read(&path).map_err(DataError::io("read", &path))?;
-    let mut csv = csv::Reader::from_reader(text.as_slice());
-    let columns = csv.headers().map_err(|e| DataError::malformed(&path, e.to_string()))?;
-    if columns.iter().ne(COLUMNS) {
-        let found = columns.iter().collect::<Vec<_>>().join(",");
-        return Err(DataError::malformed(&path, format!("has the columns {found:?}; expected {}", COLUMNS.join(","))));
-    }
-    let mut images = Vec::new();
-    for (index, record) in csv.records().enumerate() {
-        let wrong = |problem: String| DataError::line(&path, index as u64 + 2, problem);
-        let record = record.map_err(|e| wrong(e.to_string()))?;
-        let id = record[0].parse().map_err(|_| wrong(format!("id {:?} is not a number", &record[0])))?;
-        let content = record[6].parse().map_err(wrong)?;
-        images.push((SampleId(id), Known { content, file: plain(&record[1]).to_string() }));
-    }
-    Ok(images)
 }
 
 /// Returns the first 128 bits of the BLAKE3 hash of an image's pixels, in hexadecimal.

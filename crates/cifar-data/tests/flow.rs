@@ -10,7 +10,7 @@ use cifar_data::pull::Raw;
 use cifar_data::splits::{Split, SplitParams};
 use cifar_data::{Dataset, ImageIndex, Sample, SampleId, store};
 use common::flow::{Flow, ids, rows};
-use common::{header, official, pooled, put, sample, set, tree};
+use common::{header, official, pooled, put, sample, set, text, tree};
 
 #[test]
 fn partitions_hold_thirds() {
@@ -287,4 +287,20 @@ fn decisions_follow_their_images_when_files_are_removed() {
     let place = prepared.index_of(SampleId(id - 1)).expect("it is in its split");
     assert_eq!(prepared.content(place), content);
     assert_eq!(prepared.classes()[usize::from(prepared.samples()[place].label)] == other, split != "test");
+}
+
+/// By such a manifest a line about an image would be moved to another one.
+#[test]
+fn labels_are_not_migrated_by_a_damaged_manifest() {
+    let flow = Flow::new();
+    let manifest = flow.path("partitions/v2/manifest.csv");
+    let whole = text(&manifest);
+    assert!(ImageIndex::read(&flow.path("partitions")).is_ok());
+    for (from, to) in [("\n40,", "\n39,"), ("\n41,", "\n40,"), ("png,", "jpg,")] {
+        let changed = whole.replacen(from, to, 1);
+        assert_ne!(changed, whole, "{from}");
+        put(&manifest, changed.as_bytes());
+        let error = ImageIndex::read(&flow.path("partitions")).expect_err("it is damaged").to_string();
+        assert!(error.contains("partitions/v2/manifest.csv"), "{error}");
+    }
 }

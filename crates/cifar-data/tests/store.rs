@@ -46,6 +46,18 @@ fn a_set_survives_the_round_trip() {
     check_roundtrip(&common::synthetic(30));
 }
 
+#[cfg(unix)]
+#[test]
+fn both_files_have_the_permissions_that_the_user_gives_to_new_files() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = stored(&five());
+    let mode = |name: &str| fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
+    put(&folder.path().join("plain"), b"1");
+    for file in [IMAGES, MANIFEST] {
+        assert_eq!(mode(file), mode("plain"), "{file}");
+    }
+}
+
 #[test]
 fn the_manifest_is_readable() {
     let folder = stored(&set(&["cat", "dog"], vec![sample(7, 1)]));

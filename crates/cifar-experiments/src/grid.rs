@@ -92,14 +92,24 @@ impl Run {
     /// together, move a few.
     pub fn training_images(&self, images: &[PartitionImages; 3]) -> f64 {
         let split = &self.params.split;
+        let training = self.images_to_learn(images) * (1.0 - split.val_fraction);
+        if split.train_images == 0 { training } else { training.min(split.train_images as f64) }
+    }
+
+    /// About how many validation images it has.
+    pub(crate) fn validation_images(&self, images: &[PartitionImages; 3]) -> f64 {
+        self.images_to_learn(images) * self.params.split.val_fraction
+    }
+
+    /// All images of its partitions but those for test.
+    fn images_to_learn(&self, images: &[PartitionImages; 3]) -> f64 {
+        let split = &self.params.split;
         let chosen = self.params.dataset_version.partitions();
         let of = |images: &PartitionImages| match split.protocol {
             Protocol::Official => (images.all - images.published_test.min(images.all)) as f64,
             Protocol::Pooled => images.all as f64 * (1.0 - split.test_fraction),
         };
-        let all: f64 = Partition::ALL.iter().zip(images).filter(|(p, _)| chosen.contains(p)).map(|(_, n)| of(n)).sum();
-        let training = all * (1.0 - split.val_fraction);
-        if split.train_images == 0 { training } else { training.min(split.train_images as f64) }
+        Partition::ALL.iter().zip(images).filter(|(p, _)| chosen.contains(p)).map(|(_, n)| of(n)).sum()
     }
 
     fn steps_per_epoch(&self, images: &[PartitionImages; 3]) -> usize {

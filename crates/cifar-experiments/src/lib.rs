@@ -12,6 +12,7 @@ pub mod board;
 pub mod engines;
 pub mod epochs;
 pub mod grid;
+mod memory;
 pub mod plan;
 mod reporter;
 pub mod run;

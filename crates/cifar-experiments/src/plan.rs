@@ -37,6 +37,8 @@ pub struct Entry {
     pub cost: f64,
     /// Optimiser steps, more or less.
     pub steps: usize,
+    /// Training and validation images, more or less.
+    pub images: [usize; 2],
 }
 
 /// What experiments.toml says.
@@ -88,7 +90,8 @@ pub fn entries(project: &Project, file: Option<&Path>, reporter: &dyn Reporter) 
         };
         let cost = run.training_images(&images) * run.params.train.epochs as f64;
         let steps = run.steps(&images);
-        entries.push(Entry { run, folder, record, state, cost, steps });
+        let images = [run.training_images(&images), run.validation_images(&images)].map(|n| n.ceil() as usize);
+        entries.push(Entry { run, folder, record, state, cost, steps, images });
     }
     Ok(entries)
 }

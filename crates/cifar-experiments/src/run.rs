@@ -15,6 +15,7 @@ use crate::GridReporter;
 use crate::analysis::{self, GridSummary, Runs, conclusions, summarise};
 use crate::board::{Board, Row, duration};
 use crate::engines::{Engine, EngineKind, Session, dvc, local, slurm};
+use crate::memory;
 use crate::plan::{Entry, State, entries, grid};
 use crate::schedule::{Job, execute};
 
@@ -154,6 +155,7 @@ pub fn run_grid(project: &Project, options: &RunOptions, reporter: &dyn GridRepo
         }
         engine => {
             let jobs = usize::from(options.jobs.unwrap_or(1));
+            memory::check(project, &due, jobs)?;
             let engine: Box<dyn Engine> = match engine {
                 EngineKind::Dvc => Box::new(dvc::Dvc::new(session, jobs)?),
                 _ => Box::new(local::Local::new(session, &due, jobs)),

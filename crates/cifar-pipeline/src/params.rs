@@ -264,6 +264,9 @@ mod tests {
             "",
             "the file must be a block with the keys dataset_version, random_seed, split, model, train, tune, evaluate, hard_images",
         );
+        // A message quotes no more of a line than fits on a screen.
+        let long = Params::parse(&"[".repeat(200_000)).unwrap_err();
+        assert!(long.ends_with(&format!("in `{}…`", "[".repeat(100))), "{long}");
         let check = |from: &str, to: &str, column: usize, expected: &str| {
             assert!(SHIPPED.contains(from), "{from}");
             let line = SHIPPED[..SHIPPED.find(from).unwrap()].matches('\n').count() + 1;

@@ -148,6 +148,25 @@ fn ten_kills_leave_the_bytes_of_a_run_left_alone() {
     );
 }
 
+/// A file can be where a folder is expected, by a slip or by another program.
+#[test]
+fn files_in_place_of_folders_are_replaced_and_removed() {
+    let project = Project::with_partitions();
+    project.write("data/.partial-raw-x", b"1");
+    project.write("data/prepared", b"1");
+    project.run(&["pull"]).success();
+    project.run(&["prepare"]).success();
+    assert!(!project.path("data/.partial-raw-x").exists());
+    assert!(project.path("data/prepared/report.json").is_file());
+    for place in ["models", "evaluation", ".cifar/checkpoints", ".cifar/tune", ".cifar/study"] {
+        project.write(place, b"1");
+    }
+    project.run(&["clean"]).success();
+    for place in ["data", "models", "evaluation", ".cifar/checkpoints", ".cifar/tune", ".cifar/study"] {
+        assert!(!project.path(place).exists(), "{place}");
+    }
+}
+
 #[test]
 fn muon_and_lookahead_go_on_too() {
     let project = prepared();

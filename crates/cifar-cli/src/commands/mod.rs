@@ -83,9 +83,23 @@ pub(crate) fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
     Ok(())
 }
 
+/// Threads for each processor. With a few hundred on two processors, training takes many times as long.
+const MOST_THREADS: usize = 16;
+
+/// Refuses numbers of threads that would only wait for each other.
+fn check_threads(threads: usize, processors: usize) -> Result<()> {
+    let most = processors.saturating_mul(MOST_THREADS);
+    if threads <= most {
+        return Ok(());
+    }
+    let allowed = format!("allowed is 1 to {most}, {MOST_THREADS} for each of the {processors} processors here");
+    Err(Error::usage(format!("--threads {threads} is not allowed; {allowed}")))
+}
+
 fn start_threads(threads: Option<u16>, terminal: &Terminal) -> Result<()> {
     let Some(threads) = threads else { return Ok(()) };
-    let processors = std::thread::available_parallelism().map_or(usize::MAX, usize::from);
+    let processors = std::thread::available_parallelism().map_or(usize::from(u16::MAX), usize::from);
+    check_threads(usize::from(threads), processors)?;
     if usize::from(threads) > processors {
         terminal.warn(&format!(
             "--threads {threads} is more than the {processors} processors here; more threads than processors cost memory and time"
@@ -116,4 +130,20 @@ fn source(args: &RunArgs) -> Option<PartitionOptions> {
     let source = args.source.as_deref();
     (source.is_some() || args.offline)
         .then(|| PartitionOptions { offline: args.offline, ..PartitionOptions::of(source.unwrap_or("auto")) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn far_more_threads_than_processors_are_refused() {
+        check_threads(1, 1).unwrap();
+        check_threads(32, 2).unwrap();
+        check_threads(usize::from(u16::MAX), usize::from(u16::MAX)).unwrap();
+        assert_eq!(
+            check_threads(33, 2).unwrap_err().to_string(),
+            "--threads 33 is not allowed; allowed is 1 to 32, 16 for each of the 2 processors here"
+        );
+    }
 }

@@ -42,7 +42,7 @@ use self::triage::{Finding, Partner, Subject, triage};
 use crate::confusion::check_memory;
 use crate::integrity::{Issue, Quality};
 use crate::plots::{Caption, Tile, contact_sheet};
-use crate::predictions;
+use crate::predictions::Predictions;
 use crate::{EvalError, Result};
 
 pub use self::patterns::{Pattern, Statistic};
@@ -111,8 +111,8 @@ pub struct Inputs<'a> {
     pub data: &'a TrainingData,
     /// Test images.
     pub test: &'a TestSet,
-    /// The folder of what `evaluate` wrote of them.
-    pub evaluation: &'a Path,
+    /// What `evaluate` wrote about them.
+    pub predictions: &'a Predictions,
     /// Images that show the same picture.
     pub pairs: &'a [Pair],
     /// What people decided about images; one whose label they found to be right has no category.
@@ -215,7 +215,7 @@ fn parts<'a>(inputs: &Inputs<'a>, monitor: &dyn Progress) -> Result<Vec<Part<'a>
         parts.push(Part { split: Split::Val, set: &data.val, beliefs, seen });
     }
     let test = test.dataset();
-    let probabilities = predictions::read(inputs.evaluation, model, test)?.probabilities;
+    let probabilities = inputs.predictions.probabilities.clone();
     crate::metrics::Scores::new(&probabilities, &test.labels(), test.classes().len())?;
     let seen = predict_with_features(model, test, "features of test images", monitor)?;
     parts.push(Part { split: Split::Test, set: test, beliefs: Beliefs::new(test, probabilities, None, None), seen });

@@ -250,9 +250,7 @@ impl<'a> Dvc<'a> {
         let folder = std::path::absolute(folder)?;
         for out in RESULTS {
             let target = folder.join(out);
-            if target.exists() {
-                std::fs::remove_dir_all(&target).with_context(|| format!("{}: cannot remove", target.display()))?;
-            }
+            cifar_data::output::remove(&target)?;
             if let Some(parent) = target.parent() {
                 std::fs::create_dir_all(parent).with_context(|| format!("{}: cannot create", parent.display()))?;
             }

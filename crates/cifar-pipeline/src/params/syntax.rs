@@ -4,6 +4,8 @@
 //! causes here are the mistakes that people make in a file of `key: value` lines, looked for from the parser's place
 //! backwards.
 
+use std::borrow::Cow;
+
 use serde_saphyr::Error;
 
 const EXPECTED: &str = "expected a line such as `key: value`, indented with spaces like its neighbours";
@@ -34,8 +36,18 @@ pub(super) fn in_plain_words(document: &str, error: &Error) -> String {
         },
     };
     let text = lines.get(line - 1).map(|text| without_comment(text).trim()).filter(|text| !text.is_empty());
-    let text = text.map(|text| format!(", in `{text}`")).unwrap_or_default();
+    let text = text.map(|text| format!(", in `{}`", beginning(text))).unwrap_or_default();
     format!("line {line}, column {column}: not valid YAML: {cause}{text}")
+}
+
+/// As much of a line as helps to find it.
+fn beginning(text: &str) -> Cow<'_, str> {
+    /// Characters.
+    const MOST: usize = 100;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &text[..end]).into(),
+        None => text.into(),
+    }
 }
 
 /// What is wrong with the line `number`, if it is one of the usual mistakes and may have led the parser astray at the line

@@ -1,14 +1,14 @@
 //! `clean`: removes what the stages made, with checkpoints and searches.
 
 use std::fmt;
-use std::fs;
 use std::path::PathBuf;
 
+use cifar_data::output::remove;
 use cifar_train::remove_checkpoints;
 use cifar_train::tune::remove_searches;
 use serde::Serialize;
 
-use crate::{Context as _, Project, Reporter, Result};
+use crate::{Project, Reporter, Result};
 
 /// What `clean` removed.
 #[derive(Debug, Serialize)]
@@ -46,7 +46,7 @@ pub fn run(project: &Project, reporter: &dyn Reporter) -> Result<Cleaned> {
             continue;
         }
         if folder.exists() {
-            fs::remove_dir_all(&folder).with_context(|| format!("{}: cannot remove", folder.display()))?;
+            remove(&folder)?;
             removed.push(folder);
         }
     }

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use cifar_data::duplicates::Pair;
-use cifar_data::labels::read_review;
-use cifar_data::prepare::{REVIEW, TestSet, TrainingData, read_pairs};
+use cifar_data::prepare::{TestSet, TrainingData, read_decisions, read_pairs};
 use cifar_eval::hard_images::{HardImagesSummary, Inputs, identify};
+use cifar_eval::predictions;
 use cifar_model::Model;
 use cifar_train::Dynamics;
 use cifar_train::Recipe;
@@ -46,15 +46,18 @@ pub fn run(project: &Project, reporter: &dyn Reporter) -> Result<HardImages> {
     let test = TestSet::open(&layout.prepared_test(), data.report.test_fingerprint())?;
     let dynamics = Dynamics::read(&layout.dynamics(), &layout.model_file(), &data.train, &data.val)?;
     let pairs: Vec<Pair> = read_pairs(&prepared)?.into_iter().map(|placed| placed.pair).collect();
+    // Everything is read before networks are trained fold by fold, which can take hours.
+    let predictions = predictions::read(&layout.evaluation(), &model, test.dataset())?;
+    let review = read_decisions(&prepared, data.train.classes())?;
     let out_of_fold = out_of_fold(project, &params, &data, &pairs, reporter)?;
     let inputs = Inputs {
         model: &model,
         dynamics: &dynamics,
         data: &data,
         test: &test,
-        evaluation: &layout.evaluation(),
+        predictions: &predictions,
         pairs: &pairs,
-        review: &read_review(&prepared.join(REVIEW), data.train.classes())?,
+        review: &review,
         out_of_fold: out_of_fold.as_ref(),
     };
     let folder = layout.hard_images();

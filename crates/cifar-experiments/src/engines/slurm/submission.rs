@@ -9,17 +9,18 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use cifar_data::names::shown;
 use cifar_data::output::write_file;
+use cifar_data::provenance::{read_sealed, sealed_json};
 use cifar_kernels::{DEPRECATED_ISA_VARIABLE, ISA_VARIABLE};
 use cifar_pipeline::layout::Layout;
 use cifar_pipeline::program::{FINGERPRINT, running};
-use cifar_pipeline::{Context as _, Project, Result, bail, ensure};
+use cifar_pipeline::{Context as _, Error, Project, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::queue::Queue;
 use crate::analysis::RunRecord;
 use crate::engines::slurm::SlurmParams;
 
-const SCHEMA: u32 = 2;
+const SCHEMA: u32 = 3;
 const JOB: &str = "job.json";
 const RUNS: &str = "runs.json";
 const SCRIPT: &str = "task.sh";
@@ -30,6 +31,8 @@ const ARM: &str = "arm.txt";
 const OUTPUT: &str = "task-%a.txt";
 /// Below `.cifar/slurm`, beside the folders of arrays.
 const DATA: &str = "data";
+/// What to do with the folder of an array that cannot be read.
+const REMEDY: &str = "if no job of Slurm works for this project any more, remove its folder";
 /// So many last lines of what a task said are kept when it ends without a word of its own.
 const TAIL: usize = 5;
 
@@ -54,6 +57,14 @@ struct Job {
     number: Option<u64>,
     /// Threads of each task.
     threads: i64,
+}
+
+/// `runs.json`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Runs {
+    /// By the number of their tasks.
+    runs: Vec<RunRecord>,
 }
 
 /// Pulled and prepared data, which the tasks of all arrays share.
@@ -143,7 +154,7 @@ impl Submission {
     ) -> Result<u64> {
         let (script_file, folder_text) = (folder.join(SCRIPT), printable(folder)?);
         cifar_kernels::numeric_target()?;
-        write_file(&folder.join(RUNS), serde_json::to_string_pretty(runs)?.as_bytes())?;
+        write_runs(runs, folder)?;
         copy_program(folder)?;
         let limit = at_once.map(|n| format!("%{n}")).unwrap_or_default();
         let mut arguments: Vec<String> = vec![
@@ -195,28 +206,35 @@ impl Job {
     fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(JOB);
         let text = std::fs::read(&path).with_context(|| format!("{}: cannot read", path.display()))?;
-        let remedy = "if no job of Slurm works for this project any more, remove its folder";
-        let damaged = || format!("{}: is damaged; {remedy}", path.display());
-        let value: serde_json::Value = serde_json::from_slice(&text).with_context(damaged)?;
-        let schema = value["schema"].as_u64();
-        ensure!(
-            schema == Some(u64::from(SCHEMA)),
-            "{}: has schema {}, this program reads schema {SCHEMA}; {remedy}",
-            path.display(),
-            schema.map_or("none".to_string(), |schema| schema.to_string())
-        );
-        serde_json::from_value(value).with_context(damaged)
+        let value: Option<serde_json::Value> = serde_json::from_slice(&text).ok();
+        // A file of an older version says so, though it has no hash.
+        if let Some(schema) = value.and_then(|value| value["schema"].as_u64()) {
+            ensure!(
+                schema == u64::from(SCHEMA),
+                "{}: has schema {schema}, this program reads schema {SCHEMA}; {REMEDY}",
+                path.display()
+            );
+        }
+        read_sealed(&text).map_err(|problem| Error::failed(format!("{}: {problem}; {REMEDY}", path.display())))
     }
 
     fn write(&self, folder: &Path) -> Result<()> {
-        Ok(write_file(&folder.join(JOB), (serde_json::to_string_pretty(self)? + "\n").as_bytes())?)
+        let path = folder.join(JOB);
+        Ok(write_file(&path, &sealed_json(self, &path)?)?)
     }
 }
 
 fn read_runs(folder: &Path) -> Result<Vec<RunRecord>> {
     let path = folder.join(RUNS);
     let text = std::fs::read(&path).with_context(|| format!("{}: cannot read", path.display()))?;
-    serde_json::from_slice(&text).with_context(|| format!("{}: is damaged", path.display()))
+    let runs: Runs =
+        read_sealed(&text).map_err(|problem| Error::failed(format!("{}: {problem}; {REMEDY}", path.display())))?;
+    Ok(runs.runs)
+}
+
+fn write_runs(runs: &[RunRecord], folder: &Path) -> Result<()> {
+    let path = folder.join(RUNS);
+    Ok(write_file(&path, &sealed_json(&Runs { runs: runs.to_vec() }, &path)?)?)
 }
 
 /// The program, with what stands for its code: tasks that wait for days do not see that it was compiled anew.
@@ -269,6 +287,37 @@ mod tests {
             let error = project_of(Path::new(other)).unwrap_err().to_string();
             assert!(error.starts_with(&format!("{other}: is not the folder of a job array")), "{error}");
         }
+    }
+
+    #[test]
+    fn what_an_array_was_submitted_with_is_not_read_if_a_bit_of_it_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let params = serde_json::json!({"train": {"learning_rate": 0.05}});
+        let run = RunRecord::new("v1-seed1", "v1", 1, Default::default(), params, "d".into(), "p".into());
+        let job = Job { schema: SCHEMA, name: "cifar-1".into(), number: Some(17), threads: 4 };
+        job.write(folder.path()).unwrap();
+        write_runs(std::slice::from_ref(&run), folder.path()).unwrap();
+        assert_eq!(run_of_task(folder.path(), 0).unwrap(), (run, 4));
+        for (file, from, to) in [
+            (JOB, "17", "19"),
+            (JOB, "\"threads\": 4", "\"threads\": 5"),
+            (RUNS, "0.05", "0.15"),
+            (RUNS, "seed1", "seed3"),
+        ] {
+            let path = folder.path().join(file);
+            let whole = std::fs::read_to_string(&path).unwrap();
+            let changed = whole.replacen(from, to, 1);
+            assert_ne!(changed, whole, "{from}");
+            std::fs::write(&path, changed).unwrap();
+            let error = run_of_task(folder.path(), 0).unwrap_err().to_string();
+            let start = format!("{}: is damaged: its content does not match", path.display());
+            assert!(error.starts_with(&start) && error.ends_with(REMEDY), "{error}");
+            std::fs::write(&path, whole).unwrap();
+        }
+        let old = folder.path().join(JOB);
+        std::fs::write(&old, "{\"schema\": 2, \"name\": \"cifar-1\", \"number\": 17, \"threads\": 4}").unwrap();
+        let error = Job::read(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("has schema 2, this program reads schema 3"), "{error}");
     }
 
     #[test]

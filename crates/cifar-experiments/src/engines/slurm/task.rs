@@ -76,7 +76,8 @@ fn work(session: Session, record: RunRecord, folder: &Path, begins: &str) -> Res
     if let Some(missing) = local.folders(&run).iter().find(|data| !data.is_dir()) {
         bail!("{}: the data of this run are gone; `--retry` makes them again", missing.display());
     }
-    let entry = Entry { run, folder: folder.to_path_buf(), record, state: State::Waiting, cost: 1.0, steps: 0 };
+    let entry =
+        Entry { run, folder: folder.to_path_buf(), record, state: State::Waiting, cost: 1.0, steps: 0, images: [0, 0] };
     std::fs::create_dir_all(folder).with_context(|| format!("{}: cannot create the folder", folder.display()))?;
     let _ = writeln!(crate::run::log(folder)?, "{begins}");
     let watch = Stopwatch::start();

@@ -81,7 +81,7 @@ pub(super) fn lines(project: &Project, params: &Params) -> Vec<Line> {
         line("evaluation", &layout.evaluation(), "evaluate", &|| {
             let report = report(project, params)?;
             let provenance = Provenance::read(&layout.evaluation(), predictions::COMMAND)?;
-            provenance.expect("model", Model::load(&model)?.seal(), "the predictions of this model")?;
+            provenance.expect("model", Model::load(&model)?.seal(), "this model")?;
             provenance.expect("test", report.test_fingerprint(), "the test images of the prepared set")?;
             provenance.expect("pool", &report.pool_fingerprint, "the test images of all partitions")?;
             let scores = scores(&layout.evaluation().join(predictions::METRICS)).unwrap_or_default();
@@ -89,7 +89,7 @@ pub(super) fn lines(project: &Project, params: &Params) -> Vec<Line> {
         }),
         line("hard images", &layout.hard_images(), "hard-images", &|| {
             let provenance = Provenance::read(&layout.hard_images(), hard_images::COMMAND)?;
-            provenance.expect("model", Model::load(&model)?.seal(), "the predictions of this model")?;
+            provenance.expect("model", Model::load(&model)?.seal(), "this model")?;
             let report = report(project, params)?;
             for split in Split::ALL {
                 provenance.expect(split.name(), report.fingerprint(split), "the images of the prepared set")?;
