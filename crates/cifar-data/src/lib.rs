@@ -79,3 +79,8 @@ pub use dataset::{Dataset, Header, ImageSize, Published, Sample, SampleId, Sourc
 pub use error::{DataError, Result};
 pub use progress::{Progress, Silent};
 pub use stage::Stage;
+
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

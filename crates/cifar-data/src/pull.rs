@@ -9,8 +9,6 @@
 //! - `near_duplicates.csv`: `id_a,id_b,similarity,kind`, the pairs of all images that show the same
 //!   picture;
 //! - `pull.json` ([`PullRecord`]) and `provenance.json` ([`crate::provenance`]).
-//! images too; `pull.json`, what was asked for and found; `provenance.json`
-//! ([`crate::provenance`]).
 
 use std::collections::BTreeMap;
 use std::fs;

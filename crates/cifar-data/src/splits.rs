@@ -4,7 +4,6 @@
 //! class, so it is the same in v1, v1+v2 and v1+v2+v3. Classes too small to be rounded partition by
 //! partition are rounded as a whole (`shares`). A group of near-duplicates follows its smallest id.
 //! A subset of the training images contains every smaller one.
-//! smaller one.
 
 mod shares;
 

@@ -9,7 +9,6 @@
 //! `manifest.csv` has one row per image with the columns of [`COLUMNS`]; `blake3` is the first 128
 //! bits of the BLAKE3 hash of the pixels, in hexadecimal. Reading compares both files, so it
 //! refuses a folder with any changed byte or with files of different sets. The schema is 2.
-//! changed. Schema 2.
 
 use std::collections::HashMap;
 use std::fs;

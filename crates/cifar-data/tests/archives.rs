@@ -176,7 +176,7 @@ fn invalid_records_are_described() {
     check_files_refused(&meta("cat\ncat\n"), &["batches.meta.txt: names the class \"cat\" twice"]);
     // Class names become file names.
     for name in ["../../cat", "/etc/cat", "a\\b", ".cat", "c\u{7}t"] {
-        check_files_refused(&meta(name), &[&format!("batches.meta.txt: {name:?} is no class name")]);
+        check_files_refused(&meta(name), &[&format!("batches.meta.txt: {name:?} is not a valid class name")]);
     }
 }
 

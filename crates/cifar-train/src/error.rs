@@ -62,7 +62,7 @@ pub enum TrainError {
     /// A checkpoint was computed on another numeric target: with another ISA or on another
     /// platform.
     #[error(
-        "{}: was computed with {found}, this process uses {here}; resuming would mix both in one result",
+        "{}: was written with {found}, this process uses {here}; resuming would mix both in one result",
         path.display()
     )]
     NumericTarget {

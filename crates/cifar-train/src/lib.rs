@@ -66,3 +66,8 @@ pub use recipe::Recipe;
 pub use renamed::{RENAMED_KEYS, current_key, rename_keys};
 pub use schedule::Schedule;
 pub use trainer::{StepRecord, Trainer};
+
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

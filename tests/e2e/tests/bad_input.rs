@@ -138,7 +138,7 @@ fn data_of_other_parameters_are_refused() {
     project.edit("params.yaml", "dataset_version: v1", "dataset_version: v1+v2");
     project
         .run(&["prepare"])
-        .failure(FAILURE, &["data/raw/pull.json: was pulled for dataset_version v1, params.yaml says v1+v2"]);
+        .failure(FAILURE, &["data/raw/pull.json: was pulled for dataset_version v1, expected v1+v2"]);
     project.run(&["train"]).failure(FAILURE, &["data/prepared/report.json: was prepared for dataset_version v1"]);
     project.run(&["evaluate"]).failure(FAILURE, &["data/prepared/report.json: was prepared for dataset_version v1"]);
     project.edit("params.yaml", "dataset_version: v1+v2", "dataset_version: v1");

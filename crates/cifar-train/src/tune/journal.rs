@@ -135,7 +135,7 @@ impl Journal {
         file.read_to_end(&mut bytes).map_err(|e| failed("read", e))?;
         let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
         if whole < bytes.len() {
-            progress.warn(&format!("{}: the last line is cut off and is dropped", path.display()));
+            progress.warn(&format!("{}: the last line was cut off and is dropped", path.display()));
             file.set_len(whole as u64).map_err(|e| failed("shorten", e))?;
             bytes.truncate(whole);
         }
