@@ -1,6 +1,6 @@
 //! The official archives: the same images from every form, and everything that is refused.
 
-mod common;
+use crate::common;
 
 use std::fs;
 use std::path::{Path, PathBuf};

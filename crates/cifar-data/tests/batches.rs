@@ -1,6 +1,6 @@
 //! Batches: which way up, which channel first, and what they depend on.
 
-mod common;
+use crate::common;
 
 use std::collections::BTreeSet;
 

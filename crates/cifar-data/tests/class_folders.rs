@@ -1,6 +1,6 @@
 //! Folders of images: the order they come in, and every folder that is refused.
 
-mod common;
+use crate::common;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! Classes without an image in some split are named.
 
-mod common;
+use crate::common;
 
 use cifar_data::Result;
 use cifar_data::prepare::{PreparedReport, prepare};

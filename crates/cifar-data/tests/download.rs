@@ -1,6 +1,6 @@
 //! Fetching the archive, from a server on this machine that behaves well or badly.
 
-mod common;
+use crate::common;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -1,6 +1,6 @@
 //! Partitions → pull → prepare on a small synthetic set: what stands in every folder.
 
-mod common;
+use crate::common;
 
 use std::collections::BTreeSet;
 

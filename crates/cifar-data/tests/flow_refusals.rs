@@ -1,6 +1,6 @@
 //! Partitions → pull → prepare: mistakes, damage and interruption, each told and none doing harm.
 
-mod common;
+use crate::common;
 
 use std::collections::BTreeMap;
 use std::fs;

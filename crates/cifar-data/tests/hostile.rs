@@ -1,7 +1,7 @@
 //! Every file that is read is damaged at random: reading it ends with data or with one line that says what is wrong.
 //! Archives, pickles and parquet files have the same in their own tests.
 
-mod common;
+use crate::common;
 
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,6 @@
 //! Single image files: which way up, which channel first, and damage at every place.
 
-mod common;
+use crate::common;
 
 use std::path::Path;
 

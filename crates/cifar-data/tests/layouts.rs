@@ -1,6 +1,6 @@
 //! Where data sets lie on people's disks: every layout that is read, and the advice where none is.
 
-mod common;
+use crate::common;
 
 use std::fs;
 use std::path::{Path, PathBuf};

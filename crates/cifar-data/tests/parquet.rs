@@ -1,6 +1,6 @@
 //! Parquet files as Hugging Face publishes CIFAR: the same images as from the archives, and everything that is refused.
 
-mod common;
+use crate::common;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! A set on disk: what was written is read, and whatever else lies there is refused.
 
-mod common;
+use crate::common;
 
 use std::collections::HashMap;
 use std::fs;

@@ -1,6 +1,6 @@
 //! Numbers that are hard to compute with: tiny, huge, almost equal, or far apart; on every arm.
 
-mod common;
+use crate::common;
 
 use cifar_kernels::{
     Activation, activation_backward, activation_forward, batch_norm_forward, naive, softmax_cross_entropy,

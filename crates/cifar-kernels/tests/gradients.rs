@@ -1,6 +1,6 @@
 //! The naive gradients against central differences of the naive forward passes, in f64.
 
-mod common;
+use crate::common;
 
 use cifar_kernels::{Activation, Conv2dShape, PoolShape, naive};
 use common::{ACTIVATIONS, values, widen};

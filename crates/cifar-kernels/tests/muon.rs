@@ -1,6 +1,6 @@
 //! Muon and the sums and averages of optimisers, against naive loops in f64, on every arm.
 
-mod common;
+use crate::common;
 
 use cifar_kernels::{move_average, muon_update, naive, orthogonalise, scale_values, squared_norm, with_arm};
 use common::{bits, on_every_arm, values, widen};

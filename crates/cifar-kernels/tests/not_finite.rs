@@ -1,7 +1,7 @@
 //! What is not a number, or infinite, reaches every result that it should show in, and no other image, row or channel; on
 //! every arm.
 
-mod common;
+use crate::common;
 
 use cifar_kernels::{
     Activation, PoolShape, activation_forward, adamw_update, average_pool_forward, batch_norm_evaluate,

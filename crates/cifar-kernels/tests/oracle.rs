@@ -1,6 +1,6 @@
 //! Every kernel but convolutions against naive loops in f64, on awkward shapes and on random ones, on every arm.
 
-mod common;
+use crate::common;
 
 use cifar_kernels::{Activation, PixelView, naive, normalise_pixels, normalise_views};
 use common::compare::{Expected, check, column_sums, exactly, linear, ordinary};

@@ -1,6 +1,6 @@
 //! The same bits at any number of threads: work is divided by shape alone.
 
-mod common;
+use crate::common;
 
 use cifar_kernels::{bias_gradient, with_arm};
 use common::kernels::{Heap, every_kernel};
