@@ -20,7 +20,7 @@ if [ "$#" = 1 ]; then
   cargo fmt --all --check
   cargo clippy --locked --workspace --all-targets -- -D warnings
   cargo build --locked -p cifar-cli
-  cargo test --locked --workspace --exclude cifar-e2e --lib --bins --tests
+  cargo test --locked --workspace --exclude cifar-e2e --tests
   cargo test --locked --workspace --test e2e -- journey::every_result_is_there_and_says_synthetic
   exit
 fi
@@ -37,7 +37,7 @@ cargo fmt --all --check
 cargo build --locked --release -p cifar-cli
 cargo clippy --locked --release --workspace --all-targets -- -D warnings
 RUSTDOCFLAGS="-D warnings" cargo doc --locked --release --workspace --no-deps --document-private-items
-cargo test --locked --release --workspace --exclude cifar-e2e --lib --bins --tests
+cargo test --locked --release --workspace --exclude cifar-e2e --tests
 cargo test --locked --release --workspace --doc
 cargo test --locked --release --manifest-path tests/consumer/Cargo.toml --target-dir "${CARGO_TARGET_DIR:-target}"
 

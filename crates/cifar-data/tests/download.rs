@@ -242,7 +242,8 @@ fn a_download_that_trickles_is_given_up() {
     let result = fetch(&remote(&server, &contents), &to, PATIENCE, &Silent);
     let parts = ["bytes a second came for 0.5 seconds, 1000 are needed", "of 300000 bytes", "what has come is kept"];
     check_refused(result, &[&[server.url.as_str()], &parts[..]].concat());
-    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    // All of it would take four hours.
+    assert!(started.elapsed() < Duration::from_mins(1), "{:?}", started.elapsed());
     let kept = get(&partial(&to));
     assert!(!kept.is_empty() && contents.starts_with(&kept));
 }
@@ -280,7 +281,8 @@ fn a_server_without_the_file_is_unavailable() {
         let root = temporary();
         let error = fetch(&remote, &root.path().join("x"), PATIENCE, &Silent).expect_err("nobody is there");
         assert!(matches!(error, DataError::Unavailable { .. }), "{error}");
-        assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
+        // The system itself gives up after two minutes.
+        assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
     }
 }
 
@@ -312,5 +314,5 @@ fn a_download_can_be_stopped() {
     let started = Instant::now();
     let result = fetch(&remote(&server, &contents), &root.path().join("x"), patience, &Stop(Instant::now()));
     assert!(matches!(result, Err(DataError::Cancelled)));
-    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    assert!(started.elapsed() < patience.stall, "{:?}", started.elapsed());
 }
