@@ -34,7 +34,7 @@ fn kept_and_recorded(fitted: &Fitted, data: &TrainingData) -> [Option<(f64, f64)
 
 #[test]
 fn validation_sees_the_weights_that_are_kept() {
-    let data = data(600);
+    let data = data(240);
     assert_ne!(data.train.len().div_ceil(50) % 5, 0, "an epoch ends between two turns of the average");
     for averaging in [Averaging::None, Averaging::Ema, Averaging::Lookahead] {
         for select in [Select::Best, Select::Last] {
@@ -80,7 +80,7 @@ impl Watcher for Until {
 
 #[test]
 fn a_watcher_ends_a_run_and_the_model_is_kept() {
-    let data = data(600);
+    let data = data(240);
     let whole = trained(&params(), &data);
     let watcher = Until::new(3);
     let stopped = fit(&params(), &narrow(), &data, 3, &watcher).unwrap();
@@ -94,7 +94,7 @@ fn a_watcher_ends_a_run_and_the_model_is_kept() {
 
 #[test]
 fn a_run_that_a_watcher_ended_trains_on_only_when_asked() {
-    let (data, folder) = (data(600), tempfile::tempdir().unwrap());
+    let (data, folder) = (data(240), tempfile::tempdir().unwrap());
     let open = || Checkpoints::open(folder.path(), "run", Duration::ZERO, &Silent).unwrap();
     let resume = |mut checkpoints: Checkpoints, watcher: &dyn Watcher| {
         fit_resumable(&params(), &narrow(), &data, 3, &mut checkpoints, watcher).unwrap()
@@ -128,7 +128,7 @@ fn a_run_that_a_watcher_ended_trains_on_only_when_asked() {
 
 #[test]
 fn dynamics_are_never_of_mixed_images() {
-    let (data, folder) = (data(600), tempfile::tempdir().unwrap());
+    let (data, folder) = (data(240), tempfile::tempdir().unwrap());
     let params = |mixup, dynamics_share| TrainParams {
         epochs: 2,
         batch_size: 64,

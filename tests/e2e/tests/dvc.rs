@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use cifar_e2e::{Project, dvc, note, repository, target};
 
-/// The crates of the clone are compiled four times in part; what they train is small.
+/// The crates of the clone are compiled four times in part; what they train is small. No profile is that of the repository,
+/// whose compiled crates would be replaced.
 const CARGO_CONFIG: &str = "\
 [build]
 incremental = true
@@ -15,6 +16,7 @@ incremental = true
 cifar-cli = { opt-level = 1 }
 cifar-data = { opt-level = 1 }
 cifar-eval = { opt-level = 1 }
+cifar-kernels = { opt-level = 2 }
 cifar-model = { opt-level = 1 }
 cifar-train = { opt-level = 1 }
 ";
