@@ -2,19 +2,56 @@
 # Everything that must hold before a change lands: format, lints, documentation, unit and property tests, the README's
 # example, and the end-to-end tests with the real program, the real DVC, a real Chromium and a real Slurm. All in the release
 # profile: the tests train networks, and what is compiled serves the program too.
+#
+# `scripts/test.sh --quick`: format, lints, unit and property tests and one small end-to-end run, in the dev profile. It
+# needs nothing but cargo.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+if [ "$#" -gt 1 ] || { [ "$#" = 1 ] && [ "$1" != --quick ]; }; then
+  echo "usage: scripts/test.sh [--quick]" >&2
+  exit 2
+fi
 if ! git diff --quiet HEAD -- params.yaml; then
   echo "warning: params.yaml is not the committed one, whose values many tests start from: some may fail" >&2
 fi
-CIFAR_DVC=$(scripts/dvc.sh)
-export CIFAR_DVC
-scripts/browser.sh
-scripts/slurm.sh
+
+# Dependencies have the same features in every call of cargo below, so they are compiled once.
+if [ "$#" = 1 ]; then
+  cargo fmt --all --check
+  cargo clippy --locked --workspace --all-targets -- -D warnings
+  cargo build --locked -p cifar-cli
+  cargo test --locked --workspace --exclude cifar-e2e --tests
+  cargo test --locked --workspace --test e2e -- journey::every_result_is_there_and_says_synthetic
+  exit
+fi
+
+# What the end-to-end tests need is installed while cargo compiles.
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+scripts/dvc.sh >"$logs/dvc" 2>&1 &
+dvc=$!
+(scripts/browser.sh && scripts/slurm.sh) >"$logs/apt" 2>&1 &
+apt=$!
+
 cargo fmt --all --check
 cargo build --locked --release -p cifar-cli
 cargo clippy --locked --release --workspace --all-targets -- -D warnings
 RUSTDOCFLAGS="-D warnings" cargo doc --locked --release --workspace --no-deps --document-private-items
-cargo test --locked --release --workspace --exclude cifar-e2e
+cargo test --locked --release --workspace --exclude cifar-e2e --tests
+cargo test --locked --release --workspace --doc
 cargo test --locked --release --manifest-path tests/consumer/Cargo.toml --target-dir "${CARGO_TARGET_DIR:-target}"
-cargo test --locked --release -p cifar-e2e
+
+wait "$dvc" || { cat "$logs/dvc" >&2; exit 1; }
+wait "$apt" || { cat "$logs/apt" >&2; exit 1; }
+CIFAR_DVC=$(scripts/dvc.sh)
+export CIFAR_DVC
+e2e=(--locked --release --workspace --test e2e)
+cargo test "${e2e[@]}" --no-run
+# DVC and Slurm wait for most of their time, so their tests run beside the others.
+cargo test "${e2e[@]}" -- dvc:: slurm:: >"$logs/beside" 2>&1 &
+beside=$!
+failed=0
+cargo test "${e2e[@]}" -- --skip dvc:: --skip slurm:: || failed=1
+wait "$beside" || failed=1
+cat "$logs/beside"
+exit "$failed"

@@ -1,6 +1,6 @@
 //! The official archives: all forms give the same images, and invalid files are refused.
 
-mod common;
+use crate::common;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! Batches: orientation, channel order, and what their images depend on.
 
-mod common;
+use crate::common;
 
 use std::collections::BTreeSet;
 

@@ -1,6 +1,6 @@
 //! Folders of images: the order of the images, and folders that are refused.
 
-mod common;
+use crate::common;
 
 use std::fs;
 use std::path::{Path, PathBuf};

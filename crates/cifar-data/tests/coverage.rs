@@ -1,6 +1,6 @@
 //! Warnings about classes that lack images in some split.
 
-mod common;
+use crate::common;
 
 use cifar_data::Result;
 use cifar_data::prepare::{PreparedReport, prepare};

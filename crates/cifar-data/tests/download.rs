@@ -1,6 +1,6 @@
 //! Downloads of the archive, from well and badly behaved servers on this machine.
 
-mod common;
+use crate::common;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -239,7 +239,8 @@ fn a_very_slow_download_fails() {
     let parts =
         ["bytes per second over 0.5 seconds, but 1000 are needed", "of 300000 bytes", "the received part is kept"];
     check_refused(result, &[&[server.url.as_str()], &parts[..]].concat());
-    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    // All of it would take four hours.
+    assert!(started.elapsed() < Duration::from_mins(1), "{:?}", started.elapsed());
     let kept = get(&partial(&to));
     assert!(!kept.is_empty() && contents.starts_with(&kept));
 }
@@ -277,7 +278,8 @@ fn a_server_without_the_file_is_unavailable() {
         let root = temporary();
         let error = fetch(&remote, &root.path().join("x"), TIMEOUTS, &Silent).expect_err("nobody is there");
         assert!(matches!(error, DataError::Unavailable { .. }), "{error}");
-        assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
+        // The system itself gives up after two minutes.
+        assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
     }
 }
 
@@ -309,5 +311,5 @@ fn a_download_can_be_stopped() {
     let started = Instant::now();
     let result = fetch(&remote(&server, &contents), &root.path().join("x"), timeouts, &Stop(Instant::now()));
     assert!(matches!(result, Err(DataError::Cancelled)));
-    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    assert!(started.elapsed() < timeouts.stall, "{:?}", started.elapsed());
 }

@@ -1,6 +1,6 @@
 //! Exact copies, near-duplicates and look-alikes: what is found, what is not, and where groups go.
 
-mod common;
+use crate::common;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,6 +1,6 @@
 //! Partitions → pull → prepare on a small synthetic set: the content of every folder.
 
-mod common;
+use crate::common;
 
 use std::collections::BTreeSet;
 

@@ -1,6 +1,6 @@
 //! Partitions → pull → prepare: mistakes, damage and interruption are reported and change nothing.
 
-mod common;
+use crate::common;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,7 +1,7 @@
 //! Randomly damaged files: reading one ends with data or with a one-line message. Archives, pickles
 //! and parquet files have such tests of their own.
 
-mod common;
+use crate::common;
 
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,6 @@
 //! Single image files: orientation, channel order, and damage at every position.
 
-mod common;
+use crate::common;
 
 use std::path::Path;
 

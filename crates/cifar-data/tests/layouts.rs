@@ -1,6 +1,6 @@
 //! Layouts of data sets on disks: every layout that is read, and the advice if there is none.
 
-mod common;
+use crate::common;
 
 use std::fs;
 use std::path::{Path, PathBuf};

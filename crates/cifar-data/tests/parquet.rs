@@ -1,7 +1,7 @@
 //! Parquet files as Hugging Face publishes CIFAR: the same images as from the archives, and files
 //! that are refused.
 
-mod common;
+use crate::common;
 
 use std::fs;
 use std::path::{Path, PathBuf};

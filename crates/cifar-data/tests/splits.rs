@@ -1,6 +1,6 @@
 //! The division into train, validation and test.
 
-mod common;
+use crate::common;
 
 use std::collections::{BTreeMap, BTreeSet};
 

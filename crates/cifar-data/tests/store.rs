@@ -1,6 +1,6 @@
 //! A set on disk: written files are read, and all others are refused.
 
-mod common;
+use crate::common;
 
 use std::collections::HashMap;
 use std::fs;

@@ -1,6 +1,6 @@
 //! Numerically difficult values: tiny, huge, almost equal, or far apart. On every ISA.
 
-mod common;
+use crate::common;
 
 use cifar_kernels::{
     Activation, BatchNorm, activation_backward, activation_forward, batch_norm_forward, naive, softmax_cross_entropy,

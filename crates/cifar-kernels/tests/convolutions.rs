@@ -1,6 +1,6 @@
 //! Convolutions compared with naive loops in f64, on difficult and random shapes, on every ISA.
 
-mod common;
+use crate::common;
 
 use cifar_kernels::{Activation, max_pool_backward, max_pool_forward, naive};
 use common::compare::{Expected, TOLERANCE, check, column_sums, compare, linear, of_the_largest};

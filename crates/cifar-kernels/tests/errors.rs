@@ -1,7 +1,7 @@
 //! Dimensions and values out of range are refused with a message that names them. Nothing panics.
 
-mod common;
-
+use crate::common::refuse::{check, kept, norm, zeros};
+use crate::common::{conv2d, pool_shape};
 use cifar_kernels::{
     Activation, BatchNormGradients, BatchStatistics, Conv2dShape, PixelView, Result, activation_backward,
     activation_forward, adamw_update, average_pool_forward, batch_norm_backward, batch_norm_evaluate,
@@ -9,8 +9,6 @@ use cifar_kernels::{
     linear_weight_gradient, max_pool_backward, normalise_pixels, normalise_views, sgd_update, softmax,
     softmax_cross_entropy,
 };
-use common::refuse::{check, kept, norm, zeros};
-use common::{conv2d, pool_shape};
 
 const FITS: &str = "the shape is valid";
 const RELU: Activation = Activation::Relu;

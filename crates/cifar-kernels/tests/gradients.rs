@@ -1,6 +1,6 @@
 //! The naive gradients compared with central differences of the naive forward passes, in f64.
 
-mod common;
+use crate::common;
 
 use cifar_kernels::{Activation, naive};
 use common::{ACTIVATIONS, conv2d, pool_shape, values, widen};

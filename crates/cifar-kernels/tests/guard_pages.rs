@@ -2,7 +2,7 @@
 #![cfg(unix)]
 #![expect(unsafe_code, reason = "maps and protects pages")]
 
-mod common;
+use crate::common;
 
 use std::ops::{Deref, DerefMut};
 use std::ptr::{self, NonNull};

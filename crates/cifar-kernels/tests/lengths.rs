@@ -1,8 +1,8 @@
 //! Slices of the wrong length are refused with a message that names the slice, and outputs are
 //! unchanged.
 
-mod common;
-
+use crate::common::refuse::{check, check_lengths, kept, norm, zeros};
+use crate::common::{conv2d, pool_shape};
 use cifar_kernels::{
     Activation, BatchNormGradients, BatchStatistics, PixelView, activation_backward, activation_forward, adamw_update,
     average_pool_backward, average_pool_forward, batch_norm_backward, batch_norm_evaluate, batch_norm_forward,
@@ -11,8 +11,6 @@ use cifar_kernels::{
     linear_weight_gradient, max_pool_backward, max_pool_forward, normalise_pixels, normalise_views, sgd_update,
     softmax, softmax_cross_entropy,
 };
-use common::refuse::{check, check_lengths, kept, norm, zeros};
-use common::{conv2d, pool_shape};
 
 const FITS: &str = "the shape is valid";
 const RELU: Activation = Activation::Relu;

@@ -1,6 +1,6 @@
 //! Muon and the sums and averages of optimisers, compared with naive loops in f64, on every ISA.
 
-mod common;
+use crate::common;
 
 use cifar_kernels::{move_average, muon_update, naive, orthogonalise, scale_values, squared_norm, with_isa};
 use common::{bits, on_every_isa, values, widen};

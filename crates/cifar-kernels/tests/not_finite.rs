@@ -1,7 +1,7 @@
 //! NaN and infinities reach every result that depends on them, but no other image, row or channel.
 //! On every ISA.
 
-mod common;
+use crate::common;
 
 use cifar_kernels::{
     Activation, BatchNorm, activation_forward, adamw_update, average_pool_forward, batch_norm_evaluate,

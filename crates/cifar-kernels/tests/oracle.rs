@@ -1,7 +1,7 @@
 //! Every kernel except convolutions compared with naive loops in f64, on difficult and random
 //! shapes, on every ISA.
 
-mod common;
+use crate::common;
 
 use cifar_kernels::{Activation, PixelView, naive, normalise_pixels, normalise_views};
 use common::compare::{Expected, check, column_sums, exactly, linear, ordinary};

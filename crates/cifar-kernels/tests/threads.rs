@@ -1,6 +1,6 @@
 //! The bits do not depend on the number of threads, since work is divided by shape.
 
-mod common;
+use crate::common;
 
 use cifar_kernels::{bias_gradient, with_isa};
 use common::kernels::{Heap, every_kernel};

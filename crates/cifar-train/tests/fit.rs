@@ -33,7 +33,7 @@ fn kept_and_recorded(fitted: &Fitted, data: &TrainingData) -> [Option<(f64, f64)
 
 #[test]
 fn validation_uses_the_weights_that_are_kept() {
-    let data = data(600);
+    let data = data(240);
     assert_ne!(data.train.len().div_ceil(50) % 5, 0, "an epoch ends between two updates of the average");
     for averaging in [Averaging::None, Averaging::Ema, Averaging::Lookahead] {
         for select in [Select::Best, Select::Last] {
@@ -79,7 +79,7 @@ impl TrainingCallback for Until {
 
 #[test]
 fn a_callback_ends_a_run_and_the_model_is_kept() {
-    let data = data(600);
+    let data = data(240);
     let whole = trained(&params(), &data);
     let callback = Until::new(3);
     let stopped = fit(&params(), &narrow(), &data, 3, &callback).unwrap();
@@ -93,7 +93,7 @@ fn a_callback_ends_a_run_and_the_model_is_kept() {
 
 #[test]
 fn a_run_that_a_callback_ended_resumes_only_on_request() {
-    let (data, folder) = (data(600), tempfile::tempdir().unwrap());
+    let (data, folder) = (data(240), tempfile::tempdir().unwrap());
     let open = || Checkpoints::open(folder.path(), "run", Duration::ZERO, &Silent).unwrap();
     let resume = |mut checkpoints: Checkpoints, callback: &dyn TrainingCallback| {
         fit_resumable(&params(), &narrow(), &data, 3, &mut checkpoints, callback).unwrap()
@@ -128,7 +128,7 @@ fn a_run_that_a_callback_ended_resumes_only_on_request() {
 
 #[test]
 fn dynamics_have_no_logits_of_mixtures() {
-    let (data, folder) = (data(600), tempfile::tempdir().unwrap());
+    let (data, folder) = (data(240), tempfile::tempdir().unwrap());
     let params = |mixup, dynamics_fraction| TrainParams {
         epochs: 2,
         batch_size: 64,

@@ -193,8 +193,10 @@ impl Browser {
     /// Asks the driver; its complaint fails the test.
     fn post(&self, path: &str, body: &Value) -> Value {
         let address = format!("{}{path}", self.session);
-        let mut answer = self.agent.post(&address).send_json(body).unwrap_or_else(|e| panic!("{address}: {e}"));
-        let mut answer: Value = answer.body_mut().read_json().unwrap_or_else(|e| panic!("{address}: {e}"));
+        let request = self.agent.post(&address).header("Content-Type", "application/json");
+        let mut answer = request.send(body.to_string()).unwrap_or_else(|e| panic!("{address}: {e}"));
+        let text = answer.body_mut().read_to_string().unwrap_or_else(|e| panic!("{address}: {e}"));
+        let mut answer: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{address}: {e}: {text}"));
         let value = answer["value"].take();
         assert!(value.get("error").is_none(), "{path} {body}: {value}");
         value

@@ -8,8 +8,10 @@
 pub mod browser;
 pub mod slurm;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
 
 /// The repository that is under test.
 pub fn repository() -> PathBuf {
@@ -22,10 +24,11 @@ pub fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from)
 }
 
-/// The program, as users have it.
+/// The program, compiled in the profile that the tests are compiled in.
 pub fn binary() -> PathBuf {
-    let path = target().join("release/cifar-cli");
-    assert!(path.is_file(), "{} is missing; build it first: cargo build --release -p cifar-cli", path.display());
+    let (folder, option) = if cfg!(debug_assertions) { ("debug", "") } else { ("release", " --release") };
+    let path = target().join(folder).join("cifar-cli");
+    assert!(path.is_file(), "{} is missing; build it first: cargo build{option} -p cifar-cli", path.display());
     path
 }
 
@@ -113,9 +116,31 @@ impl Project {
 
     /// With a small synthetic set in its partitions.
     pub fn with_partitions() -> Self {
-        let project = Self::new();
-        project.run(&["partition", "--source", "synthetic", "--synthetic-images", "450"]).success();
-        project
+        static FILES: OnceLock<BTreeMap<PathBuf, Vec<u8>>> = OnceLock::new();
+        Self::copy_of(&FILES, || {
+            let project = Self::new();
+            project.run(&["partition", "--source", "synthetic", "--synthetic-images", "450"]).success();
+            project
+        })
+    }
+
+    /// With the results of all stages on that set.
+    pub fn finished() -> Self {
+        static FILES: OnceLock<BTreeMap<PathBuf, Vec<u8>>> = OnceLock::new();
+        Self::copy_of(&FILES, || {
+            let project = Self::with_partitions();
+            project.run(&["run"]).success();
+            project
+        })
+    }
+
+    /// A copy, in a folder of its own, of what `make` makes once in each test process.
+    fn copy_of(files: &OnceLock<BTreeMap<PathBuf, Vec<u8>>>, make: impl FnOnce() -> Self) -> Self {
+        let copy = Self { folder: tempfile::tempdir().expect("a temporary folder") };
+        for (path, bytes) in files.get_or_init(|| tree(make().folder.path())) {
+            copy.write(path.to_str().expect("a path in UTF-8"), bytes);
+        }
+        copy
     }
 
     /// A path below the project.
@@ -169,8 +194,8 @@ impl Project {
 }
 
 /// Every file below `folder` with its bytes, by relative path.
-pub fn tree(folder: &Path) -> std::collections::BTreeMap<PathBuf, Vec<u8>> {
-    fn walk(root: &Path, folder: &Path, found: &mut std::collections::BTreeMap<PathBuf, Vec<u8>>) {
+pub fn tree(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    fn walk(root: &Path, folder: &Path, found: &mut BTreeMap<PathBuf, Vec<u8>>) {
         for entry in std::fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display())) {
             let path = entry.expect("an entry").path();
             if path.is_dir() {
@@ -181,7 +206,7 @@ pub fn tree(folder: &Path) -> std::collections::BTreeMap<PathBuf, Vec<u8>> {
             }
         }
     }
-    let mut found = std::collections::BTreeMap::new();
+    let mut found = BTreeMap::new();
     walk(folder, folder, &mut found);
     found
 }

@@ -38,8 +38,7 @@ fn mistakes_in_params_yaml_are_named() {
         ),
         ("split:", "split", "column 1: not valid YAML: a colon is missing"),
     ];
-    let project = Project::with_partitions();
-    project.run(&["run"]).success();
+    let project = Project::finished();
     let before = tree(&project.path("data"));
     let good = project.read("params.yaml");
     for (from, to, message) in cases {
@@ -132,8 +131,7 @@ fn drawn_images_never_replace_real_ones_unasked() {
 
 #[test]
 fn data_of_other_parameters_are_refused() {
-    let project = Project::with_partitions();
-    project.run(&["run"]).success();
+    let project = Project::finished();
     let before = tree(&project.path("models"));
     project.edit("params.yaml", "dataset_version: v1", "dataset_version: v1+v2");
     project
@@ -175,8 +173,7 @@ fn what_the_images_cannot_serve_is_refused_before_training() {
 
 #[test]
 fn a_loss_that_explodes_stops_the_run_and_keeps_the_old_model() {
-    let project = Project::with_partitions();
-    project.run(&["run"]).success();
+    let project = Project::finished();
     let before = tree(&project.path("models"));
     project.edit("params.yaml", "learning_rate: 0.1", "learning_rate: 1.0e+38");
     project.edit("params.yaml", "weight_decay: 0.0005", "weight_decay: 0.0");
@@ -186,8 +183,7 @@ fn a_loss_that_explodes_stops_the_run_and_keeps_the_old_model() {
 
 #[test]
 fn damaged_files_are_refused_by_name() {
-    let project = Project::with_partitions();
-    project.run(&["run"]).success();
+    let project = Project::finished();
     let damage = |file: &str, change: &dyn Fn(&mut Vec<u8>), command: &str, message: &str| {
         let good = project.read(file);
         let mut bad = good.clone();
@@ -265,8 +261,7 @@ fn a_second_run_in_the_folder_waits_for_nobody_and_mixes_nothing() {
 #[cfg(unix)]
 #[test]
 fn ctrl_c_ends_a_stage_and_leaves_what_was_there() {
-    let project = Project::with_partitions();
-    project.run(&["run"]).success();
+    let project = Project::finished();
     let before = tree(&project.path("models"));
     project.edit("params.yaml", "epochs: 2", "epochs: 500");
     let mut child = project

@@ -7,6 +7,22 @@ use std::time::{Duration, Instant};
 
 use cifar_e2e::{Project, dvc, note, repository, target};
 
+/// The crates of the clone are compiled four times in part; what they train is small. No profile is that of the repository,
+/// whose compiled crates would be replaced.
+const CARGO_CONFIG: &str = "\
+[build]
+incremental = true
+[profile.release.package]
+cifar-cli = { opt-level = 1 }
+cifar-data = { opt-level = 1 }
+cifar-eval = { opt-level = 1 }
+cifar-experiments = { opt-level = 1 }
+cifar-kernels = { opt-level = 2 }
+cifar-model = { opt-level = 1 }
+cifar-pipeline = { opt-level = 1 }
+cifar-train = { opt-level = 1 }
+";
+
 /// A git repository with the working tree's files, partitions of the committed synthetic set, and DVC on the path.
 struct Clone {
     project: Project,
@@ -35,6 +51,8 @@ impl Clone {
             }
         }
         project.edit("params.yaml", "epochs: 15", "epochs: 2");
+        project.edit("params.yaml", "widths: [32, 64, 128]", "widths: [8, 16, 16]");
+        project.write(".cargo/config.toml", CARGO_CONFIG.as_bytes());
         let clone = Self { project, dvc };
         for arguments in [&["init", "-q"][..], &["add", "-A"], &["commit", "-q", "-m", "a clone"]] {
             clone.git(arguments);
@@ -48,10 +66,11 @@ impl Clone {
         self.project.call(Path::new("git"), &arguments).success().stdout
     }
 
-    /// DVC, to be run; the build stage shares the tests' own compiled dependencies.
+    /// DVC, to be run. The build stage shares the tests' own compiled dependencies; the program that it builds, of sources
+    /// that this test edits, stays in the clone.
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.project.command(&self.dvc, arguments);
-        command.env("CARGO_TARGET_DIR", target()).env("DVC_NO_ANALYTICS", "1");
+        command.env_remove("CARGO_TARGET_DIR").env("CARGO_BUILD_BUILD_DIR", target()).env("DVC_NO_ANALYTICS", "1");
         // A queue's worker starts `dvc` by its name.
         let path = std::env::var_os("PATH").unwrap_or_default();
         let bin = self.dvc.parent().expect("DVC lies in a folder").to_path_buf();

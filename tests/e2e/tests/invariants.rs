@@ -44,6 +44,15 @@ fn check_absent(folders: &[&str], words: &[&str]) {
 }
 
 #[test]
+fn every_file_of_end_to_end_tests_is_compiled() {
+    let program = std::fs::read_to_string(repository().join("tests/e2e/tests/all.rs")).expect("a source file");
+    for (file, _) in sources("tests/e2e/tests").iter().filter(|(file, _)| !file.ends_with("/all.rs")) {
+        let name = Path::new(file).file_stem().and_then(|stem| stem.to_str()).expect("a name of letters");
+        assert!(program.contains(&format!("\nmod {name};\n")), "{file} is not in tests/e2e/tests/all.rs");
+    }
+}
+
+#[test]
 fn crates_use_only_those_before_them() {
     let order = [
         "cifar-kernels",

@@ -32,8 +32,7 @@ fn the_same_seed_gives_the_same_bytes_at_any_thread_count_and_by_run_or_by_stage
 
 #[test]
 fn every_result_is_there_and_says_synthetic() {
-    let project = Project::with_partitions();
-    project.run(&["run"]).success();
+    let project = Project::finished();
     for file in [
         "data/prepared/split.csv",
         "models/final/history.jsonl",
@@ -74,8 +73,7 @@ fn every_result_is_there_and_says_synthetic() {
 
 #[test]
 fn predictions_cover_every_test_image_once_and_agree_with_the_metrics() {
-    let project = Project::with_partitions();
-    project.run(&["run"]).success();
+    let project = Project::finished();
     let report = project.json("data/prepared/report.json");
     let metrics = project.json("evaluation/test/metrics.json");
     let split = String::from_utf8(project.read("data/prepared/split.csv")).unwrap();
@@ -152,8 +150,7 @@ fn overrides_change_training_labels_and_never_test_labels() {
 
 #[test]
 fn predict_takes_pictures_of_any_size_and_answers_in_words_or_json() {
-    let project = Project::with_partitions();
-    project.run(&["run"]).success();
+    let project = Project::finished();
     let picture = project.path("evaluation/test/plots/reliability.png");
     let picture = picture.to_str().unwrap();
     let words = project.run(&["predict", picture]).success();

@@ -115,8 +115,7 @@ fn a_decision_is_not_applied_to_another_picture() {
 
 #[test]
 fn a_truth_about_other_pictures_is_refused() {
-    let project = Project::with_partitions();
-    project.run(&["run"]).success();
+    let project = Project::finished();
     let candidates = rows(&project, "evaluation/hard_images/hard_images.csv");
     let truth = |content: &dyn Fn(&BTreeMap<String, String>) -> String| {
         let line =

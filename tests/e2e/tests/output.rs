@@ -66,8 +66,7 @@ fn a_reader_that_went_away_is_no_error() {
 
 #[test]
 fn names_do_not_command_the_terminal() {
-    let project = Project::with_partitions();
-    project.run(&["run"]).success();
+    let project = Project::finished();
     let name = "a\u{1b}[2J\u{9b}31m\nerror: b.png";
     let check = |answer: &Answer| {
         for text in [&answer.stdout, &answer.stderr] {
