@@ -18,7 +18,7 @@ use common::flow::{Flow, list_again, rows};
 use common::{Warned, check_refused, edit, header, official, on_threads, pooled, put, sample, shown};
 use image::{RgbImage, imageops};
 
-const SIDE: ImageSize = ImageSize { height: 32, width: 32 };
+const SIDE: ImageSize = changes::SIZE;
 
 fn drawn(count: usize, seed: u64, near_duplicates: f64) -> Synthetic {
     let params = SyntheticParams { count, seed, near_duplicates, ..SyntheticParams::default() };
@@ -110,14 +110,16 @@ fn cropped(image: &[u8], top: u32, left: u32, side: u32) -> Vec<u8> {
     imageops::resize(&crop, 32, 32, imageops::FilterType::Triangle).into_raw()
 }
 
-/// Whether an image shows enough that noise and compression leave something of it: a deviation of 30 levels.
+/// Whether an image shows enough that noise and compression leave something of it: a deviation of
+/// 30 levels.
 fn is_strong(image: &[u8]) -> bool {
     let n = image.len() as f64;
     let mean = image.iter().map(|v| f64::from(*v)).sum::<f64>() / n;
     image.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / n > 900.0
 }
 
-/// Changes forty strong drawn images, and expects `least` of them to be near their originals, and near nothing else.
+/// Changes forty strong drawn images, and expects `least` of them to be near their originals, and
+/// near nothing else.
 fn check_change(name: &str, least: usize, change: impl Fn(&[u8]) -> Vec<u8>) {
     let drawn = drawn(200, 11, 0.0).dataset;
     let originals = (0..200).map(|index| drawn.image(index).to_vec()).filter(|image| is_strong(image));
@@ -144,7 +146,8 @@ fn each_change_that_keeps_the_picture_is_seen_through() {
     check_change("noise", 37, |image| noised(image, 6.0));
     check_change("JPEG 75", 37, |image| compressed(image, 75));
     check_change("JPEG 50", 35, |image| compressed(image, 50));
-    // Scaling blurs the noise of drawn images, which is part of their details: many are called similar only.
+    // Scaling blurs the noise of drawn images, which is part of their details: many are called
+    // similar only.
     check_change("crop", 24, |image| cropped(image, 1, 1, 30));
     check_change("crop of a corner", 24, |image| cropped(image, 2, 0, 30));
     check_change("everything", 36, |image| {
@@ -152,7 +155,8 @@ fn each_change_that_keeps_the_picture_is_seen_through() {
     });
 }
 
-/// As smooth as photographs of this size are: drawn images have noise in every pixel, which scaling takes away.
+/// As smooth as photographs of this size are: drawn images have noise in every pixel, which scaling
+/// takes away.
 fn smooth(image: &[u8]) -> Vec<u8> {
     let image = RgbImage::from_raw(32, 32, image.to_vec()).expect("pixels fit");
     imageops::blur(&image, 0.8).into_raw()
@@ -200,8 +204,9 @@ fn planted_changes_of_every_kind_are_found_and_nothing_else() {
     assert!(by_kind.iter().all(|(_, hits)| *hits >= 34), "{by_kind:?}");
 }
 
-/// Changes a hundred smooth drawn images by the kind with this name, as `examples/near_duplicates` changes real ones. Expects
-/// at least `least` copies to be near their originals, and no other near pairs.
+/// Changes a hundred smooth drawn images by the kind with this name, as `examples/near_duplicates`
+/// changes real ones. Expects at least `least` copies to be near their originals, and no other near
+/// pairs.
 fn check_kind(name: &str, least: usize) {
     let (_, change) = changes::KINDS.into_iter().find(|(kind, _)| *kind == name).expect("a kind");
     let drawn = drawn(900, 33, 0.0).dataset;
@@ -236,7 +241,8 @@ fn crops_are_found() {
 
 #[test]
 fn copies_with_a_caption_are_found() {
-    // Drawn images show little beside their figure, and most captions cover a part of it: of real images 91 in 100 are found.
+    // Drawn images show little beside their figure, and most captions cover a part of it: of real
+    // images 91 in 100 are found.
     check_kind("caption", 38);
 }
 

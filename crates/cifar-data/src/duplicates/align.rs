@@ -1,16 +1,18 @@
-//! Where one image lies on another if it was cut, stretched or squeezed: a search from a rough window to an exact one.
+//! Where one image lies on another if it was cut, stretched or squeezed: a search from a rough
+//! window to an exact one.
 
 use super::thumbnail::{AREA, SIDE, Thumbnail};
 use super::zoom::{FULL, Window};
 
-/// Steps of the search in sixteenths of a point, and the least agreement after each with which the search continues. Planted
-/// copies of CIFAR-10 start above 0.45 (99 in 100) and reach 0.94 (98 in 100).
+/// Steps of the search in sixteenths of a point, and the least agreement after each with which the
+/// search continues. Of planted copies of CIFAR-10, 99 % start above 0.45 and 98 % reach 0.94.
 const STEPS: [(i32, f64); 4] = [(24, 0.6), (12, 0.7), (6, 0.8), (3, 0.85)];
 /// What it must be before the first step.
 const HOPEFUL: f64 = 0.4;
 /// Every how many points, each way, images are compared.
 const STRIDE: usize = 2;
-/// Blocks a side, each of which is compared less its mean: so neither a slow change of light counts nor what lies nearby.
+/// Blocks a side, each of which is compared less its mean: so neither a slow change of light counts
+/// nor what lies nearby.
 const BLOCKS: usize = 4;
 /// Least and greatest side of a window, and how far it may reach beyond the image.
 const LENGTHS: std::ops::RangeInclusive<i32> = FULL * 72 / 100..=FULL * 104 / 100;
@@ -36,7 +38,8 @@ pub(super) fn plane(thumbnail: &Thumbnail) -> Plane {
     })
 }
 
-/// The window of the first image that best agrees with the whole second one, near a rough one; none if the agreement is poor.
+/// The window of the first image that best agrees with the whole second one, near a rough one; none
+/// if the agreement is poor.
 pub(super) fn refined(first: &Plane, second: &Plane, mirrored: bool, rough: Window) -> Option<Window> {
     let mut best = rough;
     let mut agreement = agree(first, second, mirrored, &rough);

@@ -12,7 +12,8 @@ use crate::dataset::CHANNELS;
 /// What is left of a pair where one image is laid over the other, where its details agree best.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// Twice the absolute difference of every value, height × width × RGB; grey where only one image is in view.
+    /// Twice the absolute difference of every value, height × width × RGB; grey where only one
+    /// image is in view.
     pub pixels: Vec<u8>,
     /// The first image is mirrored.
     pub mirrored: bool,
@@ -20,15 +21,17 @@ pub struct Difference {
     pub up: i32,
     /// and to the left (to the right, if negative).
     pub left: i32,
-    /// What is cut off at each edge of the first and of the second image before it is enlarged again, in 32nds of its side;
-    /// the mean over the edges, rounded up, where it is not the same at each.
+    /// What is cut off at each edge of the first and of the second image before it is enlarged
+    /// again, in 32nds of its side; the mean over the edges, rounded up, where it is not the same
+    /// at each.
     pub zoom: [usize; 2],
 }
 
 /// Where details agree so well, no window is tried.
 const WHOLE: f64 = 0.9;
 
-/// Lays the first image over the second one, zoomed, mirrored and shifted by up to a sixteenth of its side as the search does.
+/// Lays the first image over the second one, zoomed, mirrored and shifted by up to a sixteenth of
+/// its side as the search does.
 ///
 /// # Panics
 /// If an image has not height × width × 3 values.

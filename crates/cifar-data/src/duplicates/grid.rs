@@ -1,4 +1,5 @@
-//! Sketches that are ordered by their gist, so that those like a given one are found without a look at most others.
+//! Sketches that are ordered by their gist, so that those like a given one are found without a look
+//! at most others.
 
 use super::sketch::{GIST, Sketch};
 
@@ -22,8 +23,8 @@ pub(super) struct Grid {
 }
 
 impl Grid {
-    /// Of numbered sketches. Those are near each other of which no coordinate differs by more than so many hundredths of its
-    /// standard deviation.
+    /// Of numbered sketches. Those are near each other of which no coordinate differs by more than
+    /// so many hundredths of its standard deviation.
     pub(super) fn of(numbered: &[(u32, Sketch)], hundredths: i32) -> Self {
         let gists: Vec<[i16; GIST]> = numbered.iter().map(|(_, sketch)| sketch.gist()).collect();
         let mut bounds = [[0; RANGES - 1]; AXES];
@@ -64,8 +65,8 @@ impl Grid {
         }
     }
 
-    /// Calls `report` with the number and the distance of the sketches that differ from `query` by `most` or less; a few
-    /// whose gist differs are missed.
+    /// Calls `report` with the number and the distance of the sketches that differ from `query` by
+    /// `most` or less; a few whose gist differs are missed.
     pub(super) fn near(&self, query: &Sketch, most: u32, mut report: impl FnMut(u32, u32)) {
         let gist = query.gist();
         let ranges: [[usize; 2]; AXES] = std::array::from_fn(|axis| {

@@ -5,9 +5,9 @@ use super::thumbnail::{AREA, SIDE, Sums, Thumbnail};
 
 /// Greatest rectangle that may differ, in points.
 const MOST_COVERED: usize = AREA * 33 / 100;
-/// What the agreement of the rest must gain for a rectangle to grow over the whole image.
+/// Correlation that a rectangle must gain per area of the image that it covers.
 const PER_AREA: f64 = 0.3;
-/// Agreement of the rest below which a pair is given up.
+/// Least correlation of slopes outside the rectangle.
 const LEAST_AGREEMENT: f64 = 0.75;
 /// The neighbourhood of a point reaches so many points each way.
 const NEIGHBOURHOOD: i32 = 6;
@@ -15,11 +15,9 @@ const NEIGHBOURHOOD: i32 = 6;
 /// Rows and columns of a rectangle: first and end.
 type Rectangle = [[usize; 2]; 2];
 
-/// What is said of a pair.
+/// How well two images agree outside of the rectangle in which they differ.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rest {
-    /// The part of the image that differs.
-    pub(super) covered: f64,
     /// Correlation of slopes outside.
     pub(super) slopes: f64,
     /// Correlation of details and of colours outside.
@@ -83,7 +81,7 @@ fn area(rectangle: Rectangle) -> usize {
     rectangle.iter().map(|[from, to]| to - from).product()
 }
 
-/// The rectangle outside of which the images agree best, for its size.
+/// Returns the rectangle outside of which the images agree best, less a penalty for its area.
 fn covered(sums: &Prefix) -> Rectangle {
     let worth =
         |rectangle: Rectangle| correlation(sums.outside(rectangle)) - PER_AREA * area(rectangle) as f64 / AREA as f64;
@@ -128,7 +126,8 @@ fn covered(sums: &Prefix) -> Rectangle {
     }
 }
 
-/// What is said of the images outside the rectangle in which they differ; none if they differ elsewhere, or nowhere.
+/// Compares two images outside the rectangle in which they differ most. Returns `None` if they
+/// differ in no rectangle, or outside of it, too.
 pub(super) fn rest(planes: [&Plane; 2], thumbnails: impl FnOnce() -> [Thumbnail; 2], mirrored: bool) -> Option<Rest> {
     let sums = Prefix::of(planes[0], planes[1], mirrored);
     let rectangle = covered(&sums);
@@ -140,7 +139,7 @@ pub(super) fn rest(planes: [&Plane; 2], thumbnails: impl FnOnce() -> [Thumbnail;
     }
     let all = sums.0[sums.0.len() - 1];
     let part = |n: usize| f64::from(outside[n]) / f64::from(all[n].max(1));
-    // What is covered bleeds by a point, by blurring and compression.
+    // Blurring and compression spread what is covered by a point.
     let [[top, bottom], [left, right]] = rectangle;
     let rows = top.saturating_sub(1)..bottom + 1;
     let columns = left.saturating_sub(1)..right + 1;
@@ -178,7 +177,6 @@ pub(super) fn rest(planes: [&Plane; 2], thumbnails: impl FnOnce() -> [Thumbnail;
     let [caa, cab, cbb] =
         [points * (a2 + colours[0]) - a * a, points * (a_b + colours[1]) - a * b, points * (b2 + colours[2]) - b * b];
     Some(Rest {
-        covered: size as f64 / AREA as f64,
         slopes,
         details: ab / (aa.max(1.0) * bb.max(1.0)).sqrt(),
         colours: cab as f64 / (caa.max(1) as f64 * cbb.max(1) as f64).sqrt(),
@@ -187,7 +185,8 @@ pub(super) fn rest(planes: [&Plane; 2], thumbnails: impl FnOnce() -> [Thumbnail;
     })
 }
 
-/// Brightness less the mean of the neighbourhood, as far as it is shown; in sixteenths.
+/// Returns brightness less the mean of its neighbourhood, in sixteenths of a level. Only points
+/// that are `shown` count.
 fn details(plane: &Plane, count: &Sums, shown: &impl Fn(usize) -> bool) -> [i32; AREA] {
     let sums = Sums::of(&std::array::from_fn(|at| if shown(at) { i32::from(plane[at]) } else { 0 }));
     std::array::from_fn(|at| {

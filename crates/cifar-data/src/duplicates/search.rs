@@ -1,7 +1,7 @@
 //! All against all: which pairs of images are worth a close look, and what the close look says.
 //!
-//! The first pass compares whole images. The second one compares parts of them ([`super::lens`]): it finds copies that were cut
-//! or squeezed, and copies with a caption.
+//! The first pass compares whole images. The second one compares parts of them ([`super::lens`]):
+//! it finds copies that were cut or squeezed, and copies with a caption.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -26,11 +26,11 @@ const ROWS: usize = 32;
 const TILE: usize = 256;
 /// Pairs whose sketches differ by more, on the average of their bytes, are not looked at closely.
 const MOST_DISTANCE: u32 = 21 * BYTES as u32;
-/// An image is paired with so many later ones at most. A set that consists of changed copies then takes a bounded time,
-/// and its groups are the same, since the copies are paired with each other.
+/// An image is paired with so many later ones at most. A set that consists of changed copies then
+/// takes a bounded time, and its groups are the same, since the copies are paired with each other.
 const MOST_PARTNERS: usize = 64;
-/// Pairs whose details agree so well, and not well enough, are looked at again with either image zoomed: a crop that was
-/// enlarged agrees in its middle.
+/// Pairs whose details agree so well, and not well enough, are looked at again with either image
+/// zoomed: a crop that was enlarged agrees in its middle.
 const WORTH_ZOOMING: f64 = 0.7;
 /// Images with less detail, in sixteenths of a level, show nothing that could be recognised.
 const LEAST_CONTRAST: i32 = 2 * 16;
@@ -53,7 +53,8 @@ struct Features {
 
 impl Features {
     fn of(images: &[Image]) -> Self {
-        // Into their own lists at once, and sifted there: they are the most memory of all that the search needs.
+        // Into their own lists at once, and sifted there: they are the most memory of all that the
+        // search needs.
         let (mut sketches, mut details) = (Vec::new(), Vec::new());
         images
             .par_iter()
@@ -70,7 +71,8 @@ impl Features {
     }
 }
 
-/// Every pair that the close look finds alike, ordered by its first and then its second place. `images` differ in their bytes.
+/// Every pair that the close look finds alike, ordered by its first and then its second place.
+/// `images` differ in their bytes.
 pub(super) fn pairs(images: &[Image], monitor: &dyn Monitor) -> Result<Vec<Found>> {
     monitor.check()?;
     let features = Features::of(images);
@@ -133,7 +135,8 @@ fn partial_pairs(images: &[Image], features: &Features, known: &[Found], monitor
     })
 }
 
-/// The images that show what a window of the one in `row` does, and the later ones that differ from it in a rectangle.
+/// The images that show what a window of the one in `row` does, and the later ones that differ from
+/// it in a rectangle.
 fn partial_partners(
     images: &[Image],
     features: &Features,
@@ -220,8 +223,8 @@ fn look(images: &[Image], features: &Features, overlay: &Overlay, rows: [usize; 
     Some(Found { first, second, similarity, kind })
 }
 
-/// The verdict on two images of which one may be a crop of the other: the best that is found with either one zoomed.
-/// `overlay` is that of the first one, `detail` that of the second.
+/// The verdict on two images of which one may be a crop of the other: the best that is found with
+/// either one zoomed. `overlay` is that of the first one, `detail` that of the second.
 fn look_zoomed(images: [&Image; 2], overlay: &Overlay, detail: &Detail, mirrored: bool) -> Option<(f64, Kind)> {
     let mut best: Option<(f64, Kind)> = None;
     for margin in MARGINS {
@@ -242,7 +245,8 @@ fn look_zoomed(images: [&Image; 2], overlay: &Overlay, detail: &Detail, mirrored
     best
 }
 
-/// The slow twin of [`pairs`]: its first pass looks closely at every pair, however much their sketches differ.
+/// The slow twin of [`pairs`]: its first pass looks closely at every pair, however much their
+/// sketches differ.
 pub(super) fn all_pairs(images: &[Image]) -> Result<Vec<Found>> {
     let features = Features::of(images);
     let mut found = Vec::new();

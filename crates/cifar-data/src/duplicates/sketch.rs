@@ -1,8 +1,9 @@
 //! A few bytes that tell at a glance whether two images could show the same picture.
 //!
-//! 8 × 8 means of brightness, each over its cell and three points beyond, so that a shift of two pixels changes little; and
-//! 4 × 4 means of two colours. All are divided by the image's contrast. Two sketches are compared by the sum of absolute
-//! differences of their bytes, which every processor does sixteen at a time.
+//! 8 × 8 means of brightness, each over its cell and three points beyond, so that a shift of two
+//! pixels changes little; and 4 × 4 means of two colours. All are divided by the image's contrast.
+//! Two sketches are compared by the sum of absolute differences of their bytes, which every
+//! processor does sixteen at a time.
 
 use super::thumbnail::{ImageSums, Sums, Thumbnail};
 use super::zoom::Window;
@@ -12,9 +13,11 @@ const LUMA: usize = 8;
 const CHROMA: usize = 4;
 /// Bytes of a sketch.
 pub(super) const BYTES: usize = LUMA * LUMA + 2 * CHROMA * CHROMA;
-/// One standard deviation of brightness, in steps of a byte: three of them fit on either side of the middle.
+/// One standard deviation of brightness, in steps of a byte: three of them fit on either side of
+/// the middle.
 const SPREAD: i32 = 40;
-/// Contrast is taken to be at least so many sixteenths of a level, or noise would be all that a sketch tells.
+/// Contrast is taken to be at least so many sixteenths of a level, or noise would be all that a
+/// sketch tells.
 const LEAST_CONTRAST: i32 = 5 * 16;
 
 /// Numbers of a gist.
@@ -29,7 +32,8 @@ impl Sketch {
         Self::of(&ImageSums::of(thumbnail), &Window::WHOLE).0
     }
 
-    /// The sketch of a window within an image, and the contrast of its cells in sixteenths of a level.
+    /// The sketch of a window within an image, and the contrast of its cells in sixteenths of a
+    /// level.
     pub(super) fn of(sums: &ImageSums, window: &Window) -> (Self, i32) {
         let luma = cells::<LUMA>(&sums.luma, window, 3);
         let count = (LUMA * LUMA) as i32;
@@ -51,8 +55,9 @@ impl Sketch {
         (Self(bytes), contrast)
     }
 
-    /// How the image is made up in the large: differences of its upper and lower half, of its left and right half, of its
-    /// middle and outer rows and columns, and both colours. In 32nds of a byte's step.
+    /// How the image is made up in the large: differences of its upper and lower half, of its left
+    /// and right half, of its middle and outer rows and columns, and both colours. In 32nds of a
+    /// byte's step.
     pub(super) fn gist(&self) -> [i16; GIST] {
         let (brightness, colours) = self.0.split_at(LUMA * LUMA);
         let mut gist = [0i16; GIST];
@@ -94,8 +99,8 @@ impl Sketch {
     }
 }
 
-/// Means of `N` × `N` cells of a window in sixteenths, each taken `reach` 32nds of the window's side beyond its cell, and
-/// within the window.
+/// Means of `N` × `N` cells of a window in sixteenths, each taken `reach` 32nds of the window's
+/// side beyond its cell, and within the window.
 fn cells<const N: usize>(sums: &Sums, window: &Window, reach: i32) -> [i32; 64] {
     let edges = |axis: usize| {
         let (start, length) = (window.start[axis], window.length[axis]);

@@ -1,4 +1,5 @@
-//! Windows of images, enlarged to whole images: a picture lies on its crop once its window is enlarged likewise.
+//! Windows of images, enlarged to whole images: a picture lies on its crop once its window is
+//! enlarged likewise.
 
 use super::Image;
 use super::thumbnail::SIDE;
@@ -42,7 +43,8 @@ struct Source {
     part: u32,
 }
 
-/// A window of an image as a whole image of the same size, interpolated between its pixels. All in integers.
+/// A window of an image as a whole image of the same size, interpolated between its pixels. All in
+/// integers.
 pub(super) fn zoomed(image: &Image, window: &Window) -> Vec<u8> {
     let rows = sources(image.size.height, window.start[0], window.length[0]);
     let columns = sources(image.size.width, window.start[1], window.length[1]);
@@ -65,7 +67,8 @@ pub(super) fn zoomed(image: &Image, window: &Window) -> Vec<u8> {
 /// For every place along a side. Beyond the edges the image is repeated.
 fn sources(side: usize, start: i32, length: i32) -> Vec<Source> {
     let source = |place: usize| {
-        // Centres of pixels lie at halves: start · side / 512 + (place + ½) · length / 512 − ½, in 64ths.
+        // Centres of pixels lie at halves: start · side / 512 + (place + ½) · length / 512 − ½, in
+        // 64ths.
         let (side, place) = (side as i64, place as i64);
         let at = (2 * i64::from(start) * side + (2 * place + 1) * i64::from(length)) / 16 - 32;
         let at = at.clamp(0, 64 * (side - 1)) as usize;
@@ -83,7 +86,8 @@ mod tests {
     #[test]
     fn the_window_fills_the_image() {
         let size = ImageSize { height: 32, width: 32 };
-        // A slope stays a slope: of 28/32 of its steepness about the same middle, or as steep from another place on.
+        // A slope stays a slope: of 28/32 of its steepness about the same middle, or as steep from
+        // another place on.
         let pixels: Vec<u8> = (0..32 * 32).flat_map(|at| [(at % 32 * 8) as u8; 3]).collect();
         let window = Window { start: [0, 48], length: [FULL, FULL - 96] };
         for (window, start, length) in [(Window::inside(2), 2.0, 28.0), (window, 3.0, 26.0)] {
