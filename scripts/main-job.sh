@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# The main job on a fresh machine: DVC into .venv, build, partition (cifar10_dataset/ if it is there, else a download of
-# CIFAR-10, else, without a network, the built-in synthetic set), track the partitions, `dvc repro`. Arguments go to
-# `partition`, e.g. --source /data/cifar10 or --offline.
+# The main job on a fresh machine: installs DVC into .venv, builds, partitions the images (cifar10_dataset/
+# if it exists, else a download of CIFAR-10, else the built-in synthetic set), tracks the partitions, and
+# runs `dvc repro`. Arguments go to `partition`, such as --source /data/cifar10 or --offline.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 dvc=$(scripts/dvc.sh)
 cargo build --locked --release -p cifar-cli
-# Partitions are cut if a source is named, if one is missing, or if they are drawn and real images have come since.
+# Partitions are made if a source is named, if one is missing, or if they are synthetic and real images
+# have been added since.
 stale=$#
 for partition in v1 v2 v3; do
   manifest=dataset_partitions/$partition/manifest.csv
@@ -19,5 +20,8 @@ if [ "$stale" -gt 0 ]; then
 fi
 "$dvc" add --quiet dataset_partitions/v1 dataset_partitions/v2 dataset_partitions/v3
 "$dvc" repro
-"$dvc" metrics show
-echo "results: models/final, evaluation/test, evaluation/hard_images (open its index.html in a browser)"
+bin/cifar-cli check
+echo
+echo "hard images:  evaluation/hard_images/index.html (open it in a browser)"
+echo "predictions:  evaluation/test, with plots and metrics.json"
+echo "model:        models/final/model.safetensors"

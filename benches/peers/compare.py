@@ -49,7 +49,7 @@ class Row:
         """Our command and what it adds to the environment."""
         subject = "train-step" if self.mode == "train" else "inference"
         command = [str(given.program), "bench", subject, *self.size(given), "--json"]
-        return command + (["--arm", "avx2"] if self.avx2 else []), {}
+        return command + (["--isa", "avx2"] if self.avx2 else []), {}
 
     def peer(self, given, precision):
         """PyTorch's command and what it adds to the environment."""

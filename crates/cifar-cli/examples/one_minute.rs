@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use cifar_data::prepare::{TestSet, TrainingData};
-use cifar_data::{DataError, Monitor, Silent};
+use cifar_data::{DataError, Progress, Silent};
 use cifar_model::{Model, TestTimeAugmentation, evaluate_loss, predict_augmented};
-use cifar_train::recipes::{Recipe, recipe};
-use cifar_train::{EpochRecord, Run, TrainError, Watcher};
+use cifar_train::recipes::{NamedRecipe, recipe};
+use cifar_train::{EpochRecord, Run, TrainError, TrainingCallback};
 use serde_json::json;
 
 /// As the program does: blocks of memory are kept from step to step.
@@ -28,15 +28,15 @@ struct Clock {
     started: OnceLock<Instant>,
 }
 
-impl Monitor for Clock {
-    fn progress(&self, _: &'static str, _: u64, _: u64) {}
+impl Progress for Clock {
+    fn update(&self, _: &'static str, _: u64, _: u64) {}
 
     fn cancelled(&self) -> bool {
         self.started.get().is_some_and(|started| started.elapsed() >= self.limit)
     }
 }
 
-impl Watcher for Clock {
+impl TrainingCallback for Clock {
     fn started(&self, _: &Model, _: &[EpochRecord], _: usize) {
         let _ = self.started.set(Instant::now());
     }
@@ -64,15 +64,15 @@ fn main() -> Result<()> {
 
 fn trained_for(
     limit: Duration,
-    recipe: &Recipe,
+    recipe: &NamedRecipe,
     seed: u64,
     data: &TrainingData,
     test: &TestSet,
 ) -> Result<serde_json::Value> {
-    let mut params = recipe.train.clone();
+    let mut params = recipe.recipe.train.clone();
     // The weights as they stand are what counts.
     params.select = cifar_train::Select::Last;
-    let mut run = Run::start(&params, &recipe.model, data, seed)?;
+    let mut run = Run::start(&params, &recipe.recipe.model, data, seed)?;
     let clock = Clock { limit, started: OnceLock::new() };
     let stopped = match run.train(params.epochs, None, &clock) {
         Ok(()) => false,

@@ -4,18 +4,17 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::experiments::board::Row;
-use cifar_data::Monitor;
+use cifar_data::Progress;
 use cifar_data::names::printed;
 use cifar_model::Model;
-use cifar_train::tune::{Score, Scored};
-use cifar_train::{EpochRecord, StepRecord, Watcher};
+use cifar_pipeline::{Outcome, Reporter};
+use cifar_train::tune::Scored;
+use cifar_train::{EPOCH_COLUMNS, EpochRecord, StepRecord, TrainingCallback};
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Set by Ctrl-C; every long loop asks for it.
@@ -27,7 +26,6 @@ pub(crate) struct Terminal {
     quiet: bool,
     json: bool,
     bar: Mutex<Option<Shown>>,
-    sink: Option<Sink>,
     /// The first failure to write to standard output.
     lost: Mutex<Option<io::Error>>,
 }
@@ -51,13 +49,6 @@ impl Shown {
     }
 }
 
-/// Where a run of a grid talks to, which has no screen of its own: a log, and a row among others.
-#[derive(Debug)]
-struct Sink {
-    log: Mutex<File>,
-    row: Row,
-}
-
 impl Terminal {
     pub(crate) fn new(quiet: bool, json: bool) -> Self {
         // A second Ctrl-C ends the program at once; files are written aside and renamed, so even that harms nothing.
@@ -66,19 +57,7 @@ impl Terminal {
                 std::process::exit(130);
             }
         });
-        Self { quiet, json, bar: Mutex::new(None), sink: None, lost: Mutex::new(None) }
-    }
-
-    /// For one run of a grid: all talk goes to the log, progress to the row.
-    pub(crate) fn of_run(log: File, row: Row) -> Self {
-        let sink = Some(Sink { log: Mutex::new(log), row });
-        Self { quiet: false, json: false, bar: Mutex::new(None), sink, lost: Mutex::new(None) }
-    }
-
-    /// For tests: nothing is said.
-    #[cfg(test)]
-    pub(crate) fn silent() -> Self {
-        Self { quiet: true, json: false, bar: Mutex::new(None), sink: None, lost: Mutex::new(None) }
+        Self { quiet, json, bar: Mutex::new(None), lost: Mutex::new(None) }
     }
 
     pub(crate) fn quiet(&self) -> bool {
@@ -99,9 +78,6 @@ impl Terminal {
     /// A result: standard output. A failure is kept for [`Terminal::lost`]: the work itself goes on, as its files are worth
     /// having.
     pub(crate) fn data(&self, text: &str) {
-        if self.log(text) {
-            return;
-        }
         self.suspend(|| {
             if let Err(error) = write_to_stdout(text)
                 && let Ok(mut lost) = self.lost.lock()
@@ -126,6 +102,16 @@ impl Terminal {
         }
     }
 
+    /// What a command made: as JSON if that was asked for, else in words.
+    pub(crate) fn outcome(&self, outcome: &dyn Outcome) {
+        self.clear();
+        if !self.json {
+            self.data(&outcome.to_string());
+        } else if let Some(json) = outcome.to_json() {
+            self.data(&json.to_string());
+        }
+    }
+
     /// An error, on one line whatever the names in it hold.
     pub(crate) fn error(&self, text: &str) {
         self.stderr(&format!("error: {}", printed(text)));
@@ -141,21 +127,9 @@ impl Terminal {
     }
 
     fn stderr(&self, text: &str) {
-        if self.log(text) {
-            return;
-        }
         self.suspend(|| {
             let _ = writeln!(io::stderr(), "{}", printable(text));
         });
-    }
-
-    /// Writes to the log, if there is one. A log that cannot be written stops no run.
-    fn log(&self, text: &str) -> bool {
-        let Some(sink) = &self.sink else { return false };
-        if let Ok(mut log) = sink.log.lock() {
-            let _ = writeln!(log, "{text}");
-        }
-        true
     }
 
     /// Prints without tearing the progress bar.
@@ -170,11 +144,6 @@ impl Terminal {
     /// Moves the bar of `what`, putting it in the place of another. `note` puts so many units a second in words, and
     /// what else there is to say.
     fn show(&self, what: &'static str, done: u64, total: u64, note: impl FnOnce(Option<f64>) -> [String; 2]) {
-        if let Some(sink) = &self.sink {
-            let [_, more] = note(None);
-            sink.row.show(what, done, total, (!more.is_empty()).then_some(more.as_str()));
-            return;
-        }
         if self.quiet || !io::stderr().is_terminal() {
             return;
         }
@@ -209,8 +178,8 @@ impl Terminal {
     }
 }
 
-impl Monitor for Terminal {
-    fn progress(&self, what: &'static str, done: u64, total: u64) {
+impl Progress for Terminal {
+    fn update(&self, what: &'static str, done: u64, total: u64) {
         self.show(what, done, total, |rate| [rate.map_or(String::new(), |rate| format!("{rate:.0}/s")), String::new()]);
     }
 
@@ -223,7 +192,7 @@ impl Monitor for Terminal {
     }
 }
 
-impl Watcher for Terminal {
+impl TrainingCallback for Terminal {
     fn started(&self, model: &Model, history: &[EpochRecord], steps: usize) {
         if self.json {
             for record in history {
@@ -252,9 +221,9 @@ impl Watcher for Terminal {
         ));
         if !self.quiet {
             if steps > 0 {
-                self.say(&format!("going on behind step {steps}, from a checkpoint\n"));
+                self.say(&format!("resuming after step {steps}, from a checkpoint\n"));
             }
-            self.data("epoch   steps  learning rate  train loss  train acc   val loss    val acc");
+            self.data(EPOCH_COLUMNS);
             for record in history {
                 self.epoch_line(record);
             }
@@ -274,16 +243,7 @@ impl Watcher for Terminal {
             self.data(&serde_json::to_string(scored).unwrap_or_default());
             return;
         }
-        let score = match &scored.score {
-            Score::Trained { accuracy, loss } => format!("{:>7.2} %  loss {loss:.4}", accuracy * 100.0),
-            Score::Failed(reason) => format!("failed: {reason}"),
-        };
-        let values: Vec<String> = scored.setting.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        let setting = if values.is_empty() { "the recipe as it stands".to_string() } else { values.join(" ") };
-        self.say(&format!(
-            "trial {:>3}, seed {}, {:>3} epochs: {score}  {setting}",
-            scored.trial, scored.seed, scored.epochs
-        ));
+        self.say(&scored.to_string());
     }
 
     fn epoch(&self, history: &[EpochRecord]) {
@@ -300,24 +260,19 @@ impl Terminal {
             self.data(&serde_json::to_string(record).unwrap_or_default());
             return;
         }
-        let optional = |value: Option<f64>, percent: bool| match value {
-            Some(value) if percent => format!("{:.2} %", value * 100.0),
-            Some(value) => format!("{value:.4}"),
-            None => "–".into(),
-        };
         if !self.quiet {
-            self.data(&format!(
-                "{:>5} {:>7} {:>14.3e} {:>11.4} {:>10} {:>10} {:>10} {}",
-                record.epoch,
-                record.step,
-                record.learning_rate,
-                record.train_loss,
-                optional(Some(record.train_accuracy), true),
-                optional(record.val_loss, false),
-                optional(record.val_accuracy, true),
-                if record.best { "best" } else { "" },
-            ));
+            self.data(&record.to_string());
         }
+    }
+}
+
+impl Reporter for Terminal {
+    fn note(&self, message: &str) {
+        self.say(message);
+    }
+
+    fn finished(&self, outcome: &dyn Outcome) {
+        self.outcome(outcome);
     }
 }
 

@@ -1,7 +1,8 @@
-//! What an image shows, as a short hash, and where images with a content are.
+//! The content of an image as a short hash, and an index of images by content.
 //!
-//! An id is a place in the order of files: one file more or less, and it means another picture. Whatever people write
-//! about images by id carries the content beside it, so that it is never applied to a picture that nobody looked at.
+//! An id is a position in the order of files, so adding or removing a file changes which image it
+//! means. Everything that people write about images by id has the content beside it, so that it is
+//! never applied to another image.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -11,12 +12,13 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::partitions::Partition;
-use crate::{DataError, Dataset, Result, SampleId, store};
+use crate::{DataError, Dataset, Result, Sample, SampleId, Stage, store};
 
 /// The first 64 bits of the BLAKE3 hash of an image's pixels; exact duplicates have the same.
 ///
-/// Written as `b3:` and 16 hexadecimal digits. The letter keeps spreadsheets from taking the digits for a number. It is
-/// read without `b3:` too, and with more digits, as in the column `blake3` of manifest.csv.
+/// Written as `b3:` and 16 hexadecimal digits; the prefix keeps spreadsheets from reading the
+/// digits as a number. Parsing also accepts digits without `b3:`, and more digits, as in the column
+/// `blake3` of manifest.csv.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Content(u64);
@@ -24,7 +26,7 @@ pub struct Content(u64);
 const DIGITS: usize = 16;
 
 impl Content {
-    /// Of the pixels of an image.
+    /// Returns the content of an image, from its pixels.
     pub fn of(pixels: &[u8]) -> Self {
         Self::of_hash(&blake3::hash(pixels))
     }
@@ -59,7 +61,7 @@ impl FromStr for Content {
     type Err = String;
 
     /// # Errors
-    /// If the text is no hash: what is wrong with it.
+    /// If the text is not a hash: what is wrong with it.
     fn from_str(text: &str) -> Result<Self, String> {
         let digits = text.strip_prefix("b3:").unwrap_or(text);
         let is_hash = (DIGITS..=64).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit());
@@ -75,9 +77,9 @@ impl FromStr for Content {
 /// An image of a data set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Known {
-    /// What it shows.
+    /// The image's content.
     pub content: Content,
-    /// Its file, as in the manifest.
+    /// The image's file, as in the manifest.
     pub file: String,
 }
 
@@ -89,33 +91,31 @@ pub struct ImageIndex {
     by_content: HashMap<Content, Vec<SampleId>>,
 }
 
+fn known(set: &Dataset) -> impl Iterator<Item = (SampleId, Known)> {
+    let known = move |(index, sample): (usize, &Sample)| {
+        (sample.id, Known { content: set.content(index), file: sample.file.clone() })
+    };
+    set.samples().iter().enumerate().map(known)
+}
+
 impl ImageIndex {
-    /// Of the images of some sets.
+    /// Indexes the images of several sets.
     pub fn of<'a>(sets: impl IntoIterator<Item = &'a Dataset>) -> Self {
-        let images = sets.into_iter().flat_map(|set| {
-            let known = |(index, sample): (usize, &crate::Sample)| {
-                (sample.id, Known { content: set.content(index), file: sample.file.clone() })
-            };
-            set.samples().iter().enumerate().map(known)
-        });
-        Self::from_images(images)
+        Self::from_images(sets.into_iter().flat_map(known))
     }
 
-    /// Of the partitions in `folder`, from their manifests alone.
+    /// Indexes the partitions in `folder`. Reads and checks them as a whole.
     ///
     /// # Errors
-    /// If a manifest is missing or damaged.
+    /// If a partition is missing or damaged.
     pub fn read(folder: &Path) -> Result<Self> {
         let mut images = Vec::new();
         for partition in Partition::ALL {
             let folder = folder.join(partition.name());
             if !folder.join(store::MANIFEST).is_file() {
-                return Err(DataError::malformed(
-                    &folder,
-                    "this partition is missing; run `cifar-cli partition` first, or `dvc pull`",
-                ));
+                return Err(DataError::missing(&folder, "this partition is missing", Stage::Partition.alone()));
             }
-            images.extend(store::contents(&folder)?);
+            images.extend(known(&store::read(&folder)?));
         }
         Ok(Self::from_images(images))
     }
@@ -129,22 +129,22 @@ impl ImageIndex {
         Self { images, by_content }
     }
 
-    /// The image with an id.
+    /// Returns the image with an id.
     pub fn get(&self, id: SampleId) -> Option<&Known> {
         self.images.get(&id)
     }
 
-    /// The ids of the images with a content, ascending; several are exact duplicates.
+    /// Returns the ids of the images with a content, ascending. Several ids are exact duplicates.
     pub fn with_content(&self, content: Content) -> &[SampleId] {
         self.by_content.get(&content).map_or(&[], Vec::as_slice)
     }
 
-    /// Number of images.
+    /// Returns the number of images.
     pub fn len(&self) -> usize {
         self.images.len()
     }
 
-    /// True if there is no image.
+    /// Returns whether there are no images.
     pub fn is_empty(&self) -> bool {
         self.images.is_empty()
     }
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn contents_are_written_and_read() {
+    fn contents_are_formatted_and_parsed() {
         let content = Content::of(&[1, 2, 3]);
         let text = content.to_string();
         assert_eq!((text.len(), &text[..3]), (19, "b3:"));

@@ -1,22 +1,24 @@
 //! Reads CSV files that people write by hand or save from a spreadsheet.
 //!
-//! Every error names the line of the file and the cause, and no line is lost without an error:
+//! Every error names the line of the file and the cause, and no line is dropped without an error:
 //!
 //! - the text is UTF-8, with or without a byte order mark;
-//! - fields are separated by commas and may stand in double quotes (RFC 4180); a quote that is never closed, or that is
-//!   closed in the middle of a field, is an error, since the lines in between would become part of one field;
-//! - blanks around fields are dropped;
-//! - rows without any text, which spreadsheets leave, are skipped;
+//! - fields are separated by commas and may be in double quotes (RFC 4180). A quote that is never
+//!   closed, or that is closed in the middle of a field, is an error: it would swallow the lines in
+//!   between;
+//! - spaces around fields are dropped;
+//! - rows without text, which spreadsheets leave, are skipped;
 //! - all other rows have one field per column.
 //!
-//! The `csv` crate reads an unclosed quote to the end of the file and counts the lines before blank ones.
+//! The `csv` crate reads an unclosed quote to the end of the file and miscounts lines after blank
+//! ones.
 
 use std::path::{Path, PathBuf};
 
 use crate::{DataError, Result, input};
 
-/// Most bytes of a file: that of a million images with long names is smaller.
-const MOST_BYTES: u64 = 512 << 20;
+/// Largest file that is read. A table of a million images with long names is smaller.
+const MAX_BYTES: u64 = 512 << 20;
 
 /// A CSV file in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,19 +33,31 @@ pub struct CsvTable {
 pub struct CsvRow {
     /// The line of the file on which the row starts, counted from 1 with the header.
     pub line: u64,
-    /// One field per column, without blanks around it.
+    /// One field per column, without spaces around it.
     pub fields: Vec<String>,
 }
 
 impl CsvTable {
-    /// Reads the file at `path`, whose first row with text has the names of the columns.
+    /// Reads the file at `path`. Its first row with text has the names of the columns.
+    ///
+    /// ```
+    /// use cifar_data::csv_table::CsvTable;
+    ///
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("notes.csv");
+    /// std::fs::write(&path, "id,note\n7,\"blurred, dark\"\n").unwrap();
+    /// let table = CsvTable::read(&path)?;
+    /// table.expect_columns(&["id", "note"])?;
+    /// assert_eq!((table.rows()[0].line, &*table.rows()[0].fields[1]), (2, "blurred, dark"));
+    /// # Ok::<(), cifar_data::DataError>(())
+    /// ```
     ///
     /// # Errors
-    /// If it cannot be read, is not UTF-8, has more than 512 MiB, quotes that do not match, a column twice, or a row with
-    /// another number of fields than columns.
+    /// If the file cannot be read, is not UTF-8, is larger than 512 MiB, has unmatched quotes, a
+    /// repeated column, or a row whose number of fields is not that of the columns.
     pub fn read(path: &Path) -> Result<Self> {
         let mut bytes = Vec::new();
-        input::read_into(path, MOST_BYTES, &mut bytes)?;
+        input::read_into(path, MAX_BYTES, &mut bytes)?;
         let wrong = |(line, problem): (u64, String)| DataError::line(path, line, problem);
         let text = text_of(&bytes).map_err(|problem| match problem {
             NoText::Utf16 => DataError::malformed(path, "is UTF-16; save it as UTF-8"),
@@ -63,12 +77,12 @@ impl CsvTable {
         &self.columns
     }
 
-    /// Returns the place of the column called `name` in [`CsvRow::fields`].
+    /// Returns the index of the column `name` in [`CsvRow::fields`].
     pub fn column(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|column| column == name)
     }
 
-    /// Returns the rows in the order of the file, without the header and rows without text.
+    /// Returns the rows in the order of the file, without the header and without empty rows.
     pub fn rows(&self) -> &[CsvRow] {
         &self.rows
     }
@@ -76,19 +90,19 @@ impl CsvTable {
     /// Checks that the columns are exactly `expected`, in this order.
     ///
     /// # Errors
-    /// If they are not: the error names both.
+    /// If not: the error has the columns found and expected.
     pub fn expect_columns(&self, expected: &[&str]) -> Result<()> {
         if self.columns == expected { Ok(()) } else { Err(self.wrong_columns(&expected.join(","))) }
     }
 
-    /// Returns the error that the columns are not those that are `expected`.
+    /// Returns an error that says that the columns are not `expected`.
     pub fn wrong_columns(&self, expected: &str) -> DataError {
         let found = self.columns.join(",");
         let hint = if found.contains(';') { "; separate the fields by commas" } else { "" };
         DataError::malformed(&self.path, format!("has the columns {found:?}; expected {expected}{hint}"))
     }
 
-    /// Returns the error that `row` has a `problem`.
+    /// Returns an error about `row`.
     pub fn wrong(&self, row: &CsvRow, problem: impl Into<String>) -> DataError {
         DataError::line(&self.path, row.line, problem)
     }
@@ -100,7 +114,7 @@ enum NoText {
     Byte { line: u64, byte: u8 },
 }
 
-/// The text of a file without its byte order mark.
+/// Returns the text of a file without its byte order mark.
 fn text_of(bytes: &[u8]) -> Result<&str, NoText> {
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
         return Err(NoText::Utf16);
@@ -108,18 +122,18 @@ fn text_of(bytes: &[u8]) -> Result<&str, NoText> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     std::str::from_utf8(bytes).map_err(|e| {
         let (good, bad) = bytes.split_at(e.valid_up_to());
-        // A part of the text that is cut off at the end has a byte, too.
+        // A character that is cut off at the end has a byte, too.
         NoText::Byte { line: 1 + line_ends(&String::from_utf8_lossy(good)), byte: bad.first().copied().unwrap_or(0) }
     })
 }
 
-/// Line ends of Unix, of Windows and of old Macs.
+/// Counts line ends of Unix, of Windows and of old Macs.
 fn line_ends(text: &str) -> u64 {
     let ends = |at: usize, c: u8| c == b'\n' || c == b'\r' && text.as_bytes().get(at + 1) != Some(&b'\n');
     text.bytes().enumerate().filter(|(at, c)| ends(*at, *c)).count() as u64
 }
 
-/// All rows that have text.
+/// Returns all rows with text.
 fn rows_of(text: &str) -> Result<Vec<CsvRow>, (u64, String)> {
     let (mut rows, mut line, mut rest) = (Vec::new(), 1, text);
     while !rest.is_empty() {
@@ -142,7 +156,8 @@ fn rows_of(text: &str) -> Result<Vec<CsvRow>, (u64, String)> {
     Ok(rows)
 }
 
-/// The first field of `text`, and what follows it: a comma, a line end or nothing. `line` counts the line ends in quotes.
+/// Parses the first field of `text`. Returns the field and the rest, which starts with a comma or a
+/// line end, or is empty. `line` counts the line ends inside quotes.
 fn field<'a>(text: &'a str, line: &mut u64) -> Result<(String, &'a str), (u64, String)> {
     let Some(quoted) = text.trim_start_matches([' ', '\t']).strip_prefix('"') else {
         let end = text.find([',', '\n', '\r']).unwrap_or(text.len());
@@ -157,7 +172,7 @@ fn field<'a>(text: &'a str, line: &mut u64) -> Result<(String, &'a str), (u64, S
         };
         field.push_str(&rest[..end]);
         rest = &rest[end + 1..];
-        // Two quotes stand for one.
+        // Two quotes mean one.
         let Some(more) = rest.strip_prefix('"') else { break };
         field.push('"');
         rest = more;
@@ -172,7 +187,8 @@ fn field<'a>(text: &'a str, line: &mut u64) -> Result<(String, &'a str), (u64, S
     Ok((field.trim().to_string(), rest))
 }
 
-/// A row with one field per column. Empty fields behind the last column are dropped: spreadsheets leave them.
+/// Returns a row with one field per column. Drops empty fields after the last column, which
+/// spreadsheets leave.
 fn fitted(mut row: CsvRow, columns: usize) -> Result<CsvRow, (u64, String)> {
     while row.fields.len() > columns && row.fields.last().is_some_and(String::is_empty) {
         row.fields.pop();
@@ -189,7 +205,8 @@ fn fitted(mut row: CsvRow, columns: usize) -> Result<CsvRow, (u64, String)> {
 mod tests {
     use super::*;
 
-    /// Reads `bytes` as the file `x.csv`: line and fields of each row, the header first with line 0.
+    /// Reads `bytes` as the file `x.csv`: line and fields of each row, the header first with line
+    /// 0.
     fn read(bytes: &[u8]) -> std::result::Result<Vec<(u64, Vec<String>)>, String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.csv");
@@ -212,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_have_the_line_on_which_they_start() {
+    fn rows_have_the_line_that_they_start_on() {
         check("id,file\n0,a\n1,b", &[(0, &["id", "file"]), (2, &["0", "a"]), (3, &["1", "b"])]);
         // Blank lines, and rows that a spreadsheet leaves.
         check("\nid,file\n\n\n0,a\n,\n ,\t\n,,,\n1,b\n\n", &[(0, &["id", "file"]), (5, &["0", "a"]), (9, &["1", "b"])]);
@@ -234,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn the_line_and_the_cause_are_named() {
+    fn errors_name_the_line_and_the_cause() {
         check_wrong(b"id,label\n\n0,d\xf6g\n", ", line 3: is not UTF-8 (byte 0xf6); save it as UTF-8");
         check_wrong(b"id,label\r\n0,dog\r\n1,\xc3", ", line 3: is not UTF-8 (byte 0xc3); save it as UTF-8");
         check_wrong(b"\xff\xfei\0d\0", ": is UTF-16; save it as UTF-8");

@@ -1,4 +1,4 @@
-//! The data set in memory: samples with their identity, and their pixels.
+//! Data sets in memory: samples with their ids and labels, and their pixels.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -11,7 +11,7 @@ use crate::{Content, DataError, Result, names};
 /// Colour channels of every image: red, green, blue.
 pub(crate) const CHANNELS: usize = 3;
 
-/// The identity of an image, from its file to the report: its place in the original order.
+/// The id of an image: its position in the original order. It is the same in every file and report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SampleId(pub u32);
@@ -44,7 +44,7 @@ impl fmt::Display for ImageSize {
     }
 }
 
-/// The split in which the publisher of a data set put an image.
+/// The split that the publisher of a data set put an image in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Published {
@@ -52,7 +52,7 @@ pub enum Published {
     Train,
     /// One of the published test images.
     Test,
-    /// The source knows no such split.
+    /// The source has no such split.
     None,
 }
 
@@ -66,73 +66,77 @@ impl fmt::Display for Published {
     }
 }
 
-/// One image's facts, without its pixels.
+/// An image without its pixels: its id, labels and origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sample {
-    /// Its identity.
+    /// The id.
     pub id: SampleId,
-    /// The label in force: an index into [`Header::classes`].
+    /// The current label: an index into [`Header::classes`].
     pub label: u16,
     /// The label before any override.
     pub original_label: u16,
-    /// The published split that it comes from.
+    /// The published split.
     pub published: Published,
-    /// Its file, relative to the source folder, with `/` between the parts.
+    /// The file, relative to the source folder, with `/` between the parts.
     pub file: String,
 }
 
-/// Where the images of a set came from.
+/// The kind of source that images come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SourceKind {
-    /// Folders of image files, one a class.
+    /// Folders of image files, one per class.
     ClassFolders,
     /// An official archive of CIFAR-10 or CIFAR-100.
     Archive,
     /// Parquet files in the layout of Hugging Face.
     Parquet,
-    /// Drawn by this program.
+    /// Drawn by this crate.
     Synthetic,
 }
 
-/// Where the images of a set came from, for manifests, metrics and reports. Holds no path: results must not depend on one.
+/// The source of a set's images, for manifests, metrics and reports. It has no path: results must
+/// not depend on one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
     /// The kind of source.
     pub kind: SourceKind,
-    /// A few words for people, such as `class folders, 60000 images` or `SYNTHETIC, seed 0`.
+    /// A short description for people, such as `class folders, 60000 images` or `SYNTHETIC, seed
+    /// 0`.
     pub description: String,
 }
 
 impl Source {
-    /// True for the built-in set: everything made from it must say so.
+    /// Returns whether this is the built-in synthetic set. Everything made from it must say so.
     pub fn is_synthetic(&self) -> bool {
         self.kind == SourceKind::Synthetic
     }
 }
 
-/// What all images of a set have in common.
+/// The properties that all images of a set share.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Header {
-    /// Class names; a label is an index into them.
+    /// Class names. A label is an index into them.
     pub classes: Vec<String>,
-    /// Size of every image.
+    /// The size of every image.
     pub size: ImageSize,
-    /// Where the images came from.
+    /// The source of the images.
     pub source: Source,
 }
 
-/// Images with their labels: `samples.len()` × height × width × RGB, one byte a value.
+/// Images with their labels: `samples.len()` × height × width × RGB, one byte per value.
 ///
-/// Samples stand in ascending order of their ids, without repetition. A set may be empty (a validation set need not exist).
+/// Samples are in ascending order of their ids, without repetition. A set may be empty, for example
+/// a validation set.
 #[derive(Debug, Clone)]
 pub struct Dataset {
     header: Header,
     samples: Vec<Sample>,
     pixels: Vec<u8>,
-    /// One an image, once somebody wanted them: pixels never change, and hashing them takes longer than writing them.
+    /// One hash per image, computed on first use: pixels never change, and hashing them takes
+    /// longer than writing them.
     hashes: OnceLock<Vec<blake3::Hash>>,
 }
 
@@ -145,14 +149,15 @@ impl PartialEq for Dataset {
 impl Eq for Dataset {}
 
 impl Dataset {
-    /// Puts a set together.
+    /// Creates a set.
     ///
     /// # Errors
-    /// If there are no classes, a class's name cannot be a file's, ids do not ascend, a label has no class or the number of pixels is wrong.
+    /// If there are no classes, a class name cannot be a file name, ids do not ascend, a label has
+    /// no class or the number of pixels is wrong.
     pub fn new(header: Header, samples: Vec<Sample>, pixels: Vec<u8>) -> Result<Self> {
         let wrong = |problem: String| Err(DataError::Unsuitable(problem));
         if header.classes.is_empty() || header.classes.len() > usize::from(u16::MAX) {
-            return wrong(format!("a data set has 1 to {} classes, this one {}", u16::MAX, header.classes.len()));
+            return wrong(format!("a data set has 1 to {} classes, this one has {}", u16::MAX, header.classes.len()));
         }
         names::check_classes(&header.classes).map_err(DataError::Unsuitable)?;
         let expected =
@@ -166,7 +171,7 @@ impl Dataset {
             ));
         }
         if let Some(pair) = samples.windows(2).find(|pair| pair[0].id >= pair[1].id) {
-            return wrong(format!("id {} stands before id {}; ids must ascend", pair[0].id, pair[1].id));
+            return wrong(format!("id {} comes before id {}; ids must ascend", pair[0].id, pair[1].id));
         }
         let classes = header.classes.len();
         if let Some(sample) = samples.iter().find(|s| usize::from(s.label.max(s.original_label)) >= classes) {
@@ -179,62 +184,64 @@ impl Dataset {
         Ok(Self { header, samples, pixels, hashes: OnceLock::new() })
     }
 
-    /// The same with the hashes of its images, which the caller has computed on the way.
+    /// Returns the set with the hashes of its images, which the caller has already computed.
     pub(crate) fn with_hashes(mut self, hashes: Vec<blake3::Hash>) -> Self {
         debug_assert_eq!(hashes.len(), self.samples.len());
         self.hashes = OnceLock::from(hashes);
         self
     }
 
-    /// The BLAKE3 hash of the pixels of every image, computed at the first call. Not to be called from a parallel task.
+    /// Returns the BLAKE3 hash of every image's pixels, computed on the first call. Must not be
+    /// called from a parallel task.
     pub(crate) fn hashes(&self) -> &[blake3::Hash] {
         self.hashes.get_or_init(|| self.pixels.par_chunks(self.header.size.bytes()).map(blake3::hash).collect())
     }
 
-    /// What the image at `index` shows, as a short hash. Not to be called from a parallel task.
+    /// Returns the content of the image at `index`, a short hash. Must not be called from a
+    /// parallel task.
     ///
     /// # Panics
-    /// If there are not so many images.
+    /// If `index` is not below [`Dataset::len`].
     pub fn content(&self, index: usize) -> Content {
         Content::of_hash(&self.hashes()[index])
     }
 
-    /// Classes, image size and source.
+    /// Returns the classes, image size and source.
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// Class names; a label is an index into them.
+    /// Returns the class names. A label is an index into them.
     pub fn classes(&self) -> &[String] {
         &self.header.classes
     }
 
-    /// Size of every image.
+    /// Returns the size of every image.
     pub fn size(&self) -> ImageSize {
         self.header.size
     }
 
-    /// Number of images.
+    /// Returns the number of images.
     pub fn len(&self) -> usize {
         self.samples.len()
     }
 
-    /// True if there is no image.
+    /// Returns whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.samples.is_empty()
     }
 
-    /// All samples, ids ascending.
+    /// Returns all samples, ids ascending.
     pub fn samples(&self) -> &[Sample] {
         &self.samples
     }
 
-    /// All pixels, image after image, row after row, RGB.
+    /// Returns all pixels: image by image, row by row, RGB.
     pub fn pixels(&self) -> &[u8] {
         &self.pixels
     }
 
-    /// The pixels of the image at `index` (not id): height × width × RGB.
+    /// Returns the pixels of the image at `index` (not id): height × width × RGB.
     ///
     /// # Panics
     /// If `index` is not below [`Dataset::len`].
@@ -243,17 +250,17 @@ impl Dataset {
         &self.pixels[index * bytes..(index + 1) * bytes]
     }
 
-    /// Where the sample with this id stands.
+    /// Returns the index of the sample with this id.
     pub fn index_of(&self, id: SampleId) -> Option<usize> {
         self.samples.binary_search_by_key(&id, |s| s.id).ok()
     }
 
-    /// Labels of all images, as indices into the classes.
+    /// Returns the labels of all images, as indices into the classes.
     pub fn labels(&self) -> Vec<u16> {
         self.samples.iter().map(|s| s.label).collect()
     }
 
-    /// Number of images of each class, by the label in force.
+    /// Returns the number of images of each class, by their current labels.
     pub fn counts_by_class(&self) -> Vec<usize> {
         let mut counts = vec![0; self.classes().len()];
         for sample in &self.samples {
@@ -262,7 +269,7 @@ impl Dataset {
         counts
     }
 
-    /// The images for which `keep` says so, in the same order.
+    /// Returns the images for which `keep` returns true, in the same order.
     #[must_use]
     pub fn filter(&self, mut keep: impl FnMut(&Sample) -> bool) -> Self {
         let kept: Vec<usize> = (0..self.len()).filter(|index| keep(&self.samples[*index])).collect();
@@ -282,7 +289,8 @@ impl Dataset {
         }
     }
 
-    /// Sets that are parts of one, put together again: ids ascend from each to the next, and headers are the same.
+    /// Joins sets with equal headers whose ids ascend from each set to the next. None if there are
+    /// no sets.
     ///
     /// # Errors
     /// As [`Dataset::append`].
@@ -290,7 +298,7 @@ impl Dataset {
         let bytes: usize = parts.iter().map(|part| part.pixels.len()).sum();
         let mut parts = parts.into_iter();
         let Some(mut all) = parts.next() else { return Ok(None) };
-        // Once and for all: a growing list would be copied again and again.
+        // Reserved once: a growing list would be copied repeatedly.
         all.pixels.reserve_exact(bytes - all.pixels.len());
         for part in parts {
             all.append(part)?;
@@ -298,7 +306,7 @@ impl Dataset {
         Ok(Some(all))
     }
 
-    /// Appends `other`, whose ids must all be greater and whose header must be the same.
+    /// Appends `other`. Its header must be equal, and all its ids must be greater.
     ///
     /// # Errors
     /// If the headers differ or the ids overlap.
@@ -317,10 +325,7 @@ impl Dataset {
         if let (Some(last), Some(first)) = (self.samples.last(), other.samples.first())
             && last.id >= first.id
         {
-            return Err(DataError::Unsuitable(format!(
-                "id {} stands before id {}; ids must ascend",
-                last.id, first.id
-            )));
+            return Err(DataError::Unsuitable(format!("id {} comes before id {}; ids must ascend", last.id, first.id)));
         }
         self.hashes = match (self.hashes.take(), other.hashes.take()) {
             (Some(ours), Some(theirs)) => OnceLock::from([ours, theirs].concat()),
@@ -331,7 +336,8 @@ impl Dataset {
         Ok(())
     }
 
-    /// Gives the images for which `new_label` has one another label; the original label stays.
+    /// Relabels the images for which `new_label` returns a label, and returns how many labels
+    /// changed. The original labels stay.
     ///
     /// # Errors
     /// If a new label has no class.
@@ -358,7 +364,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn classes_are_called_what_a_file_may_be_called() {
+    fn class_names_must_be_valid_file_names() {
         let check = |name: &str, allowed: bool| {
             let source = Source { kind: crate::SourceKind::ClassFolders, description: "test".into() };
             let header = Header { classes: vec![name.into()], size: ImageSize { height: 8, width: 8 }, source };

@@ -1,10 +1,10 @@
-//! Everything that can go wrong with data. Each message is one line and names the file, key or image.
+//! The errors of this crate. Each message is one line and names the file, key or image.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use crate::SampleId;
 use crate::names::{printed, shown};
+use crate::{SampleId, Stage};
 
 /// The result of a function of this crate.
 pub type Result<T, E = DataError> = std::result::Result<T, E>;
@@ -13,17 +13,17 @@ pub type Result<T, E = DataError> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DataError {
-    /// The operating system refused something.
+    /// The operating system refused an operation.
     #[error("{}: cannot {action}: {source}", shown(path))]
     Io {
         /// What was attempted, as in "cannot {action}".
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// The system's answer.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// A file exists but is not what it should be.
+    /// A file exists but has the wrong content.
     #[error("{}: {problem}", shown(path))]
     Malformed {
         /// The file.
@@ -31,14 +31,45 @@ pub enum DataError {
         /// What was found and what is allowed.
         problem: String,
     },
+    /// The result of an earlier stage does not exist.
+    #[error("{}: {problem}", shown(path))]
+    Missing {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is missing.
+        problem: String,
+        /// The stages that make it, in the order in which they have to run.
+        made_by: &'static [Stage],
+    },
+    /// The result of an earlier stage is damaged, of another version, or made from other inputs.
+    #[error("{}: {problem}", shown(path))]
+    Stale {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was found.
+        problem: String,
+        /// The stages that make it again, in the order in which they have to run.
+        made_by: &'static [Stage],
+    },
     /// A line of a CSV file is wrong.
     #[error("{}, line {line}: {problem}", shown(path))]
     Line {
         /// The file.
         path: PathBuf,
-        /// Counted from 1, the header included.
+        /// The line, counted from 1 with the header.
         line: u64,
         /// What was found and what is allowed.
+        problem: String,
+    },
+    /// A line of a label file is about another image than the one that has its id now.
+    /// [`labels::migrate`](fn@crate::labels::migrate) updates the file.
+    #[error("{}, line {line}: {problem}", shown(path))]
+    Misplaced {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1, the header included.
+        line: u64,
+        /// What the line says and what the image is.
         problem: String,
     },
     /// An image cannot be used.
@@ -49,18 +80,18 @@ pub enum DataError {
         /// What was found and what is allowed.
         problem: String,
     },
-    /// The pixels of a stored image do not have the hash that the manifest gives.
+    /// The pixels of a stored image do not match their hash in the manifest.
     #[error(
-        "{}: image {id} does not match its hash in manifest.csv; the data was changed or damaged, make it anew",
+        "{}: image {id} does not match its hash in manifest.csv; the data was changed or damaged; write it again",
         shown(path)
     )]
     HashMismatch {
-        /// The images file.
+        /// The file of images.
         path: PathBuf,
         /// The image.
         id: SampleId,
     },
-    /// A source has no images at all.
+    /// A source has no images.
     #[error(
         "{}: no images found; expected class folders with JPEG or PNG files, train/ and test/ with class folders, parquet files, or an official archive of CIFAR-10 or CIFAR-100",
         shown(path)
@@ -69,43 +100,44 @@ pub enum DataError {
         /// The folder.
         path: PathBuf,
     },
-    /// A file cannot be fetched: no connection, or no such file there. Nothing that was there is harmed.
+    /// A file cannot be downloaded: there is no connection, or no such file on the server. Existing
+    /// files are unharmed.
     #[error("{url}: cannot be fetched: {problem}")]
     Unavailable {
-        /// Where it should be.
+        /// The address of the file.
         url: String,
         /// What happened.
         problem: String,
     },
-    /// A parameter lies outside of its range.
+    /// A parameter is out of range.
     #[error("{key}: {value} is not allowed; {allowed}")]
     Parameter {
         /// The parameter's name.
         key: &'static str,
-        /// What was given.
+        /// The value.
         value: String,
         /// What is allowed.
         allowed: String,
     },
-    /// Something would take more memory than this process may take.
+    /// An operation would take more memory than this process may use.
     #[error(
         "{what} takes about {:.1} GB of memory; {:.1} GB are left ({limit}); {remedy}",
         *needed as f64 / 1e9,
         *room as f64 / 1e9
     )]
     Memory {
-        /// What is to be done.
+        /// The operation.
         what: String,
-        /// Bytes that it takes, estimated.
+        /// The estimated memory of the operation, bytes.
         needed: u64,
-        /// Bytes that are left.
+        /// The available memory, bytes.
         room: u64,
-        /// What leaves no more.
+        /// The limit that is the lowest.
         limit: &'static str,
-        /// What to do.
+        /// How to use less.
         remedy: String,
     },
-    /// The data cannot serve the request.
+    /// The data does not suit the request.
     #[error("{0}")]
     Unsuitable(String),
     /// The user asked to stop.
@@ -114,23 +146,53 @@ pub enum DataError {
 }
 
 impl DataError {
-    /// What `map_err` makes of an error of the system: `action` was to be done to `path`.
+    /// Returns a function for `map_err` that adds to a system error what was attempted (`action`)
+    /// on `path`.
     pub fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = crate::output::final_path(path);
         move |source| Self::Io { action, path, source }
     }
 
-    /// What is wrong, without the name of the file.
+    /// Returns the stages that have to run before the operation can succeed, in their order; empty
+    /// unless the error is [`DataError::Missing`] or [`DataError::Stale`].
+    ///
+    /// ```
+    /// use cifar_data::Stage;
+    /// use cifar_data::prepare::PreparedReport;
+    ///
+    /// let error = PreparedReport::read("no/such/folder".as_ref()).unwrap_err();
+    /// assert_eq!(error.to_string(), "no/such/folder: there is no such folder");
+    /// assert_eq!(error.made_by(), [Stage::Prepare]);
+    /// ```
+    pub fn made_by(&self) -> &'static [Stage] {
+        match self {
+            Self::Missing { made_by, .. } | Self::Stale { made_by, .. } => made_by,
+            _ => &[],
+        }
+    }
+
+    /// Returns the problem without the name of the file.
     pub(crate) fn problem(&self) -> String {
         match self {
             Self::Io { action, source, .. } => format!("cannot {action}: {source}"),
-            Self::Malformed { problem, .. } | Self::Image { problem, .. } => problem.clone(),
+            Self::Malformed { problem, .. }
+            | Self::Missing { problem, .. }
+            | Self::Stale { problem, .. }
+            | Self::Image { problem, .. } => problem.clone(),
             other => other.to_string(),
         }
     }
 
     pub(crate) fn malformed(path: &Path, problem: impl Into<String>) -> Self {
         Self::Malformed { path: path.to_path_buf(), problem: tidy(problem.into()) }
+    }
+
+    pub(crate) fn missing(path: &Path, problem: impl Into<String>, made_by: &'static [Stage]) -> Self {
+        Self::Missing { path: path.to_path_buf(), problem: tidy(problem.into()), made_by }
+    }
+
+    pub(crate) fn stale(path: &Path, problem: impl Into<String>, made_by: &'static [Stage]) -> Self {
+        Self::Stale { path: path.to_path_buf(), problem: tidy(problem.into()), made_by }
     }
 
     pub(crate) fn line(path: &Path, line: u64, problem: impl Into<String>) -> Self {
@@ -142,7 +204,8 @@ impl DataError {
     }
 }
 
-/// One line of bounded length, whatever a damaged file or another library's message brings into it.
+/// Makes one line of bounded length of a message, whatever a damaged file or another library put
+/// into it.
 fn tidy(problem: String) -> String {
     const MOST: usize = 600;
     if problem.len() <= MOST && matches!(printed(&problem), Cow::Borrowed(_)) {

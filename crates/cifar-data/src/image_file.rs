@@ -1,4 +1,4 @@
-//! Any JPEG or PNG as an image of a given size, for classifying pictures that are no part of a data set.
+//! Reads a JPEG or PNG at a given size, to classify pictures that are not part of a data set.
 
 use std::path::Path;
 
@@ -7,38 +7,52 @@ use image::imageops::FilterType;
 use crate::decode::read_header;
 use crate::{DataError, ImageSize, Result, input};
 
-/// Most pixels a side that is read: a larger header is refused before anything is decoded.
-const MOST_PIXELS: usize = 16_384;
-/// Most bytes of a file.
-const MOST_BYTES: u64 = 512 << 20;
+/// Most pixels per side. A header with more is refused before anything is decoded.
+const MAX_PIXELS: usize = 16_384;
+/// Largest file that is read.
+const MAX_BYTES: u64 = 512 << 20;
 
-/// An image file's pixels, resized.
+/// The pixels of an image file, resized.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResizedImage {
-    /// height × width × RGB.
+    /// The pixels: height × width × RGB.
     pub pixels: Vec<u8>,
-    /// Size of the file's image, upright.
+    /// The size of the upright image in the file.
     pub original: ImageSize,
 }
 
-/// Reads a JPEG or PNG as [`crate::sources`] does: upright (EXIF), without transparency; and resizes it to `size`; the aspect
-/// ratio is not kept. An image that has this size already keeps its pixels.
+/// Reads a JPEG or PNG like [`crate::sources`]: upright (EXIF), without transparency. Resizes it to
+/// `size`, without keeping the aspect ratio. An image that already has this size keeps its pixels.
+///
+/// ```
+/// use cifar_data::ImageSize;
+/// use cifar_data::image_file::read_resized;
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("red.png");
+/// image::save_buffer(&path, &[255, 0, 0].repeat(64 * 48), 64, 48, image::ColorType::Rgb8).unwrap();
+/// let image = read_resized(&path, ImageSize { height: 32, width: 32 })?;
+/// assert_eq!(image.original, ImageSize { height: 48, width: 64 });
+/// assert_eq!(image.pixels[..3], [255, 0, 0]);
+/// # Ok::<(), cifar_data::DataError>(())
+/// ```
 ///
 /// # Errors
-/// If the file cannot be read, is no regular file, is neither JPEG nor PNG, is damaged, or is larger than 16,384 pixels a side
-/// or 100 megapixels.
+/// If the file cannot be read, is not a regular file, is neither JPEG nor PNG, is damaged, or is
+/// larger than 16,384 pixels per side or 100 megapixels.
 pub fn read_resized(path: &Path, size: ImageSize) -> Result<ResizedImage> {
     let broken = |problem| DataError::image(path, problem);
     let mut bytes = Vec::new();
-    input::read_image(path, MOST_BYTES, &mut bytes)?;
-    let header = read_header(&bytes, MOST_PIXELS).map_err(broken)?;
+    input::read_image(path, MAX_BYTES, &mut bytes)?;
+    let header = read_header(&bytes, MAX_PIXELS).map_err(broken)?;
     let original = header.size();
     let mut pixels = vec![0; original.bytes()];
     header.decode(&mut pixels).map_err(broken)?;
     if original != size {
         let image = image::RgbImage::from_raw(original.width as u32, original.height as u32, pixels);
         let image = image.ok_or_else(|| DataError::image(path, "is too large"))?;
-        // A triangle as wide as a target pixel averages what falls into it, so that shrinking does not alias.
+        // A triangle filter as wide as a target pixel averages all pixels in it, so shrinking does
+        // not alias.
         pixels =
             image::imageops::resize(&image, size.width as u32, size.height as u32, FilterType::Triangle).into_raw();
     }

@@ -1,7 +1,7 @@
-//! Opens files that a user names or that are found in a user's folders.
+//! Opens files that a user names or that are in a user's folders.
 //!
-//! Only regular files, or links to them, are opened: opening a named pipe waits until somebody writes to it, a device may
-//! never end.
+//! Only regular files and links to them are opened: opening a named pipe would wait for a writer,
+//! and a device may never end.
 
 use std::fs::{self, File, FileType, Metadata};
 use std::io::Read;
@@ -13,7 +13,7 @@ use crate::{DataError, Result};
 /// Opens the regular file at `path` for reading.
 ///
 /// # Errors
-/// If it is anything else, does not exist or cannot be opened.
+/// If it is not a regular file, does not exist or cannot be opened.
 pub(crate) fn open(path: &Path) -> Result<File> {
     let found = metadata(path)?;
     match not_regular(found.file_type()) {
@@ -22,10 +22,11 @@ pub(crate) fn open(path: &Path) -> Result<File> {
     }
 }
 
-/// Returns what `path` is, behind all links.
+/// Returns the metadata of `path`, following links.
 ///
 /// # Errors
-/// If it does not exist or cannot be reached. A link that leads nowhere, such as to a disk that is not mounted, says where.
+/// If it does not exist or cannot be reached. For a dangling link, for example to a disk that is
+/// not mounted, the error has the target.
 pub(crate) fn metadata(path: &Path) -> Result<Metadata> {
     fs::metadata(path).map_err(|e| match fs::read_link(path) {
         Ok(target) => {
@@ -36,10 +37,10 @@ pub(crate) fn metadata(path: &Path) -> Result<Metadata> {
     })
 }
 
-/// Appends the contents of the regular file at `path` to `buffer`, up to `most` bytes.
+/// Appends the content of the regular file at `path` to `buffer`, up to `most` bytes.
 ///
 /// # Errors
-/// As [`open`], or if there are more bytes.
+/// As [`open`], or if the file has more bytes.
 pub(crate) fn read_into(path: &Path, most: u64, buffer: &mut Vec<u8>) -> Result<()> {
     let mut file = open(path)?.take(most.saturating_add(1));
     let read = file.read_to_end(buffer).map_err(DataError::io("read", path))?;
@@ -49,10 +50,11 @@ pub(crate) fn read_into(path: &Path, most: u64, buffer: &mut Vec<u8>) -> Result<
     Ok(())
 }
 
-/// Replaces `buffer` by the image file at `path`. A file that does not begin as a JPEG or PNG is not read any further.
+/// Replaces `buffer` with the image file at `path`. Stops reading after the first bytes if they are
+/// not those of a JPEG or PNG.
 ///
 /// # Errors
-/// As [`read_into`], or if it is no image.
+/// As [`read_into`], or if the file is not an image.
 pub(crate) fn read_image(path: &Path, most: u64, buffer: &mut Vec<u8>) -> Result<()> {
     buffer.clear();
     let mut file = open(path)?;
@@ -67,17 +69,17 @@ pub(crate) fn read_image(path: &Path, most: u64, buffer: &mut Vec<u8>) -> Result
     Ok(())
 }
 
-/// Returns the first bytes of the regular file at `path`, by which its kind is recognised.
+/// Returns the first bytes of the regular file at `path`, which show its kind.
 ///
 /// # Errors
-/// As [`open`], or if it cannot be read.
+/// As [`open`], or if the file cannot be read.
 pub(crate) fn head(path: &Path) -> Result<Vec<u8>> {
     let mut head = Vec::new();
     open(path)?.take(HEAD).read_to_end(&mut head).map_err(DataError::io("read", path))?;
     Ok(head)
 }
 
-/// Bytes that tell what a file is: the name of the `tar` format is at byte 257.
+/// Bytes that show the kind of a file: the name of the `tar` format is at byte 257.
 const HEAD: u64 = 512;
 /// The first bytes of JPEG files.
 pub(crate) const JPEG: &[u8] = &[0xff, 0xd8];
@@ -85,22 +87,22 @@ pub(crate) const JPEG: &[u8] = &[0xff, 0xd8];
 pub(crate) const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 const GZIP: &[u8] = &[0x1f, 0x8b];
 
-/// Whether a file that begins like this is an image that can be decoded.
+/// Returns whether a file with these first bytes is an image that can be decoded.
 pub(crate) fn is_image(head: &[u8]) -> bool {
     head.starts_with(JPEG) || head.starts_with(PNG)
 }
 
-/// Whether a file that begins like this is packed by gzip.
+/// Returns whether a file with these first bytes is gzip-compressed.
 pub(crate) fn is_gzip(head: &[u8]) -> bool {
     head.starts_with(GZIP)
 }
 
-/// Whether a file that begins like this is a `tar` file that is not packed.
+/// Returns whether a file with these first bytes is an uncompressed `tar` file.
 pub(crate) fn is_tar(head: &[u8]) -> bool {
     head.get(257..262) == Some(b"ustar")
 }
 
-/// Says what is wrong with a file that begins like this and should be an image.
+/// Says what is wrong with a file with these first bytes that should be an image.
 pub(crate) fn no_image(head: &[u8]) -> String {
     match kind(head) {
         _ if head.is_empty() => "is empty".into(),
@@ -109,7 +111,7 @@ pub(crate) fn no_image(head: &[u8]) -> String {
     }
 }
 
-/// Says what a file is, by its first bytes.
+/// Returns the kind of a file, by its first bytes.
 pub(crate) fn kind(head: &[u8]) -> Option<&'static str> {
     const KINDS: [(&[u8], &str); 13] = [
         (b"version https://git-lfs", "a Git LFS pointer, not the data; run `git lfs pull`"),
@@ -135,7 +137,7 @@ pub(crate) fn kind(head: &[u8]) -> Option<&'static str> {
     })
 }
 
-/// Says what a file is that is not a regular one.
+/// Says what a file is that is not regular.
 pub(crate) fn not_regular(kind: FileType) -> Option<&'static str> {
     if kind.is_file() {
         return None;

@@ -1,27 +1,51 @@
 //! Image classification data sets, from files on a disk to batches of `u8` pixels.
 //!
-//! The journey, module by module:
-//!
-//! 1. [`sources`] reads class folders, an official archive or parquet files, fetches an archive, or draws the built-in synthetic set, into a [`Dataset`];
-//! 2. [`partitions`] cuts it into the three partitions v1, v2, v3;
-//! 3. [`store`] writes and reads a set as `images.safetensors` + `manifest.csv`, with a hash for every image;
-//! 4. [`splits`] decides once, over all partitions, which image is for training, validation and test;
-//! 5. [`pull`] joins the chosen partitions and sets the evaluation pool apart;
-//! 6. [`prepare`] applies [`labels`] overrides and writes train, val and test;
-//! 7. [`batches`] shuffles, flips and crops.
-//!
-//! The crate knows neither tensors nor float pixels nor YAML. Classes, their number and the image size are data.
-//!
 //! ```
+//! use cifar_data::batches::{Augmentation, epoch_order, training_batch};
+//! use cifar_data::prepare::{TrainingData, prepare};
 //! use cifar_data::sources::synthetic::{self, SyntheticParams};
-//! use cifar_data::batches::{training_batch, epoch_order, Augmentation};
+//! use cifar_data::splits::SplitParams;
+//! use cifar_data::{Silent, partitions, pull};
 //!
-//! let set = synthetic::generate(&SyntheticParams { count: 60, ..Default::default() })?.dataset;
-//! let order = epoch_order(set.len(), 42, 0);
-//! let batch = training_batch(&set, &order[..16], &Augmentation::default(), 42, 0);
+//! # let root = tempfile::tempdir().unwrap();
+//! # let at = |name: &str| root.path().join(name);
+//! # std::fs::write(at("overrides.csv"), "id,label\n").unwrap();
+//! # std::fs::write(at("review.csv"), "id,decision,label,note\n").unwrap();
+//! // Read images; `sources::read` reads folders, archives and parquet files.
+//! let images = synthetic::generate(&SyntheticParams { count: 300, ..Default::default() })?;
+//! // Cut them into partitions, join the chosen ones, and divide them into splits.
+//! partitions::write(&images.dataset, &at("partitions"), &Silent)?;
+//! let (version, split) = ("v1+v2+v3".parse()?, SplitParams::default());
+//! pull::pull(&at("partitions"), version, &split, None, &at("raw"), &Silent)?;
+//! let labels = [at("overrides.csv"), at("review.csv")];
+//! prepare(&at("raw"), &labels[0], &labels[1], version, &split, &at("prepared"), &Silent)?;
+//! // Load what training may see, and make a batch.
+//! let data = TrainingData::open(&at("prepared"))?;
+//! let order = epoch_order(data.train.len(), 42, 0);
+//! let batch = training_batch(&data.train, &order[..16], &Augmentation::default(), 42, 0);
 //! assert_eq!(batch.pixels.len(), 16 * 32 * 32 * 3);
 //! # Ok::<(), cifar_data::DataError>(())
 //! ```
+//!
+//! The modules, in the order of the pipeline:
+//!
+//! 1. [`sources`] reads class folders, an official archive or parquet files into a [`Dataset`],
+//!    downloads an archive, or draws the built-in synthetic set;
+//! 2. [`partitions`] cuts it into the three partitions v1, v2 and v3;
+//! 3. [`store`] writes and reads a set as `images.safetensors` and `manifest.csv`, with a hash per
+//!    image;
+//! 4. [`splits`] decides once, over all partitions, which images are for training, validation and
+//!    test;
+//! 5. [`pull`] joins the chosen partitions and sets the evaluation pool apart;
+//! 6. [`prepare`] applies the corrections of [`labels`] and writes train, val and test;
+//! 7. [`batches`] shuffles and augments.
+//!
+//! The crate has no tensors, no float pixels and no configuration files. The classes, their number
+//! and the size of the images come from the data.
+//!
+//! # Features
+//!
+//! `download` (on by default) adds `sources::download` with an HTTP client.
 
 mod content;
 mod dataset;
@@ -29,7 +53,8 @@ mod decode;
 mod error;
 mod input;
 pub mod memory;
-mod monitor;
+mod progress;
+mod stage;
 
 pub mod batches;
 pub mod csv_table;
@@ -52,4 +77,10 @@ pub mod store;
 pub use content::{Content, ImageIndex, Known};
 pub use dataset::{Dataset, Header, ImageSize, Published, Sample, SampleId, Source, SourceKind};
 pub use error::{DataError, Result};
-pub use monitor::{Monitor, Silent};
+pub use progress::{Progress, Silent};
+pub use stage::Stage;
+
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,32 +1,42 @@
-//! How much memory this process may still take. What would take more is refused before it is read or built: an allocation
-//! that fails ends the process without a word.
+//! The memory that this process may still use. Operations that need more are refused in advance: a
+//! failed allocation aborts the process without a message.
 
 use std::path::{Path, PathBuf};
 
 use crate::{DataError, ImageSize, Result};
 
-/// Where Linux shows control groups.
+/// Where Linux mounts control groups.
 const GROUPS: &str = "/sys/fs/cgroup";
-/// Control groups of version 1 show as this the absence of a limit.
+/// Control groups of version 1 show this number if there is no limit.
 const UNLIMITED: u64 = i64::MAX as u64 - 0xffff;
 
-/// What is left of the narrowest limit on this process.
+/// The room under the lowest memory limit of this process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Room {
-    /// Bytes.
+    /// Bytes left.
     pub bytes: u64,
-    /// The limit in words.
+    /// The limit, in words.
     pub limit: &'static str,
 }
 
-/// The bytes that this process may still take: the least of what the machine has available (with swap), what the limits of its
-/// control groups (version 1 and 2) leave, and what `RLIMIT_AS` and `RLIMIT_DATA` leave. None where the system does not tell, as
-/// outside of Linux.
+/// Returns the memory that this process may still use.
+///
+/// It is the minimum of the machine's available memory (with swap), the room in the process's
+/// control groups (version 1 and 2), and the room under `RLIMIT_AS` and `RLIMIT_DATA`. None where
+/// the system does not say, as outside Linux.
 pub fn room() -> Option<Room> {
     room_by(&|path| std::fs::read_to_string(path).ok())
 }
 
-/// Refuses `what` if the `needed` bytes are more than [`room`]. `remedy` says what would lower them.
+/// Refuses `what` if it needs more than [`room`]. `remedy` says how to use less.
+///
+/// ```
+/// use cifar_data::memory::check;
+///
+/// assert!(check("reading a file", 1000, "split the file").is_ok());
+/// let error = check("reading a file", u64::MAX, "split the file").unwrap_err();
+/// assert!(error.to_string().starts_with("reading a file takes about 18446744073.7 GB of memory; "));
+/// ```
 ///
 /// # Errors
 /// [`DataError::Memory`] if so.
@@ -43,7 +53,7 @@ fn check_within(what: &str, needed: u64, remedy: &str, room: Option<Room>) -> Re
     Err(DataError::Memory { what, needed, room: room.bytes, limit: room.limit, remedy })
 }
 
-/// Refuses so many images of this size if their pixels alone are more than there is room for.
+/// Refuses this many images of this size if their pixels alone need more memory than there is.
 pub(crate) fn room_for(images: u64, size: ImageSize) -> Result<()> {
     let bytes = u128::from(images) * size.height as u128 * size.width as u128 * 3;
     let what = format!("reading {images} images of {size} pixels");
@@ -62,12 +72,12 @@ fn room_by(read: Read) -> Option<Room> {
         .then(|| Some(kib(&machine, "CommitLimit:")?.saturating_sub(kib(&machine, "Committed_AS:")?)));
     let (limits, status) = (of("/proc/self/limits"), of("/proc/self/status"));
     let limit = |name: &str, used: &str| {
-        // Columns: the name, the soft limit, the hard limit, the unit. `unlimited` is no number.
+        // Columns: the name, the soft limit, the hard limit, the unit. `unlimited` is not a number.
         Some(number_after(&limits, name)?.saturating_sub(kib(&status, used).unwrap_or(0)))
     };
     let rooms = [
         (available, "available memory of this machine"),
-        (committed.flatten(), "memory that this machine still promises"),
+        (committed.flatten(), "memory that this machine can still commit"),
         (group_room(read), "limit of the control group"),
         (limit("Max address space", "VmSize:"), "limit on the address space (ulimit -v)"),
         (limit("Max data size", "VmData:"), "limit on data (ulimit -d)"),
@@ -76,13 +86,13 @@ fn room_by(read: Read) -> Option<Room> {
     rooms.min_by_key(|room| room.bytes)
 }
 
-/// The number behind `key` at the start of a line.
+/// Returns the number after `key` at the start of a line.
 fn number_after(text: &str, key: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(key))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// What the control groups of this process and those above leave, at the least.
+/// Returns the least room in the control groups of this process and their parents.
 fn group_room(read: Read) -> Option<u64> {
     let groups = read(Path::new("/proc/self/cgroup"))?;
     let rooms = groups.lines().filter_map(|line| {
@@ -96,14 +106,14 @@ fn group_room(read: Read) -> Option<u64> {
         } else {
             return None;
         };
-        // In a container the path may be that of the host, of which only the root is there.
+        // In a container the path may be that of the host, while only the root is visible.
         let folders = Path::new(group).ancestors().map(|group| root.join(group.strip_prefix("/").unwrap_or(group)));
         folders.filter_map(|folder| left_in(&folder, names, read)).min()
     });
     rooms.min()
 }
 
-/// What is left in one group. Pages of files that nobody has read lately make room when asked.
+/// Returns the room in one group. Inactive file pages can be reclaimed.
 fn left_in(folder: &Path, [limit, usage, inactive]: [&str; 3], read: Read) -> Option<u64> {
     let number = |name: &str| read(&folder.join(name))?.trim().parse::<u64>().ok();
     let limit = number(limit).filter(|limit| *limit < UNLIMITED)?;
@@ -129,11 +139,11 @@ mod tests {
     const STATUS: (&str, &str) = ("/proc/self/status", "VmSize:\t    100 kB\nVmData:\t   50 kB\n");
 
     #[test]
-    fn the_narrowest_limit_counts() {
+    fn the_lowest_limit_counts() {
         check_room(&[], None);
         check_room(&[MACHINE], Some((4100 * 1024, "available memory of this machine")));
         let strict = ("/proc/sys/vm/overcommit_memory", "2\n");
-        check_room(&[MACHINE, strict], Some((1000 * 1024, "memory that this machine still promises")));
+        check_room(&[MACHINE, strict], Some((1000 * 1024, "memory that this machine can still commit")));
         let limits = |address: &str, data: &str| {
             format!(
                 "Limit                     Soft Limit           Hard Limit           Units\n\
@@ -150,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn control_groups_of_both_versions_count_with_those_above() {
+    fn control_groups_of_both_versions_count_with_their_parents() {
         let group = "limit of the control group";
         let two = ("/proc/self/cgroup", "0::/a/b\n");
         let [max, current] = ["/sys/fs/cgroup/a/memory.max", "/sys/fs/cgroup/a/memory.current"];
@@ -158,7 +168,7 @@ mod tests {
         let inner = ("/sys/fs/cgroup/a/b/memory.max", "max\n");
         check_room(&[MACHINE, two, inner, (max, "2000\n"), (current, "1000\n"), stat], Some((1300, group)));
         check_room(&[MACHINE, two, inner, (max, "2000\n"), (current, "5000\n")], Some((0, group)));
-        // The path of the host; in the container only the root is there.
+        // The path of the host, while only the root is visible in the container.
         let root = [("/sys/fs/cgroup/memory.max", "70\n"), ("/sys/fs/cgroup/memory.current", "20\n")];
         check_room(&[MACHINE, two, root[0], root[1]], Some((50, group)));
 
@@ -174,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused_with_the_estimate_and_the_limit() {
+    fn errors_have_the_estimate_and_the_limit() {
         let room = Some(Room { bytes: 20_000_000_000, limit: "limit of the control group" });
         check_within("x", 20_000_000_000, "y", room.clone()).unwrap();
         let error = check_within("training resnet18", 31_200_000_000, "lower train.batch_size", room).unwrap_err();
@@ -188,7 +198,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn linux_tells_it() {
+    fn linux_has_a_limit() {
         assert!(room().is_some_and(|room| room.bytes > 1 << 20));
     }
 }

@@ -1,4 +1,4 @@
-//! Names of classes and files: which are allowed, when two are the same, and how they are printed.
+//! Names of classes and files: which are valid, which are equal, and how they are printed.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -6,7 +6,12 @@ use std::path::Path;
 
 use unicode_normalization::{UnicodeNormalization as _, is_nfc};
 
-/// Returns `text` with everything escaped that would end a line, move the cursor or change the direction of writing.
+/// Returns `text` with every character escaped that would end a line, move the cursor or change the
+/// direction of writing.
+///
+/// ```
+/// assert_eq!(cifar_data::names::printed("two\nlines"), "two\\nlines");
+/// ```
 pub fn printed(text: &str) -> Cow<'_, str> {
     let odd = |c: char| {
         c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -18,22 +23,22 @@ pub fn printed(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.chars().map(escape).collect())
 }
 
-/// Returns a path as messages print it: on one line, whatever its names hold.
+/// Returns a path for messages, on one line.
 pub fn shown(path: &Path) -> String {
     printed(&path.to_string_lossy()).into_owned()
 }
 
-/// The one form (NFC) of names that Unicode writes in several ways: "é" may be one character or two.
+/// Returns the NFC form of a name: Unicode can write "é" as one character or two.
 pub(crate) fn normal(name: &str) -> Cow<'_, str> {
     if is_nfc(name) { Cow::Borrowed(name) } else { Cow::Owned(name.nfc().collect()) }
 }
 
-/// Says what is wrong with the name of a class or an image file, in words that follow it.
+/// Returns what is wrong with the name of a class or an image file, worded to follow the name.
 pub(crate) fn problem(name: &str) -> Option<&'static str> {
     if name.contains(|c: char| c.is_control()) {
         Some("has a control character, such as a line break, in its name; rename it")
     } else if name.trim() != name {
-        Some("has a blank at the begin or end of its name; rename it")
+        Some("has a space at the start or end of its name; rename it")
     } else {
         None
     }
@@ -42,14 +47,14 @@ pub(crate) fn problem(name: &str) -> Option<&'static str> {
 /// Checks the names of all classes of a set. Results are stored under them.
 ///
 /// # Errors
-/// If one cannot be the name of a file, or two are the same but for upper and lower case or the form of their letters.
+/// If one cannot be a file name, or two differ only in case or Unicode form.
 pub(crate) fn check_classes(names: &[String]) -> Result<(), String> {
     let is_file_name = |name: &str| {
         !matches!(name, "" | "." | "..") && name.len() <= 200 && !name.contains(['/', '\\']) && problem(name).is_none()
     };
     if let Some(name) = names.iter().find(|name| !is_file_name(name)) {
         let reason = match problem(name) {
-            Some(_) => "names have no control characters and no blanks at their ends",
+            Some(_) => "names have no control characters and no spaces at their ends",
             None => "results are stored under it",
         };
         return Err(format!("{name:?} cannot be the name of a class: {reason}"));
@@ -57,8 +62,8 @@ pub(crate) fn check_classes(names: &[String]) -> Result<(), String> {
     let mut seen = BTreeMap::new();
     for name in names {
         if let Some(other) = seen.insert(normal(name).to_lowercase(), name) {
-            let same = if other == name { "the same" } else { "the same but for case or the form of their letters" };
-            let reason = "results are stored under these names, and many file systems take them for one";
+            let same = if other == name { "the same" } else { "the same except for case or the form of their letters" };
+            let reason = "results are stored under these names, and many file systems treat them as equal";
             return Err(format!("the class names {other:?} and {name:?} are {same}; {reason}"));
         }
     }
@@ -70,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_printed_on_one_line() {
+    fn printed_names_have_one_line() {
         assert_eq!(printed("dog, wet/é\u{301} 日本.jpg"), "dog, wet/é\u{301} 日本.jpg");
         assert_eq!(printed("a\nb\r\u{1b}[2J\u{202e}gpj"), "a\\nb\\r\\u{1b}[2J\\u{202e}gpj");
         assert_eq!(shown(Path::new("x/a\tb.png")), "x/a\\tb.png");
@@ -83,7 +88,7 @@ mod tests {
         assert!(check(["é", "e"]).is_ok());
         for names in [["Cat", "cat"], ["caf\u{e9}", "cafe\u{301}"], ["CAF\u{c9}", "cafe\u{301}"]] {
             let problem = check(names).unwrap_err();
-            assert!(problem.contains("are the same but for case or the form of their letters"), "{problem}");
+            assert!(problem.contains("are the same except for case or the form of their letters"), "{problem}");
         }
         assert!(check(["cat", "cat"]).unwrap_err().contains("are the same; "));
         assert_eq!(normal("cafe\u{301}"), "caf\u{e9}");

@@ -1,27 +1,30 @@
-//! Writing so that what was there before is never harmed: a file or folder appears whole, under its name, or not at all.
+//! Atomic writes: a file or folder appears under its name complete or not at all, and its old
+//! version stays until then.
 
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use crate::{DataError, Result};
 
-/// Writes a file: a sibling temporary file first, flushed to the disk, then a rename.
+/// Writes a file: to a temporary file beside it, flushed to the disk, then renamed.
 ///
-/// What an earlier write of this file left when its process was killed is removed.
+/// Removes the temporary files of earlier writes of this file whose process was killed.
 pub fn write_file(path: &Path, contents: &[u8]) -> Result<()> {
     let parent = parent_of(path);
     fs::create_dir_all(parent).map_err(DataError::io("create the folder", parent))?;
     remove_abandoned(parent, &prefix(path));
     let mut file = temporary(&prefix(path)).tempfile_in(parent).map_err(DataError::io("write", path))?;
-    // The lock tells others that the writer lives. Where files cannot be locked, abandoned files stay.
+    // The lock shows other processes that the writer is alive. Where files cannot be locked,
+    // abandoned files stay.
     let _ = file.as_file().lock();
     file.write_all(contents).and_then(|()| file.as_file().sync_all()).map_err(DataError::io("write", path))?;
     file.persist(path).map_err(|e| DataError::io("write", path)(e.error))?;
     sync_folder(parent).map_err(DataError::io("write", path))
 }
 
-/// Removes temporary files whose writer is gone: nobody holds their lock. Failing here loses nothing.
+/// Removes temporary files whose lock nobody holds: their writer is gone. A failure here loses
+/// nothing.
 fn remove_abandoned(folder: &Path, prefix: &str) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let is_temporary = entry.file_name().to_string_lossy().starts_with(prefix);
@@ -34,11 +37,11 @@ fn remove_abandoned(folder: &Path, prefix: &str) {
     }
 }
 
-/// Removes from `folder` the files that [`write_file`] had begun when its process was killed. The caller holds a lock that keeps
-/// other writers out.
+/// Removes the temporary files that [`write_file`] left in `folder` when its process was killed.
+/// The caller holds a lock that excludes other writers.
 ///
 /// # Errors
-/// If the folder cannot be read or a file not removed.
+/// If the folder cannot be read or a file cannot be removed.
 pub fn remove_unfinished(folder: &Path) -> Result<()> {
     for entry in fs::read_dir(folder).map_err(DataError::io("read the folder", folder))? {
         let path = entry.map_err(DataError::io("read the folder", folder))?.path();
@@ -49,9 +52,9 @@ pub fn remove_unfinished(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A folder that is written beside its destination and takes its place on [`OutputFolder::commit`].
+/// A folder that is written beside its destination and replaces it on [`OutputFolder::commit`].
 ///
-/// Dropped before that, it vanishes and the destination keeps what it had.
+/// If it is dropped before, it is removed and the destination is unchanged.
 #[derive(Debug)]
 pub struct OutputFolder {
     destination: PathBuf,
@@ -59,7 +62,7 @@ pub struct OutputFolder {
 }
 
 impl OutputFolder {
-    /// Starts a folder that will become `destination`.
+    /// Creates a folder that will become `destination`.
     pub fn create(destination: &Path) -> Result<Self> {
         let parent = parent_of(destination);
         fs::create_dir_all(parent).map_err(DataError::io("create the folder", parent))?;
@@ -69,23 +72,23 @@ impl OutputFolder {
         Ok(Self { destination: destination.to_path_buf(), staging })
     }
 
-    /// Where to write in the meantime.
+    /// Returns where to write until then.
     pub fn path(&self) -> &Path {
         self.staging.path()
     }
 
-    /// Writes one file into the folder, creating the folders between.
+    /// Writes a file into the folder, and creates the folders between.
     pub fn write(&self, relative: &str, contents: &[u8]) -> Result<()> {
         let path = self.path().join(relative);
         let parent = parent_of(&path);
         fs::create_dir_all(parent).map_err(DataError::io("create the folder", parent))?;
-        // The name that the user knows, not that of the temporary folder.
+        // Messages have the name that the user knows, not that of the temporary folder.
         let shown = self.destination.join(relative);
         let mut file = fs::File::create(&path).map_err(DataError::io("write", &shown))?;
         file.write_all(contents).map_err(DataError::io("write", &shown))
     }
 
-    /// Takes the destination's place. What was there before is removed only after the new folder stands.
+    /// Replaces the destination. The old folder is removed only after the new one is in place.
     pub fn commit(self) -> Result<()> {
         let Self { destination, staging } = self;
         let parent = parent_of(&destination);
@@ -93,7 +96,7 @@ impl OutputFolder {
         if destination.exists() {
             let is_folder = fs::symlink_metadata(&destination).is_ok_and(|found| found.is_dir());
             if is_folder && exchange(staging.path(), &destination) {
-                // The old folder has the temporary name now, and is removed under it.
+                // The old folder now has the temporary name, and is removed under it.
                 return sync_folder(parent).map_err(DataError::io("replace", &destination));
             }
             let aside =
@@ -107,7 +110,7 @@ impl OutputFolder {
         } else {
             fs::rename(staging.path(), &destination).map_err(DataError::io("create", &destination))?;
         }
-        // The staging folder has moved: there is nothing left to remove under its old name.
+        // The staging folder was renamed: nothing is left to remove under its old name.
         let _moved = staging.keep();
         sync_folder(parent).map_err(DataError::io("create", &destination))
     }
@@ -120,7 +123,7 @@ fn parent_of(path: &Path) -> &Path {
     }
 }
 
-/// Before the name of what is not finished yet.
+/// Prefix of unfinished files and folders.
 const PARTIAL: &str = ".partial-";
 
 fn prefix(destination: &Path) -> String {
@@ -128,7 +131,7 @@ fn prefix(destination: &Path) -> String {
     format!("{PARTIAL}{name}-")
 }
 
-/// The path under which the user knows a file of a folder that is not finished yet.
+/// Returns the final path of a file in an unfinished folder.
 pub(crate) fn final_path(path: &Path) -> PathBuf {
     let shown = |part: &std::ffi::OsStr| {
         let name = part.to_str()?.strip_prefix(PARTIAL)?.rsplit_once('-')?.0;
@@ -139,31 +142,49 @@ pub(crate) fn final_path(path: &Path) -> PathBuf {
         .collect()
 }
 
-/// Removes what a killed run left. The caller holds the project's lock, so no living run owns it.
+/// Removes a file, a link, or a folder with everything in it. The target of a link stays. Nothing to
+/// remove is not an error.
+///
+/// # Errors
+/// If something cannot be removed.
+pub fn remove(path: &Path) -> Result<()> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(DataError::io("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes the unfinished folders of killed processes. The caller holds the project's lock, so no
+/// running process owns them.
 fn remove_stale(parent: &Path, prefix: &str) -> Result<()> {
     for entry in fs::read_dir(parent).map_err(DataError::io("read the folder", parent))? {
         let entry = entry.map_err(DataError::io("read the folder", parent))?;
         if entry.file_name().to_string_lossy().starts_with(prefix) {
-            fs::remove_dir_all(entry.path()).map_err(DataError::io("remove", &entry.path()))?;
+            remove(&entry.path())?;
         }
     }
     Ok(())
 }
 
-/// Exchanges two folders, so that at every moment one of them has the name, where the system can do it.
+/// Swaps two folders atomically where the system can, so that the name always exists.
 #[cfg(target_os = "linux")]
 fn exchange(one: &Path, other: &Path) -> bool {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
     renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).is_ok()
 }
 
-/// Exchanges two folders, so that at every moment one of them has the name, where the system can do it.
+/// Swaps two folders atomically where the system can, so that the name always exists.
 #[cfg(not(target_os = "linux"))]
 fn exchange(_one: &Path, _other: &Path) -> bool {
     false
 }
 
-/// Flushes every file and folder below `folder`, and itself, to the disk.
+/// Flushes every file and folder under `folder`, and itself, to the disk.
 fn settle(folder: &Path) -> std::io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
@@ -172,12 +193,13 @@ fn settle(folder: &Path) -> std::io::Result<()> {
     sync_folder(folder)
 }
 
-/// Flushes the names in a folder to the disk: without that a rename may be lost when the machine loses power.
+/// Flushes the directory entries of a folder to the disk: otherwise a power failure may undo a
+/// rename.
 fn sync_folder(folder: &Path) -> std::io::Result<()> {
     if cfg!(unix) { fs::File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
-/// Temporary files get the permissions that any new file of the user gets, after the umask.
+/// Temporary files get the permissions of any new file of the user, after the umask.
 fn temporary(prefix: &str) -> tempfile::Builder<'_, 'static> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(prefix);
@@ -189,7 +211,7 @@ fn temporary(prefix: &str) -> tempfile::Builder<'_, 'static> {
     builder
 }
 
-/// The same for folders.
+/// Creates a temporary folder with the permissions of any new folder of the user.
 fn temporary_folder(prefix: &str, parent: &Path) -> std::io::Result<tempfile::TempDir> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(prefix);
@@ -206,7 +228,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_name_the_folder_that_the_user_knows() {
+    fn messages_have_the_final_path() {
         let check = |path: &str, expected: &str| assert_eq!(final_path(Path::new(path)), Path::new(expected));
         check("data/.partial-raw-x3Bq7z/pool/manifest.csv", "data/raw/pool/manifest.csv");
         check("/a/.partial-my-set-x3Bq7z", "/a/my-set");
@@ -214,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_folder_leaves_the_old_one() {
+    fn a_dropped_folder_leaves_the_destination_unchanged() {
         let root = tempfile::tempdir().unwrap();
         let out = root.path().join("out");
         let first = OutputFolder::create(&out).unwrap();
@@ -225,11 +247,11 @@ mod tests {
         second.write("a/b.txt", b"new").unwrap();
         drop(second);
         assert_eq!(fs::read(out.join("a/b.txt")).unwrap(), b"old");
-        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1, "nothing is left beside it");
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1, "no temporary folder is left");
     }
 
     #[test]
-    fn a_committed_folder_replaces_the_old_one_whole() {
+    fn a_committed_folder_replaces_all_of_the_destination() {
         let root = tempfile::tempdir().unwrap();
         let out = root.path().join("out");
         for (name, text) in [("first.txt", "1"), ("second.txt", "2")] {
@@ -243,15 +265,39 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_run_left_is_removed() {
+    fn folders_of_killed_processes_are_removed() {
         let root = tempfile::tempdir().unwrap();
-        fs::create_dir(root.path().join(".partial-out-xyz")).unwrap();
+        fs::create_dir_all(root.path().join(".partial-out-xyz/deep")).unwrap();
+        fs::write(root.path().join(".partial-out-file"), b"1").unwrap();
         OutputFolder::create(&root.path().join("out")).unwrap().commit().unwrap();
-        assert!(!root.path().join(".partial-out-xyz").exists());
+        let left: Vec<_> = fs::read_dir(root.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(left, ["out"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn remove_takes_files_folders_and_links_but_not_what_links_point_to() {
+        let root = tempfile::tempdir().unwrap();
+        let path = |name: &str| root.path().join(name);
+        fs::create_dir_all(path("folder/deep")).unwrap();
+        fs::write(path("folder/deep/file"), b"1").unwrap();
+        fs::create_dir(path("kept")).unwrap();
+        fs::write(path("kept/file"), b"1").unwrap();
+        fs::write(path("file"), b"1").unwrap();
+        for (link, target) in [("to_folder", "kept"), ("to_file", "kept/file"), ("to_nothing", "none")] {
+            std::os::unix::fs::symlink(path(target), path(link)).unwrap();
+        }
+        for name in ["folder", "file", "to_folder", "to_file", "to_nothing", "not_there"] {
+            remove(&path(name)).unwrap();
+            assert!(fs::symlink_metadata(path(name)).is_err(), "{name}");
+        }
+        assert_eq!(fs::read(path("kept/file")).unwrap(), b"1");
+        // A folder that is reached through a file cannot be removed.
+        assert!(remove(&path("kept/file/below")).is_err());
     }
 
     #[test]
-    fn files_that_a_killed_run_had_begun_are_removed_and_nothing_else() {
+    fn only_unfinished_files_are_removed() {
         let root = tempfile::tempdir().unwrap();
         for name in [".partial-Xy12", "partial", ".hidden"] {
             fs::write(root.path().join(name), b"1").unwrap();
@@ -265,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_a_killed_write_left_is_removed_by_the_next_and_a_living_one_stays() {
+    fn temporary_files_of_killed_writers_are_removed_and_locked_ones_stay() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("x.json");
         fs::write(root.path().join(".partial-x.json-abc"), b"1").unwrap();
@@ -280,11 +326,11 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn permissions_are_those_that_the_user_gives_to_new_files() {
+    fn permissions_are_those_of_new_files_of_the_user() {
         use std::os::unix::fs::PermissionsExt;
         let root = tempfile::tempdir().unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
-        // Made by the system itself, under whatever umask this test runs.
+        // Created by the system itself, under the umask of this test.
         fs::write(root.path().join("plain"), b"1").unwrap();
         fs::create_dir(root.path().join("folder")).unwrap();
         write_file(&root.path().join("written"), b"1").unwrap();
@@ -297,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_replaces_another_whole() {
+    fn a_file_replaces_all_of_another() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("deep/x.json");
         write_file(&path, b"1").unwrap();

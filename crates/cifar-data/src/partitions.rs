@@ -1,4 +1,4 @@
-//! The three partitions and the five ways to choose among them.
+//! The three partitions of a data set, and the five ways to choose among them.
 
 use std::fmt;
 use std::ops::Range;
@@ -8,9 +8,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::output::OutputFolder;
-use crate::{DataError, Dataset, Monitor, Result, store};
+use crate::{DataError, Dataset, Progress, Result, Stage, store};
 
-/// One third of the data set, by id.
+/// One third of a data set, by id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Partition {
@@ -26,7 +26,7 @@ impl Partition {
     /// All three, in order.
     pub const ALL: [Self; 3] = [Self::V1, Self::V2, Self::V3];
 
-    /// Its name, which is also its folder's: `v1`, `v2` or `v3`.
+    /// Returns its name, which is also the name of its folder: `v1`, `v2` or `v3`.
     pub fn name(self) -> &'static str {
         match self {
             Self::V1 => "v1",
@@ -35,13 +35,14 @@ impl Partition {
         }
     }
 
-    /// The positions of its images among `total`: thirds, the first ones rounded down. 60,000 gives 20,000 each.
+    /// Returns the positions of its images among `total`: thirds, the first ones rounded down.
+    /// 60,000 gives 20,000 each.
     pub fn range(self, total: usize) -> Range<usize> {
         let k = self as usize;
         k * total / 3..(k + 1) * total / 3
     }
 
-    /// Its images.
+    /// Returns its images.
     pub fn of(self, dataset: &Dataset) -> Dataset {
         let range = self.range(dataset.len());
         let mut index = 0;
@@ -52,14 +53,29 @@ impl Partition {
     }
 }
 
-/// Writes the three partitions of `dataset` as `folder`/v1, v2 and v3. All three are written before the first takes its place,
-/// and each names the set that it is a part of: if the process is killed in between, [`read()`] refuses the mixture.
-pub fn write(dataset: &Dataset, folder: &Path, monitor: &dyn Monitor) -> Result<()> {
+/// Writes the three partitions of `dataset` as `folder`/v1, v2 and v3.
+///
+/// All three are written before the first replaces an old one, and each has the identity of the
+/// whole set. If the process is killed in between, [`read()`] refuses the mixture.
+///
+/// ```
+/// use cifar_data::sources::synthetic::{self, SyntheticParams};
+/// use cifar_data::{Silent, partitions};
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let folder = folder.path();
+/// let images = synthetic::generate(&SyntheticParams { count: 90, ..Default::default() })?;
+/// partitions::write(&images.dataset, folder, &Silent)?;
+/// let read = partitions::read(folder, &Silent)?;
+/// assert!(read.sets.iter().all(|set| set.len() == 30));
+/// # Ok::<(), cifar_data::DataError>(())
+/// ```
+pub fn write(dataset: &Dataset, folder: &Path, progress: &dyn Progress) -> Result<()> {
     let whole = store::identity(dataset);
     let mut folders = Vec::new();
     for (done, partition) in Partition::ALL.into_iter().enumerate() {
-        monitor.progress("writing", done as u64, 3);
-        monitor.check()?;
+        progress.update("writing", done as u64, 3);
+        progress.check()?;
         let part = partition.of(dataset);
         if part.is_empty() {
             return Err(DataError::Unsuitable(format!("{} images are too few for three partitions", dataset.len())));
@@ -68,11 +84,11 @@ pub fn write(dataset: &Dataset, folder: &Path, monitor: &dyn Monitor) -> Result<
         store::write_part(&part, &whole, output.path())?;
         folders.push(output);
     }
-    monitor.check()?;
+    progress.check()?;
     for output in folders {
         output.commit()?;
     }
-    monitor.progress("writing", 3, 3);
+    progress.update("writing", 3, 3);
     Ok(())
 }
 
@@ -81,42 +97,35 @@ pub fn write(dataset: &Dataset, folder: &Path, monitor: &dyn Monitor) -> Result<
 pub struct Partitions {
     /// v1, v2 and v3.
     pub sets: [Dataset; 3],
-    /// [`store::identity`] of the set that they are parts of.
+    /// [`store::identity`] of the whole set.
     pub identity: String,
 }
 
 /// Reads `folder`/v1, v2 and v3 and checks that they are parts of one set.
 ///
 /// # Errors
-/// If one is missing or damaged, or they were cut from different sets.
-pub fn read(folder: &Path, monitor: &dyn Monitor) -> Result<Partitions> {
+/// If one is missing or damaged, or they are from different sets.
+pub fn read(folder: &Path, progress: &dyn Progress) -> Result<Partitions> {
     const WHAT: &str = "reading and checking partitions";
     let mut parts = Vec::new();
     for (done, partition) in Partition::ALL.into_iter().enumerate() {
-        monitor.check()?;
-        monitor.progress(WHAT, done as u64, 3);
+        progress.check()?;
+        progress.update(WHAT, done as u64, 3);
         let folder = folder.join(partition.name());
         if !folder.join(store::IMAGES).is_file() {
-            return Err(DataError::malformed(
-                &folder,
-                "this partition is missing; run `cifar-cli partition` first, or `dvc pull`",
-            ));
+            return Err(DataError::missing(&folder, "this partition is missing", Stage::Partition.alone()));
         }
         parts.push(store::read_part(&folder)?);
     }
-    monitor.progress(WHAT, 3, 3);
+    progress.update(WHAT, 3, 3);
     let identity = parts[0].1.clone().ok_or_else(|| {
-        DataError::malformed(
-            &folder.join("v1"),
-            "does not say which set it is a part of; run `cifar-cli partition` again",
-        )
+        let problem = "does not say which set it is a part of";
+        DataError::stale(&folder.join("v1"), problem, Stage::Partition.alone())
     })?;
     for (partition, (_, found)) in Partition::ALL.iter().zip(&parts) {
         if found.as_ref() != Some(&identity) {
-            return Err(DataError::malformed(
-                &folder.join(partition.name()),
-                "was cut from another set of images than v1; run `cifar-cli partition` again, or `dvc checkout`",
-            ));
+            let problem = "was cut from another set of images than v1";
+            return Err(DataError::stale(&folder.join(partition.name()), problem, Stage::Partition.alone()));
         }
     }
     let sets: Vec<Dataset> = parts.into_iter().map(|(set, _)| set).collect();
@@ -130,23 +139,23 @@ impl fmt::Display for Partition {
     }
 }
 
-/// Which partitions to work with: `v1`, `v2`, `v3`, `v1+v2` or `v1+v2+v3`.
+/// The partitions to work with: `v1`, `v2`, `v3`, `v1+v2` or `v1+v2+v3`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct DatasetVersion(&'static [Partition]);
 
 impl DatasetVersion {
-    /// The five choices, as they are written.
+    /// The five choices, in their text form.
     pub const ALLOWED: [&'static str; 5] = ["v1", "v2", "v3", "v1+v2", "v1+v2+v3"];
 
-    /// The chosen partitions, in order.
+    /// Returns the chosen partitions, in order.
     pub fn partitions(self) -> &'static [Partition] {
         self.0
     }
 }
 
 impl Default for DatasetVersion {
-    /// `v1`.
+    /// Returns `v1`.
     fn default() -> Self {
         Self(&[Partition::V1])
     }
@@ -199,14 +208,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_allowed_version_is_read_and_written_alike() {
+    fn every_allowed_version_is_parsed_and_formatted() {
         for text in DatasetVersion::ALLOWED {
             assert_eq!(text.parse::<DatasetVersion>().unwrap().to_string(), text);
         }
     }
 
     #[test]
-    fn other_versions_are_refused_with_the_allowed_ones() {
+    fn errors_list_the_allowed_versions() {
         for text in ["v4", "v1+v1", "v2+v3", "v1+v3", "", "V1", "v1 + v2"] {
             let message = text.parse::<DatasetVersion>().unwrap_err().to_string();
             assert_eq!(

@@ -1,8 +1,13 @@
-//! Train, validation and test sets, ready for training.
+//! Prepares the train, validation and test sets.
 //!
-//! In: what [`crate::pull`] left, and the label overrides. Out, in one folder: `train/`, `val/`, `test/` as sets of
-//! their own, `review.csv` (a copy of the decisions, which later stages remember), `split.csv` (`id,split,partition,label,original_label`), `near_duplicates.csv`
-//! (`id_a,id_b,split_a,split_b,similarity,kind`), `report.json` and `provenance.json` ([`crate::provenance`]).
+//! Reads the folder of [`crate::pull`], the label overrides and the review decisions. Writes one
+//! folder:
+//!
+//! - `train/`, `val/` and `test/`: the sets;
+//! - `review.csv`: a copy of the decisions, for later stages;
+//! - `split.csv`: `id,split,partition,label,original_label`;
+//! - `near_duplicates.csv`: `id_a,id_b,split_a,split_b,similarity,kind`;
+//! - `report.json` ([`PreparedReport`]) and `provenance.json` ([`crate::provenance`]).
 
 mod corrections;
 mod coverage;
@@ -15,14 +20,14 @@ use serde::{Deserialize, Serialize};
 
 use self::corrections::{override_labels, review_images};
 use crate::duplicates::{Kind, NEAR_DUPLICATES, Pair, PairCounts};
-use crate::labels::{self, read_overrides, read_review};
+use crate::labels::{self, Entries, Review, read_overrides, read_review};
 use crate::output::OutputFolder;
 use crate::partitions::{DatasetVersion, Partition};
 use crate::provenance::{self, Provenance};
 use crate::pull::{Raw, check_fingerprint, json, parse_json, table};
 use crate::splits::{Protocol, Split, SplitParams, training_subset};
 use crate::spreadsheet::neutral;
-use crate::{DataError, Dataset, Header, ImageSize, Monitor, Result, SampleId, Source, store};
+use crate::{DataError, Dataset, Header, ImageSize, Progress, Result, SampleId, Source, Stage, store};
 
 pub use self::corrections::{OverrideCounts, ReviewCounts};
 
@@ -31,14 +36,16 @@ pub const REVIEW: &str = "review.csv";
 const SPLIT: &str = "split.csv";
 const REPORT: &str = "report.json";
 const SCHEMA: u32 = 4;
-/// The command that writes the folder.
+/// Name of the stage that writes the folder.
 const COMMAND: &str = "prepare";
+/// The stages that follow a change of the division.
+const PULL_AND_PREPARE: &[Stage] = &[Stage::Pull, Stage::Prepare];
 const OVERRIDES_INPUT: &str = "overrides";
 const REVIEW_INPUT: &str = "review";
 const SPLIT_COLUMNS: [&str; 5] = ["id", "split", "partition", "label", "original_label"];
 const PAIR_COLUMNS: [&str; 6] = ["id_a", "id_b", "split_a", "split_b", "similarity", "kind"];
 
-/// Mean and standard deviation of each channel over the training images, of pixel values in 0..1.
+/// Mean and standard deviation of each channel over the training images, for pixel values in 0..1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Normalisation {
@@ -48,17 +55,17 @@ pub struct Normalisation {
     pub std: Vec<f32>,
 }
 
-/// What was found: `report.json`.
+/// The content of `report.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PreparedReport {
-    /// Version of this file's layout.
+    /// Version of the file's layout.
     pub schema: u32,
     /// The chosen partitions.
     pub dataset_version: DatasetVersion,
-    /// How images were divided.
+    /// How the images were divided.
     pub split: SplitParams,
-    /// Where the images came from.
+    /// The source of the images.
     pub source: Source,
     /// Identity of the set of all three partitions ([`crate::store::identity`]).
     pub set: String,
@@ -68,55 +75,68 @@ pub struct PreparedReport {
     pub size: ImageSize,
     /// Number of images of each split.
     pub images: BTreeMap<Split, usize>,
-    /// Number of images of each split and class, by the label in force.
+    /// Number of images of each split and class, by the current labels.
     pub images_by_class: BTreeMap<Split, BTreeMap<String, usize>>,
     /// Number of images of each split and partition.
     pub images_by_partition: BTreeMap<Split, BTreeMap<String, usize>>,
-    /// Label overrides.
+    /// Numbers of label overrides.
     pub overrides: OverrideCounts,
-    /// Decisions of people.
+    /// Numbers of review decisions.
     pub review: ReviewCounts,
     /// Statistics of the training images.
     pub normalisation: Normalisation,
     /// Hash over ids, labels and pixels of each split.
     pub fingerprints: BTreeMap<Split, String>,
-    /// The same of the evaluation pool that belongs to these splits.
+    /// Hash over ids, labels and pixels of the evaluation pool that belongs to these splits.
     pub pool_fingerprint: String,
-    /// Pairs of images that show the same picture, both of them in these splits.
+    /// Numbers of pairs that show the same picture, with both images in these splits.
     pub duplicate_pairs: PairCounts,
-    /// Those pairs of which one image is for test and the other is not. Under `pooled` none is exact or near; `official`
-    /// keeps the published test set and what it shares with the training images.
+    /// Of those, the pairs with one test image. Under `pooled` none is exact or near; `official`
+    /// keeps the published test set with all duplicates that it shares with the training images.
     pub straddling_pairs: PairCounts,
 }
 
-/// What training may see. There is no way from here to a test image.
+/// The images that training may use. It gives no access to test images.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainingData {
-    /// Weights are learnt from these.
+    /// Training images: weights are learnt from these.
     pub train: Dataset,
-    /// Epochs and settings are chosen by these; may be empty.
+    /// Validation images: epochs and settings are chosen by these. May be empty.
     pub val: Dataset,
-    /// How these were made.
+    /// The report of the prepared set.
     pub report: PreparedReport,
 }
 
-/// Test images: opened by evaluation and what follows it, never by training or tuning.
+/// Test images. Opened by evaluation and later stages, never by training or tuning.
 ///
-/// The type has this one constructor, and `cifar-train` does not call it; a test of the workspace holds it to that.
+/// The type has this one constructor, and `cifar-train` does not call it; a test of the workspace
+/// enforces this.
+///
+/// ```no_run
+/// use cifar_data::prepare::{PreparedReport, TestSet};
+///
+/// let report = PreparedReport::read("data/prepared".as_ref())?;
+/// let test = TestSet::open("data/prepared/test".as_ref(), report.test_fingerprint())?;
+/// assert_eq!(test.dataset().classes(), report.classes);
+/// # Ok::<(), cifar_data::DataError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct TestSet(Dataset);
 
 impl TestSet {
-    /// Reads the test images in `folder`, `test/` of a prepared set or the evaluation pool, and checks that they are
-    /// those that the prepared set's report names: [`PreparedReport::test_fingerprint`] or
-    /// [`PreparedReport::pool_fingerprint`].
+    /// Reads the test images in `folder`, which is `test/` of a prepared set or the evaluation
+    /// pool.
+    ///
+    /// # Errors
+    /// If they are not those of the prepared set's report: `fingerprint` is
+    /// [`PreparedReport::test_fingerprint`] or [`PreparedReport::pool_fingerprint`].
     pub fn open(folder: &Path, fingerprint: &str) -> Result<Self> {
         let set = store::read(folder)?;
         check_fingerprint(folder, &set, fingerprint, COMMAND)?;
         Ok(Self(set))
     }
 
-    /// The images.
+    /// Returns the images.
     pub fn dataset(&self) -> &Dataset {
         &self.0
     }
@@ -125,20 +145,20 @@ impl TestSet {
 /// A pair of `near_duplicates.csv`, with the splits of its images.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PlacedPair {
-    /// The images and how alike they are.
+    /// The images and their similarity.
     pub pair: Pair,
-    /// Where the first and the second one are.
+    /// The splits of the first and the second image.
     pub splits: [Split; 2],
 }
 
 impl PlacedPair {
-    /// Whether one image is for test and the other is not.
+    /// Returns whether exactly one image is a test image.
     pub fn straddles(&self) -> bool {
         (self.splits[0] == Split::Test) != (self.splits[1] == Split::Test)
     }
 }
 
-/// The pairs of a prepared set of which both images are in it, ordered by their ids.
+/// Reads the pairs of a prepared set whose images are both in it, ordered by their ids.
 pub fn read_pairs(prepared: &Path) -> Result<Vec<PlacedPair>> {
     type Fields = (SampleId, SampleId, Split, Split, f64, Kind);
     let place = |(first, second, one, other, similarity, kind): Fields| PlacedPair {
@@ -148,11 +168,21 @@ pub fn read_pairs(prepared: &Path) -> Result<Vec<PlacedPair>> {
     Ok(read_table(&prepared.join(NEAR_DUPLICATES), &PAIR_COLUMNS)?.into_iter().map(place).collect())
 }
 
-/// The partition of every image of a prepared set.
+/// Reads the partition of every image of a prepared set.
 pub fn read_partitions(prepared: &Path) -> Result<BTreeMap<SampleId, Partition>> {
     type Fields = (SampleId, Split, Partition, String, String);
     let rows: Vec<Fields> = read_table(&prepared.join(SPLIT), &SPLIT_COLUMNS)?;
     Ok(rows.into_iter().map(|(id, _, partition, _, _)| (id, partition)).collect())
+}
+
+/// The decisions with which a set was prepared: its copy of `labels/review.csv`.
+///
+/// # Errors
+/// If the copy is missing, was changed or damaged, or cannot be parsed.
+pub fn read_decisions(prepared: &Path, classes: &[String]) -> Result<Entries<Review>> {
+    let path = prepared.join(REVIEW);
+    provenance::read(&path, COMMAND)?;
+    read_review(&path, classes)
 }
 
 fn read_table<R: for<'a> Deserialize<'a>>(path: &Path, columns: &[&str]) -> Result<Vec<R>> {
@@ -167,7 +197,7 @@ fn read_table<R: for<'a> Deserialize<'a>>(path: &Path, columns: &[&str]) -> Resu
     rows.map(|(index, row)| row.map_err(|e| DataError::line(path, index as u64 + 2, e.to_string()))).collect()
 }
 
-/// Divides the pulled images and writes `out`.
+/// Divides the pulled images in `raw`, applies the label files, and writes the folder `out`.
 pub fn prepare(
     raw: &Path,
     overrides: &Path,
@@ -175,25 +205,27 @@ pub fn prepare(
     version: DatasetVersion,
     split: &SplitParams,
     out: &Path,
-    monitor: &dyn Monitor,
+    progress: &dyn Progress,
 ) -> Result<PreparedReport> {
     const WHAT: &str = "dividing images";
-    monitor.progress(WHAT, 0, 5);
+    progress.update(WHAT, 0, 5);
     let pulled = Raw::read(raw)?;
     pulled.check(version, split)?;
     let new_labels = read_overrides(overrides, pulled.dataset.classes())?;
     let decisions = read_review(review, pulled.dataset.classes())?;
-    let images = pulled.images();
-    labels::check(overrides, &new_labels, &images, monitor)?;
-    labels::check(review, &decisions, &images, monitor)?;
-    monitor.progress(WHAT, 1, 5);
-    monitor.check()?;
+    if !(new_labels.is_empty() && decisions.is_empty()) {
+        let images = pulled.images();
+        labels::check(overrides, &new_labels, &images, progress)?;
+        labels::check(review, &decisions, &images, progress)?;
+    }
+    progress.update(WHAT, 1, 5);
+    progress.check()?;
 
     let part = |wanted| pulled.dataset.filter(|s| pulled.membership[&s.id].split == wanted);
     let (mut train, mut val) = (part(Split::Train), part(Split::Val));
     let test = match split.protocol {
         Protocol::Pooled => part(Split::Test),
-        // The published test set, whichever partitions were chosen.
+        // The published test set, whichever partitions are chosen.
         Protocol::Official => pulled.pool()?,
     };
     let Raw { membership, pairs, record, .. } = pulled;
@@ -208,17 +240,17 @@ pub fn prepare(
             split.protocol
         )));
     }
-    let counts = override_labels(&new_labels, [&mut train, &mut val], &test, overrides, monitor)?;
-    let reviewed = review_images(&decisions, [&mut train, &mut val], &test, review, monitor)?;
+    let counts = override_labels(&new_labels, [&mut train, &mut val], &test, overrides, progress)?;
+    let reviewed = review_images(&decisions, [&mut train, &mut val], &test, review, progress)?;
     if train.is_empty() {
         return Err(DataError::malformed(review, "drops every training image"));
     }
-    monitor.progress(WHAT, 2, 5);
+    progress.update(WHAT, 2, 5);
 
     let sets = [(Split::Train, &train), (Split::Val, &val), (Split::Test, &test)];
-    coverage::check(sets, version, split, monitor)?;
+    coverage::check(sets, version, split, progress)?;
     let placed = placed(&pairs, &sets);
-    let straddling = straddling(&placed, monitor);
+    let straddling = straddling(&placed, progress);
     let by_split =
         |of: &dyn Fn(&Dataset) -> BTreeMap<String, usize>| sets.iter().map(|(split, set)| (*split, of(set))).collect();
     let report = PreparedReport {
@@ -250,8 +282,8 @@ pub fn prepare(
     let folder = OutputFolder::create(out)?;
     let mut rows: Vec<_> = Vec::new();
     for (done, (split, set)) in sets.iter().enumerate() {
-        monitor.check()?;
-        monitor.progress(WHAT, 2 + done as u64, 5);
+        progress.check()?;
+        progress.update(WHAT, 2 + done as u64, 5);
         let path = folder.path().join(split.name());
         fs::create_dir(&path).map_err(DataError::io("create the folder", &path))?;
         store::write(set, &path)?;
@@ -272,8 +304,8 @@ pub fn prepare(
     let inputs =
         [("raw", &*record.fingerprint), (OVERRIDES_INPUT, &hash_of(overrides)?), (REVIEW_INPUT, &hash_of(review)?)];
     provenance::write(folder.path(), COMMAND, &inputs, &[SPLIT, NEAR_DUPLICATES, REVIEW, REPORT])?;
-    monitor.progress(WHAT, 5, 5);
-    monitor.check()?;
+    progress.update(WHAT, 5, 5);
+    progress.check()?;
     folder.commit()?;
     Ok(report)
 }
@@ -282,19 +314,19 @@ fn hash_of(path: &Path) -> Result<String> {
     Ok(provenance::hash(&fs::read(path).map_err(DataError::io("read", path))?))
 }
 
-/// The pairs of which both images are in `sets`, with their splits.
+/// Returns the pairs whose images are both in `sets`, with their splits.
 fn placed(pairs: &[Pair], sets: &[(Split, &Dataset)]) -> Vec<PlacedPair> {
     let place = |id| sets.iter().find(|(_, set)| set.index_of(id).is_some()).map(|(split, _)| *split);
     let placed = |pair: &Pair| Some(PlacedPair { pair: *pair, splits: [place(pair.first)?, place(pair.second)?] });
     pairs.iter().filter_map(placed).collect()
 }
 
-/// The pairs between test images and others; a warning tells of copies among them.
-fn straddling(placed: &[PlacedPair], monitor: &dyn Monitor) -> Vec<Pair> {
+/// Returns the pairs of one test image and one other; warns if there are duplicates among them.
+fn straddling(placed: &[PlacedPair], progress: &dyn Progress) -> Vec<Pair> {
     let pairs: Vec<Pair> = placed.iter().filter(|placed| placed.straddles()).map(|placed| placed.pair).collect();
     let copies = pairs.iter().filter(|pair| pair.kind != Kind::Similar).count();
     if copies > 0 {
-        monitor.warn(&format!(
+        progress.warn(&format!(
             "{copies} pairs of duplicates have one image for test and one for training or validation; {NEAR_DUPLICATES} lists them"
         ));
     }
@@ -309,35 +341,26 @@ impl PreparedReport {
         if report.schema == SCHEMA {
             Ok(report)
         } else {
-            Err(DataError::malformed(
-                &prepared.join(REPORT),
-                format!("has schema {}, this program reads schema {SCHEMA}; run `cifar-cli prepare`", report.schema),
-            ))
+            let problem = format!("has schema {}, this program reads schema {SCHEMA}", report.schema);
+            Err(DataError::stale(&prepared.join(REPORT), problem, Stage::Prepare.alone()))
         }
     }
 
-    /// Refuses a set that was prepared for other parameters.
+    /// Refuses a set that was prepared with other parameters.
     pub fn check(&self, prepared: &Path, version: DatasetVersion, split: &SplitParams) -> Result<()> {
         let report: PathBuf = prepared.join(REPORT);
         if self.dataset_version != version {
-            return Err(DataError::malformed(
-                &report,
-                format!(
-                    "was prepared for dataset_version {}, params.yaml says {version}; run `cifar-cli pull` and `cifar-cli prepare`",
-                    self.dataset_version
-                ),
-            ));
+            let problem = format!("was prepared for dataset_version {}, expected {version}", self.dataset_version);
+            return Err(DataError::stale(&report, problem, PULL_AND_PREPARE));
         }
         if self.split != *split {
-            return Err(DataError::malformed(
-                &report,
-                "was prepared with other `split` parameters than params.yaml has; run `cifar-cli pull` and `cifar-cli prepare`",
-            ));
+            let problem = "was prepared with other `split` parameters";
+            return Err(DataError::stale(&report, problem, PULL_AND_PREPARE));
         }
         Ok(())
     }
 
-    /// Refuses a set that was prepared before one of the files that people write was changed.
+    /// Refuses a set that was prepared before one of the label files changed.
     ///
     /// # Errors
     /// If `overrides` or `review` is not what [`prepare`] read, or cannot be read.
@@ -345,26 +368,26 @@ impl PreparedReport {
         let provenance = Provenance::read(prepared, COMMAND)?;
         for (input, path) in [(OVERRIDES_INPUT, overrides), (REVIEW_INPUT, review)] {
             if provenance.input(input) != hash_of(path)? {
-                return Err(DataError::malformed(
-                    path,
-                    format!("has changed since {} was made; run `cifar-cli {COMMAND}` again", prepared.display()),
-                ));
+                let problem = format!("has changed since {} was made", prepared.display());
+                return Err(DataError::stale(path, problem, Stage::Prepare.alone()));
             }
         }
         Ok(())
     }
 
-    /// Classes, size and source of the set's images.
+    /// Returns the classes, size and source of the images.
     pub fn header(&self) -> Header {
         Header { classes: self.classes.clone(), size: self.size, source: self.source.clone() }
     }
 
-    /// Hash over ids, labels and pixels of the test images; empty if the report has none.
+    /// Returns the hash over ids, labels and pixels of the test images; empty if the report has
+    /// none.
     pub fn test_fingerprint(&self) -> &str {
         self.fingerprint(Split::Test)
     }
 
-    /// Hash over ids, labels and pixels of the images of `split`; empty if the report has none.
+    /// Returns the hash over ids, labels and pixels of the images of `split`; empty if the report
+    /// has none.
     pub fn fingerprint(&self, split: Split) -> &str {
         self.fingerprints.get(&split).map_or("", String::as_str)
     }
@@ -384,7 +407,7 @@ impl TrainingData {
     }
 }
 
-/// Mean and standard deviation of each channel, from exact integer sums.
+/// Computes mean and standard deviation of each channel from exact integer sums.
 pub fn normalisation(set: &Dataset) -> Normalisation {
     let (mut sums, mut squares) = ([0u64; 3], [0u64; 3]);
     for pixel in set.pixels().chunks_exact(3) {

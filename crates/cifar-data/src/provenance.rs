@@ -1,8 +1,9 @@
-//! What a stage's results were made from, and whether they are still what was written.
+//! What a stage's results were made from, and whether the files are unchanged.
 //!
-//! Every folder that a stage writes and another one reads holds `provenance.json`: the command that made it, the
-//! fingerprints of what it was made from, and the BLAKE3 hash of each file that is read again. The file carries a hash of
-//! itself ([`crate::seal`]). Images have hashes of their own ([`crate::store`]) and are not listed. Schema 1.
+//! Every folder that one stage writes and another one reads has a `provenance.json`: the stage that
+//! wrote it, the fingerprints of its inputs, and the BLAKE3 hash of each file that later stages
+//! read. The file has a hash of itself ([`crate::seal`]). Images have their own hashes
+//! ([`crate::store`]) and are not listed. The schema is 1.
 //!
 //! ```
 //! use cifar_data::output::OutputFolder;
@@ -28,12 +29,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DataError, Result, seal};
+use crate::{DataError, Result, Stage, seal};
 
 /// File name of the record.
 pub const PROVENANCE: &str = "provenance.json";
 const SCHEMA: u32 = 1;
-/// The key of the hash of a record.
+/// The key of a record's hash of itself.
 const SEAL: &str = "seal";
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,8 +53,9 @@ pub struct Provenance {
     record: Record,
 }
 
-/// Writes the record of `folder`: made by the command `made_by` from `inputs` (a name and a fingerprint each), with the hashes
-/// of `files`, which are there already. A folder under way is written before it is committed ([`crate::output`]).
+/// Writes the record of `folder`, which the stage `made_by` wrote from `inputs` (names and
+/// fingerprints), with the hashes of its existing `files`. Call it before the folder is committed
+/// ([`crate::output`]).
 ///
 /// # Errors
 /// If a file cannot be read or the record cannot be written.
@@ -73,87 +75,84 @@ pub fn write(folder: &Path, made_by: &str, inputs: &[(&str, &str)], files: &[&st
 }
 
 impl Provenance {
-    /// Reads the record of a folder that the command `made_by` wrote.
+    /// Reads the record of a folder that the stage `made_by` wrote.
     ///
     /// # Errors
-    /// If there is none, it is damaged, or another command wrote it.
+    /// If it is missing or damaged, or another stage wrote it.
     pub fn read(folder: &Path, made_by: &str) -> Result<Self> {
         let path = folder.join(PROVENANCE);
-        let wrong = |problem: String| DataError::malformed(&path, problem);
-        let again = format!("run `cifar-cli {made_by}` again");
+        let stages = Stage::named(made_by);
+        let stale = |problem: String| DataError::stale(&path, problem, stages);
         let text = match fs::read(&path) {
             Err(e) if e.kind() == ErrorKind::NotFound && folder.is_dir() => {
-                return Err(wrong(format!("is missing, so nothing tells what this folder was made from; {again}")));
+                return Err(stale("is missing, so the inputs of this folder are unknown".into()));
             }
             Err(e) if e.kind() == ErrorKind::NotFound => {
-                return Err(DataError::malformed(
-                    folder,
-                    format!("there is no such folder; run `cifar-cli {made_by}` first"),
-                ));
+                return Err(DataError::missing(folder, "there is no such folder", stages));
             }
             other => other.map_err(DataError::io("read", &path))?,
         };
-        let record: Record = read_sealed(&text).map_err(|problem| wrong(format!("{problem}; {again}")))?;
+        let record: Record = read_sealed(&text).map_err(stale)?;
         if record.schema != SCHEMA {
             let found = record.schema;
-            return Err(wrong(format!("has schema {found}, this program reads schema {SCHEMA}; {again}")));
+            return Err(stale(format!("has schema {found}, this program reads schema {SCHEMA}")));
         }
         if record.made_by != made_by {
-            return Err(wrong(format!("is a result of `cifar-cli {}`, expected one of {made_by}", record.made_by)));
+            let found = record.made_by;
+            let problem = format!("is a result of the stage {found}, expected a result of {made_by}");
+            return Err(DataError::malformed(&path, problem));
         }
         Ok(Self { folder: folder.to_path_buf(), record })
     }
 
-    /// The fingerprint of the input `name`; empty if there was no such input.
+    /// Returns the fingerprint of the input `name`; empty if there is none.
     pub fn input(&self, name: &str) -> &str {
         self.record.inputs.get(name).map_or("", String::as_str)
     }
 
-    /// Refuses the folder unless its input `name` was `fingerprint`, which is that of `what`.
+    /// Checks that the input `name` had this `fingerprint`. `what` describes the input, for the
+    /// message.
     ///
     /// # Errors
-    /// If it was made from something else.
+    /// If the folder was made from something else.
     pub fn expect(&self, name: &str, fingerprint: &str, what: &str) -> Result<()> {
         if self.input(name) == fingerprint {
             return Ok(());
         }
-        let made_by = &self.record.made_by;
-        Err(DataError::malformed(&self.folder, format!("was not made from {what}; run `cifar-cli {made_by}` again")))
+        Err(DataError::stale(&self.folder, format!("was not made from {what}"), self.stages()))
     }
 
     /// Reads the file `name` of the folder and compares it with its hash.
     ///
     /// # Errors
-    /// If it is missing, damaged, or not listed.
+    /// If it is missing, damaged or not listed.
     pub fn file(&self, name: &str) -> Result<Vec<u8>> {
         let path = self.folder.join(name);
-        let again = format!("run `cifar-cli {}` again", self.record.made_by);
-        let expected = self.record.files.get(name).ok_or_else(|| {
-            DataError::malformed(&self.folder.join(PROVENANCE), format!("does not list {name}; {again}"))
-        })?;
+        let stale = |path: &Path, problem: String| DataError::stale(path, problem, self.stages());
+        let expected = self.record.files.get(name);
+        let expected = expected.ok_or_else(|| stale(&self.folder.join(PROVENANCE), format!("does not list {name}")))?;
         let bytes = match fs::read(&path) {
-            Err(e) if e.kind() == ErrorKind::NotFound => {
-                return Err(DataError::malformed(&path, format!("is missing; {again}")));
-            }
+            Err(e) if e.kind() == ErrorKind::NotFound => return Err(stale(&path, "is missing".into())),
             other => other.map_err(DataError::io("read", &path))?,
         };
         if hash(&bytes) == *expected {
             return Ok(bytes);
         }
-        let made_by = &self.record.made_by;
-        Err(DataError::malformed(
-            &path,
-            format!("was changed or damaged after `cifar-cli {made_by}` wrote it; {again}"),
-        ))
+        Err(stale(&path, format!("was changed or damaged after the stage {} wrote it", self.record.made_by)))
     }
 
-    /// The hash of the file `name` as it was written; empty if it is not listed.
+    /// Returns the stage that wrote the folder, as a list; empty if it is not one of the pipeline.
+    fn stages(&self) -> &'static [Stage] {
+        Stage::named(&self.record.made_by)
+    }
+
+    /// Returns the recorded hash of the file `name`; empty if it is not listed.
     pub fn hash_of(&self, name: &str) -> &str {
         self.record.files.get(name).map_or("", String::as_str)
     }
 }
 
-/// Reads a file that the provenance of its folder lists, checked against its hash.
+/// Reads a file that its folder's record lists, and checks its hash.
 ///
 /// # Errors
 /// Those of [`Provenance::read`] and [`Provenance::file`].
@@ -163,19 +162,20 @@ pub fn read(path: &Path, made_by: &str) -> Result<Vec<u8>> {
     Provenance::read(folder, made_by)?.file(&name)
 }
 
-/// The first 128 bits of the BLAKE3 hash of `bytes`, in hexadecimal.
+/// Returns the first 128 bits of the BLAKE3 hash of `bytes`, in hexadecimal.
 pub fn hash(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex()[..32].to_string()
 }
 
-/// A record, which is a JSON object, as JSON with a hash of itself under the key `seal`. `path` is for messages.
+/// Encodes a record, which must become a JSON object, with a hash of itself under the key `seal`.
+/// `path` is for messages.
 ///
 /// # Errors
-/// If the record is no object, or something in it looks like a seal.
+/// If the record is not an object, or something in it looks like a seal.
 pub fn sealed_json<T: Serialize>(record: &T, path: &Path) -> Result<Vec<u8>> {
     let wrong = |problem: String| DataError::malformed(path, problem);
     let mut value = serde_json::to_value(record).map_err(|e| wrong(e.to_string()))?;
-    let object = value.as_object_mut().ok_or_else(|| wrong("cannot be sealed: it is no object".into()))?;
+    let object = value.as_object_mut().ok_or_else(|| wrong("cannot be sealed: it is not an object".into()))?;
     object.insert(SEAL.into(), seal::PLACEHOLDER.into());
     let mut text = serde_json::to_vec_pretty(&value).map_err(|e| wrong(e.to_string()))?;
     text.push(b'\n');
@@ -183,10 +183,10 @@ pub fn sealed_json<T: Serialize>(record: &T, path: &Path) -> Result<Vec<u8>> {
     Ok(text)
 }
 
-/// The record in a text that [`sealed_json`] made.
+/// Decodes a text that [`sealed_json`] made.
 ///
 /// # Errors
-/// What is wrong with the text: it is damaged, or no such record.
+/// What is wrong with the text: it is damaged, or is not such a record.
 pub fn read_sealed<T: for<'a> Deserialize<'a>>(text: &[u8]) -> Result<T, String> {
     seal::check(text).map_err(|e| e.to_string())?;
     let another = |e: serde_json::Error| format!("is of another version ({e})");
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_whole_is_read() {
+    fn an_unchanged_folder_is_read() {
         let root = tempfile::tempdir().unwrap();
         let out = made(root.path());
         assert_eq!(read(&out.join("a.csv"), "prepare").unwrap(), b"1");
@@ -223,45 +223,36 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_belong_together_is_refused_with_the_command() {
+    fn mismatches_are_refused_with_the_stage_to_run() {
         let root = tempfile::tempdir().unwrap();
         let out = made(root.path());
         let message = |result: Result<Vec<u8>>| result.unwrap_err().to_string().replace(&*out.to_string_lossy(), "OUT");
         let found = Provenance::read(&out, "prepare").unwrap();
         assert_eq!(
             message(found.expect("raw", "xyz", "the pulled images").map(|()| Vec::new())),
-            "OUT: was not made from the pulled images; run `cifar-cli prepare` again"
+            "OUT: was not made from the pulled images"
         );
-        assert_eq!(
-            message(read(&out.join("b.csv"), "prepare")),
-            "OUT/provenance.json: does not list b.csv; run `cifar-cli prepare` again"
-        );
+        assert_eq!(message(read(&out.join("b.csv"), "prepare")), "OUT/provenance.json: does not list b.csv");
         assert_eq!(
             message(read(&out.join("a.csv"), "pull")),
-            "OUT/provenance.json: is a result of `cifar-cli prepare`, expected one of pull"
+            "OUT/provenance.json: is a result of the stage prepare, expected a result of pull"
         );
         fs::write(out.join("a.csv"), b"2").unwrap();
         assert_eq!(
             message(read(&out.join("a.csv"), "prepare")),
-            "OUT/a.csv: was changed or damaged after `cifar-cli prepare` wrote it; run `cifar-cli prepare` again"
+            "OUT/a.csv: was changed or damaged after the stage prepare wrote it"
         );
         fs::remove_file(out.join("a.csv")).unwrap();
-        assert_eq!(
-            message(read(&out.join("a.csv"), "prepare")),
-            "OUT/a.csv: is missing; run `cifar-cli prepare` again"
-        );
+        assert_eq!(message(read(&out.join("a.csv"), "prepare")), "OUT/a.csv: is missing");
         let text = fs::read_to_string(out.join(PROVENANCE)).unwrap();
         fs::write(out.join(PROVENANCE), text.replace("abc", "abd")).unwrap();
         assert_eq!(
             message(read(&out.join("a.csv"), "prepare")),
-            "OUT/provenance.json: is damaged: its content does not match the hash that it carries; run `cifar-cli prepare` again"
+            "OUT/provenance.json: is damaged: its content does not match the hash that it carries"
         );
         fs::remove_file(out.join(PROVENANCE)).unwrap();
         assert!(message(read(&out.join("a.csv"), "prepare")).starts_with("OUT/provenance.json: is missing, so"));
         fs::remove_dir_all(&out).unwrap();
-        assert_eq!(
-            message(read(&out.join("a.csv"), "prepare")),
-            "OUT: there is no such folder; run `cifar-cli prepare` first"
-        );
+        assert_eq!(message(read(&out.join("a.csv"), "prepare")), "OUT: there is no such folder");
     }
 }

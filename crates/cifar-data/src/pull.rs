@@ -1,9 +1,14 @@
 //! Joins the chosen partitions and sets the evaluation pool apart.
 //!
-//! In: the three partition folders. Out, in one folder: the chosen partitions as one set; `pool/`, the test images of
-//! *all* partitions, on which every choice of partitions can be compared; `membership.csv`
-//! (`id,partition,split,content`) for all images; `near_duplicates.csv` (`id_a,id_b,similarity,kind`), the pairs that show the same picture, over all
-//! images too; `pull.json`, what was asked for and found; `provenance.json` ([`crate::provenance`]).
+//! Reads the three partition folders. Writes one folder:
+//!
+//! - the chosen partitions as one set;
+//! - `pool/`: the test images of *all* partitions, on which all choices of partitions can be
+//!   compared;
+//! - `membership.csv`: `id,partition,split,content` of all images;
+//! - `near_duplicates.csv`: `id_a,id_b,similarity,kind`, the pairs of all images that show the same
+//!   picture;
+//! - `pull.json` ([`PullRecord`]) and `provenance.json` ([`crate::provenance`]).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,31 +21,31 @@ use crate::output::OutputFolder;
 use crate::partitions::{self, DatasetVersion, Partition, Partitions};
 use crate::provenance::{self, Provenance};
 use crate::splits::{Candidate, Split, SplitParams, assign};
-use crate::{Content, DataError, Dataset, ImageIndex, Known, Monitor, Result, SampleId, Source, store};
+use crate::{Content, DataError, Dataset, ImageIndex, Known, Progress, Result, SampleId, Source, Stage, store};
 
-/// Sub-folder of the evaluation pool.
+/// Name of the evaluation pool's folder.
 pub const POOL: &str = "pool";
 const MEMBERSHIP: &str = "membership.csv";
 const RECORD: &str = "pull.json";
 const SCHEMA: u32 = 4;
-/// The command that writes the folder.
+/// Name of the stage that writes the folder.
 const COMMAND: &str = "pull";
 
-/// What was asked for and found: `pull.json`.
+/// The content of `pull.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PullRecord {
-    /// Version of this file's layout.
+    /// Version of the file's layout.
     pub schema: u32,
     /// The chosen partitions.
     pub dataset_version: DatasetVersion,
-    /// How images are divided; the number of training images that are used comes in later.
+    /// How the images are divided, without the number of training images, which is applied later.
     pub split: SplitParams,
-    /// Where the images came from.
+    /// The source of the images.
     pub source: Source,
     /// [`store::identity`] of the set of all three partitions.
     pub set: String,
-    /// Number of images chosen.
+    /// Number of chosen images.
     pub images: usize,
     /// Hash over ids, labels and pixels of the chosen images.
     pub fingerprint: String,
@@ -50,56 +55,58 @@ pub struct PullRecord {
     pub pool_fingerprint: String,
     /// Hash over ids, labels and pixels of each partition.
     pub partitions: BTreeMap<String, String>,
-    /// Pairs of images of all partitions that show the same picture.
+    /// Numbers of pairs of images that show the same picture, over all partitions.
     pub duplicate_pairs: PairCounts,
-    /// Groups of two images or more, which exact and near pairs make; each goes to one split.
+    /// Number of groups of two or more images that exact and near pairs connect; each group is in
+    /// one split.
     pub duplicate_groups: usize,
 }
 
-/// Which partition and split an image belongs to.
+/// The partition and split of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Membership {
     /// Its partition.
     pub partition: Partition,
     /// Its split.
     pub split: Split,
-    /// What it shows.
+    /// Its content.
     pub content: Content,
 }
 
-/// What [`pull`] left for the next stage.
+/// The content of a folder that [`pull`] wrote.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Raw {
     /// The chosen partitions, joined.
     pub dataset: Dataset,
-    /// Where every image of all partitions belongs.
+    /// The partition and split of every image of all partitions.
     pub membership: BTreeMap<SampleId, Membership>,
-    /// Images of all partitions that show the same picture.
+    /// Pairs of images of all partitions that show the same picture.
     pub pairs: Vec<Pair>,
-    /// What was asked for and found.
+    /// The content of `pull.json`.
     pub record: PullRecord,
     folder: PathBuf,
 }
 
 /// Reads `partitions`/v1, v2 and v3, checks every image and writes `out`.
 ///
-/// Pairs that show the same picture are looked for anew, or taken from the folder `known` where an earlier search left them
-/// ([`duplicates::find_once`]): the result is the same.
+/// With a folder `known`, the search for pairs that show the same picture runs once and is then
+/// reused ([`duplicates::find_once`]). The result is the same.
 pub fn pull(
     partitions: &Path,
     version: DatasetVersion,
     split: &SplitParams,
     known: Option<&Path>,
     out: &Path,
-    monitor: &dyn Monitor,
+    progress: &dyn Progress,
 ) -> Result<PullRecord> {
-    let Partitions { sets, identity } = partitions::read(partitions, monitor)?;
+    let Partitions { sets, identity } = partitions::read(partitions, progress)?;
 
-    // Over all partitions, whichever were chosen: an image's group decides where it goes, and it must keep its place.
+    // Over all partitions, whichever are chosen: an image's group decides its split, which must not
+    // depend on the choice.
     let all: Vec<&Dataset> = sets.iter().collect();
     let pairs = match known {
-        Some(folder) => duplicates::find_once(&all, folder, monitor)?,
-        None => duplicates::find(&all, monitor)?,
+        Some(folder) => duplicates::find_once(&all, folder, progress)?,
+        None => duplicates::find(&all, progress)?,
     };
     let groups = duplicates::groups(&pairs);
     let candidates: Vec<Candidate> = Partition::ALL
@@ -143,21 +150,19 @@ pub fn pull(
     folder.write(NEAR_DUPLICATES, &duplicates::to_csv(&pairs))?;
     folder.write(RECORD, json(&record).as_bytes())?;
     provenance::write(folder.path(), COMMAND, &[("partitions", &identity)], &[MEMBERSHIP, NEAR_DUPLICATES, RECORD])?;
-    monitor.check()?;
+    progress.check()?;
     folder.commit()?;
     Ok(record)
 }
 
 impl Raw {
-    /// Reads what [`pull`] wrote into `folder`.
+    /// Reads a folder that [`pull`] wrote.
     pub fn read(folder: &Path) -> Result<Self> {
         let provenance = Provenance::read(folder, COMMAND)?;
         let record: PullRecord = parse_json(&provenance.file(RECORD)?, &folder.join(RECORD), COMMAND)?;
         if record.schema != SCHEMA {
-            return Err(DataError::malformed(
-                &folder.join(RECORD),
-                format!("has schema {}, this program reads schema {SCHEMA}; run `cifar-cli pull`", record.schema),
-            ));
+            let problem = format!("has schema {}, this program reads schema {SCHEMA}", record.schema);
+            return Err(DataError::stale(&folder.join(RECORD), problem, Stage::Pull.alone()));
         }
         let dataset = store::read(folder)?;
         check_fingerprint(folder, &dataset, &record.fingerprint, COMMAND)?;
@@ -183,7 +188,8 @@ impl Raw {
         }
     }
 
-    /// The images of all partitions by id and content. Files of images that were not pulled are unknown.
+    /// Returns the images of all partitions by id and content. Images that were not pulled have no
+    /// file.
     pub fn images(&self) -> ImageIndex {
         let file = |id: SampleId| self.dataset.index_of(id).map(|index| self.dataset.samples()[index].file.clone());
         let known = |(id, member): (&SampleId, &Membership)| {
@@ -192,37 +198,28 @@ impl Raw {
         ImageIndex::from_images(self.membership.iter().map(known))
     }
 
-    /// Refuses data that were pulled for other parameters.
+    /// Refuses images that were pulled with other parameters.
     pub fn check(&self, version: DatasetVersion, split: &SplitParams) -> Result<()> {
         let record = self.folder.join(RECORD);
         if self.record.dataset_version != version {
-            return Err(DataError::malformed(
-                &record,
-                format!(
-                    "was pulled for dataset_version {}, params.yaml says {version}; run `cifar-cli pull`",
-                    self.record.dataset_version
-                ),
-            ));
+            let problem = format!("was pulled for dataset_version {}, expected {version}", self.record.dataset_version);
+            return Err(DataError::stale(&record, problem, Stage::Pull.alone()));
         }
         if self.record.split != split.division() {
-            return Err(DataError::malformed(
-                &record,
-                "was pulled with other `split` parameters than params.yaml has; run `cifar-cli pull`",
-            ));
+            let problem = "was pulled with other `split` parameters";
+            return Err(DataError::stale(&record, problem, Stage::Pull.alone()));
         }
         Ok(())
     }
 }
 
-/// Refuses a set that is whole in itself, but not the one that was written here.
+/// Refuses a set that is intact but is not the one that was written here.
 pub(crate) fn check_fingerprint(folder: &Path, set: &Dataset, expected: &str, made_by: &str) -> Result<()> {
     if store::fingerprint(set) == expected {
         return Ok(());
     }
-    Err(DataError::malformed(
-        folder,
-        format!("is not the set that `cifar-cli {made_by}` wrote and recorded; run `cifar-cli {made_by}` again"),
-    ))
+    let problem = format!("is not the set that the stage {made_by} wrote and recorded");
+    Err(DataError::stale(folder, problem, Stage::named(made_by)))
 }
 
 fn candidates(
@@ -241,16 +238,15 @@ fn candidates(
 
 fn parse_membership(text: &[u8], path: &Path) -> Result<BTreeMap<SampleId, Membership>> {
     let mut csv = csv::Reader::from_reader(text);
-    let mut rows = BTreeMap::new();
-    for (index, row) in csv.deserialize::<(SampleId, Partition, Split, Content)>().enumerate() {
+    let row = |(index, row): (usize, csv::Result<(SampleId, Partition, Split, Content)>)| {
         let (id, partition, split, content) =
             row.map_err(|e| DataError::line(path, index as u64 + 2, e.to_string()))?;
-        rows.insert(id, Membership { partition, split, content });
-    }
-    Ok(rows)
+        Ok((id, Membership { partition, split, content }))
+    };
+    csv.deserialize().enumerate().map(row).collect()
 }
 
-/// Rows as CSV, with quotes where a class is called by a name that needs them.
+/// Returns rows as CSV, with quotes around fields that need them.
 pub(crate) fn table<R: Serialize>(columns: &[&str], rows: impl IntoIterator<Item = R>) -> Vec<u8> {
     let mut csv = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
     csv.write_record(columns).expect("writing to memory does not fail");
@@ -266,9 +262,8 @@ pub(crate) fn json<T: Serialize>(value: &T) -> String {
     text
 }
 
-/// A JSON record that the command `made_by` wrote to `path`.
+/// Parses a JSON record that the stage `made_by` wrote to `path`.
 pub(crate) fn parse_json<T: for<'a> Deserialize<'a>>(text: &[u8], path: &Path, made_by: &str) -> Result<T> {
-    serde_json::from_slice(text).map_err(|e| {
-        DataError::malformed(path, format!("is of another version ({e}); run `cifar-cli {made_by}` again"))
-    })
+    serde_json::from_slice(text)
+        .map_err(|e| DataError::stale(path, format!("is of another version ({e})"), Stage::named(made_by)))
 }

@@ -1,13 +1,22 @@
-//! Every random draw of the project: a `ChaCha8` stream whose key is (seed, purpose, epoch, sample).
+//! Every random draw of the project: a `ChaCha8` stream keyed by (seed, purpose, epoch, sample).
 //!
-//! A draw therefore depends on what it is for and on nothing else: not on the thread, the batch or the order of
-//! calls. Shuffles, bounded integers and normals are written here, on the raw stream, since those of `rand` may
-//! change between versions.
+//! A draw depends on its key alone, not on the thread, the batch or the order of calls. Shuffles,
+//! bounded integers and normals are implemented here, since those of `rand` may change between
+//! versions.
+//!
+//! ```
+//! use cifar_data::random::{Purpose, stream};
+//!
+//! let mut random = stream(42, Purpose::Augment, 0, 7);
+//! let first = random.unit();
+//! assert!((0.0..1.0).contains(&first));
+//! assert_eq!(stream(42, Purpose::Augment, 0, 7).unit(), first);
+//! ```
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-/// What a stream is for. The numbers are part of every result: never change one.
+/// The purpose of a stream. The numbers are part of every result: never change one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Purpose {
@@ -23,23 +32,23 @@ pub enum Purpose {
     Init = 5,
     /// Dropout of one image; the layer is folded into the sample's upper half.
     Dropout = 6,
-    /// Resampling for intervals.
+    /// Resampling for confidence intervals.
     Bootstrap = 7,
-    /// Which way round an image is in the first epoch, where epochs alternate.
+    /// Whether an image is mirrored in the first epoch, where epochs alternate.
     AlternatingFlip = 8,
     /// Brightness and contrast of one image.
     Jitter = 9,
-    /// Where one image is blotted out.
+    /// Position of the square that is erased from one image.
     Cutout = 10,
-    /// How much of one image goes into its mixture.
+    /// Fraction of an image in its mixture.
     Mixup = 11,
     /// Settings that tuning tries.
     Tune = 12,
-    /// Which fold a training image is in.
+    /// The fold of a training image.
     Fold = 13,
-    /// Which labels are spoilt for a study, and how.
+    /// Which labels a study replaces, and by which.
     LabelNoise = 14,
-    /// In which epochs an un-augmented training image is looked at.
+    /// The epochs in which an un-augmented training image is recorded.
     Dynamics = 20,
 }
 
@@ -47,7 +56,7 @@ pub enum Purpose {
 #[derive(Debug, Clone)]
 pub struct Stream(ChaCha8Rng);
 
-/// The stream for one purpose, epoch and sample under `seed`.
+/// Returns the stream of one purpose, epoch and sample under `seed`.
 pub fn stream(seed: u64, purpose: Purpose, epoch: u64, sample: u64) -> Stream {
     let mut key = [0; 32];
     for (bytes, word) in key.chunks_exact_mut(8).zip([seed, purpose as u64, epoch, sample]) {
@@ -57,22 +66,22 @@ pub fn stream(seed: u64, purpose: Purpose, epoch: u64, sample: u64) -> Stream {
 }
 
 impl Stream {
-    /// 64 random bits.
+    /// Returns 64 random bits.
     pub fn bits(&mut self) -> u64 {
         self.0.next_u64()
     }
 
-    /// 32 random bits.
+    /// Returns 32 random bits.
     pub fn bits32(&mut self) -> u32 {
         self.0.next_u32()
     }
 
-    /// Uniform in 0..`bound`, without bias (Lemire 2019, arXiv 1805.10941).
+    /// Returns a uniform draw from 0..`bound`, without bias (Lemire 2019, arXiv 1805.10941).
     ///
     /// # Panics
     /// If `bound` is 0.
     pub fn below(&mut self, bound: u64) -> u64 {
-        assert!(bound > 0, "no number lies below 0");
+        assert!(bound > 0, "`bound` must be above 0");
         let threshold = bound.wrapping_neg() % bound;
         loop {
             let product = u128::from(self.bits()) * u128::from(bound);
@@ -82,28 +91,29 @@ impl Stream {
         }
     }
 
-    /// Uniform in [0, 1), a multiple of 2⁻⁵³.
+    /// Returns a uniform draw from [0, 1), a multiple of 2⁻⁵³.
     pub fn unit(&mut self) -> f64 {
         (self.bits() >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    /// Uniform in [`low`, `high`).
+    /// Returns a uniform draw from [`low`, `high`).
     pub fn uniform(&mut self, low: f64, high: f64) -> f64 {
         low + (high - low) * self.unit()
     }
 
-    /// True with probability `p`.
+    /// Returns true with probability `p`.
     pub fn chance(&mut self, p: f64) -> bool {
         self.unit() < p
     }
 
-    /// Standard normal (Box & Muller 1958). Uses `libm`, so that every platform draws the same.
+    /// Returns a standard normal draw (Box & Muller 1958). Uses `libm`, so that every platform
+    /// draws the same.
     pub fn normal(&mut self) -> f64 {
         let radius = (-2.0 * libm::log(1.0 - self.unit())).sqrt();
         radius * libm::cos(2.0 * std::f64::consts::PI * self.unit())
     }
 
-    /// Shuffles in place, every order equally likely (Fisher & Yates; Durstenfeld 1964).
+    /// Shuffles in place; every order is equally likely (Fisher & Yates; Durstenfeld 1964).
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             let other = self.below(last as u64 + 1) as usize;
@@ -117,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stream_is_pinned_for_ever() {
+    fn streams_never_change() {
         let mut s = stream(42, Purpose::Augment, 3, 7);
         assert_eq!([s.bits(), s.bits()], PINNED);
     }

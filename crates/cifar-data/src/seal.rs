@@ -1,8 +1,9 @@
-//! A hash that a file carries of itself.
+//! A hash that a file has of itself.
 //!
-//! The writer puts [`PLACEHOLDER`] into the file, once and as a string, whatever the format is: a value of a JSON object, or of
-//! the metadata of a safetensors file. [`seal`] replaces its zeros by the BLAKE3 hash of the whole file as it is with the
-//! zeros. [`check`] computes that hash again. So every byte of the file is covered, the seal included.
+//! The writer puts [`PLACEHOLDER`] into the file once, as a string, whatever the format: as a value
+//! of a JSON object, or in the metadata of a safetensors file. [`seal`] replaces its zeros with the
+//! BLAKE3 hash of the whole file, computed with the zeros in place. [`check`] computes that hash
+//! again. So it covers every byte of the file.
 //!
 //! ```
 //! use cifar_data::seal::{PLACEHOLDER, check, seal};
@@ -21,21 +22,21 @@ const PREFIX: &[u8] = b"blake3:";
 const DIGITS: usize = 2 * blake3::OUT_LEN;
 const ZEROS: [u8; DIGITS] = [b'0'; DIGITS];
 
-/// What a writer puts where the seal goes.
+/// What a writer puts in place of the seal.
 pub const PLACEHOLDER: &str = "blake3:0000000000000000000000000000000000000000000000000000000000000000";
 
-/// Why a file is not accepted.
+/// Why a file is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
-    /// It carries no hash of itself.
+    /// It has no hash of itself.
     #[error("is damaged, or of another program: it carries no hash of its content")]
     Missing,
-    /// Its content is not what was written.
+    /// Its content has changed.
     #[error("is damaged: its content does not match the hash that it carries")]
     Damaged,
 }
 
-/// Replaces the placeholder in `file` by the seal.
+/// Replaces the placeholder in `file` with the seal.
 ///
 /// # Errors
 /// If there is no placeholder, or something else in the file looks like a seal.
@@ -49,10 +50,10 @@ pub fn seal(file: &mut [u8]) -> Result<(), SealError> {
     Ok(())
 }
 
-/// Returns the seal of `file`, 64 hexadecimal digits, after comparing it with the content.
+/// Checks the seal of `file` and returns it, as 64 hexadecimal digits.
 ///
 /// # Errors
-/// If there is none or the content is another.
+/// If there is no seal or the content does not match it.
 pub fn check(file: &[u8]) -> Result<String, SealError> {
     let at = find(file).ok_or(SealError::Missing)?;
     let mut hasher = blake3::Hasher::new();
@@ -61,7 +62,7 @@ pub fn check(file: &[u8]) -> Result<String, SealError> {
     if hash.as_bytes() == &file[at] { Ok(hash.to_string()) } else { Err(SealError::Damaged) }
 }
 
-/// Where the digits of the first seal or placeholder are.
+/// Returns the position of the digits of the first seal or placeholder.
 fn find(file: &[u8]) -> Option<Range<usize>> {
     let length = PREFIX.len() + DIGITS;
     let is_seal = |window: &[u8]| {
@@ -87,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn no_bit_can_change_unnoticed() {
+    fn every_changed_bit_is_detected() {
         let file = sealed();
         assert_eq!(check(&file).unwrap().len(), DIGITS);
         for bit in 0..file.len() * 8 {
@@ -102,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_a_place_for_it_is_not_sealed() {
+    fn a_file_without_a_placeholder_is_not_sealed() {
         assert_eq!(seal(&mut b"{}".to_vec()), Err(SealError::Missing));
         assert_eq!(check(b"{}"), Err(SealError::Missing));
         assert_eq!(seal(&mut sealed()), Err(SealError::Missing), "it has a seal already");

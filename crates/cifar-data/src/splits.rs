@@ -1,9 +1,9 @@
-//! Which image is for training, which for validation, which for test.
+//! The division into training, validation and test images.
 //!
-//! Membership is decided once over all three partitions, stratified by partition and class, so an image keeps its
-//! place in v1, v1+v2 and v1+v2+v3. Classes too small for their partitions to be rounded one by one get their share as a whole
-//! (`shares`). A group of near-duplicates goes where its smallest id goes. A subset of the training images contains every
-//! smaller one.
+//! Every image's split is decided once over all three partitions, stratified by partition and
+//! class, so it is the same in v1, v1+v2 and v1+v2+v3. Classes too small to be rounded partition by
+//! partition are rounded as a whole (`shares`). A group of near-duplicates follows its smallest id.
+//! A subset of the training images contains every smaller one.
 
 mod shares;
 
@@ -16,15 +16,15 @@ use crate::partitions::Partition;
 use crate::random::{Purpose, stream};
 use crate::{DataError, Published, Result, SampleId};
 
-/// One of the three parts.
+/// One of the three splits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Split {
-    /// Weights are learnt from these.
+    /// Training images: weights are learnt from these.
     Train,
-    /// Epochs and settings are chosen by these.
+    /// Validation images: epochs and settings are chosen by these.
     Val,
-    /// The result is told on these; nothing is chosen by them.
+    /// Test images: results are measured on these; nothing is chosen by them.
     Test,
 }
 
@@ -32,7 +32,7 @@ impl Split {
     /// All three, in order.
     pub const ALL: [Self; 3] = [Self::Train, Self::Val, Self::Test];
 
-    /// `train`, `val` or `test`.
+    /// Returns its name: `train`, `val` or `test`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Train => "train",
@@ -52,25 +52,26 @@ impl fmt::Display for Split {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
-    /// All images are pooled and a share of them is drawn for test: the project's own.
+    /// A fraction of all images is drawn for test: the project's own protocol.
     Pooled,
     /// The published test images are the test set, for comparison with papers.
     Official,
 }
 
-/// How images are divided. Part of params.yaml, block `split`.
+/// How images are divided.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, try_from = "UncheckedSplitParams")]
 pub struct SplitParams {
     /// How test images are chosen.
     pub protocol: Protocol,
-    /// Seed of the division; apart from the training's seed, so that runs with other seeds share their test images.
+    /// Seed of the division. It is not the seed of training, so runs with different seeds share
+    /// their test images.
     pub split_seed: u64,
-    /// Share of all images held out for test, 0 to 0.9; only `pooled` uses it.
+    /// Fraction of all images held out for test, 0 to 0.9; only used by `pooled`.
     pub test_fraction: f64,
-    /// Share of the images that are not for test held out for validation, 0 to 0.9.
+    /// Fraction of the other images held out for validation, 0 to 0.9.
     pub val_fraction: f64,
-    /// Number of training images to use, 0 for all. A smaller number's images are among those of a greater one.
+    /// Number of training images to use, 0: all. Smaller numbers use subsets of greater ones.
     pub train_images: usize,
 }
 
@@ -101,7 +102,7 @@ impl TryFrom<UncheckedSplitParams> for SplitParams {
 }
 
 impl SplitParams {
-    /// What decides where an image goes: all of it but the number of training images that are used.
+    /// Returns what decides an image's split: everything except the number of training images.
     #[must_use]
     pub fn division(&self) -> Self {
         Self { train_images: 0, ..self.clone() }
@@ -123,16 +124,17 @@ impl SplitParams {
 }
 
 impl Default for SplitParams {
-    /// Pooled, seed 0, a fifth for test, an eighth of the rest for validation: 70/10/20; all training images.
+    /// Returns 70/10/20: pooled, seed 0, a fifth for test, an eighth of the rest for validation,
+    /// all training images.
     fn default() -> Self {
         Self { protocol: Protocol::Pooled, split_seed: 0, test_fraction: 0.2, val_fraction: 0.125, train_images: 0 }
     }
 }
 
-/// What the division needs to know of an image.
+/// What the division needs to know about an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
-    /// Its identity.
+    /// Its id.
     pub id: SampleId,
     /// Its original label: overrides must not move an image to another split.
     pub original_label: u16,
@@ -140,14 +142,34 @@ pub struct Candidate {
     pub partition: Partition,
     /// Its published split.
     pub published: Published,
-    /// The smallest id among its near-duplicates; its own where it has none.
+    /// The smallest id of its group of near-duplicates; its own id without one.
     pub group: SampleId,
 }
 
-/// Decides for every image of all partitions. `candidates` stand in ascending order of ids.
+/// Returns the split of every image of all partitions. `candidates` are in ascending order of ids.
+///
+/// ```
+/// use cifar_data::partitions::Partition;
+/// use cifar_data::splits::{Candidate, Split, SplitParams, assign};
+/// use cifar_data::{Published, SampleId};
+///
+/// let candidate = |id| Candidate {
+///     id: SampleId(id),
+///     original_label: (id % 2) as u16,
+///     partition: Partition::V1,
+///     published: Published::None,
+///     group: SampleId(id),
+/// };
+/// let candidates: Vec<Candidate> = (0..100).map(candidate).collect();
+/// let splits = assign(&candidates, &SplitParams::default())?;
+/// let count = |split| splits.values().filter(|found| **found == split).count();
+/// assert_eq!([Split::Train, Split::Val, Split::Test].map(count), [70, 10, 20]);
+/// # Ok::<(), cifar_data::DataError>(())
+/// ```
 ///
 /// # Errors
-/// If a fraction is out of range, or `official` is asked of a source without a published test set.
+/// If a fraction is out of range, or the protocol is `official` and the source has no published
+/// test set.
 pub fn assign(candidates: &[Candidate], params: &SplitParams) -> Result<BTreeMap<SampleId, Split>> {
     params.check()?;
     let official = params.protocol == Protocol::Official;
@@ -191,7 +213,8 @@ pub fn assign(candidates: &[Candidate], params: &SplitParams) -> Result<BTreeMap
     }
     for candidate in candidates.iter().filter(|c| c.group != c.id) {
         if !assigned.contains_key(&candidate.id) {
-            // `official` keeps its published test images whatever their group; a training image that follows one stays in training.
+            // `official` keeps its published test images whatever their group; a training image of
+            // such a group stays in training.
             let split = match assigned.get(&candidate.group) {
                 Some(Split::Test) if official => Split::Train,
                 Some(split) => *split,
@@ -208,13 +231,14 @@ pub fn assign(candidates: &[Candidate], params: &SplitParams) -> Result<BTreeMap
     Ok(assigned)
 }
 
-/// The first `count` of the training images `train`, given with their strata, or all of them for 0.
+/// Returns `count` of the training images `train`, which have their strata, or all of them for 0.
 ///
-/// Every stratum's images are drawn into an order of their own, by `split_seed`; the `r`-th of `n` then stands at
-/// (r + ½)/n of the whole. So `count` images hold each stratum's share to within one image, and fewer are among more.
+/// Every stratum's images are drawn into an order of their own, by `split_seed`; the `r`-th of `n`
+/// has the position (r + ½)/n. So every stratum has its fraction of the `count` images to within
+/// one image, and smaller subsets are contained in greater ones.
 ///
 /// # Errors
-/// If there are not so many.
+/// If there are fewer than `count` images.
 pub fn training_subset<S: Ord>(train: Vec<(SampleId, S)>, params: &SplitParams) -> Result<BTreeSet<SampleId>> {
     let count = params.train_images;
     if count > train.len() {
@@ -229,7 +253,8 @@ pub fn training_subset<S: Ord>(train: Vec<(SampleId, S)>, params: &SplitParams) 
     }
     let mut strata: BTreeMap<S, Vec<(u64, SampleId)>> = BTreeMap::new();
     for (id, stratum) in train {
-        // Not the draw that made it a training image: among these, that one is not uniform for groups.
+        // This draw is separate from the one that made it a training image, which is not uniform
+        // for groups.
         let draw = stream(params.split_seed, Purpose::Split, 1, u64::from(id.0)).bits();
         strata.entry(stratum).or_default().push((draw, id));
     }

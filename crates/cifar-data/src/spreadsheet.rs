@@ -1,13 +1,24 @@
-//! CSV that a spreadsheet may open: no cell of it is a formula.
+//! CSV files that are safe to open in a spreadsheet: no cell is a formula.
 //!
-//! Names of files and classes, and notes, are written by anybody. A spreadsheet takes a cell that begins with `=`, `+`,
-//! `-`, `@`, a tab or a carriage return for a formula and executes it. [`csv()`] writes an apostrophe before such a cell,
-//! as a person would type it; [`plain`] takes it away again on reading. Numbers stay as they are.
+//! Anybody can choose the names of files and classes, and notes. A spreadsheet executes a cell that
+//! begins with `=`, `+`, `-`, `@`, a tab or a carriage return. [`csv()`] writes an apostrophe
+//! before such a cell, as a person would type it; [`plain`] removes it again. Numbers are
+//! unchanged.
 
-/// A table as CSV, with every cell as [`neutral`] gives it.
+use std::borrow::Cow;
+
+/// Returns a table as CSV. Every cell passes through [`neutral`].
+///
+/// ```
+/// use cifar_data::spreadsheet::{csv, plain};
+///
+/// let table = csv(&["file", "loss"], [["=1+1.png", "0.5"]]);
+/// assert_eq!(table, b"file,loss\n'=1+1.png,0.5\n");
+/// assert_eq!(plain("'=1+1.png"), "=1+1.png");
+/// ```
 ///
 /// # Panics
-/// If a row has another number of cells than there are columns.
+/// If the number of cells of a row is not that of the columns.
 pub fn csv<R>(columns: &[&str], rows: impl IntoIterator<Item = R>) -> Vec<u8>
 where
     R: IntoIterator<Item: AsRef<str>>,
@@ -15,18 +26,24 @@ where
     let mut csv = csv::Writer::from_writer(Vec::new());
     csv.write_record(columns).expect("writing to memory does not fail");
     for row in rows {
-        let cells = row.into_iter().map(|cell| neutral(cell.as_ref()));
-        csv.write_record(cells.collect::<Vec<_>>()).expect("writing to memory does not fail, and rows fit the columns");
+        for cell in row {
+            csv.write_field(&*guarded(cell.as_ref())).expect("writing to memory does not fail");
+        }
+        csv.write_record(None::<&[u8]>).expect("writing to memory does not fail, and rows fit the columns");
     }
     csv.into_inner().expect("writing to memory does not fail")
 }
 
-/// A cell that no spreadsheet executes: one that looks like a formula gets an apostrophe before it.
+/// Returns the cell with an apostrophe before it if it looks like a formula.
 pub fn neutral(cell: &str) -> String {
-    if is_formula(cell.trim_start_matches('\'')) { format!("'{cell}") } else { cell.to_string() }
+    guarded(cell).into_owned()
 }
 
-/// The text that [`neutral`] made a cell from. Other cells stay as they are.
+fn guarded(cell: &str) -> Cow<'_, str> {
+    if is_formula(cell.trim_start_matches('\'')) { format!("'{cell}").into() } else { cell.into() }
+}
+
+/// Returns the text that [`neutral`] made a cell from. Other cells are unchanged.
 pub fn plain(cell: &str) -> &str {
     match cell.strip_prefix('\'') {
         Some(rest) if is_formula(rest.trim_start_matches('\'')) => rest,

@@ -1,11 +1,14 @@
-//! A data set on disk: a folder with `images.safetensors` (for programs) and `manifest.csv` (for people and integrity).
+//! A data set on disk: a folder with `images.safetensors`, for programs, and `manifest.csv`, for
+//! people and integrity.
 //!
-//! `images.safetensors` holds `images` (`u8`, N × height × width × 3), `ids` (`u32`, N), `labels` and `original_labels`
-//! (`u16`, N, indices into the classes). Its metadata has one key, `cifar_data`, with the schema version, class names, image
-//! size, source and a hash of the manifest as JSON; for a partition also the identity of the whole set. `manifest.csv` has one
-//! row per image with the columns of [`COLUMNS`]; `blake3` is the first 128 bits of the BLAKE3 hash of the pixels, in
-//! hexadecimal. Reading compares each with the other, so that a damaged or mixed-up folder is refused, whichever byte of it
-//! changed. Schema 2.
+//! `images.safetensors` holds `images` (`u8`, N × height × width × 3), `ids` (`u32`, N), `labels`
+//! and `original_labels` (`u16`, N, indices into the classes). Its metadata have one key,
+//! `cifar_data`: the schema version, class names, image size, source and a hash of the manifest as
+//! JSON; for a partition also the identity of the whole set.
+//!
+//! `manifest.csv` has one row per image with the columns of [`COLUMNS`]; `blake3` is the first 128
+//! bits of the BLAKE3 hash of the pixels, in hexadecimal. Reading compares both files, so it
+//! refuses a folder with any changed byte or with files of different sets. The schema is 2.
 
 use std::collections::HashMap;
 use std::fs;
@@ -17,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dataset::CHANNELS;
 use crate::spreadsheet::{self, plain};
-use crate::{DataError, Dataset, Header, Known, Published, Result, Sample, SampleId};
+use crate::{DataError, Dataset, Header, Published, Result, Sample, SampleId};
 
 /// File name of the pixels.
 pub const IMAGES: &str = "images.safetensors";
@@ -34,19 +37,31 @@ struct Metadata {
     schema: u32,
     #[serde(flatten)]
     header: Header,
-    /// Hash over the header and the manifest: what the tensors do not say is covered too.
+    /// Hash over the header and the manifest: it covers what the tensors do not contain.
     manifest_hash: String,
     /// [`identity`] of the whole that this set is a part of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     part_of: Option<String>,
 }
 
-/// Writes a set into `folder`, which must exist. Equal sets give equal bytes.
+/// Writes a set into `folder`, which must exist. Equal sets give identical files.
+///
+/// ```
+/// use cifar_data::sources::synthetic::{self, SyntheticParams};
+/// use cifar_data::store;
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let folder = folder.path();
+/// let set = synthetic::generate(&SyntheticParams { count: 30, ..Default::default() })?.dataset;
+/// store::write(&set, folder)?;
+/// assert_eq!(store::read(folder)?, set);
+/// # Ok::<(), cifar_data::DataError>(())
+/// ```
 pub fn write(dataset: &Dataset, folder: &Path) -> Result<()> {
     write_with(dataset, None, folder)
 }
 
-/// The same for a part of a set with the identity `whole`, see [`identity`].
+/// Writes a part of a set with the identity `whole` (see [`identity`]).
 pub fn write_part(dataset: &Dataset, whole: &str, folder: &Path) -> Result<()> {
     write_with(dataset, Some(whole.to_string()), folder)
 }
@@ -55,9 +70,12 @@ fn write_with(dataset: &Dataset, part_of: Option<String>, folder: &Path) -> Resu
     let manifest_csv = manifest_csv(dataset);
     let header = dataset.header().clone();
     let manifest_hash = manifest_hash(&header, &manifest_csv);
-    write_images(dataset, &Metadata { schema: SCHEMA, header, manifest_hash, part_of }, &folder.join(IMAGES))?;
-    let manifest = folder.join(MANIFEST);
-    fs::write(&manifest, manifest_csv).map_err(DataError::io("write", &manifest))
+    let (images, manifest) = (folder.join(IMAGES), folder.join(MANIFEST));
+    fs::write(&manifest, manifest_csv).map_err(DataError::io("write", &manifest))?;
+    write_images(dataset, &Metadata { schema: SCHEMA, header, manifest_hash, part_of }, &images)?;
+    // The safetensors library lets nobody but the user read its files, whatever the umask says.
+    let permissions = fs::metadata(&manifest).map_err(DataError::io("read", &manifest))?.permissions();
+    fs::set_permissions(&images, permissions).map_err(DataError::io("write", &images))
 }
 
 /// Reads a set and checks every image against its hash.
@@ -65,7 +83,7 @@ pub fn read(folder: &Path) -> Result<Dataset> {
     read_part(folder).map(|(set, _)| set)
 }
 
-/// The same, and the [`identity`] of the whole that the set was written as a part of.
+/// Reads a set and the [`identity`] of the whole that it is a part of.
 pub fn read_part(folder: &Path) -> Result<(Dataset, Option<String>)> {
     let manifest = folder.join(MANIFEST);
     let text = fs::read(&manifest).map_err(DataError::io("read", &manifest))?;
@@ -104,7 +122,8 @@ pub fn read_part(folder: &Path) -> Result<(Dataset, Option<String>)> {
     Ok((set.with_hashes(hashes), part_of))
 }
 
-/// One hash over everything that the manifest says: ids, files, labels, published splits, source and pixels.
+/// Returns one hash over everything in the manifest: ids, files, labels, published splits, source
+/// and pixels.
 pub fn identity(dataset: &Dataset) -> String {
     manifest_hash(dataset.header(), &manifest_csv(dataset))
 }
@@ -116,28 +135,7 @@ fn manifest_hash(header: &Header, manifest: &[u8]) -> String {
     short(&hasher.finalize())
 }
 
-/// Id, content and file of every image of a set, from its manifest alone.
-pub(crate) fn contents(folder: &Path) -> Result<Vec<(SampleId, Known)>> {
-    let path = folder.join(MANIFEST);
-    let text = fs::read(&path).map_err(DataError::io("read", &path))?;
-    let mut csv = csv::Reader::from_reader(text.as_slice());
-    let columns = csv.headers().map_err(|e| DataError::malformed(&path, e.to_string()))?;
-    if columns.iter().ne(COLUMNS) {
-        let found = columns.iter().collect::<Vec<_>>().join(",");
-        return Err(DataError::malformed(&path, format!("has the columns {found:?}; expected {}", COLUMNS.join(","))));
-    }
-    let mut images = Vec::new();
-    for (index, record) in csv.records().enumerate() {
-        let wrong = |problem: String| DataError::line(&path, index as u64 + 2, problem);
-        let record = record.map_err(|e| wrong(e.to_string()))?;
-        let id = record[0].parse().map_err(|_| wrong(format!("id {:?} is no number", &record[0])))?;
-        let content = record[6].parse().map_err(wrong)?;
-        images.push((SampleId(id), Known { content, file: plain(&record[1]).to_string() }));
-    }
-    Ok(images)
-}
-
-/// The first 128 bits of the BLAKE3 hash of an image's pixels, in hexadecimal.
+/// Returns the first 128 bits of the BLAKE3 hash of an image's pixels, in hexadecimal.
 pub fn image_hash(pixels: &[u8]) -> String {
     short(&blake3::hash(pixels))
 }
@@ -146,7 +144,7 @@ fn short(hash: &blake3::Hash) -> String {
     hash.to_hex()[..32].to_string()
 }
 
-/// One hash over ids, labels and pixels of all images.
+/// Returns one hash over ids, labels and pixels of all images.
 pub fn fingerprint(dataset: &Dataset) -> String {
     let mut hasher = blake3::Hasher::new();
     hasher.update(dataset.classes().join("\n").as_bytes());
@@ -196,7 +194,7 @@ fn read_images(path: &Path) -> Result<Images> {
     let mut buffer = fs::read(path).map_err(DataError::io("read", path))?;
     let wrong = |problem: String| DataError::malformed(path, problem);
     let not_ours =
-        |e: safetensors::SafeTensorError| wrong(format!("is no readable safetensors file ({e}); make it anew"));
+        |e: safetensors::SafeTensorError| wrong(format!("is not a readable safetensors file ({e}); write it again"));
     let (_, found) = SafeTensors::read_metadata(&buffer).map_err(not_ours)?;
     let json = found
         .metadata()
@@ -207,14 +205,14 @@ fn read_images(path: &Path) -> Result<Images> {
     if schema != Some(u64::from(SCHEMA)) {
         let found = schema.map_or("none".to_string(), |s| s.to_string());
         return Err(wrong(format!(
-            "has schema {found}, this program reads schema {SCHEMA}; write it again with this version (`partition`, `pull`, `prepare`)"
+            "has schema {found}, this program reads schema {SCHEMA}; write it again with this version"
         )));
     }
     let metadata: Metadata = serde_json::from_str(json).map_err(|e| wrong(format!("has unreadable metadata: {e}")))?;
     let header = &metadata.header;
     let bytes = header.size.height.checked_mul(header.size.width).and_then(|n| n.checked_mul(CHANNELS));
     if bytes.is_none_or(|bytes| bytes == 0) {
-        return Err(wrong(format!("has images of {} pixels, which is no size of images", header.size)));
+        return Err(wrong(format!("has images of {} pixels, which is not a valid size", header.size)));
     }
     let tensors = SafeTensors::deserialize(&buffer).map_err(not_ours)?;
     let column = |name: &str, dtype| {
@@ -251,7 +249,7 @@ fn read_images(path: &Path) -> Result<Images> {
             original_labels.len()
         )));
     }
-    // The pixels stay in the buffer that was read: a second copy of them would double the memory.
+    // The pixels stay in the buffer that was read: a copy would double the memory.
     let length = images.data().len();
     let start = images.data().as_ptr().addr() - buffer.as_ptr().addr();
     buffer.truncate(start + length);
@@ -297,8 +295,9 @@ fn parse_manifest(text: &[u8], path: &Path, header: &Header) -> Result<Vec<(Samp
                 )
             })
         };
-        let id =
-            record[0].parse().map_err(|_| DataError::line(path, line, format!("id {:?} is no number", &record[0])))?;
+        let id = record[0]
+            .parse()
+            .map_err(|_| DataError::line(path, line, format!("id {:?} is not a number", &record[0])))?;
         let published = match &record[4] {
             "train" => Published::Train,
             "test" => Published::Test,

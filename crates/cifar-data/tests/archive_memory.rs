@@ -1,5 +1,5 @@
-//! No archive, however it lies about sizes, takes memory that its own length does not justify. A test program of its own
-//! with one test: the peak of a process says nothing about one test of many.
+//! Archives with false sizes never take more memory than their own length justifies. This is a test
+//! program with a single test, since the peak memory of a process covers all its tests.
 
 #![cfg(target_os = "linux")]
 
@@ -12,10 +12,10 @@ use common::archives::{File, batches, binary, gz, packed, python, tar, unpack};
 use common::{check_refused, put, temporary};
 use tar::EntryType::{GNULongName, Regular};
 
-/// Most memory that this process has ever had, in MB.
+/// Peak memory of this process, in MB.
 fn peak() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux has it");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux says it");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux has it");
     line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") / 1024
 }
 
@@ -32,7 +32,8 @@ fn memory_is_bounded() {
         assert!(grown < 64, "{problem}: {grown} MB for {} bytes", bytes.len());
     };
 
-    // Too large, and truly there: 512 MB of zeros pack into half a megabyte. They are made and gone before the measurement.
+    // Large and real: 512 MB of zeros, which compress to half a megabyte. They are created and
+    // freed before the measurement.
     for (name, problem) in [
         ("x/data_batch_1.bin", "x/data_batch_1.bin: has 536870912 bytes; data_batch_1.bin of the binary version"),
         ("x/readme.html", "x/readme.html: has 536870912 bytes; allowed are"),
@@ -42,12 +43,12 @@ fn memory_is_bounded() {
     }
     check(&member("././@LongLink", GNULongName, 1 << 29), "is a name of more than 100 characters");
 
-    // Large, and not there.
+    // Large and claimed only.
     let mut header = tar(&[(Regular, "x/data_batch_1.bin", b"")]);
     resize(&mut header, 80_000_000);
     check(&gz(&header), "is cut short");
 
-    // Pickles that promise.
+    // Pickles with claimed lengths.
     let python = python(&batches([1; 6]));
     for pickle in [
         b"\x80\x02B\xff\xff\xff\xff".as_slice(),
@@ -64,7 +65,7 @@ fn memory_is_bounded() {
     check(&packed("x", &files[..3]), "has no data_batch_3.bin");
 }
 
-/// An archive with one member of zeros.
+/// Returns an archive with one member of zeros.
 fn member(name: &str, kind: tar::EntryType, size: usize) -> Vec<u8> {
     use std::io::{Read, Write};
     let mut header = tar(&[(kind, name, b"")]);
@@ -75,7 +76,7 @@ fn member(name: &str, kind: tar::EntryType, size: usize) -> Vec<u8> {
     out.finish().expect("memory takes it")
 }
 
-/// Gives the first header of a tar file another size.
+/// Replaces the size in the first header of a tar file.
 fn resize(tar: &mut [u8], size: u64) {
     let mut header = tar::Header::new_ustar();
     header.as_mut_bytes().copy_from_slice(&tar[..512]);

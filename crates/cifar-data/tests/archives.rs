@@ -1,4 +1,4 @@
-//! The official archives: the same images from every form, and everything that is refused.
+//! The official archives: all forms give the same images, and invalid files are refused.
 
 mod common;
 
@@ -20,7 +20,7 @@ fn read(path: &Path) -> cifar_data::Result<Dataset> {
     archives::read(path, Labels::Fine, &Silent)
 }
 
-/// What `sources::read` makes of a path.
+/// Reads a path with `sources::read`.
 fn find(path: &Path) -> cifar_data::Result<Dataset> {
     sources::read(path, &ReadOptions::default(), &Silent).map(|images| images.dataset)
 }
@@ -29,7 +29,7 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
-/// Equal in all but the words about the source.
+/// Checks that two sets are equal except for the description of their sources.
 #[track_caller]
 fn check_same(a: &Dataset, b: &Dataset) {
     assert_eq!((a.classes(), a.size(), a.samples()), (b.classes(), b.size(), b.samples()));
@@ -45,7 +45,7 @@ fn read_bytes(bytes: &[u8]) -> cifar_data::Result<Dataset> {
     read(&path)
 }
 
-/// Refused with these words, packed or not.
+/// Checks that the files are refused with these words, packed and unpacked.
 #[track_caller]
 fn check_files_refused(files: &[File], parts: &[&str]) {
     let root = temporary();
@@ -55,7 +55,7 @@ fn check_files_refused(files: &[File], parts: &[&str]) {
     check_refused(read(&path), &[parts, &[&shown(&path)]].concat());
 }
 
-/// The files with one of them changed, or removed.
+/// Returns the files with one of them changed or removed.
 fn changed(files: &[File], name: &str, change: impl FnOnce(&mut Vec<u8>) -> bool) -> Vec<File> {
     let mut files = files.to_vec();
     let place = files.iter().position(|(file, _)| file == name).expect("it is one of them");
@@ -66,7 +66,7 @@ fn changed(files: &[File], name: &str, change: impl FnOnce(&mut Vec<u8>) -> bool
 }
 
 #[test]
-fn every_form_of_the_same_images_gives_the_same_set() {
+fn all_forms_of_the_same_images_give_the_same_set() {
     let batches = batches(SIZES);
     let root = temporary();
     let mut sets = Vec::new();
@@ -108,7 +108,7 @@ fn every_form_of_the_same_images_gives_the_same_set() {
 }
 
 #[test]
-fn what_python_packed_is_read() {
+fn archives_made_by_python_are_read() {
     let expected = String::from_utf8(common::get(&fixture("expected.csv"))).expect("text");
     for archive in ["cifar-10-binary", "cifar-10-python", "cifar-10-python3", "cifar-100-binary", "cifar-100-python"] {
         let set = read(&fixture(&format!("{archive}.tar.gz"))).expect("it is whole");
@@ -128,7 +128,7 @@ fn what_python_packed_is_read() {
 }
 
 #[test]
-fn a_missing_or_superfluous_file_is_named() {
+fn missing_and_unexpected_files_are_named() {
     let batches = batches(SIZES);
     for files in [binary(&batches), python(&batches)] {
         for (name, _) in files.clone() {
@@ -138,18 +138,18 @@ fn a_missing_or_superfluous_file_is_named() {
         let (name, bytes) = &files[1];
         let extra = name.replace('1', "6");
         let more = [&files[..], &[(extra.clone(), bytes.clone())]].concat();
-        check_files_refused(&more, &[&format!("holds {extra}, which CIFAR-10 has not")]);
+        check_files_refused(&more, &[&format!("holds {extra}, which CIFAR-10 does not have")]);
     }
     let both = [binary(&batches), python(&batches)].concat();
     check_files_refused(&both, &["the binary version of CIFAR-10", "of the python version of CIFAR-10; keep one"]);
     check_files_refused(&[("readme.html".into(), vec![])], &["holds no file of CIFAR-10 or CIFAR-100"]);
     let files = binary(&batches);
     let twice = [&files[..], &files[1..2]].concat();
-    check_refused(read_bytes(&packed("x", &twice)), &["x/data_batch_1.bin: stands in the archive twice"]);
+    check_refused(read_bytes(&packed("x", &twice)), &["x/data_batch_1.bin: appears in the archive twice"]);
 }
 
 #[test]
-fn a_wrong_record_is_named() {
+fn invalid_records_are_described() {
     let files = binary(&batches(SIZES));
     let label = changed(&files, "data_batch_3.bin", |bytes| {
         bytes[2 * 3073] = 10;
@@ -174,14 +174,14 @@ fn a_wrong_record_is_named() {
     };
     check_files_refused(&meta("\n"), &["batches.meta.txt: names no classes"]);
     check_files_refused(&meta("cat\ncat\n"), &["batches.meta.txt: names the class \"cat\" twice"]);
-    // Class names become names of files.
+    // Class names become file names.
     for name in ["../../cat", "/etc/cat", "a\\b", ".cat", "c\u{7}t"] {
-        check_files_refused(&meta(name), &[&format!("batches.meta.txt: {name:?} is no class name")]);
+        check_files_refused(&meta(name), &[&format!("batches.meta.txt: {name:?} is not a valid class name")]);
     }
 }
 
 #[test]
-fn a_wrong_pickle_is_named() {
+fn invalid_pickles_are_described() {
     let good = batches(SIZES);
     let files = python(&good);
     let check = |problem: &str, change: &dyn Fn(&mut Vec<u8>)| {
@@ -203,16 +203,16 @@ fn a_wrong_pickle_is_named() {
     check("has the opcode 0x6f (OBJ), but only", &replace(b"tbU\x06", b"oU\x06"));
     check("has no entry `labels`", &replace(b"labels", b"Labels"));
     check("has no entry `data`", &replace(b"data", b"date"));
-    check("its labels are no list", &replace(b"](K\x02eu", b"}u"));
+    check("its labels are not a list", &replace(b"](K\x02eu", b"}u"));
     check("has 2 labels for 1 images", &replace(b"](K\x02", b"](K\x02K\x02"));
-    check("image 0 has no whole number from 0 as label", &replace(b"](K\x02", b"](N"));
-    check("image 0 has no whole number from 0 as label", &replace(b"](K\x02", b"](J\xff\xff\xff\xff"));
+    check("the label of image 0 is not a whole number from 0", &replace(b"](K\x02", b"](N"));
+    check("the label of image 0 is not a whole number from 0", &replace(b"](K\x02", b"](J\xff\xff\xff\xff"));
     check("image 0 has label 200; batches.meta names 10", &replace(b"](K\x02", b"](K\xc8"));
     check("numbers of the type \"f4\"; expected uint8", &replace(b"U\x02u1", b"U\x02f4"));
     check("the shape [1, 3073]; expected N × 3072", &replace(b"J\0\x0c\0\0", b"J\x01\x0c\0\0"));
     check("has 1 labels for 2147483647 images", &replace(b"J\x01\0\0\0J", b"J\xff\xff\xff\x7fJ"));
-    check("has an array that is not understood", &replace(b"J\x01\0\0\0J", b"J\xff\xff\xff\xffJ"));
-    // As many images as labels, but not as many bytes.
+    check("has an array in an unknown form", &replace(b"J\x01\0\0\0J", b"J\xff\xff\xff\xffJ"));
+    // As many images as labels, but too few bytes.
     let mut batch = good[1].clone();
     batch.labels.push(0);
     check("its data have 3072 bytes; 2 images have 3072 each", &|bytes| *bytes = pickled(&batch));
@@ -221,7 +221,7 @@ fn a_wrong_pickle_is_named() {
             *bytes = b"\x80\x02}U\x0blabel_namesK\x01s.".to_vec();
             true
         }),
-        &["batches.meta: its label_names are no list of texts"],
+        &["batches.meta: its label_names are not a list of strings"],
     );
 }
 
@@ -234,15 +234,15 @@ fn a_damaged_archive_is_refused() {
     let mut wrong = bytes.clone();
     let checksum = wrong.len() - 8;
     wrong[checksum] ^= 1;
-    check_refused(read_bytes(&wrong), &["x.tar.gz: is damaged, or no .tar.gz file"]);
-    check_refused(read_bytes(b"PK\x03\x04"), &["x.tar.gz: is no .tar.gz file; allowed are"]);
-    check_refused(read_bytes(b""), &["x.tar.gz: is no .tar.gz file"]);
-    check_refused(read_bytes(&gz(&[b'x'; 2000])), &["x.tar.gz: is damaged, or no .tar.gz file"]);
+    check_refused(read_bytes(&wrong), &["x.tar.gz: is damaged, or not a .tar.gz file"]);
+    check_refused(read_bytes(b"PK\x03\x04"), &["x.tar.gz: is not a .tar.gz file; allowed are"]);
+    check_refused(read_bytes(b""), &["x.tar.gz: is not a .tar.gz file"]);
+    check_refused(read_bytes(&gz(&[b'x'; 2000])), &["x.tar.gz: is damaged, or not a .tar.gz file"]);
     check_refused(read_bytes(&gz(b"")), &["holds no file of CIFAR-10 or CIFAR-100"]);
 }
 
 #[test]
-fn odd_members_are_refused() {
+fn unusual_members_are_refused() {
     use tar::EntryType::{Char, GNULongName, GNUSparse, Link, Symlink};
     let file = &binary(&batches(SIZES))[1].1;
     for (kind, name, problem) in [
@@ -268,7 +268,7 @@ fn odd_members_are_refused() {
 }
 
 #[test]
-fn a_source_is_what_lies_there() {
+fn the_kind_of_a_source_is_recognised() {
     let batches = batches(SIZES);
     let (binary, python) = (binary(&batches), python(&batches));
     let root = temporary();
@@ -276,20 +276,20 @@ fn a_source_is_what_lies_there() {
     put(&at("any_name"), &packed("x", &binary));
     let expected = find(&at("any_name")).expect("a file is an archive");
 
-    // Unpacked, as itself or in a folder; the archive may lie beside.
+    // Unpacked, as itself or in a folder, with the archive beside it.
     unpack(&at("a/cifar-10-batches-py"), &python);
-    put(&at("a/cifar-10-python.tar.gz"), b"not looked at");
+    put(&at("a/cifar-10-python.tar.gz"), b"not read");
     for path in ["a", "a/cifar-10-batches-py"] {
-        check_same(&find(&at(path)).expect("one set lies there"), &expected);
+        check_same(&find(&at(path)).expect("one set is there"), &expected);
     }
-    // Packed, among files that say nothing.
+    // Packed, among unrelated files.
     put(&at("b/cifar-10-binary.tar.gz"), &packed("x", &binary));
     put(&at("b/README.md"), b"x");
     put(&at("b/.hidden/x"), b"x");
-    check_same(&find(&at("b")).expect("one set lies there"), &expected);
+    check_same(&find(&at("b")).expect("one set is there"), &expected);
     // Class folders come before an archive.
     put(&at("c/cat/1.png"), &noisy_png(0, common::SIZE));
-    put(&at("c/cifar-10-binary.tar.gz"), b"not looked at");
+    put(&at("c/cifar-10-binary.tar.gz"), b"not read");
     assert_eq!(find(&at("c")).expect("class folders").header().source.kind, SourceKind::ClassFolders);
 
     put(&at("b/cifar-10-python.tar.gz"), &packed("x", &python));
@@ -302,14 +302,14 @@ fn a_source_is_what_lies_there() {
     check_refused(find(&at("empty")), &["no images found", "or an official archive"]);
     check_refused(find(&at("nowhere")), &[&shown(&at("nowhere")), "cannot read: "]);
     put(&at("x.zip"), b"PK");
-    check_refused(find(&at("x.zip")), &["x.zip: is no .tar.gz file"]);
+    check_refused(find(&at("x.zip")), &["x.zip: is not a .tar.gz file"]);
 }
 
 #[test]
 fn reading_can_be_stopped() {
     struct Stopped;
-    impl cifar_data::Monitor for Stopped {
-        fn progress(&self, _what: &'static str, _done: u64, _total: u64) {}
+    impl cifar_data::Progress for Stopped {
+        fn update(&self, _what: &'static str, _done: u64, _total: u64) {}
         fn cancelled(&self) -> bool {
             true
         }
@@ -321,9 +321,9 @@ fn reading_can_be_stopped() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
-    /// Whatever happens to a file, reading it ends with a set or a message.
+    /// Reading any damaged file ends with a set or a message.
     #[test]
-    fn no_damage_makes_a_panic(
+    fn damaged_files_never_panic(
         form in 0..2_usize,
         which in any::<prop::sample::Index>(),
         edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
@@ -335,7 +335,7 @@ proptest! {
         let which = which.index(files.len());
         let bytes = &mut files[which].1;
         for (place, value) in edits {
-            // The pixels are most of a file, and any value will do there.
+            // Most of the file is pixels, for which every value is valid.
             let place = place.index(if near_the_ends { bytes.len().min(220) } else { bytes.len() });
             bytes[place] = value;
         }
@@ -349,7 +349,7 @@ proptest! {
     }
 
     #[test]
-    fn no_damage_to_an_archive_makes_a_panic(
+    fn damaged_archives_never_panic(
         name in prop::sample::select(vec!["cifar-10-binary", "cifar-10-python", "cifar-10-python3", "cifar-100-python"]),
         inside in any::<bool>(),
         edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),

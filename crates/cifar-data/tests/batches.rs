@@ -1,4 +1,4 @@
-//! Batches: which way up, which channel first, and what they depend on.
+//! Batches: orientation, channel order, and what their images depend on.
 
 mod common;
 
@@ -8,23 +8,23 @@ use cifar_data::batches::{Augmentation, Batch, Flip, epoch_order, evaluation_bat
 use cifar_data::{Dataset, ImageSize, SampleId};
 use common::{SIZE, check_refused, header, on_threads, sample, set};
 
-/// Nothing happens to an image.
+/// No augmentation.
 const PLAIN: Augmentation =
     Augmentation { flip: Flip::None, crop_padding: 0, cutout: 0, mixup: 0.0, brightness: 0.0, contrast: 0.0 };
 
-/// One colour a letter, with three different channels: swapped channels are no letter.
+/// One colour per letter, with three different channels: swapped channels match no letter.
 fn colour(letter: u8) -> [u8; 3] {
     [letter, letter + 60, letter + 120]
 }
 
-/// A set with one image, drawn in letters, row after row. Its id is 9.
+/// A set of one image, drawn in letters, row by row. Its id is 9.
 fn drawn(rows: &[&str]) -> Dataset {
     let size = ImageSize { height: rows.len(), width: rows[0].len() };
     let pixels = rows.concat().bytes().flat_map(colour).collect();
     Dataset::new(header(&["a"], size), vec![sample(9, 0)], pixels).expect("valid")
 }
 
-/// The first image of a batch in letters.
+/// Returns the first image of a batch in letters.
 fn letters(batch: &Batch) -> Vec<String> {
     let pixels = &batch.pixels[..batch.size.bytes()];
     let letter = |rgb: &[u8]| (b'A'..=b'Z').find(|letter| colour(*letter) == *rgb).map_or('?', char::from);
@@ -41,7 +41,7 @@ fn check_augmented(flip: Flip, crop_padding: usize, epoch: u64, expected: [&str;
 }
 
 #[test]
-fn plain_images_stay_as_they_are() {
+fn images_without_augmentation_are_unchanged() {
     assert_eq!(letters(&evaluation_batch(&drawn(&ROWS), 0, 1)), ROWS);
     check_augmented(Flip::None, 0, 0, ROWS);
 }
@@ -53,8 +53,9 @@ fn a_flip_swaps_left_and_right() {
 }
 
 #[test]
-fn a_crop_moves_the_image_and_reflects_what_comes_in() {
-    // The picture moves down and left by one; down by one and right by two; up and left by two; then two of mirrored ones.
+fn a_crop_shifts_the_image_with_reflected_borders() {
+    // The image is shifted down and left by one; down by one and right by two; up and left by two.
+    // Then two mirrored ones.
     check_augmented(Flip::None, 1, 0, ["FGHG", "BCDC", "FGHG"]);
     check_augmented(Flip::None, 2, 1, ["GFEF", "CBAB", "GFEF"]);
     check_augmented(Flip::Random, 2, 3, ["KLKJ", "GHGF", "CDCB"]);
@@ -62,14 +63,16 @@ fn a_crop_moves_the_image_and_reflects_what_comes_in() {
     check_augmented(Flip::Random, 2, 11, ["KJIJ", "GFEF", "CBAB"]);
 }
 
-/// The items with `padding` of their reflection on both sides, where the first and the last are not repeated.
+/// Returns the items with `padding` of their reflection on both sides, without repeating the first
+/// and the last.
 fn reflected<T: Clone>(items: &[T], padding: usize) -> Vec<T> {
     let before = items[1..=padding].iter().rev();
     let after = items[items.len() - 1 - padding..items.len() - 1].iter().rev();
     before.chain(items).chain(after).cloned().collect()
 }
 
-/// Over many epochs exactly the windows of the padded image are seen, each as it is and, with `flip`, mirrored.
+/// Over many epochs exactly the windows of the padded image occur, unmirrored and, with `flip`,
+/// mirrored.
 fn check_windows(rows: &[&str], flip: Flip, padding: usize) {
     let (height, width) = (rows.len(), rows[0].len());
     let rows_of_chars: Vec<Vec<char>> =
@@ -91,7 +94,7 @@ fn check_windows(rows: &[&str], flip: Flip, padding: usize) {
 }
 
 #[test]
-fn every_window_and_no_other_is_seen() {
+fn exactly_the_windows_of_the_padded_image_occur() {
     check_windows(&ROWS, Flip::None, 0);
     check_windows(&ROWS, Flip::Random, 1);
     check_windows(&ROWS, Flip::None, 2);
@@ -99,13 +102,14 @@ fn every_window_and_no_other_is_seen() {
 }
 
 #[test]
-fn flips_and_shifts_are_even_and_independent() {
+fn flips_and_shifts_are_uniform_and_independent() {
     let set = drawn(&ROWS);
     let augmentation = Augmentation { flip: Flip::Random, crop_padding: 1, ..PLAIN };
     let mut flipped = 0;
     for epoch in 0..10_000 {
         let rows = letters(&training_batch(&set, &[0], &augmentation, 0, epoch));
-        // The two middle columns are moved at most by one: where B, F or J stands tells whether it was mirrored.
+        // The two middle columns move by one at most, so the position of B, F or J shows whether
+        // the image is mirrored.
         let left = rows[1].find(['B', 'F', 'J']).expect("it never leaves the image");
         let right = rows[1].find(['C', 'G', 'K']).expect("it never leaves the image");
         flipped += i32::from(left > right);
@@ -127,7 +131,7 @@ fn batches_of(set: &Dataset, size: usize, seed: u64, epoch: u64) -> Vec<Batch> {
         .collect()
 }
 
-/// Ids, labels and pixels of an epoch, image by image.
+/// Returns ids, labels and pixels of an epoch, image by image.
 fn images(batches: &[Batch]) -> Vec<(SampleId, u32, Vec<u8>)> {
     batches
         .iter()
@@ -158,7 +162,7 @@ fn a_label_follows_its_image() {
 }
 
 #[test]
-fn the_size_of_batches_does_not_matter() {
+fn the_batch_size_does_not_matter() {
     let set = many();
     let whole = images(&batches_of(&set, 23, 3, 1));
     for size in [1, 2, 7, 22, 100] {
@@ -173,7 +177,7 @@ fn the_number_of_threads_does_not_matter() {
 }
 
 #[test]
-fn an_image_is_changed_by_seed_epoch_and_id_alone() {
+fn augmentation_depends_on_seed_epoch_and_id_alone() {
     let set = many();
     let augmentation = Augmentation { flip: Flip::Random, crop_padding: 2, ..PLAIN };
     let pixels = |set: &Dataset, index, seed, epoch| training_batch(set, &[index], &augmentation, seed, epoch).pixels;
@@ -181,7 +185,7 @@ fn an_image_is_changed_by_seed_epoch_and_id_alone() {
     let place = set.len() - part.len();
     assert!(place > 0);
     for index in 0..part.len() {
-        assert_eq!(pixels(&part, index, 3, 1), pixels(&set, place + index, 3, 1), "whatever else is in the set");
+        assert_eq!(pixels(&part, index, 3, 1), pixels(&set, place + index, 3, 1), "with other images in the set");
     }
     let all = |seed, epoch| (0..set.len()).flat_map(|index| pixels(&set, index, seed, epoch)).collect::<Vec<_>>();
     assert_eq!(all(3, 1), all(3, 1));
@@ -191,9 +195,9 @@ fn an_image_is_changed_by_seed_epoch_and_id_alone() {
     assert_ne!(epoch_order(23, 3, 1), epoch_order(23, 3, 2));
 }
 
-/// The same picture under other ids gets other flips and crops.
+/// The same image under different ids gets different flips and crops.
 #[test]
-fn images_are_changed_independently() {
+fn images_are_augmented_independently() {
     let one = many();
     let pixels = one.image(0).repeat(one.len());
     let same = Dataset::new(one.header().clone(), one.samples().to_vec(), pixels).expect("valid");
@@ -240,8 +244,8 @@ fn alternating_flips_show_every_image_both_ways_in_two_epochs() {
     assert_ne!(first, batch(4, 0));
 }
 
-/// The smallest sets of rows and columns that hold all pixels that are `grey`.
-fn blot(batch: &Batch) -> (BTreeSet<usize>, BTreeSet<usize>, usize) {
+/// Returns the rows and columns that contain `grey` pixels, and their number.
+fn erased(batch: &Batch) -> (BTreeSet<usize>, BTreeSet<usize>, usize) {
     let grey: Vec<usize> =
         batch.pixels.chunks_exact(3).enumerate().filter(|(_, p)| **p == [128; 3]).map(|(at, _)| at).collect();
     let width = batch.size.width;
@@ -249,14 +253,14 @@ fn blot(batch: &Batch) -> (BTreeSet<usize>, BTreeSet<usize>, usize) {
 }
 
 #[test]
-fn cutout_blots_a_square_around_any_pixel() {
+fn cutout_erases_a_square_around_any_pixel() {
     let rows = ["ABCDE", "FGHIJ", "KLMNO", "PQRST", "UVWXY"];
     for side in 1..=5 {
         let (set, augmentation) = (drawn(&rows), Augmentation { cutout: side, ..PLAIN });
         let mut corners = BTreeSet::new();
         for epoch in 0..600 {
             let batch = training_batch(&set, &[0], &augmentation, 2, epoch);
-            let (rows, columns, count) = blot(&batch);
+            let (rows, columns, count) = erased(&batch);
             assert_eq!(rows.len() * columns.len(), count, "a rectangle");
             assert!(
                 (side.div_ceil(2)..=side).contains(&rows.len()) && (side.div_ceil(2)..=side).contains(&columns.len())
@@ -267,7 +271,7 @@ fn cutout_blots_a_square_around_any_pixel() {
     }
 }
 
-/// How many different parts of a 5×5 image squares around its pixels cover.
+/// Returns the number of different parts of a 5×5 image that squares around its pixels cover.
 fn expected_squares(side: usize) -> usize {
     let spans: BTreeSet<_> = (0..5i32)
         .map(|centre| centre - side as i32 / 2)
@@ -277,7 +281,7 @@ fn expected_squares(side: usize) -> usize {
 }
 
 #[test]
-fn jitter_moves_and_stretches_values_around_the_mean() {
+fn jitter_shifts_and_scales_values_around_the_mean() {
     let set = many();
     let (brightness, contrast) = (0.1, 0.3);
     let augmentation = Augmentation { brightness, contrast, ..PLAIN };
@@ -286,7 +290,7 @@ fn jitter_moves_and_stretches_values_around_the_mean() {
         let batch = training_batch(&set, &[4], &augmentation, 1, epoch);
         let mean = |pixels: &[u8]| pixels.iter().map(|p| f64::from(*p)).sum::<f64>() / pixels.len() as f64;
         let (before, after) = (set.image(4), &batch.pixels);
-        // A line through (value before, value after): least squares over values that did not saturate.
+        // A least-squares line through (value before, value after) of unsaturated values.
         let pairs = || before.iter().zip(after).filter(|(_, y)| !matches!(**y, 0 | 255));
         let n = pairs().count() as f64;
         let (mx, my) =
@@ -301,7 +305,8 @@ fn jitter_moves_and_stretches_values_around_the_mean() {
     let range = |values: &[f64]| {
         (values.iter().copied().fold(f64::INFINITY, f64::min), values.iter().copied().fold(f64::NEG_INFINITY, f64::max))
     };
-    // 200 even draws reach within 5 % of both ends but with probability 2 · 0.975²⁰⁰ = 1.3 %; the seed is fixed.
+    // The extremes of 200 uniform draws are within 5 % of both ends except with probability 2 ·
+    // 0.975²⁰⁰ = 1.3 %; the seed is fixed.
     let (low, high) = range(&moves);
     assert!((-26.5..-23.0).contains(&low) && (23.0..26.5).contains(&high), "{low} {high}");
     let (low, high) = range(&stretches);
@@ -337,7 +342,7 @@ fn mixup_is_a_weighted_mean_with_the_next_image() {
 }
 
 #[test]
-fn changes_out_of_range_are_refused() {
+fn augmentations_out_of_range_are_refused() {
     let check = |augmentation: Augmentation, expected: &[&str]| check_refused(augmentation.check(SIZE), expected);
     check(Augmentation { cutout: 4, ..PLAIN }, &["cutout: 4", "0 to 3"]);
     check(Augmentation { mixup: -0.1, ..PLAIN }, &["mixup: -0.1", "0 to 10"]);
@@ -349,7 +354,7 @@ fn changes_out_of_range_are_refused() {
 }
 
 #[test]
-fn a_padding_that_no_reflection_fills_is_refused() {
+fn a_padding_larger_than_the_image_is_refused() {
     let check = |crop_padding| Augmentation { flip: Flip::None, crop_padding, ..PLAIN }.check(SIZE);
     check(0).expect("no crop");
     check(2).expect("the smaller side is 3");

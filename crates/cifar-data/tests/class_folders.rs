@@ -1,4 +1,4 @@
-//! Folders of images: the order they come in, and every folder that is refused.
+//! Folders of images: the order of the images, and folders that are refused.
 
 mod common;
 
@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 use cifar_data::sources::class_folders::{ClassFolders, Skipped, read};
 use cifar_data::sources::{Labels, ReadOptions};
-use cifar_data::{DataError, Dataset, ImageSize, Monitor, Published, Result, Silent, SourceKind};
+use cifar_data::{DataError, Dataset, ImageSize, Progress, Published, Result, Silent, SourceKind};
 use common::{SIZE, Warned, check_refused, noise, noisy_png, on_threads, put, shown, temporary};
 
 const STOP: ReadOptions = ReadOptions { skip_broken: false, labels: Labels::Fine };
 const SKIP: ReadOptions = ReadOptions { skip_broken: true, labels: Labels::Fine };
 
-/// A folder with a PNG file of noise at each path; the noise is that of its place in the list.
+/// A folder with a PNG file of noise at each path; the noise depends on its position in the list.
 struct Images(tempfile::TempDir);
 
 impl Images {
@@ -44,7 +44,8 @@ impl Images {
         read.dataset
     }
 
-    /// Refused whatever the options, with a message that names `file` and says `problem`.
+    /// Checks that the source is refused with and without `skip_broken`, with a message that names
+    /// `file` and has `problem`.
     fn check_refused(&self, file: &str, problem: &str) {
         check_refused(self.read(STOP), &[&shown(&self.path(file)), problem]);
     }
@@ -54,7 +55,7 @@ const TWO_PARTS: [&str; 6] =
     ["train/cat/a.png", "train/cat/b.png", "train/dog/a.png", "test/cat/a.png", "test/cat/b.png", "test/dog/z.png"];
 const ONE_LEVEL: [&str; 5] = ["dog/2.png", "dog/10.png", "cat/x.png", "cat/y.png", "cat/z.png"];
 
-/// Reads images at `files` and expects them in the given order: place in `files`, label, published split.
+/// Reads images at `files` and checks their order: index into `files`, label, published split.
 fn check_order(images: &Images, files: &[&str], classes: &[&str], expected: &[(usize, u16, Published)]) {
     let set = images.dataset();
     assert_eq!(set.classes(), classes);
@@ -70,21 +71,21 @@ fn check_order(images: &Images, files: &[&str], classes: &[&str], expected: &[(u
 }
 
 #[test]
-fn training_images_come_before_test_images_and_classes_take_turns() {
+fn training_images_come_before_test_images_and_classes_alternate() {
     use Published::{Test, Train};
     let expected = [(0, 0, Train), (2, 1, Train), (1, 0, Train), (3, 0, Test), (5, 1, Test), (4, 0, Test)];
     check_order(&Images::new(&TWO_PARTS), &TWO_PARTS, &["cat", "dog"], &expected);
 }
 
 #[test]
-fn class_folders_alone_are_of_no_published_split() {
+fn class_folders_alone_have_no_published_split() {
     use Published::None;
     let expected = [(2, 0, None), (1, 1, None), (3, 0, None), (0, 1, None), (4, 0, None)];
     check_order(&Images::new(&ONE_LEVEL), &ONE_LEVEL, &["cat", "dog"], &expected);
 }
 
 #[test]
-fn an_index_gives_the_order() {
+fn an_index_decides_the_order() {
     use Published::{None, Test, Train};
     let images = Images::new(&ONE_LEVEL);
     images.put("index.csv", "id,file\n4,cat/x.png\n0,dog/10.png\n2,dog/2.png\n1,cat/z.png\n3,cat/y.png\n");
@@ -98,7 +99,7 @@ fn an_index_gives_the_order() {
     check_order(&images, &TWO_PARTS, &["cat", "dog"], &expected);
 }
 
-/// Reads and returns what a user is warned of.
+/// Reads the images and returns the warnings.
 fn warnings(images: &Images) -> (Dataset, Vec<String>) {
     let warned = Warned::default();
     let read = read(images.0.path(), &STOP, &warned).expect("these images are fine").dataset;
@@ -106,7 +107,7 @@ fn warnings(images: &Images) -> (Dataset, Vec<String>) {
 }
 
 #[test]
-fn what_systems_and_people_leave_beside_the_classes_is_ignored() {
+fn system_files_and_texts_beside_the_classes_are_ignored() {
     let images = Images::new(&ONE_LEVEL);
     let before = images.dataset();
     for file in
@@ -126,9 +127,9 @@ fn what_systems_and_people_leave_beside_the_classes_is_ignored() {
     assert_eq!(warnings(&images), (before, Vec::new()));
 }
 
-/// Validation images and pictures beside the class folders were once left out without a word.
+/// Earlier versions silently left out validation images and pictures beside the class folders.
 #[test]
-fn what_is_left_out_is_counted_and_named() {
+fn files_that_are_left_out_are_counted_and_named() {
     let images = Images::new(&TWO_PARTS);
     let before = images.dataset();
     images.put("val/cat/a.png", "x").put("val/dog/b.png", "x").put("train/stray.png", "x").put("train/notes.txt", "x");
@@ -150,7 +151,7 @@ fn what_is_left_out_is_counted_and_named() {
 }
 
 #[test]
-fn the_two_parts_are_found_under_their_usual_names() {
+fn both_parts_are_found_under_their_usual_names() {
     use Published::{Test, Train};
     for (train, test) in [("Train", "Test"), ("TRAIN", "test"), ("training", "testing")] {
         let files = TWO_PARTS.map(|file| file.replace("train", train).replace("test", test));
@@ -161,7 +162,7 @@ fn the_two_parts_are_found_under_their_usual_names() {
     let images = Images::new(&TWO_PARTS);
     images.put("Train/cat/a.png", noisy_png(0, SIZE));
     check_refused(images.read(STOP), &["holds Train/ and train/, and either could be meant"]);
-    // A class may be called so.
+    // A class may have such a name.
     let files = ["bus/a.png", "train/a.png", "test/a.png"];
     let expected = [(0, 0, Published::None), (2, 1, Published::None), (1, 2, Published::None)];
     check_order(&Images::new(&files), &files, &["bus", "test", "train"], &expected);
@@ -175,13 +176,13 @@ fn the_two_parts_are_found_under_their_usual_names() {
 #[test]
 fn extensions_are_read_in_any_case() {
     let images = Images::new(&["a/1.PNG", "a/2.Png"]);
-    // What a file is called says nothing about what it is: a PNG named as a JPEG is read as what it is.
+    // The content decides, not the name: a PNG with the name of a JPEG is read as a PNG.
     images.put("a/3.JPEG", noisy_png(9, SIZE));
     assert_eq!(images.dataset().image(2), noise(9, SIZE.bytes()));
 }
 
 #[test]
-fn folders_without_the_right_folders_are_refused() {
+fn folders_without_class_folders_are_refused() {
     let none = Images::new(&[]);
     check_refused(none.read(STOP), &[&shown(none.0.path()), "no images found"]);
     let absent = none.path("absent");
@@ -215,21 +216,21 @@ fn class_folders_hold_images_only() {
     let images = Images::new(&ONE_LEVEL);
     images.put("cat/deeper/x.png", "x").check_refused("cat/deeper", "is a folder; class folders hold images only");
     let images = Images::new(&ONE_LEVEL);
-    images.put("cat/notes.txt", "x").check_refused("cat/notes.txt", "is no image");
+    images.put("cat/notes.txt", "x").check_refused("cat/notes.txt", "is not an image");
     let images = Images::new(&ONE_LEVEL);
-    images.put("cat/no_extension", "x").check_refused("cat/no_extension", "is no image");
+    images.put("cat/no_extension", "x").check_refused("cat/no_extension", "is not an image");
     let images = Images::new(&ONE_LEVEL);
-    images.put("cat/a.webp", b"RIFF\0\0\0\0WEBPVP8 ").check_refused("cat/a.webp", "is no image but a WebP image");
+    images.put("cat/a.webp", b"RIFF\0\0\0\0WEBPVP8 ").check_refused("cat/a.webp", "is not an image but a WebP image");
     images.put("cat/b.gif", "GIF89a");
     images.check_refused("cat/a.webp", "and 1 other image is unusable; --skip-broken");
-    // Other names of JPEG files are recognised by what is in them.
+    // Other names of JPEG files are recognised by their content.
     let images = Images::new(&ONE_LEVEL);
     images.put("cat/z.jfif", noisy_png(9, SIZE));
     assert_eq!(images.dataset().len(), 6);
 }
 
 #[test]
-fn a_wrong_index_is_refused_with_its_line() {
+fn an_invalid_index_is_refused_with_its_line() {
     fn check(index: &str, problem: &str) {
         let images = Images::new(&["cat/a.png", "cat/b.png", "dog/c.png"]);
         images.put("beside.png", noisy_png(0, SIZE)).put("index.csv", index).check_refused("index.csv", problem);
@@ -237,7 +238,7 @@ fn a_wrong_index_is_refused_with_its_line() {
     let all = "id,file\n0,cat/a.png\n1,cat/b.png\n2,dog/c.png\n";
     check(&all.replace("cat/b", "cat/x"), "line 3: the file \"cat/x.png\" does not exist");
     check(&all.replace("cat/b", "cat/a"), "line 3: the file \"cat/a.png\" is listed twice, first on line 2");
-    check(&all.replace("cat/b", "beside"), "line 3: the file \"beside.png\" is no image of a class folder");
+    check(&all.replace("cat/b", "beside"), "line 3: the file \"beside.png\" is not an image in a class folder");
     check(&format!("{all}3,cat/d.png\n"), "line 5: the file \"cat/d.png\" does not exist");
     check(
         &all.replace("2,dog", "\n,\n2,dog").replace("dog/c", "dog/d"),
@@ -247,8 +248,8 @@ fn a_wrong_index_is_refused_with_its_line() {
     check(&all.replace("1,", "0,"), "line 3: id 0 is given twice, first on line 2");
     check(&all.replace("2,dog", "3,dog"), "line 4: id 3 is too high; the 3 files have the ids 0 to 2");
     check(&all.replace("1,cat/b.png\n", ""), "skips id 1 and does not list cat/b.png");
-    check(&all.replace("1,", "one,"), "line 3: id \"one\" is no number");
-    check(&all.replace("1,", "-1,"), "line 3: id \"-1\" is no number");
+    check(&all.replace("1,", "one,"), "line 3: id \"one\" is not a number");
+    check(&all.replace("1,", "-1,"), "line 3: id \"-1\" is not a number");
     check(&all.replace("1,", "1,1,"), "line 3: ");
     check(&all.replace("id,file", "file,id"), "has the columns \"file,id\"; expected id,file");
     check("", "expected id,file");
@@ -265,7 +266,7 @@ fn a_wrong_index_is_refused_with_its_line() {
 }
 
 #[test]
-fn an_index_may_be_written_as_other_programs_do() {
+fn an_index_may_have_the_forms_of_other_programs() {
     let images = Images::new(&["cat/a.png", "cat/b.png", "dog/c.png"]);
     images.put("index.csv", "\u{feff}id,file\r\n2,./cat/a.png\r\n,\r\n0, dog\\c.png\r\n1,\"cat/b.png\"\r\n");
     let files: Vec<String> = images.dataset().samples().iter().map(|s| s.file.clone()).collect();
@@ -274,17 +275,17 @@ fn an_index_may_be_written_as_other_programs_do() {
 
 #[cfg(unix)]
 #[test]
-fn names_that_cannot_be_told_apart_are_refused() {
+fn names_that_look_the_same_are_refused() {
     let check = |files: &[&str], parts: &[&str]| check_refused(Images::new(files).read(STOP), parts);
-    let alike = "are the same but for case or the form of their letters";
+    let alike = "are the same except for case or the form of their letters";
     check(&["Cat/a.png", "cat/a.png"], &["the class names \"Cat\" and \"cat\"", alike]);
     check(&["caf\u{e9}/a.png", "cafe\u{301}/a.png"], &[alike]);
-    check(&["cat /a.png", "dog/a.png"], &["\"cat \" cannot be the name of a class", "no blanks at their ends"]);
+    check(&["cat /a.png", "dog/a.png"], &["\"cat \" cannot be the name of a class", "no spaces at their ends"]);
     check(&["c\nt/a.png", "dog/a.png"], &["\"c\\nt\" cannot be the name of a class"]);
     check(&["cat/a\nb.png"], &["cat/a\\nb.png: has a control character, such as a line break, in its name"]);
-    check(&["cat/ a.png"], &["has a blank at the begin or end of its name"]);
+    check(&["cat/ a.png"], &["has a space at the start or end of its name"]);
     check(&["cat/\u{e9}.png", "cat/e\u{301}.png"], &["has the name of another file in another form of Unicode"]);
-    // The two parts, and an index, may come from systems that write letters in different forms.
+    // The two parts and an index may be from systems that use different Unicode forms.
     let images = Images::new(&["train/caf\u{e9}/a.png", "test/cafe\u{301}/e\u{301}.png"]);
     assert_eq!(images.dataset().classes(), ["caf\u{e9}"]);
     images.put("index.csv", "id,file\n0,train/cafe\u{301}/a.png\n1,test/cafe\u{301}/\u{e9}.png\n");
@@ -306,15 +307,15 @@ fn an_image_with_too_many_pixels_is_refused() {
 }
 
 #[test]
-fn a_file_that_is_no_image_is_refused() {
+fn a_file_that_is_not_an_image_is_refused() {
     let images = Images::new(&ONE_LEVEL);
     images.put("cat/y.png", "GIF89a").check_refused("cat/y.png", "is neither a JPEG nor a PNG file");
     images.put("cat/y.png", "").check_refused("cat/y.png", "is empty");
-    // The first one, too: it decides about the size.
+    // The first file too, which decides the size.
     images.put("cat/x.png", "").check_refused("cat/x.png", "is empty");
 }
 
-/// 600 images, more than one task decodes, of which the files at these places are broken.
+/// 600 images, more than one task decodes; the files at these positions are broken.
 fn with_broken(places: &[usize]) -> Images {
     let images = Images(temporary());
     let png = noisy_png(0, SIZE);
@@ -342,14 +343,14 @@ fn the_first_broken_image_is_named_and_the_others_are_counted() {
 }
 
 #[test]
-fn broken_images_are_left_out_where_wanted() {
+fn broken_images_are_skipped_on_request() {
     let broken = [0, 301, 599];
     let images = with_broken(&broken);
     let ClassFolders { dataset, skipped } = images.read(SKIP).expect("most are fine");
     assert_eq!(skipped.iter().map(|s| s.file.clone()).collect::<Vec<_>>(), broken.map(name));
     assert!(skipped.iter().all(|s| s.problem.starts_with("is damaged")), "{skipped:?}");
     let ids: Vec<usize> = dataset.samples().iter().map(|s| s.id.0 as usize).collect();
-    assert_eq!(ids, (0..600).filter(|id| !broken.contains(id)).collect::<Vec<_>>(), "the others keep their ids");
+    assert_eq!(ids, (0..600).filter(|id| !broken.contains(id)).collect::<Vec<_>>(), "the other images keep their ids");
     assert_eq!(dataset.header().source.description, "class folders, 597 images");
     for (index, sample) in dataset.samples().iter().enumerate() {
         assert_eq!(sample.file, name(sample.id.0 as usize));
@@ -357,9 +358,10 @@ fn broken_images_are_left_out_where_wanted() {
     }
 }
 
-/// The size once came from the first header that could be read: one broken image of another size lost all others.
+/// In earlier versions the first readable header decided the size: one broken image of another size
+/// excluded all others.
 #[test]
-fn a_broken_first_image_does_not_decide_about_the_size() {
+fn a_broken_first_image_does_not_decide_the_size() {
     let images = Images::new(&ONE_LEVEL);
     let other = noisy_png(0, ImageSize { height: 8, width: 8 });
     images.put("cat/x.png", &other[..other.len() - 20]);
@@ -370,7 +372,7 @@ fn a_broken_first_image_does_not_decide_about_the_size() {
 }
 
 #[test]
-fn nothing_but_broken_images_is_an_error() {
+fn only_broken_images_are_an_error() {
     let images = Images::new(&[]);
     let png = noisy_png(0, SIZE);
     images.put("a/1.png", "x").put("a/2.png", &png[..png.len() - 20]);
@@ -397,10 +399,10 @@ fn links_are_followed() {
     images.check_refused("a/3.png", "cannot follow the link");
 }
 
-/// What is no image stopped a run once for each file, even with `--skip-broken`.
+/// Earlier versions stopped at each file that was not an image, even with `skip_broken`.
 #[cfg(unix)]
 #[test]
-fn everything_that_is_no_image_is_left_out_in_one_run_where_wanted() {
+fn files_that_are_not_images_are_skipped_on_request() {
     use std::os::unix::fs::symlink;
     let images = Images::new(&ONE_LEVEL);
     let before = images.dataset();
@@ -413,13 +415,13 @@ fn everything_that_is_no_image_is_left_out_in_one_run_where_wanted() {
         &[&shown(&images.path("eel")), "cannot follow the link to /nowhere/class", "4 other"],
     );
     let ClassFolders { dataset, skipped } = images.read(SKIP).expect("the images are fine");
-    assert_eq!(dataset, before, "what is no image takes no id");
+    assert_eq!(dataset, before, "files that are not images take no id");
     let mut files: Vec<&str> = skipped.iter().map(|s| s.file.as_str()).collect();
     files.sort_unstable();
     let expected = ["cat/a.webp", "cat/desktop.ini", "dog/THUMBS.DB", "dog/deeper", "dog/link", "dog/pipe", "eel"];
     assert_eq!(files, expected);
 
-    // What is called an image keeps its id, for the day on which it can be read.
+    // A file with an image extension keeps its id, in case it becomes readable.
     let images = Images::new(&ONE_LEVEL);
     symlink("/nowhere/a.png", images.path("cat/a.png")).expect("links can be made");
     common::make_pipe(&images.path("dog/1.jpg"));
@@ -444,8 +446,8 @@ fn a_class_without_usable_images_is_an_error() {
 
 struct Stop;
 
-impl Monitor for Stop {
-    fn progress(&self, _: &'static str, _: u64, _: u64) {}
+impl Progress for Stop {
+    fn update(&self, _: &'static str, _: u64, _: u64) {}
 
     fn cancelled(&self) -> bool {
         true

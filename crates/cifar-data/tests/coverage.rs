@@ -1,4 +1,4 @@
-//! Classes without an image in some split are named.
+//! Warnings about classes that lack images in some split.
 
 mod common;
 
@@ -8,7 +8,7 @@ use cifar_data::splits::SplitParams;
 use common::flow::{Flow, version};
 use common::{Warned, check_refused, pooled, sample, set};
 
-/// Prepares all partitions of a set with so many images in each class, and returns what it warns of.
+/// Prepares all partitions of a set with this many images per class, and returns the warnings.
 fn prepared(classes: &[&str], images: &[usize], split: &SplitParams) -> (Result<PreparedReport>, Vec<String>) {
     let labels = (0u16..).zip(images).flat_map(|(class, count)| vec![class; *count]);
     let flow = Flow::of(set(classes, (0..).zip(labels).map(|(id, label)| sample(id, label)).collect()));
@@ -28,7 +28,7 @@ fn small_classes_have_test_and_validation_images() {
 }
 
 #[test]
-fn classes_without_images_of_a_split_are_named() {
+fn classes_without_images_in_a_split_are_named() {
     let (_, warned) = prepared(&["cat", "dog", "owl"], &[40, 2, 1], &SplitParams::default());
     assert_eq!(
         warned,
@@ -47,7 +47,7 @@ fn classes_without_images_of_a_split_are_named() {
 }
 
 #[test]
-fn a_set_without_test_images_is_refused_or_told_of() {
+fn a_set_without_test_images_is_refused_or_gives_a_warning() {
     let (refused, _) = prepared(&["cat"], &[40], &pooled(0, 0.01, 0.125));
     check_refused(
         refused,

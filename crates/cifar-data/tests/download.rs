@@ -1,4 +1,4 @@
-//! Fetching the archive, from a server on this machine that behaves well or badly.
+//! Downloads of the archive, from well and badly behaved servers on this machine.
 
 mod common;
 
@@ -7,39 +7,39 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use cifar_data::sources::download::{Patience, Remote, fetch, partial};
-use cifar_data::{DataError, Monitor, Silent};
+use cifar_data::sources::download::{Remote, Timeouts, fetch, partial};
+use cifar_data::{DataError, Progress, Silent};
 use common::{check_refused, get, noise, put, temporary};
 use md5::{Digest, Md5};
 
-const PATIENCE: Patience = Patience {
+const TIMEOUTS: Timeouts = Timeouts {
     connect: Duration::from_secs(2),
     stall: Duration::from_millis(400),
     window: Duration::from_millis(500),
     least_rate: 1000,
 };
 
-/// What a server does with one request.
+/// How a server answers one request.
 #[derive(Clone, Copy)]
 enum Manner {
-    /// All that is asked for.
+    /// Everything that is requested.
     Whole,
-    /// Breaks off behind so many bytes of the body.
+    /// Closes the connection after this many bytes of the body.
     CutOff(usize),
-    /// Says no more behind so many bytes.
+    /// Sends nothing more after this many bytes.
     Stall(usize),
-    /// Knows no ranges.
+    /// Ignores ranges.
     FromTheStart,
     /// A few bytes at a time.
     Slow,
-    /// A byte at a time, often enough that it never stalls.
+    /// One byte at a time, often enough never to stall.
     Trickle,
-    /// Sends elsewhere: to the same server, or to that address.
+    /// Redirects to itself or to this address.
     Redirect(&'static str),
-    /// Without a length, and with so many bytes more.
+    /// Without a length, and with this many extra bytes.
     TooMuch(usize),
     Status(u16),
-    /// Announces so many bytes.
+    /// Announces this many bytes.
     OtherLength(usize),
     Mute,
     Nonsense,
@@ -51,7 +51,7 @@ struct Server {
     asked: Arc<Mutex<Vec<Option<String>>>>,
 }
 
-/// Answers one request after the other, each in its manner; then no more.
+/// Answers one request per manner, in order; then no more.
 fn serve(contents: Vec<u8>, manners: &[Manner]) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let url = format!("http://{}/cifar.tar.gz", listener.local_addr().expect("it has one"));
@@ -60,7 +60,7 @@ fn serve(contents: Vec<u8>, manners: &[Manner]) -> Server {
     std::thread::spawn(move || {
         for manner in manners {
             let Ok((stream, _)) = listener.accept() else { return };
-            // Who asked may have gone.
+            // The client may have closed the connection.
             let _ = answer(stream, &contents, manner, &log);
         }
     });
@@ -163,7 +163,7 @@ fn remote(server: &Server, contents: &[u8]) -> Remote {
     Remote { url: server.url.clone(), bytes: contents.len() as u64, md5 }
 }
 
-/// Fetches from a server that answers so; the result and the ranges that were asked for.
+/// Downloads from a server with these manners; checks the result and the requested ranges.
 #[track_caller]
 fn check_fetched(manners: &[Manner], already: usize, ranges: &[Option<&str>]) {
     let (contents, root) = (contents(), temporary());
@@ -172,7 +172,7 @@ fn check_fetched(manners: &[Manner], already: usize, ranges: &[Option<&str>]) {
     if already > 0 {
         put(&partial(&to), &contents[..already]);
     }
-    fetch(&remote(&server, &contents), &to, PATIENCE, &Silent).expect("the server is good enough");
+    fetch(&remote(&server, &contents), &to, TIMEOUTS, &Silent).expect("the server is good enough");
     assert!(get(&to) == contents);
     assert!(!partial(&to).exists());
     let asked = server.asked.lock().expect("nobody panicked");
@@ -180,7 +180,7 @@ fn check_fetched(manners: &[Manner], already: usize, ranges: &[Option<&str>]) {
 }
 
 #[test]
-fn a_file_is_fetched() {
+fn a_file_is_downloaded() {
     check_fetched(&[Manner::Whole], 0, &[None]);
     check_fetched(&[Manner::Slow], 0, &[None]);
     check_fetched(&[Manner::TooMuch(500_000)], 0, &[None]);
@@ -188,33 +188,33 @@ fn a_file_is_fetched() {
 }
 
 #[test]
-fn what_was_cut_off_is_taken_up_again() {
+fn an_interrupted_download_resumes() {
     check_fetched(
         &[Manner::CutOff(100_000), Manner::CutOff(50_000), Manner::Whole],
         0,
         &[None, Some("bytes=100000-"), Some("bytes=150000-")],
     );
     check_fetched(&[Manner::Whole], 1234, &[Some("bytes=1234-")]);
-    // A server that knows no ranges sends all of it again.
+    // A server that ignores ranges sends the whole file again.
     check_fetched(&[Manner::FromTheStart], 1234, &[Some("bytes=1234-")]);
-    // All is there already.
+    // Everything was received earlier.
     check_fetched(&[], 300_000, &[]);
-    // More than all is none of it.
+    // A part longer than the file is discarded.
     let (contents, root) = (contents(), temporary());
     let server = serve(contents.clone(), &[Manner::Whole]);
     let to = root.path().join("x");
     put(&partial(&to), &[&contents[..], b"more"].concat());
-    fetch(&remote(&server, &contents), &to, PATIENCE, &Silent).expect("the server is good");
+    fetch(&remote(&server, &contents), &to, TIMEOUTS, &Silent).expect("the server is good");
     assert!(get(&to) == contents);
 }
 
-/// Refused with these words; `kept` bytes wait for the next time.
+/// Checks that the download fails with these words, and that `kept` bytes stay for the next call.
 #[track_caller]
 fn check_failed(manners: &[Manner], kept: Option<usize>, parts: &[&str]) -> DataError {
     let (contents, root) = (contents(), temporary());
     let server = serve(contents.clone(), manners);
     let to = root.path().join("x");
-    let error = fetch(&remote(&server, &contents), &to, PATIENCE, &Silent).expect_err("the server is bad");
+    let error = fetch(&remote(&server, &contents), &to, TIMEOUTS, &Silent).expect_err("the server is bad");
     check_refused(Err::<(), _>(&error), &[&[server.url.as_str()], parts].concat());
     assert!(!to.exists());
     assert_eq!(std::fs::read(partial(&to)).ok().map(|bytes| bytes.len()), kept);
@@ -222,25 +222,22 @@ fn check_failed(manners: &[Manner], kept: Option<usize>, parts: &[&str]) -> Data
 }
 
 #[test]
-fn a_bad_server_is_told_of() {
-    let kept = "what has come is kept";
-    check_failed(&[Manner::CutOff(10); 3], Some(30), &["broke off 3 times", kept]);
-    check_failed(
-        &[Manner::Stall(1000)],
-        Some(1000),
-        &["nothing came for 0.4 seconds, behind 1000 of 300000 bytes", kept],
-    );
+fn failures_of_the_server_are_described() {
+    let kept = "the received part is kept";
+    check_failed(&[Manner::CutOff(10); 3], Some(30), &["the connection was lost 3 times", kept]);
+    check_failed(&[Manner::Stall(1000)], Some(1000), &["no data for 0.4 seconds, after 1000 of 300000 bytes", kept]);
     check_failed(&[Manner::CutOff(10), Manner::Status(503), Manner::Status(503)], Some(10), &["status 503", kept]);
 }
 
 #[test]
-fn a_download_that_trickles_is_given_up() {
+fn a_very_slow_download_fails() {
     let started = Instant::now();
     let (contents, root) = (contents(), temporary());
     let server = serve(contents.clone(), &[Manner::Trickle]);
     let to = root.path().join("x");
-    let result = fetch(&remote(&server, &contents), &to, PATIENCE, &Silent);
-    let parts = ["bytes a second came for 0.5 seconds, 1000 are needed", "of 300000 bytes", "what has come is kept"];
+    let result = fetch(&remote(&server, &contents), &to, TIMEOUTS, &Silent);
+    let parts =
+        ["bytes per second over 0.5 seconds, but 1000 are needed", "of 300000 bytes", "the received part is kept"];
     check_refused(result, &[&[server.url.as_str()], &parts[..]].concat());
     assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
     let kept = get(&partial(&to));
@@ -255,7 +252,7 @@ fn nothing_is_written_through_a_link() {
     put(&victim, b"precious");
     std::os::unix::fs::symlink(&victim, partial(&to)).expect("a link");
     let server = serve(contents.clone(), &[Manner::Whole]);
-    let result = fetch(&remote(&server, &contents), &to, PATIENCE, &Silent);
+    let result = fetch(&remote(&server, &contents), &to, TIMEOUTS, &Silent);
     check_refused(result, &[".partial-x", "is a link"]);
     assert_eq!(get(&victim), b"precious");
 }
@@ -265,20 +262,20 @@ fn a_server_without_the_file_is_unavailable() {
     for (manner, problem) in [
         (Manner::Redirect("http://elsewhere.invalid/x"), "redirects to the host \"elsewhere.invalid\""),
         (Manner::Status(404), "the server answers with status 404"),
-        (Manner::OtherLength(20), "has 20 bytes there, expected 300000"),
+        (Manner::OtherLength(20), "the file on the server has 20 bytes, expected 300000"),
         (Manner::Nonsense, "cannot be fetched"),
         (Manner::Mute, "no answer within 4 seconds"),
     ] {
         let error = check_failed(&[manner], None, &["cannot be fetched: ", problem]);
         assert!(matches!(error, DataError::Unavailable { .. }), "{error}");
     }
-    // Nobody listens there, and no such name exists.
+    // An unused port, and a name that does not exist.
     let closed = TcpListener::bind("127.0.0.1:0").expect("a port is free").local_addr().expect("it has one");
     for url in [format!("http://{closed}/x"), "http://no-such-name.invalid/x".into(), "no address".into()] {
         let started = Instant::now();
         let remote = Remote { url, bytes: 3, md5: String::new() };
         let root = temporary();
-        let error = fetch(&remote, &root.path().join("x"), PATIENCE, &Silent).expect_err("nobody is there");
+        let error = fetch(&remote, &root.path().join("x"), TIMEOUTS, &Silent).expect_err("nobody is there");
         assert!(matches!(error, DataError::Unavailable { .. }), "{error}");
         assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
     }
@@ -292,7 +289,7 @@ fn a_wrong_file_is_removed() {
     let server = serve(other, &[Manner::Whole]);
     let to = root.path().join("x");
     let expected = remote(&server, &contents);
-    let result = fetch(&expected, &to, PATIENCE, &Silent);
+    let result = fetch(&expected, &to, TIMEOUTS, &Silent);
     check_refused(result, &[&server.url, "has the MD5", &format!("expected {}; it was removed", expected.md5)]);
     assert_eq!(std::fs::read_dir(root.path()).expect("a folder").count(), 0);
 }
@@ -300,17 +297,17 @@ fn a_wrong_file_is_removed() {
 #[test]
 fn a_download_can_be_stopped() {
     struct Stop(Instant);
-    impl Monitor for Stop {
-        fn progress(&self, _: &'static str, _: u64, _: u64) {}
+    impl Progress for Stop {
+        fn update(&self, _: &'static str, _: u64, _: u64) {}
         fn cancelled(&self) -> bool {
             self.0.elapsed() > Duration::from_millis(300)
         }
     }
     let (contents, root) = (contents(), temporary());
     let server = serve(contents.clone(), &[Manner::Stall(1000)]);
-    let patience = Patience { stall: Duration::from_secs(30), ..PATIENCE };
+    let timeouts = Timeouts { stall: Duration::from_secs(30), ..TIMEOUTS };
     let started = Instant::now();
-    let result = fetch(&remote(&server, &contents), &root.path().join("x"), patience, &Stop(Instant::now()));
+    let result = fetch(&remote(&server, &contents), &root.path().join("x"), timeouts, &Stop(Instant::now()));
     assert!(matches!(result, Err(DataError::Cancelled)));
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
 }

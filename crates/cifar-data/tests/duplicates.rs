@@ -13,7 +13,7 @@ use cifar_data::pull::Raw;
 use cifar_data::random::{Purpose, stream};
 use cifar_data::sources::synthetic::{Planted, Synthetic, SyntheticParams, generate};
 use cifar_data::splits::{Split, SplitParams};
-use cifar_data::{DataError, Dataset, ImageSize, Monitor, SampleId, Silent};
+use cifar_data::{DataError, Dataset, ImageSize, Progress, SampleId, Silent};
 use common::flow::{Flow, list_again, rows};
 use common::{Warned, check_refused, edit, header, official, on_threads, pooled, put, sample, shown};
 use image::{RgbImage, imageops};
@@ -345,8 +345,8 @@ fn the_number_of_threads_changes_nothing() {
 /// Stops as soon as a tenth of the pairs was compared.
 struct StopEarly(std::sync::atomic::AtomicBool);
 
-impl Monitor for StopEarly {
-    fn progress(&self, _: &'static str, done: u64, total: u64) {
+impl Progress for StopEarly {
+    fn update(&self, _: &'static str, done: u64, total: u64) {
         if done * 10 > total {
             self.0.store(true, std::sync::atomic::Ordering::Relaxed);
         }
@@ -444,7 +444,7 @@ fn check_damaged(damage: impl Fn(&Flow), parts: &[&str]) {
     let flow = prepared("v1", &SplitParams::default());
     damage(&flow);
     let list = flow.path("raw").join(NEAR_DUPLICATES);
-    let again = ["changed or damaged", "`cifar-cli pull` again"];
+    let again = ["changed or damaged", "after the stage pull wrote it"];
     check_refused(Raw::read(&flow.path("raw")), &[&[shown(&list).as_str()], &again[..]].concat());
     // What the hash does not catch, since somebody listed it again, is read with care.
     list_again(&flow.path("raw"), "pull");

@@ -1,4 +1,4 @@
-//! Partitions → pull → prepare on a small synthetic set: what stands in every folder.
+//! Partitions → pull → prepare on a small synthetic set: the content of every folder.
 
 mod common;
 
@@ -8,9 +8,9 @@ use cifar_data::labels::migrate;
 use cifar_data::prepare::{OverrideCounts, ReviewCounts, TestSet, TrainingData, normalisation};
 use cifar_data::pull::Raw;
 use cifar_data::splits::{Split, SplitParams};
-use cifar_data::{Dataset, ImageIndex, Sample, SampleId, store};
+use cifar_data::{DataError, Dataset, ImageIndex, Sample, SampleId, store};
 use common::flow::{Flow, ids, rows};
-use common::{header, official, pooled, put, sample, set, tree};
+use common::{header, official, pooled, put, sample, set, text, tree};
 
 #[test]
 fn partitions_hold_thirds() {
@@ -24,7 +24,7 @@ fn partitions_hold_thirds() {
     }
 }
 
-/// What pull finds for one choice of partitions: its own images, and the same pool as any other choice.
+/// Checks the images of one choice of partitions, and that the pool is that of any other choice.
 fn check_pulled(chosen: &str, split: &SplitParams, images: std::ops::Range<u32>) {
     let flow = Flow::new();
     let record = flow.pull(chosen, split).expect("partitions are there");
@@ -62,7 +62,7 @@ fn the_official_pool_is_the_published_test_set() {
 }
 
 #[test]
-fn an_image_keeps_its_place_in_every_choice_of_partitions() {
+fn an_image_has_the_same_split_in_every_choice_of_partitions() {
     for split in [SplitParams::default(), pooled(5, 0.3, 0.3)] {
         let flow = Flow::new();
         flow.both("v1+v2+v3", &split);
@@ -113,7 +113,7 @@ fn prepare_divides_every_image_once_and_counts_right() {
 }
 
 #[test]
-fn both_stages_write_the_same_bytes_again() {
+fn both_stages_write_identical_files_again() {
     let (one, other) = (Flow::new(), Flow::new());
     for threads in [1, 4] {
         let flow = if threads == 1 { &one } else { &other };
@@ -123,13 +123,13 @@ fn both_stages_write_the_same_bytes_again() {
 }
 
 #[test]
-fn normalisation_is_that_of_each_channel() {
+fn each_channel_has_its_own_normalisation() {
     let header = header(&["a"], cifar_data::ImageSize { height: 1, width: 2 });
     let samples = vec![sample(0, 0), sample(1, 0)];
     let set = Dataset::new(header, samples, vec![0, 51, 255, 255, 51, 255, 0, 51, 255, 255, 51, 255]).expect("valid");
     let found = normalisation(&set);
     assert_eq!(found.mean, [0.5, 0.2, 1.0]);
-    // The second and third channel are constant: the least deviation is one step of a byte.
+    // The second and third channel are constant: the smallest deviation is one step of a byte.
     assert_eq!(found.std, [0.5, 1.0 / 255.0, 1.0 / 255.0]);
 }
 
@@ -177,9 +177,9 @@ fn official_test_labels_are_never_replaced() {
     assert_eq!(flow.read("prepared/test"), flow.all.filter(|s| s.id.0 >= 100));
 }
 
-/// `split.csv` once was written without quotes.
+/// Earlier versions wrote `split.csv` without quotes.
 #[test]
-fn class_names_may_hold_commas() {
+fn class_names_may_contain_commas() {
     let classes = ["cats, dogs", "\"ox\""];
     let flow = Flow::of(set(&classes, (0..30).map(|id| sample(id, (id % 2) as u16)).collect()));
     flow.both("v1+v2+v3", &SplitParams::default());
@@ -189,7 +189,7 @@ fn class_names_may_hold_commas() {
 }
 
 #[test]
-fn fewer_training_images_leave_everything_else_where_it_is() {
+fn fewer_training_images_change_no_other_split() {
     let flow = Flow::new();
     flow.both("v1+v2+v3", &SplitParams::default());
     let (all, pulled) = (flow.places(), tree(&flow.path("raw")));
@@ -198,7 +198,10 @@ fn fewer_training_images_leave_everything_else_where_it_is() {
     let some = flow.places();
     assert_eq!(report.images[&Split::Train], 20);
     assert!(some.iter().all(|(id, split)| all[id] == *split));
-    assert!(all.iter().all(|(id, split)| split == "train" || some.contains_key(id)), "validation and test stay whole");
+    assert!(
+        all.iter().all(|(id, split)| split == "train" || some.contains_key(id)),
+        "validation and test are unchanged"
+    );
     assert_eq!(report.normalisation, normalisation(&flow.read("prepared/train")));
     flow.both("v1+v2+v3", &split);
     assert!(tree(&flow.path("raw")) == pulled, "`pull` writes the same bytes for any number");
@@ -244,9 +247,10 @@ fn decisions_relabel_and_drop_training_images_and_never_test_images() {
     assert!(refused.contains("review.csv, line 2: there is no image 4000000"), "{refused}");
 }
 
-/// An id is a place in the order of files. Before lines had a content, they went to another picture without a word.
+/// An id is a position in the order of files. Before lines had a content, they silently applied to
+/// another image.
 #[test]
-fn decisions_stay_with_their_images_when_files_go() {
+fn decisions_follow_their_images_when_files_are_removed() {
     let version = "v1+v2+v3";
     let flow = Flow::of(set(&["cat", "dog"], (0..60).map(|id| sample(id, (id % 2) as u16)).collect()));
     flow.both(version, &SplitParams::default());
@@ -258,7 +262,7 @@ fn decisions_stay_with_their_images_when_files_go() {
     put(&flow.path("overrides.csv"), text.as_bytes());
     assert_eq!(flow.prepare(version, &SplitParams::default()).expect("it is the image").overrides.changed, 1);
 
-    // The fourth file is deleted, and every later image has another id.
+    // The fourth file is deleted, so every later image has another id.
     let kept: Vec<usize> = (0..60).filter(|index| *index != 3).collect();
     let samples = kept
         .iter()
@@ -269,9 +273,11 @@ fn decisions_stay_with_their_images_when_files_go() {
     let after = Flow::of(all);
     put(&after.path("overrides.csv"), text.as_bytes());
     after.pull(version, &SplitParams::default()).expect("partitions are there");
-    let refused = after.prepare(version, &SplitParams::default()).expect_err("it is another image").to_string();
+    let error = after.prepare(version, &SplitParams::default()).expect_err("it is another image");
+    assert!(matches!(error, DataError::Misplaced { .. }), "{error:?}");
+    let refused = error.to_string();
     let now = after.all.content(id as usize);
-    for part in ["overrides.csv, line 2: image ", &content.to_string(), &now.to_string(), "labels migrate"] {
+    for part in ["overrides.csv, line 2: image ", &content.to_string(), &now.to_string()] {
         assert!(refused.contains(part), "{part}: {refused}");
     }
     let images = ImageIndex::read(&after.path("partitions")).expect("manifests");
@@ -283,4 +289,20 @@ fn decisions_stay_with_their_images_when_files_go() {
     let place = prepared.index_of(SampleId(id - 1)).expect("it is in its split");
     assert_eq!(prepared.content(place), content);
     assert_eq!(prepared.classes()[usize::from(prepared.samples()[place].label)] == other, split != "test");
+}
+
+/// By such a manifest a line about an image would be moved to another one.
+#[test]
+fn labels_are_not_migrated_by_a_damaged_manifest() {
+    let flow = Flow::new();
+    let manifest = flow.path("partitions/v2/manifest.csv");
+    let whole = text(&manifest);
+    assert!(ImageIndex::read(&flow.path("partitions")).is_ok());
+    for (from, to) in [("\n40,", "\n39,"), ("\n41,", "\n40,"), ("png,", "jpg,")] {
+        let changed = whole.replacen(from, to, 1);
+        assert_ne!(changed, whole, "{from}");
+        put(&manifest, changed.as_bytes());
+        let error = ImageIndex::read(&flow.path("partitions")).expect_err("it is damaged").to_string();
+        assert!(error.contains("partitions/v2/manifest.csv"), "{error}");
+    }
 }

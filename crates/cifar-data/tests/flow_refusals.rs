@@ -1,15 +1,16 @@
-//! Partitions → pull → prepare: mistakes, damage and interruption, each told and none doing harm.
+//! Partitions → pull → prepare: mistakes, damage and interruption are reported and change nothing.
 
 mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 
 use cifar_data::partitions;
 use cifar_data::prepare::{PreparedReport, TestSet, TrainingData};
 use cifar_data::pull::{POOL, Raw, pull};
 use cifar_data::splits::SplitParams;
-use cifar_data::{DataError, Monitor, Result, Silent, store};
+use cifar_data::{DataError, ImageIndex, Progress, Result, Silent, Stage, store};
 use common::flow::{Flow, list_again, version};
 use common::{check_refused, edit, get, official, pooled, put, sample, set, shown, synthetic, synthetic_of_seed, tree};
 
@@ -22,7 +23,7 @@ fn two_images_are_too_few_for_three_partitions() {
 }
 
 #[test]
-fn wrong_overrides_are_refused_and_nothing_is_written() {
+fn invalid_overrides_are_refused_and_nothing_is_written() {
     fn check(rows: &str, expected: &str) {
         let flow = Flow::new();
         flow.both("v1", &SplitParams::default());
@@ -47,30 +48,49 @@ fn missing_overrides_are_named() {
 }
 
 #[test]
-fn data_for_other_parameters_are_refused() {
+fn data_of_other_parameters_are_refused() {
     let flow = Flow::new();
     let split = SplitParams::default();
     let report = flow.both("v1", &split);
     let (raw, prepared) = (shown(&flow.path("raw/pull.json")), shown(&flow.path("prepared/report.json")));
-    check_refused(flow.prepare("v2", &split), &[&raw, "dataset_version v1", "says v2", "`cifar-cli pull`"]);
-    check_refused(flow.prepare("v1", &pooled(9, 0.2, 0.125)), &[&raw, "`split` parameters", "`cifar-cli pull`"]);
+    check_stale(flow.prepare("v2", &split), &[Stage::Pull], &[&raw, "dataset_version v1", "expected v2"]);
+    check_stale(flow.prepare("v1", &pooled(9, 0.2, 0.125)), &[Stage::Pull], &[&raw, "`split` parameters"]);
     let checked = |v: &str, split: &SplitParams| report.check(&flow.path("prepared"), version(v), split);
     checked("v1", &split).expect("these are its parameters");
-    check_refused(checked("v1+v2", &split), &[&prepared, "dataset_version v1", "says v1+v2"]);
-    check_refused(checked("v1", &official(0.125)), &[&prepared, "`split` parameters"]);
+    let stages = [Stage::Pull, Stage::Prepare];
+    check_stale(checked("v1+v2", &split), &stages, &[&prepared, "dataset_version v1", "expected v1+v2"]);
+    check_stale(checked("v1", &official(0.125)), &stages, &[&prepared, "`split` parameters"]);
 }
 
 #[test]
-fn stages_out_of_order_say_what_to_run() {
+fn stages_out_of_order_name_the_stage_to_run() {
     let flow = Flow::new();
-    check_refused(flow.prepare("v1", &SplitParams::default()), &[&shown(&flow.path("raw")), "`cifar-cli pull` first"]);
-    check_refused(TrainingData::open(&flow.path("prepared")), &[&shown(&flow.path("prepared")), "`cifar-cli prepare`"]);
+    check_missing(flow.prepare("v1", &SplitParams::default()), Stage::Pull, &flow.path("raw"));
+    check_missing(TrainingData::open(&flow.path("prepared")), Stage::Prepare, &flow.path("prepared"));
     fs::remove_dir_all(flow.path("partitions/v3")).expect("it was there");
-    let refused = flow.pull("v1", &SplitParams::default());
-    check_refused(refused, &[&shown(&flow.path("partitions/v3")), "`cifar-cli partition`"]);
+    let partition = flow.path("partitions/v3");
+    check_missing(flow.pull("v1", &SplitParams::default()), Stage::Partition, &partition);
+    check_missing(ImageIndex::read(&flow.path("partitions")), Stage::Partition, &partition);
 }
 
-/// Flips a bit of the last pixel in `folder` of a prepared project and expects the stage `run` to refuse it.
+/// Checks that the result says that `path` is missing and which stage makes it.
+#[track_caller]
+fn check_missing<T>(result: Result<T>, stage: Stage, path: &Path) {
+    let error = result.map(|_| ()).expect_err("something is missing");
+    assert!(matches!(error, DataError::Missing { .. }) && error.made_by() == [stage], "{error:?}");
+    check_refused(Err::<(), _>(error), &[&shown(path)]);
+}
+
+/// Checks that the result is an error with these words and with the stages to run again.
+#[track_caller]
+fn check_stale<T>(result: Result<T>, stages: &[Stage], parts: &[&str]) {
+    let error = result.map(|_| ()).expect_err("something is stale");
+    assert!(matches!(error, DataError::Stale { .. }) && error.made_by() == stages, "{error:?}");
+    check_refused(Err::<(), _>(error), parts);
+}
+
+/// Flips a bit of the last pixel in `folder` of a prepared project, and checks that the stage `run`
+/// refuses it.
 fn check_changed<T>(folder: &str, run: impl Fn(&Flow) -> Result<T>) {
     let flow = Flow::new();
     flow.both("v1", &official(0.1));
@@ -93,7 +113,7 @@ fn changed_pixels_are_refused_by_the_next_stage() {
 }
 
 #[test]
-fn a_set_in_the_place_of_another_is_refused() {
+fn a_replaced_set_is_refused() {
     let flow = Flow::new();
     let report = flow.both("v1", &SplitParams::default());
     store::write(&flow.read("prepared/test"), &flow.path("prepared/val")).expect("the folder exists");
@@ -117,16 +137,16 @@ fn records_of_another_version_are_refused() {
     check_refused(report, &[&shown(&flow.path("prepared/report.json")), "schema 5", "schema 4"]);
     put(&flow.path("raw/pull.json"), b"{}");
     list_again(&flow.path("raw"), "pull");
-    check_refused(Raw::read(&flow.path("raw")), &[&shown(&flow.path("raw/pull.json")), "`cifar-cli pull`"]);
+    check_stale(Raw::read(&flow.path("raw")), &[Stage::Pull], &[&shown(&flow.path("raw/pull.json"))]);
 }
 
 #[test]
-fn a_membership_that_leaves_an_image_out_is_refused() {
+fn a_membership_without_an_image_is_refused() {
     let flow = Flow::new();
     flow.pull("v1", &SplitParams::default()).expect("partitions are there");
     let path = flow.path("raw/membership.csv");
     edit(&path, "\n39,", "\n139,");
-    check_refused(Raw::read(&flow.path("raw")), &[&shown(&path), "changed or damaged", "`cifar-cli pull` again"]);
+    check_stale(Raw::read(&flow.path("raw")), &[Stage::Pull], &[&shown(&path), "changed or damaged"]);
     list_again(&flow.path("raw"), "pull");
     check_refused(Raw::read(&flow.path("raw")), &[&shown(&path), "image 39"]);
     put(&path, b"id,partition,split\n0,v4,train\n");
@@ -134,9 +154,10 @@ fn a_membership_that_leaves_an_image_out_is_refused() {
     check_refused(Raw::read(&flow.path("raw")), &[&shown(&path), "line 2", "v4"]);
 }
 
-/// A pool image that the list of members lacks ends in an error under `official`, which reads the pool.
+/// Only `official` reads the pool; a pool image that is missing from membership.csv is an error
+/// there.
 #[test]
-fn a_membership_that_leaves_a_test_image_of_another_partition_out_is_refused() {
+fn a_membership_without_a_pool_image_is_refused() {
     let flow = Flow::new();
     flow.pull("v1", &official(0.1)).expect("partitions are there");
     let path = flow.path("raw/membership.csv");
@@ -146,8 +167,7 @@ fn a_membership_that_leaves_a_test_image_of_another_partition_out_is_refused() {
 }
 
 #[test]
-fn partitions_of_different_sets_do_not_join() {
-    let again = "`cifar-cli partition` again";
+fn partitions_of_different_sets_are_refused() {
     for (others, version) in
         [(synthetic(150), "v1+v2"), (synthetic_of_seed(120, 1), "v1"), (synthetic_of_seed(120, 1), "v3")]
     {
@@ -156,20 +176,21 @@ fn partitions_of_different_sets_do_not_join() {
         fs::remove_dir_all(flow.path("partitions/v2")).expect("it was there");
         fs::rename(flow.path("others/v2"), flow.path("partitions/v2")).expect("it is free now");
         let refused = flow.pull(version, &SplitParams::default());
-        check_refused(refused, &[&shown(&flow.path("partitions/v2")), "another set of images than v1", again]);
+        let parts = [&*shown(&flow.path("partitions/v2")), "another set of images than v1"];
+        check_stale(refused, &[Stage::Partition], &parts);
         assert!(!flow.path("raw").exists());
     }
 }
 
 #[test]
-fn labels_that_changed_after_prepare_are_noticed() {
+fn label_files_that_changed_after_prepare_are_refused() {
     let flow = Flow::new();
     let report = flow.both("v1", &SplitParams::default());
     let [prepared, overrides, review] = ["prepared", "overrides.csv", "review.csv"].map(|name| flow.path(name));
     report.check_labels(&prepared, &overrides, &review).expect("nothing has changed");
     put(&review, b"id,decision,label,note\n1,dismiss,,\n");
     let refused = report.check_labels(&prepared, &overrides, &review);
-    check_refused(refused, &[&shown(&review), "has changed since", "`cifar-cli prepare` again"]);
+    check_stale(refused, &[Stage::Prepare], &[&shown(&review), "has changed since"]);
 }
 
 #[test]
@@ -190,11 +211,11 @@ fn no_training_images_is_an_error() {
     check_refused(flow.prepare("v1", &split), &["no training image", "v1"]);
 }
 
-/// Stops a task at its `n`th question whether it should.
+/// Cancels a task at its `n`th check.
 struct StopAt(std::sync::atomic::AtomicUsize);
 
-impl Monitor for StopAt {
-    fn progress(&self, _: &'static str, _: u64, _: u64) {}
+impl Progress for StopAt {
+    fn update(&self, _: &'static str, _: u64, _: u64) {}
 
     fn cancelled(&self) -> bool {
         self.0.fetch_sub(1, std::sync::atomic::Ordering::Relaxed) == 1
@@ -202,15 +223,15 @@ impl Monitor for StopAt {
 }
 
 #[test]
-fn a_stopped_stage_leaves_what_was_there() {
+fn a_stopped_stage_leaves_its_folder_unchanged() {
     let flow = Flow::new();
     flow.both("v1", &SplitParams::default());
     let before = tree(flow.root.path());
     let mut stops = 0;
     for n in 1.. {
-        let monitor = StopAt(n.into());
+        let progress = StopAt(n.into());
         let split = SplitParams::default();
-        let pulled = pull(&flow.path("partitions"), version("v2"), &split, None, &flow.path("raw"), &monitor);
+        let pulled = pull(&flow.path("partitions"), version("v2"), &split, None, &flow.path("raw"), &progress);
         if pulled.is_ok() {
             break;
         }

@@ -1,5 +1,5 @@
-//! Every file that is read is damaged at random: reading it ends with data or with one line that says what is wrong.
-//! Archives, pickles and parquet files have the same in their own tests.
+//! Randomly damaged files: reading one ends with data or with a one-line message. Archives, pickles
+//! and parquet files have such tests of their own.
 
 mod common;
 
@@ -18,13 +18,13 @@ use common::{get, jpeg, mutation, noise, noisy_png, put, synthetic, temporary};
 use image::ExtendedColorType;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
-/// So many cases; `PROPTEST_CASES` in place of its usual 256 makes it more in proportion.
+/// This many cases, scaled by `PROPTEST_CASES` relative to its default of 256.
 fn config(cases: u32) -> Config {
     let usual = Config::default();
     Config { cases: (cases * usual.cases).div_ceil(256), failure_persistence: None, ..usual }
 }
 
-/// The same for a file that the program wrote itself: whatever was damaged, `read` refuses it, or returns what it returned.
+/// For files with hashes: `read` refuses a damaged file or returns the same value.
 fn check_noticed<T: PartialEq>(file: &Path, cases: u32, read: impl Fn() -> cifar_data::Result<T>) {
     let whole = read().expect("the file is whole");
     check_damaged(file, cases, || match read() {
@@ -33,7 +33,7 @@ fn check_noticed<T: PartialEq>(file: &Path, cases: u32, read: impl Fn() -> cifar
     });
 }
 
-/// Damages `file` so many times and calls `read`; the file is whole again afterwards.
+/// Damages `file` this many times and calls `read`. The file is intact again afterwards.
 fn check_damaged<T, E: std::fmt::Display>(file: &Path, cases: u32, read: impl Fn() -> Result<T, E>) {
     let good = get(file);
     let refused = std::cell::Cell::new(0);
@@ -65,7 +65,7 @@ fn stored_sets() {
     let read = || store::read(folder.path());
     check_noticed(&folder.path().join(store::MANIFEST), 400, read);
     check_noticed(&folder.path().join(store::IMAGES), 200, read);
-    // What matters in it is the header.
+    // Its header is the interesting part.
     let images = folder.path().join(store::IMAGES);
     let good = get(&images);
     let header = 8 + u64::from_le_bytes(good[..8].try_into().expect("eight bytes")) as usize;
@@ -80,7 +80,7 @@ fn stored_sets() {
 }
 
 #[test]
-fn what_the_stages_leave() {
+fn results_of_stages() {
     let flow = Flow::of(synthetic(300));
     flow.both("v1+v2", &SplitParams::default());
     let raw = flow.path("raw");
@@ -92,7 +92,7 @@ fn what_the_stages_leave() {
     check_noticed(&prepared.join("near_duplicates.csv"), 200, || read_pairs(&prepared));
     check_noticed(&prepared.join("split.csv"), 200, || read_partitions(&prepared));
     check_noticed(&prepared.join("train/manifest.csv"), 60, || TrainingData::open(&prepared));
-    // The parsers behind the hashes stand on their own: they end with data or with one line.
+    // Also without the hash checks, the parsers end with data or with one line.
     for (file, read) in [
         ("membership.csv", &(|| Raw::read(&raw).map(drop)) as &dyn Fn() -> cifar_data::Result<()>),
         ("near_duplicates.csv", &|| Raw::read(&raw).map(drop)),
@@ -150,7 +150,8 @@ fn image_files() {
     assert_eq!((images.dataset.len(), images.skipped.len()), (1, 1));
 }
 
-/// A file of a few kilobytes that says it is an image of a billion pixels, or that holds a long nothing.
+/// A small file that claims to be an image of a billion pixels, or that contains a large run of
+/// zeros.
 #[test]
 fn bombs_are_refused() {
     let root = temporary();
@@ -181,14 +182,14 @@ fn bombs_are_refused() {
     let large = zlib(256 << 20);
     assert!(large.len() < 1 << 19);
     check(&png(30_000, 30_000, b"", &large), "has 30000×30000 pixels; allowed are 1 to 1024 a side");
-    // Data, text and colour profile that unpack to 256 MB beside an image of 8×8 pixels.
+    // Image data, text and colour profile that decompress to 256 MB beside an image of 8×8 pixels.
     let text = chunk(b"zTXt", &[b"Comment\0\0", &large[..]].concat());
     let profile = chunk(b"iCCP", &[b"p\0\0", &large[..]].concat());
     let small = zlib(8 * 25);
     let before = peak();
     for bytes in [png(8, 8, b"", &large), png(8, 8, &text, &small), png(8, 8, &profile, &small)] {
         put(&path, &bytes);
-        // Whether what is superfluous is an error is the decoder's business; what it takes is ours.
+        // The decoder decides whether extra data are an error; the limit on memory is ours.
         let _ = read();
         let _ = read_resized(&path, ImageSize { height: 8, width: 8 });
     }
@@ -197,7 +198,7 @@ fn bombs_are_refused() {
     }
 }
 
-/// Most memory that this process has ever had, in MB, where the system tells it.
+/// Peak memory of this process in MB, where the system has it.
 fn peak() -> Option<usize> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

@@ -1,4 +1,4 @@
-//! Single image files: which way up, which channel first, and damage at every place.
+//! Single image files: orientation, channel order, and damage at every position.
 
 mod common;
 
@@ -11,7 +11,7 @@ use cifar_data::{ImageSize, Result, Silent};
 use common::{SIZE, check_refused, jpeg, noise, noisy_png, png, put, shown, temporary};
 use image::ExtendedColorType;
 
-/// Reads a source whose one image is `bytes`: its size and pixels. `root` may be used again.
+/// Reads a source whose one image is `bytes`: its size and pixels. `root` can be reused.
 fn decoded(root: &Path, bytes: &[u8]) -> Result<(ImageSize, Vec<u8>)> {
     put(&root.join("a/1.png"), bytes);
     let set = read(root, &ReadOptions::default(), &Silent)?.dataset;
@@ -25,16 +25,17 @@ fn check_decoded(bytes: &[u8], size: ImageSize, expected: &[u8]) {
     assert_eq!((single.original, single.pixels), (size, expected.to_vec()));
 }
 
-/// Red and green above, blue and yellow below: N × height × width × RGB, the first row first, the left pixel first.
+/// Red and green above, blue and yellow below: N × height × width × RGB, the first row first, the
+/// left pixel first.
 #[test]
-fn the_golden_image_stands_upright() {
+fn the_reference_png_is_upright() {
     let size = ImageSize { height: 2, width: 2 };
     let pixels = [255, 0, 0, 0, 255, 0, 0, 0, 255, 255, 255, 0];
     check_decoded(&png(size, &pixels, ExtendedColorType::Rgb8), size, &pixels);
 }
 
 #[test]
-fn the_golden_jpeg_stands_upright() {
+fn the_reference_jpeg_is_upright() {
     let size = ImageSize { height: 16, width: 32 };
     // Blocks of 8×8, so that the encoder mixes no two corners.
     let corners = [[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0]];
@@ -45,7 +46,8 @@ fn the_golden_jpeg_stands_upright() {
     let single = read_resized(&root.path().join("a/1.png"), size).expect("it is whole").pixels;
     assert_eq!(found_size, size);
     for found in [found, single] {
-        // Chroma is halved in both directions and smoothed again: away from the borders the colours are nearly kept.
+        // Chroma is halved in both directions and smoothed: away from the borders the colours are
+        // nearly unchanged.
         for (y, x, corner) in [(2, 2, 0), (2, 29, 1), (13, 2, 2), (13, 29, 3)] {
             let pixel = &found[(y * 32 + x) * 3..][..3];
             assert!(pixel.iter().zip(corners[corner]).all(|(a, b)| a.abs_diff(b) < 12), "({y}, {x}) is {pixel:?}");
@@ -76,12 +78,13 @@ fn sixteen_bits_are_rounded_to_eight() {
     check_decoded(&png(size, &values, ExtendedColorType::Rgba16), size, &[1, 2, 3, 1, 2, 3, 1, 2, 3]);
 }
 
-/// EXIF data that say nothing but the orientation.
+/// Returns EXIF data with only the orientation.
 fn exif(orientation: u8) -> Vec<u8> {
     [b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0", &[orientation][..], &[0; 6]].concat()
 }
 
-/// A PNG file with this orientation: a chunk behind the header, which has 33 bytes with the signature.
+/// Returns a PNG file with this orientation, in a chunk after the header, which has 33 bytes with
+/// the signature.
 fn turned_png(size: ImageSize, pixels: &[u8], orientation: u8) -> Vec<u8> {
     let bytes = png(size, pixels, ExtendedColorType::Rgb8);
     let chunk = [b"eXIf".to_vec(), exif(orientation)].concat();
@@ -91,14 +94,14 @@ fn turned_png(size: ImageSize, pixels: &[u8], orientation: u8) -> Vec<u8> {
     [&bytes[..33], &length[..], &chunk, &crc.sum().to_be_bytes(), &bytes[33..]].concat()
 }
 
-/// A JPEG file with this orientation: a segment behind the first marker.
+/// Returns a JPEG file with this orientation, in a segment after the first marker.
 fn turned_jpeg(bytes: &[u8], orientation: u8) -> Vec<u8> {
     let segment = [b"Exif\0\0".to_vec(), exif(orientation)].concat();
     let length = (segment.len() as u16 + 2).to_be_bytes();
     [&bytes[..2], &[0xff, 0xe1], &length[..], &segment, &bytes[2..]].concat()
 }
 
-/// What a viewer shows of `stored`, as the EXIF standard defines the eight orientations.
+/// Returns `stored` as a viewer shows it: the eight orientations of the EXIF standard.
 fn upright(stored: &[u8], size: ImageSize, orientation: u8) -> (ImageSize, Vec<u8>) {
     let ImageSize { height: h, width: w } = size;
     let shown = if orientation < 5 { size } else { ImageSize { height: w, width: h } };
@@ -121,14 +124,15 @@ fn upright(stored: &[u8], size: ImageSize, orientation: u8) -> (ImageSize, Vec<u
     (shown, pixels)
 }
 
-/// Training data were read as they are stored and single pictures turned, so that a model saw other pixels than in training.
+/// In earlier versions training data were not rotated but single pictures were, so a model saw
+/// other pixels than in training.
 #[test]
-fn every_orientation_is_turned_upright() {
+fn images_of_every_orientation_become_upright() {
     let pixels = noise(0, SIZE.bytes());
     let bytes = jpeg(ImageSize { height: 16, width: 24 }, &noise(1, 16 * 24 * 3), ExtendedColorType::Rgb8);
     let root = temporary();
     let (stored_size, stored) = decoded(root.path(), &bytes).expect("it is whole");
-    // 0 and 9 are no orientations.
+    // 0 and 9 are not orientations.
     for orientation in 0..=9 {
         let (size, expected) = upright(&pixels, SIZE, if orientation == 9 { 1 } else { orientation });
         check_decoded(&turned_png(SIZE, &pixels, orientation), size, &expected);
@@ -141,7 +145,7 @@ fn fixture(name: &str) -> Vec<u8> {
     common::get(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/jpeg").join(format!("{name}.jpg")))
 }
 
-/// Reads a JPEG file whose coded data end at `length`, with the end-of-image marker behind them.
+/// Reads a JPEG file whose coded data end at `length`, followed by the end-of-image marker.
 fn closed(root: &Path, bytes: &[u8], length: usize) -> Result<(ImageSize, Vec<u8>)> {
     let bytes = [&bytes[..length], &[0xff, 0xd9]].concat();
     let read = decoded(root, &bytes);
@@ -150,7 +154,8 @@ fn closed(root: &Path, bytes: &[u8], length: usize) -> Result<(ImageSize, Vec<u8
     read
 }
 
-/// The decoder makes what is missing grey and says nothing if the end-of-image marker is there.
+/// The decoder fills missing blocks with grey, without an error if the end-of-image marker is
+/// there.
 #[test]
 fn coded_data_that_end_early_are_refused_at_every_length() {
     let size = ImageSize { height: 33, width: 40 };
@@ -165,7 +170,7 @@ fn coded_data_that_end_early_are_refused_at_every_length() {
         let step = (bytes.len() / 800).max(1);
         for length in (scan..bytes.len() - 40).step_by(step).chain(bytes.len() - 40..bytes.len() - 2) {
             match closed(root.path(), bytes, length) {
-                // The last byte may have nothing but bits that fill it up.
+                // The last byte may contain only fill bits.
                 Ok(read) if length + 1 >= bytes.len() - 2 => assert_eq!(read, whole, "file {number}"),
                 Ok(_) => panic!("file {number}: {length} of {} bytes are taken for a whole image", bytes.len()),
                 refused => check_refused(refused, &[&shown(&root.path().join("a/1.png"))]),
@@ -175,7 +180,7 @@ fn coded_data_that_end_early_are_refused_at_every_length() {
 }
 
 #[test]
-fn the_blocks_that_are_there_are_counted() {
+fn complete_blocks_are_counted() {
     let size = ImageSize { height: 8, width: 40 };
     let bytes = jpeg(size, &noise(0, 8 * 40), ExtendedColorType::L8);
     let root = temporary();
@@ -183,7 +188,7 @@ fn the_blocks_that_are_there_are_counted() {
     let mut counts = Vec::new();
     for length in scan + 10..bytes.len() - 4 {
         let message = closed(root.path(), &bytes, length).expect_err("it ends early").to_string();
-        let (_, counted) = message.split_once("is damaged: its coded data end after ").expect("it says so");
+        let (_, counted) = message.split_once("is damaged: its coded data end after ").expect("it has the count");
         let (count, rest) = counted.split_once(' ').expect("a number");
         assert_eq!(rest, "of 5 blocks");
         counts.push(count.parse::<usize>().expect("a number"));
@@ -202,20 +207,21 @@ fn a_missing_restart_interval_is_refused() {
 }
 
 #[test]
-fn cmyk_is_refused_and_what_follows_an_image_is_ignored() {
+fn cmyk_is_refused_and_trailing_bytes_are_ignored() {
     let root = temporary();
     let path = root.path().join("a/1.png");
     check_refused(decoded(root.path(), &fixture("cmyk")), &[&shown(&path), "is a CMYK image", "save it as RGB"]);
     check_refused(read_resized(&path, SIZE), &[&shown(&path), "is a CMYK image", "save it as RGB"]);
     let (size, pixels) = decoded(root.path(), &fixture("progressive")).expect("it is whole");
-    // Telephones put clips and previews there, which may look like the begin of a segment.
+    // Phones append clips and previews, which may look like the start of a segment.
     for more in [&b"\xff\xe1\xff\xff clip"[..], &[0; 9], b"\xff\xd8\xff"] {
         check_decoded(&[&fixture("progressive"), more].concat(), size, &pixels);
         check_decoded(&[&noisy_png(0, SIZE), more].concat(), SIZE, &noise(0, SIZE.bytes()));
     }
 }
 
-/// Every shorter file is refused by name, unless `harmless` bytes at its end say nothing about pixels.
+/// Checks that every shorter file is refused by name, unless only the last `harmless` bytes, which
+/// have no pixels, are missing.
 fn check_truncated(bytes: &[u8], harmless: usize) {
     let root = temporary();
     let whole = decoded(root.path(), bytes).expect("it is whole");
@@ -236,7 +242,7 @@ fn a_truncated_jpeg_is_refused_at_every_length() {
 
 #[test]
 fn a_truncated_png_is_refused_at_every_length() {
-    // The last chunk, of twelve bytes, holds nothing.
+    // The last chunk, of twelve bytes, is empty.
     check_truncated(&noisy_png(0, SIZE), 12);
     check_truncated(&png(SIZE, &noise(0, 15), ExtendedColorType::L8), 12);
 }
@@ -258,7 +264,7 @@ fn a_flipped_bit_in_a_png_never_changes_pixels() {
     }
 }
 
-/// A JPEG has no checksums: damage may show as other pixels. It must never show as a panic.
+/// A JPEG has no checksums, so damage may change pixels. It must never panic.
 #[test]
 fn a_damaged_jpeg_never_panics() {
     let size = ImageSize { height: 9, width: 8 };
@@ -280,7 +286,7 @@ fn a_single_picture_is_resized() {
     let root = temporary();
     let path = root.path().join("x.png");
     let (from, to) = (ImageSize { height: 4, width: 6 }, ImageSize { height: 2, width: 2 });
-    // Left half black, right half white, whatever the size.
+    // Left half black, right half white, at any size.
     let pixels: Vec<u8> = (0..24).flat_map(|at| [if at % 6 < 3 { 0 } else { 255 }; 3]).collect();
     put(&path, &png(from, &pixels, ExtendedColorType::Rgb8));
     let read = read_resized(&path, to).expect("it is whole");
@@ -292,7 +298,7 @@ fn a_single_picture_is_resized() {
 }
 
 #[test]
-fn a_single_picture_that_is_none_is_refused() {
+fn a_file_that_is_not_a_picture_is_refused() {
     fn check(bytes: &[u8], problem: &str) {
         let root = temporary();
         let path = root.path().join("x.png");
@@ -310,7 +316,7 @@ fn a_single_picture_that_is_none_is_refused() {
     check(&bytes[..bytes.len() / 2], "is truncated");
     check(&bytes[..bytes.len() - 1], "is truncated");
     check(&[&bytes[..40], &[0xff, 0xe1, 0xff, 0xff, 0xff, 0xd9]].concat(), "is truncated");
-    // What a telephone puts behind the picture does no harm, even if it looks like the begin of a segment.
+    // Bytes that a phone appends are harmless, even if they look like the start of a segment.
     let root = temporary();
     let path = root.path().join("x.jpg");
     put(&path, &[&bytes[..], b"\xff\xe1\xff\xff clip"].concat());

@@ -1,4 +1,4 @@
-//! Where data sets lie on people's disks: every layout that is read, and the advice where none is.
+//! Layouts of data sets on disks: every layout that is read, and the advice if there is none.
 
 mod common;
 
@@ -24,7 +24,7 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
-/// Equal in images, labels, published parts and ids.
+/// Checks that images, labels, published splits and ids are equal.
 #[track_caller]
 fn check_same(a: &Dataset, b: &Dataset) {
     let facts = |set: &Dataset| set.samples().iter().map(|s| (s.id, s.label, s.published)).collect::<Vec<_>>();
@@ -32,16 +32,17 @@ fn check_same(a: &Dataset, b: &Dataset) {
     assert_eq!(store::fingerprint(a), store::fingerprint(b));
 }
 
-/// Class folders with an image each, in train/ and test/.
+/// Creates class folders with an image each, in train/ and test/.
 fn put_class_folders(folder: &Path) {
     for (seed, file) in ["train/cat/a.png", "train/dog/a.png", "test/cat/b.png", "test/dog/b.png"].iter().enumerate() {
         put(&folder.join(file), &noisy_png(seed as u64, SIZE));
     }
 }
 
-/// The Hub's converted files are called `train/0000.parquet` below the name of a configuration.
+/// The Hub's converted files are called `train/0000.parquet` in a folder with the name of a
+/// configuration.
 #[test]
-fn parquet_files_in_folders_of_their_parts_are_read_with_both_parts() {
+fn parquet_files_in_train_and_test_folders_are_read_together() {
     let expected = read(&fixture("cifar-10-parquet")).expect("it is whole");
     let root = temporary();
     let at = |name: &str| root.path().join(name);
@@ -54,13 +55,13 @@ fn parquet_files_in_folders_of_their_parts_are_read_with_both_parts() {
     }
     put(&at("README.md"), b"x");
     for path in [root.path().to_path_buf(), at("plain_text")] {
-        let set = read(&path).expect("one set lies there");
+        let set = read(&path).expect("one set is there");
         check_same(&set, &expected);
         assert_eq!(set.samples()[0].file, "train/0000.parquet/00000");
     }
     let (part, warned) = read_warned(&at("plain_text/train"));
     assert!(part.samples().iter().all(|s| s.published == Published::None));
-    let problem = "is read without test/, which lies beside it; name the folder above to read both";
+    let problem = "is read without test/, which is beside it; name the folder above to read both";
     assert_eq!(warned, [format!("{}: {problem}", shown(&at("plain_text/train")))]);
     put(&at("plain_text/validation/0000.parquet"), b"x");
     let (set, warned) = read_warned(root.path());
@@ -109,7 +110,7 @@ fn parquet_files_with_a_hash_are_complete_and_in_order() {
 }
 
 #[test]
-fn a_set_is_found_in_the_folders_above_it() {
+fn a_set_is_found_from_the_folders_above_it() {
     let root = temporary();
     put_class_folders(root.path());
     let expected = read(root.path()).expect("class folders");
@@ -126,16 +127,16 @@ fn a_set_is_found_in_the_folders_above_it() {
     }
     put_class_folders(&at("data/other"));
     check_refused(read(&at("data")), &["holds cifar10 and other, and either could be meant; name the one to read"]);
-    // Class folders alone, one folder below.
+    // Only class folders, one folder down.
     let root = temporary();
     put(&root.path().join("animals/cat/a.png"), &noisy_png(0, SIZE));
     put(&root.path().join("animals/dog/a.png"), &noisy_png(1, SIZE));
     assert_eq!(read(root.path()).expect("class folders").classes(), ["cat", "dog"]);
 }
 
-/// Files that were left out are named so that they are found from where the user is.
+/// Skipped files are named relative to the folder that the user gave.
 #[test]
-fn skipped_files_are_named_from_the_folder_that_was_given() {
+fn skipped_files_are_named_relative_to_the_given_folder() {
     let root = temporary();
     put_class_folders(&root.path().join("cifar10"));
     put(&root.path().join("cifar10/test/cat/c.png"), b"x");
@@ -151,7 +152,7 @@ fn archives_are_found_under_other_names() {
     let at = |name: &str| root.path().join(name);
     put(&at("expected.tar.gz"), &packed("x", &binary(&batches)));
     let expected = read(&at("expected.tar.gz")).expect("an archive");
-    // A second download, one that a browser has unpacked, and one that `wget` has numbered.
+    // A second download, one that a browser has decompressed, and one that `wget` has numbered.
     let members: Vec<(String, Vec<u8>)> =
         python(&batches).into_iter().map(|(name, bytes)| (format!("x/{name}"), bytes)).collect();
     let members: Vec<_> =
@@ -167,16 +168,16 @@ fn archives_are_found_under_other_names() {
     {
         let folder = at(&number.to_string());
         put(&folder.join(name), &bytes);
-        check_same(&read(&folder).expect("one archive lies there"), &expected);
+        check_same(&read(&folder).expect("one archive is there"), &expected);
         check_same(&read(&folder.join(name)).expect("an archive"), &expected);
         put(&folder.join("cifar-10-copy.tar.gz"), &bytes);
         check_refused(read(&folder), &["and either could be meant"]);
     }
-    // Keras unpacks into a folder of its own; others rename the folder.
+    // Keras unpacks into a separate folder; other tools rename the folder.
     unpack(&at("keras/cifar-10-batches-py-target/cifar-10-batches-py"), &python(&batches));
     unpack(&at("renamed/cifar"), &python(&batches));
     for folder in ["keras", "renamed"] {
-        check_same(&read(&at(folder)).expect("one set lies there"), &expected);
+        check_same(&read(&at(folder)).expect("one set is there"), &expected);
     }
 }
 
@@ -193,7 +194,7 @@ fn archives_of_several_gzip_members_are_read() {
     let (first, second) = unpacked.split_at(unpacked.len() / 3);
     let (middle, last) = second.split_at(700);
     let members = [gz(first), gz(b""), gz(middle), gz(last)].concat();
-    // `gzip` ignores what follows the last member.
+    // `gzip` ignores bytes after the last member.
     for more in [&b""[..], &[0; 600], b"garbage"] {
         put(&path, &[&members, more].concat());
         check_same(&read(&path).expect("an archive"), &expected);
@@ -205,7 +206,7 @@ fn archives_of_several_gzip_members_are_read() {
 }
 
 #[test]
-fn what_is_no_data_set_is_called_what_it_is() {
+fn the_kind_of_a_file_that_is_not_a_data_set_is_named() {
     let root = temporary();
     let at = |name: &str| root.path().join(name);
     let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n";
@@ -215,17 +216,17 @@ fn what_is_no_data_set_is_called_what_it_is() {
     }
     check_refused(read(&at("a")), &["a Git LFS pointer"]);
     put(&at("x.zip"), b"PK\x03\x04");
-    check_refused(read(&at("x.zip")), &["is no .tar.gz file", "this is a ZIP archive; unpack it"]);
+    check_refused(read(&at("x.zip")), &["is not a .tar.gz file", "this is a ZIP archive; unpack it"]);
     put(&at("x.png"), &noisy_png(0, SIZE));
-    check_refused(read(&at("x.png")), &["x.png: is no .tar.gz file", "this is a PNG image"]);
+    check_refused(read(&at("x.png")), &["x.png: is not a .tar.gz file", "this is a PNG image"]);
     put(&at("b/cat/a.png"), pointer);
     check_refused(read(&at("b")), &["but a Git LFS pointer, not the data; run `git lfs pull`"]);
 }
 
-/// A named pipe was opened, and waited for without an end.
+/// Earlier versions opened named pipes and waited forever.
 #[cfg(unix)]
 #[test]
-fn nothing_but_regular_files_is_opened() {
+fn only_regular_files_are_opened() {
     let root = temporary();
     let at = |name: &str| root.path().join(name);
     for name in [
@@ -255,7 +256,7 @@ fn nothing_but_regular_files_is_opened() {
 
 #[cfg(unix)]
 #[test]
-fn links_that_lead_nowhere_are_named() {
+fn dangling_links_are_named() {
     use std::os::unix::fs::symlink;
     let root = temporary();
     let at = |name: &str| root.path().join(name);
@@ -265,7 +266,7 @@ fn links_that_lead_nowhere_are_named() {
     put(&at("a/cat/a.png"), &noisy_png(0, SIZE));
     symlink("/not/mounted", at("a/dog")).expect("links can be made");
     check_refused(read(&at("a")), &[&shown(&at("a/dog")), wanted]);
-    // A link to a folder is as good as one.
+    // A link to a folder works like the folder.
     put_class_folders(&at("real"));
     symlink(at("real"), at("linked")).expect("links can be made");
     assert_eq!(read(&at("linked")).expect("class folders").header().source.kind, SourceKind::ClassFolders);

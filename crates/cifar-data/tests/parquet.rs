@@ -1,4 +1,5 @@
-//! Parquet files as Hugging Face publishes CIFAR: the same images as from the archives, and everything that is refused.
+//! Parquet files as Hugging Face publishes CIFAR: the same images as from the archives, and files
+//! that are refused.
 
 mod common;
 
@@ -61,7 +62,7 @@ fn the_same_images_as_from_the_archives() {
 }
 
 #[test]
-fn coarse_labels_are_those_of_cifar_100_alone() {
+fn only_cifar_100_has_coarse_labels() {
     for name in ["cifar-10-binary.tar.gz", "cifar-10-python.tar.gz"] {
         check_refused(read_labels(&fixture(name), Labels::Coarse), &[name, "no coarse labels; CIFAR-100 has"]);
     }
@@ -73,7 +74,7 @@ fn coarse_labels_are_those_of_cifar_100_alone() {
 }
 
 #[test]
-fn files_are_found_where_they_lie() {
+fn files_are_found_in_every_layout() {
     let expected = read(&fixture("cifar-10-parquet")).expect("it is whole");
     let root = temporary();
     let inner = root.path().join("plain_text");
@@ -83,8 +84,8 @@ fn files_are_found_where_they_lie() {
         fs::copy(&path, inner.join(path.file_name().expect("a name"))).expect("a copy");
     }
     put(&root.path().join("README.md"), b"x");
-    check_same(&read(root.path()).expect("one set lies there"), &expected);
-    // A single file knows no published split.
+    check_same(&read(root.path()).expect("one set is there"), &expected);
+    // A single file has no published split.
     let file = inner.join("test-00000-of-00001.parquet");
     let single = read(&file).expect("a file");
     assert!(single.samples().iter().all(|s| s.published == Published::None));
@@ -122,10 +123,10 @@ fn other_files_are_refused() {
         put(&path, bytes);
         check_refused(read(&path), &[&[shown(&path).as_str()], parts].concat());
     };
-    check(b"", &["is no parquet file"]);
-    check(b"PK\x03\x04", &["is no parquet file"]);
+    check(b"", &["is not a parquet file"]);
+    check(b"PK\x03\x04", &["is not a parquet file"]);
     check(b"PAR1", &["is cut short"]);
-    check(b"PAR1\xff\xff\xff\xffPAR1", &["describes itself in 4294967295 bytes"]);
+    check(b"PAR1\xff\xff\xff\xffPAR1", &["has 4294967295 bytes of metadata"]);
     check(&get(&fixture("gzip.parquet")), &["is packed with GZIP", "allowed are SNAPPY, ZSTD and none"]);
     let good = get(&fixture("cifar-10-parquet/train-00000-of-00002.parquet"));
     for length in [10, 100, good.len() / 2, good.len() - 9, good.len() - 1] {
@@ -146,7 +147,7 @@ fn other_files_are_refused() {
 }
 
 #[test]
-fn classes_without_names_are_called_by_their_numbers_and_told_of() {
+fn classes_without_names_get_numbers_and_a_warning() {
     let warned = Warned::default();
     let set = sources::read(&fixture("bare.parquet"), &ReadOptions::default(), &warned).expect("it is whole").dataset;
     let named = read(&fixture("cifar-10-parquet/test-00000-of-00001.parquet")).expect("it is whole");
@@ -154,13 +155,13 @@ fn classes_without_names_are_called_by_their_numbers_and_told_of() {
     let most = usize::from(set.labels().into_iter().max().expect("there are some"));
     assert_eq!(set.classes(), (0..=most).map(|label| label.to_string()).collect::<Vec<_>>());
     let warnings = warned.0.into_inner().expect("nobody panicked");
-    assert!(warnings.len() == 1 && warnings[0].contains("says no class names"), "{warnings:?}");
+    assert!(warnings.len() == 1 && warnings[0].contains("has no class names"), "{warnings:?}");
 }
 
 proptest! {
-    /// Whatever happens to a file, reading it ends with a set or a message.
+    /// Reading any damaged file ends with a set or a message.
     #[test]
-    fn no_damage_makes_a_panic(
+    fn damaged_files_never_panic(
         name in prop::sample::select(vec![
             "cifar-10-parquet/train-00000-of-00002.parquet",
             "cifar-10-parquet/train-00001-of-00002.parquet",
@@ -171,7 +172,7 @@ proptest! {
         at_the_end in any::<bool>(),
     ) {
         let mut bytes = get(&fixture(name));
-        // The description of the file is its last kilobytes: most of what can go wrong is there.
+        // The file's metadata are in its last kilobytes: most failures are there.
         let from = if at_the_end { bytes.len().saturating_sub(2048) } else { 0 };
         mutation.apply(&mut bytes, from);
         let folder = temporary();

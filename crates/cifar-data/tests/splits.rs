@@ -10,7 +10,8 @@ use cifar_data::{Published, SampleId};
 use common::{check_refused, noise, official, pooled};
 use proptest::prelude::*;
 
-/// `n` images of `classes` classes, five sixths of them published for training, each a group of its own.
+/// Returns `n` images of `classes` classes, five sixths of them published for training, each a
+/// group of its own.
 fn images(n: usize, classes: u8) -> Vec<Candidate> {
     let labels = noise(7, n);
     Partition::ALL
@@ -34,7 +35,7 @@ fn ids(assigned: &BTreeMap<SampleId, Split>, split: Split) -> Vec<u32> {
     assigned.iter().filter(|(_, s)| **s == split).map(|(id, _)| id.0).collect()
 }
 
-/// Number of images of each split, for each key.
+/// Returns the number of images of each split, for each key.
 fn counts<K: Ord>(
     images: &[Candidate],
     assigned: &BTreeMap<SampleId, Split>,
@@ -47,8 +48,8 @@ fn counts<K: Ord>(
     counts
 }
 
-/// The counts of every stratum are less than an image away from their exact shares, those of every class less than an image
-/// or 5 %.
+/// Checks that the count of every stratum is less than one image from its exact number, and that of
+/// every class less than one image or 5 %.
 fn check_strata(images: &[Candidate], params: &SplitParams) {
     let assigned = divide(images, params);
     assert_eq!(assigned.len(), images.len());
@@ -68,8 +69,8 @@ fn check_strata(images: &[Candidate], params: &SplitParams) {
 }
 
 #[test]
-fn a_class_of_five_images_is_tested_and_validated() {
-    // Ids of the first third are in v1, and so on; each of 200 classes has five images in a row.
+fn a_class_of_five_images_has_test_and_validation_images() {
+    // Ids of the first third are in v1, and so on; each of 200 classes has five consecutive images.
     let mut images = images(1000, 1);
     for image in &mut images {
         image.original_label = (image.id.0 / 5) as u16;
@@ -82,7 +83,7 @@ fn a_class_of_five_images_is_tested_and_validated() {
 }
 
 #[test]
-fn every_class_of_every_partition_is_divided_alike() {
+fn every_class_of_every_partition_has_the_same_proportions() {
     let images = images(1000, 7);
     for params in [SplitParams::default(), pooled(3, 0.9, 0.9), pooled(3, 0.05, 0.3), pooled(0, 0.0, 0.0)] {
         check_strata(&images, &params);
@@ -100,9 +101,9 @@ fn the_default_is_seventy_ten_twenty() {
     }
 }
 
-/// The places of the first images, for ever: were they to change, every recorded result would be of other data.
+/// The splits of the first images must never change: every recorded result would be of other data.
 #[test]
-fn places_are_pinned() {
+fn splits_never_change() {
     fn check(params: &SplitParams, val: &[u32], test: &[u32]) {
         let assigned = divide(&images(48, 2), params);
         assert_eq!((ids(&assigned, Split::Val), ids(&assigned, Split::Test)), (val.to_vec(), test.to_vec()));
@@ -112,7 +113,7 @@ fn places_are_pinned() {
 }
 
 #[test]
-fn places_in_large_classes_depend_on_the_partition_of_the_image_alone() {
+fn splits_in_large_classes_depend_only_on_the_image_s_partition() {
     let images = images(900, 5);
     let all = divide(&images, &SplitParams::default());
     for partitions in [&Partition::ALL[..1], &Partition::ALL[1..2], &Partition::ALL[..2]] {
@@ -142,7 +143,7 @@ fn official_needs_published_test_images() {
 }
 
 #[test]
-fn no_validation_images_where_none_are_wanted() {
+fn a_validation_fraction_of_0_gives_no_validation_images() {
     let images = images(600, 3);
     for params in [pooled(0, 0.2, 0.0), official(0.0)] {
         assert_eq!(ids(&divide(&images, &params), Split::Val), Vec::<u32>::new());
@@ -160,8 +161,9 @@ fn the_seed_decides_and_nothing_else() {
 }
 
 #[test]
-fn a_label_override_moves_no_image() {
-    // Candidates carry the original label only; what remains to hold is that other classes do not matter.
+fn label_overrides_change_no_split() {
+    // Candidates have only the original label. What is left to test is that other classes do not
+    // matter.
     let mut images = images(600, 3);
     let before = divide(&images, &SplitParams::default());
     images.retain(|c| c.original_label != 1);
@@ -200,7 +202,7 @@ fn a_group_without_its_leader_is_refused() {
     check_refused(assign(&images, &SplitParams::default()), &["image 5", "600"]);
 }
 
-/// Images of which some are near-duplicates of an earlier one, of any class and partition.
+/// Returns images of which some are near-duplicates of an earlier one, of any class and partition.
 fn grouped_images() -> impl Strategy<Value = Vec<Candidate>> {
     (3usize..200, 1u8..6).prop_flat_map(|(n, classes)| {
         prop::collection::vec(prop::option::weighted(0.3, any::<prop::sample::Index>()), n).prop_map(move |leaders| {
@@ -234,7 +236,7 @@ proptest! {
     }
 
     #[test]
-    fn official_groups_straddle_nothing_but_the_published_test_set(
+    fn official_groups_straddle_only_the_published_test_set(
         images in grouped_images(),
         seed: u64,
         val_fraction in 0.0..=0.9,
@@ -252,7 +254,7 @@ proptest! {
     }
 }
 
-/// The subset of `count` of the training images of 3,000.
+/// Returns the subset of `count` of the training images of 3,000.
 fn subset(count: usize, seed: u64) -> cifar_data::Result<BTreeSet<SampleId>> {
     let images = images(3000, 10);
     let assigned = divide(&images, &SplitParams::default());
@@ -262,7 +264,7 @@ fn subset(count: usize, seed: u64) -> cifar_data::Result<BTreeSet<SampleId>> {
 }
 
 #[test]
-fn a_subset_of_the_training_images_holds_the_smaller_ones_and_every_share() {
+fn subsets_are_nested_and_keep_proportions() {
     let all = subset(0, 0).expect("all of them");
     let images = images(3000, 10);
     let share = |ids: &BTreeSet<SampleId>| {
@@ -275,7 +277,7 @@ fn a_subset_of_the_training_images_holds_the_smaller_ones_and_every_share() {
     let whole = share(&all);
     let mut smaller = BTreeSet::new();
     for count in [1, 30, 31, 500, 1000, all.len()] {
-        let found = subset(count, 0).expect("there are so many");
+        let found = subset(count, 0).expect("there are enough");
         assert_eq!(found.len(), count);
         assert!(smaller.is_subset(&found) && found.is_subset(&all), "{count}");
         let part = share(&found);
@@ -291,7 +293,7 @@ fn a_subset_of_the_training_images_holds_the_smaller_ones_and_every_share() {
 }
 
 #[test]
-fn more_training_images_than_there_are_is_refused() {
+fn too_many_training_images_are_refused() {
     let all = subset(0, 0).expect("all of them").len();
     check_refused(subset(all + 1, 0), &["split.train_images", &(all + 1).to_string(), &format!("0 to {all}")]);
 }

@@ -1,4 +1,4 @@
-//! A set on disk: what was written is read, and whatever else lies there is refused.
+//! A set on disk: written files are read, and all others are refused.
 
 mod common;
 
@@ -11,7 +11,8 @@ use cifar_data::{Dataset, ImageSize, Published, Sample, SampleId};
 use common::{SIZE, check_refused, edit, get, header, noise, put, sample, set, shown, temporary, text};
 use safetensors::tensor::{Dtype, TensorView};
 
-/// Five images with everything that a manifest can hold: a changed label, names to be quoted, all published splits.
+/// Five images with everything that a manifest can contain: a changed label, names that need
+/// quotes, all published splits.
 fn five() -> Dataset {
     let mut samples: Vec<Sample> =
         [(3, 0), (4, 1), (10, 2), (11, 0), (70_000, 1)].map(|(id, label)| sample(id, label)).to_vec();
@@ -38,15 +39,27 @@ fn check_roundtrip(set: &Dataset) {
 }
 
 #[test]
-fn a_set_comes_back_as_it_was() {
+fn a_set_survives_the_round_trip() {
     check_roundtrip(&five());
     check_roundtrip(&five().filter(|_| false));
     check_roundtrip(&set(&["only"], vec![sample(u32::MAX, 0)]));
     check_roundtrip(&common::synthetic(30));
 }
 
+#[cfg(unix)]
 #[test]
-fn the_manifest_is_for_people() {
+fn both_files_have_the_permissions_that_the_user_gives_to_new_files() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = stored(&five());
+    let mode = |name: &str| fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
+    put(&folder.path().join("plain"), b"1");
+    for file in [IMAGES, MANIFEST] {
+        assert_eq!(mode(file), mode("plain"), "{file}");
+    }
+}
+
+#[test]
+fn the_manifest_is_readable() {
     let folder = stored(&set(&["cat", "dog"], vec![sample(7, 1)]));
     let hash = store::image_hash(&noise(0, SIZE.bytes()));
     assert_eq!(
@@ -58,7 +71,8 @@ fn the_manifest_is_for_people() {
     );
 }
 
-/// Reads `folder` with other `bytes` in `file`: an error that names the folder, or a set of which `harmless` says so.
+/// Reads `folder` with other `bytes` in `file`. Expects an error that names the folder, or a set
+/// that `harmless` accepts.
 fn check_damaged(folder: &Path, file: &str, bytes: &[u8], harmless: impl Fn(&Dataset) -> bool, what: &str) {
     put(&folder.join(file), bytes);
     match store::read(folder) {
@@ -78,7 +92,7 @@ fn no_truncated_file_is_accepted() {
     for file in [IMAGES, MANIFEST] {
         let whole = get(&folder.path().join(file));
         for length in 0..whole.len() {
-            // A manifest without its last line break still says everything.
+            // A manifest without its last line break is still complete.
             let harmless = |read: &Dataset| file == MANIFEST && length == whole.len() - 1 && *read == set;
             check_damaged(folder.path(), file, &whole[..length], harmless, &format!("{length} bytes"));
         }
@@ -107,7 +121,7 @@ fn no_flipped_bit_changes_the_data() {
 }
 
 #[test]
-fn a_flipped_pixel_is_told_by_its_image() {
+fn a_flipped_pixel_is_reported_with_its_image() {
     let folder = stored(&five());
     let mut bytes = get(&folder.path().join(IMAGES));
     let pixels = bytes.len() - 5 * SIZE.bytes();
@@ -145,7 +159,7 @@ fn a_manifest_of_other_images_is_refused() {
     check(&row(10), &(row(10) + &row(10)), "lists 6 images");
     check(&(row(3) + &row(4)), &(row(4) + &row(3)), "line 2: image 4 is not the image 3");
     check("\n10,", "\n9,", "line 4: image 9 is not the image 10");
-    check("\n10,", "\nten,", "line 4: id \"ten\" is no number");
+    check("\n10,", "\nten,", "line 4: id \"ten\" is not a number");
     check("3,train/x/3.png,cat,ox", "3,train/x/3.png,ox,ox", "line 2: image 3");
     check("3,train/x/3.png,cat,ox", "3,train/x/3.png,cat,cat", "line 2: image 3");
     check("3,train/x/3.png,cat,ox", "3,train/x/3.png,cow,ox", "line 2: unknown class \"cow\"");
@@ -176,7 +190,7 @@ fn a_missing_file_is_named() {
 
 type Tensors<'a> = Vec<(&'a str, Dtype, Vec<usize>, &'a [u8])>;
 
-/// One image of `size` as the program would store it, with whatever `change` does to its tensors and metadata.
+/// One image of `size`, stored with tensors and metadata that `change` has modified.
 fn check_foreign(size: ImageSize, change: impl Fn(&mut Tensors, &mut HashMap<String, String>), expected: &str) {
     let folder = stored(&set(&["cat"], vec![sample(0, 0)]));
     let mut json = serde_json::json!({"schema": 2, "manifest_hash": ""});
@@ -224,7 +238,8 @@ fn files_of_other_programs_are_refused() {
     check_foreign(size(5, 3), |_, _| {}, "shape [1, 3, 5, 3], expected [1, 5, 3, 3]");
 }
 
-/// Once a panic: hashes were compared image by image before anybody looked whether an image has any bytes.
+/// Earlier versions panicked: they compared hashes image by image before checking that images have
+/// any bytes.
 #[test]
 fn images_without_pixels_are_refused() {
     let without = |shape: Vec<usize>| {
@@ -233,13 +248,13 @@ fn images_without_pixels_are_refused() {
         }
     };
     check_foreign(ImageSize { height: 0, width: 5 }, without(vec![1, 0, 5, 3]), "5×0 pixels");
-    // Half of all addresses a side: the product overflows.
+    // Half of all addresses per side: the product overflows.
     let half = 1 << (usize::BITS / 2);
     check_foreign(ImageSize { height: half, width: half }, without(vec![0, half, half, 3]), "pixels");
 }
 
 #[test]
-fn fingerprints_tell_sets_apart() {
+fn fingerprints_of_different_sets_differ() {
     let base = five();
     let mut others = vec![base.filter(|s| s.id.0 != 11)];
     let mut relabelled = base.clone();

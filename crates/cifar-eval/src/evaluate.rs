@@ -5,7 +5,7 @@ use std::path::Path;
 
 use cifar_data::output::OutputFolder;
 use cifar_data::prepare::TestSet;
-use cifar_data::{Dataset, Monitor, provenance, store};
+use cifar_data::{Dataset, Progress, provenance, store};
 use cifar_model::{Augmented, Model, TestTimeAugmentation, Views, predict_augmented};
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +24,7 @@ pub struct EvaluateParams {
     /// Views of each image over which the network's answer is averaged.
     pub tta: Views,
     /// Share of the images for which that is done, those of which the network is least sure first; 0 to 1.
-    pub tta_share: f64,
+    pub tta_fraction: f64,
     /// Bins of equal width for the calibration error, 1 to 100.
     pub calibration_bins: usize,
 }
@@ -33,7 +33,8 @@ pub struct EvaluateParams {
 #[serde(deny_unknown_fields)]
 struct UncheckedEvaluateParams {
     tta: Views,
-    tta_share: f64,
+    #[serde(alias = "tta_share")]
+    tta_fraction: f64,
     calibration_bins: usize,
 }
 
@@ -41,23 +42,23 @@ impl TryFrom<UncheckedEvaluateParams> for EvaluateParams {
     type Error = EvalError;
 
     fn try_from(p: UncheckedEvaluateParams) -> Result<Self> {
-        let UncheckedEvaluateParams { tta, tta_share, calibration_bins } = p;
+        let UncheckedEvaluateParams { tta, tta_fraction, calibration_bins } = p;
         let refuse = |key, value: String, allowed: &str| {
             Err(EvalError::Parameter { key, value, allowed: format!("allowed is {allowed}") })
         };
-        if !(0.0..=1.0).contains(&tta_share) {
-            return refuse("tta_share", tta_share.to_string(), "0 to 1");
+        if !(0.0..=1.0).contains(&tta_fraction) {
+            return refuse("tta_fraction", tta_fraction.to_string(), "0 to 1");
         }
         if !(1..=100).contains(&calibration_bins) {
             return refuse("calibration_bins", calibration_bins.to_string(), "1 to 100");
         }
-        Ok(Self { tta, tta_share, calibration_bins })
+        Ok(Self { tta, tta_fraction, calibration_bins })
     }
 }
 
 impl Default for EvaluateParams {
     fn default() -> Self {
-        Self { tta: Views::None, tta_share: 1.0, calibration_bins: 15 }
+        Self { tta: Views::None, tta_fraction: 1.0, calibration_bins: 15 }
     }
 }
 
@@ -171,12 +172,12 @@ pub fn evaluate(
     test: &TestSet,
     pool: &TestSet,
     out: &Path,
-    monitor: &dyn Monitor,
+    monitor: &dyn Progress,
 ) -> Result<Metrics> {
     let (test, pool) = (test.dataset(), pool.dataset());
     let classes = test.classes().len();
     check_memory(classes)?;
-    let augmentation = TestTimeAugmentation { views: params.tta, share: params.tta_share };
+    let augmentation = TestTimeAugmentation { views: params.tta, share: params.tta_fraction };
     let logits = predict_augmented(model, test, augmentation, "testing", monitor)?;
     let probabilities = logits.averaged.probabilities()?;
     let labels = test.labels();

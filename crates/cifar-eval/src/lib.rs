@@ -7,7 +7,6 @@
 //! - [`truth`]: how well those measures agree with what a person knows;
 //! - [`study`]: whether acting on hard images helps;
 //! - [`integrity`]: what the images are like, whatever network looks at them;
-//! - [`experiments`]: many runs, and what may be concluded from them;
 //! - [`statistics`]: spreads, comparisons, learning curves;
 //! - [`plots`]: pictures of all that, as PNG; [`page`]: one HTML file to look at it and to review labels.
 //!
@@ -18,7 +17,6 @@ mod error;
 pub mod calibration;
 pub mod confusion;
 pub mod evaluate;
-pub mod experiments;
 pub mod hard_images;
 pub mod integrity;
 pub mod interval;

@@ -55,7 +55,7 @@ pub fn to_csv(set: &Dataset, probabilities: &[f32]) -> Vec<u8> {
 /// If the table is missing or damaged, or of another model or other test images.
 pub fn read(folder: &Path, model: &Model, set: &Dataset) -> Result<Predictions> {
     let provenance = Provenance::read(folder, COMMAND)?;
-    provenance.expect("model", model.seal(), "the predictions of this model")?;
+    provenance.expect("model", model.seal(), "this model")?;
     provenance.expect("test", &store::fingerprint(set), "the test images of the prepared set")?;
     parse(&provenance.file(PREDICTIONS)?, &folder.join(PREDICTIONS), set)
 }

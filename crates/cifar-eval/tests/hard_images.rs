@@ -65,7 +65,7 @@ impl Project {
             dynamics: &dynamics,
             data,
             test: &test,
-            evaluation: &at("evaluation"),
+            predictions: &predictions::read(&at("evaluation"), &self.fitted.model, test.dataset()).unwrap(),
             pairs: &read_pairs(&at("prepared")).unwrap().into_iter().map(|placed| placed.pair).collect::<Vec<_>>(),
             review,
             out_of_fold: None,

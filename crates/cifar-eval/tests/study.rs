@@ -9,11 +9,11 @@ use cifar_data::partitions::{self, DatasetVersion};
 use cifar_data::prepare::{TestSet, TrainingData, prepare};
 use cifar_data::sources::synthetic::{self, SyntheticParams};
 use cifar_data::splits::SplitParams;
-use cifar_data::{DataError, Dataset, Monitor, SampleId, Silent, pull};
+use cifar_data::{DataError, Dataset, Progress, SampleId, Silent, pull};
 use cifar_eval::EvalError;
 use cifar_eval::study::{Arm, Noise, NoiseKind, Outcome, StudyParams, study, summarise, write};
 use cifar_model::ModelParams;
-use cifar_train::{StepRecord, TrainError, TrainParams, Watcher};
+use cifar_train::{StepRecord, TrainError, TrainParams, TrainingCallback};
 
 /// Counts steps, and asks to stop behind so many.
 struct Steps {
@@ -27,15 +27,15 @@ impl Steps {
     }
 }
 
-impl Monitor for Steps {
-    fn progress(&self, _: &'static str, _: u64, _: u64) {}
+impl Progress for Steps {
+    fn update(&self, _: &'static str, _: u64, _: u64) {}
 
     fn cancelled(&self) -> bool {
         self.done.load(Ordering::Relaxed) >= self.limit
     }
 }
 
-impl Watcher for Steps {
+impl TrainingCallback for Steps {
     fn step(&self, _: &StepRecord) {
         self.done.fetch_add(1, Ordering::Relaxed);
     }

@@ -1,20 +1,23 @@
-//! The convolutions of airbench94 and of a ResNet-18 for 32×32 pixels, forward and backward, for 128 images.
+//! The convolutions of airbench94 and of a ResNet-18 for 32×32 pixels, forward and backward, with
+//! 128 images.
 //!
-//! "elem/s" are operations of a direct convolution a second, a multiply-add counting as two: Gelem/s are GFLOP/s.
+//! "elem/s" are operations of a direct convolution per second. A multiply-add counts as two, so
+//! Gelem/s are GFLOP/s.
 //!
 //! `cargo bench -p cifar-kernels --bench convolutions -- airbench94`
 
 mod common;
 
 use cifar_kernels::{
-    Activation, Conv2dShape, conv2d_activation_bias_gradient, conv2d_activation_forward, conv2d_backward,
-    conv2d_forward, conv2d_input_gradient, conv2d_max_pool_forward, conv2d_weight_gradient,
+    Activation, Conv2dDimensions, Conv2dShape, conv2d_activation_bias_gradient, conv2d_activation_forward,
+    conv2d_backward, conv2d_forward, conv2d_input_gradient, conv2d_max_pool_forward, conv2d_weight_gradient,
 };
 use common::{BATCH, criterion, values};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput};
 
-/// Input side, input and output channels, kernel, stride, padding, and whether a 2×2 maximum is fused to it.
+/// Input side, input and output channels, kernel, stride, padding, and whether 2×2 max pooling is
+/// fused.
 type Layer = (usize, usize, usize, usize, usize, usize, bool);
 
 const AIRBENCH94: [Layer; 6] = [
@@ -51,9 +54,19 @@ fn main() {
     criterion.final_summary();
 }
 
-/// The first layer of airbench94: fixed filters, a bias and GELU. Only the bias needs a gradient.
+/// The first layer of airbench94: fixed filters, bias and GELU. Only the bias needs a gradient.
 fn whitening(criterion: &mut Criterion) {
-    let shape = Conv2dShape::new(BATCH, 32, 32, 3, 24, 2, 1, 0).expect("a valid shape");
+    let shape = Conv2dShape::new(Conv2dDimensions {
+        images: BATCH,
+        height: 32,
+        width: 32,
+        in_channels: 3,
+        out_channels: 24,
+        kernel: 2,
+        stride: 1,
+        padding: 0,
+    })
+    .expect("a valid shape");
     let (input, weight, bias) = (values(shape.input_len()), values(shape.weight_len()), values(24));
     let (mut output, output_grad) = (vec![0.0; shape.output_len()], values(shape.output_len()));
     let mut bias_grad = [0.0; 24];
@@ -69,7 +82,17 @@ fn whitening(criterion: &mut Criterion) {
 
 fn convolution(criterion: &mut Criterion, network: &str, layer: Layer) {
     let (size, inputs, outputs, kernel, stride, padding, pooled) = layer;
-    let shape = Conv2dShape::new(BATCH, size, size, inputs, outputs, kernel, stride, padding).expect("a valid shape");
+    let shape = Conv2dShape::new(Conv2dDimensions {
+        images: BATCH,
+        height: size,
+        width: size,
+        in_channels: inputs,
+        out_channels: outputs,
+        kernel,
+        stride,
+        padding,
+    })
+    .expect("a valid shape");
     let (input, weight) = (values(shape.input_len()), values(shape.weight_len()));
     let (mut output, output_grad) = (vec![0.0; shape.output_len()], values(shape.output_len()));
     let (mut input_grad, mut weight_grad) = (vec![0.0; shape.input_len()], vec![0.0; shape.weight_len()]);

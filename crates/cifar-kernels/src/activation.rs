@@ -1,30 +1,31 @@
 //! Activation functions.
 
 use crate::error::{Result, check_len, product};
-use crate::generic::{activation, on_arm};
+use crate::generic::{activation, on_isa};
 use crate::naive::Real;
 
-/// A function of one value, applied to each.
+/// A function that is applied to each value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
     /// x.
     Identity,
     /// max(x, 0); its derivative at 0 is 0.
     Relu,
-    /// x · Φ(x), with the exact normal distribution function Φ (Hendrycks & Gimpel 2016, arXiv 1606.08415).
+    /// x · Φ(x) with the exact normal distribution function Φ (Hendrycks & Gimpel 2016, arXiv
+    /// 1606.08415).
     Gelu,
     /// x / (1 + e⁻ˣ) (Elfwing et al. 2017, arXiv 1702.03118).
     Silu,
 }
 
 impl Activation {
-    /// The function's value at `x`.
+    /// Returns the value of the function at `x`.
     #[inline(always)]
     pub(crate) fn value<R: Real>(self, x: R) -> R {
         match self {
             Self::Identity => x,
             Self::Relu => {
-                // This way round, a NaN stays one and the loss shows it.
+                // In this order, NaN stays NaN and shows in the loss.
                 if x <= R::ZERO { R::ZERO } else { x }
             }
             Self::Gelu => x * x.normal_distribution(),
@@ -32,7 +33,7 @@ impl Activation {
         }
     }
 
-    /// The function's derivative at `x`.
+    /// Returns the derivative of the function at `x`.
     #[inline(always)]
     pub(crate) fn derivative<R: Real>(self, x: R) -> R {
         match self {
@@ -53,15 +54,34 @@ impl Activation {
     }
 }
 
-/// output = f(input).
+/// Computes output = f(input).
+///
+/// # Errors
+/// If `output` is not as long as `input`, or both are empty.
+///
+/// ```
+/// use cifar_kernels::{Activation, activation_backward, activation_forward};
+///
+/// let (input, mut output) = ([-2.0, 3.0], [0.0; 2]);
+/// activation_forward(Activation::Relu, &input, &mut output)?;
+/// assert_eq!(output, [0.0, 3.0]);
+///
+/// let mut input_grad = [0.0; 2];
+/// activation_backward(Activation::Relu, &input, &[1.0, 1.0], &mut input_grad)?;
+/// assert_eq!(input_grad, [0.0, 1.0]);
+/// # Ok::<(), cifar_kernels::KernelError>(())
+/// ```
 pub fn activation_forward(activation: Activation, input: &[f32], output: &mut [f32]) -> Result<()> {
     const OP: &str = "activation_forward";
     check_len(OP, "output", output, product(OP, &[input.len()])?)?;
-    on_arm!(activation::forward, activation, input, output);
+    on_isa!(activation::forward, activation, input, output);
     Ok(())
 }
 
-/// `input_grad` = `output_grad` · f′(input).
+/// Computes `input_grad` = `output_grad` · f′(input).
+///
+/// # Errors
+/// If a slice is not as long as `input`, or `input` is empty.
 pub fn activation_backward(
     activation: Activation,
     input: &[f32],
@@ -72,6 +92,6 @@ pub fn activation_backward(
     let len = product(OP, &[input.len()])?;
     check_len(OP, "output_grad", output_grad, len)?;
     check_len(OP, "input_grad", input_grad, len)?;
-    on_arm!(activation::backward, activation, input, output_grad, input_grad);
+    on_isa!(activation::backward, activation, input, output_grad, input_grad);
     Ok(())
 }

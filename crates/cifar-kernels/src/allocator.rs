@@ -1,29 +1,31 @@
-//! A global allocator for programs that train: large blocks are kept for the next one of their size.
+//! A global allocator for training programs. It keeps large blocks for the next request of their
+//! size.
 //!
-//! A training step asks for the same large blocks as the one before. The system's allocator gives
-//! them back to the system in between. Taking them again, page by page and filled with zeros, costs
-//! as much as the arithmetic.
+//! A training step requests the same large blocks as the step before. In between, the system's
+//! allocator returns them to the system. Getting them again, page by page and filled with zeros,
+//! costs as much as the computation.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::{Mutex, PoisonError};
 
-/// Smaller blocks are the system allocator's business.
+/// Smaller blocks go to the system's allocator unchanged.
 const LARGE: usize = 128 << 10;
 /// Sizes are rounded up to a multiple of this.
 const STEP: usize = 64 << 10;
-/// Large blocks start on a page.
+/// Alignment of large blocks: a page.
 const ALIGN: usize = 4 << 10;
-/// Blocks of this size or more start on a huge page, and the system is asked for such pages: fewer
-/// misses of the address cache.
+/// Blocks of this size or more are aligned to huge pages, and the system is asked to use such
+/// pages. This reduces TLB misses.
 const HUGE: usize = 4 << 20;
 const HUGE_ALIGN: usize = 2 << 20;
-/// Blocks that are kept at most.
+/// Maximum number of blocks to keep.
 const KEPT: usize = 256;
-/// Bytes that are kept at most.
+/// Maximum number of bytes to keep.
 const KEPT_BYTES: usize = 256 << 20;
 
-/// Keeps large blocks that were freed: at most 256 blocks and 256 MiB. Beyond that, the block that was
-/// kept longest goes back to the system. Only a program may install it:
+/// A global allocator that keeps freed large blocks for reuse: at most 256 blocks and 256 MiB.
+///
+/// Beyond these limits, the oldest block returns to the system. Only a program should install it:
 ///
 /// ```
 /// #[global_allocator]
@@ -35,7 +37,7 @@ pub struct CachingAllocator<A = System> {
     kept: Mutex<Kept>,
 }
 
-/// Addresses and sizes of blocks that nobody uses, the one that was kept longest first.
+/// Addresses and sizes of free blocks, oldest first.
 #[derive(Debug)]
 struct Kept {
     blocks: [(usize, usize); KEPT],
@@ -44,7 +46,7 @@ struct Kept {
 }
 
 impl Kept {
-    /// Takes out the block at `at`.
+    /// Removes and returns the block at index `at`.
     fn remove(&mut self, at: usize) -> (*mut u8, usize) {
         let (address, size) = self.blocks[at];
         self.blocks.copy_within(at + 1..self.count, at);
@@ -55,7 +57,7 @@ impl Kept {
 }
 
 impl CachingAllocator {
-    /// Starts with nothing kept.
+    /// Creates an allocator that keeps no blocks yet.
     pub const fn new() -> Self {
         Self::over(System)
     }
@@ -68,25 +70,27 @@ impl Default for CachingAllocator {
 }
 
 impl<A: GlobalAlloc> CachingAllocator<A> {
-    /// The same over another allocator than the system's.
+    /// Creates an allocator on top of one other than the system's.
     const fn over(system: A) -> Self {
         Self { system, kept: Mutex::new(Kept { blocks: [(0, 0); KEPT], count: 0, bytes: 0 }) }
     }
 
-    /// A kept block of exactly `size` bytes: the last one, which is the likeliest to be in a cache.
+    /// Returns a kept block of exactly `size` bytes: the newest, which is most likely to be in a
+    /// cache.
     fn take(&self, size: usize) -> Option<*mut u8> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let at = kept.blocks[..kept.count].iter().rposition(|(_, kept)| *kept == size)?;
         Some(kept.remove(at).0)
     }
 
-    /// Keeps a block, in the place of those that were kept longest if there is no room.
+    /// Keeps a block, and frees the oldest ones if there is no room.
     ///
     /// # Safety
-    /// `block` came from `system` under `large`, a layout that [`large`] made, and nobody uses it.
+    /// `block` came from `system` with the layout `large`, which the function [`large`] returned,
+    /// and it is not in use.
     unsafe fn keep(&self, block: *mut u8, large: Layout) {
         if large.size() > KEPT_BYTES {
-            // SAFETY: the caller's block and layout.
+            // SAFETY: the caller guarantees the block and its layout.
             unsafe { self.system.dealloc(block, large) };
             return;
         }
@@ -94,8 +98,9 @@ impl<A: GlobalAlloc> CachingAllocator<A> {
         while kept.count == KEPT || kept.bytes + large.size() > KEPT_BYTES {
             let (oldest, size) = kept.remove(0);
             if let Some(layout) = rounded(size) {
-                // SAFETY: this block was kept under `size`, which is rounded already, so `rounded` gives the layout that it
-                // came from `system` with. It is out of the list, so nobody else can get it.
+                // SAFETY: the block was kept with `size`, which is already rounded. `rounded` thus
+                // returns the layout with which the block came from `system`. The block is no
+                // longer in the list, so nothing else can get it.
                 unsafe { self.system.dealloc(oldest, layout) };
             }
         }
@@ -105,61 +110,64 @@ impl<A: GlobalAlloc> CachingAllocator<A> {
         kept.bytes += large.size();
     }
 
-    /// A new large block.
+    /// Allocates a new large block.
     ///
     /// # Safety
     /// As for [`GlobalAlloc::alloc`].
     unsafe fn fresh(&self, large: Layout) -> *mut u8 {
-        // SAFETY: the caller's.
+        // SAFETY: the caller guarantees the layout.
         let block = unsafe { self.system.alloc(large) };
         #[cfg(target_os = "linux")]
         if large.size() >= HUGE && !block.is_null() {
-            // It may refuse, which costs speed only.
-            // SAFETY: whole pages of a block that is ours; the advice changes no byte.
+            // The system may refuse, which only affects speed.
+            // SAFETY: the range is whole pages of our own block; the advice changes no byte.
             let _ = unsafe { rustix::mm::madvise(block.cast(), large.size(), rustix::mm::Advice::LinuxHugepage) };
         }
         block
     }
 }
 
-/// The layout that a large block really has; none for other blocks, which go to the system as they are.
+/// Returns the layout used for a large block, or `None` if the request goes to the system
+/// unchanged.
 fn large(layout: Layout) -> Option<Layout> {
     if layout.size() < LARGE || layout.align() > ALIGN { None } else { rounded(layout.size()) }
 }
 
-/// The layout of large blocks of `size` bytes. It depends on the rounded size alone: all blocks that
-/// are kept under one size have the same layout.
+/// Returns the layout of large blocks of `size` bytes. It depends only on the rounded size, so all
+/// blocks that are kept with one size have the same layout.
 fn rounded(size: usize) -> Option<Layout> {
     let size = size.checked_next_multiple_of(STEP)?;
     Layout::from_size_align(size, if size < HUGE { ALIGN } else { HUGE_ALIGN }).ok()
 }
 
-// SAFETY: every block comes from `system` under the layout that `large` makes of the caller's, or under the caller's own,
-// and goes back there under the same one: `large` depends on the caller's layout alone, and a block that is kept for
-// another caller serves layouts of the same rounded size only, for which `large` gives the same layout. That layout has
-// at least the size and the alignment that its callers asked for. A kept block is in nobody's hands and is given to one
-// caller only, under the lock. The lock's code allocates nothing.
+// SAFETY: every block comes from `system` and returns to it with the same layout: the one that
+// `large` makes of the caller's layout, or the caller's own. `large` depends only on the caller's
+// layout. A kept block is only reused for layouts of the same rounded size, for which `large`
+// returns the same layout. That layout has at least the size and alignment that its callers
+// requested. A kept block is not in use, and the lock gives it to one caller only. The code under
+// the lock allocates nothing.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for CachingAllocator<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         match large(layout) {
-            // SAFETY: the caller's layout.
+            // SAFETY: the caller guarantees the layout.
             None => unsafe { self.system.alloc(layout) },
-            // SAFETY: a layout of a size above 0.
+            // SAFETY: the size of the layout is above 0.
             Some(large) => self.take(large.size()).unwrap_or_else(|| unsafe { self.fresh(large) }),
         }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         let Some(large) = large(layout) else {
-            // SAFETY: the caller's layout.
+            // SAFETY: the caller guarantees the layout.
             return unsafe { self.system.alloc_zeroed(layout) };
         };
         let kept = self.take(large.size());
         if kept.is_none() && large.size() < HUGE {
-            // SAFETY: a layout of a size above 0.
+            // SAFETY: the size of the layout is above 0.
             return unsafe { self.system.alloc_zeroed(large) };
         }
-        // SAFETY: a layout of a size above 0; the block has at least `layout.size()` bytes.
+        // SAFETY: the size of the layout is above 0, and the block has at least `layout.size()`
+        // bytes.
         unsafe {
             let block = kept.unwrap_or_else(|| self.fresh(large));
             if !block.is_null() {
@@ -171,26 +179,30 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for CachingAllocator<A> {
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         match large(layout) {
-            // SAFETY: the caller's block and layout.
+            // SAFETY: the caller guarantees the block and its layout.
             None => unsafe { self.system.dealloc(block, layout) },
-            // SAFETY: the block came from `system` under this layout, as said above, and the caller has given it up.
+            // SAFETY: the block came from `system` with this layout, and the caller has released
+            // it.
             Some(large) => unsafe { self.keep(block, large) },
         }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        // SAFETY: the caller vouches that `new_size` is above 0 and does not overflow when rounded up to the alignment.
+        // SAFETY: the caller guarantees that `new_size` is above 0 and does not overflow when it is
+        // rounded up to the alignment.
         let new = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
         match (large(layout), large(new)) {
-            // SAFETY: the caller's block and layout.
+            // SAFETY: the caller guarantees the block and its layout.
             (None, None) => unsafe { self.system.realloc(block, layout, new_size) },
             (Some(old), Some(new)) if old == new => block,
-            // A list that grows leaves blocks of sizes that nobody asks for again: they go back to the system.
-            // SAFETY: the block came from `system` under `old`; the new size is above 0, and the alignment stays.
+            // A growing vector leaves blocks of sizes that are not requested again: they return to
+            // the system.
+            // SAFETY: the block came from `system` with `old`; the new size is above 0, and the
+            // alignment stays the same.
             (Some(old), Some(new)) if old.align() == new.align() => unsafe {
                 self.system.realloc(block, old, new.size())
             },
-            // SAFETY: both blocks have the bytes that are copied, and they are not the same.
+            // SAFETY: both blocks have the bytes that are copied, and they do not overlap.
             _ => unsafe {
                 let moved = self.alloc(new);
                 if !moved.is_null() {
@@ -209,7 +221,7 @@ mod tests {
 
     use super::*;
 
-    /// The system, which knows the layout of each of its blocks.
+    /// The system's allocator, with a record of the layout of each block.
     #[derive(Default)]
     struct Strict(Mutex<BTreeMap<usize, Layout>>);
 
@@ -223,10 +235,10 @@ mod tests {
         }
     }
 
-    // SAFETY: the system does the work.
+    // SAFETY: all calls are forwarded to the system's allocator.
     unsafe impl GlobalAlloc for Strict {
         unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-            // SAFETY: the caller's layout.
+            // SAFETY: the caller guarantees the layout.
             let block = unsafe { System.alloc(layout) };
             assert_eq!(self.blocks().insert(block.addr(), layout), None);
             block
@@ -234,7 +246,7 @@ mod tests {
 
         unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
             assert_eq!(self.blocks().remove(&block.addr()), Some(layout), "freed under another layout");
-            // SAFETY: the caller's block, and its layout.
+            // SAFETY: the caller guarantees the block and its layout.
             unsafe { System.dealloc(block, layout) };
         }
     }
@@ -244,10 +256,10 @@ mod tests {
     }
 
     #[test]
-    fn a_freed_block_serves_the_next_of_its_size_and_is_zeroed_when_asked() {
+    fn a_freed_block_is_reused_for_its_size_and_zeroed_on_request() {
         let allocator = CachingAllocator::new();
         let layout = Layout::from_size_align(LARGE + 5, 4).unwrap();
-        // SAFETY: the layouts are those of the blocks, and every block is freed once.
+        // SAFETY: the layouts match their blocks, and every block is freed once.
         unsafe {
             let first = allocator.alloc(layout);
             first.write_bytes(7, layout.size());
@@ -265,13 +277,13 @@ mod tests {
     }
 
     #[test]
-    fn a_block_goes_back_under_the_layout_that_it_came_with() {
+    fn a_block_is_freed_with_its_own_layout() {
         let edges = [LARGE, LARGE + STEP, HUGE - STEP, HUGE, HUGE + STEP, 3 * HUGE];
         let sizes: Vec<usize> = edges.iter().flat_map(|edge| [edge - 1, *edge, edge + 1]).collect();
         let allocator = CachingAllocator::over(Strict::default());
         for size in &sizes {
             for next in &sizes {
-                // SAFETY: the layouts are those of the blocks, and every block is freed once.
+                // SAFETY: the layouts match their blocks, and every block is freed once.
                 unsafe {
                     let first = allocator.alloc(layout(*size));
                     first.write_bytes(1, *size);
@@ -284,19 +296,20 @@ mod tests {
                 }
             }
         }
-        // Blocks that must start elsewhere than on a page are the system's.
+        // Blocks with a stricter alignment than a page go to the system.
         let strict = Layout::from_size_align(HUGE, 2 * ALIGN).unwrap();
         assert_eq!(large(strict), None);
-        // SAFETY: the layout is that of the block.
+        // SAFETY: the layout matches the block.
         unsafe { allocator.dealloc(allocator.alloc(strict), strict) };
         let kept = allocator.kept.lock().unwrap();
         assert_eq!((kept.bytes, kept.count), (allocator.system.bytes(), allocator.system.blocks().len()));
     }
 
     #[test]
-    fn the_block_that_was_kept_longest_makes_room() {
+    fn the_oldest_block_makes_room() {
         let allocator = CachingAllocator::over(Strict::default());
-        // SAFETY: the layouts are those of the blocks, and every block is freed once. No page of them is touched.
+        // SAFETY: the layouts match their blocks, and every block is freed once. Their pages are
+        // not touched.
         let pass = |size: usize, count: usize| unsafe {
             let blocks: Vec<*mut u8> = (0..count).map(|_| allocator.alloc(layout(size))).collect();
             for block in blocks {
@@ -304,13 +317,13 @@ mod tests {
             }
         };
         let of_size = |size: usize| allocator.system.blocks().values().filter(|l| l.size() == size).count();
-        // By bytes: the blocks of another task are gone once this one has filled the list.
+        // By bytes: the blocks of the first size are gone once the second size has filled the list.
         pass(3 * HUGE, 10);
         pass(KEPT_BYTES / 8, 8);
         assert_eq!((of_size(3 * HUGE), of_size(KEPT_BYTES / 8)), (0, 8));
         pass(KEPT_BYTES + STEP, 1);
         assert_eq!((allocator.system.bytes(), of_size(KEPT_BYTES / 8)), (KEPT_BYTES, 8), "too large to be kept");
-        // By number.
+        // By count.
         pass(LARGE, KEPT + 3);
         assert_eq!((of_size(KEPT_BYTES / 8), of_size(LARGE)), (0, KEPT));
         assert_eq!(allocator.kept.lock().unwrap().bytes, KEPT * LARGE);

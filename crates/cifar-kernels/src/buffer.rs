@@ -1,21 +1,21 @@
-//! Reuses memory: a network's activations and gradients have the same sizes in every step, and taking
-//! them from the system each time costs as much as the arithmetic.
+//! Memory reuse. The activations and gradients of a network have the same sizes in every step, and
+//! getting them from the system each time costs as much as the computation.
 //!
-//! Lengths are rounded up to classes, sixteen for each doubling, so that batches that differ by an
-//! image share their buffers. Where two such lengths fall into neighbouring classes, the larger
-//! buffer takes the place of the smaller one, which is freed.
+//! Lengths are rounded up to size classes, sixteen per doubling, so that batches whose sizes differ
+//! by one image share their buffers. If two such lengths fall into neighbouring classes, the larger
+//! buffer replaces the smaller one, which is freed.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{MutexGuard, PoisonError};
 
-/// Numbers that a [`Buffer`] can hold.
+/// Number types that a [`Buffer`] can hold.
 pub trait Plain: sealed::Sealed + Copy + Default + Send + Sync + 'static {}
 
 mod sealed {
     use std::sync::Mutex;
 
     pub trait Sealed: Sized {
-        /// The buffers that nobody uses.
+        /// Returns the pool of free buffers.
         fn pool() -> &'static Mutex<Vec<Vec<Self>>>;
     }
 
@@ -41,27 +41,29 @@ fn pool<T: Plain>() -> MutexGuard<'static, Vec<Vec<T>>> {
     T::pool().lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Bytes of a cache line, on which a buffer begins: vectors that straddle two lines are slower.
+/// Bytes of a cache line. Buffers are aligned to it, since vectors that cross two lines are slower.
 const LINE: usize = 64;
 
-/// Classes for each doubling of the length: rounding up costs at most a sixteenth.
+/// Size classes per doubling of the length: rounding up costs at most 1/16.
 const CLASSES: usize = 16;
 
-/// The length that a buffer of `len` values really has.
+/// Returns the allocated length of a buffer of `len` values.
 fn class(len: usize) -> usize {
     let step = len.checked_next_power_of_two().map_or(1, |power| power / (2 * CLASSES)).max(1);
     len.checked_next_multiple_of(step).unwrap_or(len)
 }
 
-/// Takes a buffer of at least `needed` values out of the pool, or makes one.
+/// Takes a buffer of at least `needed` values from the pool, or allocates one.
 fn take<T: Plain>(needed: usize) -> Vec<T> {
     let mut pool = pool::<T>();
-    // The smallest that is long enough, the last used among equals; one more than twice as long is left for others.
+    // The smallest buffer that is long enough, the most recently used among equals. A buffer of
+    // more than twice the length is left for others.
     let fits = (0..pool.len()).rev().filter(|at| (needed..=2 * needed).contains(&pool[*at].len()));
     if let Some(at) = fits.min_by_key(|at| pool[*at].len()) {
         return pool.remove(at);
     }
-    // One that is a class or two too short is of a batch with fewer images. The new one serves those, too.
+    // A buffer one or two classes too short belongs to a batch with fewer images. The new one
+    // can replace it.
     let short = (0..pool.len()).filter(|at| (needed - needed / 8..needed).contains(&pool[*at].len()));
     let replaced = short.max_by_key(|at| pool[*at].len()).map(|at| pool.remove(at));
     drop(pool);
@@ -69,28 +71,35 @@ fn take<T: Plain>(needed: usize) -> Vec<T> {
     vec![T::default(); needed]
 }
 
-/// A slice from the pool; it goes back there when it is dropped.
+/// A slice from the pool, to which it returns when it is dropped.
+///
+/// ```
+/// use cifar_kernels::Buffer;
+///
+/// let buffer = Buffer::copied(&[1.0_f32, 2.0]);
+/// assert_eq!(buffer[..], [1.0, 2.0]);
+/// ```
 #[derive(Debug)]
 pub struct Buffer<T: Plain> {
-    /// At least a line longer than the slice.
+    /// At least one cache line longer than the slice.
     values: Vec<T>,
     start: usize,
     len: usize,
 }
 
 impl<T: Plain> Buffer<T> {
-    /// `len` values, which are whatever the last user left.
+    /// Creates a buffer of `len` values with unspecified contents: those of its last user.
     pub fn new(len: usize) -> Self {
         if len == 0 {
             return Self { values: Vec::new(), start: 0, len };
         }
         let values = take::<T>(class(len + LINE / size_of::<T>()));
-        // It may say that it does not know, by a number that is too large.
+        // `align_offset` may return a number that is too large, which means that it does not know.
         let start = Some(values.as_ptr().align_offset(LINE)).filter(|start| *start <= values.len() - len).unwrap_or(0);
         Self { values, start, len }
     }
 
-    /// A copy of `values`.
+    /// Creates a copy of `values`.
     pub fn copied(values: &[T]) -> Self {
         let mut buffer = Self::new(values.len());
         buffer.copy_from_slice(values);
@@ -120,7 +129,7 @@ impl<T: Plain> DerefMut for Buffer<T> {
     }
 }
 
-/// Frees the memory of all buffers that nobody uses.
+/// Frees the memory of all buffers that are not in use.
 pub fn release_buffers() {
     pool::<f32>().clear();
     pool::<u8>().clear();
@@ -131,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dropped_buffer_serves_the_next_that_fits() {
+    fn a_dropped_buffer_is_reused_for_a_length_that_fits() {
         let first = Buffer::copied(&[3u8; 1003]);
         let at = first.as_ptr();
         drop(first);
@@ -149,14 +158,15 @@ mod tests {
         }
     }
 
-    /// The buffers in the pool with about the lengths of the test below, which no other test uses.
+    /// Returns the pooled buffers with lengths near those of the test below, which no other test
+    /// uses.
     fn pooled() -> usize {
         pool::<u8>().iter().filter(|values| (2_500_000..4_000_000).contains(&values.len())).count()
     }
 
     #[test]
     fn batches_one_image_apart_share_their_buffers() {
-        // Pixels of 1,866 and 1,867 images; and lengths on both sides of the end of a class.
+        // Pixels of 1,866 and 1,867 images, and lengths on both sides of a class boundary.
         let end = class(3_000_000) - LINE;
         for [fewer, more] in [[1866 * 1536, 1867 * 1536], [end, end + 1]] {
             assert_eq!(class(fewer + LINE) == class(more + LINE), fewer != end);

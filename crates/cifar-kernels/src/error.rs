@@ -1,33 +1,33 @@
-//! What a kernel refuses.
+//! The errors of kernels.
 
 /// The result of a kernel.
 pub type Result<T> = std::result::Result<T, KernelError>;
 
-/// Why a kernel refused its arguments. Nothing was written then.
+/// The reason why a kernel refused its arguments. Its outputs are unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KernelError {
-    /// The dimensions make no sense together.
+    /// The dimensions do not fit together.
     #[error("{op}: {problem}")]
     Shape {
         /// The operation.
         op: &'static str,
-        /// What was found and what is expected.
+        /// What was found and what is allowed.
         problem: String,
     },
-    /// A slice has another length than the shape says.
+    /// A slice does not have the length that the shape requires.
     #[error("{op}: `{argument}` has {found} elements, expected {expected}")]
     Length {
         /// The operation.
         op: &'static str,
-        /// The slice.
+        /// The name of the slice.
         argument: &'static str,
         /// Its length.
         found: usize,
-        /// What the shape says.
+        /// The length that the shape requires.
         expected: usize,
     },
-    /// A label has no class.
+    /// A label is not the index of a class.
     #[error("softmax_cross_entropy: label {label} of row {row} is not below {classes}")]
     Label {
         /// The row.
@@ -37,18 +37,18 @@ pub enum KernelError {
         /// Number of classes.
         classes: usize,
     },
-    /// The arm that was asked for cannot be used.
+    /// The requested ISA is not available.
     #[error("{problem}")]
-    Arm {
-        /// Who asked for what, and what is there.
+    Isa {
+        /// Where the request came from, and what is wrong with it.
         problem: String,
     },
-    /// A number lies outside of its range.
+    /// A value is out of its range.
     #[error("{op}: `{argument}` is {found}, allowed is {allowed}")]
     Range {
         /// The operation.
         op: &'static str,
-        /// The number.
+        /// The name of the argument.
         argument: &'static str,
         /// Its value.
         found: String,
@@ -57,7 +57,7 @@ pub enum KernelError {
     },
 }
 
-/// Refuses a slice whose length is not `expected`.
+/// Checks that a slice has the `expected` length.
 pub(crate) fn check_len<T>(op: &'static str, argument: &'static str, slice: &[T], expected: usize) -> Result<()> {
     if slice.len() == expected {
         Ok(())
@@ -66,8 +66,8 @@ pub(crate) fn check_len<T>(op: &'static str, argument: &'static str, slice: &[T]
     }
 }
 
-/// Refuses a matrix of `rows` rows, `stride` values apart, if the start of its last row does not fit
-/// the `u32` offsets of the matrix products.
+/// Checks that a matrix of `rows` rows, `stride` values apart, can be addressed by the `u32` row
+/// offsets of the matrix products.
 pub(crate) fn check_offsets(op: &'static str, rows: usize, stride: usize) -> Result<()> {
     let last = rows.saturating_sub(1).checked_mul(stride);
     if last.is_some_and(|last| u32::try_from(last).is_ok()) {
@@ -80,7 +80,7 @@ pub(crate) fn check_offsets(op: &'static str, rows: usize, stride: usize) -> Res
     Err(KernelError::Shape { op, problem })
 }
 
-/// The product of dimensions that must all be at least 1.
+/// Returns the product of dimensions, all of which must be at least 1.
 pub(crate) fn product(op: &'static str, dims: &[usize]) -> Result<usize> {
     let product = dims.iter().try_fold(1usize, |p, d| p.checked_mul(*d)).filter(|p| *p <= isize::MAX as usize / 8);
     match product {

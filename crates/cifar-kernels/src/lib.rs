@@ -1,44 +1,55 @@
-//! CPU kernels for convolutional networks: slices in, slices out, no tensor library.
-//!
-//! Each file holds one operation: its shape, its safe entry points (where every length is checked, once), and its
-//! formula. The work is done by the [arm](self#arms) in use; [`naive`] has the same operations as plain loops, generic
-//! over `f32` and `f64`: the oracle of every test.
-//!
-//! # Layouts
-//! Images are `[batch, height, width, channels]` (NHWC), filters `[kernel, kernel, in_channels, out_channels]`,
-//! matrices `[rows, columns]`; all contiguous, the last dimension fastest.
-//!
-//! # Determinism
-//! Work is divided by output element or into a number of partial sums that depends on the shape alone, added in
-//! order. The same input gives the same bits at any number of threads, on the same arm and target ([`arithmetic`] names
-//! them).
-//!
-//! # Arms
-//! Every kernel is compiled for AVX-512, for AVX2 with FMA, and for any processor ([`Arm`]). The fastest that the processor
-//! has is found at run time; [`ARM_VARIABLE`], [`force_arm`] and [`with_arm`] force another.
+//! CPU kernels for training convolutional networks: slices in, slices out, no tensor library.
 //!
 //! ```
-//! use cifar_kernels::{Conv2dShape, conv2d_forward};
+//! use cifar_kernels::{Conv2dDimensions, Conv2dShape, conv2d_forward};
 //!
-//! let shape = Conv2dShape::new(1, 3, 3, 1, 1, 3, 1, 1)?;
+//! let shape = Conv2dShape::new(Conv2dDimensions {
+//!     images: 1,
+//!     height: 3,
+//!     width: 3,
+//!     in_channels: 1,
+//!     out_channels: 1,
+//!     kernel: 3,
+//!     stride: 1,
+//!     padding: 1,
+//! })?;
 //! let mut output = [0.0; 9];
 //! conv2d_forward(&shape, &[1.0; 9], &[1.0; 9], None, &mut output)?;
-//! assert_eq!(output, [4.0, 6.0, 4.0, 6.0, 9.0, 6.0, 4.0, 6.0, 4.0]); // how many pixels each window covers
+//! // The number of pixels in each window.
+//! assert_eq!(output, [4.0, 6.0, 4.0, 6.0, 9.0, 6.0, 4.0, 6.0, 4.0]);
 //! # Ok::<(), cifar_kernels::KernelError>(())
 //! ```
+//!
+//! Each module holds one operation: its shape, its safe entry points, and its formula. An entry
+//! point checks all lengths before it computes. [`naive`] has the same operations as plain loops
+//! over `f32` or `f64`, which all tests use as the reference.
+//!
+//! # Layouts
+//! Images are `[images, height, width, channels]` (NHWC), filters are
+//! `[kernel, kernel, in_channels, out_channels]`, and matrices are `[rows, columns]`. All are
+//! contiguous, with the last dimension fastest.
+//!
+//! # Determinism
+//! Work is divided by output element, or into partial sums whose number depends only on the shape
+//! and which are added in order. The same input gives the same bits with any number of threads, on
+//! the same ISA and target. [`numeric_target`] names both.
+//!
+//! # Instruction sets
+//! Every kernel is compiled for AVX-512, for AVX2 with FMA, and for any processor ([`Isa`]). The
+//! fastest that the processor supports is selected at run time. The environment variable
+//! [`ISA_VARIABLE`], [`force_isa`] and [`with_isa`] force another.
 
 mod activation;
 #[expect(unsafe_code, reason = "an allocator")]
 mod allocator;
-mod arm;
-#[expect(unsafe_code, reason = "vector instructions")]
-mod arms;
 mod batch_norm;
 mod buffer;
 mod conv;
 mod error;
 #[expect(unsafe_code, reason = "threads that write parts of one output")]
 mod generic;
+#[expect(unsafe_code, reason = "vector instructions")]
+mod isa;
 mod linear;
 mod loss;
 mod optimise;
@@ -50,14 +61,16 @@ pub mod naive;
 
 pub use activation::{Activation, activation_backward, activation_forward};
 pub use allocator::CachingAllocator;
-pub use arm::{ARM_VARIABLE, Arm, arm, force_arm, with_arm};
-pub use batch_norm::{BatchStatistics, batch_norm_backward, batch_norm_evaluate, batch_norm_forward};
+pub use batch_norm::{
+    BatchNorm, BatchNormGradients, BatchStatistics, batch_norm_backward, batch_norm_evaluate, batch_norm_forward,
+};
 pub use buffer::{Buffer, Plain, release_buffers};
 pub use conv::{
-    Conv2dShape, bias_gradient, conv2d_activation_bias_gradient, conv2d_activation_forward, conv2d_backward,
-    conv2d_forward, conv2d_input_gradient, conv2d_max_pool_forward, conv2d_weight_gradient,
+    Conv2dDimensions, Conv2dShape, bias_gradient, conv2d_activation_bias_gradient, conv2d_activation_forward,
+    conv2d_backward, conv2d_forward, conv2d_input_gradient, conv2d_max_pool_forward, conv2d_weight_gradient,
 };
 pub use error::{KernelError, Result};
+pub use isa::{DEPRECATED_ISA_VARIABLE, ISA_VARIABLE, Isa, force_isa, isa, isa_variable, with_isa};
 pub use linear::{linear_forward, linear_input_gradient, linear_weight_gradient};
 pub use loss::{MixedLabels, softmax, softmax_cross_entropy};
 pub use optimise::{
@@ -66,12 +79,29 @@ pub use optimise::{
 };
 pub use peak::peak_gflops;
 pub use pixels::{PixelView, normalise_pixels, normalise_views};
-pub use pool::{PoolShape, average_pool_backward, average_pool_forward, max_pool_backward, max_pool_forward};
+pub use pool::{
+    PoolDimensions, PoolShape, average_pool_backward, average_pool_forward, max_pool_backward, max_pool_forward,
+};
 
-/// The arm and target that decide the bits of every result, such as `avx2, x86_64-linux`.
+/// Returns the ISA and target that determine the bits of every result, such as
+/// `avx2, x86_64-linux`.
+///
+/// Checkpoints and model files store this string.
 ///
 /// # Errors
-/// As [`arm()`].
-pub fn arithmetic() -> Result<String> {
-    Ok(format!("{}, {}-{}", arm()?, std::env::consts::ARCH, std::env::consts::OS))
+/// As [`isa()`].
+///
+/// ```
+/// use cifar_kernels::{Isa, numeric_target, with_isa};
+///
+/// assert!(with_isa(Isa::Portable, numeric_target)??.starts_with("portable, "));
+/// # Ok::<(), cifar_kernels::KernelError>(())
+/// ```
+pub fn numeric_target() -> Result<String> {
+    Ok(format!("{}, {}-{}", isa()?, std::env::consts::ARCH, std::env::consts::OS))
 }
+
+/// Compiles and runs the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

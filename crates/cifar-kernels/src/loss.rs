@@ -1,34 +1,46 @@
-//! Softmax, and its cross-entropy with smoothed labels.
+//! Softmax and cross-entropy with label smoothing.
 //!
-//! Exponentials are computed here and logarithms by the `libm` crate. The system's own library picks
-//! an implementation for the processor it runs on, and the implementations differ in the last bit.
-//! Both operations have the same bits on every arm.
+//! Exponentials are computed here, logarithms by the `libm` crate. The system's library selects an
+//! implementation for the processor at run time, and these implementations differ in the last bit.
+//! Both operations have the same bits on every ISA.
 
 use rayon::prelude::*;
 
-use crate::Arm;
-use crate::arms::vectorised;
+use crate::Isa;
 use crate::error::{KernelError, Result, check_len, product};
+use crate::isa::vectorised;
 
 /// Rows that one task works on.
 const ROWS: usize = 64;
 
-/// `p[k] = exp(l[k]) / Σ exp(l[j])` for every row of `logits` [rows, classes].
+/// Computes the softmax of each row: `p[k] = exp(l[k]) / Σ exp(l[j])`.
+///
+/// `logits` and `probabilities` are `[rows, classes]`.
+///
+/// # Errors
+/// If a dimension is 0 or a slice has the wrong length.
+///
+/// ```
+/// let mut probabilities = [0.0; 2];
+/// cifar_kernels::softmax(1, 2, &[7.0, 7.0], &mut probabilities)?;
+/// assert_eq!(probabilities, [0.5, 0.5]);
+/// # Ok::<(), cifar_kernels::KernelError>(())
+/// ```
 pub fn softmax(rows: usize, classes: usize, logits: &[f32], probabilities: &mut [f32]) -> Result<()> {
     const OP: &str = "softmax";
     let len = product(OP, &[rows, classes])?;
     check_len(OP, "logits", logits, len)?;
     check_len(OP, "probabilities", probabilities, len)?;
-    let arm = crate::arm()?;
+    let isa = crate::isa()?;
     probabilities.par_chunks_mut(classes * ROWS).zip(logits.par_chunks(classes * ROWS)).for_each(|(p, l)| {
-        softmax_rows(arm, classes, l, p);
+        softmax_rows(isa, classes, l, p);
     });
     Ok(())
 }
 
-/// Writes the softmax of at most [`ROWS`] rows and returns of each the largest logit and
+/// Writes the softmax of at most [`ROWS`] rows. Returns the largest logit of each row and
 /// Σ e^{l − largest}.
-fn softmax_rows(arm: Arm, classes: usize, logits: &[f32], probabilities: &mut [f32]) -> [(f32, f32); ROWS] {
+fn softmax_rows(isa: Isa, classes: usize, logits: &[f32], probabilities: &mut [f32]) -> [(f32, f32); ROWS] {
     let mut sums = [(0.0, 0.0); ROWS];
     for ((p, l), (largest, _)) in
         probabilities.chunks_exact_mut(classes).zip(logits.chunks_exact(classes)).zip(&mut sums)
@@ -36,7 +48,7 @@ fn softmax_rows(arm: Arm, classes: usize, logits: &[f32], probabilities: &mut [f
         *largest = l.iter().fold(f32::NEG_INFINITY, |m, l| m.max(*l));
         p.iter_mut().zip(l).for_each(|(p, l)| *p = l - *largest);
     }
-    vectorised(arm, || probabilities.iter_mut().for_each(|p| *p = exp(*p)));
+    vectorised(isa, || probabilities.iter_mut().for_each(|p| *p = exp(*p)));
     for (p, (_, sum)) in probabilities.chunks_exact_mut(classes).zip(&mut sums) {
         *sum = p.iter().sum();
         for p in p {
@@ -46,15 +58,17 @@ fn softmax_rows(arm: Arm, classes: usize, logits: &[f32], probabilities: &mut [f
     sums
 }
 
-/// eˣ of x ≤ 0 to an error of one unit in the last place; 0 below e⁻⁸⁷, where normal numbers end.
-/// Multiplications and additions alone, one after the other, so the bits are the same everywhere.
+/// Computes eˣ for x ≤ 0 with an error of at most one unit in the last place. Below e⁻⁸⁷, where
+/// normal numbers end, the result is 0. Only multiplications and additions in a fixed order are
+/// used, so the bits are the same everywhere.
 #[inline(always)]
 fn exp(x: f32) -> f32 {
-    /// 1.5 · 2²³: added to a small number, it leaves the nearest whole number in the last bits.
+    /// 1.5 · 2²³: when added to a small number, its last bits hold the nearest integer.
     const ROUND: f32 = 12_582_912.0;
     let shifted = x * std::f32::consts::LOG2_E + ROUND;
     let n = shifted - ROUND;
-    // x − n ln 2, with ln 2 in two parts of which the first has few digits, so that n times it is exact.
+    // x − n ln 2, with ln 2 as a sum of two numbers. The first has so few digits that its product
+    // with n is exact.
     let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
     // The polynomial of Cephes' expf for |r| ≤ ln 2 / 2.
     let mut p = 1.987_569_1e-4;
@@ -62,24 +76,41 @@ fn exp(x: f32) -> f32 {
         p = p * r + coefficient;
     }
     let p = p * r * r + r + 1.0;
-    // 2ⁿ: n + 127 in the place of the exponent.
+    // 2ⁿ: n + 127 in the exponent bits.
     let power = f32::from_bits(shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23);
-    // This way round, a NaN stays one.
+    // In this order, NaN stays NaN.
     if x < -87.0 { 0.0 } else { p * power }
 }
 
-/// The second label of each row, for images that are mixed of two (Zhang et al. 2018, arXiv 1710.09412).
+/// The second label of each row, for images that are a mixture of two (mixup; Zhang et al. 2018,
+/// arXiv 1710.09412).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MixedLabels<'a> {
-    /// The labels.
+    /// The second labels.
     pub partners: &'a [u32],
-    /// How much of each row belongs to its first label, 0 to 1; the rest belongs to the second.
+    /// The weight of the first label of each row, 0 to 1; the second label has the rest.
     pub shares: &'a [f32],
 }
 
-/// Each row's cross-entropy (nats) between softmax(logits) and (1 − s) · target + s / classes, where s is `smoothing`
-/// (0 ≤ s < 1), and the gradient of the *sum* of the losses with respect to the logits. The target is the one-hot label, or
-/// under `mix` share · one-hot(label) + (1 − share) · one-hot(partner).
+/// Computes the cross-entropy loss of each row, and the gradient with respect to the logits.
+///
+/// The loss, in nats, is between softmax(logits) and (1 − s) · target + s / classes, where s is
+/// `smoothing`, 0 ≤ s < 1. The target is the one-hot label. With `mix` it is
+/// share · one-hot(label) + (1 − share) · one-hot(partner). `logits` and `logits_grad` are
+/// `[rows, classes]`, and the gradient is that of the *sum* of the losses.
+///
+/// # Errors
+/// If a dimension is 0, a slice has the wrong length, or a label, share or `smoothing` is out of
+/// range.
+///
+/// ```
+/// use cifar_kernels::softmax_cross_entropy;
+///
+/// let (mut losses, mut gradient) = ([0.0], [0.0; 2]);
+/// softmax_cross_entropy(1, 2, &[7.0, 7.0], &[0], None, 0.0, &mut losses, &mut gradient)?;
+/// assert_eq!((losses, gradient), ([std::f32::consts::LN_2], [-0.5, 0.5]));
+/// # Ok::<(), cifar_kernels::KernelError>(())
+/// ```
 pub fn softmax_cross_entropy(
     rows: usize,
     classes: usize,
@@ -114,7 +145,7 @@ pub fn softmax_cross_entropy(
             return Err(KernelError::Range { op: OP, argument: "shares", found, allowed: "0 to 1" });
         }
     }
-    let arm = crate::arm()?;
+    let isa = crate::isa()?;
     let uniform = smoothing / classes as f32;
     let tasks = logits_grad
         .par_chunks_mut(classes * ROWS)
@@ -122,13 +153,14 @@ pub fn softmax_cross_entropy(
         .zip(losses.par_chunks_mut(ROWS))
         .enumerate();
     tasks.for_each(|(task, ((grads, logits), losses))| {
-        let sums = softmax_rows(arm, classes, logits, grads);
+        let sums = softmax_rows(isa, classes, logits, grads);
         let rows = grads.chunks_exact_mut(classes).zip(logits.chunks_exact(classes)).zip(losses).zip(sums);
         for (row, (((grad, logits), loss), (largest, sum))) in (task * ROWS..).zip(rows) {
             let log_sum = libm::logf(sum);
             let (label, partner) = (labels[row] as usize, partners[row] as usize);
             let share = mix.map_or(1.0, |mix| mix.shares[row]);
-            // −log p by way of the largest logit: log Σ e^l itself would round the loss away where logits are large.
+            // −log p via the largest logit: log Σ e^l itself would round away the loss of large
+            // logits.
             let distance = |logit: f32| largest - logit + log_sum;
             let mean_distance = logits.iter().map(|l| distance(*l)).sum::<f32>() / classes as f32;
             let mixed = match mix {
@@ -167,18 +199,18 @@ mod tests {
         assert!(exp(f32::NAN).is_nan());
     }
 
-    /// What a processor, a system or a compiler changes shows here.
+    /// Fails if a processor, a system or a compiler changes a bit.
     #[test]
-    fn the_bits_of_losses_are_pinned_on_every_arm() {
+    fn the_bits_of_losses_are_pinned_on_every_isa() {
         const ROWS: usize = 200;
         const CLASSES: usize = 10;
-        // By whole numbers, which every machine draws alike.
+        // From integers, so that they are the same on every machine.
         let logits: Vec<f32> =
             (0..ROWS * CLASSES).map(|i| (i as u32).wrapping_mul(2_654_435_761) as f32 / (1u64 << 28) as f32).collect();
         let labels: Vec<u32> = (0..ROWS as u32).map(|row| row % CLASSES as u32).collect();
-        for arm in Arm::available() {
+        for isa in Isa::available() {
             let (mut losses, mut grads) = (vec![0.0; ROWS], vec![0.0; ROWS * CLASSES]);
-            crate::with_arm(arm, || {
+            crate::with_isa(isa, || {
                 softmax_cross_entropy(ROWS, CLASSES, &logits, &labels, None, 0.1, &mut losses, &mut grads)
             })
             .unwrap()
@@ -186,7 +218,7 @@ mod tests {
             let hash = |values: &[f32]| {
                 values.iter().fold(0u32, |hash, v| hash.rotate_left(5).wrapping_mul(16_777_619) ^ v.to_bits())
             };
-            assert_eq!([hash(&losses), hash(&grads)], PINNED, "{arm}");
+            assert_eq!([hash(&losses), hash(&grads)], PINNED, "{isa}");
         }
     }
     const PINNED: [u32; 2] = [1_870_761_976, 1_501_375_504];

@@ -1,22 +1,33 @@
-//! What the machine could do at best.
+//! The peak speed of the machine.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use crate::arms::Simd;
 use crate::error::Result;
-use crate::generic::on_arm;
+use crate::generic::on_isa;
+use crate::isa::Simd;
 
-/// Sums that run side by side: enough to keep two units busy whose results come four cycles later.
+/// Independent sums: enough to keep two units busy with a latency of four cycles each.
 const CHAINS: usize = 12;
-/// Multiply-adds of each sum between two looks at the clock.
+/// Multiply-adds of each sum between two readings of the clock.
 const ROUNDS: usize = 20_000;
 const DURATION: Duration = Duration::from_millis(60);
 
-/// The most multiply-adds that this machine does now, on `threads` threads at once, with the instructions of the arm in
-/// use: 10⁹ floating-point operations a second, a multiply-add counting as two. Takes about 0.1 s.
+/// Measures the peak speed of multiply-adds on `threads` threads at once, with the instructions of
+/// the current ISA.
+///
+/// Returns GFLOP/s: 10⁹ floating-point operations per second. A multiply-add counts as two. The
+/// measurement takes about 0.1 s and depends on the machine's current load.
+///
+/// # Errors
+/// As [`isa`](crate::isa()).
+///
+/// ```
+/// assert!(cifar_kernels::peak_gflops(1)? > 0.0);
+/// # Ok::<(), cifar_kernels::KernelError>(())
+/// ```
 pub fn peak_gflops(threads: usize) -> Result<f64> {
-    Ok(on_arm!(measure, threads))
+    Ok(on_isa!(measure, threads))
 }
 
 fn measure<S: Simd>(s: S, threads: usize) -> f64 {

@@ -1,4 +1,4 @@
-//! From bytes to normalised values, as they are or through a moved and mirrored window.
+//! Conversion of bytes to normalised values, optionally through a shifted and mirrored view.
 
 use rayon::prelude::*;
 
@@ -7,7 +7,20 @@ use crate::error::{KernelError, Result, check_len, product};
 /// Pixels that one task works on.
 const PIXELS: usize = 16 * 1024;
 
-/// `output = (pixel / 255 − mean[c]) / std[c]` for `pixels` [.., channels]; every std must be above 0.
+/// Normalises pixels: `output = (pixel / 255 − mean[c]) / std[c]`.
+///
+/// `pixels` and `output` are `[.., channels]`; `mean` and `std` have one value per channel.
+///
+/// # Errors
+/// If there are no pixels, a slice has the wrong length, or an element of `std` is not a finite
+/// number above 0.
+///
+/// ```
+/// let mut output = [0.0; 2];
+/// cifar_kernels::normalise_pixels(&[0, 255], 1, &[0.5], &[0.25], &mut output)?;
+/// assert_eq!(output, [-2.0, 2.0]);
+/// # Ok::<(), cifar_kernels::KernelError>(())
+/// ```
 pub fn normalise_pixels(pixels: &[u8], channels: usize, mean: &[f32], std: &[f32], output: &mut [f32]) -> Result<()> {
     const OP: &str = "normalise_pixels";
     product(OP, &[pixels.len(), channels])?;
@@ -17,11 +30,11 @@ pub fn normalise_pixels(pixels: &[u8], channels: usize, mean: &[f32], std: &[f32
     if !pixels.len().is_multiple_of(channels) {
         return Err(KernelError::Shape {
             op: OP,
-            problem: format!("{} values are no whole pixels of {channels} channels", pixels.len()),
+            problem: format!("{} values are not a multiple of {channels} channels", pixels.len()),
         });
     }
     check_std(OP, std)?;
-    crate::arm()?; // the same on every arm, but one that cannot be used is an error of every kernel
+    crate::isa()?; // not used, but every kernel refuses an ISA that is not available
     let tables = tables(mean, std);
     output.par_chunks_mut(PIXELS * channels).zip(pixels.par_chunks(PIXELS * channels)).for_each(|(output, pixels)| {
         for (output, pixel) in output.chunks_exact_mut(channels).zip(pixels.chunks_exact(channels)) {
@@ -33,23 +46,36 @@ pub fn normalise_pixels(pixels: &[u8], channels: usize, mean: &[f32], std: &[f32
     Ok(())
 }
 
-/// How an image is looked at.
+/// A shift and mirroring of an image, for augmentation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PixelView {
-    /// Rows that the window goes down over the image and its reflection, less than the image has in either direction.
+    /// Rows by which the window moves down: −height < down < height. Pixels outside are reflected.
     pub down: isize,
-    /// Columns that it goes to the right, likewise.
+    /// Columns by which the window moves right: −width < right < width. Pixels outside are
+    /// reflected.
     pub right: isize,
-    /// Whether left and right are exchanged then.
+    /// Whether the window is then mirrored left to right.
     pub mirrored: bool,
 }
 
-/// [`normalise_pixels`] of images [height, width, channels], each through the view of its own, in one pass. Beyond the border
-/// lies the image's reflection, without the border itself a second time. `output` is [images, height, width, channels].
+/// Normalises images as [`normalise_pixels`], each through its own view, in one pass.
+///
+/// Images are `[height, width, channels]` and `output` is `[images, height, width, channels]`.
+/// Pixels outside of an image are reflected at its border without repeating the border.
 ///
 /// # Errors
-/// As [`normalise_pixels`]; if images and views differ in number, an image has another length, or a window moves by as much as
-/// the image has rows or columns.
+/// As [`normalise_pixels`]; also if images and views differ in number, an image has the wrong
+/// length, or a view moves by the height or width of the image or more.
+///
+/// ```
+/// use cifar_kernels::{PixelView, normalise_views};
+///
+/// let (image, view) = ([0, 255, 0], PixelView { down: 0, right: 1, mirrored: false });
+/// let mut output = [0.0; 3];
+/// normalise_views(&[&image], [1, 3], 1, &[view], &[0.0], &[1.0], &mut output)?;
+/// assert_eq!(output, [1.0, 0.0, 1.0]);
+/// # Ok::<(), cifar_kernels::KernelError>(())
+/// ```
 pub fn normalise_views(
     images: &[&[u8]],
     [height, width]: [usize; 2],
@@ -79,7 +105,7 @@ pub fn normalise_views(
             return Err(KernelError::Range { op: OP, argument, found: found.to_string(), allowed });
         }
     }
-    crate::arm()?;
+    crate::isa()?;
     let tables = tables(mean, std);
     let tasks = output.par_chunks_mut(image_len).zip(images.par_iter().zip(views));
     tasks.for_each(|(output, (image, view))| {
@@ -98,7 +124,7 @@ pub fn normalise_views(
     Ok(())
 }
 
-/// The coordinate `moved` on from `at`, turned back at the first and the last one; `moved` is less than `len` in size.
+/// Returns `at + moved`, reflected at the first and last coordinate; `|moved| < len`.
 fn reflected(at: usize, moved: isize, len: usize) -> usize {
     let (to, last) = (at as isize + moved, len as isize - 1);
     (if to > last { 2 * last - to } else { to.abs() }) as usize
@@ -113,7 +139,7 @@ fn check_std(op: &'static str, std: &[f32]) -> Result<()> {
     }
 }
 
-/// A byte has 256 values: one table a channel replaces two roundings a pixel.
+// A byte has 256 values: one table per channel replaces two rounded operations per pixel.
 fn tables(mean: &[f32], std: &[f32]) -> Vec<[f32; 256]> {
     mean.iter().zip(std).map(|(mean, std)| std::array::from_fn(|byte| (byte as f32 / 255.0 - mean) / std)).collect()
 }

@@ -1,35 +1,34 @@
-//! An image's result has the same bits alone, in a batch, and anywhere in it: an evaluation does not depend on how its
-//! images were grouped.
+//! The result of an image has the same bits alone and anywhere in a batch, so an evaluation does
+//! not depend on the batch size.
 
 mod common;
 
 use std::ops::Range;
 
 use cifar_kernels::{
-    Activation, CachingAllocator, Conv2dShape, PoolShape, Result, activation_forward, average_pool_forward,
-    batch_norm_evaluate, conv2d_activation_forward, conv2d_forward, conv2d_max_pool_forward, linear_forward,
-    max_pool_forward, softmax,
+    Activation, BatchNorm, CachingAllocator, Result, activation_forward, average_pool_forward, batch_norm_evaluate,
+    conv2d_activation_forward, conv2d_forward, conv2d_max_pool_forward, linear_forward, max_pool_forward, softmax,
 };
 use common::kernels::{Conv, Heap, Linear, Memory, Norm, Pool};
-use common::{ACTIVATIONS, CONVS, LINEARS, POOLS, TABLES, WINOGRADS, bits, on_every_arm, values};
+use common::{ACTIVATIONS, CONVS, LINEARS, POOLS, TABLES, WINOGRADS, bits, conv2d, on_every_isa, pool_shape, values};
 
-/// Results must not depend on it either.
+/// Results must not depend on the allocator either.
 #[global_allocator]
 static ALLOCATOR: CachingAllocator = CachingAllocator::new();
 
 const FITS: &str = "the shape is a valid one";
 
-/// Some of `values`, which belong to `batch` images.
+/// Returns the part of `values` that belongs to `images` of `batch`.
 fn of<'a, T>(images: &Range<usize>, batch: usize, values: &'a [T]) -> &'a [T] {
     let image = values.len() / batch;
     &values[images.start * image..images.end * image]
 }
 
-/// `run` gives the results of some images of `batch`.
+/// Checks `run`, which returns the results of some images of a batch.
 fn check(name: &str, batch: usize, run: impl Fn(&Range<usize>) -> Vec<f32>) {
     let alone = [0, 1, batch / 2, batch - 1].map(|image| image..(image + 1).min(batch));
     let together = [0..batch - 1, 1..batch, batch / 3..batch.div_ceil(2)];
-    on_every_arm(|_| {
+    on_every_isa(|_| {
         let all = run(&(0..batch));
         for images in alone.iter().chain(&together).filter(|images| !images.is_empty()) {
             assert!(bits(&run(images)) == bits(of(images, batch, &all)), "{name}: images {images:?} of {batch}");
@@ -37,7 +36,7 @@ fn check(name: &str, batch: usize, run: impl Fn(&Range<usize>) -> Vec<f32>) {
     });
 }
 
-/// Values and places, one after the other image by image.
+/// Returns values and positions, interleaved image by image.
 fn joined(images: usize, values: &[f32], places: &[u8]) -> Vec<f32> {
     let image = values.len() / images;
     let joined = values.chunks(image).zip(places.chunks(image));
@@ -55,7 +54,7 @@ fn convolutions() {
     for dims in CONVS.iter().chain(WINOGRADS) {
         let [batch, h, w, c, o, kernel, stride, padding] = *dims;
         let Conv { input, weight, bias, .. } = Conv::new(*dims, 1).expect(FITS);
-        let shape = |images: &Range<usize>| Conv2dShape::new(images.len(), h, w, c, o, kernel, stride, padding);
+        let shape = |images: &Range<usize>| conv2d([images.len(), h, w, c, o, kernel, stride, padding]);
         check(&format!("conv2d_forward {dims:?}"), batch, |images| {
             let (s, x) = (shape(images).expect(FITS), of(images, batch, &input));
             Heap.made(s.output_len(), |y| conv2d_forward(&s, x, &weight, Some(&bias), y))
@@ -79,7 +78,7 @@ fn pools() {
     for dims in POOLS {
         let [batch, h, w, c, window, stride] = *dims;
         let input = Pool::new(*dims, 2).expect(FITS).input;
-        let shape = |images: &Range<usize>| PoolShape::new(images.len(), h, w, c, window, stride).expect(FITS);
+        let shape = |images: &Range<usize>| pool_shape([images.len(), h, w, c, window, stride]).expect(FITS);
         check(&format!("max_pool_forward {dims:?}"), batch, |images| {
             let (s, x) = (shape(images), of(images, batch, &input));
             maxima(images.len(), s.output_len(), |y, places| max_pool_forward(&s, x, y, places))
@@ -91,7 +90,7 @@ fn pools() {
     }
 }
 
-/// Rows are images here.
+/// Here rows take the role of images.
 #[test]
 fn linear_layers() {
     for dims in LINEARS {
@@ -115,10 +114,10 @@ fn norms_activations_and_softmax() {
             check(&format!("batch_norm_evaluate {dims:?} {activation:?}"), rows, |images| {
                 let (n, x, residual) = (images.len(), of(images, rows, &input), of(images, rows, &residual));
                 let epsilon = Norm::EPSILON;
-                Heap.made(n * c, |y| {
-                    let residual = Some(residual);
-                    batch_norm_evaluate(n, c, x, &scale, &shift, &mean, &variance, epsilon, activation, residual, y)
-                })
+                let residual = Some(residual);
+                let (scale, shift) = (&scale[..], &shift[..]);
+                let layer = BatchNorm { rows: n, channels: c, input: x, scale, shift, residual, activation };
+                Heap.made(n * c, |y| batch_norm_evaluate(&layer, &mean, &variance, epsilon, y))
             });
             check(&format!("activation_forward {dims:?} {activation:?}"), rows, |images| {
                 Heap.made(images.len() * c, |y| activation_forward(activation, of(images, rows, &input), y))

@@ -1,29 +1,30 @@
-//! Convolutions against naive loops in f64, on awkward shapes and on random ones, on every arm.
+//! Convolutions compared with naive loops in f64, on difficult and random shapes, on every ISA.
 
 mod common;
 
 use cifar_kernels::{Activation, max_pool_backward, max_pool_forward, naive};
 use common::compare::{Expected, TOLERANCE, check, column_sums, compare, linear, of_the_largest};
 use common::kernels::{ActivatedConv, Conv, Heap, Memory, PooledConv};
-use common::{ACTIVATIONS, CONVS, WINOGRADS, on_every_arm, widen};
+use common::{ACTIVATIONS, CONVS, WINOGRADS, on_every_isa, widen};
 use proptest::prelude::*;
 
-/// Error allowed by Winograd's method, as a part of the largest value: the way to the points and back adds and subtracts
-/// numbers of a whole tile, so an error is that of the tile's largest numbers, and up to 256 numbers are summed at each
-/// point. The worst that was found, over the shapes here and maps of 16×16 with up to 512 channels, is 1.4·10⁻⁵ (AVX-512
-/// and AVX2, whose bits are the same) and 1.3·10⁻⁵ (portable); up to 65 channels, 0.9·10⁻⁵. A missing or wrong product
-/// weighs a hundred times the tolerance and more.
+/// Allowed error of Winograd's method, relative to the largest value. The transforms add and
+/// subtract numbers of a whole tile, so the error depends on the tile's largest numbers; up to 256
+/// numbers are summed at each point. The largest error over these shapes and maps of 16×16 with up
+/// to 512 channels is 1.4·10⁻⁵ (AVX-512 and AVX2, whose bits are the same) and 1.3·10⁻⁵ (portable).
+/// With up to 65 channels it is 0.9·10⁻⁵. A missing or wrong product causes at least a hundred
+/// times the tolerance.
 const WINOGRAD: f64 = 2e-5;
 
 const FITS: &str = "the shape is a valid one";
 
-/// Whether a convolution is computed by Winograd's method.
+/// Returns whether a convolution is computed by Winograd's method.
 fn by_winograd([_, h, w, c, o, kernel, stride, padding]: [usize; 8]) -> bool {
     let two_rows = (h + 2 * padding).min(w + 2 * padding) >= 3 + stride;
     kernel == 3 && stride <= 2 && padding <= 2 && c.min(o) >= 8 && two_rows
 }
 
-/// A function linear in each argument, computed directly or by Winograd's method.
+/// Checks a function that is linear in each argument, computed directly or by Winograd's method.
 fn convolved<const N: usize>(
     dims: [usize; 8],
     arguments: [&[f32]; N],
@@ -51,7 +52,7 @@ fn check_conv(dims: [usize; 8], seed: u64) {
     ];
     check(&dims, &expected, || {
         let mut outputs = conv.run(&Heap);
-        // Together or alone, gradients have the same bits: the sums are the same, in the same order.
+        // Gradients have the same bits together or alone: the sums are the same, in the same order.
         let together = outputs.split_off(expected.len());
         for (name, values) in together {
             let alone = &outputs[if name.contains("input") { 2 } else { 3 }];
@@ -61,14 +62,15 @@ fn check_conv(dims: [usize; 8], seed: u64) {
     });
 }
 
-/// The true maximum may lie at a place whose value is the same but for rounding, so gradients are held against those of
-/// the places that the kernel found, once each of these is known to hold a maximum.
+/// Two values may differ only by rounding, so the true maximum may be at another position.
+/// Gradients are therefore compared with those of the kernel's positions, after checking that each
+/// of these holds a maximum.
 fn check_pooled(dims: [usize; 8], seed: u64) {
     let Some(pooled) = PooledConv::new(dims, seed) else { return };
     let PooledConv { conv, pool, output_grad } = &pooled;
     let Conv { shape: s, out_channels, input, weight, .. } = conv;
     let full = convolved(dims, [input, weight], |[x, w]| naive::conv2d_forward(s, x, w, None));
-    // The element of the full map at `place` of the square at `at`.
+    // Returns the element of the full map at `place` in the window at `at`.
     let element = |at: usize, place: usize| {
         let (pixel, channel) = (at / out_channels, at % out_channels);
         let (row, column) = (pixel / pool.out_width(), pixel % pool.out_width());
@@ -77,7 +79,7 @@ fn check_pooled(dims: [usize; 8], seed: u64) {
         ((image * s.out_height() + row) * s.out_width() + column) * out_channels + channel
     };
     let mut known: Option<(Vec<u8>, [Expected; 2])> = None;
-    on_every_arm(|_| {
+    on_every_isa(|_| {
         let (maxima, places) = pooled.forward(&Heap, input, weight);
         for (at, (maximum, place)) in maxima.iter().zip(&places).enumerate() {
             let chosen = element(at, usize::from(*place));
@@ -109,12 +111,12 @@ fn check_pooled(dims: [usize; 8], seed: u64) {
     });
 }
 
-/// A direct convolution with maxima behind it has the bits of the one after the other.
+/// A direct convolution fused with max pooling has the same bits as the two in sequence.
 fn check_pooled_directly(dims: [usize; 8], seed: u64) {
     let Some(pooled) = PooledConv::new(dims, seed) else { return };
     let PooledConv { conv, pool, output_grad } = &pooled;
     let len = pool.output_len();
-    on_every_arm(|_| {
+    on_every_isa(|_| {
         let full = conv.run(&Heap).swap_remove(1).1;
         let mut expected = (vec![f32::NAN; len], vec![u8::MAX; len]);
         max_pool_forward(pool, &full, &mut expected.0, &mut expected.1).expect(FITS);
@@ -133,7 +135,8 @@ fn check_activated(dims: [usize; 8], activation: Activation, seed: u64) {
     // Always computed directly.
     let before = linear([input, weight, bias], |[x, w, b]| naive::conv2d_forward(s, x, w, Some(b)));
     let dy = widen(&activated.output_grad);
-    // No slope is above 1.13 and none changes faster than 0.8; the functions themselves err by less than `TOLERANCE`.
+    // No slope is above 1.13, and no slope changes faster than 0.8. The error of the functions
+    // themselves is below `TOLERANCE`.
     let errors = before.allowed.iter().map(|error| 1.13 * error + TOLERANCE);
     let gradient_errors: Vec<f64> = errors.clone().zip(&dy).map(|(error, dy)| error * dy.abs()).collect();
     let expected = [
@@ -175,7 +178,7 @@ fn by_winograds_method() {
     }
 }
 
-/// As many channels as networks have in their last layers.
+/// As many channels as in the last layers of networks.
 #[test]
 fn by_winograds_method_with_many_channels() {
     for dims in [[2, 8, 8, 256, 256, 3, 1, 1], [1, 7, 7, 128, 256, 3, 1, 1], [3, 3, 3, 256, 128, 3, 1, 1]] {
@@ -188,7 +191,7 @@ fn by_winograds_method_with_many_channels() {
 fn the_first_of_equal_maxima_counts() {
     for dims in [[2, 7, 8, 3, 5, 3, 1, 1], [2, 7, 8, 9, 17, 3, 1, 1]] {
         let pooled = PooledConv::new(dims, 5).expect(FITS);
-        on_every_arm(|_| {
+        on_every_isa(|_| {
             let (maxima, places) = pooled.forward(&Heap, &pooled.conv.input, &vec![0.0; pooled.conv.weight.len()]);
             assert_eq!((maxima, places), (vec![0.0; pooled.pool.output_len()], vec![0; pooled.pool.output_len()]));
         });

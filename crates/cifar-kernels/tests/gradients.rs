@@ -1,15 +1,15 @@
-//! The naive gradients against central differences of the naive forward passes, in f64.
+//! The naive gradients compared with central differences of the naive forward passes, in f64.
 
 mod common;
 
-use cifar_kernels::{Activation, Conv2dShape, PoolShape, naive};
-use common::{ACTIVATIONS, values, widen};
+use cifar_kernels::{Activation, naive};
+use common::{ACTIVATIONS, conv2d, pool_shape, values, widen};
 
-/// A central difference errs by h² f‴ / 6 from its truncation and by about 2⁻⁵³ f / h from rounding: with this h both
-/// are some 10⁻¹⁰ of the gradients here.
+/// The error of a central difference is h² f‴ / 6 from truncation and about 2⁻⁵³ f / h from
+/// rounding. With this h, both are about 10⁻¹⁰ of the gradients here.
 const STEP: f64 = 1e-5;
 
-/// Allowed error, as a part of the largest gradient.
+/// Allowed error relative to the largest gradient.
 const TOLERANCE: f64 = 1e-6;
 
 const FITS: &str = "the shape is a valid one";
@@ -22,7 +22,7 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// `gradient` is that of `f` at `at`.
+/// Checks that `gradient` is the gradient of `f` at `at`.
 fn check(name: &str, at: &[f64], f: impl Fn(&[f64]) -> f64, gradient: &[f64]) {
     let mut x = at.to_vec();
     let mut difference = |i: usize| {
@@ -45,11 +45,11 @@ fn check(name: &str, at: &[f64], f: impl Fn(&[f64]) -> f64, gradient: &[f64]) {
 
 #[test]
 fn convolution() {
-    // 3×3 padded, 2×2 without padding, strided over an oblong image that the stride does not divide.
+    // 3×3 with padding, 2×2 without, and a stride that does not divide a map of unequal sides.
     for [n, h, w, c, o, kernel, stride, padding] in
         [[2, 5, 5, 3, 2, 3, 1, 1], [2, 4, 3, 2, 3, 2, 1, 0], [1, 6, 7, 2, 2, 3, 2, 1], [1, 3, 3, 1, 1, 1, 1, 2]]
     {
-        let s = Conv2dShape::new(n, h, w, c, o, kernel, stride, padding).expect(FITS);
+        let s = conv2d([n, h, w, c, o, kernel, stride, padding]).expect(FITS);
         let (x, k, b) = (numbers(1, s.input_len()), numbers(2, s.weight_len()), numbers(3, o));
         let dy = numbers(4, s.output_len());
         let value = |x: &[f64], k: &[f64], b: &[f64]| dot(&dy, &naive::conv2d_forward(&s, x, k, Some(b)));
@@ -62,11 +62,11 @@ fn convolution() {
 
 #[test]
 fn convolution_and_maxima() {
-    // Even and odd maps, padded and not, and squares that cover the map only in part.
+    // Even and odd maps, with and without padding, and windows that cover a map only in part.
     for [n, h, w, c, o, kernel, stride, padding] in
         [[2, 4, 6, 3, 2, 3, 1, 1], [1, 7, 5, 2, 3, 3, 1, 0], [2, 4, 4, 1, 2, 2, 1, 0], [1, 7, 9, 2, 1, 3, 2, 2]]
     {
-        let s = Conv2dShape::new(n, h, w, c, o, kernel, stride, padding).expect(FITS);
+        let s = conv2d([n, h, w, c, o, kernel, stride, padding]).expect(FITS);
         let (x, k) = (numbers(1, s.input_len()), numbers(2, s.weight_len()));
         let (maxima, places) = naive::conv2d_max_pool_forward(&s, &x, &k);
         let dy = numbers(4, maxima.len());
@@ -88,11 +88,12 @@ fn linear() {
 
 #[test]
 fn pooling() {
-    // Side by side, overlapping, and with pixels that no window sees.
+    // Adjacent and overlapping windows, and pixels in no window.
     for [n, h, w, c, window, stride] in [[2, 5, 4, 3, 2, 2], [1, 5, 5, 2, 3, 1], [1, 7, 7, 1, 2, 3]] {
-        let s = PoolShape::new(n, h, w, c, window, stride).expect(FITS);
+        let s = pool_shape([n, h, w, c, window, stride]).expect(FITS);
         let len = s.input_len();
-        // All different by far more than the step: no maximum changes place (37 is prime to every length here).
+        // All values differ by much more than the step, so no maximum moves. 37 is coprime to every
+        // length here.
         let x: Vec<f64> = (0..len).map(|i| (i * 37 % len) as f64 / 16.0).collect();
         let dy = numbers(5, s.output_len());
         let (_, places) = naive::max_pool_forward(&s, &x);
@@ -137,7 +138,7 @@ fn batch_norm() {
 
 #[test]
 fn activations() {
-    // From −4 to 4, and never at 0.
+    // From −4 to 4, without 0.
     let x: Vec<f64> = (0..32).map(|i| (f64::from(i) - 15.5) / 4.0).collect();
     let dy = numbers(11, x.len());
     for f in ACTIVATIONS {
@@ -146,8 +147,8 @@ fn activations() {
     }
 }
 
-/// A gradient that stays the same has closed forms: the velocity is a geometric sum, and unbiased moments are the gradient
-/// and its square at every step.
+/// With a constant gradient there are closed forms: the velocity is a geometric sum, and unbiased
+/// moments are the gradient and its square at every step.
 #[test]
 fn updates_under_a_constant_gradient() {
     let (gradient, start, rate, [mu, beta1, beta2]) = ([0.3, -2.0], [1.0, 0.5], 0.1, [0.8, 0.9, 0.999]);
@@ -164,7 +165,7 @@ fn updates_under_a_constant_gradient() {
                 expected[i] = (1.0 - rate * decay) * expected[i] - rate * velocity;
                 let unbiased = g / (g.abs() + 1e-3);
                 expected_adam[i] = (1.0 - rate * decay) * expected_adam[i] - rate * unbiased;
-                // 2⁻⁵³ a rounding, of which there are a few dozen; 1 − β₂ magnifies them a thousandfold.
+                // A few dozen roundings of 2⁻⁵³ each, which 1 − β₂ magnifies a thousandfold.
                 assert!((w[i] - expected[i]).abs() < 1e-14, "sgd, step {step}: {w:?} instead of {expected:?}");
                 assert!(
                     (adam[i] - expected_adam[i]).abs() < 1e-12,

@@ -1,4 +1,4 @@
-//! No kernel touches what lies beside its slices: each runs with protected pages there.
+//! No kernel accesses memory outside of its slices: each runs with protected pages on both sides.
 #![cfg(unix)]
 #![expect(unsafe_code, reason = "maps and protects pages")]
 
@@ -8,16 +8,16 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::{self, NonNull};
 
 use common::kernels::{Heap, Memory, every_kernel};
-use common::{bits, on_every_arm};
+use common::{bits, on_every_isa};
 
-/// Which edge of a slice lies on a protected page.
+/// The edge of a slice that is adjacent to a protected page.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Edge {
     Start,
     End,
 }
 
-/// A slice in pages of its own, between two protected ones.
+/// A slice in its own pages, between two protected pages.
 struct Guarded<T> {
     map: *mut libc::c_void,
     map_len: usize,
@@ -37,18 +37,21 @@ impl Memory for Edge {
         let (page, bytes) = (page_len(), size_of_val(values));
         let inner = bytes.next_multiple_of(page);
         let map_len = inner + 2 * page;
-        // SAFETY: asks for new pages at an address of the system's choice; no memory in use changes.
+        // SAFETY: asks for new pages at an address of the system's choice; no memory in use
+        // changes.
         let map = unsafe {
             let (protection, flags) = (libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANON);
             libc::mmap(ptr::null_mut(), map_len, protection, flags, -1, 0)
         };
         assert_ne!(map, libc::MAP_FAILED, "pages can be mapped");
         let offset = if *self == Edge::Start { page } else { page + inner - bytes };
-        // SAFETY: the `inner` bytes after the first page lie within the mapping, which is ours alone.
+        // SAFETY: the `inner` bytes after the first page lie within the mapping, which is ours
+        // alone.
         let opened = unsafe { libc::mprotect(map.byte_add(page), inner, libc::PROT_READ | libc::PROT_WRITE) };
         assert_eq!(opened, 0, "pages can be opened");
-        // SAFETY: `offset` + `bytes` ≤ `page` + `inner`, so source and target both have `bytes` bytes, in different
-        // mappings; `start` is aligned, as pages are and `bytes` is a multiple of the size of `T`.
+        // SAFETY: `offset` + `bytes` ≤ `page` + `inner`, so source and target both have `bytes`
+        // bytes, in different mappings; `start` is aligned, as pages are and `bytes` is a multiple
+        // of the size of `T`.
         let start = unsafe {
             let start = map.byte_add(offset).cast::<T>();
             ptr::copy_nonoverlapping(values.as_ptr(), start, values.len());
@@ -62,7 +65,8 @@ impl<T> Deref for Guarded<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        // SAFETY: `place` wrote `len` values at `start`; they live as long as `self`, which is borrowed.
+        // SAFETY: `place` wrote `len` values at `start`; they live as long as `self`, which is
+        // borrowed.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 }
@@ -81,7 +85,7 @@ impl<T> Drop for Guarded<T> {
     }
 }
 
-/// A kernel that leaves its slices ends the process here (SIGSEGV or SIGBUS).
+/// A kernel that accesses memory outside of its slices ends this process (SIGSEGV or SIGBUS).
 fn check(edge: Edge, expected: &[(String, Vec<f32>)]) {
     for ((name, got), (_, expected)) in every_kernel(&edge).iter().zip(expected) {
         assert!(
@@ -93,17 +97,19 @@ fn check(edge: Edge, expected: &[(String, Vec<f32>)]) {
 
 #[test]
 fn every_kernel_stays_within_its_slices() {
-    on_every_arm(|_| {
+    on_every_isa(|_| {
         let expected = every_kernel(&Heap);
         check(Edge::Start, &expected);
         check(Edge::End, &expected);
     });
 }
 
-/// Whether the system can read the byte at `at`: writing from a protected page to a pipe fails instead of ending us.
+/// Returns whether the system can read the byte at `at`. Writing from a protected page to a pipe
+/// fails and does not end the process.
 fn readable(at: *const u8) -> bool {
     let mut pipe = [0; 2];
-    // SAFETY: `pipe` has room for two descriptors, which are closed here; the system checks `at` itself.
+    // SAFETY: `pipe` has room for two descriptors, which are closed here; the system checks `at`
+    // itself.
     unsafe {
         assert_eq!(libc::pipe(pipe.as_mut_ptr()), 0, "a pipe opens");
         let written = libc::write(pipe[1], at.cast(), 1);
@@ -116,7 +122,7 @@ fn readable(at: *const u8) -> bool {
 
 #[test]
 fn pages_beside_a_slice_are_protected() {
-    // [before, after] the address where the slice meets the protected page.
+    // Whether the bytes [before, after] the slice's edge can be read.
     fn check(address: *const f32, expected: [bool; 2]) {
         let byte = address.cast::<u8>();
         assert_eq!([byte.wrapping_sub(1), byte].map(readable), expected);

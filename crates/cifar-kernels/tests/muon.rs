@@ -1,18 +1,18 @@
-//! Muon and the sums and averages of optimisers, against naive loops in f64, on every arm.
+//! Muon and the sums and averages of optimisers, compared with naive loops in f64, on every ISA.
 
 mod common;
 
-use cifar_kernels::{move_average, muon_update, naive, orthogonalise, scale_values, squared_norm, with_arm};
-use common::{bits, on_every_arm, values, widen};
+use cifar_kernels::{move_average, muon_update, naive, orthogonalise, scale_values, squared_norm, with_isa};
+use common::{bits, on_every_isa, values, widen};
 
 const FITS: &str = "the lengths are those of the shape";
 
-/// Rows and columns: tall, wide, square, vectors, and beside the widths of vector registers.
+/// Rows and columns: tall, wide, square, vectors, and sizes next to vector widths.
 const MATRICES: &[[usize; 2]] =
     &[[1, 1], [7, 1], [1, 9], [5, 5], [33, 8], [8, 33], [72, 24], [24, 72], [17, 16], [216, 64], [31, 130]];
 
-/// Three steps multiply what rounding did to the first product by up to 3.4445³ = 41, and each adds its own: 41 · 2⁻²⁴ · √k
-/// for sums of k = 216 terms is 4e-5.
+/// Three steps multiply the rounding error of the first product by up to 3.4445³ = 41, and each
+/// adds its own: 41 · 2⁻²⁴ · √k for sums of k = 216 terms is 4e-5.
 const TOLERANCE: f64 = 1e-4;
 
 fn compare(name: &str, dims: &[usize], found: &[f32], expected: &[f64]) {
@@ -22,12 +22,12 @@ fn compare(name: &str, dims: &[usize], found: &[f32], expected: &[f64]) {
 }
 
 #[test]
-fn steps_are_those_of_the_naive_loops() {
+fn steps_agree_with_the_naive_loops() {
     for [rows, columns] in MATRICES {
         let dims = [*rows, *columns];
         let len = rows * columns;
         for nesterov in [false, true] {
-            on_every_arm(|_| {
+            on_every_isa(|_| {
                 let (mut weight, mut velocity) = (values(1, len), vec![0.0; len]);
                 let (mut expected, mut expected_velocity) = (widen(&weight), vec![0.0; len]);
                 for step in 0..3 {
@@ -46,7 +46,7 @@ fn steps_are_those_of_the_naive_loops() {
     }
 }
 
-/// A matrix with known singular values: two reflections around a diagonal.
+/// Returns a matrix with known singular values: two reflections around a diagonal.
 fn with_singular_values(rows: usize, columns: usize, singular: &[f64]) -> Vec<f32> {
     let reflection = |seed: u64, n: usize| {
         let v = widen(&values(seed, n));
@@ -60,14 +60,14 @@ fn with_singular_values(rows: usize, columns: usize, singular: &[f64]) -> Vec<f3
 }
 
 #[test]
-fn singular_values_move_as_the_polynomial_says_and_vectors_stay() {
+fn the_polynomial_moves_singular_values_and_keeps_vectors() {
     let singular = [1.0, 0.8, 0.5, 0.3, 0.1];
     let norm = singular.iter().map(|s| s * s).sum::<f64>().sqrt();
     let moved = singular.map(|s| (0..3).fold(s / norm, |x, _| 3.4445 * x - 4.7750 * x.powi(3) + 2.0315 * x.powi(5)));
     assert!(moved.iter().all(|s| (0.3..1.3).contains(s)), "{moved:?}");
     for (rows, columns) in [(5, 5), (12, 5), (5, 12), (40, 33)] {
         let expected = widen(&with_singular_values(rows, columns, &moved));
-        on_every_arm(|_| {
+        on_every_isa(|_| {
             let mut found = with_singular_values(rows, columns, &singular);
             orthogonalise(rows, columns, &mut found).expect(FITS);
             compare("orthogonalise", &[rows, columns], &found, &expected);
@@ -76,8 +76,8 @@ fn singular_values_move_as_the_polynomial_says_and_vectors_stay() {
 }
 
 #[test]
-fn nothing_becomes_nan_where_there_is_nothing() {
-    on_every_arm(|_| {
+fn zeros_do_not_become_nan() {
+    on_every_isa(|_| {
         let (mut weight, mut velocity) = (values(1, 12), vec![0.0; 12]);
         let before: f64 = squared_norm(&weight).expect(FITS);
         muon_update(4, 3, &mut weight, &[0.0; 12], &mut velocity, 0.2, 0.6, true).expect(FITS);
@@ -104,11 +104,11 @@ fn wrong_lengths_are_refused() {
 }
 
 #[test]
-fn sums_and_averages_are_those_of_plain_loops() {
+fn sums_and_averages_agree_with_plain_loops() {
     for len in [0, 1, 7, 8, 9, 16 * 1024 + 5, 40_000] {
         let (x, y) = (values(1, len), values(2, len));
         let expected: f64 = widen(&x).iter().map(|x| x * x).sum();
-        on_every_arm(|_| {
+        on_every_isa(|_| {
             let found = squared_norm(&x).expect(FITS);
             assert!((found - expected).abs() <= 1e-12 * expected, "{len}: {found} instead of {expected}");
             let (mut scaled, mut average) = (x.clone(), x.clone());
@@ -123,7 +123,7 @@ fn sums_and_averages_are_those_of_plain_loops() {
 #[test]
 fn bits_do_not_depend_on_threads() {
     let [rows, columns] = [576, 128];
-    on_every_arm(|arm| {
+    on_every_isa(|isa| {
         let on = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool starts");
             let work = || {
@@ -132,9 +132,9 @@ fn bits_do_not_depend_on_threads() {
                 muon_update(rows, columns, &mut weight, &gradient, &mut velocity, 0.2, 0.6, true).expect(FITS);
                 (bits(&weight), squared_norm(&weight).expect(FITS).to_bits())
             };
-            pool.install(|| with_arm(arm, work).expect("this processor has the arm"))
+            pool.install(|| with_isa(isa, work).expect("this processor has the ISA"))
         };
         let expected = on(1);
-        assert!((2..=4).all(|threads| on(threads) == expected), "{arm}");
+        assert!((2..=4).all(|threads| on(threads) == expected), "{isa}");
     });
 }

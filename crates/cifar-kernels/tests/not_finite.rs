@@ -1,25 +1,26 @@
-//! What is not a number, or infinite, reaches every result that it should show in, and no other image, row or channel; on
-//! every arm.
+//! NaN and infinities reach every result that depends on them, but no other image, row or channel.
+//! On every ISA.
 
 mod common;
 
 use cifar_kernels::{
-    Activation, PoolShape, activation_forward, adamw_update, average_pool_forward, batch_norm_evaluate,
+    Activation, BatchNorm, activation_forward, adamw_update, average_pool_forward, batch_norm_evaluate,
     batch_norm_forward, conv2d_activation_forward, conv2d_backward, conv2d_forward, linear_forward, max_pool_forward,
     naive, release_buffers, sgd_update, softmax, softmax_cross_entropy,
 };
 use common::kernels::{Conv, Heap, Linear, Memory, PooledConv, every_kernel};
-use common::{ACTIVATIONS, bits, on_every_arm, values, widen};
+use common::{ACTIVATIONS, bits, on_every_isa, pool_shape, values, widen};
 
 const FITS: &str = "the shape is a valid one";
 
 const ODD: [f32; 3] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
 
-/// Computed directly, and by Winograd's method with full vectors and parts of one.
+/// Computed directly, and by Winograd's method with full and partial vectors.
 const SHAPES: [[usize; 8]; 4] =
     [[3, 7, 6, 3, 5, 3, 1, 1], [3, 7, 6, 8, 5, 2, 2, 0], [3, 7, 9, 9, 17, 3, 1, 1], [3, 6, 11, 16, 16, 3, 1, 0]];
 
-/// `got` is not finite where `expected` is not; where `untouched` says so, its bits are those of `usual`.
+/// Checks that `got` is not finite where `expected` is not, and has the bits of `usual` where
+/// `untouched` is true.
 fn check(name: &str, got: &[f32], expected: &[f64], usual: &[f32], untouched: impl Fn(usize) -> bool) {
     assert_eq!(got.len(), expected.len(), "{name}");
     assert!(expected.iter().any(|v| !v.is_finite()), "{name}: nothing to see");
@@ -30,9 +31,9 @@ fn check(name: &str, got: &[f32], expected: &[f64], usual: &[f32], untouched: im
     }
 }
 
-/// Winograd's method may spread it over a tile, but not to another image.
+/// Winograd's method may spread a NaN over a tile, but not to another image.
 #[test]
-fn of_an_image() {
+fn in_an_image() {
     for dims in SHAPES {
         let usual = Conv::new(dims, 1).expect(FITS);
         let (s, image) = (&usual.shape, usual.shape.output_len() / dims[0]);
@@ -43,9 +44,9 @@ fn of_an_image() {
             conv.input[at] = odd;
             let expected = naive::conv2d_forward(s, &widen(&conv.input), &widen(&conv.weight), None);
             let elsewhere = |at: usize| at / image != 1;
-            on_every_arm(|arm| {
+            on_every_isa(|isa| {
                 let forward = |x: &[f32]| Heap.made(s.output_len(), |y| conv2d_forward(s, x, &usual.weight, None, y));
-                let name = format!("{odd} in conv2d_forward {dims:?}, {arm}");
+                let name = format!("{odd} in conv2d_forward {dims:?}, {isa}");
                 check(&name, &forward(&conv.input), &expected, &forward(&usual.input), elsewhere);
 
                 let activated = |x: &[f32]| {
@@ -53,7 +54,7 @@ fn of_an_image() {
                     Heap.made(s.output_len(), |y| conv2d_activation_forward(s, x, &usual.weight, &bias, relu, y))
                 };
                 let rectified = naive::activation_forward(Activation::Relu, &expected);
-                let name = format!("{odd} in conv2d_activation_forward {dims:?}, {arm}");
+                let name = format!("{odd} in conv2d_activation_forward {dims:?}, {isa}");
                 check(&name, &activated(&conv.input), &rectified, &activated(&usual.input), elsewhere);
             });
         }
@@ -61,7 +62,7 @@ fn of_an_image() {
 }
 
 #[test]
-fn of_maxima() {
+fn in_maxima() {
     for dims in SHAPES {
         let usual = PooledConv::new(dims, 1).expect(FITS);
         let mut input = usual.conv.input.clone();
@@ -69,13 +70,14 @@ fn of_maxima() {
         input[at] = f32::NAN;
         let (s, weight) = (&usual.conv.shape, &usual.conv.weight);
         let full = naive::conv2d_forward(s, &widen(&input), &widen(weight), None);
-        // Every square that holds a NaN has it for its maximum: the sum of a square is one.
+        // Every window that contains a NaN has it as its maximum. The sum of a window contains it
+        // too.
         let expected = naive::average_pool_forward(&usual.pool, &full);
         let image = expected.len() / dims[0];
-        on_every_arm(|arm| {
+        on_every_isa(|isa| {
             let (maxima, places) = usual.forward(&Heap, &input, weight);
             let (usual_maxima, usual_places) = usual.forward(&Heap, &usual.conv.input, weight);
-            let name = format!("conv2d_max_pool_forward {dims:?}, {arm}");
+            let name = format!("conv2d_max_pool_forward {dims:?}, {isa}");
             check(&name, &maxima, &expected, &usual_maxima, |at| at / image != 1);
             for (at, (place, usual)) in places.iter().zip(&usual_places).enumerate() {
                 assert!(*place < 4 && (at / image == 1 || place == usual), "{name}: place {place} at {at}");
@@ -85,33 +87,33 @@ fn of_maxima() {
 }
 
 #[test]
-fn of_filters() {
+fn in_filters() {
     for dims in SHAPES {
         let Conv { shape: s, out_channels, input, weight, .. } = Conv::new(dims, 1).expect(FITS);
         let mut odd = weight.clone();
-        // Of the last output channel.
+        // In the last output channel.
         odd[weight.len() / out_channels / 2 * out_channels + out_channels - 1] = f32::NAN;
         let expected = naive::conv2d_forward(&s, &widen(&input), &widen(&odd), None);
-        on_every_arm(|arm| {
+        on_every_isa(|isa| {
             let forward = |w: &[f32]| Heap.made(s.output_len(), |y| conv2d_forward(&s, &input, w, None, y));
-            let name = format!("a filter of conv2d_forward {dims:?}, {arm}");
+            let name = format!("a filter of conv2d_forward {dims:?}, {isa}");
             check(&name, &forward(&odd), &expected, &forward(&weight), |at| at % out_channels != out_channels - 1);
         });
     }
 }
 
 #[test]
-fn of_gradients() {
+fn in_gradients() {
     for dims in SHAPES {
         let Conv { shape: s, out_channels, input, weight, output_grad, .. } = Conv::new(dims, 1).expect(FITS);
         let image = input.len() / dims[0];
         for value in ODD {
             let mut odd = output_grad.clone();
-            // Of the first output channel, in the second image.
+            // In the first output channel of the second image.
             odd[(output_grad.len() / 2).next_multiple_of(out_channels)] = value;
             let [x, w, dy] = [&input, &weight, &odd].map(|v| widen(v));
             let (dx, dw) = naive::conv2d_backward(&s, &x, &w, &dy, None);
-            on_every_arm(|arm| {
+            on_every_isa(|isa| {
                 let backward = |dy: &[f32]| {
                     let mut dw = vec![0.0; weight.len()];
                     let dx = Heap.made(input.len(), |dx| {
@@ -120,7 +122,7 @@ fn of_gradients() {
                     (dx, dw)
                 };
                 let (got, usual) = (backward(&odd), backward(&output_grad));
-                let name = format!("{value} in conv2d_backward {dims:?}, {arm}");
+                let name = format!("{value} in conv2d_backward {dims:?}, {isa}");
                 check(&name, &got.0, &dx, &usual.0, |at| at / image != 1);
                 check(&name, &got.1, &dw, &usual.1, |at| at % out_channels != 0);
             });
@@ -129,7 +131,7 @@ fn of_gradients() {
 }
 
 #[test]
-fn of_a_row() {
+fn in_a_row() {
     let [rows, i, o] = [13, 20, 9];
     let Linear { input, weight, .. } = Linear::new([rows, i, o], 2);
     let mut odd = input.clone();
@@ -138,9 +140,9 @@ fn of_a_row() {
     let logits = values(3, rows * o);
     let mut odd_logits = logits.clone();
     odd_logits[7 * o + 3] = f32::NAN;
-    on_every_arm(|arm| {
+    on_every_isa(|isa| {
         let forward = |x: &[f32]| Heap.made(rows * o, |y| linear_forward(rows, i, o, x, &weight, None, y));
-        check(&format!("linear_forward, {arm}"), &forward(&odd), &expected, &forward(&input), |at| at / o != 7);
+        check(&format!("linear_forward, {isa}"), &forward(&odd), &expected, &forward(&input), |at| at / o != 7);
 
         let probabilities = |l: &[f32]| Heap.made(rows * o, |p| softmax(rows, o, l, p));
         let row = |at: usize| if at / o == 7 { f64::NAN } else { 0.0 };
@@ -161,45 +163,38 @@ fn of_a_row() {
     });
 }
 
-/// In training a whole channel shows it, in evaluation the value alone.
+/// In training the whole channel is affected, in evaluation only the value itself.
 #[test]
-fn of_a_channel() {
+fn in_a_channel() {
     let ([rows, c], odd_at) = ([29, 19], 5 * 19 + 17);
     let (input, scale, shift) = (values(4, rows * c), vec![1.0; c], vec![0.5; c]);
     let mut odd = input.clone();
     odd[odd_at] = f32::NAN;
     for activation in ACTIVATIONS {
-        on_every_arm(|arm| {
-            let train = |x: &[f32]| {
-                let run =
-                    |y: &mut [f32]| batch_norm_forward(rows, c, x, &scale, &shift, 1e-5, activation, None, y).map(drop);
-                Heap.made(rows * c, run)
-            };
+        let layer =
+            |input| BatchNorm { rows, channels: c, input, scale: &scale, shift: &shift, residual: None, activation };
+        on_every_isa(|isa| {
+            let train = |x| Heap.made(rows * c, |y| batch_norm_forward(&layer(x), 1e-5, y).map(drop));
             let channel = |at: usize| if at % c == 17 { f64::NAN } else { 0.0 };
             let expected: Vec<f64> = (0..rows * c).map(channel).collect();
-            let name = format!("batch_norm_forward with {activation:?}, {arm}");
+            let name = format!("batch_norm_forward with {activation:?}, {isa}");
             check(&name, &train(&odd), &expected, &train(&input), |at| at % c != 17);
 
-            let evaluate = |x: &[f32]| {
-                let run = |y: &mut [f32]| {
-                    batch_norm_evaluate(rows, c, x, &scale, &shift, &shift, &scale, 1e-5, activation, None, y)
-                };
-                Heap.made(rows * c, run)
-            };
+            let evaluate = |x| Heap.made(rows * c, |y| batch_norm_evaluate(&layer(x), &shift, &scale, 1e-5, y));
             let value = |at: usize| if at == odd_at { f64::NAN } else { 0.0 };
             let expected: Vec<f64> = (0..rows * c).map(value).collect();
-            let name = format!("batch_norm_evaluate with {activation:?}, {arm}");
+            let name = format!("batch_norm_evaluate with {activation:?}, {isa}");
             check(&name, &evaluate(&odd), &expected, &evaluate(&input), |at| at != odd_at);
         });
     }
 }
 
 #[test]
-fn of_a_value() {
-    on_every_arm(|arm| {
+fn in_a_value() {
+    on_every_isa(|isa| {
         for f in ACTIVATIONS {
             let y = Heap.made(4, |y| activation_forward(f, &[1.0, f32::NAN, f32::INFINITY, -1.0], y));
-            assert!(y[1].is_nan() && y[2] == f32::INFINITY && y[3].is_finite(), "{f:?} makes {y:?} of it, {arm}");
+            assert!(y[1].is_nan() && y[2] == f32::INFINITY && y[3].is_finite(), "{f:?} makes {y:?} of it, {isa}");
         }
         let gradient = [1.0, f32::NAN, 1.0];
         let ([mut w, mut v], [mut m1, mut m2]) = ([[1.0; 3]; 2], [[0.0; 3]; 2]);
@@ -212,10 +207,10 @@ fn of_a_value() {
 }
 
 #[test]
-fn the_first_of_equal_maxima_counts_and_nan_outdoes_all() {
+fn the_first_of_equal_maxima_counts_and_nan_is_largest() {
     fn check(window: [f32; 4], expected: (f32, u8)) {
-        let shape = PoolShape::new(1, 2, 2, 1, 2, 1).expect(FITS);
-        on_every_arm(|_| {
+        let shape = pool_shape([1, 2, 2, 1, 2, 1]).expect(FITS);
+        on_every_isa(|_| {
             let (mut output, mut argmax) = ([0.0], [u8::MAX]);
             max_pool_forward(&shape, &window, &mut output, &mut argmax).expect(FITS);
             assert_eq!((output[0].to_bits(), argmax[0]), (expected.0.to_bits(), expected.1), "{window:?}");
@@ -231,10 +226,10 @@ fn the_first_of_equal_maxima_counts_and_nan_outdoes_all() {
     check([f32::NAN, 1.0, 2.0, 3.0], (f32::NAN, 0));
 }
 
-/// Kernels use memory again that others wrote to: none of it may be read before it is written.
+/// Kernels reuse memory, which must not be read before it is written.
 #[test]
-fn what_was_computed_before_leaves_no_trace() {
-    on_every_arm(|arm| {
+fn results_do_not_depend_on_earlier_calls() {
+    on_every_isa(|isa| {
         release_buffers();
         let expected = every_kernel(&Heap);
         for dims in common::CONVS.iter().chain(common::WINOGRADS) {
@@ -243,10 +238,10 @@ fn what_was_computed_before_leaves_no_trace() {
                 values.fill(f32::NAN);
             }
             let outputs = conv.run(&Heap);
-            assert!(outputs.iter().flat_map(|(_, values)| values).any(|v| v.is_nan()), "{dims:?} {arm}");
+            assert!(outputs.iter().flat_map(|(_, values)| values).any(|v| v.is_nan()), "{dims:?} {isa}");
         }
         for ((name, got), (_, expected)) in every_kernel(&Heap).iter().zip(&expected) {
-            assert!(bits(got) == bits(expected), "{name}: other bits after a NaN, {arm}");
+            assert!(bits(got) == bits(expected), "{name}: other bits after a NaN, {isa}");
         }
     });
 }

@@ -1,4 +1,5 @@
-//! Every kernel but convolutions against naive loops in f64, on awkward shapes and on random ones, on every arm.
+//! Every kernel except convolutions compared with naive loops in f64, on difficult and random
+//! shapes, on every ISA.
 
 mod common;
 
@@ -114,7 +115,7 @@ fn check_table(dims: [usize; 2], seed: u64) {
     check(&dims, &expected, || table.run(&Heap));
 }
 
-/// Every view of images of 4×5 pixels, each of them another one.
+/// All views of different images of 4×5 pixels.
 #[test]
 fn images_through_views() {
     let views: Vec<PixelView> = (-3..=3)
@@ -132,7 +133,7 @@ fn images_through_views() {
         normalise_views(&images, [height, width], channels, &views, &mean, &std, &mut output).unwrap();
         vec![("normalise_views", output)]
     });
-    // And where nothing moves, the bits of `normalise_pixels`.
+    // Without a shift, the bits are those of `normalise_pixels`.
     let mut still = vec![0.0; pixels.len()];
     let unmoved = vec![PixelView::default(); images.len()];
     normalise_views(&images, [height, width], channels, &unmoved, &mean, &std, &mut still).unwrap();
@@ -175,7 +176,7 @@ fn losses() {
 }
 
 #[test]
-fn value_by_value() {
+fn elementwise() {
     for dims in TABLES {
         check_table(*dims, 7);
     }

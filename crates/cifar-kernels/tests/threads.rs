@@ -1,23 +1,23 @@
-//! The same bits at any number of threads: work is divided by shape alone.
+//! The bits do not depend on the number of threads, since work is divided by shape.
 
 mod common;
 
-use cifar_kernels::{bias_gradient, with_arm};
+use cifar_kernels::{bias_gradient, with_isa};
 use common::kernels::{Heap, every_kernel};
-use common::{bits, on_every_arm, values};
+use common::{bits, on_every_isa, values};
 
 fn on<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool starts").install(work)
 }
 
 fn check(work: impl Fn() -> Vec<(String, Vec<f32>)> + Sync) {
-    on_every_arm(|arm| {
-        // An arm is a matter of the thread that calls a kernel, so it is chosen on the pool's.
-        let work = || with_arm(arm, &work).expect("this processor has the arm");
+    on_every_isa(|isa| {
+        // The ISA belongs to the thread that calls a kernel, so it is selected inside the pool.
+        let work = || with_isa(isa, &work).expect("this processor has the ISA");
         let expected = on(1, work);
         for threads in [1, 2, 3, 4] {
             for ((name, got), (_, expected)) in on(threads, work).iter().zip(&expected) {
-                assert!(bits(got) == bits(expected), "{name}: other bits on {threads} threads than on one, {arm}");
+                assert!(bits(got) == bits(expected), "{name}: other bits on {threads} threads than on one, {isa}");
             }
         }
     });
@@ -28,8 +28,8 @@ fn every_kernel_gives_the_same_bits_on_any_number_of_threads() {
     check(|| every_kernel(&Heap));
 }
 
-/// Sums in f64 seldom show their order in f32. These do: large values cancel, and what the small ones among them leave
-/// is mostly rounding.
+/// The order of sums in f64 rarely shows in f32. Here it does: large values cancel, and the
+/// remaining small values are mostly rounding errors.
 #[test]
 fn sums_that_cancel_give_the_same_bits_on_any_number_of_threads() {
     let [rows, channels] = [5002, 64];

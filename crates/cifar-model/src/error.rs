@@ -1,4 +1,4 @@
-//! Everything that can go wrong with a model.
+//! The errors of this crate.
 
 use std::path::PathBuf;
 
@@ -9,31 +9,31 @@ pub type Result<T, E = ModelError> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModelError {
-    /// candle refused something: a shape or device that does not fit.
+    /// candle refused a shape or a device.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
     /// Data could not be read or written.
     #[error(transparent)]
     Data(#[from] cifar_data::DataError),
-    /// A model file exists but is not what it should be.
+    /// A model file exists but is not valid.
     #[error("{}: {problem}", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
-        /// What was found and what is expected.
+        /// What was found and what is allowed.
         problem: String,
     },
-    /// A parameter lies outside of its range.
+    /// A parameter is out of its range.
     #[error("{key}: {value} is not allowed; {allowed}")]
     Parameter {
         /// The parameter's name.
         key: &'static str,
-        /// What was given.
+        /// The given value.
         value: String,
         /// What is allowed.
         allowed: String,
     },
-    /// The network cannot work on these images.
+    /// The network does not support these images or classes.
     #[error("{0}")]
     Unsuitable(String),
 }

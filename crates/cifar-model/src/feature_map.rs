@@ -1,33 +1,38 @@
 //! Activations outside of candle's storage, with candle's autograd as the scheduler.
 //!
-//! # Why
-//! candle allocates every activation anew and adds every gradient to a fresh tensor of zeros: four passes over memory
-//! for each. Beside fast kernels that is a good part of a training step. Here both live in a
-//! [`Buffer`], which comes from a pool and goes back there, and a gradient is written once.
+//! # Motivation
+//! candle allocates memory for every activation and adds every gradient to a new tensor of zeros:
+//! four passes over memory for each. With fast kernels this is a considerable part of a training
+//! step. Here both are in a [`Buffer`], which is taken from a pool and returns to it, and a
+//! gradient is written once.
 //!
-//! # How
-//! A [`FeatureMap`] is three things:
+//! # Design
+//! A [`FeatureMap`] consists of three parts:
 //!
 //! - its **values**, a buffer that all its clones share;
-//! - a **slot** for its gradient, which is empty but for a moment of the backward pass;
-//! - its **node**: a candle tensor of one element, whose value means nothing. It is the map's place in candle's graph.
+//! - a **slot** for its gradient, which is only filled for a moment during the backward pass;
+//! - its **node**, a candle tensor of one element without meaning: the map's position in candle's
+//!   graph.
 //!
-//! An operation on feature maps is a candle custom op on their nodes and on the tensors of its parameters. Its forward
-//! pass computes values into a new buffer and gives candle one element, the node of the result; the buffers that the
-//! backward pass will need are kept in the op, which candle keeps in the graph. When candle's backward pass comes to
-//! that op, all users of the result have had their turn, so the result's slot holds its whole gradient. The op takes
-//! it out, puts the gradients of its inputs into their slots (adding to what is there, where a map has several users),
-//! and returns a meaningless 0 for every node, so that candle goes on. Gradients of parameters are tensors as ever and
-//! end in candle's `GradStore`, where every optimiser for candle finds them.
+//! An operation on feature maps is a candle custom op on their nodes and on the tensors of its
+//! parameters. Its forward pass writes values into a new buffer and gives candle one element, the
+//! node of the result. Buffers that the backward pass needs are stored in the op, which candle
+//! stores in the graph.
 //!
-//! What does not lead to a variable is not tracked: its gradient is not computed, and nothing is kept for it. That is
-//! all there is to evaluation, where no parameter is tracked.
+//! When candle's backward pass reaches the op, it has visited all users of the result, so the
+//! result's slot holds its complete gradient. The op takes the gradient and writes those of its
+//! inputs into their slots, adding to gradients from other users. It returns 0 without meaning for
+//! every node, so that candle continues. Gradients of parameters are ordinary tensors in candle's
+//! `GradStore`, where every optimiser for candle finds them.
 //!
-//! candle walks the graph in an order that depends on the graph alone, so gradients are added in the same order in
-//! every run. A graph can be walked again, but not by two threads at once.
+//! A map that depends on no variable is not tracked: its gradient is not computed, and nothing is
+//! stored for it. This is how evaluation works, where no parameter is tracked.
 //!
-//! [`FeatureMap::from_tensor`] and [`FeatureMap::to_tensor`] are differentiable: candle's own operations can stand
-//! before, between and behind those of [`ops`](crate::ops).
+//! The order in which candle visits the graph depends only on the graph, so gradients are added in
+//! the same order in every run. A graph can be visited again, but not by two threads at once.
+//!
+//! [`FeatureMap::from_tensor`] and [`FeatureMap::to_tensor`] are differentiable: candle's own
+//! operations can be used before, between and after those of [`ops`](crate::ops).
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -37,10 +42,11 @@ use rayon::prelude::*;
 
 use crate::ops::with_values;
 
-/// Values that one task adds.
+/// Values per task of an addition.
 const CHUNK: usize = 16 * 1024;
 
-/// `f32` activations of a batch, [N, H, W, C] or [N, F], and their place in candle's graph. Clones share everything.
+/// `f32` activations of a batch, `[N, H, W, C]` or `[N, F]`, with a node in candle's graph. Clones
+/// share everything.
 ///
 /// ```
 /// use candle_core::{Device, Tensor, Var};
@@ -49,7 +55,8 @@ const CHUNK: usize = 16 * 1024;
 ///
 /// let images = FeatureMap::new(Buffer::copied(&[1.0, 2.0, -3.0, 4.0]), &[1, 2, 2, 1])?;
 /// let weight = Var::from_tensor(&Tensor::full(0.5f32, (1, 1, 1, 1), &Device::Cpu)?)?;
-/// let halved = ops::activation(&ops::conv2d(&images, weight.as_tensor(), 1, 0)?, Activation::Relu)?;
+/// let maps = ops::conv2d(&images, weight.as_tensor(), 1, 0)?;
+/// let halved = ops::activation(&maps, Activation::Relu)?;
 /// assert_eq!(halved.values(), [0.5, 1.0, 0.0, 2.0]);
 /// let gradients = halved.to_tensor()?.sum_all()?.backward()?;
 /// assert_eq!(gradients.get(&weight).unwrap().flatten_all()?.to_vec1::<f32>()?, [7.0]);
@@ -63,14 +70,15 @@ pub struct FeatureMap {
     node: Tensor,
 }
 
-/// Where a gradient waits for the op that made its map.
+/// Holds a gradient until the op that made the map takes it.
 type Slot = Arc<Mutex<Option<Buffer<f32>>>>;
 
 impl FeatureMap {
-    /// Values that no gradient is asked of, such as a batch of images.
+    /// Creates a map that needs no gradient, such as a batch of images.
     ///
     /// # Errors
-    /// If `dims` has neither two nor four dimensions or does not fit the number of values.
+    /// If `dims` does not have two or four dimensions, or their product is not the number of
+    /// values.
     pub fn new(values: Buffer<f32>, dims: &[usize]) -> Result<Self> {
         let node = Tensor::zeros(1, DType::F32, &Device::Cpu)?;
         Self { dims: dims.to_vec(), values: Arc::new(values), gradient: Slot::default(), node }.checked()
@@ -79,12 +87,14 @@ impl FeatureMap {
     fn checked(self) -> Result<Self> {
         if !matches!(self.dims.len(), 2 | 4) || self.dims.iter().product::<usize>() != self.values.len() {
             let (dims, len) = (&self.dims, self.values.len());
-            return Err(Error::Msg(format!("feature map: {len} values are no [N, H, W, C] or [N, F] of {dims:?}")));
+            return Err(Error::Msg(format!(
+                "feature map: {len} values do not fit {dims:?}; allowed is [N, H, W, C] or [N, F]"
+            )));
         }
         Ok(self)
     }
 
-    /// A copy of a tensor [N, H, W, C] or [N, F]; gradients flow back to it.
+    /// Copies a tensor `[N, H, W, C]` or `[N, F]`. Gradients flow back to it.
     ///
     /// # Errors
     /// If the tensor has another number of dimensions, or is not `f32` on the CPU.
@@ -97,44 +107,44 @@ impl FeatureMap {
         Ok(Self { node, ..map })
     }
 
-    /// A copy as a tensor of the same shape; gradients flow back from it.
+    /// Returns a copy as a tensor of the same shape. Gradients flow back from it.
     pub fn to_tensor(&self) -> Result<Tensor> {
         self.node.apply_op1(ToTensor(self.clone()))
     }
 
-    /// [N, H, W, C] or [N, F].
+    /// Returns the dimensions, `[N, H, W, C]` or `[N, F]`.
     pub fn dims(&self) -> &[usize] {
         &self.dims
     }
 
-    /// The values, the last dimension fastest.
+    /// Returns the values, with the last dimension fastest.
     pub fn values(&self) -> &[f32] {
         &self.values
     }
 
-    /// Whether a gradient of it will be computed: some variable lies behind it.
+    /// Returns whether the map depends on a variable, so that its gradient is computed.
     pub fn is_tracked(&self) -> bool {
         self.node.track_op()
     }
 
-    /// The same values as [N, H · W · C]. Nothing is copied, and gradients flow through.
+    /// Returns the same values as `[N, H · W · C]` without a copy. Gradients flow through.
     #[must_use]
     pub fn flatten(&self) -> Self {
         let (batch, rest) = self.dims.split_at(1);
         Self { dims: vec![batch[0], rest.iter().product()], ..self.clone() }
     }
 
-    /// Batch, height, width and channels.
+    /// Returns the number of images, height, width and channels.
     pub(crate) fn images(&self, op: &str) -> Result<[usize; 4]> {
         self.dims[..].try_into().map_err(|_| Error::Msg(format!("{op}: expected [N, H, W, C], found {:?}", self.dims)))
     }
 
-    /// A buffer for its gradient, if somebody needs that.
+    /// Returns a buffer for the gradient if it is needed.
     pub(crate) fn new_gradient(&self) -> Option<Buffer<f32>> {
         self.is_tracked().then(|| Buffer::new(self.values.len()))
     }
 
-    /// Hands its gradient, or one user's part of it, to the op that made it.
+    /// Passes the gradient, or the part of one user, to the op that made the map.
     pub(crate) fn put_gradient(&self, gradient: Buffer<f32>) -> Result<()> {
         put(&self.gradient, self.values.len(), gradient)
     }
@@ -142,7 +152,7 @@ impl FeatureMap {
 
 fn put(slot: &Slot, len: usize, gradient: Buffer<f32>) -> Result<()> {
     if gradient.len() != len {
-        return Err(Error::Msg(format!("feature map: {} values are no gradient of {len}", gradient.len())));
+        return Err(Error::Msg(format!("feature map: {} values in a gradient, expected {len}", gradient.len())));
     }
     let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
     match slot.as_mut() {
@@ -160,31 +170,32 @@ fn put(slot: &Slot, len: usize, gradient: Buffer<f32>) -> Result<()> {
 
 fn take(slot: &Slot, op: &str) -> Result<Buffer<f32>> {
     let gradient = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
-    gradient.ok_or_else(|| Error::Msg(format!("{op}: no gradient has come back; is this a node of two graphs?")))
+    gradient.ok_or_else(|| Error::Msg(format!("{op}: no gradient arrived; is this a node of two graphs?")))
 }
 
-/// What candle is given for a node: one element that means nothing.
+/// The storage of a node for candle: one element without meaning.
 fn nothing() -> (CpuStorage, Shape) {
     (CpuStorage::F32(vec![0.0]), 1.into())
 }
 
-/// What candle is given as the gradient of a node, if it walks there at all.
+/// The gradient of a node for candle, if candle visits it.
 fn node_gradient(node: &Tensor) -> Result<Option<Tensor>> {
     node.track_op().then(|| node.zeros_like()).transpose()
 }
 
-/// The backward half of an operation on feature maps: what it kept of the forward pass.
+/// The backward half of an operation on feature maps, with what it stored in the forward pass.
 pub(crate) trait Operation: Send + Sync + 'static {
-    /// Its name in errors.
+    /// The name in errors.
     const NAME: &'static str;
 
-    /// Given the gradient of the result, puts those of the input maps that are tracked where they belong
-    /// ([`FeatureMap::put_gradient`]) and returns those of the parameters that are, in the parameters' order.
+    /// Computes gradients from the gradient of the result. Those of tracked input maps are passed
+    /// on by [`FeatureMap::put_gradient`]; those of tracked parameters are returned in the
+    /// parameters' order.
     fn backward(&self, gradient: Buffer<f32>, parameters: &[&Tensor]) -> Result<[Option<Tensor>; 2]>;
 }
 
-/// The result of an operation: `values` of shape `dims`, made of `input`, perhaps of a second map, and of up to two
-/// parameters. `operation` is kept only if one of them is tracked.
+/// Creates the result of an operation: `values` of shape `dims`, computed from `input`, optionally
+/// a second map, and up to two parameters. `operation` is only stored if one of them is tracked.
 pub(crate) fn record<O: Operation>(
     operation: O,
     values: Buffer<f32>,
@@ -195,7 +206,7 @@ pub(crate) fn record<O: Operation>(
 ) -> Result<FeatureMap> {
     let map = FeatureMap::new(values, dims)?;
     let inputs = match second {
-        // A custom op has three arguments at most, so the nodes of two maps are joined first.
+        // A custom op has at most three arguments, so the nodes of two maps are joined first.
         Some(second) if second.is_tracked() => input.node.apply_op2(&second.node, Join)?,
         _ => input.node.clone(),
     };
@@ -284,7 +295,7 @@ impl<O: Operation> CustomOp3 for Recorded<O> {
     }
 }
 
-/// Makes one node of two.
+/// Joins two nodes into one.
 struct Join;
 
 impl CustomOp2 for Join {
@@ -351,18 +362,18 @@ mod tests {
         let squared = (x.as_tensor() * x.as_tensor()).unwrap();
         let map = FeatureMap::from_tensor(&squared).unwrap();
         assert_eq!((map.dims(), map.values()), (&[1, 3][..], &[1.0, 4.0, 9.0][..]));
-        // Two users of one map: their gradients are added.
+        // The map has two users, whose gradients are added.
         let (once, again) = (map.to_tensor().unwrap(), map.flatten().to_tensor().unwrap());
         let loss = (once.sum_all().unwrap() + again.affine(2.0, 0.0).unwrap().sum_all().unwrap()).unwrap();
         for _ in 0..2 {
-            // A graph can be walked again: every slot is empty afterwards.
+            // A graph can be visited again, since every slot is empty afterwards.
             let gradients = loss.backward().unwrap();
             assert_eq!(gradients.get(&x).unwrap().to_vec2::<f32>().unwrap(), [[6.0, -12.0, 18.0]]);
         }
     }
 
     #[test]
-    fn what_leads_to_no_variable_is_not_tracked() {
+    fn a_map_without_variables_is_not_tracked() {
         let map = FeatureMap::from_tensor(&Tensor::zeros((2, 3), DType::F32, &Device::Cpu).unwrap()).unwrap();
         assert!(!map.is_tracked() && map.new_gradient().is_none());
         assert!(!map.to_tensor().unwrap().track_op());

@@ -1,4 +1,5 @@
-//! The one place where `u8` pixels become numbers, and how a forward pass is meant.
+//! The conversion of `u8` pixels to numbers, which is done only here, and the mode of a forward
+//! pass.
 
 use candle_core::Error;
 use cifar_data::prepare::Normalisation;
@@ -7,30 +8,43 @@ use cifar_kernels::{Buffer, PixelView};
 
 use crate::{FeatureMap, Result};
 
-/// What a forward pass is for.
+/// The purpose of a forward pass.
 #[derive(Debug, Clone, Copy)]
 pub enum Mode<'a> {
-    /// Batch statistics, dropout, gradients.
+    /// Uses batch statistics and dropout, and tracks gradients.
     Train {
         /// The run's seed.
         seed: u64,
         /// The epoch, counted from 0.
         epoch: u64,
-        /// Identity of each image of the batch.
+        /// The id of each image of the batch.
         ids: &'a [SampleId],
     },
-    /// Running statistics, no dropout, no gradients.
+    /// Uses running statistics, without dropout and gradients.
     Evaluate,
 }
 
 impl Mode<'_> {
-    /// True in training.
+    /// Returns whether the mode is [`Mode::Train`].
     pub fn is_train(&self) -> bool {
         matches!(self, Self::Train { .. })
     }
 }
 
-/// Normalises N × height × width × RGB bytes to a feature map [N, height, width, 3]: (value / 255 − mean) / std.
+/// Normalises N × height × width × RGB bytes to a feature map `[N, height, width, 3]`:
+/// (value / 255 − mean) / std.
+///
+/// ```
+/// use cifar_data::ImageSize;
+/// use cifar_data::prepare::Normalisation;
+/// use cifar_model::images_to_feature_map;
+///
+/// let normalisation = Normalisation { mean: vec![0.5; 3], std: vec![0.25; 3] };
+/// let size = ImageSize { height: 1, width: 2 };
+/// let images = images_to_feature_map(&[255; 6], size, &normalisation)?;
+/// assert_eq!((images.dims(), images.values()), (&[1, 1, 2, 3][..], &[2.0; 6][..]));
+/// # Ok::<(), cifar_model::ModelError>(())
+/// ```
 ///
 /// # Errors
 /// If the pixels are not whole images or there are none.
@@ -42,10 +56,11 @@ pub fn images_to_feature_map(pixels: &[u8], size: ImageSize, normalisation: &Nor
     Ok(FeatureMap::new(values, &[count, size.height, size.width, 3])?)
 }
 
-/// As [`images_to_feature_map`], of images each moved and mirrored by its view.
+/// Normalises images as [`images_to_feature_map`], each shifted and mirrored by its view.
 ///
 /// # Errors
-/// As there, and if there are not as many views as images, or one moves its image out of sight.
+/// As [`images_to_feature_map`]; also if views and images differ in number, or a view moves its
+/// image by its height or width or more.
 pub fn views_to_feature_map(
     images: &[&[u8]],
     views: &[PixelView],

@@ -1,4 +1,23 @@
-//! The layers that networks are built of. Each adds its tensors to the network's [`Parameters`].
+//! The layers of networks. Each adds its tensors to the [`Parameters`] of the network.
+//!
+//! ```
+//! use cifar_kernels::{Activation, Buffer};
+//! use cifar_model::layers::{BatchNorm, Conv, ConvParams, NormParams};
+//! use cifar_model::parameters::{Fan, Init, Parameters};
+//! use cifar_model::{FeatureMap, Mode};
+//!
+//! let mut parameters = Parameters::new(7);
+//! let init = Init::HeNormal(Fan::In);
+//! let params = ConvParams { inputs: 3, outputs: 8, kernel: 3, stride: 1, padding: 1, init };
+//! let conv = Conv::new(&mut parameters, "conv", params)?;
+//! let norm = BatchNorm::new(&mut parameters, "norm", 8, NormParams::STANDARD, Activation::Relu)?;
+//!
+//! let images = FeatureMap::new(Buffer::copied(&[0.5; 4 * 4 * 3]), &[1, 4, 4, 3])?;
+//! let maps = norm.forward(&conv.forward(&images, &Mode::Evaluate)?, None, &Mode::Evaluate)?;
+//! assert_eq!(maps.dims(), [1, 4, 4, 8]);
+//! assert_eq!(parameters.count(), 3 * 3 * 3 * 8 + 2 * 8);
+//! # Ok::<(), cifar_model::ModelError>(())
+//! ```
 
 use candle_core::{Device, Tensor, Var};
 use cifar_kernels::{Activation, BatchStatistics};
@@ -8,7 +27,24 @@ use crate::{FeatureMap, Mode, Result, ops};
 
 pub use crate::whitening::Whitening;
 
-/// A convolution without bias; the batch norm behind it has a shift.
+/// The dimensions and initial values of a [`Conv`].
+#[derive(Debug, Clone, Copy)]
+pub struct ConvParams {
+    /// Channels of the input.
+    pub inputs: usize,
+    /// Channels of the output.
+    pub outputs: usize,
+    /// Rows and columns of a filter.
+    pub kernel: usize,
+    /// Distance from one window to the next, in pixels.
+    pub stride: usize,
+    /// Rows and columns of zeros on each side of an image.
+    pub padding: usize,
+    /// How the filters are initialised.
+    pub init: Init,
+}
+
+/// A convolution without bias. The batch norm that follows has a shift.
 #[derive(Debug, Clone)]
 pub struct Conv {
     weight: Parameter,
@@ -17,31 +53,47 @@ pub struct Conv {
 }
 
 impl Conv {
-    /// `kernel`×`kernel` filters from `inputs` to `outputs` channels.
-    pub fn new(
-        parameters: &mut Parameters,
-        name: &str,
-        inputs: usize,
-        outputs: usize,
-        kernel: usize,
-        stride: usize,
-        padding: usize,
-        init: Init,
-    ) -> Result<Self> {
+    /// Creates a convolution, with filters named `{name}.weight`.
+    ///
+    /// # Errors
+    /// If candle refuses the shape.
+    pub fn new(parameters: &mut Parameters, name: &str, params: ConvParams) -> Result<Self> {
+        let ConvParams { inputs, outputs, kernel, stride, padding, init } = params;
         let weight =
             parameters.add(format!("{name}.weight"), Kind::Filters, (kernel, kernel, inputs, outputs), init)?;
         Ok(Self { weight, stride, padding })
     }
 
-    /// [N, H, W, inputs] → [N, H', W', outputs].
+    /// Computes `[N, H, W, inputs]` → `[N, H', W', outputs]`.
+    ///
+    /// # Errors
+    /// As [`ops::conv2d`].
     pub fn forward(&self, images: &FeatureMap, mode: &Mode) -> Result<FeatureMap> {
         Ok(ops::conv2d(images, &self.weight.value(mode), self.stride, self.padding)?)
     }
 
-    /// The same with 2×2 max pooling behind it: [N, H'/2, W'/2, outputs].
+    /// Computes the convolution followed by 2×2 max pooling: `[N, H'/2, W'/2, outputs]`.
+    ///
+    /// # Errors
+    /// As [`ops::conv2d_max_pool`].
     pub fn forward_pooled(&self, images: &FeatureMap, mode: &Mode) -> Result<FeatureMap> {
         Ok(ops::conv2d_max_pool(images, &self.weight.value(mode), self.stride, self.padding)?)
     }
+}
+
+/// The dimensions and initial values of a [`Linear`] layer.
+#[derive(Debug, Clone, Copy)]
+pub struct LinearParams {
+    /// How optimisers treat the matrix.
+    pub kind: Kind,
+    /// Values per image of the input.
+    pub inputs: usize,
+    /// Values per image of the output.
+    pub outputs: usize,
+    /// Whether a bias is added; it starts at 0.
+    pub bias: bool,
+    /// How the matrix is initialised.
+    pub init: Init,
 }
 
 /// A fully connected layer.
@@ -52,16 +104,12 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// From `inputs` to `outputs`; a bias starts at 0. The matrix is of `kind`.
-    pub fn new(
-        parameters: &mut Parameters,
-        name: &str,
-        kind: Kind,
-        inputs: usize,
-        outputs: usize,
-        bias: bool,
-        init: Init,
-    ) -> Result<Self> {
+    /// Creates a layer, with tensors named `{name}.weight` and `{name}.bias`.
+    ///
+    /// # Errors
+    /// If candle refuses the shape.
+    pub fn new(parameters: &mut Parameters, name: &str, params: LinearParams) -> Result<Self> {
+        let LinearParams { kind, inputs, outputs, bias, init } = params;
         let weight = parameters.add(format!("{name}.weight"), kind, (inputs, outputs), init)?;
         let bias = bias
             .then(|| parameters.add(format!("{name}.bias"), Kind::Vector, outputs, Init::Constant(0.0)))
@@ -69,21 +117,24 @@ impl Linear {
         Ok(Self { weight, bias })
     }
 
-    /// [N, inputs] → [N, outputs].
+    /// Computes `[N, inputs]` → `[N, outputs]`.
+    ///
+    /// # Errors
+    /// As [`ops::linear`].
     pub fn forward(&self, input: &FeatureMap, mode: &Mode) -> Result<FeatureMap> {
         let bias = self.bias.as_ref().map(|bias| bias.value(mode));
         Ok(ops::linear(input, &self.weight.value(mode), bias.as_ref())?)
     }
 }
 
-/// How batch norm behaves.
+/// The settings of a batch norm.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NormParams {
-    /// What is added to the variance, above 0.
+    /// The value added to the variance, above 0.
     pub epsilon: f32,
-    /// Share of a batch's statistics in the running ones, 0 to 1.
+    /// Weight of a batch in the running statistics, 0 to 1.
     pub momentum: f32,
-    /// Whether a scale is trained; otherwise it is 1.
+    /// Whether a scale is trained. Otherwise it is 1.
     pub scale: bool,
 }
 
@@ -92,8 +143,7 @@ impl NormParams {
     pub const STANDARD: Self = Self { epsilon: 1e-5, momentum: 0.1, scale: true };
 }
 
-/// Batch norm with what follows it, a residual addition and an activation, and the running statistics that evaluation
-/// uses.
+/// Batch norm with a residual addition, an activation, and the running statistics for evaluation.
 #[derive(Debug, Clone)]
 pub struct BatchNorm {
     scale: Option<Parameter>,
@@ -105,7 +155,10 @@ pub struct BatchNorm {
 }
 
 impl BatchNorm {
-    /// Over `channels` channels.
+    /// Creates a batch norm over `channels` channels, with tensors named `{name}.scale` and so on.
+    ///
+    /// # Errors
+    /// If candle refuses the shape.
     pub fn new(
         parameters: &mut Parameters,
         name: &str,
@@ -131,24 +184,30 @@ impl BatchNorm {
         })
     }
 
-    /// activation(norm(`input`) + `residual`); the last dimension is the channel. Training moves the running statistics.
+    /// Computes activation(norm(`input`) + `residual`). The last dimension is the channel.
+    ///
+    /// In training this updates the running statistics.
+    ///
+    /// # Errors
+    /// As [`ops::batch_norm_train`].
     pub fn forward(&self, input: &FeatureMap, residual: Option<&FeatureMap>, mode: &Mode) -> Result<FeatureMap> {
         let scale = self.scale.as_ref().map(|scale| scale.value(mode));
         let (scale, shift) = (scale.as_ref(), self.shift.value(mode));
-        let epsilon = self.params.epsilon;
+        let (shift, epsilon, activation) = (&shift, self.params.epsilon, self.activation);
+        let args = ops::BatchNormArgs { input, scale, shift, residual, epsilon, activation };
         if mode.is_train() {
-            let (output, statistics) = ops::batch_norm_train(input, scale, &shift, residual, epsilon, self.activation)?;
+            let (output, statistics) = ops::batch_norm_train(&args)?;
             self.move_running_statistics(&statistics, input.values().len() / shift.elem_count())?;
             Ok(output)
         } else {
             let (mean, variance) = (self.running_mean.as_tensor(), self.running_variance.as_tensor());
-            let activation = self.activation;
-            Ok(ops::batch_norm_evaluate(input, scale, &shift, residual, mean, variance, epsilon, activation)?)
+            Ok(ops::batch_norm_evaluate(&args, mean, variance)?)
         }
     }
 
     fn move_running_statistics(&self, batch: &BatchStatistics, rows: usize) -> Result<()> {
-        // Running variances are unbiased, as everywhere; a single row has none, and counts as biased.
+        // Running variances are unbiased, as in other frameworks. A single row has no unbiased
+        // variance, so its biased one is used.
         let unbias = if rows > 1 { rows as f32 / (rows - 1) as f32 } else { 1.0 };
         for (running, values, factor) in
             [(&self.running_mean, &batch.mean, 1.0), (&self.running_variance, &batch.variance, unbias)]

@@ -1,12 +1,36 @@
-//! Convolutional networks as candle modules over the CIFAR kernels.
+//! Convolutional networks as candle modules over the kernels of [`cifar_kernels`].
 //!
-//! - [`FeatureMap`]: activations outside of candle's storage, with candle's autograd as the scheduler;
-//! - [`ops`]: differentiable operations on them (NHWC, `f32`, CPU), each beside a slow twin of candle's own ops;
-//! - [`layers`] and [`parameters`]: what a network is built of, every initial value drawn from a seed;
-//! - [`networks`]: the architectures;
-//! - [`Model`]: a network with all that is needed to use it, and the file that holds it;
-//! - [`predict`](fn@predict): the one forward pass that validation and evaluation share; [`predict_augmented`]: the mean over
-//!   views of each image.
+//! ```
+//! use cifar_data::Silent;
+//! use cifar_data::prepare::normalisation;
+//! use cifar_data::sources::synthetic::{SyntheticParams, generate};
+//! use cifar_model::{Architecture, Model, ModelParams, ModelSpec, predict};
+//!
+//! let images = generate(&SyntheticParams { count: 20, ..Default::default() })?.dataset;
+//! let spec = ModelSpec {
+//!     params: ModelParams::of(Architecture::SimpleCnn),
+//!     classes: images.classes().to_vec(),
+//!     size: images.size(),
+//!     normalisation: normalisation(&images),
+//! };
+//! let model = Model::new(spec, 7)?; // not trained: its initial values are drawn from seed 7
+//! let logits = predict(&model, &images, "images", &Silent)?;
+//! assert_eq!((logits.len(), logits.classes()), (20, 10));
+//! # Ok::<(), cifar_model::ModelError>(())
+//! ```
+//!
+//! - [`FeatureMap`]: activations outside of candle's storage, with candle's autograd as the
+//!   scheduler.
+//! - [`ops`]: differentiable operations on feature maps (NHWC, `f32`, CPU), each with a slow
+//!   counterpart of candle's own operations.
+//! - [`layers`] and [`parameters`]: the parts of networks. Every initial value is drawn from a
+//!   seed.
+//! - [`networks`]: the architectures.
+//! - [`Model`]: a network with everything needed to use it, and its file format.
+//! - [`predict`](fn@predict): the forward pass that validation and evaluation share.
+//! - [`predict_augmented`]: test-time augmentation, the mean over augmented copies of each image.
+
+#![warn(clippy::too_many_arguments)]
 
 mod error;
 mod feature_map;
@@ -30,3 +54,8 @@ pub use networks::{Architecture, LayerSummary, ModelParams};
 pub use plan::Plan;
 pub use predict::{Logits, Seen, classify, evaluate_loss, predict, predict_some, predict_with_features};
 pub use test_time::{Augmented, TestTimeAugmentation, Views, predict_augmented};
+
+/// Compiles and runs the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

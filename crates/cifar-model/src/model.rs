@@ -1,8 +1,8 @@
-//! A network with all that is needed to use it, and the one file that holds it.
+//! A network with everything needed to use it, and the file format.
 //!
-//! The file is safetensors: every tensor under its name, and in the metadata, under the key `cifar_model`, the schema
-//! version, the [`ModelSpec`], the [`ModelOrigin`] and a hash of the whole file ([`cifar_data::seal`]) as JSON. Equal models
-//! give equal bytes. Schema 3.
+//! The file is safetensors: every tensor under its name, and one metadata key, `cifar_model`. Its
+//! value is JSON with the schema version, the [`ModelSpec`], the [`ModelOrigin`] and a hash of the
+//! whole file ([`cifar_data::seal`]). Equal models give identical bytes. The schema version is 3.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -25,38 +25,38 @@ use crate::{FeatureMap, Mode, ModelError, Result, images_to_feature_map, views_t
 const SCHEMA: u32 = 3;
 const METADATA_KEY: &str = "cifar_model";
 
-/// What a network is and what it expects.
+/// The architecture of a network, and the classes and images that it expects.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSpec {
-    /// Architecture and its parameters.
+    /// The architecture and its parameters.
     pub params: ModelParams,
-    /// Class names; logit k belongs to class k.
+    /// Class names; logit k is that of class k.
     pub classes: Vec<String>,
     /// Size of the images.
     pub size: ImageSize,
-    /// How pixels are normalised.
+    /// The normalisation of pixels.
     pub normalisation: Normalisation,
 }
 
-/// Where a trained model came from.
+/// The origin of a trained model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelOrigin {
-    /// The data's source.
+    /// The source of the data.
     pub source: Source,
     /// The chosen partitions, such as `v1+v2`.
     pub dataset_version: String,
     /// Hash of the training images and their labels.
     pub training_fingerprint: String,
-    /// Hash of the validation images and their labels, by which the epoch may have been chosen.
+    /// Hash of the validation images and their labels, which may have selected the epoch.
     pub validation_fingerprint: String,
     /// The run's seed.
     pub seed: u64,
     /// The epoch whose weights these are, counted from 1.
     pub epoch: usize,
-    /// The kernels and target that computed them: bits are the same only on these. Several, joined by ` and `, if the run was told
-    /// to go on with others.
+    /// The numeric target: the ISA and target on which bits are reproducible. If a run was resumed
+    /// on another one, all are listed, joined by ` and `.
     pub arithmetic: String,
 }
 
@@ -68,12 +68,33 @@ struct Metadata {
     seal: String,
 }
 
-/// A network, its tensors and its description.
+/// A network with its tensors and description.
+///
+/// ```
+/// use cifar_model::Model;
+/// # use cifar_data::prepare::normalisation;
+/// # use cifar_data::sources::synthetic::{SyntheticParams, generate};
+/// # use cifar_model::{Architecture, ModelParams, ModelSpec};
+/// # let images = generate(&SyntheticParams { count: 20, ..Default::default() })?.dataset;
+/// # let (classes, size) = (images.classes().to_vec(), images.size());
+/// # let params = ModelParams::of(Architecture::SimpleCnn);
+/// # let spec = ModelSpec { params, classes, size, normalisation: normalisation(&images) };
+/// # let folder = tempfile::tempdir().map_err(candle_core::Error::wrap)?;
+/// # let path = folder.path().join("model.safetensors");
+///
+/// let model = Model::new(spec, 7)?;
+/// model.prepare(&images)?;
+/// model.save(&path)?;
+/// let loaded = Model::load(&path)?;
+/// assert_eq!(loaded.spec(), model.spec());
+/// assert_eq!(loaded.parameters().count(), model.parameters().count());
+/// # Ok::<(), cifar_model::ModelError>(())
+/// ```
 pub struct Model {
     spec: ModelSpec,
     parameters: Parameters,
     network: Box<dyn Network>,
-    /// Where it came from, once it is trained.
+    /// The origin; `None` before training.
     pub origin: Option<ModelOrigin>,
     seal: Option<String>,
 }
@@ -87,9 +108,12 @@ impl std::fmt::Debug for Model {
 impl Model {
     /// Builds a network with initial values drawn from `seed`.
     ///
+    /// This does not check whether there is enough memory; [`ModelSpec::plan`] estimates what is
+    /// needed.
+    ///
     /// # Errors
-    /// If the images are too small for the architecture or too large, or there are fewer than two classes or too many. Whether
-    /// there is enough memory is the caller's question: [`ModelSpec::plan`] helps to answer it.
+    /// If the images are too small or too large for the architecture, or there are fewer than two
+    /// classes or too many.
     pub fn new(spec: ModelSpec, seed: u64) -> Result<Self> {
         spec.plan()?;
         let mut parameters = Parameters::new(seed);
@@ -97,40 +121,41 @@ impl Model {
         Ok(Self { spec, parameters, network, origin: None, seal: None })
     }
 
-    /// What the network is and what it expects.
+    /// Returns the description of the network and its input.
     pub fn spec(&self) -> &ModelSpec {
         &self.spec
     }
 
-    /// The hash of the file that it was loaded from ([`cifar_data::seal`]); empty if it was not loaded.
+    /// Returns the hash of the file from which the model was loaded ([`cifar_data::seal`]), or an
+    /// empty string.
     pub fn seal(&self) -> &str {
         self.seal.as_deref().unwrap_or_default()
     }
 
-    /// Its tensors.
+    /// Returns the tensors.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
     }
 
-    /// Its layers.
+    /// Returns a description of the layers.
     pub fn summary(&self) -> Vec<LayerSummary> {
         self.network.summary()
     }
 
-    /// The sizes of its activations.
+    /// Returns the sizes of the activations.
     pub(crate) fn extent(&self) -> Extent {
         self.network.extent()
     }
 
-    /// Sets what an architecture takes from the training images before the first step, such as whitening filters. Without
-    /// it such tensors keep values drawn from the seed.
+    /// Sets tensors that the architecture computes from the training images before the first step,
+    /// such as whitening filters. Without this call they keep values drawn from the seed.
     ///
     /// # Errors
-    /// If there are no images or they have another size than the model expects.
+    /// If there are no images, or they do not have the size that the model expects.
     pub fn prepare(&self, train: &Dataset) -> Result<()> {
         if train.is_empty() || train.size() != self.spec.size {
             return Err(ModelError::Unsuitable(format!(
-                "a network for images of {} pixels cannot be prepared with {} of {}",
+                "the network expects images of {} pixels, found {} images of {}",
                 self.spec.size,
                 train.len(),
                 train.size()
@@ -139,23 +164,30 @@ impl Model {
         self.network.prepare(train, &self.spec.normalisation)
     }
 
-    /// Logits [N, classes] of N × height × width × RGB bytes.
+    /// Returns logits `[N, classes]` of N × height × width × RGB bytes.
+    ///
+    /// # Errors
+    /// As [`images_to_feature_map`].
     pub fn forward(&self, pixels: &[u8], mode: &Mode) -> Result<Tensor> {
         let images = images_to_feature_map(pixels, self.spec.size, &self.spec.normalisation)?;
         self.network.forward(images, mode)
     }
 
-    /// Logits [N, classes] of N images of height × width × RGB bytes, each moved and mirrored by its view, in evaluation mode.
+    /// Returns logits `[N, classes]` of N images of height × width × RGB bytes in evaluation mode.
+    /// Each image is shifted and mirrored by its view.
     ///
     /// # Errors
-    /// If images and views differ in number, or an image is moved by as much as it is long.
+    /// As [`views_to_feature_map`].
     pub fn forward_views(&self, images: &[&[u8]], views: &[PixelView]) -> Result<Tensor> {
         let images = views_to_feature_map(images, views, self.spec.size, &self.spec.normalisation)?;
         self.network.forward(images, &Mode::Evaluate)
     }
 
-    /// Features [N, F] of N × height × width × RGB bytes, what the last layer reads off them, and logits [N, classes], in
-    /// evaluation mode.
+    /// Returns features `[N, F]`, the input of the last layer, and logits `[N, classes]` of N ×
+    /// height × width × RGB bytes in evaluation mode.
+    ///
+    /// # Errors
+    /// As [`images_to_feature_map`].
     pub fn features(&self, pixels: &[u8]) -> Result<(FeatureMap, Tensor)> {
         let images = images_to_feature_map(pixels, self.spec.size, &self.spec.normalisation)?;
         let features = self.network.features(images, &Mode::Evaluate)?;
@@ -163,11 +195,11 @@ impl Model {
         Ok((features, logits))
     }
 
-    /// Refuses to be used with a prepared set that it was not trained on: its test images may be among those that the model
-    /// learned from. `path` is the model's file.
+    /// Checks that the model was trained on this prepared set. Otherwise test images might be among
+    /// those that the model was trained on. `path` is the model's file, for errors.
     ///
     /// # Errors
-    /// If the training or validation images, or their labels, are not those that the model was trained and chosen by.
+    /// If the training or validation images, or their labels, differ from those of the model.
     pub fn expect_trained_on(&self, data: &PreparedReport, path: &Path) -> Result<()> {
         let origin = self.origin.as_ref().ok_or_else(|| {
             ModelError::malformed(path, "does not say what it was trained on; run `cifar-cli train` again")
@@ -179,7 +211,7 @@ impl Model {
                 Err(ModelError::malformed(
                     path,
                     format!(
-                        "was trained with other {images} images or labels than the prepared set has; run `cifar-cli train` again"
+                        "was trained on other {images} images or labels than those of the prepared set; run `cifar-cli train` again"
                     ),
                 ))
             }
@@ -187,7 +219,10 @@ impl Model {
         }
     }
 
-    /// Writes the model; what was there before is replaced whole.
+    /// Writes the model to a file, which is replaced atomically.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
         let (spec, origin) = (self.spec.clone(), self.origin.clone());
         let metadata = Metadata { schema: SCHEMA, spec, origin, seal: PLACEHOLDER.into() };
@@ -204,7 +239,8 @@ impl Model {
             Ok((name.as_str(), view))
         });
         let views = views.collect::<Result<Vec<_>>>()?;
-        // One key only: the header is a hash map, whose order would change the bytes from run to run.
+        // One key only: the header is a hash map, whose order would change the bytes from run to
+        // run.
         let metadata = HashMap::from([(METADATA_KEY.to_string(), json)]);
         let mut bytes =
             safetensors::serialize(views, Some(metadata)).map_err(|e| ModelError::malformed(path, e.to_string()))?;
@@ -212,24 +248,26 @@ impl Model {
         Ok(write_file(path, &bytes)?)
     }
 
-    /// Reads a model that [`Model::save`] wrote.
+    /// Reads a model written by [`Model::save`].
+    ///
+    /// # Errors
+    /// If the file cannot be read, is damaged or has another schema, or there is not enough memory.
     pub fn load(path: &Path) -> Result<Self> {
         let wrong = |problem: String| ModelError::malformed(path, problem);
         let unreadable = |e: std::io::Error| {
             let hint = if e.kind() == std::io::ErrorKind::NotFound { "; run `cifar-cli train` first" } else { "" };
             wrong(format!("cannot read the model: {e}{hint}"))
         };
-        // The file, its values, and a network of them.
+        // Memory for the file, its values, and a network of them.
         let needed = std::fs::metadata(path).map_err(unreadable)?.len().saturating_mul(4);
         memory::check(&format!("{}: reading this model", path.display()), needed, "use a smaller model")?;
         let bytes = std::fs::read(path).map_err(unreadable)?;
-        let not_ours = |e: safetensors::SafeTensorError| wrong(format!("is no readable safetensors file ({e})"));
+        let not_ours = |e: safetensors::SafeTensorError| wrong(format!("is not a valid safetensors file ({e})"));
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(not_ours)?;
-        let json = header
-            .metadata()
-            .as_ref()
-            .and_then(|map| map.get(METADATA_KEY))
-            .ok_or_else(|| wrong(format!("has no `{METADATA_KEY}` metadata; it is not a model of this program")))?;
+        let json =
+            header.metadata().as_ref().and_then(|map| map.get(METADATA_KEY)).ok_or_else(|| {
+                wrong(format!("has no `{METADATA_KEY}` metadata, so it is not a model of this program"))
+            })?;
         let schema = serde_json::from_str::<serde_json::Value>(json).ok().and_then(|v| v.get("schema")?.as_u64());
         if schema != Some(u64::from(SCHEMA)) {
             let found = schema.map_or("none".to_string(), |s| s.to_string());
@@ -239,13 +277,13 @@ impl Model {
         }
         let seal = seal::check(&bytes).map_err(|e| wrong(e.to_string()))?;
         let Metadata { spec, origin, .. } = serde_json::from_str(json)
-            .map_err(|e| wrong(format!("describes a network that this program does not know ({e})")))?;
+            .map_err(|e| wrong(format!("describes a network that this program does not support ({e})")))?;
         let tensors = SafeTensors::deserialize(&bytes).map_err(not_ours)?;
-        // What the description claims is compared with what is there before anything is built by it.
+        // The description is compared with the stored tensors before anything is built from it.
         let plan = spec.plan().map_err(|e| wrong(e.to_string()))?;
         if tensors.len() != plan.tensors.len() {
             let (name, count) = (spec.params.architecture.name(), plan.tensors.len());
-            return Err(wrong(format!("holds {} tensors, a {name} has {count}", tensors.len())));
+            return Err(wrong(format!("has {} tensors, expected {count} for {name}", tensors.len())));
         }
         for (name, dims) in &plan.tensors {
             let tensor = tensors.tensor(name).map_err(|_| wrong(format!("has no tensor `{name}`")))?;
@@ -261,7 +299,7 @@ impl Model {
             let values: Vec<f32> =
                 tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
             if values.iter().any(|v| !v.is_finite()) {
-                return Err(wrong(format!("tensor `{name}` holds values that are not finite")));
+                return Err(wrong(format!("tensor `{name}` has values that are not finite")));
             }
             var.set(&Tensor::from_vec(values, var.dims(), &Device::Cpu)?)?;
         }
@@ -270,7 +308,7 @@ impl Model {
 }
 
 impl candle_core::Module for Model {
-    /// Logits of normalised images [N, height, width, 3], in evaluation mode.
+    /// Returns logits of normalised images `[N, height, width, 3]` in evaluation mode.
     fn forward(&self, images: &Tensor) -> candle_core::Result<Tensor> {
         self.network.forward(FeatureMap::from_tensor(images)?, &Mode::Evaluate).map_err(candle_core::Error::wrap)
     }

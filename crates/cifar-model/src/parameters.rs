@@ -1,6 +1,7 @@
-//! A network's parameters and running statistics, in the order in which it was built.
+//! The parameters and running statistics of a network, in the order of construction.
 //!
-//! The order is that of the code, never of a hash map: the optimiser, the checkpoint and the clipping all follow it.
+//! The optimiser, the checkpoint and gradient clipping all use this order. It never depends on a
+//! hash map.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,14 +11,14 @@ use cifar_data::random::{Purpose, Stream, stream};
 
 use crate::{Mode, ModelError, Result};
 
-/// What a parameter is, which decides how an optimiser treats it.
+/// The role of a parameter, which determines how optimisers treat it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// The filters of a convolution, [K, K, I, O].
+    /// The filters of a convolution, `[K, K, I, O]`.
     Filters,
-    /// The matrix of a dense layer, [I, O].
+    /// The matrix of a dense layer, `[I, O]`.
     Matrix,
-    /// The matrix of the last layer, [I, classes].
+    /// The matrix of the last layer, `[I, classes]`.
     Head,
     /// Biases, scales and shifts.
     Vector,
@@ -25,42 +26,43 @@ pub enum Kind {
     WhiteningBias,
 }
 
-/// One trained tensor. Clones share it, as the network and its [`Parameters`] do.
+/// A trained tensor. Clones share it, as the network and its [`Parameters`] do.
 #[derive(Debug, Clone)]
 pub struct Parameter {
-    /// Its name in the model file, such as `conv1.weight`.
+    /// The name in the model file, such as `conv1.weight`.
     pub name: String,
-    /// What it is.
+    /// The role.
     pub kind: Kind,
-    /// Its values.
+    /// The values.
     pub var: Var,
     frozen: Arc<AtomicBool>,
 }
 
 impl Parameter {
-    /// Its values for a forward pass: tracked in training unless it is frozen, otherwise detached, so that nothing is
-    /// kept for a gradient that nobody needs.
+    /// Returns the values for a forward pass. They are tracked in training unless the parameter is
+    /// frozen. Otherwise they are detached, so that nothing is stored for a gradient.
     pub fn value(&self, mode: &Mode) -> Tensor {
         if mode.is_train() && !self.is_frozen() { self.var.as_tensor().clone() } else { self.var.as_detached_tensor() }
     }
 
-    /// Stops its training, or lets it go on. While it is frozen it has no gradient, so optimisers pass over it.
+    /// Stops or resumes training of this parameter. A frozen parameter has no gradient, so
+    /// optimisers skip it.
     pub fn freeze(&self, frozen: bool) {
         self.frozen.store(frozen, Ordering::Relaxed);
     }
 
-    /// Whether its training is stopped.
+    /// Returns whether training of this parameter is stopped.
     pub fn is_frozen(&self) -> bool {
         self.frozen.load(Ordering::Relaxed)
     }
 }
 
-/// One tensor that is kept but not trained, such as a running mean.
+/// A stored tensor that is not trained, such as a running mean.
 #[derive(Debug, Clone)]
 pub struct Buffer {
-    /// Its name in the model file.
+    /// The name in the model file.
     pub name: String,
-    /// Its values.
+    /// The values.
     pub var: Var,
 }
 
@@ -70,37 +72,38 @@ pub struct Parameters {
     trained: Vec<Parameter>,
     buffers: Vec<Buffer>,
     seed: u64,
-    /// Shapes of the trained tensors and of the others, if they are planned only.
+    /// Shapes of trained and other tensors, if they are only planned.
     planned: Option<[Vec<Vec<usize>>; 2]>,
 }
 
-/// What a layer's variance is measured by. Filters are [K, K, I, O], matrices [I, O].
+/// The fan by which a layer's initial variance is scaled. Filters are `[K, K, I, O]`, matrices
+/// `[I, O]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fan {
-    /// Inputs of each output, K² · I: keeps the variance of the activations.
+    /// Inputs of each output, K² · I: preserves the variance of activations.
     In,
-    /// Outputs of each input, K² · O: keeps the variance of the gradients.
+    /// Outputs of each input, K² · O: preserves the variance of gradients.
     Out,
 }
 
-/// How initial values are made.
+/// A distribution of initial values.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Init {
     /// Normal with variance 2 / fan (He et al. 2015, arXiv 1502.01852), for layers before a ReLU.
     HeNormal(Fan),
-    /// Uniform in ±1/√fan-in, as PyTorch's convolutions and linear layers.
+    /// Uniform in ±1/√fan-in, as in PyTorch's convolutions and linear layers.
     Uniform,
-    /// [`Init::Uniform`] divided by the standard deviation of the values drawn.
+    /// [`Init::Uniform`] divided by the standard deviation of the drawn values.
     UniformStandardised,
-    /// Filters of odd size: the first I of them pass one input channel each through their centre, the others are
-    /// [`Init::Uniform`] (Zagoruyko & Komodakis 2017, arXiv 1706.00388, for the idea).
+    /// Filters of odd size. The first I of them each pass one input channel through their centre;
+    /// the others are [`Init::Uniform`] (idea: Zagoruyko & Komodakis 2017, arXiv 1706.00388).
     Dirac,
-    /// The same value everywhere.
+    /// The same value in every element.
     Constant(f32),
 }
 
 impl Init {
-    /// Values of a tensor [.., inputs, outputs].
+    /// Draws the values of a tensor `[.., inputs, outputs]`.
     fn values(self, dims: &[usize], random: &mut Stream) -> Vec<f32> {
         let len = dims.iter().product::<usize>();
         let outputs = dims.last().copied().unwrap_or(1);
@@ -138,23 +141,27 @@ impl Init {
 }
 
 impl Parameters {
-    /// Starts an empty set whose initial values come from `seed`.
+    /// Creates an empty set whose initial values are drawn from `seed`.
     pub fn new(seed: u64) -> Self {
         Self { seed, ..Self::default() }
     }
 
-    /// Starts an empty set that takes no memory: every tensor has one value, and its shape is remembered.
+    /// Creates an empty set for planning: every tensor has a single value, and its shape is
+    /// recorded.
     pub(crate) fn planned() -> Self {
         Self { planned: Some(Default::default()), ..Self::default() }
     }
 
-    /// Names and shapes of planned tensors, in the order of [`Parameters::all`].
+    /// Returns names and shapes of planned tensors, in the order of [`Parameters::all`].
     pub(crate) fn planned_tensors(&self) -> Vec<(String, Vec<usize>)> {
         let names = self.all().map(|(name, _)| name.to_string());
         names.zip(self.planned.iter().flatten().flatten().cloned()).collect()
     }
 
     /// Adds a trained tensor.
+    ///
+    /// # Errors
+    /// If candle refuses the shape.
     pub fn add(
         &mut self,
         name: impl Into<String>,
@@ -168,14 +175,17 @@ impl Parameters {
         Ok(parameter)
     }
 
-    /// Adds a tensor that is kept but not trained.
+    /// Adds a tensor that is stored but not trained.
+    ///
+    /// # Errors
+    /// If candle refuses the shape.
     pub fn add_buffer(&mut self, name: impl Into<String>, shape: impl Into<Shape>, init: Init) -> Result<Var> {
         let var = self.variable(shape.into(), init, 1, self.buffers.len() as u64)?;
         self.buffers.push(Buffer { name: name.into(), var: var.clone() });
         Ok(var)
     }
 
-    /// Number `number` of the trained tensors (`kind` 0) or of the others (`kind` 1).
+    /// Creates tensor `number` of the trained (`kind` 0) or other tensors (`kind` 1).
     fn variable(&mut self, shape: Shape, init: Init, kind: usize, number: u64) -> Result<Var> {
         if let Some(planned) = &mut self.planned {
             planned[kind].push(shape.dims().to_vec());
@@ -186,7 +196,7 @@ impl Parameters {
         Ok(Var::from_tensor(&Tensor::from_vec(values, shape, &Device::Cpu)?)?)
     }
 
-    /// Stops or resumes the training of the parameter `name` ([`Parameter::freeze`]).
+    /// Stops or resumes training of the parameter `name`; see [`Parameter::freeze`].
     ///
     /// # Errors
     /// If there is no such trained tensor.
@@ -197,33 +207,39 @@ impl Parameters {
         Ok(())
     }
 
-    /// The trained tensors, in order of construction.
+    /// Returns the trained tensors, in order of construction.
     pub fn trained(&self) -> &[Parameter] {
         &self.trained
     }
 
-    /// The tensors that are kept but not trained, in order of construction.
+    /// Returns the tensors that are stored but not trained, in order of construction.
     pub fn buffers(&self) -> &[Buffer] {
         &self.buffers
     }
 
-    /// Number of trained values.
+    /// Returns the number of trained values.
     pub fn count(&self) -> usize {
         self.trained.iter().map(|p| p.var.elem_count()).sum()
     }
 
-    /// Every tensor under its name, trained ones first.
+    /// Returns all tensors with their names, trained ones first.
     pub fn all(&self) -> impl Iterator<Item = (&str, &Var)> {
         let trained = self.trained.iter().map(|p| (p.name.as_str(), &p.var));
         trained.chain(self.buffers.iter().map(|b| (b.name.as_str(), &b.var)))
     }
 
-    /// A copy of all values, in the order of [`Parameters::all`].
+    /// Returns a copy of all values, in the order of [`Parameters::all`].
+    ///
+    /// # Errors
+    /// If candle cannot copy a tensor.
     pub fn snapshot(&self) -> Result<Vec<Tensor>> {
         self.all().map(|(_, var)| Ok(var.as_tensor().copy()?.detach())).collect()
     }
 
-    /// Puts back what [`Parameters::snapshot`] took.
+    /// Restores the values of a [`Parameters::snapshot`].
+    ///
+    /// # Errors
+    /// If the snapshot is of another network.
     pub fn restore(&self, snapshot: &[Tensor]) -> Result<()> {
         for ((_, var), saved) in self.all().zip(snapshot) {
             var.set(&saved.copy()?)?;
@@ -249,10 +265,10 @@ mod tests {
     }
 
     #[test]
-    fn initial_values_have_the_deviation_that_is_asked_for() {
+    fn initial_values_have_the_requested_deviation() {
         let check = |init, dims: &[usize], expected: f64| {
             let found = deviation(&values(init, dims));
-            // 18 000 values: five standard errors of a deviation are 5/√(2n) = 2.6 %.
+            // 18,000 values: five standard errors of a deviation are 5/√(2n) = 2.6 %.
             assert!((found / expected - 1.0).abs() < 0.026, "{init:?}: {found}, expected {expected}");
         };
         let dims = [3, 3, 40, 50];

@@ -1,4 +1,4 @@
-//! What a network will consist of and how much memory it takes, found without building it.
+//! The tensors and memory of a network, determined without building it.
 
 use cifar_data::ImageSize;
 
@@ -7,28 +7,43 @@ use crate::parameters::Parameters;
 use crate::predict::{prediction_bytes, scratch_values};
 use crate::{ModelError, ModelSpec, Result};
 
-/// The longest side of an image, pixels.
+/// Maximum side of an image in pixels.
 const LONGEST_SIDE: usize = 1 << 16;
-/// The most classes: labels are 16 bits wide.
+/// Maximum number of classes: labels are 16 bits wide.
 const MOST_CLASSES: usize = 1 << 16;
-/// Bytes of a value.
+/// Bytes per value.
 const VALUE: f64 = 4.0;
 
-/// The tensors of a network that is not built yet, and the sizes of its activations.
+/// The tensors of a network that is not built, and the sizes of its activations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// Name and shape of every tensor, trained ones first, as [`Parameters::all`] has them.
+    /// Name and shape of every tensor, trained ones first, in the order of [`Parameters::all`].
     pub tensors: Vec<(String, Vec<usize>)>,
     /// Number of trained values.
     pub trained: usize,
-    /// Values of activations that training keeps for the backward pass, per image.
+    /// Activation values that training stores for the backward pass, per image.
     pub kept: usize,
     /// Values of the largest activation, per image.
     pub largest: usize,
 }
 
 impl ModelSpec {
-    /// Plans the network: the tensors have names and shapes, and no memory is taken for them.
+    /// Plans the network: finds the names and shapes of its tensors without allocating them.
+    ///
+    /// ```
+    /// use cifar_data::ImageSize;
+    /// use cifar_data::prepare::Normalisation;
+    /// use cifar_model::{Architecture, ModelParams, ModelSpec};
+    ///
+    /// let spec = ModelSpec {
+    ///     params: ModelParams::of(Architecture::ResNet18),
+    ///     classes: vec!["cat".into(), "dog".into()],
+    ///     size: ImageSize { height: 32, width: 32 },
+    ///     normalisation: Normalisation { mean: vec![0.5; 3], std: vec![0.25; 3] },
+    /// };
+    /// assert!(spec.plan()?.training_bytes(128) > 1e8);
+    /// # Ok::<(), cifar_model::ModelError>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Model::new`](crate::Model::new).
@@ -42,7 +57,7 @@ impl ModelSpec {
         }
         if height.max(width) > LONGEST_SIDE {
             return Err(ModelError::Unsuitable(format!(
-                "images have {LONGEST_SIDE} pixels a side at most, these have {}",
+                "images may have at most {LONGEST_SIDE} pixels per side, these have {}",
                 self.size
             )));
         }
@@ -56,28 +71,30 @@ impl ModelSpec {
 }
 
 impl Plan {
-    /// Number of values of all tensors.
+    /// Returns the number of values of all tensors.
     pub fn values(&self) -> usize {
         self.tensors.iter().map(|(_, dims)| dims.iter().product::<usize>()).sum()
     }
 
-    /// Number of values of the largest tensor.
+    /// Returns the number of values of the largest tensor.
     pub fn largest_tensor(&self) -> usize {
         self.tensors.iter().map(|(_, dims)| dims.iter().product()).max().unwrap_or(0)
     }
 
-    /// Bytes that a network in memory takes: its values, and the largest tensor while it is drawn or read.
+    /// Returns the bytes of the network in memory: its values, and a copy of the largest tensor
+    /// while it is drawn or read.
     pub fn network_bytes(&self) -> f64 {
         VALUE * (self.values() as f64 + 3.0 * self.largest_tensor() as f64)
     }
 
-    /// Bytes that predictions for `images` images of this size take at most, besides the network: a batch on its way through
-    /// the largest layers, and all logits twice.
+    /// Returns the maximum bytes that predictions for `images` images of this size need besides the
+    /// network: one batch in the largest layers, and all logits twice.
     pub fn prediction_bytes(&self, images: usize, classes: usize, size: ImageSize) -> f64 {
         prediction_bytes(self.largest, images, classes, size)
     }
 
-    /// Bytes that activations, their gradients and scratch memory take while a batch is trained on.
+    /// Returns the bytes of activations, their gradients and scratch memory while training on a
+    /// batch.
     pub fn training_bytes(&self, batch: usize) -> f64 {
         let batch = batch as f64;
         VALUE * (batch * (self.kept as f64 + 4.0 * self.largest as f64) + scratch_values(batch, self.largest))
@@ -118,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_built_can_be_planned() {
+    fn a_network_too_large_to_build_can_be_planned() {
         let widest = ModelParams { widths: vec![4096; 3], ..ModelParams::default() };
         let plan = spec(widest, 65_536, LONGEST_SIDE).plan().unwrap();
         assert!(plan.network_bytes() > 1e13 && plan.training_bytes(1) > 1e13, "{plan:?}");
@@ -128,7 +145,7 @@ mod tests {
         };
         refused(65_537, 32, "at most 65536, found 65537");
         refused(1, 32, "at least two classes");
-        refused(10, LONGEST_SIDE + 1, "65536 pixels a side at most");
-        refused(10, usize::MAX, "65536 pixels a side at most");
+        refused(10, LONGEST_SIDE + 1, "at most 65536 pixels per side");
+        refused(10, usize::MAX, "at most 65536 pixels per side");
     }
 }

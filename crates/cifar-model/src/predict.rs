@@ -1,22 +1,22 @@
-//! The one forward pass over a whole set that validation and evaluation share.
+//! The forward pass over a whole set, which validation and evaluation share.
 
 use candle_core::Error;
 use cifar_data::batches::{evaluation_batch, selected_batch};
-use cifar_data::{Dataset, ImageSize, Monitor, memory};
+use cifar_data::{Dataset, ImageSize, Progress, memory};
 
 use crate::{Mode, Model, ModelError, Result};
 
-/// Images of one forward pass, if they are small.
+/// Maximum images per forward pass.
 const BATCH: usize = 250;
-/// Pixels of one forward pass, at most: larger images go in smaller batches.
+/// Maximum pixels per forward pass: larger images go in smaller batches.
 const PIXELS: usize = BATCH * 64 * 64;
 
-/// Images of this size in one forward pass. What comes out for an image does not depend on it.
+/// Returns the images of this size per forward pass. The result of an image does not depend on it.
 pub(crate) fn batch_of(size: ImageSize) -> usize {
     (PIXELS / (size.height * size.width).max(1)).clamp(1, BATCH)
 }
 
-/// Refuses a forward pass over so many images for which there is not enough memory.
+/// Checks that there is enough memory for a forward pass over `images` images.
 fn check_memory(model: &Model, images: usize) -> Result<()> {
     let (spec, extent) = (model.spec(), model.extent());
     let needed = prediction_bytes(extent.largest, images, spec.classes.len(), spec.size) as u64;
@@ -24,20 +24,21 @@ fn check_memory(model: &Model, images: usize) -> Result<()> {
     Ok(memory::check(&what, needed, "use smaller images or model.widths")?)
 }
 
-/// Bytes that the forward passes over `images` images take besides the network: a batch on its way through the largest layers, of
-/// `largest` values per image, and all logits twice.
+/// Returns the bytes that forward passes over `images` images need besides the network: one batch
+/// in the largest layers, of `largest` values per image, and all logits twice.
 pub(crate) fn prediction_bytes(largest: usize, images: usize, classes: usize, size: ImageSize) -> f64 {
     let batch = batch_of(size).min(images.max(1)) as f64;
     let logits = 2.0 * images as f64 * classes as f64;
     4.0 * (batch * 3.0 * largest as f64 + scratch_values(batch, largest) + logits)
 }
 
-/// Values of scratch memory that the convolutions of a pass over `batch` images need at most: they transform four images at a time.
+/// Returns the maximum values of scratch memory that convolutions need for a pass over `batch`
+/// images: they transform four images at a time.
 pub(crate) fn scratch_values(batch: f64, largest: usize) -> f64 {
     6.0 * batch.min(4.0) * largest as f64
 }
 
-/// Logits of every image of a set, in the set's order.
+/// Logits of every image of a set, in the order of the set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Logits {
     classes: usize,
@@ -45,22 +46,22 @@ pub struct Logits {
 }
 
 impl Logits {
-    /// Number of images.
+    /// Returns the number of images.
     pub fn len(&self) -> usize {
         self.values.len() / self.classes
     }
 
-    /// True if there is no image.
+    /// Returns whether there are no images.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
 
-    /// Number of classes.
+    /// Returns the number of classes.
     pub fn classes(&self) -> usize {
         self.classes
     }
 
-    /// The logits of image `index`.
+    /// Returns the logits of image `index`.
     ///
     /// # Panics
     /// If `index` is not below [`Logits::len`].
@@ -68,17 +69,20 @@ impl Logits {
         &self.values[index * self.classes..(index + 1) * self.classes]
     }
 
-    /// All logits, N × classes.
+    /// Returns all logits, N × classes.
     pub fn values(&self) -> &[f32] {
         &self.values
     }
 
-    /// The same to be written to.
+    /// Returns all logits for writing.
     pub(crate) fn row_mut(&mut self, index: usize) -> &mut [f32] {
         &mut self.values[index * self.classes..(index + 1) * self.classes]
     }
 
-    /// Softmax of every row: N × classes.
+    /// Returns the softmax of every row, N × classes.
+    ///
+    /// # Errors
+    /// If no ISA is available; see [`cifar_kernels::isa()`].
     pub fn probabilities(&self) -> Result<Vec<f32>> {
         let mut probabilities = vec![0.0; self.values.len()];
         if !self.is_empty() {
@@ -88,25 +92,64 @@ impl Logits {
     }
 }
 
-/// Logits of all images of `set`, un-augmented, in evaluation mode.
+/// Computes the logits of all images of `set`, without augmentation, in evaluation mode.
+///
+/// `what` names the task for `monitor`, which receives the progress and can cancel the task.
+///
+/// ```
+/// use cifar_model::{evaluate_loss, predict};
+/// # use cifar_data::Silent;
+/// # use cifar_data::prepare::normalisation;
+/// # use cifar_data::sources::synthetic::{SyntheticParams, generate};
+/// # use cifar_model::{Architecture, Model, ModelParams, ModelSpec};
+/// # let images = generate(&SyntheticParams { count: 20, ..Default::default() })?.dataset;
+/// # let (classes, size) = (images.classes().to_vec(), images.size());
+/// # let params = ModelParams::of(Architecture::SimpleCnn);
+/// # let spec = ModelSpec { params, classes, size, normalisation: normalisation(&images) };
+/// # let model = Model::new(spec, 7)?;
+///
+/// let logits = predict(&model, &images, "validation images", &Silent)?;
+/// let (loss, accuracy) = evaluate_loss(&logits, &images.labels())?.expect("there are images");
+/// assert!(loss > 0.0 && (0.0..=1.0).contains(&accuracy));
+/// # Ok::<(), cifar_model::ModelError>(())
+/// ```
 ///
 /// # Errors
-/// If the set's classes or image size are not those that the model was made for.
-pub fn predict(model: &Model, set: &Dataset, what: &'static str, monitor: &dyn Monitor) -> Result<Logits> {
+/// If the classes or image size of the set differ from those of the model, or there is not enough
+/// memory.
+pub fn predict(model: &Model, set: &Dataset, what: &'static str, monitor: &dyn Progress) -> Result<Logits> {
     check(model, set, set.len())?;
     let (classes, batch) = (set.classes().len(), batch_of(set.size()));
     let mut values = Vec::with_capacity(set.len() * classes);
     for start in (0..set.len()).step_by(batch) {
         monitor.check()?;
-        monitor.progress(what, start as u64, set.len() as u64);
+        monitor.update(what, start as u64, set.len() as u64);
         let batch = evaluation_batch(set, start, batch);
         values.extend(model.forward(&batch.pixels, &Mode::Evaluate)?.flatten_all()?.to_vec1::<f32>()?);
     }
-    monitor.progress(what, set.len() as u64, set.len() as u64);
+    monitor.update(what, set.len() as u64, set.len() as u64);
     Ok(Logits { classes, values })
 }
 
-/// Logits of the images of `set` at `indices`, un-augmented, in evaluation mode.
+/// Computes the logits of the images of `set` at `indices`, without augmentation, in evaluation
+/// mode.
+///
+/// ```
+/// use cifar_model::predict_some;
+/// # use cifar_data::Silent;
+/// # use cifar_data::prepare::normalisation;
+/// # use cifar_data::sources::synthetic::{SyntheticParams, generate};
+/// # use cifar_model::{Architecture, Model, ModelParams, ModelSpec};
+/// # let images = generate(&SyntheticParams { count: 20, ..Default::default() })?.dataset;
+/// # let (classes, size) = (images.classes().to_vec(), images.size());
+/// # let params = ModelParams::of(Architecture::SimpleCnn);
+/// # let spec = ModelSpec { params, classes, size, normalisation: normalisation(&images) };
+/// # let model = Model::new(spec, 7)?;
+///
+/// let logits = predict_some(&model, &images, &[3, 1], "two images", &Silent)?;
+/// assert_eq!(logits.len(), 2);
+/// # Ok::<(), cifar_model::ModelError>(())
+/// ```
 ///
 /// # Errors
 /// As [`predict()`].
@@ -118,61 +161,98 @@ pub fn predict_some(
     set: &Dataset,
     indices: &[usize],
     what: &'static str,
-    monitor: &dyn Monitor,
+    monitor: &dyn Progress,
 ) -> Result<Logits> {
     check(model, set, indices.len())?;
     let mut values = Vec::with_capacity(indices.len() * set.classes().len());
     let batch = batch_of(set.size());
     for (done, chunk) in indices.chunks(batch).enumerate() {
         monitor.check()?;
-        monitor.progress(what, (done * batch) as u64, indices.len() as u64);
+        monitor.update(what, (done * batch) as u64, indices.len() as u64);
         let batch = selected_batch(set, chunk);
         values.extend(model.forward(&batch.pixels, &Mode::Evaluate)?.flatten_all()?.to_vec1::<f32>()?);
     }
-    monitor.progress(what, indices.len() as u64, indices.len() as u64);
+    monitor.update(what, indices.len() as u64, indices.len() as u64);
     Ok(Logits { classes: set.classes().len(), values })
 }
 
-/// What a network sees in the images of a set.
+/// The logits and features of the images of a set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Seen {
-    /// As [`predict()`] gives them.
+    /// The logits, as from [`predict()`].
     pub logits: Logits,
-    /// N × `width`: what the network's last layer reads off each image.
+    /// N × `width` features: the input of the network's last layer.
     pub features: Vec<f32>,
-    /// Features of an image.
+    /// Features per image.
     pub width: usize,
 }
 
-/// As [`predict()`], with the features that the logits are made of.
+/// Computes the logits as [`predict()`], and the features that the last layer receives.
+///
+/// ```
+/// use cifar_model::predict_with_features;
+/// # use cifar_data::Silent;
+/// # use cifar_data::prepare::normalisation;
+/// # use cifar_data::sources::synthetic::{SyntheticParams, generate};
+/// # use cifar_model::{Architecture, Model, ModelParams, ModelSpec};
+/// # let images = generate(&SyntheticParams { count: 20, ..Default::default() })?.dataset;
+/// # let (classes, size) = (images.classes().to_vec(), images.size());
+/// # let params = ModelParams::of(Architecture::SimpleCnn);
+/// # let spec = ModelSpec { params, classes, size, normalisation: normalisation(&images) };
+/// # let model = Model::new(spec, 7)?;
+///
+/// let seen = predict_with_features(&model, &images, "images", &Silent)?;
+/// assert_eq!(seen.features.len(), images.len() * seen.width);
+/// # Ok::<(), cifar_model::ModelError>(())
+/// ```
 ///
 /// # Errors
 /// As [`predict()`].
-pub fn predict_with_features(model: &Model, set: &Dataset, what: &'static str, monitor: &dyn Monitor) -> Result<Seen> {
+pub fn predict_with_features(model: &Model, set: &Dataset, what: &'static str, monitor: &dyn Progress) -> Result<Seen> {
     check(model, set, set.len())?;
     let (classes, batch) = (set.classes().len(), batch_of(set.size()));
     let (mut values, mut features, mut width) = (Vec::with_capacity(set.len() * classes), Vec::new(), 0);
     for start in (0..set.len()).step_by(batch) {
         monitor.check()?;
-        monitor.progress(what, start as u64, set.len() as u64);
+        monitor.update(what, start as u64, set.len() as u64);
         let (of_batch, logits) = model.features(&evaluation_batch(set, start, batch).pixels)?;
         width = of_batch.dims()[1];
         features.reserve_exact(if start == 0 { set.len() * width } else { 0 });
         features.extend_from_slice(of_batch.values());
         values.extend(logits.flatten_all()?.to_vec1::<f32>()?);
     }
-    monitor.progress(what, set.len() as u64, set.len() as u64);
+    monitor.update(what, set.len() as u64, set.len() as u64);
     Ok(Seen { logits: Logits { classes, values }, features, width })
 }
 
-/// Class probabilities of one image, height × width × RGB, which add up to 1.
+/// Returns the class probabilities of one image, height × width × RGB. They sum to 1.
+///
+/// ```
+/// use cifar_model::classify;
+/// # use cifar_data::prepare::normalisation;
+/// # use cifar_data::sources::synthetic::{SyntheticParams, generate};
+/// # use cifar_model::{Architecture, Model, ModelParams, ModelSpec};
+/// # let images = generate(&SyntheticParams { count: 20, ..Default::default() })?.dataset;
+/// # let (classes, size) = (images.classes().to_vec(), images.size());
+/// # let params = ModelParams::of(Architecture::SimpleCnn);
+/// # let spec = ModelSpec { params, classes, size, normalisation: normalisation(&images) };
+/// # let model = Model::new(spec, 7)?;
+///
+/// let probabilities = classify(&model, images.image(0))?;
+/// assert!((probabilities.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+/// # Ok::<(), cifar_model::ModelError>(())
+/// ```
+///
+/// # Errors
+/// If the image does not have the size that the model expects.
 pub fn classify(model: &Model, pixels: &[u8]) -> Result<Vec<f32>> {
     check_memory(model, 1)?;
     let values = model.forward(pixels, &Mode::Evaluate)?.flatten_all()?.to_vec1::<f32>()?;
     Logits { classes: model.spec().classes.len(), values }.probabilities()
 }
 
-/// Mean cross-entropy (nats, without label smoothing) and accuracy (0..1) of logits, or none of an empty set.
+/// Returns the mean cross-entropy (in nats, without label smoothing) and the accuracy (0 to 1) of
+/// logits; `None` for an empty set.
 pub fn evaluate_loss(logits: &Logits, labels: &[u16]) -> Result<Option<(f64, f64)>> {
     if logits.is_empty() {
         return Ok(None);
@@ -195,7 +275,8 @@ pub fn evaluate_loss(logits: &Logits, labels: &[u16]) -> Result<Option<(f64, f64
     Ok(Some((losses.iter().map(|l| f64::from(*l)).sum::<f64>() / n, correct as f64 / n)))
 }
 
-/// Refuses images that the model was not made for, or for `images` of which there is not enough memory.
+/// Checks that the model fits the images of a set, and that there is enough memory for `images` of
+/// them.
 fn check(model: &Model, set: &Dataset, images: usize) -> Result<()> {
     let spec = model.spec();
     if spec.size == set.size() && spec.classes == set.classes() {
@@ -210,7 +291,7 @@ fn check(model: &Model, set: &Dataset, images: usize) -> Result<()> {
     )))
 }
 
-/// The first of the largest values.
+/// Returns the index of the largest value; of the first, if several are equal.
 fn argmax(row: &[f32]) -> usize {
     (1..row.len()).fold(0, |best, k| if row[k] > row[best] { k } else { best })
 }

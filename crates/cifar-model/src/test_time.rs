@@ -1,28 +1,29 @@
-//! Test-time augmentation: what a network says of an image on average over views of it.
+//! Test-time augmentation: the mean logits over augmented copies of an image.
 
-use cifar_data::{Dataset, Monitor};
+use cifar_data::{Dataset, Progress};
 use cifar_kernels::PixelView;
 use serde::{Deserialize, Serialize};
 
 use crate::predict::{Logits, batch_of};
 use crate::{Model, ModelError, Result, predict};
 
-/// Which views of an image are looked at.
+/// The augmented copies of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Views {
     /// The image itself.
     #[default]
     None,
-    /// The image and its mirror image, ½ each.
+    /// The image and its mirror image, with weights of ½ each.
     Mirror,
-    /// The image (½), and the image moved by one pixel towards two opposite corners, with reflected borders (¼ each); half
-    /// of each weight goes to the mirror image (Jordan 2024, arXiv 2404.00498).
+    /// The image (½), and the image shifted by one pixel towards two opposite corners, with
+    /// reflected borders (¼ each). Half of each weight goes to the mirror image (Jordan 2024, arXiv
+    /// 2404.00498).
     MirrorShift,
 }
 
 impl Views {
-    /// Its name in params.yaml.
+    /// Returns the name in params.yaml.
     pub fn name(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -31,7 +32,7 @@ impl Views {
         }
     }
 
-    /// The weight of the image itself, and all other views.
+    /// Returns the weight of the image itself, and all other copies with their weights.
     fn others(self) -> (f32, &'static [(PixelView, f32)]) {
         match self {
             Self::None => (1.0, &[]),
@@ -52,46 +53,66 @@ impl Views {
     }
 }
 
-/// The image moved by so many pixels both down and to the right.
+/// Returns a shift by `pixels` both down and to the right.
 const fn view(moved: isize, mirrored: bool) -> PixelView {
     PixelView { down: moved, right: moved, mirrored }
 }
 
-/// Test-time augmentation.
+/// The settings of test-time augmentation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TestTimeAugmentation {
-    /// Which views are looked at.
+    /// The augmented copies.
     pub views: Views,
-    /// For which share of the images, 0 to 1: those of which the network is least sure.
+    /// The fraction of images that are augmented, 0 to 1: those with the least certain predictions.
     pub share: f64,
 }
 
-/// What a network says of the images of a set.
+/// The logits of the images of a set with and without test-time augmentation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Augmented {
-    /// Of the images themselves.
+    /// The logits of the images themselves.
     pub plain: Logits,
-    /// On average over the views.
+    /// The mean logits over the augmented copies.
     pub averaged: Logits,
 }
 
-/// Logits of all images of `set`, plain and as means over views. Where `share` is below 1, ⌈share · n⌉ images are looked at
-/// again, those with the smallest difference between the two highest probabilities (the first of equals); the others keep
-/// their plain logits.
+/// Computes the logits of all images of `set`, both plain and as the mean over augmented copies.
+///
+/// ```
+/// use cifar_model::{TestTimeAugmentation, Views, predict_augmented};
+/// # use cifar_data::Silent;
+/// # use cifar_data::prepare::normalisation;
+/// # use cifar_data::sources::synthetic::{SyntheticParams, generate};
+/// # use cifar_model::{Architecture, Model, ModelParams, ModelSpec};
+/// # let images = generate(&SyntheticParams { count: 20, ..Default::default() })?.dataset;
+/// # let (classes, size) = (images.classes().to_vec(), images.size());
+/// # let params = ModelParams::of(Architecture::SimpleCnn);
+/// # let spec = ModelSpec { params, classes, size, normalisation: normalisation(&images) };
+/// # let model = Model::new(spec, 7)?;
+///
+/// let augmentation = TestTimeAugmentation { views: Views::Mirror, share: 1.0 };
+/// let logits = predict_augmented(&model, &images, augmentation, "images", &Silent)?;
+/// assert_eq!(logits.plain.len(), logits.averaged.len());
+/// # Ok::<(), cifar_model::ModelError>(())
+/// ```
+///
+/// If `share` is below 1, only ⌈share · n⌉ images are augmented: those with the smallest difference
+/// between their two highest probabilities, the first of equals. The others keep their plain
+/// logits.
 ///
 /// # Errors
-/// As [`predict()`], and if `share` lies outside of 0 to 1.
+/// As [`predict()`]; also if `share` is not between 0 and 1.
 pub fn predict_augmented(
     model: &Model,
     set: &Dataset,
     augmentation: TestTimeAugmentation,
     what: &'static str,
-    monitor: &dyn Monitor,
+    monitor: &dyn Progress,
 ) -> Result<Augmented> {
     let TestTimeAugmentation { views, share } = augmentation;
     if !(0.0..=1.0).contains(&share) {
         return Err(ModelError::Parameter {
-            key: "tta_share",
+            key: "tta_fraction",
             value: share.to_string(),
             allowed: "allowed is 0 to 1".into(),
         });
@@ -103,7 +124,7 @@ pub fn predict_augmented(
     let batch = batch_of(set.size());
     for (done, indices) in chosen.chunks(batch).enumerate() {
         monitor.check()?;
-        monitor.progress("looking again", (done * batch) as u64, chosen.len() as u64);
+        monitor.update("looking again", (done * batch) as u64, chosen.len() as u64);
         for index in indices {
             averaged.row_mut(*index).iter_mut().for_each(|logit| *logit *= own_weight);
         }
@@ -116,11 +137,11 @@ pub fn predict_augmented(
             }
         }
     }
-    monitor.progress("looking again", chosen.len() as u64, chosen.len() as u64);
+    monitor.update("looking again", chosen.len() as u64, chosen.len() as u64);
     Ok(Augmented { plain, averaged })
 }
 
-/// The images with the smallest margins, in the set's order.
+/// Returns the images with the smallest margins, in the order of the set.
 fn least_sure(logits: &Logits, share: f64) -> Result<Vec<usize>> {
     let probabilities = logits.probabilities()?;
     let margin = |row: &[f32]| {

@@ -1,8 +1,8 @@
-//! Whitening: a first convolution whose filters make the patches of the training images uncorrelated.
+//! Whitening: a first convolution whose filters decorrelate the patches of the training images.
 //!
-//! With the patches' second moments Σ = Σₖ λₖ vₖ vₖᵀ (normalised pixels have mean 0, so this is their covariance), the
-//! filters are vₖ / √(λₖ + ε), the strongest direction first, and then their negatives, since the activation behind them
-//! is one-sided (Jordan 2024, arXiv 2404.00498).
+//! Let Σ = Σₖ λₖ vₖ vₖᵀ be the second moments of the patches. Normalised pixels have mean 0, so
+//! this is their covariance. The filters are vₖ / √(λₖ + ε), the largest eigenvalue first, and then
+//! their negatives, since the activation that follows is one-sided (Jordan 2024, arXiv 2404.00498).
 
 use candle_core::{Device, Tensor, Var};
 use cifar_data::Dataset;
@@ -14,11 +14,11 @@ use crate::parameters::{Init, Kind, Parameter, Parameters};
 use crate::{FeatureMap, Mode, Result, ops};
 
 const KERNEL: usize = 2;
-/// Values of a patch.
+/// Values per patch.
 const PATCH: usize = KERNEL * KERNEL * 3;
-/// Training images whose patches are looked at.
+/// Training images whose patches are used.
 const IMAGES: usize = 5000;
-/// Added to the eigenvalues, so that directions without variance are not blown up.
+/// Added to the eigenvalues, so that directions without variance are not amplified.
 const EPSILON: f64 = 5e-4;
 
 type Matrix = [[f64; PATCH]; PATCH];
@@ -32,10 +32,14 @@ pub struct Whitening {
 }
 
 impl Whitening {
-    /// Channels that it puts out.
+    /// Channels of the output.
     pub const OUTPUTS: usize = 2 * PATCH;
 
-    /// Filters are random until [`Whitening::prepare`] sets them; the bias starts at 0.
+    /// Creates the layer. Filters are random until [`Whitening::prepare`] sets them; the bias
+    /// starts at 0.
+    ///
+    /// # Errors
+    /// If candle refuses the shape.
     pub fn new(parameters: &mut Parameters, name: &str, activation: Activation) -> Result<Self> {
         let shape = (KERNEL, KERNEL, 3, Self::OUTPUTS);
         Ok(Self {
@@ -45,20 +49,28 @@ impl Whitening {
         })
     }
 
-    /// Sets the filters by the first 5,000 images of `train`, which must have at least 2×2 pixels.
+    /// Sets the filters from the first 5,000 images of `train`, which must have at least 2×2
+    /// pixels.
+    ///
+    /// # Errors
+    /// If candle refuses the shape.
     pub fn prepare(&self, train: &Dataset, normalisation: &Normalisation) -> Result<()> {
         let weight = filters(&second_moments(train, normalisation));
         Ok(self.weight.set(&Tensor::from_vec(weight, self.weight.shape(), &Device::Cpu)?)?)
     }
 
-    /// [N, H, W, 3] → [N, H − 1, W − 1, 24].
+    /// Computes `[N, H, W, 3]` → `[N, H − 1, W − 1, 24]`.
+    ///
+    /// # Errors
+    /// As [`ops::conv2d_activation`].
     pub fn forward(&self, images: &FeatureMap, mode: &Mode) -> Result<FeatureMap> {
         let weight = self.weight.as_detached_tensor();
         Ok(ops::conv2d_activation(images, &weight, &self.bias.value(mode), 1, 0, self.activation)?)
     }
 }
 
-/// The mean of x·xᵀ over all patches x. Bytes are summed exactly, so the result does not depend on the order.
+/// Returns the mean of x·xᵀ over all patches x. Sums of bytes are exact, so their order does not
+/// matter.
 fn second_moments(train: &Dataset, normalisation: &Normalisation) -> Matrix {
     type Sums = ([u64; PATCH], [[u64; PATCH]; PATCH]);
     let (size, pixels) = (train.size(), train.pixels());
@@ -89,7 +101,7 @@ fn second_moments(train: &Dataset, normalisation: &Normalisation) -> Matrix {
     let images = &pixels[..train.len().min(IMAGES) * size.bytes()];
     let (sums, products) = images.par_chunks(size.bytes()).map(add_patches).reduce(Sums::default, add);
 
-    // normalised = a · byte − b, with a and b of the value's channel.
+    // normalised = a · byte − b, with a and b of the channel.
     let count = (images.len() / size.bytes() * (size.height - 1) * (size.width - 1)) as f64;
     let a = |i: usize| 1.0 / (255.0 * f64::from(normalisation.std[i % 3]));
     let b = |i: usize| f64::from(normalisation.mean[i % 3]) / f64::from(normalisation.std[i % 3]);
@@ -101,7 +113,7 @@ fn second_moments(train: &Dataset, normalisation: &Normalisation) -> Matrix {
     })
 }
 
-/// The filters [2, 2, 3, 24] of patches with these second moments.
+/// Returns the filters `[2, 2, 3, 24]` for patches with these second moments.
 fn filters(moments: &Matrix) -> Vec<f32> {
     let directions = eigenvectors(moments);
     let value = |element: usize, output: usize| {
@@ -112,11 +124,13 @@ fn filters(moments: &Matrix) -> Vec<f32> {
     (0..PATCH).flat_map(|element| (0..Whitening::OUTPUTS).map(move |output| value(element, output))).collect()
 }
 
-/// Eigenvalues of a symmetric matrix and unit eigenvectors, the largest eigenvalue first, by Jacobi's rotations (1846).
-/// An eigenvector's element of largest magnitude, the first of equals, is positive. Plain arithmetic and square roots, so
-/// the bits are the same everywhere.
+/// Returns the eigenvalues of a symmetric matrix and unit eigenvectors, largest eigenvalue first.
+///
+/// The method is Jacobi's rotations (1846). The element of largest magnitude of each eigenvector,
+/// the first of equals, is positive. Only basic operations and square roots are used, so the bits
+/// are the same everywhere.
 fn eigenvectors(matrix: &Matrix) -> Vec<(f64, [f64; PATCH])> {
-    /// Ten or fewer make the rest vanish; the bound is for matrices that hold a NaN.
+    /// Ten or fewer sweeps are enough. The bound is for matrices with NaN, which never converge.
     const SWEEPS: usize = 50;
     let mut a = *matrix;
     // Row k becomes eigenvector k.
@@ -131,7 +145,7 @@ fn eigenvectors(matrix: &Matrix) -> Vec<(f64, [f64; PATCH])> {
             if a[p][q] == 0.0 {
                 continue;
             }
-            // The rotation that makes a[p][q] vanish: tangent, cosine, sine of its angle.
+            // The rotation that makes a[p][q] zero: tangent, cosine and sine of its angle.
             let theta = (a[q][q] - a[p][p]) / (2.0 * a[p][q]);
             let t = 1f64.copysign(theta) / (theta.abs() + (theta * theta + 1.0).sqrt());
             let c = 1.0 / (t * t + 1.0).sqrt();
@@ -184,7 +198,7 @@ mod tests {
         }
         let mut previous = 1.0;
         for (i, moments) in moments.iter().enumerate() {
-            // λ / (λ + ε): close to 1, and falling.
+            // λ / (λ + ε): close to 1, and decreasing.
             assert!(moments[i] > 0.1 && moments[i] < previous + 1e-4, "{moments:?}");
             previous = moments[i];
             // f32 rounding, 1e-7, times filters of up to 1/√ε = 45 on values of about 1.
@@ -193,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn eigenvectors_are_those_of_the_matrix() {
+    fn eigenvectors_satisfy_their_equation() {
         let matrix: Matrix = std::array::from_fn(|i| {
             std::array::from_fn(|j| 1.0 / (1 + i + j) as f64 + if i == j { 0.1 * i as f64 } else { 0.0 })
         });

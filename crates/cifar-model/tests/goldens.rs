@@ -1,4 +1,4 @@
-//! Operations and networks against values that PyTorch computed; goldens/generate.py made them and describes the cases.
+//! Operations and networks compared with values from PyTorch, which goldens/generate.py computes.
 #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
 mod common;
@@ -24,14 +24,15 @@ impl Goldens {
         Self(tensors.tensors().into_iter().map(|(name, tensor)| (name, values(tensor.data()))).collect())
     }
 
-    /// Holds `found` against the golden values.
+    /// Compares `found` with the golden values.
     fn check(&self, name: &str, found: &[f32]) {
         let expected = &self.0[name];
         assert_eq!(found.len(), expected.len(), "{name}");
         let size = expected.iter().fold(0f32, |m, x| m.max(x.abs()));
         for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
-            // The golden values are exact to 6e-8. Sums of up to about a hundred f32 products are exact to some 1e-6 of the
-            // largest; convolutions by transforms (Winograd) lose another digit.
+            // The golden values are exact to 6e-8. Sums of up to about a hundred f32 products are
+            // exact to about 1e-6 of the largest; Winograd's method for convolutions loses another
+            // digit.
             let error = (found - expected).abs() / size;
             assert!(error < 1e-5, "{name}[{index}]: {found}, PyTorch has {expected} (the largest is {size})");
         }
@@ -43,7 +44,7 @@ fn variable(seed: u64, dims: &[usize]) -> Var {
     Var::from_tensor(&Tensor::from_vec(values, dims, &Device::Cpu).unwrap()).unwrap()
 }
 
-/// Checks what an operation puts out, and the gradients of its sum weighted by formula(9).
+/// Checks the output of an operation, and the gradients of its sum weighted by formula(9).
 fn check(name: &str, arguments: &[(&str, &Var)], op: impl Fn(&[Tensor]) -> candle_core::Result<FeatureMap>) {
     let goldens = Goldens::open();
     let tensors: Vec<Tensor> = arguments.iter().map(|(_, var)| var.as_tensor().clone()).collect();
@@ -81,7 +82,7 @@ fn whitening() {
     check("whitening", &[("images", &images), ("weight", &weight), ("bias", &bias)], |a| {
         ops::conv2d_activation(&map(&a[0])?, &a[1], &a[2], 1, 0, f)
     });
-    // As it is used: only the bias learns.
+    // As in training: only the bias is tracked.
     check("whitening", &[("bias", &bias)], |a| {
         ops::conv2d_activation(&map(&images.as_detached_tensor())?, &weight.as_detached_tensor(), &a[0], 1, 0, f)
     });
@@ -105,8 +106,14 @@ fn batch_norms() {
             }
             check(&name, &arguments, |a| {
                 let residual = a.get(3).map(map).transpose()?;
-                let (output, statistics) =
-                    ops::batch_norm_train(&map(&a[0])?, Some(&a[1]), &a[2], residual.as_ref(), EPSILON, f)?;
+                let (output, statistics) = ops::batch_norm_train(&ops::BatchNormArgs {
+                    input: &map(&a[0])?,
+                    scale: Some(&a[1]),
+                    shift: &a[2],
+                    residual: residual.as_ref(),
+                    epsilon: EPSILON,
+                    activation: f,
+                })?;
                 goldens.check(&format!("{name}/mean"), &statistics.mean);
                 // PyTorch's running variance is unbiased: 36 rows.
                 let unbiased: Vec<f32> = statistics.variance.iter().map(|v| v * 36.0 / 35.0).collect();
@@ -115,16 +122,15 @@ fn batch_norms() {
             });
             let residual = with_residual.then(|| map(&residual).unwrap());
             let (x, mean) = (map(&input).unwrap(), vector(formula(5, 6)));
-            let evaluated = ops::batch_norm_evaluate(
-                &x,
-                Some(&scale),
-                &shift,
-                residual.as_ref(),
-                &mean,
-                &running_variance,
-                EPSILON,
-                f,
-            );
+            let args = ops::BatchNormArgs {
+                input: &x,
+                scale: Some(&scale),
+                shift: &shift,
+                residual: residual.as_ref(),
+                epsilon: EPSILON,
+                activation: f,
+            };
+            let evaluated = ops::batch_norm_evaluate(&args, &mean, &running_variance);
             goldens.check(&format!("{name}/evaluated"), evaluated.unwrap().values());
         }
     }
@@ -159,7 +165,7 @@ fn smoothed_cross_entropy() {
     goldens.check("cross_entropy/logits", &get(gradients.get(&logits).unwrap()));
 }
 
-/// Ten losses.
+/// The losses of ten steps.
 #[derive(Deserialize)]
 struct Trajectory {
     rate: f32,
@@ -192,10 +198,11 @@ fn ten_steps_of_every_network() {
         for (step, loss) in losses.iter().enumerate() {
             let (exact, rounded) = (expected.f64[step], expected.f32[step]);
             let error = (f64::from(*loss) - exact).abs();
-            // PyTorch's own f32 is within 5e-7 of its f64 until, in some later step, rounding tips a maximum over and moves a
-            // loss by 1e-5. Winograd's method rounds ten times as much, and which maximum tips depends on the arm: the
-            // farthest that was seen is airbench96's tenth step with AVX-512 and AVX2, 1.2e-4 off, where the portable arm is
-            // within 1e-4. A wrong sign or a missing term is off by a hundredth after a step or two.
+            // PyTorch's own f32 is within 5e-7 of its f64 until rounding moves a maximum in a later
+            // step, which changes a loss by 1e-5. Winograd's method rounds ten times as much, and
+            // the ISA affects which maximum moves. The largest distance is at airbench96's tenth
+            // step: 1.2e-4 with AVX-512 and AVX2, while the portable ISA is within 1e-4. A wrong
+            // sign or a missing term differs by a hundredth after a step or two.
             let tolerance = if step < 3 { 1e-5 } else { 3e-4 };
             assert!(error < tolerance, "{name}, step {step}: {loss}, PyTorch has {exact}, in f32 {rounded}");
         }

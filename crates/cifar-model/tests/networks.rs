@@ -1,4 +1,4 @@
-//! Every network as a whole, in narrow versions; and the wide ones through the model file.
+//! Every network as a whole in a narrow version, and the wide ones through the model file.
 #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
 mod common;
@@ -13,7 +13,7 @@ use cifar_model::parameters::Parameters;
 use cifar_model::{Mode, Model, ModelParams, ModelSpec};
 use common::{BATCH, CLASSES, NAMES, SIZE, get, ids, images, labels, narrow, train};
 
-/// A training pass: the logits, and what the loss's gradients are.
+/// Runs a training pass and returns the logits, the gradients of the loss, and the parameters.
 fn pass(name: &str, size: ImageSize) -> (Tensor, candle_core::backprop::GradStore, Parameters) {
     let (network, parameters) = narrow(name, size);
     let ids = ids();
@@ -75,13 +75,14 @@ fn evaluation_agrees_with_training_once_the_running_statistics_have_settled() {
         let (network, _) = narrow(name, size);
         let ids = ids();
         let mode = Mode::Train { seed: 0, epoch: 0, ids: &ids };
-        // 0.9¹⁰⁰ of the initial statistics is left.
+        // 0.9¹⁰⁰ of the initial statistics remains.
         let trained = (0..100).map(|_| network.forward(images(size), &mode).unwrap()).last().unwrap();
         let evaluated = network.forward(images(size), &Mode::Evaluate).unwrap();
         assert!(!evaluated.track_op());
         let (trained, evaluated) = (get(&trained), get(&evaluated));
         let size = trained.iter().fold(0f32, |m, x| m.max(x.abs()));
-        // Running variances are unbiased: n / (n − 1) of those of the batch, n being at least 12 images, layer by layer.
+        // Running variances are unbiased: n / (n − 1) times those of the batch. In every layer, n
+        // is at least 12 images.
         for (a, b) in trained.iter().zip(&evaluated) {
             assert!((a - b).abs() < 0.15 * size, "{name}: {a} in training, {b} in evaluation, of {size}");
         }
@@ -146,7 +147,7 @@ fn images_that_are_too_small_are_refused_in_one_line() {
 }
 
 #[test]
-fn networks_that_cannot_be_are_refused() {
+fn invalid_network_parameters_are_refused() {
     let parse = |json: &str| serde_json::from_str::<ModelParams>(json).map_err(|e| e.to_string());
     let network = |architecture: &str, widths: &str, dropout: &str| {
         let rest = format!(r#""widths": {widths}, "dropout": {dropout}, "conv_dropout": 0"#);
@@ -160,7 +161,7 @@ fn networks_that_cannot_be_are_refused() {
     };
     refused(
         network("airbench94", "[64, 256, 256]", "0.3"),
-        "dropout: 0.3 is not allowed; airbench94 drops nothing: set it to 0",
+        "dropout: 0.3 is not allowed; airbench94 has no dropout; set it to 0",
     );
     refused(network("resnet18", "[64, 128, 256]", "0"), "widths: [64, 128, 256] is not allowed");
     refused(network("simple_cnn", "[0, 16, 32]", "0"), "widths: [0, 16, 32] is not allowed");

@@ -1,4 +1,4 @@
-//! Test-time augmentation against views made by hand.
+//! Test-time augmentation compared with manually augmented copies.
 #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
 use cifar_data::sources::synthetic::{SyntheticParams, generate};
@@ -16,10 +16,11 @@ fn model(set: &Dataset) -> Model {
     Model::new(spec, 3).unwrap()
 }
 
-/// An image in a frame of one pixel of its reflection, cut at `row` and `column` of the frame, perhaps mirrored.
+/// Returns an image cut at `row` and `column` from its reflection-padded version, optionally
+/// mirrored.
 fn view(image: &[u8], row: usize, column: usize, mirrored: bool) -> Vec<u8> {
     const SIDE: usize = 32;
-    // What stands at place 0, 1, … of the frame.
+    // The coordinates of the padded version in the image.
     let source: Vec<usize> = std::iter::once(1).chain(0..SIDE).chain([SIDE - 2]).collect();
     let mut pixels = Vec::new();
     for y in 0..SIDE {
@@ -54,7 +55,7 @@ fn check(views: Views, expected: &[(usize, usize, bool, f32)]) {
 }
 
 #[test]
-fn answers_are_means_over_views() {
+fn logits_are_means_over_augmented_copies() {
     check(Views::None, &[(1, 1, false, 1.0)]);
     check(Views::Mirror, &[(1, 1, false, 0.5), (1, 1, true, 0.5)]);
     let corners = [(0, 0, false, 0.125), (0, 0, true, 0.125), (2, 2, false, 0.125), (2, 2, true, 0.125)];
@@ -62,7 +63,7 @@ fn answers_are_means_over_views() {
 }
 
 #[test]
-fn only_those_of_which_the_network_is_least_sure_are_looked_at_again() {
+fn only_the_least_certain_images_are_augmented() {
     let set = images(300);
     let model = model(&set);
     let run = |share| {
@@ -94,7 +95,7 @@ fn only_those_of_which_the_network_is_least_sure_are_looked_at_again() {
 }
 
 #[test]
-fn nothing_gives_nothing_and_a_share_out_of_range_is_refused() {
+fn an_empty_set_is_allowed_and_a_share_out_of_range_refused() {
     let set = images(30);
     let model = model(&set);
     let run = |set: &Dataset, share| {
@@ -102,6 +103,6 @@ fn nothing_gives_nothing_and_a_share_out_of_range_is_refused() {
     };
     assert!(run(&set.filter(|_| false), 1.0).unwrap().averaged.is_empty());
     for share in [-0.1, 1.1, f64::NAN] {
-        assert!(run(&set, share).unwrap_err().to_string().starts_with("tta_share: "));
+        assert!(run(&set, share).unwrap_err().to_string().starts_with("tta_fraction: "));
     }
 }

@@ -1,13 +1,15 @@
-//! What a training run leaves in `models/final`.
+//! The files of a finished training run.
 //!
 //! - `model.safetensors`: the model;
-//! - `history.jsonl`: one [`EpochRecord`] a line;
-//! - `dynamics.safetensors`: what the network said of each image in each epoch ([`Dynamics`](crate::Dynamics));
-//! - `metrics.json`, `plots/metrics/**.tsv`: the same in the layout that `DVCLive` writes and DVC shows;
+//! - `history.jsonl`: one [`EpochRecord`] per line;
+//! - `dynamics.safetensors`: per-epoch logits of each image ([`Dynamics`](crate::Dynamics));
+//! - `metrics.json`, `plots/metrics/**.tsv`: the history in the layout that `DVCLive` writes and
+//!   DVC shows;
 //! - `summary.csv`: the network, layer by layer;
-//! - `provenance.json`: what the run was made from, and the hashes of files that are read again ([`cifar_data::provenance`]).
+//! - `provenance.json`: the inputs of the run, and the hashes of the files that later stages read
+//!   ([`cifar_data::provenance`]).
 //!
-//! No file holds a time, a host or a thread count: equal runs leave equal bytes.
+//! No file holds a time, a host or a thread count: equal runs write identical files.
 
 use std::path::Path;
 
@@ -23,17 +25,17 @@ use crate::{EpochRecord, Fitted, Result};
 pub const MODEL: &str = "model.safetensors";
 /// File name of the history.
 pub const HISTORY: &str = "history.jsonl";
-/// File name of the figures of the last and of the selected epoch.
+/// File name of the metrics of the last and of the selected epoch.
 pub const METRICS: &str = "metrics.json";
-/// The command that writes the folder.
+/// Name of the stage that writes the folder.
 pub const COMMAND: &str = "train";
-/// File name of what the network said of each image in each epoch.
+/// File name of the per-epoch logits.
 pub const DYNAMICS: &str = "dynamics.safetensors";
 
-/// Writes everything into `out`, whole or not at all.
+/// Writes all files into the folder `out`, which appears complete or not at all.
 ///
 /// # Errors
-/// If something cannot be written or encoded.
+/// If a file cannot be written or encoded.
 pub fn write(fitted: &Fitted, data: &TrainingData, out: &Path) -> Result<()> {
     let folder = OutputFolder::create(out)?;
     fitted.model.save(&folder.path().join(MODEL))?;
@@ -65,7 +67,7 @@ pub fn write(fitted: &Fitted, data: &TrainingData, out: &Path) -> Result<()> {
     Ok(folder.commit()?)
 }
 
-/// Reads a history that [`write()`] left.
+/// Reads a history that [`write()`] wrote.
 ///
 /// # Errors
 /// If the file cannot be read or a line is malformed.
@@ -77,7 +79,8 @@ pub fn read_history(path: &Path) -> Result<Vec<EpochRecord>> {
     text.lines().enumerate().map(parse).collect()
 }
 
-/// The curves so far: file names in `DVCLive`'s layout, and their contents unless a curve has no points.
+/// Returns the curves so far: file names in `DVCLive`'s layout, and contents unless a curve has no
+/// points.
 pub(crate) fn curves(history: &[EpochRecord]) -> impl Iterator<Item = (String, Option<String>)> {
     SERIES.into_iter().map(|(name, value)| {
         let points: Vec<String> =
@@ -88,14 +91,14 @@ pub(crate) fn curves(history: &[EpochRecord]) -> impl Iterator<Item = (String, O
     })
 }
 
-/// What can be said of a run behind every epoch: how far it is and what the last epoch came to.
+/// Returns the metrics after the last epoch of `history`.
 pub(crate) fn progress(history: &[EpochRecord]) -> Map<String, Value> {
     let mut metrics = Map::from_iter([("step".to_string(), json!(history.len()))]);
     metrics.extend(grouped(history.last()));
     metrics
 }
 
-/// The values of an epoch by group: `train` and `val`.
+/// Returns the values of an epoch by group: `train` and `val`.
 fn grouped(record: Option<&EpochRecord>) -> Map<String, Value> {
     let mut values = Map::new();
     for (name, value) in SERIES {

@@ -1,4 +1,4 @@
-//! Averages of weights over steps: an exponential moving average, or Lookahead's slow weights.
+//! Averages of the weights over steps: an exponential moving average, or Lookahead's slow weights.
 
 use candle_core::{Device, Tensor};
 use cifar_kernels::move_average;
@@ -6,8 +6,8 @@ use cifar_model::parameters::Parameters;
 
 use crate::{Averaging, Result, TrainParams};
 
-/// The averaged values of every tensor of a network (running statistics too), in the order of [`Parameters::all`]; none
-/// where nothing is averaged.
+/// The averaged values of every tensor of a network, with running statistics, in the order of
+/// [`Parameters::all`]. Empty without averaging.
 #[derive(Debug)]
 pub(crate) struct Average {
     kind: Averaging,
@@ -17,23 +17,24 @@ pub(crate) struct Average {
 }
 
 impl Average {
-    /// Starts with the weights as they are.
+    /// Starts with the current weights.
     pub(crate) fn new(params: &TrainParams, parameters: &Parameters) -> Result<Self> {
         let (kind, decay, every) = (params.averaging, params.averaging_decay, params.averaging_every);
         let values = if kind == Averaging::None { Vec::new() } else { all_values(parameters)? };
         Ok(Self { kind, decay, every, values })
     }
 
-    /// Takes in the weights behind step number `step`, counted from 1, if it is their turn; Lookahead puts its own in their
-    /// place. The last step of a run always counts.
+    /// Updates the average with the weights after step `step`, counted from 1, if it is due.
+    /// Lookahead then resets the network to the average. The last step of a run is always due.
     pub(crate) fn after_step(&mut self, parameters: &Parameters, step: usize, last: bool) -> Result<()> {
         if self.kind == Averaging::None || !(step.is_multiple_of(self.every) || last) {
             return Ok(());
         }
-        // A moving average that began with drawn weights forgets them sooner: after t turns, 10/(10 + t) of the usual time.
-        let turns = (step / self.every) as f32;
+        // The initial weights are arbitrary. A lower decay at first, at most (1 + t)/(10 + t) after
+        // t updates, forgets them sooner.
+        let updates = (step / self.every) as f32;
         let decay = match self.kind {
-            Averaging::Ema => self.decay.min((1.0 + turns) / (10.0 + turns)),
+            Averaging::Ema => self.decay.min((1.0 + updates) / (10.0 + updates)),
             Averaging::None | Averaging::Lookahead => self.decay,
         };
         for (average, (_, var)) in self.values.iter_mut().zip(parameters.all()) {
@@ -45,9 +46,9 @@ impl Average {
         Ok(())
     }
 
-    /// Calls `evaluate` while the network has the averaged weights and running statistics, if there
-    /// are any: these are what a run keeps. Between two of its turns, Lookahead's network has moved
-    /// away from them, too.
+    /// Calls `evaluate` while the network has the averaged weights and running statistics, which
+    /// are what the run keeps. Lookahead needs this too: between two updates its network moves away
+    /// from the slow weights.
     pub(crate) fn with<T>(&self, parameters: &Parameters, evaluate: impl FnOnce() -> Result<T>) -> Result<T> {
         if self.kind == Averaging::None {
             return evaluate();
@@ -61,12 +62,12 @@ impl Average {
         result
     }
 
-    /// The averages; empty if there are none.
+    /// Reupdates the averages; empty without averaging.
     pub(crate) fn values(&self) -> &[Vec<f32>] {
         &self.values
     }
 
-    /// The same to be written to.
+    /// Reupdates the averages for writing.
     pub(crate) fn values_mut(&mut self) -> &mut [Vec<f32>] {
         &mut self.values
     }
@@ -83,7 +84,7 @@ mod tests {
 
     use super::*;
 
-    /// One trained value and one that is only kept, both 0.
+    /// One trained value and one buffer, both 0.
     fn parameters() -> Parameters {
         let mut parameters = Parameters::new(0);
         parameters.add("weight", Kind::Vector, 1, Init::Constant(0.0)).unwrap();
@@ -104,28 +105,28 @@ mod tests {
     }
 
     #[test]
-    fn an_exponential_average_counts_in_validation_and_leaves_training_alone() {
+    fn validation_uses_the_exponential_average_and_training_does_not() {
         let parameters = parameters();
         let mut average = Average::new(&params(Averaging::Ema, 0.25, 2), &parameters).unwrap();
         set(&parameters, 1.0);
         average.after_step(&parameters, 1, false).unwrap();
-        assert_eq!(average.values().concat(), [0.0, 0.0], "it is not its turn");
+        assert_eq!(average.values().concat(), [0.0, 0.0], "no update is due");
         average.after_step(&parameters, 2, false).unwrap();
-        // The first turn keeps 2/11 of what was drawn, less than the decay.
+        // The first update keeps 2/11 of the initial value, less than the decay.
         let first = 1.0 - 2.0 / 11.0;
         set(&parameters, 2.0);
         average.after_step(&parameters, 4, false).unwrap();
-        // The second one would keep 3/12: from there on it is the decay.
+        // The second one could keep 3/12, so from here on the decay decides.
         let second = 0.25 * first + 0.75 * 2.0;
         assert!(average.values().concat().iter().all(|v| (v - second).abs() < 1e-6), "{:?} {second}", average.values());
         assert_eq!(average.with(&parameters, || Ok(values(&parameters))).unwrap(), average.values().concat());
-        assert_eq!(values(&parameters), [2.0, 2.0], "training goes on from its own weights");
+        assert_eq!(values(&parameters), [2.0, 2.0], "training continues with its own weights");
         average.after_step(&parameters, 5, true).unwrap();
-        assert!(average.values()[0][0] > second, "the last step counts, whatever its turn");
+        assert!(average.values()[0][0] > second, "the last step is always due");
     }
 
     #[test]
-    fn lookahead_puts_its_slow_weights_into_the_network() {
+    fn lookahead_resets_the_network_to_its_slow_weights() {
         let parameters = parameters();
         let mut average = Average::new(&params(Averaging::Lookahead, 0.75, 3), &parameters).unwrap();
         set(&parameters, 1.0);
@@ -137,7 +138,11 @@ mod tests {
         assert_eq!(values(&parameters), [0.25, 0.25]);
         set(&parameters, 2.0);
         average.after_step(&parameters, 4, false).unwrap();
-        assert_eq!(average.with(&parameters, || Ok(values(&parameters))).unwrap(), [0.25, 0.25], "the slow ones count");
+        assert_eq!(
+            average.with(&parameters, || Ok(values(&parameters))).unwrap(),
+            [0.25, 0.25],
+            "the slow ones are evaluated"
+        );
         assert_eq!(values(&parameters), [2.0, 2.0], "training continues with the fast ones");
     }
 

@@ -1,21 +1,32 @@
-//! Training dynamics: what the network said of each image, epoch by epoch.
+//! Training dynamics: the logits of each image, epoch by epoch.
 //!
-//! Two records of the training images, and one of the validation images, all of logits:
+//! There are two records of the training images and one of the validation images:
 //!
-//! - **pass**: of every image in every epoch, as it was augmented, in training mode, just before the network learnt from it.
-//!   It costs nothing, since training computes it. Under mixup there is none, since the network then sees mixtures;
-//! - **plain**: of un-augmented images in evaluation mode, behind each epoch, with the weights that count. A share of the
-//!   images is looked at in each epoch: image i in epoch e, counted from 0, where ⌊uᵢ + (e + 1) · share⌋ exceeds
-//!   ⌊uᵢ + e · share⌋, with uᵢ in [0, 1) drawn from the seed and its id. So each has its turn every 1 / share epochs;
-//! - **val**: the same of all validation images, in every epoch; validation computes it.
+//! - **pass**: every image in every epoch, as augmented, in training mode, just before the network
+//!   learns from it. This record is free, since training computes it. Under mixup there is none,
+//!   since the network then sees mixtures;
+//! - **plain**: un-augmented images in evaluation mode, after each epoch, with the weights that the
+//!   run would keep. Each epoch takes a fraction f of the images: image i in epoch e, counted from
+//!   0, if ⌊uᵢ + (e + 1) · f⌋ exceeds ⌊uᵢ + e · f⌋, where uᵢ in [0, 1) is drawn from the seed and
+//!   the image's id. So each image is recorded every 1 / f epochs;
+//! - **val**: all validation images in every epoch, as validation computes them.
 //!
-//! Measures of training images over the epochs come from `pass`; under mixup from `plain`, if the fraction is 1.
+//! Measures of training images over the epochs use `pass`; under mixup they use `plain`, if the
+//! fraction is 1.
 //!
-//! The file, `dynamics.safetensors`, holds logits as `f16` (a relative error of at most 2⁻¹¹; beyond ±65,504 that value): `pass` (epochs × N ×
-//! classes), `plain` (rows × classes) with `plain_images` (`u32`, the place of each row's image among the training images) and
-//! `plain_ends` (`u32`, the number of rows up to the end of each epoch), `val` (epochs × V × classes), and `train_ids` and `val_ids`
-//! (`u32`). Its metadata, under `cifar_dynamics`, names the model file that the same run left, by its hash, and has a hash of the
-//! whole file ([`cifar_data::seal`]). Under mixup `pass` has no epochs. Schema 2.
+//! # File format
+//!
+//! The file, `dynamics.safetensors`, holds logits as `f16` (a relative error of at most 2⁻¹¹;
+//! values beyond ±65,504 are clamped). For N training and V validation images its tensors are:
+//!
+//! - `pass`: epochs × N × classes; no epochs under mixup;
+//! - `plain`: rows × classes; `plain_images` (`u32`) has the index of each row's image among the
+//!   training images, `plain_ends` (`u32`) the number of rows up to the end of each epoch;
+//! - `val`: epochs × V × classes;
+//! - `train_ids` and `val_ids` (`u32`).
+//!
+//! The metadata under `cifar_dynamics` have the hash of the model file of the same run and a hash
+//! of the whole file ([`cifar_data::seal`]). The schema is 2.
 
 use std::collections::HashMap;
 use std::fs;
@@ -24,7 +35,7 @@ use std::path::Path;
 use cifar_data::output::write_file;
 use cifar_data::random::{Purpose, stream};
 use cifar_data::seal::{self, PLACEHOLDER};
-use cifar_data::{DataError, Dataset, SampleId};
+use cifar_data::{DataError, Dataset, SampleId, Stage};
 use cifar_model::Logits;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -36,17 +47,18 @@ use crate::{Result, TrainError};
 const SCHEMA: u64 = 2;
 const METADATA_KEY: &str = "cifar_dynamics";
 
-/// What the network said of each image, epoch by epoch.
+/// The logits of each image, epoch by epoch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dynamics {
     classes: usize,
     train: Vec<SampleId>,
     val: Vec<SampleId>,
-    share: f64,
+    fraction: f64,
     seed: u64,
     /// Whether `pass` is recorded.
     has_pass: bool,
-    /// Of whole epochs, and of the one under way, in which NaN stands for images that have not come yet.
+    /// Completed epochs, and the current one, in which NaN marks images that are not trained on
+    /// yet.
     pass: Vec<f16>,
     plain: Vec<f16>,
     plain_images: Vec<u32>,
@@ -58,10 +70,11 @@ pub struct Dynamics {
 #[serde(deny_unknown_fields)]
 struct Metadata {
     schema: u64,
-    /// BLAKE3 hash of the model file that the same run left.
+    /// BLAKE3 hash of the model file of the same run.
     model: String,
     classes: usize,
-    share: f64,
+    #[serde(rename = "share")]
+    fraction: f64,
     seed: u64,
     seal: String,
     has_pass: bool,
@@ -71,14 +84,15 @@ struct Metadata {
 pub(crate) type Part = (Dtype, Vec<usize>, Vec<u8>);
 
 impl Dynamics {
-    /// An empty record of these images. `share` of the training images will be looked at behind each epoch.
-    pub fn new(train: &Dataset, val: &Dataset, share: f64, seed: u64) -> Self {
+    /// Creates an empty record of these images. After each epoch, `fraction` of the training images
+    /// will be predicted without augmentation.
+    pub fn new(train: &Dataset, val: &Dataset, fraction: f64, seed: u64) -> Self {
         let ids = |set: &Dataset| set.samples().iter().map(|s| s.id).collect();
         Self {
             classes: train.classes().len(),
             train: ids(train),
             val: ids(val),
-            share,
+            fraction,
             seed,
             has_pass: true,
             pass: Vec::new(),
@@ -89,49 +103,50 @@ impl Dynamics {
         }
     }
 
-    /// The same without `pass`: training is to see mixtures of images.
+    /// Returns the record without `pass`, for training on mixtures.
     #[must_use]
     pub(crate) fn without_pass(mut self) -> Self {
         self.has_pass = false;
         self
     }
 
-    /// Whole epochs.
+    /// Returns the number of completed epochs.
     pub fn epochs(&self) -> usize {
         self.plain_ends.len()
     }
 
-    /// Classes.
+    /// Returns the number of classes.
     pub fn classes(&self) -> usize {
         self.classes
     }
 
-    /// The training images, ids ascending.
+    /// Returns the ids of the training images, ascending.
     pub fn train_ids(&self) -> &[SampleId] {
         &self.train
     }
 
-    /// The validation images, ids ascending.
+    /// Returns the ids of the validation images, ascending.
     pub fn val_ids(&self) -> &[SampleId] {
         &self.val
     }
 
-    /// Logits of all training images in epoch `epoch`, counted from 0, while the network learnt from them: N × classes.
-    /// None under mixup.
+    /// Returns the logits of all training images during the training pass of epoch `epoch`, counted
+    /// from 0: N × classes. None under mixup.
     ///
     /// # Panics
-    /// If there was no such epoch.
+    /// If there is no such epoch.
     pub fn pass(&self, epoch: usize) -> Option<Vec<f32>> {
         let length = self.train.len() * self.classes;
         self.has_pass.then(|| self.pass[epoch * length..(epoch + 1) * length].to_f32_vec())
     }
 
-    /// Logits by which every single training image is followed in epoch `epoch`, counted from 0:
-    /// N × classes. They are those of [`Dynamics::pass`]; under mixup those of [`Dynamics::plain`] if
-    /// these are of all images, and else none.
+    /// Returns logits of every single training image in epoch `epoch`, counted from 0: N × classes.
+    ///
+    /// They are those of [`Dynamics::pass`]. Under mixup they are those of [`Dynamics::plain`] if
+    /// these cover all images, otherwise none.
     ///
     /// # Panics
-    /// If there was no such epoch.
+    /// If there is no such epoch.
     pub fn of_train(&self, epoch: usize) -> Option<Vec<f32>> {
         self.pass(epoch).or_else(|| {
             let (images, logits) = self.plain(epoch);
@@ -139,36 +154,37 @@ impl Dynamics {
         })
     }
 
-    /// Refuses a record that does not follow single training images.
+    /// Checks that the record follows single training images.
     ///
     /// # Errors
-    /// If training saw mixtures and did not record every single image in every epoch besides; see
+    /// If training saw mixtures and the record does not have every single image in every epoch; see
     /// [`TrainParams::check_dynamics`](crate::TrainParams::check_dynamics).
     pub fn check_train(&self) -> Result<()> {
         if (0..self.epochs()).all(|epoch| self.has_pass || self.plain(epoch).0.len() == self.train.len()) {
             return Ok(());
         }
         Err(TrainError::Parameter {
-            key: "train.dynamics_share",
-            value: self.share.to_string(),
-            allowed: "the model was trained with train.mixup above 0, and its record has no logits of single images in every epoch; set train.dynamics_share to 1 or train.mixup to 0, and train again".into(),
+            key: "train.dynamics_fraction",
+            value: self.fraction.to_string(),
+            allowed: "the model was trained with train.mixup above 0, and its record has no logits of single images in every epoch; set train.dynamics_fraction to 1 or train.mixup to 0, and train again".into(),
         })
     }
 
-    /// Logits of all validation images behind epoch `epoch`, counted from 0: V × classes.
+    /// Returns the logits of all validation images after epoch `epoch`, counted from 0: V ×
+    /// classes.
     ///
     /// # Panics
-    /// If there was no such epoch.
+    /// If there is no such epoch.
     pub fn of_val(&self, epoch: usize) -> Vec<f32> {
         let length = self.val.len() * self.classes;
         self.of_val[epoch * length..(epoch + 1) * length].to_f32_vec()
     }
 
-    /// The training images that were looked at behind epoch `epoch`, counted from 0, as their places among all training
-    /// images, and their logits: images × classes.
+    /// Returns the training images that were predicted without augmentation after epoch `epoch`,
+    /// counted from 0, as indices into all training images, and their logits: images × classes.
     ///
     /// # Panics
-    /// If there was no such epoch.
+    /// If there is no such epoch.
     pub fn plain(&self, epoch: usize) -> (&[u32], Vec<f32>) {
         let from = if epoch == 0 { 0 } else { self.plain_ends[epoch - 1] as usize };
         let rows = from..self.plain_ends[epoch] as usize;
@@ -176,8 +192,8 @@ impl Dynamics {
         (&self.plain_images[rows], logits)
     }
 
-    /// The network is about to learn from these images, of which it says this.
-    pub(crate) fn learnt_from(&mut self, ids: &[SampleId], logits: &[f32]) {
+    /// Records the logits of the images of a training step.
+    pub(crate) fn record_pass(&mut self, ids: &[SampleId], logits: &[f32]) {
         if !self.has_pass {
             return;
         }
@@ -186,34 +202,35 @@ impl Dynamics {
         for (id, logits) in ids.iter().zip(logits.chunks_exact(self.classes)) {
             if let Ok(place) = self.train.binary_search(id) {
                 let row = start + place * self.classes;
-                self.pass[row..row + self.classes].copy_from_slice(&halved(logits));
+                self.pass[row..row + self.classes].copy_from_slice(&to_f16(logits));
             }
         }
     }
 
-    /// Which training images are to be looked at behind the epoch under way.
+    /// Returns the training images to predict without augmentation after the current epoch.
     pub(crate) fn due(&self) -> Vec<usize> {
         let epoch = self.epochs() as f64;
         let is_due = |id: SampleId| {
             let phase = stream(self.seed, Purpose::Dynamics, 0, u64::from(id.0)).unit();
-            (phase + (epoch + 1.0) * self.share).floor() > (phase + epoch * self.share).floor()
+            (phase + (epoch + 1.0) * self.fraction).floor() > (phase + epoch * self.fraction).floor()
         };
         (0..self.train.len()).filter(|place| is_due(self.train[*place])).collect()
     }
 
-    /// The epoch under way is over: `plain` is of the training images `due`, `of_val` of all validation images.
+    /// Ends the current epoch: `plain` has the training images `due`, `of_val` all validation
+    /// images.
     pub(crate) fn end_epoch(&mut self, due: &[usize], plain: &Logits, of_val: &Logits) {
-        self.plain.extend(halved(plain.values()));
+        self.plain.extend(to_f16(plain.values()));
         self.plain_images.extend(due.iter().map(|place| *place as u32));
         self.plain_ends.push(self.plain_images.len() as u32);
-        self.of_val.extend(halved(of_val.values()));
+        self.of_val.extend(to_f16(of_val.values()));
     }
 
-    /// Everything that was recorded, by name, for a file.
+    /// Returns the whole record as named tensors.
     pub(crate) fn parts(&self) -> [(&'static str, Part); 5] {
         let halves = |values: &[f16]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
         let (n, v, c) = (self.train.len(), self.val.len(), self.classes);
-        // Of the epoch under way there may be a part.
+        // The current epoch may be incomplete.
         let passes = self.pass.len().checked_div(n * c).unwrap_or(0);
         [
             ("pass", (Dtype::F16, vec![passes, n, c], halves(&self.pass))),
@@ -224,7 +241,7 @@ impl Dynamics {
         ]
     }
 
-    /// The same record with what [`Dynamics::parts`] told, or what is wrong with that.
+    /// Returns the record with the tensors of [`Dynamics::parts`], or what is wrong with them.
     pub(crate) fn with_parts(mut self, mut take: impl FnMut(&str) -> Option<Part>) -> Result<Self, String> {
         let (n, v, c) = (self.train.len(), self.val.len(), self.classes);
         let mut part = |name: &'static str, dtype: Dtype| match take(name) {
@@ -260,12 +277,12 @@ impl Dynamics {
         Ok(self)
     }
 
-    /// Writes the file of a finished run beside the model file that it left.
+    /// Writes the file of a finished run beside its model file.
     pub(crate) fn write(&self, path: &Path, model: &Path) -> Result<()> {
         let failed = |e: &dyn std::fmt::Display| TrainError::Encode(e.to_string());
         let (model, seed) = (hash(model)?, self.seed);
-        let (classes, share, has_pass, seal) = (self.classes, self.share, self.has_pass, PLACEHOLDER.into());
-        let metadata = Metadata { schema: SCHEMA, model, classes, share, seed, has_pass, seal };
+        let (classes, fraction, has_pass, seal) = (self.classes, self.fraction, self.has_pass, PLACEHOLDER.into());
+        let metadata = Metadata { schema: SCHEMA, model, classes, fraction, seed, has_pass, seal };
         let json = serde_json::to_string(&metadata).map_err(|e| failed(&e))?;
         let ids = |ids: &[SampleId]| {
             let words: Vec<u32> = ids.iter().map(|id| id.0).collect();
@@ -283,31 +300,31 @@ impl Dynamics {
         Ok(write_file(path, &file)?)
     }
 
-    /// Reads the file that the run which left the model file `model` wrote of these images.
+    /// Reads the file of the run that wrote the model file `model`, and checks that it is about
+    /// these images.
     ///
     /// # Errors
-    /// If it is missing, damaged or cut short, of another run, or about other images.
+    /// If the file is missing, damaged, cut short, of another run or about other images.
     pub fn read(path: &Path, model: &Path, train: &Dataset, val: &Dataset) -> Result<Self> {
-        let wrong = |problem: String| DataError::Malformed { path: path.to_path_buf(), problem };
-        let file = fs::read(path).map_err(|e| wrong(format!("cannot read it: {e}; run `cifar-cli train` first")))?;
-        let read = decode(&file).map_err(|problem| wrong(format!("{problem}; run `cifar-cli train` again")))?;
-        let (metadata, dynamics) = read;
+        let made_by = Stage::Train.alone();
+        let stale = |problem: String| DataError::Stale { path: path.to_path_buf(), problem, made_by };
+        let file = match fs::read(path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                let problem = format!("cannot read it: {e}");
+                return Err(DataError::Missing { path: path.to_path_buf(), problem, made_by }.into());
+            }
+            other => other.map_err(DataError::io("read", path))?,
+        };
+        let (metadata, dynamics) = decode(&file).map_err(stale)?;
         if metadata.model != hash(model)? {
-            return Err(wrong(format!(
-                "is of another run than the model {}; run `cifar-cli train` again",
-                model.display()
-            ))
-            .into());
+            return Err(stale(format!("is of another run than the model {}", model.display())).into());
         }
         for (name, set, ids) in [("training", train, &dynamics.train), ("validation", val, &dynamics.val)] {
             let found = ids.iter().ne(set.samples().iter().map(|s| &s.id));
             if found || dynamics.classes != set.classes().len() {
-                let stranger = ids.iter().find(|id| set.index_of(**id).is_none());
-                let stranger = stranger.map(|id| format!(", such as image {id}")).unwrap_or_default();
-                return Err(wrong(format!(
-                    "is about other {name} images than the prepared set{stranger}; run `cifar-cli train` again"
-                ))
-                .into());
+                let unknown = ids.iter().find(|id| set.index_of(**id).is_none());
+                let unknown = unknown.map(|id| format!(", such as image {id}")).unwrap_or_default();
+                return Err(stale(format!("is about other {name} images than the prepared set{unknown}")).into());
             }
         }
         Ok(dynamics)
@@ -317,7 +334,11 @@ impl Dynamics {
 fn decode(file: &[u8]) -> Result<(Metadata, Dynamics), String> {
     let damaged = |e: &dyn std::fmt::Display| format!("is damaged or cut short ({e})");
     let (_, header) = SafeTensors::read_metadata(file).map_err(|e| damaged(&e))?;
-    let json = header.metadata().as_ref().and_then(|map| map.get(METADATA_KEY)).ok_or("is no record of a training")?;
+    let json = header
+        .metadata()
+        .as_ref()
+        .and_then(|map| map.get(METADATA_KEY))
+        .ok_or("is not a record of training dynamics")?;
     let schema = serde_json::from_str::<serde_json::Value>(json).ok().and_then(|v| v.get("schema")?.as_u64());
     if schema != Some(SCHEMA) {
         let schema = schema.map_or("none".to_string(), |s| s.to_string());
@@ -338,7 +359,7 @@ fn decode(file: &[u8]) -> Result<(Metadata, Dynamics), String> {
         classes: metadata.classes,
         train: ids("train_ids")?,
         val: ids("val_ids")?,
-        share: metadata.share,
+        fraction: metadata.fraction,
         seed: metadata.seed,
         has_pass: metadata.has_pass,
         pass: Vec::new(),
@@ -350,7 +371,7 @@ fn decode(file: &[u8]) -> Result<(Metadata, Dynamics), String> {
     let dynamics = dynamics.with_parts(take)?;
     let passes = if dynamics.has_pass { dynamics.epochs() } else { 0 };
     if dynamics.pass.len() != passes * dynamics.train.len() * dynamics.classes {
-        return Err("is of a training that did not come to its end".into());
+        return Err("is from a training run that did not finish".into());
     }
     let all = [("pass", &dynamics.pass), ("plain", &dynamics.plain), ("val", &dynamics.of_val)];
     match all.iter().find(|(_, values)| values.iter().any(|v| !v.is_finite())) {
@@ -359,8 +380,8 @@ fn decode(file: &[u8]) -> Result<(Metadata, Dynamics), String> {
     }
 }
 
-/// To the nearest `f16`; what is beyond its range becomes its greatest value.
-fn halved(values: &[f32]) -> Vec<f16> {
+/// Rounds to the nearest `f16`; clamps to its range.
+fn to_f16(values: &[f32]) -> Vec<f16> {
     let limit = f16::MAX.to_f32();
     values.iter().map(|v| f16::from_f32(v.clamp(-limit, limit))).collect()
 }
@@ -389,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn every_image_has_its_turn() {
+    fn every_image_is_recorded_equally_often() {
         let (train, val) = (images(600), images(0x1e));
         let mut dynamics = Dynamics::new(&train, &val, 0.25, 7);
         let mut seen = vec![0; train.len()];
@@ -403,18 +424,18 @@ mod tests {
             dynamics.plain_ends.push(0);
         }
         assert!(seen.iter().all(|times| *times == 2), "{seen:?}");
-        for (share, expected) in [(0.0, 0), (1.0, 600)] {
-            assert_eq!(Dynamics::new(&train, &val, share, 7).due().len(), expected);
+        for (fraction, expected) in [(0.0, 0), (1.0, 600)] {
+            assert_eq!(Dynamics::new(&train, &val, fraction, 7).due().len(), expected);
         }
     }
 
     #[test]
-    fn logits_are_kept_to_half_precision_and_within_its_range() {
+    fn logits_are_rounded_to_half_precision_and_clamped() {
         let (train, val) = (images(30), images(30));
         let mut dynamics = Dynamics::new(&train, &val, 0.0, 7);
         let logits: Vec<f32> = (0..300).map(|i| i as f32 * 0.37 - 50.0).collect();
         let ids: Vec<SampleId> = (0..30).rev().map(SampleId).collect();
-        dynamics.learnt_from(&ids, &logits);
+        dynamics.record_pass(&ids, &logits);
         dynamics.plain_ends.push(0);
         let found = dynamics.pass(0).unwrap();
         for (image, row) in found.chunks_exact(10).enumerate() {
@@ -423,6 +444,6 @@ mod tests {
                 assert!((value - expected).abs() <= expected.abs() / 2048.0, "{value} {expected}");
             }
         }
-        assert_eq!(halved(&[1e9, -1e9]), [f16::MAX, f16::MIN]);
+        assert_eq!(to_f16(&[1e9, -1e9]), [f16::MAX, f16::MIN]);
     }
 }

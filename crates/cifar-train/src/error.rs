@@ -1,4 +1,4 @@
-//! Everything that can go wrong in training.
+//! The errors of this crate.
 
 /// The result of a function of this crate.
 pub type Result<T, E = TrainError> = std::result::Result<T, E>;
@@ -19,7 +19,7 @@ pub enum TrainError {
     /// A kernel refused something.
     #[error(transparent)]
     Kernel(#[from] cifar_kernels::KernelError),
-    /// A parameter lies outside of its range.
+    /// A parameter is out of range.
     #[error("{key}: {value} is not allowed; {allowed}")]
     Parameter {
         /// The parameter's name.
@@ -34,7 +34,7 @@ pub enum TrainError {
         "the loss is {loss} at step {step} (epoch {epoch}) with learning rate {learning_rate:.3e}; lower train.learning_rate or raise train.warmup_epochs"
     )]
     Diverged {
-        /// What the loss became.
+        /// The value of the loss.
         loss: f32,
         /// The step, counted from 1 over the whole run.
         step: usize,
@@ -43,7 +43,7 @@ pub enum TrainError {
         /// The learning rate of that step.
         learning_rate: f64,
     },
-    /// A weight, or what an optimiser remembers, became NaN or infinite.
+    /// A weight or a value of the optimiser's state became NaN or infinite.
     #[error("{tensor} is no longer finite after step {step}; lower the learning rate or raise train.warmup_epochs")]
     NotFinite {
         /// Its name in a checkpoint.
@@ -59,28 +59,40 @@ pub enum TrainError {
         /// What is wrong with it.
         problem: String,
     },
-    /// A checkpoint was written by other kernels or on another target.
+    /// A checkpoint was computed on another numeric target: with another ISA or on another
+    /// platform.
     #[error(
-        "{}: was written with {found}, this process has {here}, and the result would have the bits of neither",
+        "{}: was written with {found}, this process uses {here}; resuming would mix both in one result",
         path.display()
     )]
-    Arithmetic {
+    NumericTarget {
         /// The file.
         path: std::path::PathBuf,
-        /// What wrote it.
+        /// The numeric target of the checkpoint.
         found: String,
-        /// What this process has.
+        /// The numeric target of this process.
         here: String,
-        /// Whether several have written it by now.
+        /// Whether several numeric targets have contributed to the checkpoint.
         is_mixed: bool,
     },
-    /// A search is described in a way that cannot be: a mistake in the parameters.
+    /// The description of a search is invalid: a mistake in the parameters.
     #[error("{0}")]
     Space(String),
-    /// A search cannot be done or gone on with.
+    /// A search cannot be run or resumed.
     #[error("{0}")]
     Tuning(String),
-    /// A file could not be put together.
-    #[error("cannot put a file together: {0}")]
+    /// A file could not be encoded.
+    #[error("cannot encode a file: {0}")]
     Encode(String),
+}
+
+impl TrainError {
+    /// Returns the stages that have to run before the operation can succeed, in their order; see
+    /// [`DataError::made_by`](cifar_data::DataError::made_by).
+    pub fn made_by(&self) -> &'static [cifar_data::Stage] {
+        match self {
+            Self::Data(error) => error.made_by(),
+            _ => &[],
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! A whole training run: start or go on, epoch by epoch, and choose the weights to keep.
+//! A whole training run: starts or resumes, trains epoch by epoch, and selects the weights to keep.
 
 use std::ops::ControlFlow;
 use std::time::Instant;
@@ -6,139 +6,217 @@ use std::time::Instant;
 use candle_core::Tensor;
 use cifar_data::prepare::TrainingData;
 use cifar_data::splits::Split;
-use cifar_data::{DataError, Monitor};
+use cifar_data::{DataError, Progress};
 use cifar_model::{Model, ModelOrigin, ModelParams, ModelSpec, evaluate_loss, predict, predict_some};
 
 use crate::memory;
 use crate::tune::Scored;
 use crate::{Checkpoints, Dynamics, EpochRecord, Result, Select, StepRecord, TrainError, TrainParams, Trainer};
 
-/// Watches a training run.
-pub trait Watcher: Monitor {
-    /// The model is built, or read from a checkpoint behind so many steps and the epochs of `history`; training begins.
+/// Receives the events of a training run, and may stop it.
+///
+/// Every method has a default that does nothing. Progress, warnings and cancellation are those of
+/// [`Progress`].
+///
+/// ```
+/// use cifar_data::Progress;
+/// use cifar_train::{EpochRecord, TrainingCallback};
+///
+/// /// Ends a run once the training accuracy is high enough.
+/// struct Until(f64);
+///
+/// impl Progress for Until {
+///     fn update(&self, _what: &'static str, _done: u64, _total: u64) {}
+/// }
+///
+/// impl TrainingCallback for Until {
+///     fn should_continue(&self, history: &[EpochRecord]) -> bool {
+///         history.last().is_none_or(|epoch| epoch.train_accuracy < self.0)
+///     }
+/// }
+/// ```
+pub trait TrainingCallback: Progress {
+    /// Called when training begins. The model is new, or read from a checkpoint after `steps` steps
+    /// and the epochs in `history`.
     fn started(&self, _model: &Model, _history: &[EpochRecord], _steps: usize) {}
 
-    /// A step is done.
+    /// Called after each step.
     fn step(&self, _step: &StepRecord) {}
 
-    /// A trial of a search has a score.
+    /// Called when a trial of a search has a score.
     fn scored(&self, _scored: &Scored) {}
 
-    /// An epoch is done; `history` ends with it.
+    /// Called after each epoch; the last record of `history` is that of this epoch.
     fn epoch(&self, _history: &[EpochRecord]) {}
 
-    /// Asked after each epoch, after [`Watcher::epoch`]: whether the run continues. `Break` ends it as
-    /// early stopping does, without an error: the model is that of the epochs so far, chosen by
-    /// [`TrainParams::select`]. A checkpoint remembers it: see [`fit_resumable`]. For results that can be
-    /// repeated, decide by `history` alone. The trials of a search and the networks of folds do not ask.
-    fn proceed(&self, _history: &[EpochRecord]) -> ControlFlow<()> {
-        ControlFlow::Continue(())
+    /// Returns whether the run should continue. Called after each epoch, after
+    /// [`TrainingCallback::epoch`].
+    ///
+    /// `false` ends the run as early stopping does, without an error: the run returns the model of
+    /// the epochs so far, selected by [`TrainParams::select`]. The checkpoint remembers the
+    /// decision: see [`fit_resumable`]. For reproducible results, decide by `history` alone. The
+    /// trials of a search and the networks of folds do not call it.
+    fn should_continue(&self, _history: &[EpochRecord]) -> bool {
+        true
     }
 }
 
-impl Watcher for cifar_data::Silent {}
+impl TrainingCallback for cifar_data::Silent {}
 
-/// A trained model and how it came about.
+/// A trained model and the record of its training.
 #[derive(Debug)]
 pub struct Fitted {
-    /// The selected weights.
+    /// The model, with the selected weights.
     pub model: Model,
-    /// Every epoch, in order.
+    /// The record of every epoch, in order.
     pub history: Vec<EpochRecord>,
-    /// The epoch whose weights were kept, counted from 1.
+    /// The epoch whose weights were selected, counted from 1.
     pub selected_epoch: usize,
-    /// What the network said of each image, epoch by epoch; none if that was not to be recorded.
+    /// Per-epoch logits of each image; none if they were not recorded.
     pub dynamics: Option<Dynamics>,
-    /// How long this process trained: a fact about the run that no result depends on.
+    /// How long this process trained. No result depends on it.
     pub timing: Timing,
 }
 
 /// How long a process trained.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Timing {
-    /// Seconds between the first step and the last, with validation and checkpoints.
+    /// Seconds from the first step to the last, with validation and checkpoints.
     pub seconds: f64,
-    /// Of those, seconds that the trainer waited for batches.
+    /// Of those, seconds spent waiting for batches.
     pub waited_seconds: f64,
-    /// Steps that were done.
+    /// Steps trained.
     pub steps: usize,
 }
 
-/// Trains a network on `data` under `seed`. The same arguments give the same bits at any number of threads.
+/// Trains a network on `data` with the seed `seed`, and returns it with its history.
+///
+/// The same arguments give bit-identical results with any number of threads. [`fit_resumable`] also
+/// writes checkpoints.
 ///
 /// # Errors
-/// If a parameter is out of range or does not fit the data, the loss runs away, or the watcher asks to stop.
+/// If a parameter is out of range or does not suit the data, the loss diverges, or the user asks to
+/// stop.
 pub fn fit(
     params: &TrainParams,
     model: &ModelParams,
     data: &TrainingData,
     seed: u64,
-    watcher: &dyn Watcher,
+    callback: &dyn TrainingCallback,
 ) -> Result<Fitted> {
     let mut run = Run::start(params, model, data, seed)?;
-    run.train(params.epochs, None, watcher)?;
+    run.train(params.epochs, None, callback)?;
     run.finish()
 }
 
-/// The same with checkpoints: goes on where an earlier, interrupted call with the same arguments left off, and ends with
-/// the same bits as a call that was left alone.
+/// Trains like [`fit()`], with checkpoints.
 ///
-/// A run that [`Watcher::proceed`] ended is finished. A later call with the same arguments returns
-/// the same model and does not train on, whatever its watcher says, unless
-/// [`Checkpoints::continuing_after_stop`] asks for it. A process that is killed between the answer and
-/// the checkpoint asks again when it resumes.
+/// Resumes where an earlier, interrupted call with the same arguments stopped, and returns
+/// bit-identical results to an uninterrupted call.
+///
+/// A run that [`TrainingCallback::should_continue`] ended is finished. A later call with the same
+/// arguments returns the same model without training, whatever its callback says, unless
+/// [`Checkpoints::continue_after_stop`] asks for it. If the process is killed after the decision
+/// and before its checkpoint is written, the next call asks the callback again.
+///
+/// ```
+/// use std::time::Duration;
+/// use cifar_train::{Checkpoints, Dynamics, TrainParams, artifacts, fit_resumable, remove_checkpoints, run_key};
+///
+/// # use cifar_data::Silent;
+/// # use cifar_data::sources::synthetic::{self, SyntheticParams};
+/// # use cifar_model::ModelParams;
+/// # let data = synthetic::training_data(&SyntheticParams { count: 300, ..Default::default() })?;
+/// # let model = ModelParams { widths: vec![8, 8, 8], ..Default::default() };
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let at = |name: &str| folder.path().join(name);
+/// let params = TrainParams { epochs: 1, ..Default::default() };
+/// let key = run_key(&params, &model, &data.report, 42, "my program 1.0");
+/// let every = Duration::from_secs(30);
+/// let mut checkpoints = Checkpoints::open(&at("checkpoints"), &key, every, &Silent)?;
+/// let fitted = fit_resumable(&params, &model, &data, 42, &mut checkpoints, &Silent)?;
+/// drop(checkpoints);
+///
+/// artifacts::write(&fitted, &data, &at("model"))?;
+/// assert_eq!(artifacts::read_history(&at("model/history.jsonl"))?, fitted.history);
+/// let [dynamics, model] = [artifacts::DYNAMICS, artifacts::MODEL].map(|name| at("model").join(name));
+/// let dynamics = Dynamics::read(&dynamics, &model, &data.train, &data.val)?;
+/// assert_eq!(dynamics.pass(0).unwrap().len(), data.train.len() * 10);
+/// let in_use = remove_checkpoints(&at("checkpoints"), true);
+/// assert!(in_use.is_empty());
+/// # Ok::<(), cifar_train::TrainError>(())
+/// ```
 ///
 /// # Errors
-/// As [`fit()`], and if the checkpoint cannot be used. A run that is stopped or runs away leaves its last checkpoint.
+/// As [`fit()`], and if the checkpoint cannot be used. A run that is stopped or diverges leaves its
+/// last checkpoint.
 pub fn fit_resumable(
     params: &TrainParams,
     model: &ModelParams,
     data: &TrainingData,
     seed: u64,
     checkpoints: &mut Checkpoints,
-    watcher: &dyn Watcher,
+    callback: &dyn TrainingCallback,
 ) -> Result<Fitted> {
     let mut run = Run::start(params, model, data, seed)?;
     checkpoints.resume(&mut run)?;
-    run.train(params.epochs, Some(checkpoints), watcher)?;
+    run.train(params.epochs, Some(checkpoints), callback)?;
     run.finish()
 }
 
-/// A training run: it can be stopped behind any step, saved, and gone on with.
+/// A training run that can be stopped after any step, saved and resumed.
+///
+/// ```
+/// use cifar_train::{Run, TrainParams};
+///
+/// # use cifar_data::Silent;
+/// # use cifar_data::sources::synthetic::{self, SyntheticParams};
+/// # use cifar_model::ModelParams;
+/// # let data = synthetic::training_data(&SyntheticParams { count: 300, ..Default::default() })?;
+/// # let model = ModelParams { widths: vec![8, 8, 8], ..Default::default() };
+/// let params = TrainParams { epochs: 2, ..Default::default() };
+/// let mut run = Run::start(&params, &model, &data, 42)?.without_dynamics();
+/// run.train(1, None, &Silent)?;
+/// assert_eq!((run.history().len(), run.is_finished()), (1, false));
+/// run.train(2, None, &Silent)?;
+/// let model = run.finish()?.model;
+/// # Ok::<(), cifar_train::TrainError>(())
+/// ```
 #[derive(Debug)]
 pub struct Run<'a> {
     data: &'a TrainingData,
     params: TrainParams,
     seed: u64,
     pub(crate) trainer: Trainer,
-    pub(crate) progress: Progress,
+    pub(crate) state: RunState,
     timing: Timing,
 }
 
-/// What a run has come to, besides the trainer's own state.
+/// The state of a run, besides that of its trainer.
 #[derive(Debug, Default)]
-pub(crate) struct Progress {
-    /// Every whole epoch.
+pub(crate) struct RunState {
+    /// The record of every completed epoch.
     pub(crate) history: Vec<EpochRecord>,
-    /// The best weights so far, if those are to be selected.
+    /// The best weights so far, if `select` is `best`.
     pub(crate) best: Option<Vec<Tensor>>,
-    /// Sum over the images of the epoch under way of their losses.
+    /// Sum of the losses of the current epoch's images so far.
     pub(crate) loss: f64,
-    /// Images of the epoch under way that the network got right.
+    /// Correctly classified images of the current epoch so far.
     pub(crate) correct: usize,
-    /// What it said of each image, if that is recorded.
+    /// Logits of each image, if they are recorded.
     pub(crate) dynamics: Option<Dynamics>,
-    /// Whether the watcher ended the run.
+    /// Whether the callback ended the run.
     pub(crate) stopped: bool,
-    /// The kernels and targets that computed it.
-    pub(crate) arithmetic: String,
+    /// The numeric targets (kernels and platform) that computed it.
+    pub(crate) numeric_target: String,
 }
 
 impl<'a> Run<'a> {
     /// Builds the network with its initial weights.
     ///
     /// # Errors
-    /// If a parameter is out of range or does not fit the data, there is not enough memory, or `CIFAR_KERNELS_ARM` names kernels that cannot be used here.
+    /// If a parameter is out of range or does not suit the data, there is not enough memory, or
+    /// `CIFAR_ISA` names an ISA that this processor does not have.
     pub fn start(params: &TrainParams, model: &ModelParams, data: &'a TrainingData, seed: u64) -> Result<Self> {
         let TrainingData { train, val, report } = data;
         params.check(train.len(), val.len(), report.size)?;
@@ -152,126 +230,133 @@ impl<'a> Run<'a> {
         let model = Model::new(spec, seed)?;
         model.prepare(train)?;
         let trainer = Trainer::new(model, params, train.len(), seed)?;
-        let dynamics = Dynamics::new(train, val, params.dynamics_share, seed);
+        let dynamics = Dynamics::new(train, val, params.dynamics_fraction, seed);
         let dynamics = if params.mixup > 0.0 { dynamics.without_pass() } else { dynamics };
-        let arithmetic = cifar_kernels::arithmetic()?;
-        let progress = Progress { dynamics: Some(dynamics), arithmetic, ..Progress::default() };
+        let numeric_target = cifar_kernels::numeric_target()?;
+        let state = RunState { dynamics: Some(dynamics), numeric_target, ..RunState::default() };
         let timing = Timing::default();
-        Ok(Self { data, params: params.clone(), seed, trainer, progress, timing })
+        Ok(Self { data, params: params.clone(), seed, trainer, state, timing })
     }
 
-    /// The same without a record of what the network says of each image.
+    /// Returns the run without a record of per-epoch logits.
     #[must_use]
     pub fn without_dynamics(mut self) -> Self {
-        self.progress.dynamics = None;
+        self.state.dynamics = None;
         self
     }
 
-    /// The same with a weight for the loss of each training image, in the order of the set. Who keeps checkpoints must tell runs
-    /// with other weights apart by their key.
+    /// Returns the run with a weight on the loss of each training image, in the order of the set.
+    ///
+    /// Weights are not part of [`run_key`](crate::run_key): use your own keys for the checkpoints
+    /// of weighted runs.
     ///
     /// # Errors
-    /// If there are not as many weights as images, or one is negative or not finite.
+    /// If the number of weights is not the number of images, or a weight is negative or not finite.
     pub fn weighted(mut self, weights: Vec<f32>) -> Result<Self> {
         let images = self.data.train.len();
         if weights.len() != images || weights.iter().any(|w| !w.is_finite() || *w < 0.0) {
             return Err(TrainError::Parameter {
                 key: "weights",
-                value: format!("{} of them", weights.len()),
-                allowed: format!("allowed is a number of 0 or more for each of the {images} training images"),
+                value: format!("{} weights", weights.len()),
+                allowed: format!("allowed is one finite weight of 0 or more for each of the {images} training images"),
             });
         }
-        self.trainer.weigh(weights);
+        self.trainer.set_weights(weights);
         Ok(self)
     }
 
-    /// Every whole epoch so far.
+    /// Returns the record of every completed epoch.
     pub fn history(&self) -> &[EpochRecord] {
-        &self.progress.history
+        &self.state.history
     }
 
-    /// Whether there is nothing left to train: all epochs are done, or early stopping or the watcher ended the run.
+    /// Returns whether nothing is left to train: all epochs are done, or early stopping or the
+    /// callback ended the run.
     pub fn is_finished(&self) -> bool {
         self.history().len() >= self.params.epochs || self.stopped_early()
     }
 
-    /// Trains up to `epochs` epochs in all, or the end of the run. Without an error, what was trained is in the last
-    /// checkpoint, if there are checkpoints and it could be written; if it could not, there was a warning.
+    /// Trains until `epochs` epochs are done in all, or until the end of the run.
+    ///
+    /// On success the last checkpoint has everything that was trained. If it could not be written,
+    /// there was a warning.
     ///
     /// # Errors
-    /// If the loss or a weight runs away, or the watcher asks to stop; a run that was stopped is saved first.
+    /// If the loss or a weight diverges, or the user asks to stop. A run that is stopped is saved
+    /// first.
     pub fn train(
         &mut self,
         epochs: usize,
         mut checkpoints: Option<&mut Checkpoints>,
-        watcher: &dyn Watcher,
+        callback: &dyn TrainingCallback,
     ) -> Result<()> {
         let (started, from) = (Instant::now(), self.trainer.step_count());
         let waited = self.trainer.waited();
-        watcher.started(self.trainer.model(), &self.progress.history, from);
-        let outcome = self.go_on(epochs, &mut checkpoints, watcher);
+        callback.started(self.trainer.model(), &self.state.history, from);
+        let outcome = self.train_steps(epochs, &mut checkpoints, callback);
         self.timing.seconds += started.elapsed().as_secs_f64();
         self.timing.waited_seconds += self.trainer.waited().saturating_sub(waited).as_secs_f64();
         self.timing.steps += self.trainer.step_count() - from;
         if let Some(checkpoints) = checkpoints
             && matches!(outcome, Ok(()) | Err(TrainError::Data(DataError::Cancelled)))
         {
-            checkpoints.save(&self.trainer, &self.progress, self.is_finished(), watcher)?;
+            checkpoints.save(&self.trainer, &self.state, self.is_finished(), callback)?;
         }
         outcome
     }
 
-    fn go_on(
+    fn train_steps(
         &mut self,
         epochs: usize,
         checkpoints: &mut Option<&mut Checkpoints>,
-        watcher: &dyn Watcher,
+        callback: &dyn TrainingCallback,
     ) -> Result<()> {
         let steps_per_epoch = self.trainer.steps_per_epoch();
         let epochs = epochs.min(self.params.epochs);
-        // A run may have been stopped between the last step of an epoch and the end of its validation.
+        // The run may have been stopped after the last step of an epoch, before its validation
+        // ended.
         if self.trainer.step_count() == (self.history().len() + 1) * steps_per_epoch {
-            self.progress.end_epoch(&self.trainer, self.data, self.params.select, watcher)?;
+            self.state.end_epoch(&self.trainer, self.data, self.params.select, callback)?;
         }
         if self.history().len() >= epochs || self.stopped_early() {
             return Ok(());
         }
-        let Self { data, params, trainer, progress, .. } = self;
+        let Self { data, params, trainer, state, .. } = self;
         trainer.steps(&data.train, epochs * steps_per_epoch, |trainer, step| {
-            progress.loss += f64::from(step.loss) * step.images as f64;
-            progress.correct += step.correct;
-            if let Some(dynamics) = &mut progress.dynamics {
+            state.loss += f64::from(step.loss) * step.images as f64;
+            state.correct += step.correct;
+            if let Some(dynamics) = &mut state.dynamics {
                 let (ids, logits) = trainer.latest();
-                dynamics.learnt_from(ids, logits);
+                dynamics.record_pass(ids, logits);
             }
-            watcher.step(step);
-            watcher.check()?;
+            callback.step(step);
+            callback.check()?;
             let ended = step.step.is_multiple_of(steps_per_epoch);
             if ended {
-                progress.end_epoch(trainer, data, params.select, watcher)?;
-                if progress.stopped_early(params) {
+                state.end_epoch(trainer, data, params.select, callback)?;
+                if state.stopped_early(params) {
                     return Ok(ControlFlow::Break(()));
                 }
             }
             if let Some(checkpoints) = checkpoints
                 && checkpoints.is_due(ended)
             {
-                checkpoints.save(trainer, progress, false, watcher)?;
+                checkpoints.save(trainer, state, false, callback)?;
             }
             Ok(ControlFlow::Continue(()))
         })
     }
 
     fn stopped_early(&self) -> bool {
-        self.progress.stopped_early(&self.params)
+        self.state.stopped_early(&self.params)
     }
 
-    /// The model with the weights that are to be kept.
+    /// Ends the run and returns the model with the selected weights.
     ///
     /// # Errors
     /// If candle cannot exchange the weights.
     pub fn finish(self) -> Result<Fitted> {
-        let Progress { history, best, dynamics, arithmetic, .. } = self.progress;
+        let RunState { history, best, dynamics, numeric_target, .. } = self.state;
         let mut model = self.trainer.into_model()?;
         let selected_epoch = match &best {
             Some(best) => {
@@ -288,28 +373,29 @@ impl<'a> Run<'a> {
             validation_fingerprint: report.fingerprint(Split::Val).into(),
             seed: self.seed,
             epoch: selected_epoch,
-            arithmetic,
+            arithmetic: numeric_target,
         });
-        // What comes next has other sizes.
+        // The next model has buffers of other sizes.
         cifar_kernels::release_buffers();
         Ok(Fitted { model, history, selected_epoch, dynamics, timing: self.timing })
     }
 }
 
-impl Progress {
-    /// Validates, looks at some training images, and adds the epoch to the history.
+impl RunState {
+    /// Validates, predicts the plain training images that are due, and adds the epoch to the
+    /// history.
     fn end_epoch(
         &mut self,
         trainer: &Trainer,
         data: &TrainingData,
         select: Select,
-        watcher: &dyn Watcher,
+        callback: &dyn TrainingCallback,
     ) -> Result<()> {
         let images = data.train.len() as f64;
         let due = self.dynamics.as_ref().map_or_else(Vec::new, Dynamics::due);
         let (record, plain, of_val) = trainer.evaluate(|model| {
-            let logits = predict(model, &data.val, "validating", watcher)?;
-            let plain = predict_some(model, &data.train, &due, "looking at images", watcher)?;
+            let logits = predict(model, &data.val, "validating", callback)?;
+            let plain = predict_some(model, &data.train, &due, "predicting images", callback)?;
             let (val_loss, val_accuracy) = evaluate_loss(&logits, &data.val.labels())?.unzip();
             let mut record = EpochRecord {
                 epoch: self.history.len() + 1,
@@ -333,8 +419,8 @@ impl Progress {
         }
         (self.loss, self.correct) = (0.0, 0);
         self.history.push(record);
-        watcher.epoch(&self.history);
-        self.stopped |= watcher.proceed(&self.history).is_break();
+        callback.epoch(&self.history);
+        self.stopped |= !callback.should_continue(&self.history);
         Ok(())
     }
 
@@ -350,7 +436,7 @@ mod tests {
 
     #[test]
     fn patience_is_counted_from_the_best_epoch() {
-        let progress = |bests: &[bool]| Progress {
+        let state = |bests: &[bool]| RunState {
             history: (1..)
                 .zip(bests)
                 .map(|(epoch, best)| EpochRecord {
@@ -364,14 +450,14 @@ mod tests {
                     best: *best,
                 })
                 .collect(),
-            ..Progress::default()
+            ..RunState::default()
         };
         let params = |early_stopping| TrainParams { early_stopping, ..TrainParams::default() };
-        let stops = |bests: &[bool], patience| progress(bests).stopped_early(&params(patience));
+        let stops = |bests: &[bool], patience| state(bests).stopped_early(&params(patience));
         assert!(!stops(&[], 1));
         assert!(!stops(&[true, false], 2) && stops(&[true, false, false], 2));
-        assert!(!stops(&[true, false, true, false], 2), "a better one in between starts the count anew");
+        assert!(!stops(&[true, false, true, false], 2), "a better epoch in between restarts the count");
         assert!(!stops(&[true, false, false, false], 0), "0 never stops");
-        assert!(Progress { stopped: true, ..progress(&[true]) }.stopped_early(&params(0)));
+        assert!(RunState { stopped: true, ..state(&[true]) }.stopped_early(&params(0)));
     }
 }

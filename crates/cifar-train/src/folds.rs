@@ -1,4 +1,4 @@
-//! Networks that did not learn from an image: k-fold training (Stone 1974), for measures that what a network knows by heart
+//! Out-of-fold predictions by k-fold training (Stone 1974), for measures that memorised images
 //! would spoil.
 
 use std::collections::BTreeMap;
@@ -9,47 +9,77 @@ use cifar_data::duplicates::{Pair, groups};
 use cifar_data::prepare::TrainingData;
 use cifar_data::random::{Purpose, stream};
 use cifar_data::splits::Split;
-use cifar_data::{DataError, Dataset, Monitor, SampleId, store};
+use cifar_data::{DataError, Dataset, Progress, SampleId, store};
 use cifar_model::{ModelParams, predict};
 
-use crate::{Checkpoints, EpochRecord, Result, Run, StepRecord, TrainError, TrainParams, Watcher, run_key};
+use crate::{Checkpoints, EpochRecord, Result, Run, StepRecord, TrainError, TrainParams, TrainingCallback, run_key};
 
-/// How to train fold by fold.
+/// The parameters of k-fold training.
 #[derive(Debug, Clone, Copy)]
 pub struct Folds<'a> {
-    /// The recipe of each network.
+    /// How each network is trained.
     pub train: &'a TrainParams,
-    /// Each network.
+    /// The architecture of each network.
     pub model: &'a ModelParams,
-    /// How many folds there are, at least 2.
+    /// Number of folds, at least 2.
     pub folds: usize,
-    /// Of the division and of the networks.
+    /// Seed of the division into folds and of the networks.
     pub seed: u64,
-    /// Exact and near duplicates: they stay in one fold, since a network knows the label of a copy of what it learnt.
+    /// Exact and near duplicates. They stay in one fold, since a network knows the label of an
+    /// image whose copy it trained on.
     pub pairs: &'a [Pair],
-    /// Where checkpoints are kept. What was trained before a stop is not trained again.
+    /// The folder for checkpoints. A later call resumes from them.
     pub checkpoints: &'a Path,
-    /// How often one is written.
+    /// Time between two checkpoints.
     pub every: Duration,
-    /// What stands for the program; see [`run_key`].
+    /// Identifies the program; see [`run_key`].
     pub program: &'a str,
 }
 
-/// What networks that did not learn from an image say of it, as probabilities.
+/// Probabilities from networks that did not train on the image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OutOfFold {
-    /// Training images × classes: each image by the one network whose fold it was in.
+    /// Training images × classes: each image by the network whose held-out fold it is in.
     pub train: Vec<f32>,
     /// Validation images × classes: the mean over all networks.
     pub val: Vec<f32>,
 }
 
-/// Trains a network a fold on the training images outside of it, and asks it about those inside. Normalisation is that of all
-/// training images; `train.select: best` looks at the validation images, as ever, and never at the fold.
+/// Trains one network per fold on the images outside the fold, and predicts those inside it.
+///
+/// All networks use the normalisation of the whole training set. `train.select: best` uses the
+/// validation images, never the fold.
+///
+/// ```
+/// use std::time::Duration;
+/// use cifar_train::TrainParams;
+/// use cifar_train::folds::{Folds, out_of_fold};
+///
+/// # use cifar_data::Silent;
+/// # use cifar_data::sources::synthetic::{self, SyntheticParams};
+/// # use cifar_model::ModelParams;
+/// # let data = synthetic::training_data(&SyntheticParams { count: 300, ..Default::default() })?;
+/// # let model = ModelParams { widths: vec![8, 8, 8], ..Default::default() };
+/// # let folder = tempfile::tempdir().unwrap();
+/// let folds = Folds {
+///     train: &TrainParams { epochs: 1, ..Default::default() },
+///     model: &model,
+///     folds: 2,
+///     seed: 42,
+///     pairs: &[],
+///     checkpoints: folder.path(),
+///     every: Duration::from_secs(30),
+///     program: "my program 1.0",
+/// };
+/// let probabilities = out_of_fold(&folds, &data, &Silent)?;
+/// assert_eq!(probabilities.train.len(), data.train.len() * 10);
+/// # Ok::<(), cifar_train::TrainError>(())
+/// ```
 ///
 /// # Errors
-/// If there are fewer than two folds or more than images, and those of [`crate::fit_resumable`].
-pub fn out_of_fold(folds: &Folds, data: &TrainingData, monitor: &dyn Monitor) -> Result<OutOfFold> {
+/// If there are fewer than two folds or more folds than images, and those of
+/// [`crate::fit_resumable`].
+pub fn out_of_fold(folds: &Folds, data: &TrainingData, progress: &dyn Progress) -> Result<OutOfFold> {
     let fold_of = assign(folds, &data.train)?;
     let (set, classes) = (&data.train, data.train.classes().len());
     let mut train = vec![0.0; set.len() * classes];
@@ -62,25 +92,24 @@ pub fn out_of_fold(folds: &Folds, data: &TrainingData, monitor: &dyn Monitor) ->
         report.fingerprints.insert(Split::Train, store::fingerprint(&outside));
         let data = TrainingData { train: outside, val: data.val.clone(), report };
         let key = run_key(folds.train, folds.model, &data.report, folds.seed, folds.program);
-        let mut checkpoints =
-            Checkpoints::open(folds.checkpoints, &key, folds.every, monitor)?.keeping_those_of_other_runs();
+        let mut checkpoints = Checkpoints::open(folds.checkpoints, &key, folds.every, progress)?.keep_other_runs();
         let start = || Ok(Run::start(folds.train, folds.model, &data, folds.seed)?.without_dynamics());
-        let mut run = checkpoints.resumed(start, monitor)?;
-        run.train(folds.train.epochs, Some(&mut checkpoints), &FoldWatcher { monitor, fold, folds: folds.folds })?;
+        let mut run = checkpoints.resumed(start, progress)?;
+        run.train(folds.train.epochs, Some(&mut checkpoints), &FoldCallback { progress, fold, folds: folds.folds })?;
         let model = run.finish()?.model;
-        let answers = predict(&model, &inside, "scoring a fold", monitor)?.probabilities()?;
+        let answers = predict(&model, &inside, "scoring a fold", progress)?.probabilities()?;
         for (sample, row) in inside.samples().iter().zip(answers.chunks_exact(classes)) {
             if let Some(at) = set.index_of(sample.id) {
                 train[at * classes..(at + 1) * classes].copy_from_slice(row);
             }
         }
-        let answers = predict(&model, &data.val, "scoring a fold", monitor)?.probabilities()?;
+        let answers = predict(&model, &data.val, "scoring a fold", progress)?.probabilities()?;
         val.iter_mut().zip(answers).for_each(|(sum, p)| *sum += f64::from(p));
     }
     Ok(OutOfFold { train, val: val.into_iter().map(|sum| (sum / folds.folds as f64) as f32).collect() })
 }
 
-/// The fold of each image. Labels are spread evenly; the images of a group follow its first one.
+/// Returns the fold of each image. Labels are spread evenly; the images of a group stay together.
 fn assign(folds: &Folds, set: &Dataset) -> Result<BTreeMap<SampleId, usize>> {
     if folds.folds < 2 || folds.folds > set.len() {
         return Err(TrainError::Parameter {
@@ -90,7 +119,7 @@ fn assign(folds: &Folds, set: &Dataset) -> Result<BTreeMap<SampleId, usize>> {
         });
     }
     let leaders = groups(folds.pairs);
-    // A group's smallest id may be in another split.
+    // The group's smallest id may be in another split.
     let mut first_of: BTreeMap<SampleId, SampleId> = BTreeMap::new();
     let mut drawn: Vec<(u16, u64, SampleId)> = Vec::new();
     for sample in set.samples() {
@@ -107,34 +136,34 @@ fn assign(folds: &Folds, set: &Dataset) -> Result<BTreeMap<SampleId, usize>> {
     Ok(set.samples().iter().map(|s| (s.id, fold(s.id))).collect())
 }
 
-/// Shows the steps of all folds as one bar.
-struct FoldWatcher<'a> {
-    monitor: &'a dyn Monitor,
+/// Reports the steps of all folds as one progress bar.
+struct FoldCallback<'a> {
+    progress: &'a dyn Progress,
     fold: usize,
     folds: usize,
 }
 
-impl Monitor for FoldWatcher<'_> {
-    // What happens between the steps would come and go too fast to be read.
-    fn progress(&self, _: &'static str, _: u64, _: u64) {}
+impl Progress for FoldCallback<'_> {
+    // Tasks between the steps are too short to show.
+    fn update(&self, _: &'static str, _: u64, _: u64) {}
 
     fn warn(&self, message: &str) {
-        self.monitor.warn(message);
+        self.progress.warn(message);
     }
 
     fn cancelled(&self) -> bool {
-        self.monitor.cancelled()
+        self.progress.cancelled()
     }
 
     fn check(&self) -> Result<(), DataError> {
-        self.monitor.check()
+        self.progress.check()
     }
 }
 
-impl Watcher for FoldWatcher<'_> {
+impl TrainingCallback for FoldCallback<'_> {
     fn step(&self, step: &StepRecord) {
         let (done, all) = (self.fold * step.steps + step.step, self.folds * step.steps);
-        self.monitor.progress("training folds", done as u64, all as u64);
+        self.progress.update("training folds", done as u64, all as u64);
     }
 
     fn epoch(&self, _: &[EpochRecord]) {}
@@ -144,12 +173,9 @@ impl Watcher for FoldWatcher<'_> {
 mod tests {
     use std::cell::Cell;
 
+    use cifar_data::Silent;
     use cifar_data::duplicates::Kind;
-    use cifar_data::partitions::{self, DatasetVersion};
-    use cifar_data::prepare::prepare;
     use cifar_data::sources::synthetic::{self, SyntheticParams};
-    use cifar_data::splits::SplitParams;
-    use cifar_data::{Silent, pull};
 
     use super::*;
 
@@ -194,11 +220,11 @@ mod tests {
         }
     }
 
-    /// Asks to stop behind so many calls.
-    struct Impatient(std::sync::atomic::AtomicUsize);
+    /// Cancels after a number of progress calls.
+    struct CancelAfter(std::sync::atomic::AtomicUsize);
 
-    impl Monitor for Impatient {
-        fn progress(&self, what: &'static str, _: u64, _: u64) {
+    impl Progress for CancelAfter {
+        fn update(&self, what: &'static str, _: u64, _: u64) {
             if what == "training folds" {
                 self.0.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
             }
@@ -210,18 +236,10 @@ mod tests {
     }
 
     #[test]
-    fn stopped_anywhere_it_ends_with_the_same_and_knows_no_image_by_heart() {
+    fn folds_that_are_interrupted_resume_to_the_same_probabilities() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
-        let images = synthetic::generate(&SyntheticParams { count: 900, ..Default::default() }).unwrap();
-        partitions::write(&images.dataset, &at("partitions"), &Silent).unwrap();
-        let (version, split) = ("v1+v2+v3".parse::<DatasetVersion>().unwrap(), SplitParams::default());
-        pull::pull(&at("partitions"), version, &split, None, &at("raw"), &Silent).unwrap();
-        std::fs::write(at("overrides.csv"), "id,label\n").unwrap();
-        std::fs::write(at("review.csv"), "id,decision,label,note\n").unwrap();
-        prepare(&at("raw"), &at("overrides.csv"), &at("review.csv"), version, &split, &at("prepared"), &Silent)
-            .unwrap();
-        let data = TrainingData::open(&at("prepared")).unwrap();
+        let data = synthetic::training_data(&SyntheticParams { count: 900, ..Default::default() }).unwrap();
         let (train, model) = (TrainParams { epochs: 2, batch_size: 64, ..Default::default() }, ModelParams::default());
 
         let whole = out_of_fold(&folds(&train, &model, 2, &[], &at("whole")), &data, &Silent).unwrap();
@@ -233,7 +251,7 @@ mod tests {
         let piecemeal = folds(&train, &model, 2, &[], &checkpoints);
         let stops = Cell::new(0);
         let pieces = loop {
-            match out_of_fold(&piecemeal, &data, &Impatient(4.into())) {
+            match out_of_fold(&piecemeal, &data, &CancelAfter(4.into())) {
                 Ok(found) => break found,
                 Err(TrainError::Data(DataError::Cancelled)) => stops.set(stops.get() + 1),
                 Err(other) => panic!("{other}"),

@@ -1,9 +1,34 @@
-//! Training: the recipe, the optimisers, the loop, its checkpoints and what it leaves behind.
+//! Reproducible training of image classifiers on CPUs: optimisers, schedules, checkpoints, training
+//! dynamics and tuning.
 //!
-//! [`fit`](fn@fit) reads top-down: a [`Run`] steps its [`Trainer`] through the epochs, validates, keeps the best weights
-//! and saves [`Checkpoints`]. Progress and cancellation go through a [`Watcher`]; the crate prints nothing. It sees training
-//! and validation images only ([`TrainingData`](cifar_data::prepare::TrainingData)); test images have a type that it never
-//! opens.
+//! ```
+//! use cifar_data::Silent;
+//! use cifar_data::sources::synthetic::{self, SyntheticParams};
+//! use cifar_model::ModelParams;
+//! use cifar_train::{TrainParams, fit};
+//!
+//! // `TrainingData::open` reads a prepared set; this one is synthetic.
+//! let data = synthetic::training_data(&SyntheticParams { count: 300, ..Default::default() })?;
+//! let model = ModelParams { widths: vec![8, 8, 8], ..Default::default() };
+//! let params = TrainParams { epochs: 2, ..Default::default() };
+//! let fitted = fit(&params, &model, &data, 42, &Silent)?;
+//! assert_eq!(fitted.history.len(), 2);
+//! assert!(fitted.history[1].val_accuracy.is_some());
+//! # Ok::<(), cifar_train::TrainError>(())
+//! ```
+//!
+//! [`fit`](fn@fit) reads top-down: a [`Run`] steps its [`Trainer`] through the epochs, validates,
+//! keeps the best weights and writes [`Checkpoints`]. A [`TrainingCallback`] receives progress, and
+//! may cancel the run or end it early; the crate prints nothing.
+//!
+//! - [`recipes`] has tested parameters by name; [`tune`] searches for better ones;
+//! - [`artifacts`] writes the files of a finished run, [`live`] and [`tensorboard`] those of a
+//!   running one;
+//! - [`dynamics`] has per-epoch logits of each image, [`folds`] out-of-fold predictions.
+//!
+//! Training sees training and validation images only
+//! ([`TrainingData`](cifar_data::prepare::TrainingData)). Test images have a type that this crate
+//! never opens. The same arguments give bit-identical results with any number of threads.
 
 mod averaging;
 mod checkpoint;
@@ -15,6 +40,8 @@ mod memory;
 mod optimiser;
 mod params;
 mod range_test;
+mod recipe;
+mod renamed;
 mod schedule;
 mod trainer;
 
@@ -29,11 +56,18 @@ pub mod tune;
 pub use checkpoint::{Checkpoints, remove_checkpoints, run_key};
 pub use dynamics::Dynamics;
 pub use error::{Result, TrainError};
-pub use fit::{Fitted, Run, Timing, Watcher, fit, fit_resumable};
-pub use history::EpochRecord;
+pub use fit::{Fitted, Run, Timing, TrainingCallback, fit, fit_resumable};
+pub use history::{EPOCH_COLUMNS, EpochRecord};
 pub use memory::training_memory;
-pub use optimiser::{Factors, Optimiser};
+pub use optimiser::{LrMultipliers, Optimiser};
 pub use params::{Averaging, OptimiserKind, Reduction, Select, TrainParams};
 pub use range_test::{RangePoint, RangeTest, range_test};
+pub use recipe::Recipe;
+pub use renamed::{RENAMED_KEYS, current_key, rename_keys};
 pub use schedule::Schedule;
 pub use trainer::{StepRecord, Trainer};
+
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

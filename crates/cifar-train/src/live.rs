@@ -1,6 +1,7 @@
-//! A run to be watched from outside while it is under way: the curves and metrics of the epochs so far, in the files that
-//! [`artifacts`](crate::artifacts) leaves at the end, and the signal by which DVC's editor extensions know that there is
-//! something new to show.
+//! Files to watch a run with while it trains: the curves and metrics of the epochs so far.
+//!
+//! The files are those that [`artifacts`](crate::artifacts) writes at the end. A signal file tells
+//! DVC's editor extensions that there are new values.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,10 +13,32 @@ use serde_json::json;
 use crate::artifacts::{MODEL, curves, progress};
 use crate::{EpochRecord, Result};
 
-/// Below DVC's root; as `DVCLive` does.
+/// Under DVC's root, as `DVCLive` has it.
 const SIGNAL: &str = ".dvc/tmp/exps/run/DVCLIVE_STEP_COMPLETED";
 
-/// Writes after each epoch.
+/// Writes the files after each epoch.
+///
+/// ```
+/// use cifar_train::EpochRecord;
+/// use cifar_train::live::Live;
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let out = folder.path();
+/// let record = EpochRecord {
+///     epoch: 1,
+///     step: 300,
+///     learning_rate: 0.1,
+///     train_loss: 2.0,
+///     train_accuracy: 0.25,
+///     val_loss: None,
+///     val_accuracy: None,
+///     best: false,
+/// };
+/// Live::new(out, None).update(&[record])?;
+/// let curve = std::fs::read_to_string(out.join("plots/metrics/train/loss.tsv")).unwrap();
+/// assert_eq!(curve, "step\tloss\n1\t2\n");
+/// # Ok::<(), cifar_train::TrainError>(())
+/// ```
 #[derive(Debug)]
 pub struct Live {
     out: Option<PathBuf>,
@@ -23,8 +46,8 @@ pub struct Live {
 }
 
 impl Live {
-    /// Will write into `out`, and tell the DVC that runs under `dvc_root` of it. A folder that holds the model of an earlier
-    /// run keeps what it has until the new one takes its place.
+    /// Writes into `out`, and signals the DVC repository at `dvc_root`. If `out` holds the model of
+    /// an earlier run, its files stay until the new model replaces them.
     pub fn new(out: &Path, dvc_root: Option<&Path>) -> Self {
         Self {
             out: (!out.join(MODEL).exists()).then(|| out.to_path_buf()),
@@ -32,7 +55,7 @@ impl Live {
         }
     }
 
-    /// Writes what there is to say after the last epoch of `history`.
+    /// Writes the values after the last epoch of `history`.
     ///
     /// # Errors
     /// If a file cannot be written.
@@ -42,7 +65,7 @@ impl Live {
                 let path = out.join(name);
                 match curve {
                     Some(curve) => write_file(&path, curve.as_bytes())?,
-                    // Another run, which was interrupted, may have had one.
+                    // Left by an interrupted run.
                     None if path.exists() => fs::remove_file(&path).map_err(DataError::io("remove", &path))?,
                     None => {}
                 }
@@ -76,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn epochs_can_be_followed() {
+    fn each_epoch_updates_the_files_and_the_signal() {
         let root = tempfile::tempdir().unwrap();
         let out = root.path().join("models/final");
         fs::create_dir(root.path().join(".dvc")).unwrap();
@@ -95,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_finished_model_is_left_alone() {
+    fn the_files_of_a_finished_model_are_kept() {
         let root = tempfile::tempdir().unwrap();
         fs::write(root.path().join(MODEL), "a model").unwrap();
         Live::new(root.path(), Some(root.path())).update(&[record(1, None)]).unwrap();

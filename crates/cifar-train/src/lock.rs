@@ -1,4 +1,4 @@
-//! Locks on files: who comes second waits.
+//! Exclusive locks on files. A second process waits.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -6,21 +6,23 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use cifar_data::{DataError, Monitor};
+use cifar_data::{DataError, Progress};
 use same_file::Handle;
 
 use crate::Result;
 
-/// How often a lock that another process has is asked for.
-const PATIENCE: Duration = Duration::from_millis(200);
+/// Time between two attempts to take a lock.
+const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Opens the file at `path`, to read it and add to it, and locks it until it is closed; makes it, and the folders above, where they
-/// are missing. Waits while another process has it, and says so.
+/// Opens the file at `path` for reading and appending, and locks it until it is closed.
+///
+/// Creates the file and its folders if they are missing. While another process holds the lock, it
+/// waits, with one warning.
 ///
 /// # Errors
-/// If the user asks to stop in the meantime, or the file cannot be opened or locked.
-pub(crate) fn lock(path: &Path, monitor: &dyn Monitor) -> Result<File> {
-    let mut told = false;
+/// If the user asks to stop while it waits, or the file cannot be opened or locked.
+pub(crate) fn lock(path: &Path, progress: &dyn Progress) -> Result<File> {
+    let mut warned = false;
     loop {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(DataError::io("create the folder", parent))?;
@@ -29,30 +31,30 @@ pub(crate) fn lock(path: &Path, monitor: &dyn Monitor) -> Result<File> {
         let file = file.map_err(DataError::io("open", path))?;
         match file.try_lock() {
             Ok(()) if is_at(&file, path).map_err(DataError::io("look at", path))? => return Ok(file),
-            // Who had it has removed it meanwhile.
+            // The process that held the lock has removed the file.
             Ok(()) => {}
             Err(TryLockError::Error(e)) => return Err(DataError::io("lock", path)(e).into()),
             Err(TryLockError::WouldBlock) => {
-                if !std::mem::replace(&mut told, true) {
-                    monitor.warn(&format!(
-                        "{}: another process is at this very work (same parameters, data and program); waiting for it to end",
+                if !std::mem::replace(&mut warned, true) {
+                    progress.warn(&format!(
+                        "{}: another process is working on the same parameters, data and program; waiting for it to end",
                         path.display()
                     ));
                 }
-                thread::sleep(PATIENCE);
+                thread::sleep(RETRY_INTERVAL);
             }
         }
-        monitor.check()?;
+        progress.check()?;
     }
 }
 
-/// The same for a file that is there and that nobody has; none otherwise.
+/// Locks an existing file; none if there is no such file or another process holds the lock.
 pub(crate) fn lock_if_free(path: &Path) -> Option<File> {
     let file = File::options().append(true).read(true).open(path).ok()?;
     (file.try_lock().is_ok() && is_at(&file, path).is_ok_and(|is| is)).then_some(file)
 }
 
-/// Whether the file is still the one at `path`.
+/// Returns whether `path` still names this file.
 fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     let this = Handle::from_file(file.try_clone()?)?;
     match Handle::from_path(path) {
@@ -69,14 +71,14 @@ mod tests {
     use super::*;
     use crate::TrainError;
 
-    /// Counts warnings, and stops after the first one if it is to.
-    struct Waiting {
+    /// Counts warnings, and cancels after the first one if `stops`.
+    struct CountWarnings {
         warnings: AtomicUsize,
         stops: bool,
     }
 
-    impl Monitor for Waiting {
-        fn progress(&self, _: &'static str, _: u64, _: u64) {}
+    impl Progress for CountWarnings {
+        fn update(&self, _: &'static str, _: u64, _: u64) {}
 
         fn cancelled(&self) -> bool {
             self.stops && self.warnings.load(Ordering::Relaxed) > 0
@@ -87,16 +89,17 @@ mod tests {
         }
     }
 
-    fn waiting(stops: bool) -> Waiting {
-        Waiting { warnings: AtomicUsize::new(0), stops }
+    fn waiting(stops: bool) -> CountWarnings {
+        CountWarnings { warnings: AtomicUsize::new(0), stops }
     }
 
-    /// Lets somebody wait for the lock that `first` is, does `meanwhile`, and lets go; what the other one got.
+    /// Waits for the lock `first` on another thread, runs `meanwhile`, releases the lock, and
+    /// returns the file that the waiting thread got.
     fn second(path: &Path, first: File, meanwhile: impl FnOnce()) -> File {
-        let monitor = waiting(false);
+        let progress = waiting(false);
         let second = thread::scope(|scope| {
-            let waits = scope.spawn(|| lock(path, &monitor));
-            while monitor.warnings.load(Ordering::Relaxed) == 0 {
+            let waits = scope.spawn(|| lock(path, &progress));
+            while progress.warnings.load(Ordering::Relaxed) == 0 {
                 assert!(!waits.is_finished(), "it does not wait");
                 thread::sleep(Duration::from_millis(1));
             }
@@ -104,7 +107,7 @@ mod tests {
             drop(first);
             waits.join().unwrap().unwrap()
         });
-        assert_eq!(monitor.warnings.into_inner(), 1);
+        assert_eq!(progress.warnings.into_inner(), 1);
         second
     }
 

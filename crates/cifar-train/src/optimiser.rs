@@ -1,4 +1,4 @@
-//! From gradients to steps: SGD, `AdamW` and Muon over groups of parameters.
+//! The optimisers: SGD, `AdamW` and Muon over groups of parameters.
 
 use std::cell::RefCell;
 
@@ -9,22 +9,22 @@ use cifar_model::parameters::{Kind, Parameter};
 
 use crate::{OptimiserKind, Result, TrainParams};
 
-/// What `AdamW` adds to the root of its second moment.
+/// The ε that `AdamW` adds to the root of its second moment.
 const EPSILON: f32 = 1e-8;
 
-/// How one parameter moves.
+/// The update rule of one parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rule {
     Sgd,
     AdamW,
-    /// For a matrix of so many rows, whose columns are filters.
+    /// For a matrix with this many rows, whose columns are filters.
     Muon {
         rows: usize,
         columns: usize,
     },
 }
 
-/// One parameter's rule, and what it remembers of earlier steps.
+/// One parameter's rule and optimiser state.
 #[derive(Debug)]
 struct Slot {
     rule: Rule,
@@ -32,33 +32,34 @@ struct Slot {
     rate: f64,
     /// Decoupled weight decay: w ← w · (1 − rate · decay).
     decay: f64,
-    /// Velocity, or first moment.
+    /// Velocity or first moment.
     first: Vec<f32>,
-    /// Second moment, of `AdamW` only.
+    /// Second moment; only of `AdamW`.
     second: Vec<f32>,
 }
 
-/// Moves all parameters of a network, in their order.
+/// Updates all parameters of a network, in their order.
 ///
-/// Groups: the last layer moves with `learning_rate · head_rate`, vectors with `learning_rate · bias_rate`, filters with
-/// `muon_learning_rate` under Muon, everything else with `learning_rate`.
+/// Learning rates by group: `learning_rate · head_lr_scale` for the last layer, `learning_rate ·
+/// bias_lr_scale` for vectors, `muon_learning_rate` for filters under Muon, and `learning_rate` for
+/// everything else.
 #[derive(Debug)]
 pub struct Optimiser {
     params: TrainParams,
     slots: Vec<Slot>,
 }
 
-/// The learning rates of a step as shares of their highest.
+/// Multipliers on the highest learning rates, for one step.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Factors {
-    /// Of the bias of a whitening layer.
+pub struct LrMultipliers {
+    /// For the bias of a whitening layer.
     pub whitening_bias: f64,
-    /// Of everything else.
+    /// For everything else.
     pub all: f64,
 }
 
 impl Optimiser {
-    /// Remembers nothing yet.
+    /// Creates the optimiser with an empty state.
     pub fn new(params: &TrainParams, parameters: &[Parameter]) -> Self {
         let slot = |parameter: &Parameter| {
             let dims = parameter.var.dims();
@@ -72,9 +73,9 @@ impl Optimiser {
                 (OptimiserKind::Sgd | OptimiserKind::Muon, _) => Rule::Sgd,
             };
             let is_vector = matches!(parameter.kind, Kind::Vector | Kind::WhiteningBias);
-            let share = match parameter.kind {
-                Kind::Head => params.head_rate,
-                _ if is_vector => params.bias_rate,
+            let scale = match parameter.kind {
+                Kind::Head => params.head_lr_scale,
+                _ if is_vector => params.bias_lr_scale,
                 _ => 1.0,
             };
             let decays = !is_vector || params.decay_biases;
@@ -83,10 +84,11 @@ impl Optimiser {
                 rate: if matches!(rule, Rule::Muon { .. }) {
                     params.muon_learning_rate
                 } else {
-                    params.learning_rate * share
+                    params.learning_rate * scale
                 },
-                // The kernels multiply it by the parameter's own rate; the share is none of its business.
-                decay: if decays { params.weight_decay / share } else { 0.0 },
+                // The kernels multiply the decay by the parameter's own rate; dividing here takes
+                // its scale out again.
+                decay: if decays { params.weight_decay / scale } else { 0.0 },
                 first: vec![0.0; len],
                 second: vec![0.0; if rule == Rule::AdamW { len } else { 0 }],
             }
@@ -94,31 +96,33 @@ impl Optimiser {
         Self { params: params.clone(), slots: parameters.iter().map(slot).collect() }
     }
 
-    /// Moves every parameter that has a gradient. `step` is counted from 0.
+    /// Updates every parameter that has a gradient. `step` is counted from 0.
     ///
     /// # Errors
-    /// If candle or a kernel refuses, as it does where a gradient has another shape than its parameter.
+    /// If candle or a kernel fails, for example because a gradient does not have the shape of its
+    /// parameter.
     pub fn step(
         &mut self,
         parameters: &[Parameter],
         gradients: &GradStore,
-        factors: Factors,
+        multipliers: LrMultipliers,
         step: usize,
     ) -> Result<()> {
         let found: Vec<Option<Tensor>> = parameters
             .iter()
             .map(|p| gradients.get(&p.var).map(Tensor::contiguous).transpose())
             .collect::<candle_core::Result<_>>()?;
-        let shortened = self.shortening(&found)?;
+        let clip = self.clip_factor(&found)?;
         let (momentum, nesterov) = (self.params.momentum, self.params.nesterov);
         let (beta2, muon_momentum) = (self.params.beta2, self.params.muon_momentum);
         for ((parameter, slot), gradient) in parameters.iter().zip(&mut self.slots).zip(found) {
             let Some(gradient) = gradient else { continue };
-            let gradient = match shortened {
+            let gradient = match clip {
                 Some(factor) => (gradient * factor)?,
                 None => gradient,
             };
-            let factor = if parameter.kind == Kind::WhiteningBias { factors.whitening_bias } else { factors.all };
+            let factor =
+                if parameter.kind == Kind::WhiteningBias { multipliers.whitening_bias } else { multipliers.all };
             let (rate, decay) = ((slot.rate * factor) as f32, slot.decay as f32);
             let Slot { rule, first, second, .. } = slot;
             update(parameter, &gradient, |weight, gradient| match *rule {
@@ -135,8 +139,9 @@ impl Optimiser {
         Ok(())
     }
 
-    /// What all gradients are to be multiplied by so that their joint norm is within bounds; none if it is.
-    fn shortening(&self, gradients: &[Option<Tensor>]) -> Result<Option<f64>> {
+    /// Returns the factor on all gradients that reduces their joint norm to `clip_norm`; none if
+    /// they are short enough.
+    fn clip_factor(&self, gradients: &[Option<Tensor>]) -> Result<Option<f64>> {
         if self.params.clip_norm == 0.0 {
             return Ok(None);
         }
@@ -148,19 +153,19 @@ impl Optimiser {
         Ok((norm > self.params.clip_norm).then(|| self.params.clip_norm / norm))
     }
 
-    /// What it remembers: for each parameter, in order, the velocity or first moment, and the second moment (empty but for
-    /// `AdamW`).
+    /// Returns the state: for each parameter, in order, the velocity or first moment, and the
+    /// second moment (empty except for `AdamW`).
     pub(crate) fn memory(&self) -> impl Iterator<Item = [&[f32]; 2]> {
         self.slots.iter().map(|slot| [slot.first.as_slice(), slot.second.as_slice()])
     }
 
-    /// The same to be written to.
+    /// Returns the state for writing.
     pub(crate) fn memory_mut(&mut self) -> impl Iterator<Item = [&mut Vec<f32>; 2]> {
         self.slots.iter_mut().map(|slot| [&mut slot.first, &mut slot.second])
     }
 }
 
-/// Changes a parameter's values in place.
+/// Updates a parameter's values in place.
 fn update(
     parameter: &Parameter,
     gradient: &Tensor,
@@ -196,7 +201,7 @@ mod tests {
 
     use super::*;
 
-    /// A matrix, the last layer and a bias, each of two ones.
+    /// A matrix, the last layer and a bias, each with two ones.
     fn parameters() -> Parameters {
         let mut parameters = Parameters::new(0);
         for (name, kind) in [("matrix", Kind::Matrix), ("head", Kind::Head), ("bias", Kind::Vector)] {
@@ -205,7 +210,8 @@ mod tests {
         parameters
     }
 
-    /// Moves the parameters once a step, by the gradients 3 and 4 times each of `factors`; returns their values.
+    /// Applies one step per factor, with the gradients 3 and 4 times the factor; returns the
+    /// parameters' values.
     fn moved(params: &TrainParams, factors: &[f64]) -> Vec<Vec<f32>> {
         let parameters = parameters();
         let mut optimiser = Optimiser::new(params, parameters.trained());
@@ -214,7 +220,7 @@ mod tests {
             let terms = parameters.trained().iter().map(|p| (p.var.as_tensor() * &slope)?.sum_all()? * *factor);
             let terms: Vec<Tensor> = terms.collect::<candle_core::Result<_>>().unwrap();
             let gradients = Tensor::stack(&terms, 0).unwrap().sum_all().unwrap().backward().unwrap();
-            let all = Factors { whitening_bias: 0.0, all: 1.0 };
+            let all = LrMultipliers { whitening_bias: 0.0, all: 1.0 };
             optimiser.step(parameters.trained(), &gradients, all, step).unwrap();
         }
         parameters.trained().iter().map(|p| p.var.to_vec1().unwrap()).collect()
@@ -232,10 +238,10 @@ mod tests {
     }
 
     #[test]
-    fn head_and_biases_move_at_rates_of_their_own_and_decay_alike() {
-        let params = TrainParams { head_rate: 2.0, bias_rate: 8.0, weight_decay: 0.5, ..sgd() };
+    fn head_and_biases_have_their_own_rates_and_the_same_decay() {
+        let params = TrainParams { head_lr_scale: 2.0, bias_lr_scale: 8.0, weight_decay: 0.5, ..sgd() };
         let [matrix, head, bias] = moved(&params, &[1.0]).try_into().unwrap();
-        // w − rate · decay · w − rate · share · gradient
+        // w − rate · decay · w − rate · scale · gradient
         close(&matrix, [1.0 - 0.005 - 0.03, 1.0 - 0.005 - 0.04]);
         close(&head, [1.0 - 0.005 - 0.06, 1.0 - 0.005 - 0.08]);
         close(&bias, [1.0 - 0.24, 1.0 - 0.32]);
@@ -244,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn gradients_are_shortened_to_their_joint_norm_and_never_made_longer() {
+    fn gradients_are_clipped_to_a_joint_norm_and_never_lengthened() {
         // Three times (3, 4): the joint norm is √75.
         let params = TrainParams { clip_norm: 1.0, ..sgd() };
         let share = 1.0 / 75f64.sqrt();
@@ -257,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn adamw_keeps_both_moments_and_corrects_them_by_its_own_count_of_steps() {
+    fn adamw_matches_the_published_algorithm() {
         let (rate, betas, decay) = (0.01, [0.9f64, 0.99], 0.1);
         let params = TrainParams {
             optimiser: OptimiserKind::AdamW,

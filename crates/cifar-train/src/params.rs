@@ -1,4 +1,4 @@
-//! The recipe: what training can be told. Part of params.yaml, block `train`.
+//! The training parameters: optimiser, schedule, augmentation and what is recorded.
 
 use cifar_data::ImageSize;
 use cifar_data::batches::{Augmentation, Flip};
@@ -8,25 +8,25 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::schedule::Schedule;
 use crate::{Result, TrainError};
 
-/// The most epochs of a run: beyond it, records of epochs and counts of steps make no sense.
-pub(crate) const MOST_EPOCHS: usize = 100_000;
+/// The most epochs of a run. It bounds the number of epoch records and keeps step counts in range.
+pub(crate) const MAX_EPOCHS: usize = 100_000;
 /// The most images of a batch.
-const MOST_IMAGES: usize = 10_000_000;
-/// The most steps from one average of weights to the next.
-const MOST_STEPS: usize = 1_000_000;
+const MAX_IMAGES: usize = 10_000_000;
+/// The most steps between two updates of the averaged weights.
+const MAX_STEPS: usize = 1_000_000;
 
-/// Which epoch's weights are kept.
+/// Which epoch's weights the run keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Select {
-    /// Those of the epoch with the highest validation accuracy; among equals that with the lowest validation loss,
-    /// then the first.
+    /// The epoch with the highest validation accuracy. Ties go to the lower validation loss, then
+    /// to the earlier epoch.
     Best,
-    /// Those of the last epoch.
+    /// The last epoch.
     Last,
 }
 
-/// How gradients become steps.
+/// The optimiser.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OptimiserKind {
@@ -39,102 +39,114 @@ pub enum OptimiserKind {
     Muon,
 }
 
-/// Whether the losses of a batch's images are averaged or added up before their gradient is taken.
+/// How the losses of a batch are combined before their gradient is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reduction {
-    /// The mean: learning rates hardly depend on the batch size.
+    /// The mean, so that learning rates hardly depend on the batch size.
     Mean,
-    /// The sum: what many published recipes with small learning rates mean.
+    /// The sum, as many published recipes with small learning rates have it.
     Sum,
 }
 
-/// Averages of weights over steps.
+/// Averages of the weights over steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Averaging {
     /// None.
     None,
-    /// An exponential moving average beside the weights that are trained; validation and the result use it.
+    /// An exponential moving average of the trained weights. Validation and the saved model use it.
     Ema,
-    /// Slow weights that follow the trained ones, and to which those return (Zhang et al. 2019, arXiv 1907.08610).
-    /// Validation and the result use the slow weights.
+    /// Lookahead: slow weights that follow the trained ones, which are then reset to them (Zhang et
+    /// al. 2019, arXiv 1907.08610). Validation and the saved model use the slow weights.
     Lookahead,
 }
 
-/// The recipe. A value that was deserialised is within its range; [`TrainParams::check`] tells of any other.
+/// How a network is trained.
+///
+/// Deserialising checks every range; [`TrainParams::check`] also checks that the values suit the
+/// data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, remote = "Self")]
 pub struct TrainParams {
     /// Passes over the training images, at least 1.
     pub epochs: usize,
-    /// Images a step, at least 1 and at most the number of training images. The batches of an epoch are of equal size, give or take
-    /// one image, so that none is left out and none is too small.
+    /// Images per step, from 1 to the number of training images. The batches of an epoch have equal
+    /// size, give or take one image: no image is left out and no batch is much smaller.
     pub batch_size: usize,
-    /// How gradients become steps.
+    /// The optimiser.
     pub optimiser: OptimiserKind,
     /// Highest learning rate of SGD or `AdamW`, above 0.
     pub learning_rate: f64,
-    /// What it is multiplied by for the last layer, above 0.
-    pub head_rate: f64,
-    /// What it is multiplied by for biases, scales and shifts, above 0.
-    pub bias_rate: f64,
-    /// Highest learning rate of Muon, above 0. Muon sets the size of its steps itself, whatever the gradients are.
+    /// Factor on `learning_rate` for the last layer, above 0.
+    #[serde(alias = "head_rate")]
+    pub head_lr_scale: f64,
+    /// Factor on `learning_rate` for biases, scales and shifts, above 0.
+    #[serde(alias = "bias_rate")]
+    pub bias_lr_scale: f64,
+    /// Highest learning rate of Muon, above 0. Muon normalises its steps, so this does not depend
+    /// on the size of gradients.
     pub muon_learning_rate: f64,
-    /// How the learning rates move over the run.
+    /// How the learning rates change over the run.
     pub schedule: Schedule,
-    /// Epochs over which the learning rates rise, from 0 or, under `triangular`, from a fifth; 0 to `epochs`, fractions are allowed.
+    /// Epochs over which the learning rates rise: from 0 or, under `triangular`, from a fifth of
+    /// the highest. From 0 to `epochs`; fractions are allowed.
     pub warmup_epochs: f64,
-    /// Epochs in which the bias of a whitening layer is trained, under a schedule of their own; it stands still afterwards.
+    /// Epochs in which the bias of a whitening layer is trained, on a schedule of its own. It is
+    /// frozen afterwards.
     pub whitening_bias_epochs: usize,
     /// Momentum of SGD, β₁ of `AdamW`: 0 ≤ momentum < 1.
     pub momentum: f32,
     /// Momentum of Muon, 0 ≤ momentum < 1.
     pub muon_momentum: f32,
-    /// Whether the momentum, of SGD and of Muon, is Nesterov's.
+    /// Whether SGD and Muon use Nesterov momentum.
     pub nesterov: bool,
     /// β₂ of `AdamW`, 0 ≤ β₂ < 1.
     pub beta2: f32,
-    /// Decoupled weight decay, 0 or more: w ← w · (1 − rate · decay) a step, with the `learning_rate` of the step, without
-    /// the factors of head and biases. Not of Muon's filters, whose norm is fixed.
+    /// Decoupled weight decay, 0 or more: w ← w · (1 − rate · decay) per step, where the rate is
+    /// the step's `learning_rate` without the scales of head and biases. Muon's filters do not
+    /// decay, since their norm is fixed.
     pub weight_decay: f64,
     /// Whether biases, scales and shifts decay too.
     pub decay_biases: bool,
-    /// What the loss of a batch is.
+    /// How the losses of a batch are combined.
     pub reduction: Reduction,
-    /// Share of the target spread over all classes, 0 ≤ smoothing < 1.
+    /// Label smoothing: the fraction of the target that is spread over all classes, 0 ≤ smoothing <
+    /// 1.
     pub label_smoothing: f32,
-    /// Gradients whose joint norm is above this are shortened to it; 0 leaves all as they are.
+    /// Highest joint norm of all gradients; longer gradients are scaled down to it. 0: no clipping.
     pub clip_norm: f64,
-    /// Averages of weights over steps.
+    /// Averages of the weights over steps.
     pub averaging: Averaging,
-    /// Share of the average that stays when weights come in, 0 ≤ decay < 1.
+    /// Fraction of the average that is kept at each update, 0 ≤ decay < 1.
     pub averaging_decay: f32,
-    /// Weights come into the average every so many steps, at least 1.
+    /// Steps between two updates of the average, at least 1.
     pub averaging_every: usize,
     /// Mirroring of training images.
     pub flip: Flip,
-    /// Training images are moved by up to so many pixels, with reflected borders.
+    /// Training images are shifted by up to this many pixels, with reflected borders.
     pub crop_padding: usize,
-    /// Side of the square that is blotted out in each training image, pixels; 0 for none.
+    /// Side in pixels of the square that is erased from each training image; 0: none.
     pub cutout: usize,
-    /// α of mixup's Beta(α, α) (Zhang et al. 2018, arXiv 1710.09412); 0 for none. Training then sees
-    /// no single image, so [`Dynamics`](crate::Dynamics) follow training images only with a
-    /// `dynamics_share` of 1.
+    /// α of mixup's Beta(α, α) (Zhang et al. 2018, arXiv 1710.09412); 0: none. Training then sees
+    /// mixtures only, so [`Dynamics`](crate::Dynamics) follow single training images only with a
+    /// `dynamics_fraction` of 1.
     pub mixup: f64,
-    /// Brightness of training images moves by up to this share of the full range.
+    /// Brightness jitter: brightness changes by up to this fraction of the full range.
     pub brightness: f32,
-    /// Contrast of training images is multiplied by 1 ± up to this.
+    /// Contrast jitter: contrast is multiplied by 1 ± up to this.
     pub contrast: f32,
-    /// Which epoch's weights are kept.
+    /// Which epoch's weights the run keeps.
     pub select: Select,
-    /// The run ends after so many epochs in a row that are not the best on validation images; 0 never.
+    /// Number of consecutive epochs without a better validation result after which the run ends; 0:
+    /// never.
     pub early_stopping: usize,
-    /// Share of the training images that are looked at un-augmented behind each epoch, 0 to 1: each image takes its turn.
-    /// What the network says of them, and of all images while it learns from them, goes into
-    /// [`Dynamics`](crate::Dynamics). 1 costs about a third of the training again.
-    pub dynamics_share: f64,
-    /// Whether what tuning found replaces the values above.
+    /// Fraction of the training images that are predicted without augmentation after each epoch, 0
+    /// to 1. The images take turns. These logits, and those of all images from the training passes,
+    /// go into [`Dynamics`](crate::Dynamics). With 1, training takes about a third longer.
+    #[serde(alias = "dynamics_share")]
+    pub dynamics_fraction: f64,
+    /// Whether the setting that tuning found replaces the values above.
     pub use_tuned: bool,
 }
 
@@ -153,15 +165,15 @@ impl Serialize for TrainParams {
 }
 
 impl Default for TrainParams {
-    /// The recipe `simple_cnn`.
+    /// Returns the parameters of the recipe `simple_cnn`.
     fn default() -> Self {
         Self {
             epochs: 15,
             batch_size: 128,
             optimiser: OptimiserKind::Sgd,
             learning_rate: 0.1,
-            head_rate: 1.0,
-            bias_rate: 1.0,
+            head_lr_scale: 1.0,
+            bias_lr_scale: 1.0,
             muon_learning_rate: 0.24,
             schedule: Schedule::Linear,
             warmup_epochs: 1.0,
@@ -186,14 +198,14 @@ impl Default for TrainParams {
             contrast: 0.0,
             select: Select::Best,
             early_stopping: 0,
-            dynamics_share: 0.0,
+            dynamics_fraction: 0.0,
             use_tuned: false,
         }
     }
 }
 
 impl TrainParams {
-    /// How training images are changed.
+    /// Returns how training images are augmented.
     pub fn augmentation(&self) -> Augmentation {
         Augmentation {
             flip: self.flip,
@@ -205,10 +217,11 @@ impl TrainParams {
         }
     }
 
-    /// Refuses values outside of their range, and what so many training and validation images of this size cannot serve.
+    /// Checks every range, and that the values suit this many training and validation images of
+    /// this size.
     ///
     /// # Errors
-    /// If so; it names the key, what was found and what is allowed.
+    /// Names the first key that is wrong, with its value and what is allowed.
     pub fn check(&self, train: usize, val: usize, size: ImageSize) -> Result<()> {
         self.check_ranges()?;
         let refuse = |key, value: String, allowed: String| Err(TrainError::Parameter { key, value, allowed });
@@ -227,22 +240,23 @@ impl TrainParams {
         Ok(self.augmentation().check(size)?)
     }
 
-    /// Refuses a recipe whose [`Dynamics`](crate::Dynamics) do not follow single training images: mixup
-    /// trains on mixtures, and only a `dynamics_share` of 1 records every image in every epoch besides.
-    /// Training needs no such record; measures of hard training images do.
+    /// Checks that [`Dynamics`](crate::Dynamics) will follow single training images.
+    ///
+    /// Mixup trains on mixtures, so only a `dynamics_fraction` of 1 records every image in every
+    /// epoch. Training does not need this record; measures of hard training images do.
     ///
     /// # Errors
-    /// If so; it names both keys.
+    /// Names `train.mixup` and `train.dynamics_fraction` if there would be no such record.
     pub fn check_dynamics(&self) -> Result<()> {
-        if self.mixup <= 0.0 || self.dynamics_share >= 1.0 {
+        if self.mixup <= 0.0 || self.dynamics_fraction >= 1.0 {
             return Ok(());
         }
         Err(TrainError::Parameter {
             key: "train.mixup",
             value: self.mixup.to_string(),
             allowed: format!(
-                "with train.dynamics_share: {} training records no logits of single images, which hard-images needs; set train.dynamics_share to 1 or train.mixup to 0",
-                self.dynamics_share
+                "with train.dynamics_fraction: {} training records no logits of single images, which the analysis of hard images needs; set train.dynamics_fraction to 1 or train.mixup to 0",
+                self.dynamics_fraction
             ),
         })
     }
@@ -252,19 +266,19 @@ impl TrainParams {
             if ok { Ok(()) } else { Err(TrainError::Parameter { key, value, allowed: allowed.into() }) }
         };
         for (key, count, least, most) in [
-            ("epochs", self.epochs, 1, MOST_EPOCHS),
-            ("batch_size", self.batch_size, 1, MOST_IMAGES),
-            ("averaging_every", self.averaging_every, 1, MOST_STEPS),
-            ("whitening_bias_epochs", self.whitening_bias_epochs, 0, MOST_EPOCHS),
-            ("early_stopping", self.early_stopping, 0, MOST_EPOCHS),
+            ("epochs", self.epochs, 1, MAX_EPOCHS),
+            ("batch_size", self.batch_size, 1, MAX_IMAGES),
+            ("averaging_every", self.averaging_every, 1, MAX_STEPS),
+            ("whitening_bias_epochs", self.whitening_bias_epochs, 0, MAX_EPOCHS),
+            ("early_stopping", self.early_stopping, 0, MAX_EPOCHS),
         ] {
             let allowed = format!("allowed is {least} to {most}");
             check(key, (least..=most).contains(&count), count.to_string(), &allowed)?;
         }
         for (key, rate) in [
             ("learning_rate", self.learning_rate),
-            ("head_rate", self.head_rate),
-            ("bias_rate", self.bias_rate),
+            ("head_lr_scale", self.head_lr_scale),
+            ("bias_lr_scale", self.bias_lr_scale),
             ("muon_learning_rate", self.muon_learning_rate),
         ] {
             check(key, rate > 0.0 && rate.is_finite(), rate.to_string(), "allowed is a finite number above 0")?;
@@ -272,21 +286,21 @@ impl TrainParams {
         for (key, value) in [("weight_decay", self.weight_decay), ("clip_norm", self.clip_norm)] {
             check(key, value >= 0.0 && value.is_finite(), value.to_string(), "allowed is a finite number, 0 or more")?;
         }
-        for (key, share) in [
+        for (key, fraction) in [
             ("momentum", self.momentum),
             ("muon_momentum", self.muon_momentum),
             ("beta2", self.beta2),
             ("label_smoothing", self.label_smoothing),
             ("averaging_decay", self.averaging_decay),
         ] {
-            check(key, (0.0..1.0).contains(&share), share.to_string(), "allowed is 0 up to, not including, 1")?;
+            check(key, (0.0..1.0).contains(&fraction), fraction.to_string(), "allowed is 0 up to, not including, 1")?;
         }
-        let share = self.dynamics_share;
-        check("dynamics_share", (0.0..=1.0).contains(&share), share.to_string(), "allowed is 0 to 1")?;
+        let fraction = self.dynamics_fraction;
+        check("dynamics_fraction", (0.0..=1.0).contains(&fraction), fraction.to_string(), "allowed is 0 to 1")?;
         let warmup = self.warmup_epochs;
         let allowed = format!("allowed is 0 to {} (epochs)", self.epochs);
         check("warmup_epochs", (0.0..=self.epochs as f64).contains(&warmup), warmup.to_string(), &allowed)?;
-        // A step that takes more than everything away turns weights around.
+        // A step that removes more than the whole weight would flip its sign.
         let decayed = self.learning_rate * self.weight_decay;
         let allowed = format!("learning_rate × weight_decay is {decayed}, allowed is 0 to 1");
         check("weight_decay", decayed <= 1.0, self.weight_decay.to_string(), &allowed)?;
@@ -325,21 +339,21 @@ mod tests {
         check("learning_rate", (-0.1).into(), &format!("learning_rate: -0.1 is not allowed; {positive}"));
         check("learning_rate", 0.0.into(), positive);
         check("muon_learning_rate", 0.0.into(), positive);
-        check("head_rate", 0.0.into(), positive);
+        check("head_lr_scale", 0.0.into(), positive);
         check("warmup_epochs", 15.5.into(), "warmup_epochs: 15.5 is not allowed; allowed is 0 to 15 (epochs)");
         check("warmup_epochs", 15.into(), "");
         check("momentum", 1.0.into(), "allowed is 0 up to, not including, 1");
         check("averaging_every", 0.into(), "allowed is 1 to 1000000");
         check("weight_decay", (-1).into(), "allowed is a finite number, 0 or more");
         check("weight_decay", 11.into(), "learning_rate × weight_decay is 1.1");
-        check("dynamics_share", 1.5.into(), "dynamics_share: 1.5 is not allowed; allowed is 0 to 1");
+        check("dynamics_fraction", 1.5.into(), "dynamics_fraction: 1.5 is not allowed; allowed is 0 to 1");
         check("mixup", (-3).into(), "mixup: -3 is not allowed; allowed is 0 to 10");
         check("contrast", 2.into(), "contrast: 2 is not allowed; allowed is 0 to 1");
         check("optimiser", "adam".into(), "expected one of `sgd`, `adamw`, `muon`");
     }
 
     #[test]
-    fn what_json_cannot_say_is_refused_too() {
+    fn values_that_json_cannot_express_are_refused_too() {
         for learning_rate in [f64::NAN, f64::INFINITY] {
             let params = TrainParams { learning_rate, ..TrainParams::default() };
             assert!(params.check_ranges().unwrap_err().to_string().starts_with("learning_rate: "));
@@ -347,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_images_cannot_serve_is_refused() {
+    fn values_that_do_not_suit_the_images_are_refused() {
         let check = |params: TrainParams, train, val, expected: &str| {
             let found = params.check(train, val, ImageSize { height: 32, width: 32 });
             assert_eq!(found.map_or_else(|e| e.to_string(), |()| String::new()), expected);
@@ -366,9 +380,9 @@ mod tests {
     }
 
     #[test]
-    fn mixup_without_plain_logits_cannot_be_analysed() {
-        let check = |mixup, dynamics_share| {
-            let params = TrainParams { mixup, dynamics_share, ..TrainParams::default() };
+    fn mixup_needs_a_dynamics_fraction_of_one_to_be_analysed() {
+        let check = |mixup, dynamics_fraction| {
+            let params = TrainParams { mixup, dynamics_fraction, ..TrainParams::default() };
             params.check(128, 1, ImageSize { height: 32, width: 32 }).unwrap();
             params.check_dynamics().map_err(|error| error.to_string())
         };
@@ -377,7 +391,7 @@ mod tests {
             assert_eq!(
                 check(0.4, share).unwrap_err(),
                 format!(
-                    "train.mixup: 0.4 is not allowed; with train.dynamics_share: {share} training records no logits of single images, which hard-images needs; set train.dynamics_share to 1 or train.mixup to 0"
+                    "train.mixup: 0.4 is not allowed; with train.dynamics_fraction: {share} training records no logits of single images, which the analysis of hard images needs; set train.dynamics_fraction to 1 or train.mixup to 0"
                 )
             );
         }
@@ -388,5 +402,21 @@ mod tests {
         let json = serde_json::to_string(&TrainParams::default()).unwrap();
         assert_eq!(serde_json::from_str::<TrainParams>(&json).unwrap(), TrainParams::default());
         assert!(serde_json::from_str::<TrainParams>(&json.replace("momentum", "momentun")).is_err());
+    }
+
+    /// As written by versions whose parameters had other names.
+    #[test]
+    fn earlier_names_are_read_and_the_new_ones_are_written() {
+        let params =
+            TrainParams { head_lr_scale: 2.0, bias_lr_scale: 3.0, dynamics_fraction: 0.5, ..TrainParams::default() };
+        let json = serde_json::to_string(&params).unwrap();
+        let mut earlier = json.clone();
+        for (old, new) in
+            [("head_rate", "head_lr_scale"), ("bias_rate", "bias_lr_scale"), ("dynamics_share", "dynamics_fraction")]
+        {
+            assert!(json.contains(new) && !json.contains(old));
+            earlier = earlier.replace(new, old);
+        }
+        assert_eq!(serde_json::from_str::<TrainParams>(&earlier).unwrap(), params);
     }
 }

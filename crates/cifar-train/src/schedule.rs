@@ -1,35 +1,45 @@
-//! How learning rates move over a run.
+//! How learning rates change over a run.
 
 use serde::{Deserialize, Serialize};
 
-/// The shape of the learning rate behind the warm-up.
+/// The shape of the learning rate after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Schedule {
-    /// The same to the end.
+    /// Constant.
     Constant,
-    /// Straight down to 0.
+    /// Linear, down to 0.
     Linear,
-    /// From a fifth of the highest straight up to it over the warm-up, then straight down to 7 % of it at the end
-    /// (Jordan 2024, arXiv 2404.00498).
+    /// Linear from a fifth of the highest rate up to it over the warm-up, then linear down to 7 %
+    /// of it (Jordan 2024, arXiv 2404.00498).
     Triangular,
-    /// Half a cosine down to 0 (Loshchilov & Hutter 2017, arXiv 1608.03983, without restarts).
+    /// Half a cosine, down to 0 (Loshchilov & Hutter 2017, arXiv 1608.03983, without restarts).
     Cosine,
 }
 
-/// Where the triangle begins and ends, as shares of its peak.
+/// First and last value of the triangular schedule, as fractions of its peak.
 const TRIANGLE: [f64; 2] = [0.2, 0.07];
 
 impl Schedule {
-    /// The factor (0..=1) on the highest learning rate at `step` (counted from 0) of `steps`, of which the first
-    /// `warmup` steps rise in a straight line. The first step's factor is above 0 and so is the last one's.
+    /// Returns the factor (0..=1) on the highest learning rate at `step` (counted from 0) of
+    /// `steps`.
+    ///
+    /// The first `warmup` steps rise linearly. The factors of the first and the last step are above
+    /// 0.
+    ///
+    /// ```
+    /// use cifar_train::Schedule;
+    ///
+    /// let factors: Vec<f64> = (0..4).map(|step| Schedule::Linear.factor(step, 4, 0.0)).collect();
+    /// assert_eq!(factors, [1.0, 0.75, 0.5, 0.25]);
+    /// ```
     pub fn factor(self, step: usize, steps: usize, warmup: f64) -> f64 {
         let at = step as f64;
         if at < warmup {
             let risen = ((at + 1.0) / warmup).min(1.0);
             return if self == Self::Triangular { TRIANGLE[0] + (1.0 - TRIANGLE[0]) * risen } else { risen };
         }
-        // 1 at the first step behind the warm-up; 0 would come one step behind the last.
+        // 1 at the first step after the warm-up; 0 would be one step after the last.
         let left = (steps as f64 - at) / (steps as f64 - warmup);
         match self {
             Self::Constant => 1.0,
@@ -50,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn schedules_have_their_shapes() {
+    fn factors_follow_their_schedules() {
         check(Schedule::Linear, 0.0, &[1.0, 0.75, 0.5, 0.25]);
         check(Schedule::Linear, 2.0, &[0.5, 1.0, 1.0, 0.5]);
         check(Schedule::Linear, 4.0, &[0.25, 0.5, 0.75, 1.0]);
@@ -61,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn no_step_stands_still() {
+    fn no_step_has_a_rate_of_0() {
         for schedule in [Schedule::Constant, Schedule::Linear, Schedule::Triangular, Schedule::Cosine] {
             for (steps, warmup) in [(1, 0.0), (1, 1.0), (7, 3.5), (7, 7.0)] {
                 let factors = (0..steps).map(|step| schedule.factor(step, steps, warmup));

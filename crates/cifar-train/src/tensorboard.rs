@@ -1,8 +1,9 @@
-//! Event files for `TensorBoard`: scalars by epoch.
+//! Event files for `TensorBoard`: scalars per epoch.
 //!
-//! A file is a row of records, each a little-endian length, its masked checksum (CRC-32C), the bytes and their masked
-//! checksum; the bytes are a protocol buffer `Event` (`TensorFlow`'s `tfrecord` guide; `event.proto` and `summary.proto` of
-//! `TensorBoard`). Only the fields that scalars need are written.
+//! A file is a sequence of records. Each has a little-endian length, its masked checksum (CRC-32C),
+//! the bytes and their masked checksum. The bytes are a protocol buffer `Event` (`TensorFlow`'s
+//! `tfrecord` guide; `event.proto` and `summary.proto` of `TensorBoard`). Only the fields that
+//! scalars need are written.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -14,7 +15,29 @@ use cifar_data::DataError;
 use crate::artifacts::SERIES;
 use crate::{EpochRecord, Result};
 
-/// The file of one run, which is being written.
+/// The event file of one run, open for writing.
+///
+/// ```
+/// use cifar_train::EpochRecord;
+/// use cifar_train::tensorboard::EventFile;
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let out = folder.path();
+/// let record = EpochRecord {
+///     epoch: 1,
+///     step: 300,
+///     learning_rate: 0.1,
+///     train_loss: 2.0,
+///     train_accuracy: 0.25,
+///     val_loss: None,
+///     val_accuracy: None,
+///     best: false,
+/// };
+/// let mut events = EventFile::create(out, "run-1")?;
+/// events.update(&[record])?;
+/// assert!(out.join("events.out.tfevents.0.run-1").is_file());
+/// # Ok::<(), cifar_train::TrainError>(())
+/// ```
 #[derive(Debug)]
 pub struct EventFile {
     file: File,
@@ -23,15 +46,16 @@ pub struct EventFile {
 }
 
 impl EventFile {
-    /// Starts a file in `folder`, a run of `TensorBoard`. An earlier process's file for the same run (`key`) is replaced.
+    /// Creates a file in `folder`, which is a run of `TensorBoard`. Replaces the file that an
+    /// earlier process wrote for the same run (`key`).
     ///
     /// # Errors
-    /// If it cannot be written.
+    /// If the file cannot be written.
     pub fn create(folder: &Path, key: &str) -> Result<Self> {
         fs::create_dir_all(folder).map_err(DataError::io("create the folder", folder))?;
-        // TensorBoard wants `tfevents` in the name and reads files in the order of their names.
+        // TensorBoard expects `tfevents` in the name and reads files in the order of their names.
         let path = folder.join(format!("events.out.tfevents.0.{key}"));
-        // A new file in the place of what is there, which may be a link to something else.
+        // Replaces the file instead of writing into it: it may be a link to something else.
         match fs::remove_file(&path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(DataError::io("replace", &path)(e).into()),
             _ => {}
@@ -44,10 +68,10 @@ impl EventFile {
         Ok(events)
     }
 
-    /// Adds the epochs of `history` that are not in the file yet.
+    /// Appends the epochs of `history` that are not in the file yet.
     ///
     /// # Errors
-    /// If it cannot be written.
+    /// If the file cannot be written.
     pub fn update(&mut self, history: &[EpochRecord]) -> Result<()> {
         for record in history.iter().skip(self.epochs) {
             let mut summary = Vec::new();
@@ -70,7 +94,7 @@ impl EventFile {
         Ok(())
     }
 
-    /// Adds an event, with the time of now.
+    /// Appends an event with the current time.
     fn append(&mut self, mut event: Vec<u8>) -> Result<()> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         key(&mut event, WALL_TIME, FIXED_64);
@@ -113,7 +137,7 @@ fn bytes(to: &mut Vec<u8>, field: u64, value: &[u8]) {
     to.extend(value);
 }
 
-/// A record: the length and the bytes, each with its checksum.
+/// Returns a record: the length and the bytes, each with its checksum.
 fn framed(event: &[u8]) -> Vec<u8> {
     let length = (event.len() as u64).to_le_bytes();
     let mut record = length.to_vec();
@@ -123,7 +147,7 @@ fn framed(event: &[u8]) -> Vec<u8> {
     record
 }
 
-/// The mask keeps the checksum of data that hold checksums from being trivial.
+/// The mask keeps the checksum of data that contain checksums from being trivial.
 fn masked_checksum(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }
@@ -133,18 +157,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_and_records_have_their_published_forms() {
+    fn numbers_and_records_match_the_published_encodings() {
         let mut found = Vec::new();
         varint(&mut found, 300);
         // The example of the protocol buffers' encoding guide.
         assert_eq!(found, [0xac, 0x02]);
-        // The check value of CRC-32C (RFC 3720, B.4: 32 bytes of zeros), and the mask applied by hand.
+        // The check value of CRC-32C (RFC 3720, B.4: 32 bytes of zeros), and the mask applied to
+        // it.
         assert_eq!(crc32c::crc32c(&[0; 32]), 0x8a91_36aa);
         assert_eq!(masked_checksum(&[0; 32]), 0x6d55_1522_u32.wrapping_add(0xa282_ead8));
         assert_eq!(framed(b"abc").len(), 8 + 4 + 3 + 4);
     }
 
-    /// The bytes of the records of a file, whose checksums hold.
+    /// Returns the bytes of a file's records, and checks their checksums.
     fn records(mut file: &[u8]) -> Vec<&[u8]> {
         let mut found = Vec::new();
         while !file.is_empty() {
@@ -160,7 +185,7 @@ mod tests {
         found
     }
 
-    /// The fields of a protocol buffer: numbers, and what they hold as bytes (a varint as eight of them).
+    /// Returns the fields of a protocol buffer as numbers and bytes (a varint as eight bytes).
     fn fields(mut message: &[u8]) -> Vec<(u64, Vec<u8>)> {
         fn take(message: &mut &[u8]) -> u64 {
             let end = message.iter().position(|b| b & 0x80 == 0).unwrap();

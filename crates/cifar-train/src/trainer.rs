@@ -1,4 +1,4 @@
-//! A model in training: one call a step.
+//! A model in training: one call per step.
 
 use std::ops::{ControlFlow, Range};
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -12,14 +12,14 @@ use cifar_model::ops::{self, Targets};
 use cifar_model::{Mode, Model};
 
 use crate::averaging::Average;
-use crate::optimiser::{Factors, Optimiser};
+use crate::optimiser::{LrMultipliers, Optimiser};
 use crate::{Reduction, Result, TrainError, TrainParams};
 
-/// A loss beyond this many nats comes from weights that have run away, even where it is still finite: a network that
-/// knows nothing is at ln(classes).
-const EXPLODED: f32 = 1e4;
+/// A loss above this, in nats, means that the weights have diverged, even if it is still finite. An
+/// untrained network has a loss of ln(classes).
+const MAX_LOSS: f32 = 1e4;
 
-/// What a step came to.
+/// The results of a step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepRecord {
     /// Counted from 1 over the whole run.
@@ -28,15 +28,46 @@ pub struct StepRecord {
     pub steps: usize,
     /// Images of the batch.
     pub images: usize,
-    /// Mean loss of the batch, nats; under weights the mean of the weighted losses.
+    /// Mean loss of the batch, nats. With weights, the mean of the weighted losses.
     pub loss: f32,
-    /// Learning rate of the step, of what moves with `train.learning_rate`.
+    /// Learning rate of the step, for the parameters that use `train.learning_rate`.
     pub learning_rate: f64,
-    /// Images of the batch that the network, in training mode, got right. Of mixed images that of which they have more.
+    /// Images of the batch that the network classified correctly in training mode. For a mixture,
+    /// the label with the larger fraction counts.
     pub correct: usize,
 }
 
 /// A model in training.
+///
+/// A loop of your own, without validation or checkpoints:
+///
+/// ```
+/// use std::ops::ControlFlow;
+/// use cifar_model::{Model, ModelSpec};
+/// use cifar_train::{TrainParams, Trainer, training_memory};
+///
+/// # use cifar_data::Silent;
+/// # use cifar_data::sources::synthetic::{self, SyntheticParams};
+/// # use cifar_model::ModelParams;
+/// # let data = synthetic::training_data(&SyntheticParams { count: 300, ..Default::default() })?;
+/// # let model = ModelParams { widths: vec![8, 8, 8], ..Default::default() };
+/// let params = TrainParams { batch_size: 32, epochs: 1, ..Default::default() };
+/// let spec = ModelSpec {
+///     params: model,
+///     classes: data.report.classes.clone(),
+///     size: data.report.size,
+///     normalisation: data.report.normalisation.clone(),
+/// };
+/// assert!(training_memory(&params, &spec, [data.train.len(), data.val.len()])? > 0);
+/// let mut trainer = Trainer::new(Model::new(spec, 42)?, &params, data.train.len(), 42)?;
+/// let mut losses = Vec::new();
+/// trainer.steps(&data.train, 3, |_, step| {
+///     losses.push(step.loss);
+///     Ok(ControlFlow::Continue(()))
+/// })?;
+/// assert_eq!((losses.len(), trainer.step_count()), (3, 3));
+/// # Ok::<(), cifar_train::TrainError>(())
+/// ```
 #[derive(Debug)]
 pub struct Trainer {
     model: Model,
@@ -47,14 +78,14 @@ pub struct Trainer {
     step: usize,
     steps_per_epoch: usize,
     waited: Duration,
-    /// How much the loss of each training image counts, if not all alike.
+    /// Weight on the loss of each training image; none if all are equal.
     weights: Option<Vec<f32>>,
     /// Ids and logits of the last batch.
     latest: (Vec<SampleId>, Vec<f32>),
 }
 
 impl Trainer {
-    /// Prepares to train `model` on `images` images an epoch.
+    /// Prepares to train `model` on `images` images per epoch.
     ///
     /// # Errors
     /// If candle cannot read the weights.
@@ -73,47 +104,53 @@ impl Trainer {
         })
     }
 
-    /// Has the loss of each training image count so much, in the order of the set; of mixed images, that of the one whose place it is.
+    /// Sets the weight on the loss of each training image, in the order of the set. A mixture has
+    /// the weight of its first image.
     ///
     /// # Panics
     /// In [`Trainer::steps`], if there are fewer weights than images.
-    pub(crate) fn weigh(&mut self, weights: Vec<f32>) {
+    pub(crate) fn set_weights(&mut self, weights: Vec<f32>) {
         self.weights = Some(weights);
     }
 
-    /// The model as it stands.
+    /// Returns the model with its current weights.
     pub fn model(&self) -> &Model {
         &self.model
     }
 
-    /// Steps done.
+    /// Returns the number of steps trained.
     pub fn step_count(&self) -> usize {
         self.step
     }
 
-    /// Steps of one pass over the training images.
+    /// Returns the number of steps per epoch.
     pub fn steps_per_epoch(&self) -> usize {
         self.steps_per_epoch
     }
 
-    /// The time that [`Trainer::steps`] has spent waiting for batches.
+    /// Returns the time that [`Trainer::steps`] has spent waiting for batches.
     pub fn waited(&self) -> Duration {
         self.waited
     }
 
-    /// The images of the last step and what the network, in training mode and before it learnt from them, said of them as
-    /// they were augmented: logits, images × classes. Under mixup they are of mixtures. Empty before the first step.
+    /// Returns the images of the last step and their logits, images × classes.
+    ///
+    /// The logits are those of the augmented images, in training mode, before the step's update.
+    /// Under mixup they are those of mixtures. Empty before the first step.
     pub fn latest(&self) -> (&[SampleId], &[f32]) {
         (&self.latest.0, &self.latest.1)
     }
 
-    /// The learning rate of `step`, counted from 0, of what moves with `train.learning_rate`.
+    /// Returns the learning rate of `step`, counted from 0, for the parameters that use
+    /// `train.learning_rate`.
     pub fn learning_rate(&self, step: usize) -> f64 {
-        self.params.learning_rate * self.factors(step).all
+        self.params.learning_rate * self.multipliers(step).all
     }
 
-    /// Goes on to `until` steps in all, through the images in each epoch's order, or until `after_step` breaks off. Batches
-    /// are made on a thread of their own, at most two ahead.
+    /// Trains until `until` steps are done in all, in each epoch's order of images, or until
+    /// `after_step` breaks.
+    ///
+    /// A separate thread prepares the batches, at most two ahead.
     ///
     /// # Errors
     /// Those of [`Trainer::step`] and of `after_step`.
@@ -123,10 +160,11 @@ impl Trainer {
         until: usize,
         after_step: impl FnMut(&Self, &StepRecord) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
-        self.steps_at(train, until, Self::factors, after_step)
+        self.steps_at(train, until, Self::multipliers, after_step)
     }
 
-    /// The same at rates of one's own: `factors` gives those of a step, counted from 0.
+    /// Trains like [`Trainer::steps`] with your own learning rates: `factors` returns the
+    /// multipliers of a step, counted from 0.
     ///
     /// # Errors
     /// As [`Trainer::steps`].
@@ -134,7 +172,7 @@ impl Trainer {
         &mut self,
         train: &Dataset,
         until: usize,
-        factors: impl Fn(&Self, usize) -> Factors,
+        multipliers: impl Fn(&Self, usize) -> LrMultipliers,
         mut after_step: impl FnMut(&Self, &StepRecord) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
         let plan = Plan {
@@ -150,7 +188,7 @@ impl Trainer {
                 let asked = Instant::now();
                 let Ok(batch) = batches.recv() else { return Ok(()) };
                 self.waited += asked.elapsed();
-                let record = self.step_at(&batch, self.step / self.steps_per_epoch, factors(self, self.step))?;
+                let record = self.step_at(&batch, self.step / self.steps_per_epoch, multipliers(self, self.step))?;
                 if after_step(self, &record)?.is_break() {
                     return Ok(());
                 }
@@ -158,24 +196,24 @@ impl Trainer {
         })
     }
 
-    /// Forward, backward, update, at the rate that the schedule gives the step.
+    /// Trains on one batch: forward, backward, update. The schedule gives the learning rate.
     ///
     /// # Errors
-    /// If the loss is NaN, infinite or has run away; the weights are then those of the step before, though the step is counted. If candle
-    /// or a kernel refuses.
+    /// If the loss diverges: the weights are then those before the step, but the step is counted.
+    /// If candle or a kernel fails.
     pub fn step(&mut self, batch: &Batch, epoch: usize) -> Result<StepRecord> {
-        self.step_at(batch, epoch, self.factors(self.step))
+        self.step_at(batch, epoch, self.multipliers(self.step))
     }
 
-    /// The same at rates of one's own, as shares of the highest ones.
+    /// Trains on one batch with your own multipliers on the highest learning rates.
     ///
     /// # Errors
     /// As [`Trainer::step`].
-    pub fn step_at(&mut self, batch: &Batch, epoch: usize, factors: Factors) -> Result<StepRecord> {
-        let learning_rate = self.params.learning_rate * factors.all;
+    pub fn step_at(&mut self, batch: &Batch, epoch: usize, multipliers: LrMultipliers) -> Result<StepRecord> {
+        let learning_rate = self.params.learning_rate * multipliers.all;
         let trained = self.model.parameters().trained();
         for parameter in trained.iter().filter(|p| p.kind == cifar_model::parameters::Kind::WhiteningBias) {
-            parameter.freeze(factors.whitening_bias == 0.0);
+            parameter.freeze(multipliers.whitening_bias == 0.0);
         }
         let mode = Mode::Train { seed: self.seed, epoch: epoch as u64, ids: &batch.ids };
         let logits = self.model.forward(&batch.pixels, &mode)?;
@@ -188,7 +226,7 @@ impl Trainer {
         let loss = ops::softmax_cross_entropy(&logits, &targets)?;
         let value = loss.to_scalar::<f32>()?;
         self.step += 1;
-        if !value.is_finite() || value > EXPLODED {
+        if !value.is_finite() || value > MAX_LOSS {
             return Err(TrainError::Diverged { loss: value, step: self.step, epoch: epoch + 1, learning_rate });
         }
         let loss = match self.params.reduction {
@@ -196,7 +234,7 @@ impl Trainer {
             Reduction::Sum => (loss * batch.len() as f64)?,
         };
         let gradients = loss.backward()?;
-        self.optimiser.step(trained, &gradients, factors, self.step - 1)?;
+        self.optimiser.step(trained, &gradients, multipliers, self.step - 1)?;
         self.average.after_step(self.model.parameters(), self.step, self.step == self.total_steps())?;
         let predicted = logits.argmax(D::Minus1)?.to_vec1::<u32>()?;
         let correct = (0..batch.len()).filter(|&i| predicted[i] == main_label(batch, i)).count();
@@ -205,9 +243,10 @@ impl Trainer {
         Ok(StepRecord { step, steps, images: batch.len(), loss: value, learning_rate, correct })
     }
 
-    /// Calls `evaluate` with the weights that a run would keep now: under
-    /// [`TrainParams::averaging`](crate::TrainParams::averaging) the averaged ones with their running
-    /// statistics, else those that are trained.
+    /// Calls `evaluate` with the weights that the run would keep now.
+    ///
+    /// Under [`TrainParams::averaging`](crate::TrainParams::averaging) these are the averaged
+    /// weights with their running statistics, otherwise the trained ones.
     ///
     /// # Errors
     /// Those of `evaluate`, and if candle cannot exchange the weights.
@@ -215,19 +254,19 @@ impl Trainer {
         self.average.with(self.model.parameters(), || evaluate(&self.model))
     }
 
-    /// The model with the weights that count.
+    /// Returns the model with the weights that the run keeps.
     pub(crate) fn into_model(self) -> Result<Model> {
         let counted = self.evaluate(|model| Ok(model.parameters().snapshot()?))?;
         self.model.parameters().restore(&counted)?;
         Ok(self.model)
     }
 
-    /// What, besides the weights, decides the next steps, for a checkpoint.
+    /// Returns the state that decides the next steps, besides the weights, for a checkpoint.
     pub(crate) fn memory(&self) -> (&Optimiser, &Average) {
         (&self.optimiser, &self.average)
     }
 
-    /// The same to be written to, with the number of steps that were done.
+    /// Returns the state for writing, and sets the number of steps done.
     pub(crate) fn restore(&mut self, steps: usize) -> (&mut Optimiser, &mut Average) {
         self.step = steps;
         (&mut self.optimiser, &mut self.average)
@@ -237,18 +276,18 @@ impl Trainer {
         self.steps_per_epoch * self.params.epochs
     }
 
-    fn factors(&self, step: usize) -> Factors {
+    fn multipliers(&self, step: usize) -> LrMultipliers {
         let factor = |epochs: usize| {
             let steps = self.steps_per_epoch * epochs;
             let warmup = self.steps_per_epoch as f64 * self.params.warmup_epochs.min(epochs as f64);
             if step < steps { self.params.schedule.factor(step, steps, warmup) } else { 0.0 }
         };
         let epochs = self.params.epochs;
-        Factors { whitening_bias: factor(self.params.whitening_bias_epochs.min(epochs)), all: factor(epochs) }
+        LrMultipliers { whitening_bias: factor(self.params.whitening_bias_epochs.min(epochs)), all: factor(epochs) }
     }
 }
 
-/// The label of which an image has more.
+/// Returns the label with the larger fraction of a mixture.
 fn main_label(batch: &Batch, index: usize) -> u32 {
     match &batch.mix {
         Some(mix) if mix.shares[index] < 0.5 => mix.partner_labels[index],
@@ -256,7 +295,7 @@ fn main_label(batch: &Batch, index: usize) -> u32 {
     }
 }
 
-/// Which batches are to be made.
+/// The batches to prepare.
 struct Plan {
     augmentation: Augmentation,
     seed: u64,
@@ -265,20 +304,23 @@ struct Plan {
 }
 
 impl Plan {
-    /// The places in an epoch's order of a step's images. An epoch's batches are of equal size, give or take one image: a rest of a
-    /// few images would spoil the statistics of batch norm, and leaving it out would leave images out.
+    /// Returns the range of an epoch's order that a step trains on.
+    ///
+    /// The batches of an epoch have equal size, give or take one image: a last batch of a few
+    /// images would spoil the statistics of batch norm, and dropping it would leave images out.
     fn places(&self, step: usize, images: usize) -> Range<usize> {
         step * images / self.steps_per_epoch..(step + 1) * images / self.steps_per_epoch
     }
 
-    /// Starts the thread that makes them. It ends with its work, or when nobody receives any more.
+    /// Starts the thread that prepares the batches. It ends after the last one, or when the
+    /// receiver is dropped.
     fn start<'scope>(
         self,
         scope: &'scope Scope<'scope, '_>,
         train: &'scope Dataset,
         weights: Option<&'scope [f32]>,
     ) -> Receiver<Batch> {
-        // One batch waits in the channel while the next one is being made.
+        // One batch waits in the channel while the next one is prepared.
         let (sender, batches) = sync_channel(1);
         scope.spawn(move || {
             let mut order = (usize::MAX, Vec::new());
@@ -304,7 +346,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn batches_of_an_epoch_are_of_equal_size_and_have_every_image_once() {
+    fn batches_of_an_epoch_have_equal_size_and_every_image_once() {
         for (images, batch_size, sizes) in [
             (28_002, 2000, 1866..=1867),
             (50_000, 2000, 2000..=2000),

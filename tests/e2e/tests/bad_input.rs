@@ -138,7 +138,7 @@ fn data_of_other_parameters_are_refused() {
     project.edit("params.yaml", "dataset_version: v1", "dataset_version: v1+v2");
     project
         .run(&["prepare"])
-        .failure(FAILURE, &["data/raw/pull.json: was pulled for dataset_version v1, params.yaml says v1+v2"]);
+        .failure(FAILURE, &["data/raw/pull.json: was pulled for dataset_version v1, expected v1+v2"]);
     project.run(&["train"]).failure(FAILURE, &["data/prepared/report.json: was prepared for dataset_version v1"]);
     project.run(&["evaluate"]).failure(FAILURE, &["data/prepared/report.json: was prepared for dataset_version v1"]);
     project.edit("params.yaml", "dataset_version: v1+v2", "dataset_version: v1");
@@ -225,7 +225,7 @@ fn damaged_files_are_refused_by_name() {
     damage("data/raw/images.safetensors", &flip_pixel, "prepare", "does not match its hash");
     damage("data/prepared/train/images.safetensors", &flip_pixel, "train", "does not match its hash");
     damage("data/prepared/report.json", &halve, "train", changed);
-    damage("models/final/model.safetensors", &halve, "evaluate", "is no readable safetensors file");
+    damage("models/final/model.safetensors", &halve, "evaluate", "is not a valid safetensors file");
     damage(
         "models/final/model.safetensors",
         &replace("\\\"simple_cnn\\\"", "\\\"sample_cnn\\\""),
@@ -256,7 +256,7 @@ fn a_second_run_in_the_folder_waits_for_nobody_and_mixes_nothing() {
         assert!(started.elapsed() < Duration::from_mins(1), "the first run takes no lock");
         std::thread::sleep(Duration::from_millis(20));
     }
-    project.run(&["prepare"]).failure(FAILURE, &["`cifar-cli train (process", "is at work in this folder"]);
+    project.run(&["prepare"]).failure(FAILURE, &["`cifar-cli train (process", "is running in this folder"]);
     first.kill().unwrap();
     first.wait().unwrap();
     project.run(&["prepare"]).success();
@@ -286,7 +286,7 @@ fn ctrl_c_ends_a_stage_and_leaves_what_was_there() {
     std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut stderr).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert!(
-        stderr.lines().last().unwrap().starts_with("error: ") && stderr.contains("models/final keeps what it had"),
+        stderr.lines().last().unwrap().starts_with("error: ") && stderr.contains("models/final is unchanged"),
         "{stderr}"
     );
     assert!(tree(&project.path("models")) == before);
@@ -316,7 +316,7 @@ fn a_place_that_takes_no_files_is_named() {
 fn mixup_without_plain_logits_is_refused_where_images_are_analysed() {
     let project = Project::with_partitions();
     project.edit("params.yaml", "mixup: 0.0", "mixup: 0.4");
-    let problem = "train.mixup: 0.4 is not allowed; with train.dynamics_share: 0 training records no logits";
+    let problem = "train.mixup: 0.4 is not allowed; with train.dynamics_fraction: 0 training records no logits";
     project.run(&["run"]).failure(USAGE, &[problem]);
     assert!(!project.path("data/raw").exists(), "before anything is done");
     let answer = project.run(&["check"]);
@@ -327,9 +327,9 @@ fn mixup_without_plain_logits_is_refused_where_images_are_analysed() {
         let warning = format!("warning: `hard-images` will refuse the model: {problem}");
         assert_eq!(answer.stderr.contains(&warning), stage == "train", "{answer:#?}");
     }
-    let problem = "train.dynamics_share: 0 is not allowed; the model was trained with train.mixup above 0";
+    let problem = "train.dynamics_fraction: 0 is not allowed; the model was trained with train.mixup above 0";
     project.run(&["hard-images"]).failure(USAGE, &[problem]);
-    project.edit("params.yaml", "dynamics_share: 0.0", "dynamics_share: 1.0");
+    project.edit("params.yaml", "dynamics_fraction: 0.0", "dynamics_fraction: 1.0");
     for stage in ["train", "evaluate", "hard-images"] {
         project.run(&[stage]).success();
     }

@@ -30,14 +30,14 @@ fn positive(object: &Value, names: &[&str]) {
 fn a_training_step_is_measured() {
     let project = Project::new();
     let arguments = ["bench", "train-step", "--architecture", "simple_cnn", "--batch", "4", "--steps", "3"];
-    let json = object(project.run(&[&arguments[..], &["--threads", "1", "--arm", "portable", "--json"]].concat()));
+    let json = object(project.run(&[&arguments[..], &["--threads", "1", "--isa", "portable", "--json"]].concat()));
     assert_eq!(
         keys(&json),
         [
             "architecture",
             "batch",
             "threads",
-            "arm",
+            "isa",
             "ms_per_step",
             "ms_min",
             "images_per_s",
@@ -50,7 +50,7 @@ fn a_training_step_is_measured() {
         ]
     );
     assert_eq!(json["architecture"], "simple_cnn");
-    assert_eq!((&json["batch"], &json["threads"], &json["arm"]), (&4.into(), &1.into(), &"portable".into()));
+    assert_eq!((&json["batch"], &json["threads"], &json["isa"]), (&4.into(), &1.into(), &"portable".into()));
     positive(
         &json,
         &["ms_per_step", "ms_min", "images_per_s", "gflops_direct_equivalent", "peak_gflops", "warm_up_steps"],
@@ -107,7 +107,7 @@ fn what_cannot_be_measured_is_refused() {
     let project = Project::new();
     for (arguments, parts) in [
         (&["train-step", "--architecture", "alexnet"][..], &["alexnet", "simple_cnn"][..]),
-        (&["train-step", "--arm", "neon"], &["neon", "avx512, avx2, portable"]),
+        (&["train-step", "--isa", "neon"], &["neon", "avx512, avx2, portable"]),
         (&["train-step", "--batch", "0"], &["--batch", "0"]),
         (&["inference", "--steps", "0"], &["--steps", "0"]),
         (&["decode", "--images", "60", "--source", "x"], &["--source"]),
@@ -122,10 +122,10 @@ fn what_cannot_be_measured_is_refused() {
         }
     }
     let mut command = project.command(&cifar_e2e::binary(), &["bench", "inference"]);
-    let output = command.env("CIFAR_KERNELS_ARM", "mmx").output().unwrap();
+    let output = command.env("CIFAR_ISA", "mmx").output().unwrap();
     assert_eq!(output.status.code(), Some(USAGE));
     assert_eq!(
         String::from_utf8_lossy(&output.stderr),
-        "error: CIFAR_KERNELS_ARM: found \"mmx\", allowed is one of avx512, avx2, portable\n"
+        "error: CIFAR_ISA: found \"mmx\", allowed is one of avx512, avx2, portable\n"
     );
 }

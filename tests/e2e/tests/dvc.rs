@@ -192,7 +192,7 @@ fn killed_experiments_go_on(clone: &Clone) {
 
         let output = clone.command(arguments).output().expect("DVC starts");
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && stderr.contains("going on behind step"), "{arguments:?}\n{stderr}");
+        assert!(output.status.success() && stderr.contains("resuming after step"), "{arguments:?}\n{stderr}");
     }
 }
 

@@ -49,7 +49,7 @@ fn a_grid_runs_once_whoever_works_on_it_and_leaves_figures() {
 
     let answer = project.run(&local(&[])).success();
     assert!(answer.stderr.contains("[6/6] "), "{answer:#?}");
-    assert!(answer.stdout.contains("images of the pool are missed") || answer.stdout.contains("missed by all 6 runs"));
+    assert!(answer.stdout.contains("misclassified by all 6 runs"), "{answer:#?}");
     assert_eq!(lines(&project, "experiments/runs.csv").len(), 7);
     let summary = project.json("experiments/summary.json");
     assert_eq!(summary["combinations"].as_array().map(Vec::len), Some(3));
@@ -96,7 +96,7 @@ fn what_is_killed_goes_on_and_what_fails_is_named() {
     while !project.path("experiments/runs/v1-seed1/run.json").exists() && start.elapsed() < Duration::from_mins(2) {
         std::thread::sleep(Duration::from_millis(20));
     }
-    project.run(&local(&[])).failure(FAILURE, &["`cifar-cli experiments", "is at work in this folder"]);
+    project.run(&local(&[])).failure(FAILURE, &["`cifar-cli experiments", "is running in this folder"]);
     child.kill().expect("it runs");
     child.wait().expect("it ended");
     let first = std::fs::metadata(project.path("experiments/runs/v1-seed1/run.json")).expect("one run is finished");

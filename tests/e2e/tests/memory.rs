@@ -83,6 +83,28 @@ fn what_does_not_fit_is_refused_before_it_is_built() {
     within(&project, 1_000_000, &["train", "--fresh"]).failure(FAILURE, &words);
 }
 
+/// Each run of a grid would fit by itself. Runs at the same time have to fit together.
+#[cfg(target_os = "linux")]
+#[test]
+fn runs_of_a_grid_that_do_not_fit_together_are_refused() {
+    let project = Project::with_partitions();
+    project.edit("params.yaml", "widths: [32, 64, 128]", "widths: [256, 256, 256]");
+    project.edit("params.yaml", "epochs: 2", "epochs: 1");
+    let seeds = |seeds: &str| {
+        let rest = "dataset_version = ['v1']\ntune.trials = [0]\ntrain.use_tuned = [false]\nhard_images.folds = [0]\n";
+        project.write("experiments.toml", format!("[grid]\nrandom_seed = {seeds}\n{rest}").as_bytes());
+    };
+    let grid = |jobs| within(&project, 1_400_000, &["experiments", "run", "--engine", "local", "--jobs", jobs]);
+    seeds("[1, 2, 3]");
+    for (jobs, runs) in [("2", 2), ("3", 3), ("200", 3)] {
+        let words = format!("training {runs} runs at a time takes about ");
+        grid(jobs).failure(FAILURE, &[&words, " GB are left (limit on the address space (ulimit -v)); use --jobs 1"]);
+        assert!(!project.path("experiments/runs").exists(), "nothing was begun");
+    }
+    seeds("[1]");
+    grid("2").success();
+}
+
 /// A small file that claims a large network: what it holds is looked at first.
 #[test]
 fn the_claims_of_a_model_file_are_not_believed() {
@@ -110,7 +132,7 @@ fn the_claims_of_a_model_file_are_not_believed() {
             "tensor `block1.conv1.weight` is F32 [3, 3, 3, 4], expected F32 [3, 3, 3, 4096]",
         ),
         ("\\\"widths\\\":[4,8,8]", "\\\"widths\\\":[100000,8,8]", "widths: [100000, 8, 8] is not allowed"),
-        ("\\\"height\\\":32", "\\\"height\\\":9007199254740992", "65536 pixels a side at most"),
+        ("\\\"height\\\":32", "\\\"height\\\":9007199254740992", "at most 65536 pixels per side"),
         ("\\\"height\\\":32", "\\\"height\\\":4096", "tensor `dense.weight` is F32"),
     ] {
         project.write("models/final/model.safetensors", &with(from, to));

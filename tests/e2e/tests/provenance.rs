@@ -99,8 +99,37 @@ fn partitions_of_two_sets() {
 fn predictions_and_another_model() {
     let other_seed = |project: &Project| project.edit("params.yaml", "random_seed: 42", "random_seed: 43");
     let pair = Pair::new(other_seed, &["train"]);
-    let parts = ["evaluation/test", "not made from the predictions of this model", "run `cifar-cli evaluate` again"];
+    let parts = ["evaluation/test", "was not made from this model", "run `cifar-cli evaluate` again"];
     pair.refused("hard-images", &parts, "evaluation ");
+}
+
+/// Training fold by fold can take hours. What would be refused afterwards is refused before.
+#[test]
+fn predictions_and_another_model_before_networks_are_trained_fold_by_fold() {
+    let other_seed = |project: &Project| {
+        project.edit("params.yaml", "random_seed: 42", "random_seed: 43");
+        project.edit("params.yaml", "folds: 0", "folds: 2");
+    };
+    let pair = Pair::new(other_seed, &["train"]);
+    let before = tree(&pair.project.path(".cifar/checkpoints"));
+    let parts = ["evaluation/test", "was not made from this model", "run `cifar-cli evaluate` again"];
+    pair.project.run(&["hard-images"]).failure(FAILURE, &parts);
+    assert!(tree(&pair.project.path(".cifar/checkpoints")) == before, "networks were trained");
+}
+
+/// A decision decides whether an image has a category. The prepared copy of the decisions is not for editing.
+#[test]
+fn a_review_that_was_changed_after_prepare() {
+    let project = Project::with_partitions();
+    project.run(&["pull"]).success();
+    project.run(&["prepare"]).success();
+    let manifest = String::from_utf8(project.read("data/prepared/train/manifest.csv")).unwrap();
+    let ids: Vec<&str> = manifest.lines().skip(1).take(2).filter_map(|line| line.split(',').next()).collect();
+    project.write("labels/review.csv", format!("id,decision,label,note\n{},dismiss,,\n", ids[0]).as_bytes());
+    project.run(&["run"]).success();
+    project.edit("data/prepared/review.csv", &format!("{},dismiss", ids[0]), &format!("{},dismiss", ids[1]));
+    let parts = ["data/prepared/review.csv", "was changed or damaged after", "run `cifar-cli prepare` again"];
+    project.run(&["hard-images"]).failure(FAILURE, &parts);
 }
 
 #[test]

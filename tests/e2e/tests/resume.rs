@@ -23,7 +23,7 @@ fn prepared() -> Project {
         ("averaging: none", "averaging: ema"),
         ("cutout: 0", "cutout: 6"),
         ("mixup: 0.0", "mixup: 0.4"),
-        ("dynamics_share: 0.0", "dynamics_share: 1.0"),
+        ("dynamics_fraction: 0.0", "dynamics_fraction: 1.0"),
         ("brightness: 0.0", "brightness: 0.1"),
         ("contrast: 0.0", "contrast: 0.1"),
         ("clip_norm: 0.0", "clip_norm: 5.0"),
@@ -87,7 +87,7 @@ fn start(project: &Project, arguments: &[&str]) -> Child {
 
 /// Steps of the run as the program tells them when it goes on.
 fn steps_behind(answer: &str) -> usize {
-    let line = answer.lines().find_map(|line| line.strip_prefix("going on behind step "));
+    let line = answer.lines().find_map(|line| line.strip_prefix("resuming after step "));
     line.and_then(|line| line.split(',').next()?.parse().ok()).unwrap_or(0)
 }
 
@@ -95,7 +95,7 @@ fn steps_behind(answer: &str) -> usize {
 fn interrupt(project: &Project, arm: Option<&str>) {
     let mut command = project.command(&binary(), &["train", "--json"]);
     if let Some(arm) = arm {
-        command.env("CIFAR_KERNELS_ARM", arm);
+        command.env("CIFAR_ISA", arm);
     }
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the program starts");
     let mut stdout = std::io::BufReader::new(child.stdout.take().expect("a pipe"));
@@ -146,6 +146,25 @@ fn ten_kills_leave_the_bytes_of_a_run_left_alone() {
         "{behind:?}: {metrics} against {}",
         project.json("models/final/metrics.json")
     );
+}
+
+/// A file can be where a folder is expected, by a slip or by another program.
+#[test]
+fn files_in_place_of_folders_are_replaced_and_removed() {
+    let project = Project::with_partitions();
+    project.write("data/.partial-raw-x", b"1");
+    project.write("data/prepared", b"1");
+    project.run(&["pull"]).success();
+    project.run(&["prepare"]).success();
+    assert!(!project.path("data/.partial-raw-x").exists());
+    assert!(project.path("data/prepared/report.json").is_file());
+    for place in ["models", "evaluation", ".cifar/checkpoints", ".cifar/tune", ".cifar/study"] {
+        project.write(place, b"1");
+    }
+    project.run(&["clean"]).success();
+    for place in ["data", "models", "evaluation", ".cifar/checkpoints", ".cifar/tune", ".cifar/study"] {
+        assert!(!project.path(place).exists(), "{place}");
+    }
 }
 
 #[test]
@@ -235,26 +254,23 @@ fn a_checkpoint_of_other_arithmetic_is_refused_unless_told_otherwise() {
     let project = prepared();
     interrupt(&project, Some("portable"));
     let refused = || {
-        let advice = ["`cifar-cli train --any-arithmetic`", "`cifar-cli train --fresh`"];
+        let advice = ["`cifar-cli train --allow-mixed-isa`", "`cifar-cli train --fresh`"];
         let answer = project.run(&["train"]).failure(FAILURE, &["checkpoint.safetensors: was written with"]);
         assert!(advice.iter().all(|part| answer.stderr.contains(part)), "{answer:#?}");
         answer.stderr
     };
-    assert!(refused().contains("CIFAR_KERNELS_ARM can be set"));
-    let answer = project.run(&["train", "--any-arithmetic"]).success();
+    assert!(refused().contains("set CIFAR_ISA to resume"));
+    let answer = project.run(&["train", "--allow-mixed-isa"]).success();
     assert!(steps_behind(&answer.stderr) > 0, "{answer:#?}");
     // What is mixed stays known as mixed.
     let answer = refused();
-    assert!(
-        answer.contains("portable") && answer.contains(" and ") && !answer.contains("CIFAR_KERNELS_ARM"),
-        "{answer}"
-    );
-    project.run(&["train", "--any-arithmetic"]).success();
+    assert!(answer.contains("portable") && answer.contains(" and ") && !answer.contains("CIFAR_ISA"), "{answer}");
+    project.run(&["train", "--allow-mixed-isa"]).success();
     project.run(&["train", "--fresh"]).success();
     project.run(&["train"]).success();
     // To look at what is finished adds nothing.
-    let mut other = project.command(&binary(), &["train", "--any-arithmetic"]);
-    other.env("CIFAR_KERNELS_ARM", "portable");
+    let mut other = project.command(&binary(), &["train", "--allow-mixed-isa"]);
+    other.env("CIFAR_ISA", "portable");
     Answer::of(other.output().expect("the program starts")).success();
     project.run(&["train"]).success();
 }
@@ -349,12 +365,12 @@ fn a_loss_that_runs_away_leaves_the_last_good_checkpoint() {
     project.edit("params.yaml", "warmup_epochs: 1.0", "warmup_epochs: 24.0");
     project.edit("params.yaml", "clip_norm: 5.0", "clip_norm: 0.0");
     let answer = project.run(&["train", "--checkpoint-every", "0"]);
-    let answer = answer.failure(FAILURE, &["the last good checkpoint, behind step ", "at step", "learning rate"]);
+    let answer = answer.failure(FAILURE, &["the last good checkpoint, after step ", "at step", "learning rate"]);
     let path = checkpoint(&project);
     assert!(answer.stderr.contains(&path.file_name().unwrap().to_string_lossy().into_owned()));
     assert!(!project.path("models/final/model.safetensors").exists());
     // It can be gone on with, to the same end.
-    let (_, told) = answer.stderr.split_once("behind step ").unwrap();
+    let (_, told) = answer.stderr.split_once("after step ").unwrap();
     let step: usize = told.split(',').next().unwrap().parse().unwrap();
     let again = project.run(&["train", "--checkpoint-every", "0"]).failure(FAILURE, &["at step"]);
     assert_eq!(steps_behind(&again.stderr), step, "{again:#?}");

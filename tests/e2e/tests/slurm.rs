@@ -109,7 +109,7 @@ fn nothing_of_a_project_becomes_a_command_on_a_node() {
     let run = |folder: &str, more: &str| {
         outer.write(&format!("{folder}/experiments.toml"), format!("{grid}{RESOURCES}{more}").as_bytes());
         let mut command = outer.command(&binary(), &[&["-C", folder][..], &RUN[..]].concat());
-        let output = command.env("PATH", &path).env("CIFAR_KERNELS_ARM", "portable").output();
+        let output = command.env("PATH", &path).env("CIFAR_ISA", "portable").output();
         Answer::of(output.expect("the program starts"))
     };
     let copy = |folder: &str| {
@@ -193,7 +193,7 @@ fn runs_survive_the_death_of_a_node_a_requeue_and_the_death_of_who_follows() {
         count(&project.path(".cifar/checkpoints"), "checkpoint.safetensors") == 2
     });
     cluster.all("suspend");
-    project.run(&RUN).failure(FAILURE, &["is at work in this folder"]);
+    project.run(&RUN).failure(FAILURE, &["is running in this folder"]);
     drop(first);
 
     let mut second = begin(&project, &cluster, "second.txt");
@@ -219,7 +219,7 @@ fn runs_survive_the_death_of_a_node_a_requeue_and_the_death_of_who_follows() {
     for log in &logs {
         let log = String::from_utf8(project.read(log)).expect("text");
         assert!(log.contains("start 2 of this task"), "{log}");
-        assert!(log.contains("going on behind step"), "{log}");
+        assert!(log.contains("resuming after step"), "{log}");
     }
     let found = results(&project);
     assert!(found == results_of_one_process(&project));
@@ -275,7 +275,7 @@ fn what_cannot_be_is_one_line_and_leaves_nothing_behind() {
     resources("options = ['--mem-per-cpu=900G', '--exclusive']\n");
     run(&project, &cluster, &RUN).failure(FAILURE, &["sbatch failed: "]);
     resources("partition = 'closed'\nstart_timeout = '0:03'\n");
-    let parts = ["for 3 s no run went on, all wait (PartitionDown), so it was cancelled", "start_timeout"];
+    let parts = ["no run started for 3 s, all wait (PartitionDown), so it was cancelled", "start_timeout"];
     run(&project, &cluster, &RUN).failure(FAILURE, &parts);
     assert!(is_idle(&cluster));
     // More processors than a node has: some releases of Slurm refuse, others let it wait.
@@ -301,13 +301,13 @@ fn what_cannot_be_is_one_line_and_leaves_nothing_behind() {
     let job = cluster.tasks()[0][0].clone();
     let talk = String::from_utf8(project.read("talk.txt")).expect("text");
     assert!(
-        talk.contains(&format!("job {job} goes on in Slurm")) && talk.contains(&format!("scancel {job} stops it")),
+        talk.contains(&format!("job {job} continues in Slurm")) && talk.contains(&format!("scancel {job} stops it")),
         "{talk}"
     );
-    let parts = [&format!("job {job} of Slurm is at work on v1-seed1"), "--engine slurm", "scancel"];
+    let parts = [&format!("job {job} of Slurm is running v1-seed1"), "--engine slurm", "scancel"];
     run(&project, &cluster, &LOCAL).failure(FAILURE, &parts);
     project.edit("params.yaml", "momentum: 0.9 ", "momentum: 0.8 ");
-    let parts = ["works on another run called v1-seed1", "train.momentum is 0.9 there and 0.8 now", "scancel"];
+    let parts = ["is running another run called v1-seed1", "train.momentum is 0.9 there and 0.8 now", "scancel"];
     run(&project, &cluster, &RUN).failure(FAILURE, &parts);
     cluster.ask("scancel", &[&job]);
     resources("");

@@ -79,7 +79,7 @@ fn a_search_finds_better_values_and_train_takes_them() {
     // What the hash does not refuse, since somebody listed the file again, is refused for what it says.
     let changed = |text: &str, code: i32, message: &str| {
         project.write("models/tuning/tuned.json", text.as_bytes());
-        let damaged = "tuned.json: was changed or damaged after `cifar-cli tune` wrote it";
+        let damaged = "tuned.json: was changed or damaged after the stage tune wrote it";
         project.run(&["train"]).failure(FAILURE, &[damaged, "`cifar-cli tune` again"]);
         provenance::write(&project.path("models/tuning"), "tune", &[], &["tuned.json"]).expect("the folder is there");
         project.run(&["train"]).failure(code, &[message]);
@@ -205,7 +205,7 @@ fn processes_share_a_search_and_clean_leaves_it_alone() {
     let at_work = std::fs::File::open(&path).unwrap();
     at_work.lock().unwrap();
     let answer = one.run(&["clean"]).success();
-    assert!(answer.stderr.contains(": is kept, somebody is at work there") && path.is_file(), "{answer:#?}");
+    assert!(answer.stderr.contains(": is kept, another process uses it") && path.is_file(), "{answer:#?}");
     one.run(&["pull"]).success();
     one.run(&["prepare"]).success();
     let log = |project: &Project| project.path("told");
@@ -214,7 +214,7 @@ fn processes_share_a_search_and_clean_leaves_it_alone() {
         let told = std::fs::File::create(log(project)).unwrap();
         command.env("DVC_ROOT", one.path("")).stdout(Stdio::null()).stderr(told).spawn().expect("the program starts")
     });
-    let waiting = "another process is at this very work";
+    let waiting = "another process is working on the same parameters";
     for project in [&one, &other] {
         waits("word", &|| std::fs::read_to_string(log(project)).unwrap().contains(waiting));
     }
@@ -253,7 +253,7 @@ fn searches_that_cannot_be_are_refused() {
         "train.batch_size: {choice: [32, 100000]}",
         "tune.space.train.batch_size: train.batch_size: 100000 is not allowed; there are ",
     );
-    refused("train.label_smoothing:", "train.early_stopping:", "cannot be tuned; it changes no trial");
+    refused("train.label_smoothing:", "train.early_stopping:", "cannot be tuned; it has no effect on trials");
     refused("train.label_smoothing:", "random_seed:", "there is no parameter `random_seed`; those of the blocks");
 
     project.edit("params.yaml", "val_fraction: 0.125", "val_fraction: 0.0");

@@ -1,17 +1,17 @@
 //! `predict`: classes of image files.
 
-use anyhow::{Result, anyhow};
-use cifar_data::Monitor as _;
+use cifar_data::Progress as _;
 use cifar_data::image_file::read_resized;
 use cifar_data::names::shown;
 use cifar_model::{Model, classify};
+use cifar_pipeline::{Error, Result};
 use serde_json::json;
 
 use super::Context;
 use crate::args::PredictArgs;
 
 pub(super) fn run(context: &Context, args: &PredictArgs) -> Result<()> {
-    let path = args.model.clone().unwrap_or_else(|| context.layout.model_file());
+    let path = args.model.clone().unwrap_or_else(|| context.project.layout.model_file());
     let model = Model::load(&path)?;
     let spec = model.spec();
     if model.origin.as_ref().is_some_and(|o| o.source.is_synthetic()) {
@@ -47,7 +47,7 @@ pub(super) fn run(context: &Context, args: &PredictArgs) -> Result<()> {
         });
     }
     if failed > 0 {
-        return Err(anyhow!("{failed} of {} images could not be read", args.images.len()));
+        return Err(Error::failed(format!("{failed} of {} images could not be read", args.images.len())));
     }
     Ok(())
 }

@@ -1,141 +1,21 @@
-//! `recipe`: lists the recipes, or writes one into params.yaml, value by value, so that comments and everything else stay.
+//! `recipe`: lists the recipes, or writes one into params.yaml.
 
-use anyhow::{Context as _, Result, bail, ensure};
-use cifar_train::recipes::{Recipe, recipe, recipes};
+use cifar_pipeline::Result;
+use cifar_pipeline::stages::recipe;
+use cifar_train::recipes::recipes;
 use serde_json::{Value, json};
 
-use super::{Context, Refusal};
+use super::Context;
 use crate::args::RecipeArgs;
-use crate::params::Params;
 
 pub(super) fn run(context: &Context, args: &RecipeArgs) -> Result<()> {
-    let Some(name) = &args.name else {
-        let list: Vec<Value> = recipes().iter().map(|r| json!({"name": r.name, "purpose": r.purpose})).collect();
-        context.terminal.result(&list, || {
-            let line = |r: &Recipe| format!("{:<12} {}", r.name, r.purpose);
-            recipes().iter().map(line).collect::<Vec<_>>().join("\n")
-        });
+    if let Some(name) = &args.name {
+        context.terminal.outcome(&recipe::run(&context.project, name)?);
         return Ok(());
-    };
-    let Some(recipe) = recipe(name) else {
-        let names = recipes().map(|r| r.name).join(", ");
-        return Err(Refusal(format!("there is no recipe `{name}`; there are {names}")).into());
-    };
-    let path = &context.params_file;
-    let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot read", path.display()))?;
-    // What stands there now must be right, or the rest of the file would go on being wrong.
-    let before = serde_json::to_string(&Params::read(path)?)?;
-    let (new_text, changed) = rewrite(&text, &recipe, &before)?;
-    let expected = {
-        let mut params: Params = Params::read(path)?;
-        (params.model, params.train, params.evaluate.tta) = (recipe.model, recipe.train, recipe.views);
-        params
-    };
-    let parsed = Params::parse(&new_text).ok();
-    ensure!(
-        parsed.as_ref() == Some(&expected),
-        "{}: cannot be changed line by line; write `key: value` on lines of their own, as in the file that came with the program",
-        path.display()
-    );
-    cifar_data::output::write_file(path, new_text.as_bytes())?;
-    context.terminal.result(&json!({"recipe": name, "changed": changed}), || {
-        let lines: Vec<String> = changed.iter().map(|c| format!("  {c}")).collect();
-        let what = if lines.is_empty() { "nothing to change".into() } else { lines.join("\n") };
-        format!("{}: {name}\n{what}", path.display())
+    }
+    let list: Vec<Value> = recipes().iter().map(|r| json!({"name": r.name, "purpose": r.purpose})).collect();
+    context.terminal.result(&list, || {
+        recipes().iter().map(|r| format!("{:<12} {}", r.name, r.purpose)).collect::<Vec<_>>().join("\n")
     });
     Ok(())
-}
-
-/// The file with the recipe's values in the place of those that stand there, and the changes as `block.key: old → new`.
-/// `before` holds the values of the file as JSON.
-fn rewrite(text: &str, recipe: &Recipe, before: &str) -> Result<(String, Vec<String>)> {
-    // By way of text: an f32 turned into a JSON value directly would show the digits that it does not have.
-    let block = |text: String| -> Result<Value> { Ok(serde_json::from_str(&text)?) };
-    let new = [
-        ("model", block(serde_json::to_string(&recipe.model)?)?),
-        ("train", block(serde_json::to_string(&recipe.train)?)?),
-        ("evaluate", json!({ "tta": recipe.views })),
-    ];
-    let before: Value = serde_json::from_str(before)?;
-    let (mut text, mut changed) = (text.to_string(), Vec::new());
-    for (block, values) in new {
-        for (key, value) in values.as_object().into_iter().flatten() {
-            let old = &before[block][key];
-            if old != value {
-                text = set(&text, block, key, &shown(value))
-                    .with_context(|| format!("cannot find the line of `{block}.{key}`"))?;
-                changed.push(format!("{block}.{key}: {} → {}", shown(old), shown(value)));
-            }
-        }
-    }
-    Ok((text, changed))
-}
-
-/// A value as YAML.
-fn shown(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Array(items) => format!("[{}]", items.iter().map(shown).collect::<Vec<_>>().join(", ")),
-        other => other.to_string(),
-    }
-}
-
-/// Replaces the value on the line of `key` in the top-level `block`. A comment behind it stays, in its column if it can.
-fn set(text: &str, block: &str, key: &str, value: &str) -> Result<String> {
-    let mut within = false;
-    let mut lines: Vec<String> = text.lines().map(str::to_string).collect();
-    for line in &mut lines {
-        if !line.starts_with([' ', '#']) && !line.is_empty() {
-            within = line.trim_end().starts_with(&format!("{block}:"));
-        }
-        let Some(rest) = line.trim_start().strip_prefix(key).and_then(|rest| rest.strip_prefix(':')) else { continue };
-        if within && line.starts_with(' ') {
-            let indent = line.len() - line.trim_start().len();
-            let start = format!("{}{key}: {value}", " ".repeat(indent));
-            let comment = rest.find(" #").map(|at| (line.len() - rest.len() + at + 1, rest[at + 1..].to_string()));
-            *line = match comment {
-                // Two spaces at least stand before a comment.
-                Some((column, comment)) => format!("{start:<width$}{comment}", width = column.max(start.len() + 2)),
-                None => start,
-            };
-            return Ok(lines.join("\n") + "\n");
-        }
-    }
-    bail!("it must stand on a line of its own in the block `{block}`")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SHIPPED: &str = include_str!("../../../../params.yaml");
-
-    #[test]
-    fn every_recipe_can_be_written_and_taken_back() {
-        for recipe in recipes() {
-            let before = serde_json::to_string(&Params::parse(SHIPPED).unwrap()).unwrap();
-            let (text, _) = rewrite(SHIPPED, &recipe, &before).unwrap();
-            let found = Params::parse(&text).unwrap();
-            assert_eq!((&found.model, &found.train), (&recipe.model, &recipe.train), "{}", recipe.name);
-            assert_eq!(text.matches('#').count(), SHIPPED.matches('#').count(), "comments stay");
-            let before = serde_json::to_string(&found).unwrap();
-            let (back, _) = rewrite(&text, &recipes()[0], &before).unwrap();
-            assert_eq!(Params::parse(&back).unwrap(), Params::parse(SHIPPED).unwrap());
-        }
-    }
-
-    #[test]
-    fn the_shipped_file_is_the_first_recipe() {
-        let before = serde_json::to_string(&Params::parse(SHIPPED).unwrap()).unwrap();
-        assert_eq!(rewrite(SHIPPED, &recipes()[0], &before).unwrap(), (SHIPPED.to_string(), Vec::new()));
-    }
-
-    #[test]
-    fn a_line_keeps_its_comment_and_its_block() {
-        let check = |text: &str, expected: &str| assert_eq!(set(text, "b", "k", "[1, 2]").unwrap(), expected);
-        check("a:\n  k: 1\nb:\n  k: 2   # why\n", "a:\n  k: 1\nb:\n  k: [1, 2]  # why\n");
-        check("b:\n  k: 2\n  kk: 3\n", "b:\n  k: [1, 2]\n  kk: 3\n");
-        check("b:  # block\n# k: 7\n\n  k: 2          # why", "b:  # block\n# k: 7\n\n  k: [1, 2]     # why\n");
-        assert!(set("b: {k: 2}\n", "b", "k", "1").is_err());
-    }
 }

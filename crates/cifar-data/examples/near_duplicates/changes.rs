@@ -5,13 +5,13 @@ use cifar_data::random::Stream;
 use image::codecs::jpeg::JpegEncoder;
 
 const SIDE: usize = 32;
-/// The size of the images that are changed.
+/// The size of the images.
 pub(crate) const SIZE: ImageSize = ImageSize { height: SIDE, width: SIDE };
 
-/// Changes an image; none if this image cannot be changed so.
+/// Changes an image; none if the change does not suit it.
 pub(crate) type Change = fn(&[u8], &mut Stream) -> Option<Vec<u8>>;
 
-/// Every kind of change. On top of it, [`recorded_again`] mirrors, lights and compresses the copy.
+/// Every kind of change. [`recorded_again`] then mirrors, brightens and compresses the copy.
 pub(crate) const KINDS: [(&str, Change); 9] = [
     ("none", |image, _| Some(image.to_vec())),
     ("shift by up to 2 pixels", |image, random| {
@@ -38,7 +38,7 @@ pub(crate) const KINDS: [(&str, Change); 9] = [
     ("caption", |image, random| Some(caption(image, random))),
 ];
 
-/// A factor from 0.75 to 1, as ratios of sides are drawn: evenly on a logarithmic scale.
+/// Returns a factor from 0.75 to 1, uniform on a logarithmic scale, like the ratios of sides.
 fn shrunk(random: &mut Stream) -> f64 {
     0.75f64.powf(random.unit())
 }
@@ -53,8 +53,8 @@ fn crop(image: &[u8], kept: f64, random: &mut Stream) -> Vec<u8> {
     window(image, [start(), start()], [side, side], None)
 }
 
-/// The rectangle with its upper left corner at `start` (y, x) and of `size` (height, width) fills the image.
-/// Beyond the edges the image is repeated, or has the colour `outside`.
+/// Resamples the rectangle with its upper left corner at `start` (y, x) and of `size` (height,
+/// width) to the whole image. Outside the image, its edge is repeated, or `outside` is the colour.
 fn window(image: &[u8], start: [f64; 2], size: [f64; 2], outside: Option<[u8; 3]>) -> Vec<u8> {
     let mut pixels = Vec::with_capacity(image.len());
     for at in 0..SIDE * SIDE {
@@ -95,8 +95,9 @@ fn plain_colour(random: &mut Stream) -> [u8; 3] {
     }
 }
 
-/// Moves the background to another colour, or makes it one colour. The background is what is connected with the edge by
-/// colours that are like the edge's median; none if it is not a sixth to three quarters of the image, or if nothing is on it.
+/// Changes the background to another colour, or to a single colour. The background is connected
+/// with the edge through colours that are close to the edge's median. None if it is not between a
+/// sixth and three quarters of the image, or if nothing is on it.
 fn background(image: &[u8], random: &mut Stream, keeps_texture: bool) -> Option<Vec<u8>> {
     let edge: Vec<usize> = (0..SIDE * SIDE)
         .filter(|at| [0, SIDE - 1].contains(&(at / SIDE)) || [0, SIDE - 1].contains(&(at % SIDE)))
@@ -138,7 +139,8 @@ fn background(image: &[u8], random: &mut Stream, keeps_texture: bool) -> Option<
     Some(pixels)
 }
 
-/// An opaque bar at the top or bottom, or an opaque box anywhere, with strokes like those of letters; 9 to 25 % of the image.
+/// Draws an opaque bar at the top or bottom, or an opaque box anywhere, with letter-like strokes; 9
+/// to 25 % of the image.
 fn caption(image: &[u8], random: &mut Stream) -> Vec<u8> {
     let paper = plain_colour(random);
     let ink = if paper.iter().map(|v| u32::from(*v)).sum::<u32>() > 384 { [20; 3] } else { [235; 3] };
@@ -161,7 +163,8 @@ fn caption(image: &[u8], random: &mut Stream) -> Vec<u8> {
     pixels
 }
 
-/// Mirrors half of the copies, changes the light of half of them, and compresses all as JPEG of quality 75.
+/// Mirrors half of the copies, changes the brightness of half of them, and compresses all as JPEG
+/// of quality 75.
 pub(crate) fn recorded_again(image: &[u8], random: &mut Stream) -> Vec<u8> {
     let mut pixels = image.to_vec();
     if random.chance(0.5) {
@@ -180,7 +183,7 @@ pub(crate) fn recorded_again(image: &[u8], random: &mut Stream) -> Vec<u8> {
     compressed(&pixels)
 }
 
-/// As JPEG of quality 75 and back.
+/// Compresses as JPEG of quality 75 and decodes again.
 fn compressed(pixels: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     JpegEncoder::new_with_quality(&mut bytes, 75)

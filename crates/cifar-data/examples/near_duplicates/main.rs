@@ -4,9 +4,10 @@
 //! cargo run --release -p cifar-data --example near_duplicates -- FOLDER [IMAGES_PER_KIND] [PAIRS.csv]
 //! ```
 //!
-//! The set is searched once as it is. Then changed copies of images that have no partner are added, 200 of each kind by
-//! default, and it is searched again. A copy counts as found if it is in the group of its original.
-//! With 0 images of each kind the set is searched only as it is. With a third argument, its pairs are written there.
+//! The set is searched once unchanged. Then changed copies of images without a partner are added,
+//! 200 per kind by default, and it is searched again. A copy counts as found if it is in the group
+//! of its original. With 0 images per kind, only the first search runs. A third argument is the
+//! file to write its pairs to.
 
 #![allow(clippy::print_stdout)]
 
@@ -80,7 +81,8 @@ struct Planted {
     pixels: Vec<u8>,
 }
 
-/// Changes `per_kind` originals by every kind; an original that a kind cannot change is left to the next kind.
+/// Changes `per_kind` originals by every kind. An original that does not suit a kind is used for
+/// the next one.
 fn plant(set: &Dataset, originals: &[usize], per_kind: usize) -> Vec<Planted> {
     let mut next = set.samples().iter().map(|sample| sample.id.0 + 1).max().unwrap_or(0);
     let mut planted = Vec::new();
@@ -108,7 +110,7 @@ fn timed(set: &Dataset) -> Result<(Vec<Pair>, f64), Box<dyn Error>> {
     Ok((pairs, start.elapsed().as_secs_f64()))
 }
 
-/// The sizes of the ten largest groups.
+/// Returns the sizes of the ten largest groups.
 fn largest_groups(pairs: &[Pair]) -> Vec<usize> {
     let mut sizes: BTreeMap<SampleId, usize> = BTreeMap::new();
     for leader in groups(pairs).values() {
@@ -120,7 +122,7 @@ fn largest_groups(pairs: &[Pair]) -> Vec<usize> {
     sizes
 }
 
-/// Near pairs of a planted copy with anything but its original.
+/// Returns the near pairs of a planted copy with anything but its original.
 fn strange<'a>(found: &'a [Pair], planted: &[Planted], known: &[Pair]) -> Vec<&'a Pair> {
     let similar: std::collections::BTreeSet<_> = known.iter().map(|pair| (pair.first, pair.second)).collect();
     let originals: BTreeMap<SampleId, SampleId> = planted.iter().map(|c| (c.sample.id, c.original)).collect();

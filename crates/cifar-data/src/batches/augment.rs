@@ -1,54 +1,57 @@
-//! What happens to one training image: moved, mirrored, lit otherwise, blotted.
+//! Augmentation of single training images: crop, flip, brightness, contrast and cutout.
 
 use serde::{Deserialize, Serialize};
 
 use crate::random::{Purpose, stream};
 use crate::{DataError, ImageSize, Result, SampleId};
 
-/// Mirroring of training images.
+/// Horizontal flips of training images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Flip {
     /// Never.
     None,
-    /// Each image with probability one half, drawn anew in every epoch.
+    /// Each image with probability ½, drawn in every epoch.
     #[default]
     Random,
-    /// Each image with probability one half in the first epoch, and the other way round in each that follows, so that two
+    /// Each image with probability ½ in the first epoch, then alternating, so that two consecutive
     /// epochs show every image both ways (Jordan 2024, arXiv 2404.00498).
     Alternating,
 }
 
-/// How training images are changed.
+/// How training images are augmented.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Augmentation {
-    /// Mirroring.
+    /// Horizontal flips.
     pub flip: Flip,
-    /// Each image is moved by up to so many pixels in both directions; what comes in is its own reflection.
-    /// 0 leaves images where they are.
+    /// Each image is shifted by up to this many pixels in both directions, with reflected borders.
+    /// 0: no shift.
     pub crop_padding: usize,
-    /// Side of a square of mid-grey (128, near the mean of photographs, and so near 0 once normalised) around a pixel drawn
-    /// evenly; it may hang over the border (`DeVries` & Taylor 2017, arXiv 1708.04552). 0 for none, at most the smaller side.
+    /// Side of a mid-grey square (128, near the mean of photographs and so near 0 after
+    /// normalisation) around a uniformly drawn pixel. It may extend over the border (`DeVries` &
+    /// Taylor 2017, arXiv 1708.04552). 0: none; at most the smaller side of the image.
     pub cutout: usize,
-    /// α of Beta(α, α), from which the share of each image in a mixture with another one is drawn (Zhang et al. 2018,
-    /// arXiv 1710.09412), 0 to 10; 0 for none.
+    /// α of the Beta(α, α) from which the fraction of each image in its mixture is drawn (Zhang et
+    /// al. 2018, arXiv 1710.09412), 0 to 10; 0: none.
     pub mixup: f64,
-    /// All values move by a uniform draw of up to this share of 255 in either direction, 0 to 1.
+    /// All values move by a uniform draw of up to this fraction of 255 in either direction, 0 to 1.
     pub brightness: f32,
-    /// The distances of all values from the image's mean value are multiplied by a uniform draw from 1 ± this, 0 to 1.
+    /// The distances of all values from the image's mean are multiplied by a uniform draw from 1 ±
+    /// this, 0 to 1.
     pub contrast: f32,
 }
 
 impl Default for Augmentation {
-    /// Random flip and crops of up to 4 pixels, as He et al. 2015 (arXiv 1512.03385), but with reflected borders.
+    /// Returns random flips and shifts of up to 4 pixels, as in He et al. 2015 (arXiv 1512.03385),
+    /// but with reflected borders.
     fn default() -> Self {
         Self { flip: Flip::Random, crop_padding: 4, cutout: 0, mixup: 0.0, brightness: 0.0, contrast: 0.0 }
     }
 }
 
 impl Augmentation {
-    /// Refuses values out of range, and what images of this size cannot serve.
+    /// Checks that all values are in range and suit images of this size.
     pub fn check(&self, size: ImageSize) -> Result<()> {
         self.check_ranges()?;
         let side = size.height.min(size.width);
@@ -61,7 +64,7 @@ impl Augmentation {
         Ok(())
     }
 
-    /// Refuses values that no image can serve.
+    /// Checks the ranges that do not depend on the images.
     pub fn check_ranges(&self) -> Result<()> {
         let refuse = |key, value: String, allowed: String| Err(DataError::Parameter { key, value, allowed });
         if !(0.0..=10.0).contains(&self.mixup) {
@@ -75,7 +78,7 @@ impl Augmentation {
         Ok(())
     }
 
-    /// Writes the image `from`, changed, to `to`. The result depends on seed, epoch and id alone.
+    /// Writes the augmented image `from` to `to`. The result depends on seed, epoch and id alone.
     pub(super) fn apply(&self, from: &[u8], to: &mut [u8], size: ImageSize, seed: u64, epoch: u64, id: SampleId) {
         let draws = |purpose, epoch| stream(seed, purpose, epoch, u64::from(id.0));
         let mut random = draws(Purpose::Augment, epoch);
@@ -101,11 +104,12 @@ impl Augmentation {
     }
 }
 
-/// Moves the window down and to the right by `shifts` over the image and its reflection; then swaps left and right.
+/// Shifts the window by `shifts` (down, right) over the image with reflected borders, then mirrors
+/// it.
 fn crop(from: &[u8], to: &mut [u8], size: ImageSize, shifts: [isize; 2], mirrored: bool) {
     let ImageSize { height, width } = size;
     let [down, right] = shifts;
-    // Columns of the window that lie on the image itself.
+    // Columns of the window that are inside the image.
     let inside = (-right).clamp(0, width as isize) as usize..(width as isize - right).clamp(0, width as isize) as usize;
     for (y, to) in to.chunks_exact_mut(3 * width).enumerate() {
         let row = reflect(y as isize + down, height);
@@ -122,7 +126,7 @@ fn crop(from: &[u8], to: &mut [u8], size: ImageSize, shifts: [isize; 2], mirrore
     }
 }
 
-/// Mirrors a coordinate at the first and the last pixel, which are not repeated.
+/// Reflects a coordinate at the first and the last pixel, which are not repeated.
 fn reflect(at: isize, length: usize) -> usize {
     let last = length as isize - 1;
     let inside = if at < 0 {
@@ -135,7 +139,7 @@ fn reflect(at: isize, length: usize) -> usize {
     inside.clamp(0, last) as usize
 }
 
-/// (value − mean) · `stretched` + mean + `moved`, to the nearest byte.
+/// Replaces every value with (value − mean) · `stretched` + mean + `moved`, rounded to a byte.
 fn jitter(pixels: &mut [u8], moved: f64, stretched: f64) {
     let mean = pixels.iter().map(|p| u64::from(*p)).sum::<u64>() as f64 / pixels.len() as f64;
     let table: [u8; 256] =

@@ -1,20 +1,23 @@
-//! Mixup: each image of a batch becomes a weighted mean of itself and the next one (Zhang et al. 2018, arXiv 1710.09412).
+//! Mixup: each image of a batch becomes a weighted mean of itself and the next one (Zhang et al.
+//! 2018, arXiv 1710.09412).
 
 use crate::SampleId;
 use crate::random::{Purpose, Stream, stream};
 
-/// What the images of a batch are mixed of.
+/// The mixtures of a batch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mix {
-    /// Label of the other image in each.
+    /// Label of the second image of each mixture.
     pub partner_labels: Vec<u32>,
-    /// How much of each is the image itself, 0..=1; the rest is the other one.
+    /// Fraction of the first image in each mixture, 0..=1; the rest is the second one.
     pub shares: Vec<f32>,
 }
 
-/// Mixes every image with the next one of the batch, the last one with the first: the order of an epoch is random, so
-/// any other image may be next. Shares are drawn from Beta(`alpha`, `alpha`) by seed, epoch and id. Values are rounded to
-/// bytes, which moves them by at most 1/510 of the range, far less than an image's own noise.
+/// Mixes every image with the next one of the batch, and the last one with the first. The order of
+/// an epoch is random, so this is a random partner.
+///
+/// Fractions are drawn from Beta(`alpha`, `alpha`) by seed, epoch and id. Values are rounded to
+/// bytes, which changes them by at most 1/510 of the range, far less than an image's noise.
 pub(super) fn mix(ids: &[SampleId], labels: &[u32], pixels: &mut [u8], alpha: f64, seed: u64, epoch: u64) -> Mix {
     let draw = |id: &SampleId| beta(&mut stream(seed, Purpose::Mixup, epoch, u64::from(id.0)), alpha) as f32;
     let shares: Vec<f32> = ids.iter().map(draw).collect();
@@ -25,7 +28,7 @@ pub(super) fn mix(ids: &[SampleId], labels: &[u32], pixels: &mut [u8], alpha: f6
         let first = pixels[..bytes].to_vec();
         for (index, share) in shares.iter().enumerate() {
             let (image, next) = pixels[index * bytes..].split_at_mut(bytes);
-            // The next one is still as it was, but for the first.
+            // The next image is still unmixed, except after the last one.
             let next = if next.is_empty() { &first } else { &next[..bytes] };
             for (a, b) in image.iter_mut().zip(next) {
                 *a = (share * f32::from(*a) + (1.0 - share) * f32::from(*b)).round() as u8;
@@ -35,15 +38,15 @@ pub(super) fn mix(ids: &[SampleId], labels: &[u32], pixels: &mut [u8], alpha: f6
     Mix { partner_labels, shares }
 }
 
-/// A draw from Beta(α, α), as X / (X + Y) of two draws from Gamma(α).
+/// Returns a draw from Beta(α, α), as X / (X + Y) of two draws from Gamma(α).
 fn beta(random: &mut Stream, alpha: f64) -> f64 {
     let (x, y) = (gamma(random, alpha), gamma(random, alpha));
-    // Where α is so small that both vanish, the distribution is all but a coin.
+    // If α is so small that both vanish, the distribution is close to a coin toss.
     if x + y > 0.0 { x / (x + y) } else { f64::from(u8::from(random.chance(0.5))) }
 }
 
-/// A draw from Gamma(`shape`, 1) by rejection (Marsaglia & Tsang 2000), for shapes below 1 from the one above, times
-/// U^(1 / shape).
+/// Returns a draw from Gamma(`shape`, 1) by rejection (Marsaglia & Tsang 2000). A shape below 1
+/// uses the draw for `shape` + 1, times U^(1 / shape).
 fn gamma(random: &mut Stream, shape: f64) -> f64 {
     if shape < 1.0 {
         let power = libm::log(1.0 - random.unit()) / shape;
@@ -73,14 +76,15 @@ mod tests {
             let mean = draws.iter().sum::<f64>() / 4e4;
             let variance = draws.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / 4e4;
             let expected = 1.0 / (4.0 * (2.0 * alpha + 1.0));
-            // Five standard errors of a mean, and of a variance whose fourth moment is at most a quarter of the second.
+            // Five standard errors of a mean, and of a variance whose fourth moment is at most a
+            // quarter of the second.
             assert!((mean - 0.5).abs() < 5.0 * (expected / 4e4).sqrt(), "{alpha}: {mean}");
             assert!((variance - expected).abs() < 5.0 * (expected / 4.0 / 4e4).sqrt(), "{alpha}: {variance}");
         }
     }
 
     #[test]
-    fn a_vanishing_shape_is_a_coin() {
+    fn a_vanishing_shape_is_a_coin_toss() {
         let mut random = stream(1, Purpose::Mixup, 0, 0);
         let draws: Vec<f64> = (0..100).map(|_| beta(&mut random, 1e-9)).collect();
         assert!(draws.iter().all(|x| [0.0, 1.0].contains(x)) && draws.contains(&0.0) && draws.contains(&1.0));

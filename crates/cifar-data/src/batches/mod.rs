@@ -9,44 +9,46 @@ use crate::{Dataset, ImageSize, SampleId};
 pub use augment::{Augmentation, Flip};
 pub use mix::Mix;
 
-/// Some images, ready to become a tensor.
+/// Several images with their labels, ready to become a tensor.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
-    /// Identity of each image.
+    /// The id of each image.
     pub ids: Vec<SampleId>,
-    /// Label of each image.
+    /// The label of each image.
     pub labels: Vec<u32>,
-    /// N × height × width × RGB.
+    /// The pixels: N × height × width × RGB.
     pub pixels: Vec<u8>,
-    /// Size of every image.
+    /// The size of every image.
     pub size: ImageSize,
-    /// Under mixup, what the images are mixed of; their ids and labels are those of the one image.
+    /// The mixtures under mixup; ids and labels are those of the first images.
     pub mix: Option<Mix>,
-    /// How much each image's loss counts, if not all alike.
+    /// Weight on the loss of each image; none if all are equal.
     pub weights: Option<Vec<f32>>,
 }
 
 impl Batch {
-    /// Number of images.
+    /// Returns the number of images.
     pub fn len(&self) -> usize {
         self.ids.len()
     }
 
-    /// True if there is no image.
+    /// Returns whether there are no images.
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty()
     }
 }
 
-/// The order in which an epoch visits the images: a permutation of 0..`len`.
+/// Returns the order in which an epoch visits the images: a permutation of 0..`len`.
 pub fn epoch_order(len: usize, seed: u64, epoch: u64) -> Vec<usize> {
     let mut order: Vec<usize> = (0..len).collect();
     stream(seed, Purpose::Shuffle, epoch, 0).shuffle(&mut order);
     order
 }
 
-/// The images at `indices`, augmented. What happens to an image depends on the seed, the epoch and its id alone, and under
-/// mixup on the next image too.
+/// Returns the augmented images at `indices`.
+///
+/// The augmentation of an image depends on the seed, the epoch and its id alone; under mixup also
+/// on the next image.
 ///
 /// # Panics
 /// If an index is not below the length of the set.
@@ -63,13 +65,13 @@ pub fn training_batch(set: &Dataset, indices: &[usize], augmentation: &Augmentat
     batch
 }
 
-/// The images from `start` on, `count` or as many as there are, as they are.
+/// Returns the unchanged images from `start` on, at most `count`.
 pub fn evaluation_batch(set: &Dataset, start: usize, count: usize) -> Batch {
     let indices: Vec<usize> = (start.min(set.len())..start.saturating_add(count).min(set.len())).collect();
     selected_batch(set, &indices)
 }
 
-/// The images at `indices`, as they are.
+/// Returns the unchanged images at `indices`.
 ///
 /// # Panics
 /// If an index is not below the length of the set.

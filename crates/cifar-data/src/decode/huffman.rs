@@ -1,17 +1,17 @@
-//! Huffman codes of JPEG files, bit by bit.
+//! Reads Huffman codes of JPEG files, bit by bit.
 
-/// Bits of a code that are looked up at once.
+/// Number of bits that are looked up at once.
 const LOOKUP: u32 = 9;
 
-/// Reads the coded data up to the next marker, and zeros after them.
+/// Reads coded data up to the next marker, and zeros after it.
 pub(super) struct Bits<'a> {
     pub(super) bytes: &'a [u8],
-    /// Behind the bytes that are in the buffer.
+    /// Position after the bytes in the buffer.
     pub(super) at: usize,
-    /// The next bits, at its upper end.
+    /// The next bits, at the upper end.
     buffer: u64,
     have: u32,
-    /// How many of them, at the end, are not in the file.
+    /// Number of bits at the end that are not from the file.
     made_up: u32,
 }
 
@@ -20,12 +20,12 @@ impl<'a> Bits<'a> {
         Self { bytes, at, buffer: 0, have: 0, made_up: 0 }
     }
 
-    /// True once bits were used that are not in the file.
+    /// Returns whether bits were used that are not from the file.
     pub(super) fn ended_early(&self) -> bool {
         self.made_up > self.have
     }
 
-    /// At least 32 bits, enough for a code and what follows it.
+    /// Fills the buffer with at least 32 bits, enough for a code and the bits after it.
     fn fill(&mut self) {
         if self.have >= 32 {
             return;
@@ -58,14 +58,14 @@ impl<'a> Bits<'a> {
         }
     }
 
-    /// Passes up to 32 bits.
+    /// Skips up to 32 bits.
     pub(super) fn skip(&mut self, count: u32) {
         self.fill();
         self.buffer <<= count;
         self.have -= count;
     }
 
-    /// Up to 16 bits as a number.
+    /// Returns up to 16 bits as a number.
     pub(super) fn take(&mut self, count: u32) -> u32 {
         self.fill();
         let value = self.buffer.checked_shr(64 - count).unwrap_or(0) as u32;
@@ -73,7 +73,7 @@ impl<'a> Bits<'a> {
         value
     }
 
-    /// The value of the next code.
+    /// Returns the value of the next code.
     pub(super) fn symbol(&mut self, codes: &Codes) -> Option<u8> {
         self.fill();
         let entry = codes.lookup[(self.buffer >> (64 - LOOKUP)) as usize];
@@ -91,17 +91,18 @@ impl<'a> Bits<'a> {
 
 /// A Huffman table.
 pub(super) struct Codes {
-    /// By the next bits: length of the code in the upper byte, its value in the lower one; 0 for longer codes.
+    /// By the next bits: length of the code in the upper byte, its value in the lower one; 0 for
+    /// longer codes.
     lookup: [u16; 1 << LOOKUP],
-    /// By length: the first 16 bits that are behind its last code.
+    /// By length: the first 16 bits after its last code.
     ends: [u32; 17],
-    /// By length: from a code to the place of its value.
+    /// By length: the offset from a code to the index of its value.
     offsets: [i32; 17],
     values: Vec<u8>,
 }
 
 impl Codes {
-    /// From the number of codes of each length; `None` if there are more than fit.
+    /// Builds the table from the number of codes of each length; `None` if there are more than fit.
     pub(super) fn new(counts: &[u8; 16], values: &[u8]) -> Option<Self> {
         let mut codes = Self { lookup: [0; 1 << LOOKUP], ends: [0; 17], offsets: [0; 17], values: values.to_vec() };
         let (mut code, mut place) = (0_u32, 0_usize);

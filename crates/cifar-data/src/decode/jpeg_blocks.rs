@@ -1,19 +1,22 @@
-//! Checks that all coded blocks of a JPEG file are there.
+//! Checks that a JPEG file has all its coded blocks.
 //!
-//! The decoder fills blocks that are missing with grey and says nothing if the end-of-image marker follows them. This reader
-//! follows the Huffman codes of every scan (ITU-T T.81, annexes F and G) without computing pixels, and counts.
+//! The decoder fills missing blocks with grey, without an error if an end-of-image marker follows.
+//! This reader follows the Huffman codes of every scan (ITU-T T.81, annexes F and G) without
+//! computing pixels, and counts the blocks.
 
 use super::huffman::{Bits, Codes};
 
-/// Scans of a progressive file; the decoder reads no more either.
-const MOST_SCANS: usize = 100;
-/// More are not followed: a few bytes can claim any number of blocks.
-const MOST_PIXELS: usize = 1 << 28;
+/// Most scans of a progressive file. The decoder has the same limit.
+const MAX_SCANS: usize = 100;
+/// Larger images are not followed: a few bytes can claim any number of blocks.
+const MAX_PIXELS: usize = 1 << 28;
 
-/// Checks a whole file. What it does not know, such as a table that is missing, it leaves to the decoder.
+/// Checks a whole file. What it does not understand, such as a missing table, it leaves to the
+/// decoder.
 ///
 /// # Errors
-/// If coded data end before the last block of their scan, scans are missing, or the end-of-image marker is.
+/// If coded data end before the last block of their scan, or scans or the end-of-image marker are
+/// missing.
 pub(super) fn check(bytes: &[u8]) -> Result<(), String> {
     let mut file = File { bytes, interval: 0, dc: [const { None }; 4], ac: [const { None }; 4], frame: None };
     let (mut at, mut scans) = (2, 0);
@@ -33,8 +36,8 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), String> {
             0xc3 | 0xc5..=0xc7 | 0xc9..=0xcb | 0xcd..=0xcf => None,
             0xda => {
                 scans += 1;
-                if scans > MOST_SCANS {
-                    return Err(format!("has more than {MOST_SCANS} scans"));
+                if scans > MAX_SCANS {
+                    return Err(format!("has more than {MAX_SCANS} scans"));
                 }
                 file.scan(segment, &mut at)?
             }
@@ -47,7 +50,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), String> {
     Err("is truncated: the end-of-image marker is missing".into())
 }
 
-/// The next marker from `at` on, and `at` behind it.
+/// Returns the next marker from `at` on, and moves `at` after it.
 fn next_marker(bytes: &[u8], at: &mut usize) -> Option<u8> {
     loop {
         let [first, second] = *bytes.get(*at..)?.first_chunk()?;
@@ -59,7 +62,7 @@ fn next_marker(bytes: &[u8], at: &mut usize) -> Option<u8> {
     }
 }
 
-/// What a segment holds behind its length.
+/// Returns the content of a segment, after its length.
 fn segment(bytes: &[u8], at: usize) -> Option<&[u8]> {
     let length = usize::from(u16::from_be_bytes(*bytes.get(at..)?.first_chunk()?));
     bytes.get(at + 2..at + length.max(2))
@@ -87,29 +90,29 @@ struct Component {
     /// Blocks of an MCU of an interleaved scan.
     across: usize,
     down: usize,
-    /// Blocks of a scan of this component alone.
+    /// Blocks of a scan with this component alone.
     wide: usize,
     high: usize,
     scanned: bool,
-    /// Progressive: bits of each coefficient that are still to come; none once it is whole.
+    /// Progressive: bits of each coefficient that are still missing; none once it is complete.
     bits_to_come: [u8; 64],
-    /// Progressive: which coefficients of each block are not 0, as one bit each.
+    /// Progressive: the coefficients of each block that are not 0, one bit each.
     filled: Vec<u64>,
 }
 
-/// A component of a scan, and the places of its tables.
+/// A component of a scan, and the indices of its tables.
 struct Part {
     place: usize,
     dc: usize,
     ac: usize,
 }
 
-/// What a scan says of its coefficients.
+/// The range of coefficients of a scan.
 #[derive(Clone, Copy)]
 struct Band {
     start: u32,
     end: u32,
-    /// The scan refines what an earlier one has begun.
+    /// Whether the scan refines coefficients of an earlier one.
     refines: bool,
 }
 
@@ -125,8 +128,8 @@ impl File<'_> {
         let most = |place: usize| factors.iter().map(|f| f[place]).max();
         let (across, down) = (most(1)?, most(2)?);
         let odd = |f: &[usize; 3]| !(1..=4).contains(&f[1]) || !(1..=4).contains(&f[2]);
-        // What is larger is refused by its header alone.
-        if height * width > MOST_PIXELS {
+        // Larger images are refused by their header.
+        if height * width > MAX_PIXELS {
             return None;
         }
         if precision != 8 || height == 0 || width == 0 || self.frame.is_some() || factors.iter().any(odd) {
@@ -158,7 +161,7 @@ impl File<'_> {
         Some(())
     }
 
-    /// Follows one scan and moves `at` behind its coded data. Without a value the scan is not understood.
+    /// Follows one scan and moves `at` after its coded data. None if the scan is not understood.
     fn scan(&mut self, segment: &[u8], at: &mut usize) -> Result<Option<()>, String> {
         let Some((parts, band)) = self.start_scan(segment) else { return Ok(None) };
         let Some(frame) = &mut self.frame else { return Ok(None) };
@@ -211,7 +214,7 @@ impl File<'_> {
         Ok(Some(()))
     }
 
-    /// The components of a scan and its band.
+    /// Returns the components and the band of a scan.
     fn start_scan(&mut self, segment: &[u8]) -> Option<(Vec<Part>, Band)> {
         let (count, rest) = segment.split_first()?;
         let (named, rest) = rest.split_at_checked(2 * usize::from(*count))?;
@@ -242,7 +245,7 @@ impl File<'_> {
         (!parts.is_empty()).then_some((parts, band))
     }
 
-    /// The end-of-image marker is there: has everything come?
+    /// Checks at the end-of-image marker that nothing is missing.
     fn finish(&self) -> Result<(), String> {
         let Some(frame) = &self.frame else { return Ok(()) };
         if let Some(place) = frame.components.iter().position(|c| !c.scanned) {
@@ -264,7 +267,7 @@ struct Blocks<'a> {
 }
 
 impl Blocks<'_> {
-    /// Moves behind the next restart marker; false if there is none.
+    /// Moves after the next restart marker; false if there is none.
     fn restart(&mut self) -> bool {
         let mut at = self.bits.at;
         let found = matches!(next_marker(self.bits.bytes, &mut at), Some(0xd0..=0xd7));
@@ -275,7 +278,7 @@ impl Blocks<'_> {
         found
     }
 
-    /// A block of a sequential scan; `None` for a code that is in no table.
+    /// Reads a block of a sequential scan; `None` for a code that is in no table.
     fn baseline(&mut self, dc: Option<&Codes>, ac: Option<&Codes>) -> Option<()> {
         let (dc, ac) = (dc?, ac?);
         let size = self.bits.symbol(dc)?;
@@ -295,7 +298,7 @@ impl Blocks<'_> {
         Some(())
     }
 
-    /// A block of a progressive scan, with the coefficients that were `filled` before.
+    /// Reads a block of a progressive scan whose `filled` coefficients are not 0.
     fn progressive(&mut self, dc: Option<&Codes>, ac: Option<&Codes>, band: Band, filled: &mut u64) -> Option<()> {
         if band.start == 0 {
             if band.refines {
@@ -324,7 +327,7 @@ impl Blocks<'_> {
                 at += 1;
                 continue;
             }
-            // Coefficients that are there already have one more bit each and count for no zero.
+            // Coefficients that are not 0 have one more bit each and do not count as zeros.
             while at <= band.end {
                 if *filled >> at & 1 == 1 {
                     self.bits.skip(1);

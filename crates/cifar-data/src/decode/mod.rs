@@ -1,8 +1,8 @@
-//! Decodes image files, for training data and for single pictures alike.
+//! Decodes image files, for training data and single pictures alike.
 //!
-//! Whoever decodes a file here gets the same pixels: upright, as the EXIF orientation says, red, green and blue with 8 bits
-//! each. Grey becomes RGB, transparency is dropped, 16 bits are rounded to 8, and colour profiles are not applied.
-//! A damaged file is refused; what follows the end of the image is ignored.
+//! Pixels are upright, as the EXIF orientation says: red, green and blue with 8 bits each. Grey
+//! becomes RGB, transparency is dropped, 16 bits are rounded to 8, and colour profiles are not
+//! applied. A damaged file is refused; bytes after the end of the image are ignored.
 
 mod huffman;
 mod jpeg_blocks;
@@ -20,12 +20,12 @@ use zune_jpeg::JpegDecoder;
 use crate::{ImageSize, input};
 
 /// Most pixels of an image: 100 megapixels.
-const MOST_PIXELS: usize = 100_000_000;
+const MAX_PIXELS: usize = 100_000_000;
 
 /// An image whose header was read.
 pub(crate) struct Header<'a> {
     decoder: Decoder<'a>,
-    /// As the pixels are stored.
+    /// The size as stored, before rotation.
     stored: ImageSize,
     orientation: Orientation,
 }
@@ -35,10 +35,10 @@ enum Decoder<'a> {
     Png(Box<PngDecoder<Cursor<&'a [u8]>>>),
 }
 
-/// Reads the header of a JPEG or PNG file with at most `most` pixels a side.
+/// Reads the header of a JPEG or PNG file with at most `most` pixels per side.
 ///
 /// # Errors
-/// If it is neither, too large or damaged, in words that follow the name of the file.
+/// If it is neither, too large or damaged. The message follows the name of the file.
 pub(crate) fn read_header(bytes: &[u8], most: usize) -> Result<Header<'_>, String> {
     let header = if bytes.starts_with(input::JPEG) {
         jpeg_header(bytes)?
@@ -48,14 +48,14 @@ pub(crate) fn read_header(bytes: &[u8], most: usize) -> Result<Header<'_>, Strin
         return Err(input::no_image(bytes));
     };
     let size = header.stored;
-    if size.height > most || size.width > most || size.height * size.width > MOST_PIXELS || size.bytes() == 0 {
-        return Err(format!("has {size} pixels; allowed are 1 to {most} a side, and {MOST_PIXELS} in all"));
+    if size.height > most || size.width > most || size.height * size.width > MAX_PIXELS || size.bytes() == 0 {
+        return Err(format!("has {size} pixels; allowed are 1 to {most} a side, and {MAX_PIXELS} in all"));
     }
     Ok(header)
 }
 
 impl Header<'_> {
-    /// The size of the upright image.
+    /// Returns the size of the upright image.
     pub(crate) fn size(&self) -> ImageSize {
         use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
         let ImageSize { height, width } = self.stored;
@@ -68,7 +68,7 @@ impl Header<'_> {
     /// Decodes the upright image into `pixels`, height × width × RGB.
     ///
     /// # Errors
-    /// If the file is damaged, in words that follow its name.
+    /// If the file is damaged. The message follows the name of the file.
     pub(crate) fn decode(self, pixels: &mut [u8]) -> Result<(), String> {
         if self.orientation == Orientation::NoTransforms {
             return self.decoder.decode(pixels);
@@ -102,7 +102,7 @@ fn jpeg_header(bytes: &[u8]) -> Result<Header<'_>, String> {
         .set_max_height(usize::from(u16::MAX))
         .jpeg_set_out_colorspace(ColorSpace::RGB);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-    // A file that ends in its header is cut short, whatever the decoder says of it.
+    // A file that ends in its header is truncated, whatever the decoder says.
     decoder.decode_headers().map_err(|e| jpeg_blocks::check(bytes).err().unwrap_or_else(|| damaged(&e)))?;
     let (width, height) = decoder.dimensions().ok_or("is damaged: it has no dimensions")?;
     if matches!(decoder.input_colorspace(), Some(ColorSpace::CMYK | ColorSpace::YCCK)) {
@@ -126,15 +126,15 @@ fn png_header(bytes: &[u8]) -> Result<Header<'_>, String> {
     Ok(Header { decoder: Decoder::Png(Box::new(decoder)), stored, orientation })
 }
 
-/// Bytes that decoding may take. A PNG says in its first bytes how many pixels it has, and what lies beside them, such as a
-/// packed colour profile, must not take much more.
+/// Returns the memory limit of decoding, in bytes. The header of a PNG says how many pixels it has;
+/// other chunks, such as a compressed colour profile, must not take much more.
 fn png_room(bytes: &[u8]) -> u64 {
-    /// Of a pixel with four values of 16 bits, twice.
+    /// A pixel with four values of 16 bits, twice.
     const A_PIXEL: u64 = 16;
     const BESIDE: u64 = 4 << 20;
     let side = |at: usize| bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |side| u32::from_be_bytes(*side));
     let pixels = u64::from(side(16)) * u64::from(side(20));
-    pixels.min(MOST_PIXELS as u64) * A_PIXEL + BESIDE
+    pixels.min(MAX_PIXELS as u64) * A_PIXEL + BESIDE
 }
 
 fn decode_png(decoder: PngDecoder<Cursor<&[u8]>>, pixels: &mut [u8]) -> Result<(), String> {

@@ -37,7 +37,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Dataset, ImageSize, Monitor, Result, SampleId};
+use crate::{Dataset, ImageSize, Progress, Result, SampleId};
 
 pub use difference::{Difference, difference};
 pub use groups::groups;
@@ -111,7 +111,7 @@ struct Image<'a> {
 }
 
 /// All pairs over the images of all `sets`, whose ids ascend from set to set; ordered by their ids.
-pub fn find(sets: &[&Dataset], monitor: &dyn Monitor) -> Result<Vec<Pair>> {
+pub fn find(sets: &[&Dataset], monitor: &dyn Progress) -> Result<Vec<Pair>> {
     find_by(sets, |images| search::pairs(images, monitor))
 }
 

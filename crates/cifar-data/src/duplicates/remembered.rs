@@ -9,7 +9,7 @@ use std::path::Path;
 use super::list::{parse, to_csv};
 use super::{Pair, find};
 use crate::output::write_file;
-use crate::{Dataset, Monitor, Result};
+use crate::{Dataset, Progress, Result};
 
 /// What decides which pairs are found.
 const SEARCH: [&str; 11] = [
@@ -29,7 +29,7 @@ const SEARCH: [&str; 11] = [
 /// What [`find`] returns, from `folder` if an earlier call left it there for the same images, and left there if not.
 ///
 /// A file that is damaged is told of and made anew; a folder that takes no file is told of, too.
-pub fn find_once(sets: &[&Dataset], folder: &Path, monitor: &dyn Monitor) -> Result<Vec<Pair>> {
+pub fn find_once(sets: &[&Dataset], folder: &Path, monitor: &dyn Progress) -> Result<Vec<Pair>> {
     let key = key(sets);
     let path = folder.join(format!("{key}.csv"));
     match fs::read(&path) {

@@ -18,7 +18,7 @@ use super::sketch::{BYTES, Sketch};
 use super::thumbnail::Thumbnail;
 use super::zoom::{MARGINS, Window, zoomed};
 use super::{Image, Kind};
-use crate::{Monitor, Result, Silent};
+use crate::{Progress, Result, Silent};
 
 /// Images of which one task looks for the partners.
 const ROWS: usize = 32;
@@ -73,7 +73,7 @@ impl Features {
 
 /// Every pair that the close look finds alike, ordered by its first and then its second place.
 /// `images` differ in their bytes.
-pub(super) fn pairs(images: &[Image], monitor: &dyn Monitor) -> Result<Vec<Found>> {
+pub(super) fn pairs(images: &[Image], monitor: &dyn Progress) -> Result<Vec<Found>> {
     monitor.check()?;
     let features = Features::of(images);
     let count = features.places.len();
@@ -87,7 +87,7 @@ pub(super) fn pairs(images: &[Image], monitor: &dyn Monitor) -> Result<Vec<Found
 /// What `search` finds for all rows, in their order. `work` weighs a row for the progress.
 fn in_tasks(
     count: usize,
-    monitor: &dyn Monitor,
+    monitor: &dyn Progress,
     what: &'static str,
     work: &(dyn Fn(usize) -> usize + Sync),
     search: impl Fn(Range<usize>) -> Vec<Found> + Sync,
@@ -102,7 +102,7 @@ fn in_tasks(
             let more = rows.clone().map(work).sum::<usize>() as u64;
             let found = search(rows);
             let before = done.fetch_add(more, Ordering::Relaxed);
-            monitor.progress(what, before + more, total);
+            monitor.update(what, before + more, total);
             Ok(found)
         })
         .collect::<Result<_>>()?;
@@ -120,7 +120,7 @@ fn best_of_each(mut found: Vec<Found>) -> Vec<Found> {
 }
 
 /// The pairs of which parts agree and that are not near in `known`.
-fn partial_pairs(images: &[Image], features: &Features, known: &[Found], monitor: &dyn Monitor) -> Result<Vec<Found>> {
+fn partial_pairs(images: &[Image], features: &Features, known: &[Found], monitor: &dyn Progress) -> Result<Vec<Found>> {
     let near = known.iter().filter(|found| found.kind == Kind::Near);
     let near: HashSet<[usize; 2]> = near.map(|found| [found.first, found.second]).collect();
     let index = Index::of(images, &features.places, &features.sketches);

@@ -1,4 +1,4 @@
-//! Moves lines about images along with their images.
+//! Updates label files after images have moved to other ids.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -9,53 +9,53 @@ use crate::output::write_file;
 use crate::spreadsheet::{neutral, plain};
 use crate::{Content, DataError, ImageIndex, Result, SampleId};
 
-/// A line whose image has another id now.
+/// A line whose image now has another id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Moved {
-    /// The line's place in the file before.
+    /// The number of the line in the old file.
     pub line: u64,
-    /// The id that it had.
+    /// The old id.
     pub from: SampleId,
-    /// The id that it has now.
+    /// The new id.
     pub to: SampleId,
-    /// The image's file.
+    /// The file of the image.
     pub file: String,
-    /// Other images of this content that it could have been as well: exact duplicates without a line of their own.
+    /// Other possible images: exact duplicates without a line of their own.
     pub copies: Vec<SampleId>,
 }
 
-/// A line without content, which gets that of the image with its id.
+/// A line without content, which gets the content of the image with its id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Adopted {
-    /// The line's place in the file before.
+    /// The number of the line in the old file.
     pub line: u64,
-    /// The image.
+    /// The id of the image.
     pub id: SampleId,
-    /// The image's file.
+    /// The file of the image.
     pub file: String,
 }
 
-/// A line whose image is no longer there.
+/// A line whose image no longer exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gone {
-    /// The line's place in the file before.
+    /// The number of the line in the old file.
     pub line: u64,
-    /// The id that it has.
+    /// The id in the line.
     pub id: SampleId,
-    /// What it is about, in words.
+    /// The image that the line is about, in words.
     pub image: String,
 }
 
-/// What [`migrate`] did to a file.
+/// The result of [`migrate`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Migration {
-    /// Number of lines about images that the file had.
+    /// Number of lines in the old file.
     pub lines: usize,
-    /// Lines that were moved.
+    /// Lines with a new id.
     pub moved: Vec<Moved>,
     /// Lines that got a content.
     pub adopted: Vec<Adopted>,
-    /// Lines that were left out.
+    /// Lines whose images no longer exist.
     pub dropped: Vec<Gone>,
     /// Whether the file was written.
     pub changed: bool,
@@ -69,16 +69,34 @@ struct Line<'a> {
     file: &'a str,
 }
 
-/// Brings a file with a line per image up to date with `images`: a line whose image has another id now gets that id, and
-/// a line without `content` gets that of the image with its id. Columns that are missing are added after `id`; all other
-/// columns and the order of the lines stay. The file is replaced whole, and not at all if nothing changes.
+/// Updates a file with one line per image. A line whose image now has another id gets that id. A
+/// line without `content` gets the content of the image with its id.
 ///
-/// Of exact duplicates, a line goes to the one with its file name, else to the one with the nearest id; never to one that
-/// has a line of its own.
+/// Missing columns are added after `id`. All other columns and the order of the lines stay. The
+/// file is replaced atomically, and only if something changes.
+///
+/// Among exact duplicates, a line goes to the one with its file name, otherwise to the one with the
+/// nearest id, but never to one that has a line of its own.
+///
+/// ```
+/// use cifar_data::ImageIndex;
+/// use cifar_data::labels::{check, migrate, read_overrides};
+/// use cifar_data::sources::synthetic::{self, SyntheticParams};
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("overrides.csv");
+/// let set = synthetic::generate(&SyntheticParams { count: 30, ..Default::default() })?.dataset;
+/// let images = ImageIndex::of([&set]);
+/// std::fs::write(&path, "id,label\n7,disc\n").unwrap();
+/// let migration = migrate(&path, &images, false)?;
+/// assert_eq!(migration.adopted.len(), 1); // the line now has the content of image 7
+/// check(&path, &read_overrides(&path, set.classes())?, &images, &cifar_data::Silent)?;
+/// # Ok::<(), cifar_data::DataError>(())
+/// ```
 ///
 /// # Errors
-/// If the file cannot be read or written, an id is not a number, two lines are about one image, or images are no longer
-/// there and `drop_missing` is false: the error lists their lines.
+/// If the file cannot be read or written, an id is not a number, or two lines are about one image.
+/// If images no longer exist and `drop_missing` is false: the error lists their lines.
 pub fn migrate(path: &Path, images: &ImageIndex, drop_missing: bool) -> Result<Migration> {
     let table = CsvTable::read(path)?;
     let id_at = table.column("id").ok_or_else(|| table.wrong_columns("id and others"))?;
@@ -101,12 +119,10 @@ pub fn migrate(path: &Path, images: &ImageIndex, drop_missing: bool) -> Result<M
         if let Some(id) = target
             && let Some(other) = first.insert(*id, line.row.line)
         {
-            return Err(
-                table.wrong(line.row, format!("is about image {id}, as line {other} is; remove one of the two"))
-            );
+            return Err(table.wrong(line.row, format!("is about image {id}, like line {other}; remove one of them")));
         }
     }
-    // A header alone needs no new columns.
+    // A file with only a header needs no new columns.
     let has_columns = (content_at.is_some() && file_at.is_some()) || lines.is_empty();
     let is_current = migration.moved.is_empty() && migration.adopted.is_empty() && migration.dropped.is_empty();
     if has_columns && is_current {
@@ -125,17 +141,17 @@ pub fn migrate(path: &Path, images: &ImageIndex, drop_missing: bool) -> Result<M
     Ok(migration)
 }
 
-/// The id that each line is to have; none if its image is gone.
+/// Returns the new id of each line; none if its image no longer exists.
 fn targets(lines: &[Line], images: &ImageIndex, migration: &mut Migration) -> Vec<Option<SampleId>> {
     let file_of = |id: SampleId| images.get(id).map(|known| known.file.clone()).unwrap_or_default();
     let here = |line: &Line| is_here(line.id, line.content, line.file, images).then_some(line.id);
     let mut targets: Vec<Option<SampleId>> = lines.iter().map(here).collect();
-    // An image that has a line of its own is not for one that looks for its image.
+    // An image with a line of its own is not available to other lines.
     let mut taken: BTreeSet<SampleId> = targets.iter().flatten().copied().collect();
     for (line, _) in lines.iter().zip(&targets).filter(|(line, target)| target.is_some() && line.content.is_none()) {
         migration.adopted.push(Adopted { line: line.row.line, id: line.id, file: file_of(line.id) });
     }
-    // A line that names its image's file chooses first.
+    // Lines that have their image's file name choose first.
     for by_file in [true, false] {
         for (line, target) in lines.iter().zip(&mut targets).filter(|(_, target)| target.is_none()) {
             let found = line.content.map_or(&[][..], |content| images.with_content(content));
@@ -158,7 +174,7 @@ fn targets(lines: &[Line], images: &ImageIndex, migration: &mut Migration) -> Ve
     targets
 }
 
-/// The fields of a record with other ones for id, content and file; the latter follow the id where they are new.
+/// Returns the fields of a record with a new id, content and file. New columns follow the id.
 fn record(
     fields: &[String],
     id_at: usize,
@@ -183,7 +199,7 @@ fn record(
     record
 }
 
-/// The records as CSV, with the byte order mark and the line ends of the text `before`.
+/// Returns the records as CSV, with the byte order mark and the line ends of the text `before`.
 fn text(before: &[u8], records: impl Iterator<Item = Vec<String>>) -> Vec<u8> {
     const MARK: &[u8] = b"\xef\xbb\xbf";
     let is_windows = before.windows(2).any(|pair| pair == b"\r\n");
@@ -196,7 +212,7 @@ fn text(before: &[u8], records: impl Iterator<Item = Vec<String>>) -> Vec<u8> {
     csv.into_inner().expect("writing to memory does not fail")
 }
 
-/// The lines whose images are gone.
+/// Returns the error that lists the lines whose images no longer exist.
 fn missing(path: &Path, gone: &[Gone]) -> DataError {
     const SHOWN: usize = 5;
     let listed: Vec<String> =

@@ -1,9 +1,11 @@
-//! What people write about images, kept in git with headers only to begin with: `labels/overrides.csv` with the columns
-//! `id,content,file,label`, and `labels/review.csv` with the columns `id,content,file,decision,label,note`.
+//! Files in which people correct labels: `labels/overrides.csv` with the columns
+//! `id,content,file,label`, and `labels/review.csv` with the columns
+//! `id,content,file,decision,label,note`. A new project has only their headers.
 //!
-//! `content` (see [`Content`]) says which picture a line is about, since an id may become that of another one; `file` is
-//! for people. Both may be missing: a line without content is taken by its id. [`check`] refuses a line whose image has
-//! another content now, and [`migrate()`] moves such lines along. Further columns, and rows without text, are skipped.
+//! `content` (see [`Content`]) says which image a line is about, since an id may later mean another
+//! image; `file` is for people. Both columns are optional: a line without content applies to the
+//! image with its id. [`check`] refuses a line whose image now has another content, and
+//! [`migrate()`] updates the ids of such lines. Other columns, and rows without text, are ignored.
 
 mod migrate;
 
@@ -12,52 +14,64 @@ use std::path::Path;
 
 use crate::csv_table::{CsvRow, CsvTable};
 use crate::spreadsheet::plain;
-use crate::{Content, DataError, ImageIndex, Monitor, Result, SampleId};
+use crate::{Content, DataError, ImageIndex, Progress, Result, SampleId};
 
 pub use migrate::{Adopted, Gone, Migration, Moved, migrate};
 
 /// A line about an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry<T> {
-    /// Its place in the file, counted from 1 with the header.
+    /// Its line number in the file, counted from 1 with the header.
     pub line: u64,
-    /// What the image shows, if the line says so.
+    /// The content of the image, if the line has it.
     pub content: Option<Content>,
     /// The image's file when the line was written; may be empty.
     pub file: String,
-    /// What it says of the image.
+    /// What the line says about the image.
     pub says: T,
 }
 
 /// Lines by image.
 pub type Entries<T> = BTreeMap<SampleId, Entry<T>>;
 
-/// Reads the overrides: the new label (an index into `classes`) of each image that has one.
+/// Reads the overrides: the new label (an index into `classes`) of each image.
+///
+/// ```
+/// use cifar_data::SampleId;
+/// use cifar_data::labels::read_overrides;
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("overrides.csv");
+/// std::fs::write(&path, "id,label\n7,dog\n").unwrap();
+/// let overrides = read_overrides(&path, &["cat".into(), "dog".into()])?;
+/// assert_eq!(overrides[&SampleId(7)].says, 1);
+/// # Ok::<(), cifar_data::DataError>(())
+/// ```
 ///
 /// # Errors
-/// If the file cannot be read, lacks a column, or has an id that is not a number or appears twice, an unknown class, or
-/// a content that is not a hash.
+/// If the file cannot be read or lacks a column, an id is not a number or appears twice, a class is
+/// unknown, or a content is not a hash.
 pub fn read_overrides(path: &Path, classes: &[String]) -> Result<Entries<u16>> {
     let file = LabelFile::read(path, "id,label")?;
     let label = file.column("label")?;
     file.entries(|row| file.class(row, label, classes).map(Some))
 }
 
-/// What a person decided about an image.
+/// A reviewer's decision about an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// `accept`: it gets the suggested label, which is in the column `label`.
+    /// `accept`: the image gets the suggested label, which is in the column `label`.
     Accept(u16),
-    /// `relabel`: it gets another label, which is in the column `label` too.
+    /// `relabel`: the image gets another label, which is also in the column `label`.
     Relabel(u16),
-    /// `drop`: it is left out of training and validation.
+    /// `drop`: the image is left out of training and validation.
     Drop,
-    /// `dismiss`: its label is right, and it is not to be flagged again.
+    /// `dismiss`: the label is right, and the image is not flagged again.
     Dismiss,
 }
 
 impl Decision {
-    /// The name in the file.
+    /// Returns the name in the file.
     pub fn name(self) -> &'static str {
         match self {
             Self::Accept(_) => "accept",
@@ -67,7 +81,7 @@ impl Decision {
         }
     }
 
-    /// The label that the image is to have.
+    /// Returns the new label of the image, if it gets one.
     pub fn label(self) -> Option<u16> {
         match self {
             Self::Accept(label) | Self::Relabel(label) => Some(label),
@@ -76,20 +90,33 @@ impl Decision {
     }
 }
 
-/// What a person said of an image: a line of `labels/review.csv`.
+/// A line of `labels/review.csv`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Review {
-    /// What to do with it.
+    /// The decision.
     pub decision: Decision,
-    /// A remark for people; may be empty.
+    /// A note for people; may be empty.
     pub note: String,
 }
 
-/// Reads the decisions, by image. Lines without a decision are skipped: a table of candidates may be filled in.
+/// Reads the decisions, by image. Skips lines without a decision: the file may be a partly filled
+/// table of candidates.
+///
+/// ```
+/// use cifar_data::SampleId;
+/// use cifar_data::labels::{Decision, read_review};
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("review.csv");
+/// std::fs::write(&path, "id,decision,label,note\n7,drop,,blurred\n").unwrap();
+/// let review = read_review(&path, &["cat".into(), "dog".into()])?;
+/// assert_eq!(review[&SampleId(7)].says.decision, Decision::Drop);
+/// # Ok::<(), cifar_data::DataError>(())
+/// ```
 ///
 /// # Errors
-/// If the file cannot be read, lacks a column, or has an id that is not a number or appears twice, an unknown decision or
-/// class, or a content that is not a hash.
+/// If the file cannot be read or lacks a column, an id is not a number or appears twice, a decision
+/// or class is unknown, or a content is not a hash.
 pub fn read_review(path: &Path, classes: &[String]) -> Result<Entries<Review>> {
     let file = LabelFile::read(path, "id,decision,label,note")?;
     let (decision, label) = (file.column("decision")?, file.column("label")?);
@@ -113,7 +140,7 @@ pub fn read_review(path: &Path, classes: &[String]) -> Result<Entries<Review>> {
     })
 }
 
-/// A file with a line per image.
+/// A file with one line per image.
 struct LabelFile<'a> {
     table: CsvTable,
     expected: &'a str,
@@ -135,7 +162,7 @@ impl<'a> LabelFile<'a> {
         label.map(|label| label as u16).ok_or_else(|| self.table.wrong(row, problem()))
     }
 
-    /// The lines of which `says` finds something.
+    /// Returns the lines for which `says` returns a value.
     fn entries<T>(&self, says: impl Fn(&CsvRow) -> Result<Option<T>>) -> Result<Entries<T>> {
         let id = self.column("id")?;
         let (content, file) = (self.table.column("content"), self.table.column("file"));
@@ -162,13 +189,13 @@ fn content_of(text: &str) -> Result<Option<Content>, String> {
     if text.is_empty() { Ok(None) } else { text.parse().map(Some) }
 }
 
-/// Checks that every line is about the image that has its id now, and warns once of lines that do not say what theirs
-/// shows.
+/// Checks that every line is about the image that has its id now. Warns once if there are lines
+/// without content.
 ///
 /// # Errors
-/// If an id is unknown, or its image has another content than the line says: the first such line.
-pub fn check<T>(path: &Path, entries: &Entries<T>, images: &ImageIndex, monitor: &dyn Monitor) -> Result<()> {
-    let mut wrong: Vec<(u64, String)> =
+/// Names the first line whose id is unknown, or whose image has another content than the line says.
+pub fn check<T>(path: &Path, entries: &Entries<T>, images: &ImageIndex, progress: &dyn Progress) -> Result<()> {
+    let mut wrong: Vec<(u64, String, bool)> =
         entries.iter().filter_map(|(id, entry)| misplaced(*id, entry, images)).collect();
     wrong.sort();
     let others = match wrong.len() {
@@ -176,13 +203,19 @@ pub fn check<T>(path: &Path, entries: &Entries<T>, images: &ImageIndex, monitor:
         2 => " (and one more line like it)".into(),
         n => format!(" (and {} more lines like it)", n - 1),
     };
-    if let Some((line, problem)) = wrong.into_iter().next() {
-        return Err(DataError::line(path, line, problem + &others));
+    if let Some((line, problem, has_content)) = wrong.into_iter().next() {
+        let problem = problem + &others;
+        // Without a content, nothing says which image was meant.
+        return Err(if has_content {
+            DataError::Misplaced { path: path.to_path_buf(), line, problem }
+        } else {
+            DataError::line(path, line, problem)
+        });
     }
     let without = entries.values().filter(|entry| entry.content.is_none()).count();
     if without > 0 {
-        monitor.warn(&format!(
-            "{}: no `content` on {without} of {} lines: they would go to another image if files were added or removed; add it with `cifar-cli labels migrate`",
+        progress.warn(&format!(
+            "{}: no `content` on {without} of {} lines: they would apply to another image if files were added or removed",
             path.display(),
             entries.len()
         ));
@@ -190,13 +223,13 @@ pub fn check<T>(path: &Path, entries: &Entries<T>, images: &ImageIndex, monitor:
     Ok(())
 }
 
-/// Number of lines of which [`check`] would refuse one.
+/// Returns the number of lines that [`check`] would refuse.
 pub fn count_misplaced<T>(entries: &Entries<T>, images: &ImageIndex) -> usize {
     entries.iter().filter(|(id, entry)| misplaced(**id, entry, images).is_some()).count()
 }
 
-/// Whether the image with an id is the one that a line is about. An exact duplicate is not, where the one with the
-/// line's file name is there too.
+/// Returns whether the image with an id is the one that a line is about. An exact duplicate is not,
+/// if the image with the line's file name exists too.
 fn is_here(id: SampleId, content: Option<Content>, file: &str, images: &ImageIndex) -> bool {
     let Some(known) = images.get(id) else { return false };
     let Some(content) = content else { return true };
@@ -205,27 +238,27 @@ fn is_here(id: SampleId, content: Option<Content>, file: &str, images: &ImageInd
     known.content == content && !is_other_copy()
 }
 
-/// The line and what is wrong, if its image is not the one that has the id.
-fn misplaced<T>(id: SampleId, entry: &Entry<T>, images: &ImageIndex) -> Option<(u64, String)> {
+/// Returns the line number, the problem, and whether the line has a content, if the image with the id
+/// is not the one that the line is about.
+fn misplaced<T>(id: SampleId, entry: &Entry<T>, images: &ImageIndex) -> Option<(u64, String, bool)> {
     if is_here(id, entry.content, &entry.file, images) {
         return None;
     }
-    let advice = "`cifar-cli labels migrate` moves the line to the id that its image has now";
     let problem = match (images.get(id), entry.content) {
         (_, None) => format!("there is no image {id}"),
         (None, Some(content)) => {
-            format!("there is no image {id}; the line is about {}; {advice}", shown(content, &entry.file))
+            format!("there is no image {id}; the line is about {}", shown(content, &entry.file))
         }
         (Some(known), Some(content)) => format!(
-            "image {id} is another one than when the line was written: it was {}, it is {}; {advice}",
+            "image {id} is not the one that the line was written for: it was {}, now it is {}",
             shown(content, &entry.file),
             shown(known.content, &known.file)
         ),
     };
-    Some((entry.line, problem))
+    Some((entry.line, problem, entry.content.is_some()))
 }
 
-/// A content with the file, if it is known.
+/// Returns a content with its file, if it is known.
 fn shown(content: Content, file: &str) -> String {
     if file.is_empty() { content.to_string() } else { format!("{content} ({file})") }
 }

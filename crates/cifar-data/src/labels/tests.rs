@@ -1,7 +1,7 @@
 use super::*;
 use crate::{Known, Silent};
 
-/// A file that is called so, and the folder that it is in.
+/// Creates a file with this name and text, in a folder of its own.
 fn file(name: &str, text: &str) -> (tempfile::TempDir, std::path::PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
@@ -13,7 +13,7 @@ fn classes() -> [String; 2] {
     ["cat".to_string(), "dog".to_string()]
 }
 
-/// The message of an error without the folder.
+/// Returns the message of an error without the folder.
 fn problem<T: std::fmt::Debug>(result: Result<T>, path: &Path) -> String {
     result.unwrap_err().to_string().replace(&path.display().to_string(), path.file_name().unwrap().to_str().unwrap())
 }
@@ -22,7 +22,7 @@ fn content(of: &str) -> Content {
     Content::of(of.as_bytes())
 }
 
-/// Images by id: what they show and their file.
+/// Creates an index of images: id, pixels and file.
 fn images(list: &[(u32, &str, &str)]) -> ImageIndex {
     let known = |(id, shows, file): &(u32, &str, &str)| {
         (SampleId(*id), Known { content: content(shows), file: (*file).to_string() })
@@ -30,12 +30,12 @@ fn images(list: &[(u32, &str, &str)]) -> ImageIndex {
     ImageIndex::from_images(list.iter().map(known))
 }
 
-/// Keeps warnings.
+/// Collects warnings.
 #[derive(Default)]
 struct Warnings(std::sync::Mutex<Vec<String>>);
 
-impl Monitor for Warnings {
-    fn progress(&self, _: &'static str, _: u64, _: u64) {}
+impl Progress for Warnings {
+    fn update(&self, _: &'static str, _: u64, _: u64) {}
 
     fn warn(&self, message: &str) {
         self.0.lock().unwrap().push(message.to_string());
@@ -58,7 +58,7 @@ fn overrides_are_read_or_refused_with_the_line() {
     fine("id,label\n", &[]);
     fine("id,content,file,label\n", &[]);
     fine("id,label\n7,dog\n3, cat\n", &[(3, 3, 0), (7, 2, 1)]);
-    // What a spreadsheet leaves, line ends of Windows, a byte order mark.
+    // Empty rows of a spreadsheet, line ends of Windows, a byte order mark.
     fine("\u{feff}id,label\r\n\r\n7,dog\r\n,\r\n,\r\n", &[(7, 3, 1)]);
     fine("id,note,label\n7,\"two\nlines\",dog\n8,,cat\n", &[(7, 2, 1), (8, 4, 0)]);
     wrong("id;label\n", ": has the columns \"id;label\"; expected id,label; separate the fields by commas");
@@ -121,7 +121,7 @@ fn reviews_are_read_or_refused_with_the_line() {
 }
 
 #[test]
-fn a_line_whose_image_is_another_one_is_refused() {
+fn a_line_about_another_image_is_refused() {
     let images = images(&[(0, "a", "a.png"), (1, "b", "b.png"), (2, "c", "c.png"), (3, "c", "copy.png")]);
     let check_file = |text: &str| {
         let (_folder, path) = file("overrides.csv", text);
@@ -132,7 +132,8 @@ fn a_line_whose_image_is_another_one_is_refused() {
     };
     let (a, b, c) = (content("a"), content("b"), content("c"));
     let digits = a.to_string().split_off(3);
-    // The content as the file, the manifest or a person writes it; an exact duplicate is the same picture.
+    // The content as this crate, the manifest or a person writes it. An exact duplicate has the
+    // same content.
     for text in [
         format!("id,content,file,label\n0,{a},a.png,dog\n1,{b},,cat\n3,{c},gone.png,cat\n"),
         format!("content,label,id\n{digits},dog,0\n"),
@@ -142,27 +143,28 @@ fn a_line_whose_image_is_another_one_is_refused() {
     }
     let warned = check_file(&format!("id,content,label\n0,,dog\n1,{b},cat\n2,,cat\n")).unwrap();
     assert_eq!(warned.len(), 1);
-    assert!(warned[0].contains("no `content` on 2 of 3 lines") && warned[0].ends_with("`cifar-cli labels migrate`"));
+    assert!(warned[0].contains("no `content` on 2 of 3 lines") && warned[0].ends_with("added or removed"));
 
-    let advice = "`cifar-cli labels migrate` moves the line to the id that its image has now";
     assert_eq!(
         check_file(&format!("id,content,file,label\n0,{a},,dog\n\n2,{b},b.png,cat\n1,{a},,cat\n")),
         Err(format!(
-            "overrides.csv, line 4: image 2 is another one than when the line was written: it was {b} (b.png), it is {c} (c.png); {advice} (and one more line like it)"
+            "overrides.csv, line 4: image 2 is not the one that the line was written for: it was {b} (b.png), now it is {c} (c.png) (and one more line like it)"
         ))
     );
     assert_eq!(
         check_file(&format!("id,content,file,label\n9,{a},a.png,dog\n")),
-        Err(format!("overrides.csv, line 2: there is no image 9; the line is about {a} (a.png); {advice}"))
+        Err(format!("overrides.csv, line 2: there is no image 9; the line is about {a} (a.png)"))
     );
     assert_eq!(check_file("id,label\n9,dog\n"), Err("overrides.csv, line 2: there is no image 9".into()));
-    // The copy with the line's file name has another id.
+    // The duplicate with the line's file name has another id.
     assert!(
-        check_file(&format!("id,content,file,label\n2,{c},copy.png,dog\n")).unwrap_err().contains("image 2 is another")
+        check_file(&format!("id,content,file,label\n2,{c},copy.png,dog\n"))
+            .unwrap_err()
+            .contains("image 2 is not the one")
     );
 }
 
-/// Migrates a file with this text: what was done, and the text after it.
+/// Migrates a file with this text. Returns the result and the new text.
 fn migrated(text: &str, images: &ImageIndex, drop_missing: bool) -> (std::result::Result<Migration, String>, String) {
     let (_folder, path) = file("review.csv", text);
     let result = migrate(&path, images, drop_missing).map_err(|e| problem::<()>(Err(e), &path));
@@ -203,7 +205,7 @@ fn lines_move_along_with_their_images() {
 }
 
 #[test]
-fn lines_of_images_that_are_gone_are_listed_and_left_out_only_if_asked() {
+fn lines_of_missing_images_are_dropped_only_on_request() {
     let after = images(&[(0, "b", "b.png")]);
     let (a, b) = (content("a"), content("b"));
     let text =
@@ -222,7 +224,7 @@ fn lines_of_images_that_are_gone_are_listed_and_left_out_only_if_asked() {
 }
 
 #[test]
-fn of_exact_duplicates_the_one_with_the_file_is_meant() {
+fn among_exact_duplicates_the_file_name_decides() {
     let x = content("x");
     let after = images(&[(0, "b", "b.png"), (4, "x", "one.png"), (5, "x", "two.png"), (9, "x", "three.png")]);
     let ids = |text: &str| -> Vec<(u32, Vec<u32>)> {
@@ -231,10 +233,10 @@ fn of_exact_duplicates_the_one_with_the_file_is_meant() {
     };
     let head = "id,content,file,decision,label,note\n";
     assert_eq!(ids(&format!("{head}6,{x},two.png,drop,,\n")), [(5, vec![])]);
-    // Both moved by one: neither takes the other's place.
+    // Both ids move by one, and neither line takes the other's image.
     assert_eq!(ids(&format!("{head}5,{x},one.png,dismiss,,\n6,{x},two.png,drop,,\n")), [(4, vec![]), (5, vec![])]);
-    // Without a file the nearest one that has no line of its own, and the others are named.
+    // Without a file: the nearest image without a line of its own; the others are listed.
     assert_eq!(ids(&format!("{head}5,{x},two.png,dismiss,,\n6,{x},,drop,,\n")), [(4, vec![9])]);
     let (refused, _) = migrated("id,decision,label\n5,drop,\n5,drop,\n", &after, false);
-    assert_eq!(refused.unwrap_err(), "review.csv, line 3: is about image 5, as line 2 is; remove one of the two");
+    assert_eq!(refused.unwrap_err(), "review.csv, line 3: is about image 5, like line 2; remove one of them");
 }

@@ -1,47 +1,47 @@
-//! What people said of labels, done to the training and validation images.
+//! Applies label overrides and review decisions to the training and validation images.
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::labels::{Decision, Entries, Entry, Review};
-use crate::{Dataset, Monitor, Result, SampleId};
+use crate::{Dataset, Progress, Result, SampleId};
 
-/// How many label overrides were used.
+/// Numbers of label overrides by what became of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OverrideCounts {
-    /// Training and validation images that now have another label.
+    /// Training and validation images that have a new label.
     pub changed: usize,
-    /// Test images in the file: their labels are never replaced.
+    /// Test images in the file; their labels are never replaced.
     pub ignored_test: usize,
-    /// Images of partitions that were not chosen.
+    /// Images of partitions that are not chosen.
     pub not_chosen: usize,
 }
 
-/// How many decisions of people were used.
+/// Numbers of review decisions by what became of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReviewCounts {
-    /// Training and validation images that now have another label.
+    /// Training and validation images that have a new label.
     pub changed: usize,
-    /// Training and validation images that were left out.
+    /// Training and validation images that are left out.
     pub dropped: usize,
-    /// Images whose label was found to be right.
+    /// Images whose label is right.
     pub dismissed: usize,
-    /// Test images that were to be changed or dropped: that is never done.
+    /// Test images to relabel or drop; this is never done.
     pub ignored_test: usize,
-    /// Images of partitions that were not chosen.
+    /// Images of partitions that are not chosen.
     pub not_chosen: usize,
 }
 
-/// Gives images the labels that overrides have. Test images keep theirs.
+/// Applies the overrides. Test images keep their labels.
 pub(super) fn override_labels(
     new_labels: &Entries<u16>,
     sets: [&mut Dataset; 2],
     test: &Dataset,
     path: &Path,
-    monitor: &dyn Monitor,
+    progress: &dyn Progress,
 ) -> Result<OverrideCounts> {
     let mut counts = OverrideCounts::default();
     for id in new_labels.keys() {
@@ -53,7 +53,7 @@ pub(super) fn override_labels(
         counts.changed += set.relabel(|s| new_labels.get(&s.id).map(|entry| entry.says))?;
     }
     if counts.ignored_test > 0 {
-        monitor.warn(&format!(
+        progress.warn(&format!(
             "{}: {} of its images are test images, whose labels are never replaced",
             path.display(),
             counts.ignored_test
@@ -62,13 +62,13 @@ pub(super) fn override_labels(
     Ok(counts)
 }
 
-/// Gives images the labels that were decided and leaves out those that were dropped. Test images stay as they are.
+/// Applies the decisions: new labels, and images to leave out. Test images are unchanged.
 pub(super) fn review_images(
     review: &Entries<Review>,
     sets: [&mut Dataset; 2],
     test: &Dataset,
     path: &Path,
-    monitor: &dyn Monitor,
+    progress: &dyn Progress,
 ) -> Result<ReviewCounts> {
     let mut counts = ReviewCounts::default();
     let is_chosen = |id: SampleId| sets.iter().any(|set| set.index_of(id).is_some());
@@ -89,7 +89,7 @@ pub(super) fn review_images(
         counts.dropped += dropped;
     }
     if counts.ignored_test > 0 {
-        monitor.warn(&format!(
+        progress.warn(&format!(
             "{}: {} of its images are test images, which are never relabelled or dropped",
             path.display(),
             counts.ignored_test

@@ -1,21 +1,22 @@
-//! Whether every class has images of every split.
+//! Checks that every class has images in every split.
 
 use crate::partitions::DatasetVersion;
 use crate::splits::{Protocol, Split, SplitParams};
-use crate::{DataError, Dataset, Monitor, Result};
+use crate::{DataError, Dataset, Progress, Result};
 
-/// Classes that a warning names.
+/// Number of classes that a warning lists.
 const NAMED: usize = 5;
 
-/// Warns of classes without an image in a split that is wanted, and of a prepared set without test images.
+/// Warns about classes without images in a split that should have some, and about a prepared set
+/// without test images.
 ///
 /// # Errors
-/// If test images are wanted and there is none: no later stage could measure anything.
+/// If test images are wanted and there are none: no later stage could measure anything.
 pub(super) fn check(
     sets: [(Split, &Dataset); 3],
     version: DatasetVersion,
     params: &SplitParams,
-    monitor: &dyn Monitor,
+    progress: &dyn Progress,
 ) -> Result<()> {
     let tests = params.protocol == Protocol::Official || params.test_fraction > 0.0;
     for (split, set) in sets {
@@ -34,8 +35,8 @@ pub(super) fn check(
                     params.test_fraction
                 )));
             }
-            monitor
-                .warn("split.test_fraction is 0, so there are no test images: `evaluate` and `hard-images` need some");
+            progress
+                .warn("split.test_fraction is 0, so there are no test images; evaluation and the analysis of hard images need some");
         }
         if !is_wanted {
             continue;
@@ -56,7 +57,7 @@ pub(super) fn check(
             (Split::Train, _) => "add images of these classes".to_string(),
             _ => format!("add images of these classes or raise {key}"),
         };
-        monitor.warn(&format!(
+        progress.warn(&format!(
             "{} of {} classes {} no {} image: {names}; {effect}; {advice}",
             missing.len(),
             set.classes().len(),

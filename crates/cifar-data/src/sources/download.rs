@@ -1,8 +1,9 @@
-//! The official archive of CIFAR-10, fetched from its page: taken up where it was cut off, and checked by size and MD5.
+//! Downloads the official archive of CIFAR-10. Resumes partial downloads, and checks size and MD5.
 //!
-//! What has come lies in a hidden file beside the destination until all of it is there and right. A server that cannot be
-//! reached, or that has something else, is [`DataError::Unavailable`]: nothing was lost, and the caller may go on without.
-//! What goes wrong later keeps what has come, for the next time.
+//! The received part is in a hidden file beside the destination until it is complete and verified.
+//! A server that cannot be reached or has another file is [`DataError::Unavailable`]: nothing is
+//! lost, and the caller may continue without. Later failures keep the received part for the next
+//! call.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
@@ -13,21 +14,21 @@ use std::time::{Duration, Instant};
 
 use md5::{Digest, Md5};
 
-use crate::{DataError, Monitor, Result};
+use crate::{DataError, Progress, Result};
 
-/// A file somewhere else, and how to tell that it is the right one.
+/// A file on a server, with what identifies it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remote {
-    /// `http://` or `https://`.
+    /// The address, `http://` or `https://`.
     pub url: String,
-    /// Its length.
+    /// The length in bytes.
     pub bytes: u64,
-    /// The MD5 of its contents, in hexadecimal.
+    /// The MD5 of the content, in hexadecimal.
     pub md5: String,
 }
 
 impl Remote {
-    /// The binary version of CIFAR-10 at its authors' page.
+    /// Returns the binary version of CIFAR-10 on its authors' page.
     pub fn official() -> Self {
         Self {
             url: "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz".into(),
@@ -40,54 +41,62 @@ impl Remote {
 /// File name of [`Remote::official`].
 pub const OFFICIAL: &str = "cifar-10-binary.tar.gz";
 
-/// How long to wait.
+/// Time limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
-    /// For an address, and again for a connection; twice as long for the first answer.
+pub struct Timeouts {
+    /// For name resolution, and again for the connection; twice as long for the first response.
     pub connect: Duration,
     /// For the next bytes.
     pub stall: Duration,
-    /// How long the connection may be slower than `least_rate` on average.
+    /// How long the average rate may stay below `least_rate`.
     pub window: Duration,
-    /// Bytes a second.
+    /// The lowest average rate, in bytes per second.
     pub least_rate: u64,
 }
 
-impl Default for Patience {
-    /// 5 and 30 seconds; 10 kB a second over a minute.
+impl Default for Timeouts {
+    /// Returns 5 and 30 seconds, and 10 kB per second over a minute.
     fn default() -> Self {
         let [connect, stall, window] = [5, 30, 60].map(Duration::from_secs);
         Self { connect, stall, window, least_rate: 10_000 }
     }
 }
 
-/// Times that a connection which breaks off is taken up again before that is an error.
+/// Number of lost connections that end the download.
 const ATTEMPTS: usize = 3;
-/// Redirections that are followed.
+/// Number of redirects that are followed.
 const REDIRECTS: usize = 5;
-/// Hosts to which any other may redirect.
+/// Hosts that any other host may redirect to.
 const KNOWN_HOSTS: [&str; 2] = ["www.cs.toronto.edu", "cs.toronto.edu"];
-/// Bytes that travel at a time between the thread that waits for the network and the one that writes.
+/// Size of the blocks that the network thread hands to the writing thread.
 const BLOCK: usize = 256 * 1024;
-/// How often the user's wish to stop is looked at.
+/// Time between two checks for cancellation.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Where the part of `destination` lies that has come so far.
+/// Returns the path of the received part of `destination`.
 pub fn partial(destination: &Path) -> PathBuf {
     let name = destination.file_name().unwrap_or_default().to_string_lossy();
     destination.with_file_name(format!(".partial-{name}"))
 }
 
-/// Fetches `remote` to `destination`, whose folder is made if it is missing.
+/// Downloads `remote` to `destination`, and creates its folder if it is missing.
+///
+/// ```no_run
+/// use cifar_data::Silent;
+/// use cifar_data::sources::download::{OFFICIAL, Remote, Timeouts, fetch};
+///
+/// fetch(&Remote::official(), OFFICIAL.as_ref(), Timeouts::default(), &Silent)?;
+/// # Ok::<(), cifar_data::DataError>(())
+/// ```
 ///
 /// # Errors
-/// [`DataError::Unavailable`] if there is no connection or no such file, or the server redirects to an unknown host or away from
-/// https; others if the connection breaks off three times, nothing or too little comes for too long, or what came is not the right
-/// file, which is removed then.
-pub fn fetch(remote: &Remote, destination: &Path, patience: Patience, monitor: &dyn Monitor) -> Result<()> {
+/// [`DataError::Unavailable`] if there is no connection or no such file, or the server redirects to
+/// an unknown host or away from https. Other errors if the connection is lost three times, the
+/// server stalls or is too slow, or the download is not the right file; that is then removed.
+pub fn fetch(remote: &Remote, destination: &Path, timeouts: Timeouts, progress: &dyn Progress) -> Result<()> {
     let part = partial(destination);
     if part.is_symlink() {
-        return Err(DataError::malformed(&part, "is a link, and this program writes through no links; remove it"));
+        return Err(DataError::malformed(&part, "is a link, and downloads are not written through links; remove it"));
     }
     let mut answered = false;
     for attempt in 1.. {
@@ -95,38 +104,40 @@ pub fn fetch(remote: &Remote, destination: &Path, patience: Patience, monitor: &
         if have == remote.bytes {
             break;
         }
-        let request = Request { remote, have: if have < remote.bytes { have } else { 0 }, patience };
-        let ended = request.run(&part, monitor)?;
-        let (url, kept) = (&remote.url, "what has come is kept, and the next run goes on there");
+        let request = Request { remote, have: if have < remote.bytes { have } else { 0 }, timeouts };
+        let ended = request.run(&part, progress)?;
+        let (url, kept) = (&remote.url, "the received part is kept, and the next run resumes from it");
         match ended {
             Ended::Complete => break,
             Ended::Unavailable(problem) if !answered => {
                 return Err(DataError::Unavailable { url: url.clone(), problem });
             }
             Ended::Stalled(bytes) => {
-                let seconds = patience.stall.as_secs_f64();
-                let problem = format!("nothing came for {seconds} seconds, behind {bytes} of {} bytes", remote.bytes);
+                let seconds = timeouts.stall.as_secs_f64();
+                let problem = format!("no data for {seconds} seconds, after {bytes} of {} bytes", remote.bytes);
                 return Err(DataError::Unsuitable(format!("{url}: {problem}; {kept}")));
             }
             Ended::Slow(rate, bytes) => {
-                let (seconds, least) = (patience.window.as_secs_f64(), patience.least_rate);
+                let (seconds, least) = (timeouts.window.as_secs_f64(), timeouts.least_rate);
                 let problem = format!(
-                    "only {rate} bytes a second came for {seconds} seconds, {least} are needed; after {bytes} of {} bytes",
+                    "only {rate} bytes per second over {seconds} seconds, but {least} are needed; after {bytes} of {} bytes",
                     remote.bytes
                 );
                 return Err(DataError::Unsuitable(format!("{url}: {problem}; {kept}")));
             }
             Ended::CutOff(problem) | Ended::Unavailable(problem) if attempt == ATTEMPTS => {
-                return Err(DataError::Unsuitable(format!("{url}: broke off {ATTEMPTS} times: {problem}; {kept}")));
+                return Err(DataError::Unsuitable(format!(
+                    "{url}: the connection was lost {ATTEMPTS} times: {problem}; {kept}"
+                )));
             }
             Ended::CutOff(_) | Ended::Unavailable(_) => answered = true,
         }
     }
-    let found = md5_of(&part, monitor)?;
+    let found = md5_of(&part, progress)?;
     if found != remote.md5 {
         fs::remove_file(&part).map_err(DataError::io("remove", &part))?;
         return Err(DataError::Unsuitable(format!(
-            "{}: what came has the MD5 {found}, expected {}; it was removed",
+            "{}: the download has the MD5 {found}, expected {}; it was removed",
             remote.url, remote.md5
         )));
     }
@@ -137,24 +148,24 @@ pub fn fetch(remote: &Remote, destination: &Path, patience: Patience, monitor: &
 /// How a request ended.
 enum Ended {
     Complete,
-    /// Before anything came that is of use.
+    /// Before any useful bytes.
     Unavailable(String),
-    /// In the middle, with what is there kept.
+    /// In the middle; the received part is kept.
     CutOff(String),
-    /// Nothing came any more, behind so many bytes.
+    /// No more bytes, after this many.
     Stalled(u64),
-    /// So few bytes came a second, behind so many bytes.
+    /// Too few bytes per second; the rate, and the bytes received.
     Slow(u64, u64),
 }
 
 struct Request<'a> {
     remote: &'a Remote,
-    /// Bytes that are there already.
+    /// Bytes received earlier.
     have: u64,
-    patience: Patience,
+    timeouts: Timeouts,
 }
 
-/// What the thread at the network tells.
+/// A message from the network thread.
 enum News {
     /// The body begins at this byte.
     Body(u64),
@@ -165,22 +176,23 @@ enum News {
 }
 
 impl Request<'_> {
-    /// Asks for the rest and writes it behind what is there.
-    fn run(&self, part: &Path, monitor: &dyn Monitor) -> Result<Ended> {
+    /// Requests the rest of the file and appends it.
+    fn run(&self, part: &Path, progress: &dyn Progress) -> Result<Ended> {
         const WHAT: &str = "downloading";
-        // It waits on its own, so that neither a stall nor Ctrl-C must wait for it; it ends with its next block.
+        // The network thread waits on its own, so that neither a stall nor Ctrl-C has to wait for
+        // it. It ends with its next block.
         let (sender, news) = sync_channel(4);
         let (url, have, bytes, connect) =
-            (self.remote.url.clone(), self.have, self.remote.bytes, self.patience.connect);
+            (self.remote.url.clone(), self.have, self.remote.bytes, self.timeouts.connect);
         let spawned = thread::Builder::new().name("download".into()).spawn(move || {
             let _ = talk(&url, have, bytes, connect, &sender);
         });
         spawned.map_err(DataError::io("start a thread for", part))?;
-        let begin = match wait(&news, 2 * self.patience.connect, monitor)? {
+        let begin = match wait(&news, 2 * self.timeouts.connect, progress)? {
             Some(News::Body(begin)) => begin,
             Some(News::Unavailable(problem) | News::Broken(problem)) => return Ok(Ended::Unavailable(problem)),
             Some(News::Bytes(_) | News::End) | None => {
-                let seconds = 2.0 * self.patience.connect.as_secs_f64();
+                let seconds = 2.0 * self.timeouts.connect.as_secs_f64();
                 return Ok(Ended::Unavailable(format!("no answer within {seconds} seconds")));
             }
         };
@@ -188,10 +200,10 @@ impl Request<'_> {
         let mut at = begin;
         let (mut since, mut from) = (Instant::now(), begin);
         loop {
-            monitor.progress(WHAT, at, self.remote.bytes);
-            match wait(&news, self.patience.stall, monitor)? {
+            progress.update(WHAT, at, self.remote.bytes);
+            match wait(&news, self.timeouts.stall, progress)? {
                 Some(News::Bytes(mut block)) => {
-                    // What goes on behind the end is not wanted, and the MD5 tells whether this is the file.
+                    // Bytes beyond the end are dropped; the MD5 shows whether this is the file.
                     block.truncate(usize::try_from(self.remote.bytes - at).unwrap_or(usize::MAX));
                     file.write_all(&block).map_err(DataError::io("write", part))?;
                     at += block.len() as u64;
@@ -199,9 +211,9 @@ impl Request<'_> {
                         return Ok(Ended::Complete);
                     }
                     let elapsed = since.elapsed();
-                    if elapsed >= self.patience.window {
+                    if elapsed >= self.timeouts.window {
                         let rate = ((at - from) as f64 / elapsed.as_secs_f64()) as u64;
-                        if rate < self.patience.least_rate {
+                        if rate < self.timeouts.least_rate {
                             return Ok(Ended::Slow(rate, at));
                         }
                         (since, from) = (Instant::now(), at);
@@ -209,7 +221,7 @@ impl Request<'_> {
                 }
                 Some(News::Broken(problem) | News::Unavailable(problem)) => return Ok(Ended::CutOff(problem)),
                 Some(News::End | News::Body(_)) => {
-                    return Ok(Ended::CutOff(format!("ended behind {at} of {} bytes", self.remote.bytes)));
+                    return Ok(Ended::CutOff(format!("ended after {at} of {} bytes", self.remote.bytes)));
                 }
                 None => return Ok(Ended::Stalled(at)),
             }
@@ -217,7 +229,7 @@ impl Request<'_> {
     }
 }
 
-/// The file of what has come, cut to `begin` bytes, and ready for more.
+/// Opens the received part, cut to `begin` bytes, for appending.
 fn open(part: &Path, begin: u64) -> Result<File> {
     if let Some(parent) = part.parent() {
         fs::create_dir_all(parent).map_err(DataError::io("create the folder", parent))?;
@@ -231,21 +243,21 @@ fn open(part: &Path, begin: u64) -> Result<File> {
     open().map_err(DataError::io("write", part))
 }
 
-/// The next news, or none within `patience`.
-fn wait(news: &Receiver<News>, patience: Duration, monitor: &dyn Monitor) -> Result<Option<News>> {
-    let deadline = Instant::now() + patience;
+/// Returns the next message, or none within `timeout`.
+fn wait(news: &Receiver<News>, timeout: Duration, progress: &dyn Progress) -> Result<Option<News>> {
+    let deadline = Instant::now() + timeout;
     loop {
-        monitor.check()?;
+        progress.check()?;
         match news.recv_timeout(TICK.min(deadline.saturating_duration_since(Instant::now()))) {
             Ok(news) => return Ok(Some(news)),
             Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
             Err(RecvTimeoutError::Timeout) => return Ok(None),
-            Err(RecvTimeoutError::Disconnected) => return Ok(Some(News::Broken("the connection is gone".into()))),
+            Err(RecvTimeoutError::Disconnected) => return Ok(Some(News::Broken("the connection was closed".into()))),
         }
     }
 }
 
-/// Talks to the server; ends early once nobody listens.
+/// Talks to the server; ends early when nobody receives.
 fn talk(
     url: &str,
     have: u64,
@@ -276,7 +288,8 @@ fn talk(
     let begin = match response.status().as_u16() {
         200 => match header("content-length") {
             Some(length) if length.parse() != Ok(bytes) => {
-                return news.send(News::Unavailable(format!("has {length} bytes there, expected {bytes}")));
+                return news
+                    .send(News::Unavailable(format!("the file on the server has {length} bytes, expected {bytes}")));
             }
             _ => 0,
         },
@@ -284,8 +297,9 @@ fn talk(
             Some(range) if range == format!("bytes {have}-{}/{bytes}", bytes - 1) => have,
             range => {
                 let range = range.unwrap_or_else(|| "no range".into());
-                return news
-                    .send(News::Unavailable(format!("answers with {range}, asked was {have}- of {bytes} bytes")));
+                return news.send(News::Unavailable(format!(
+                    "the server answers with {range}, requested were bytes {have}- of {bytes}"
+                )));
             }
         },
         status => return news.send(News::Unavailable(format!("the server answers with status {status}"))),
@@ -293,7 +307,7 @@ fn talk(
     news.send(News::Body(begin))?;
     let mut body = response.into_body().into_reader();
     loop {
-        // As it comes: a slow connection is none that stalls.
+        // Blocks are sent as they arrive: a slow connection is not a stalled one.
         let mut block = vec![0; BLOCK];
         match body.read(&mut block) {
             Err(e) => return news.send(News::Broken(one_line(&e))),
@@ -306,7 +320,7 @@ fn talk(
     }
 }
 
-/// One request, without following redirections.
+/// Sends one request, without following redirects.
 fn ask(url: &str, have: u64, connect: Duration) -> Result<ureq::http::Response<ureq::Body>, ureq::Error> {
     let mut config = ureq::Agent::config_builder()
         .timeout_resolve(Some(connect))
@@ -314,9 +328,9 @@ fn ask(url: &str, have: u64, connect: Duration) -> Result<ureq::http::Response<u
         .http_status_as_error(false)
         .max_redirects(0)
         .max_redirects_will_error(false)
-        .user_agent(concat!("cifar-cli/", env!("CARGO_PKG_VERSION")));
+        .user_agent(concat!("cifar-data/", env!("CARGO_PKG_VERSION")));
     if ["http://127.", "http://localhost", "http://[::1]"].iter().any(|here| url.starts_with(here)) {
-        // No proxy knows what runs on this machine.
+        // A proxy cannot reach servers on this machine.
         config = config.proxy(None);
     }
     let mut request = config.build().new_agent().get(url);
@@ -326,13 +340,14 @@ fn ask(url: &str, have: u64, connect: Duration) -> Result<ureq::http::Response<u
     request.call()
 }
 
-/// Where `location` leads, as the answer to a request for `url`.
+/// Returns where `location` leads, as the answer to a request for `url`.
 ///
 /// # Errors
-/// If that is another host, unless it is the archive's own, or no https where `url` is.
+/// If it leads to another host that is not one of the archive's own, or from https to something
+/// else.
 fn redirection(url: &str, location: &str) -> Result<String, String> {
     let parse = |text: &str| text.parse::<ureq::http::Uri>().ok();
-    let from = parse(url).ok_or_else(|| format!("{url} is no address"))?;
+    let from = parse(url).ok_or_else(|| format!("{url} is not a valid address"))?;
     let (scheme, authority) = (from.scheme_str().unwrap_or("https"), from.authority().map_or("", |a| a.as_str()));
     let next = if location.contains("://") {
         location.to_string()
@@ -344,24 +359,24 @@ fn redirection(url: &str, location: &str) -> Result<String, String> {
         let folder = from.path().rsplit_once('/').map_or("", |(folder, _)| folder);
         format!("{scheme}://{authority}{folder}/{location}")
     };
-    let to = parse(&next).ok_or_else(|| format!("redirects to {location:?}, which is no address"))?;
+    let to = parse(&next).ok_or_else(|| format!("redirects to {location:?}, which is not a valid address"))?;
     let is_secure = |uri: &ureq::http::Uri| uri.scheme_str() == Some("https");
     if is_secure(&from) && !is_secure(&to) {
         return Err(format!("redirects from https to {next}"));
     }
     let host = to.host().unwrap_or_default();
     if Some(host) != from.host() && !KNOWN_HOSTS.contains(&host) {
-        return Err(format!("redirects to the host {host:?}; if that is right, give --mirror {next}"));
+        return Err(format!("redirects to the host {host:?}; if that is right, fetch {next} instead"));
     }
     Ok(next)
 }
 
-fn md5_of(path: &Path, monitor: &dyn Monitor) -> Result<String> {
+fn md5_of(path: &Path, progress: &dyn Progress) -> Result<String> {
     let mut file = File::open(path).map_err(DataError::io("read", path))?;
     let mut hasher = Md5::new();
     let mut block = vec![0; BLOCK];
     loop {
-        monitor.check()?;
+        progress.check()?;
         match file.read(&mut block).map_err(DataError::io("read", path))? {
             0 => break,
             read => hasher.update(&block[..read]),
@@ -371,7 +386,7 @@ fn md5_of(path: &Path, monitor: &dyn Monitor) -> Result<String> {
     Ok(format!("{:032x}", u128::from_be_bytes(digest)))
 }
 
-/// An error and all its causes, those left out that a message before quotes.
+/// Returns an error with all its causes, without repeating causes that an earlier message quotes.
 fn one_line(error: &(dyn std::error::Error + 'static)) -> String {
     let mut line = String::new();
     let mut next = Some(error);
@@ -380,7 +395,7 @@ fn one_line(error: &(dyn std::error::Error + 'static)) -> String {
         if !line.contains(&text) {
             line = if line.is_empty() { text } else { format!("{line}: {text}") };
         }
-        // ureq and errors of the system hold their causes without telling them as such.
+        // Some errors of ureq and of the system hold a cause that `source` does not return.
         next = match error.downcast_ref::<ureq::Error>() {
             Some(ureq::Error::Io(inner)) => Some(inner),
             _ => match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
@@ -397,7 +412,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn redirections_stay_on_https_and_on_known_hosts() {
+    fn redirects_stay_on_https_and_on_known_hosts() {
         let check =
             |url: &str, location: &str, expected: &str| assert_eq!(redirection(url, location).unwrap(), expected);
         let own = "https://a.org/x/y.gz";
@@ -414,15 +429,15 @@ mod tests {
         };
         refuse("http://a.org/z.gz", "redirects from https to http://a.org/z.gz");
         refuse("http://www.cs.toronto.edu/z.gz", "redirects from https");
-        refuse("https://evil.org/z.gz", "the host \"evil.org\"; if that is right, give --mirror https://evil.org/z.gz");
+        refuse("https://evil.org/z.gz", "the host \"evil.org\"; if that is right, fetch https://evil.org/z.gz instead");
         refuse("https://a.org@evil.org/z.gz", "the host \"evil.org\"");
         refuse("//evil.org/z.gz", "the host \"evil.org\"");
-        refuse("file:///etc/passwd", "redirects to \"file:///etc/passwd\", which is no address");
-        refuse("https://a b/", "which is no address");
+        refuse("file:///etc/passwd", "redirects to \"file:///etc/passwd\", which is not a valid address");
+        refuse("https://a b/", "which is not a valid address");
     }
 
     #[test]
-    fn every_cause_is_told_once() {
+    fn every_cause_appears_once() {
         #[derive(Debug, thiserror::Error)]
         #[error("the handshake\nfailed")]
         struct Handshake(#[source] io::Error);

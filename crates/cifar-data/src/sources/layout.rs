@@ -1,4 +1,4 @@
-//! What lies in a folder that a user names: a data set, or a folder that a data set lies in.
+//! Finds the data set that a path means: the path itself, or a folder inside it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,12 +7,12 @@ use super::{archives, parquet};
 use crate::names::shown;
 use crate::{DataError, Result, input};
 
-/// Folders above a data set that are gone through.
+/// Depth of the folders that are searched for a data set.
 const DEEPEST: usize = 4;
-/// Entries of a folder that tell what it is: class folders may hold thousands.
-const LOOKED_AT: usize = 100;
+/// Number of entries that are read to find out what a folder is: class folders may have thousands.
+const MAX_ENTRIES: usize = 100;
 
-/// What a path means.
+/// The kind and path of a data set.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
     ClassFolders(PathBuf),
@@ -31,7 +31,7 @@ pub(super) enum Part {
 }
 
 impl Part {
-    /// The part that a folder's whole name says, in upper or lower case.
+    /// Returns the part that a folder's whole name means, in upper or lower case.
     pub(super) fn of_folder(name: &str) -> Option<Self> {
         match name.to_lowercase().as_str() {
             "train" | "training" => Some(Self::Train),
@@ -41,7 +41,7 @@ impl Part {
         }
     }
 
-    /// The part that one word of a file's name says.
+    /// Returns the part that one word of a file's name means.
     pub(super) fn of_file(name: &str) -> Option<Self> {
         let mut parts = name.split(|c: char| !c.is_alphabetic()).filter_map(Self::of_folder);
         let first = parts.next();
@@ -50,7 +50,7 @@ impl Part {
     }
 }
 
-/// What is in a folder, as far as it decides what the folder is.
+/// The content of a folder, as far as it decides what the folder is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Inside {
     /// Nothing.
@@ -63,25 +63,26 @@ enum Inside {
     Parts,
     /// Other folders.
     Folders,
-    /// Files alone, such as the images of a class.
+    /// Only files, such as the images of a class.
     Files,
 }
 
-/// Folders of a data set that has published parts, by name.
+/// The folders of a data set that has published parts, by name.
 #[derive(Debug, Default)]
 pub(super) struct Parts {
     pub(super) train: Option<String>,
     pub(super) test: Option<String>,
-    /// Of validation images; there may be several.
+    /// Folders of validation images; there may be several.
     pub(super) val: Vec<String>,
 }
 
-/// Whether an entry is none of the user's: hidden, or left by an operating system or a packing program.
-pub(super) fn is_litter(name: &str) -> bool {
+/// Returns whether an entry is hidden, or left by an operating system or an archive program.
+pub(super) fn is_ignored(name: &str) -> bool {
     name.starts_with('.') || matches!(name, "__MACOSX" | "@eaDir" | "Icon\r")
 }
 
-/// Finds the published parts of `folder`. A folder called `train` that holds images is a class of that name.
+/// Finds the published parts of `folder`. A folder called `train` with images in it is a class of
+/// that name.
 ///
 /// # Errors
 /// If there are two folders for one part.
@@ -108,10 +109,11 @@ pub(super) fn parts(folder: &Path) -> Result<Parts> {
     Ok(parts)
 }
 
-/// Finds out what `path` means.
+/// Finds the data set that `path` means.
 ///
 /// # Errors
-/// If it is neither a folder nor a regular file, holds nothing to read, or several things of which each could be meant.
+/// If it is neither a folder nor a regular file, or if it holds no data set or several that could
+/// be meant.
 pub(super) fn find(path: &Path) -> Result<Found> {
     if input::metadata(path)?.is_dir() {
         return in_folder(path, DEEPEST);
@@ -165,7 +167,7 @@ fn in_folder(folder: &Path, depth: usize) -> Result<Found> {
             renamed.push(found());
         }
     }
-    // A set in a folder of its own, and a folder of class folders if there is nothing else.
+    // Either a set in a subfolder, or class folders if there is nothing else.
     let alone = holders.len() == 1 && there.is_empty() && !class_folders;
     for (name, is_set) in holders {
         if depth > 0 && (is_set || alone) {
@@ -183,8 +185,8 @@ fn in_folder(folder: &Path, depth: usize) -> Result<Found> {
     if tables {
         there.push(("parquet files".into(), Found::Parquet(here())));
     }
-    // What can be used as it lies there comes before what is packed: `tar xf` leaves the archive beside its folder. Names
-    // of the authors come before others: a second download is called "… (1)".
+    // Unpacked data come before archives, since `tar xf` leaves the archive beside its folder. The
+    // authors' names come before others, since a second download is called "… (1)".
     for others in [packed, renamed] {
         if there.is_empty() {
             there = others;
@@ -199,9 +201,9 @@ fn in_folder(folder: &Path, depth: usize) -> Result<Found> {
     Ok(there.pop().map_or(Found::ClassFolders(here()), |(_, found)| found))
 }
 
-/// What is in a folder, by its first entries.
+/// Returns the content of a folder, by its first entries.
 fn inside(folder: &Path) -> Result<Inside> {
-    let (folders, files): (Vec<_>, Vec<_>) = entries(folder, LOOKED_AT)?.into_iter().partition(|(_, dir)| *dir);
+    let (folders, files): (Vec<_>, Vec<_>) = entries(folder, MAX_ENTRIES)?.into_iter().partition(|(_, dir)| *dir);
     let has = |part| folders.iter().any(|(name, _)| Part::of_folder(name) == Some(part));
     Ok(if files.iter().any(|(name, _)| parquet::is_parquet(name)) {
         Inside::Tables
@@ -210,7 +212,7 @@ fn inside(folder: &Path) -> Result<Inside> {
     } else if has(Part::Train) && has(Part::Test) {
         Inside::Parts
     } else if !folders.is_empty() {
-        // Files may lie beside them.
+        // There may be files beside them.
         Inside::Folders
     } else if !files.is_empty() {
         Inside::Files
@@ -219,19 +221,20 @@ fn inside(folder: &Path) -> Result<Inside> {
     })
 }
 
-/// Sorted names of the folders in `folder`.
+/// Returns the sorted names of the folders in `folder`.
 fn folders(folder: &Path) -> Result<Vec<String>> {
     let entries = entries(folder, usize::MAX)?.into_iter();
     Ok(entries.filter(|(_, dir)| *dir).map(|(name, _)| name).collect())
 }
 
-/// Sorted names of everything else in `folder`.
+/// Returns the sorted names of everything else in `folder`.
 fn files(folder: &Path) -> Result<Vec<String>> {
     let entries = entries(folder, usize::MAX)?.into_iter();
     Ok(entries.filter(|(_, dir)| !*dir).map(|(name, _)| name).collect())
 }
 
-/// The first entries of `folder`, sorted: their names, and whether they are folders or links to such.
+/// Returns the first entries of `folder`, sorted: their names, and whether they are folders or
+/// links to folders.
 fn entries(folder: &Path, most: usize) -> Result<Vec<(String, bool)>> {
     let mut entries = Vec::new();
     for entry in fs::read_dir(folder).map_err(DataError::io("read the folder", folder))? {
@@ -240,25 +243,25 @@ fn entries(folder: &Path, most: usize) -> Result<Vec<(String, bool)>> {
         }
         let entry = entry.map_err(DataError::io("read the folder", folder))?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if is_litter(&name) {
+        if is_ignored(&name) {
             continue;
         }
         let kind = entry.file_type().map_err(DataError::io("read", &entry.path()))?;
-        // A link that leads nowhere is a file here; whoever reads it says so.
+        // A dangling link counts as a file here; reading it gives an error that says so.
         entries.push((name, kind.is_dir() || (kind.is_symlink() && entry.path().is_dir())));
     }
     entries.sort_unstable();
     Ok(entries)
 }
 
-/// Whether a file is a packed archive under another name than its authors gave it.
+/// Returns whether a file is a packed archive under another name than its authors gave it.
 fn is_archive(path: &Path, name: &str) -> bool {
     let name = name.to_lowercase();
     let may_be = [".tar", ".tgz", ".gz"].iter().any(|extension| name.contains(extension));
     may_be && input::head(path).is_ok_and(|head| input::is_gzip(&head) || input::is_tar(&head))
 }
 
-/// The warning that `source` is one part of a data set, and the other one would be left out.
+/// Returns the warning that `source` is one part of a data set whose other part would be left out.
 pub(super) fn one_part_only(source: &Path) -> Option<String> {
     let (name, parent) = (source.file_name()?.to_str()?, source.parent()?);
     let part = Part::of_folder(name)?;
@@ -269,5 +272,5 @@ pub(super) fn one_part_only(source: &Path) -> Option<String> {
         _ => return None,
     };
     let here = shown(source);
-    Some(format!("{here}: is read without {other}/, which lies beside it; name the folder above to read both"))
+    Some(format!("{here}: is read without {other}/, which is beside it; name the folder above to read both"))
 }

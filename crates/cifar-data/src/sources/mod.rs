@@ -1,8 +1,9 @@
-//! Where images come from: folders of image files, the official archives, parquet files, a download of an archive, or the
+//! Sources of images: class folders, the official archives, parquet files, a download, and the
 //! built-in synthetic set.
 
 pub mod archives;
 pub mod class_folders;
+#[cfg(feature = "download")]
 pub mod download;
 pub mod parquet;
 pub mod synthetic;
@@ -14,50 +15,67 @@ use std::path::Path;
 use class_folders::{ClassFolders, Skipped};
 use layout::Found;
 
-use crate::{DataError, Dataset, Monitor, Result};
+use crate::{DataError, Dataset, Progress, Result};
 
-/// Most pixels a side of an image of a data set: larger ones are no business of this program, and a header that claims more
-/// is refused before anything is decoded.
-const MOST_PIXELS: usize = 1024;
+/// Most pixels per side of an image of a data set. A header with more is refused before anything is
+/// decoded.
+const MAX_PIXELS: usize = 1024;
 
-/// Which labels to read, where a set has two kinds.
+/// Which labels to read, if a set has two kinds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Labels {
-    /// The classes themselves: CIFAR-100's hundred.
+    /// The fine labels, such as the 100 classes of CIFAR-100.
     #[default]
     Fine,
-    /// CIFAR-100's twenty superclasses. No other set has such.
+    /// The 20 superclasses of CIFAR-100. No other set has coarse labels.
     Coarse,
 }
 
-/// How to read.
+/// Options of [`read`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ReadOptions {
-    /// Leave out images that cannot be used, instead of stopping at the first.
+    /// Whether to skip unusable images instead of stopping at the first.
     pub skip_broken: bool,
-    /// Which labels, where there are two kinds.
+    /// Which labels to read, if there are two kinds.
     pub labels: Labels,
 }
 
-/// What was read.
+/// The result of [`read`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Images {
     /// The images.
     pub dataset: Dataset,
-    /// What was left out: by id, then what has none. Of archives and parquet files, nothing is: a damaged one is refused whole.
+    /// The skipped images: those with ids by id, then those without. Always empty for archives and
+    /// parquet files: a damaged one is refused as a whole.
     pub skipped: Vec<Skipped>,
 }
 
-/// Reads what lies at `path`, whatever it is: class folders, an official version of CIFAR-10 or CIFAR-100 (a `.tar.gz` or
-/// `.tar` under any name, or its unpacked folder), a `.parquet` file or a folder of them, or a folder that one of these lies
-/// in.
+/// Reads the data set at `path`, whatever its kind: class folders, an official version of CIFAR-10
+/// or CIFAR-100 (a `.tar.gz` or `.tar` under any name, or its unpacked folder), a `.parquet` file
+/// or a folder of them, or a folder that contains one of these.
+/// ```
+/// use cifar_data::sources::{self, ReadOptions};
+/// use cifar_data::Silent;
+///
+/// # let root = tempfile::tempdir().unwrap();
+/// # let folder = root.path();
+/// for (class, colour) in [("black", 0), ("white", 255)] {
+///     std::fs::create_dir(folder.join(class)).unwrap();
+///     let pixels = vec![colour; 8 * 8 * 3];
+///     image::save_buffer(folder.join(class).join("a.png"), &pixels, 8, 8, image::ColorType::Rgb8).unwrap();
+/// }
+/// let images = sources::read(folder, &ReadOptions::default(), &Silent)?;
+/// assert_eq!(images.dataset.classes(), ["black", "white"]);
+/// assert_eq!(images.dataset.labels(), [0, 1]);
+/// # Ok::<(), cifar_data::DataError>(())
+/// ```
 ///
 /// # Errors
-/// If two of these lie there, coarse labels are asked of a set that has none, or as [`class_folders::read`],
-/// [`archives::read`] and [`parquet::read`] say.
-pub fn read(path: &Path, options: &ReadOptions, monitor: &dyn Monitor) -> Result<Images> {
+/// If there are several data sets, coarse labels are requested of a set that has none, or as for
+/// [`class_folders::read`], [`archives::read`] and [`parquet::read`].
+pub fn read(path: &Path, options: &ReadOptions, progress: &dyn Progress) -> Result<Images> {
     if let Some(warning) = layout::one_part_only(path) {
-        monitor.warn(&warning);
+        progress.warn(&warning);
     }
     let dataset = match layout::find(path)? {
         Found::ClassFolders(path) if options.labels == Labels::Coarse => {
@@ -67,7 +85,7 @@ pub fn read(path: &Path, options: &ReadOptions, monitor: &dyn Monitor) -> Result
             ));
         }
         Found::ClassFolders(folder) => {
-            let ClassFolders { dataset, mut skipped } = class_folders::read(&folder, options, monitor)?;
+            let ClassFolders { dataset, mut skipped } = class_folders::read(&folder, options, progress)?;
             if let Ok(inner) = folder.strip_prefix(path) {
                 let file = |file: &str| inner.join(file).to_string_lossy().into_owned();
                 for skipped in &mut skipped {
@@ -76,8 +94,8 @@ pub fn read(path: &Path, options: &ReadOptions, monitor: &dyn Monitor) -> Result
             }
             return Ok(Images { dataset, skipped });
         }
-        Found::Archive(path) => archives::read(&path, options.labels, monitor)?,
-        Found::Parquet(path) => parquet::read(&path, options.labels, monitor)?,
+        Found::Archive(path) => archives::read(&path, options.labels, progress)?,
+        Found::Parquet(path) => parquet::read(&path, options.labels, progress)?,
     };
     Ok(Images { dataset, skipped: Vec::new() })
 }

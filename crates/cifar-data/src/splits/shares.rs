@@ -1,28 +1,30 @@
-//! How many images of each class and partition a fraction takes.
+//! The number of images of each class and partition that a fraction takes.
 
 use std::collections::BTreeMap;
 
 use crate::partitions::Partition;
 use crate::random::{Purpose, stream};
 
-/// A partition's images of a class.
+/// The images of one class in one partition.
 pub(super) type Stratum = (Partition, u16);
 
-/// The least difference from an exact share that is corrected: this number of images, and this fraction of the share.
+/// Smallest difference from an exact number that is corrected: this number of images, and this
+/// fraction of it.
 const OF_CLASS: (f64, f64) = (1.0, 0.05);
 /// The same for a shortfall of all classes together.
 const OF_ALL: (f64, f64) = (2.0, 0.05);
 
-/// The number of images of each stratum that `fraction` takes, given the strata's sizes.
+/// Returns the number of images of each stratum that `fraction` takes, given the strata's sizes.
 ///
-/// Every stratum is rounded by itself, so its count depends on no other. There are two exceptions:
-/// - a class one image or more, and 5 % or more, away from its exact share, or without an image although half of one or more
-///   is due: the class's share is rounded as a whole and divided over its partitions by largest remainders;
-/// - all classes together two images or more, and 5 % or more, below the whole share, or without an image: the whole share is
+/// Every stratum is rounded on its own, so its count depends on no other. There are two exceptions:
+/// - a class whose count is off by at least one image and 5 %, or that has no image although at
+///   least half of one is due: the class is rounded as a whole, and its count is divided over its
+///   partitions by largest remainders;
+/// - all classes together are short by at least two images and 5 %, or have no image: the total is
 ///   divided over the classes by largest remainders.
 ///
-/// So classes of any size have what is due to them. Classes with a share above 30 images never meet the first exception, since
-/// three roundings differ by 1.5 at most. `seed` decides between equal remainders.
+/// So classes of any size get their due. Classes with more than 30 due images never meet the first
+/// exception, since three roundings differ by 1.5 at most. `seed` decides between equal remainders.
 pub(super) fn of(sizes: &BTreeMap<Stratum, usize>, fraction: f64, seed: u64) -> BTreeMap<Stratum, usize> {
     let share = |size: usize| size as f64 * fraction;
     let mut counts: BTreeMap<Stratum, usize> =
@@ -63,20 +65,20 @@ fn least((images, fraction): (f64, f64), exact: f64) -> f64 {
     images.max(fraction * exact)
 }
 
-/// Whether there is no image although half of one or more is due.
+/// Returns whether there is no image although at least half of one is due.
 fn is_missing(count: usize, exact: f64) -> bool {
     count == 0 && exact >= 0.5
 }
 
-/// Each exact share rounded down, and one more for those with the largest remainders until there are `total`; `draw` decides
-/// between equal ones.
+/// Rounds each exact number down, and adds one to those with the largest remainders until the sum
+/// is `total`. `draw` decides between equal remainders.
 fn by_largest_remainder<K: Ord + Copy>(
     exact: &BTreeMap<K, f64>,
     total: usize,
     draw: impl Fn(&K) -> u64,
 ) -> BTreeMap<K, usize> {
     let mut counts: BTreeMap<K, usize> = exact.iter().map(|(key, exact)| (*key, exact.floor() as usize)).collect();
-    // Remainders that differ by less than rounding errors are equal.
+    // Remainders that differ by less than rounding errors count as equal.
     let remainder = |exact: f64| ((exact - exact.floor()) * 1e9).round() as u64;
     let mut order: Vec<(u64, u64, K)> = exact.iter().map(|(key, exact)| (remainder(*exact), draw(key), *key)).collect();
     order.sort_unstable_by(|a, b| b.cmp(a));
@@ -87,7 +89,7 @@ fn by_largest_remainder<K: Ord + Copy>(
     counts
 }
 
-/// A draw for a class, or for one of its partitions.
+/// Returns a draw for a class, or for one of its partitions.
 fn draw(seed: u64, partition: Option<Partition>, class: u16) -> u64 {
     let place = partition.map_or(0, |partition| partition as u64 + 1);
     stream(seed, Purpose::Split, 2 + place, u64::from(class)).bits()
@@ -97,7 +99,7 @@ fn draw(seed: u64, partition: Option<Partition>, class: u16) -> u64 {
 mod tests {
     use super::*;
 
-    /// Counts by partition and class of sizes by class and partition.
+    /// Returns counts by partition and class, of sizes by class and partition.
     fn counts(sizes: &[[usize; 3]], fraction: f64, seed: u64) -> Vec<[usize; 3]> {
         let strata =
             (0..).zip(sizes).flat_map(|(class, sizes)| Partition::ALL.map(|p| ((p, class), sizes[p as usize])));
@@ -110,8 +112,9 @@ mod tests {
     }
 
     #[test]
-    fn every_class_has_what_is_due_to_it() {
-        // A fifth of 3, 5, 8, 12, 21 and 24 images; by strata alone it would be 0, 0, 0, 3, 3 and 6.
+    fn every_class_gets_its_due() {
+        // A fifth of 3, 5, 8, 12, 21 and 24 images. By strata alone it would be 0, 0, 0, 3, 3 and
+        // 6.
         let sizes = [[1, 1, 1], [2, 2, 1], [3, 3, 2], [4, 4, 4], [7, 7, 7], [8, 8, 8]];
         for seed in 0..20 {
             let found = counts(&sizes, 0.2, seed);
@@ -125,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn classes_of_which_less_than_half_an_image_is_due_share_what_is_due_to_all() {
+    fn tiny_classes_share_the_images_due_to_all() {
         // 100 classes of two images: 0.4 images of each, 40 of all.
         let sizes: Vec<[usize; 3]> = (0..100).map(|c| if c % 2 == 0 { [1, 1, 0] } else { [0, 1, 1] }).collect();
         let found = totals(&counts(&sizes, 0.2, 0));
@@ -136,13 +139,13 @@ mod tests {
         assert_eq!(totals(&counts(&sizes, 0.0, 0)), vec![0; 100]);
         // Two classes of two images: 0.8 images of all.
         assert_eq!(totals(&counts(&[[1, 1, 0], [1, 1, 0]], 0.2, 0)).iter().sum::<usize>(), 1);
-        // Three images: 0.6 of each, so each has one.
+        // Three images: 0.6 of each, so each gets one.
         assert_eq!(totals(&counts(&vec![[1, 1, 1]; 100], 0.2, 0)), vec![1; 100]);
     }
 
     #[test]
-    fn large_classes_are_rounded_by_strata_whatever_is_beside_them() {
-        // The third class has more than an image above its share.
+    fn large_classes_are_rounded_by_strata() {
+        // The third class gets more than one image too many.
         let large = [[1987, 2013, 1999], [2001, 1996, 2002], [203, 203, 203]];
         let by_strata = large.map(|sizes| sizes.map(|n| (n as f64 * 0.2).round() as usize));
         assert_eq!(counts(&large, 0.2, 0), by_strata);

@@ -1,4 +1,4 @@
-//! Archives of a few images, as bytes.
+//! Archives of a few images, in memory.
 
 use std::fs;
 use std::io::Write;
@@ -9,7 +9,7 @@ use flate2::write::GzEncoder;
 
 use super::noise;
 
-/// Bytes of an image, and of one of its colours.
+/// Bytes of an image and of one of its colour planes.
 pub(crate) const IMAGE: usize = 3072;
 pub(crate) const PLANE: usize = 1024;
 pub(crate) const CLASSES: [&str; 10] =
@@ -17,17 +17,17 @@ pub(crate) const CLASSES: [&str; 10] =
 pub(crate) const BATCHES: [&str; 6] =
     ["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"];
 
-/// A file's name and contents.
+/// A file's name and content.
 pub(crate) type File = (String, Vec<u8>);
 
-/// Labels and pixels of one batch; pixels lie plane after plane.
+/// Labels and pixels of one batch; pixels are in planes.
 #[derive(Clone)]
 pub(crate) struct Batch {
     pub(crate) labels: Vec<u8>,
     pub(crate) planes: Vec<u8>,
 }
 
-/// Six batches with so many images of noise each; labels count through the classes.
+/// Returns six batches with these numbers of noise images; labels cycle through the classes.
 pub(crate) fn batches(sizes: [usize; 6]) -> Vec<Batch> {
     let mut next = 0;
     let batch = |(number, size): (usize, usize)| {
@@ -38,7 +38,7 @@ pub(crate) fn batches(sizes: [usize; 6]) -> Vec<Batch> {
     sizes.into_iter().enumerate().map(batch).collect()
 }
 
-/// The files of the binary version of CIFAR-10.
+/// Returns the files of the binary version of CIFAR-10.
 pub(crate) fn binary(batches: &[Batch]) -> Vec<File> {
     let mut files = vec![("batches.meta.txt".to_string(), format!("{}\n\n", CLASSES.join("\n")).into_bytes())];
     for (name, batch) in BATCHES.iter().zip(batches) {
@@ -52,7 +52,7 @@ pub(crate) fn binary(batches: &[Batch]) -> Vec<File> {
     files
 }
 
-/// The files of the python version of CIFAR-10.
+/// Returns the files of the Python version of CIFAR-10.
 pub(crate) fn python(batches: &[Batch]) -> Vec<File> {
     let names = CLASSES.map(|class| [b"U", &[class.len() as u8][..], class.as_bytes()].concat()).concat();
     let meta = [b"\x80\x02}U\x0blabel_names](".as_slice(), &names, b"es."].concat();
@@ -63,7 +63,7 @@ pub(crate) fn python(batches: &[Batch]) -> Vec<File> {
     files
 }
 
-/// A batch as Python 2 pickled it, without the memo. `tests/fixtures` has real ones.
+/// Returns a batch as Python 2 pickles it, without the memo. `tests/fixtures` has real ones.
 pub(crate) fn pickled(batch: &Batch) -> Vec<u8> {
     let integer = |n: usize| [b"J".as_slice(), &(n as i32).to_le_bytes()].concat();
     let labels: Vec<u8> = batch.labels.iter().flat_map(|label| [b'K', *label]).collect();
@@ -82,12 +82,13 @@ pub(crate) fn pickled(batch: &Batch) -> Vec<u8> {
     .concat()
 }
 
-/// A tar file with these members, each after the other, of any name and kind.
+/// Returns a tar file with these members, of any name and kind.
 pub(crate) fn tar(members: &[(tar::EntryType, &str, &[u8])]) -> Vec<u8> {
     let mut out = tar::Builder::new(Vec::new());
     for (kind, name, contents) in members {
         let mut header = tar::Header::new_ustar();
-        // Written straight into the header: the builder would refuse the names that a reader must refuse.
+        // Written into the raw header: the builder would refuse the names that a reader must
+        // refuse.
         header.as_ustar_mut().expect("it is new").name[..name.len()].copy_from_slice(name.as_bytes());
         header.set_entry_type(*kind);
         header.set_mode(0o644);
@@ -104,7 +105,7 @@ pub(crate) fn gz(bytes: &[u8]) -> Vec<u8> {
     out.finish().expect("memory takes it")
 }
 
-/// These files in a folder, as .tar.gz.
+/// Returns the files in a folder, as .tar.gz.
 pub(crate) fn packed(folder: &str, files: &[File]) -> Vec<u8> {
     let names: Vec<String> = files.iter().map(|(name, _)| format!("{folder}/{name}")).collect();
     let mut members = vec![(tar::EntryType::Directory, folder, &[][..])];

@@ -12,14 +12,15 @@ use cifar_data::{Dataset, Result, Silent, store};
 
 use super::{get, put, synthetic, temporary};
 
-/// A project with partitions of a set, and the folders of the stages after it.
+/// A project with the partitions of a set, and the folders of the later stages.
 pub(crate) struct Flow {
     pub(crate) root: tempfile::TempDir,
     pub(crate) all: Dataset,
 }
 
 impl Flow {
-    /// Ids 0 to 39, 40 to 79 and 80 to 119; those from 100 on are published for test.
+    /// Creates 120 images with ids 0 to 39, 40 to 79 and 80 to 119; those from 100 on are published
+    /// for test.
     pub(crate) fn new() -> Self {
         Self::of(synthetic(120))
     }
@@ -54,7 +55,7 @@ impl Flow {
         store::read(&self.path(folder)).expect("a stored set")
     }
 
-    /// The split of every image in split.csv.
+    /// Returns the split of every image in split.csv.
     pub(crate) fn places(&self) -> BTreeMap<u32, String> {
         rows(&self.path("prepared/split.csv"))
             .into_iter()
@@ -77,7 +78,7 @@ pub(crate) fn ids(set: &Dataset) -> Vec<u32> {
     set.samples().iter().map(|s| s.id.0).collect()
 }
 
-/// Lists the files of a stage's folder as they are now, as if the stage had written them so.
+/// Lists the current files of a stage's folder, as if the stage had written them.
 pub(crate) fn list_again(folder: &Path, made_by: &str) {
     let record: serde_json::Value =
         provenance::read_sealed(&get(&folder.join(PROVENANCE))).expect("the record was not touched");

@@ -1,4 +1,4 @@
-//! What the tests share: small sets, image files, and ways to look at a folder.
+//! Shared by the tests: small sets, image files, and access to folders.
 
 #![allow(dead_code, reason = "every test program has a copy of this module and uses some of it")]
 
@@ -13,14 +13,14 @@ use std::path::Path;
 use cifar_data::random::{Purpose, stream};
 use cifar_data::sources::synthetic::{SyntheticParams, generate};
 use cifar_data::splits::{Protocol, SplitParams};
-use cifar_data::{Dataset, Header, ImageSize, Monitor, Published, Sample, SampleId, Source, SourceKind};
+use cifar_data::{Dataset, Header, ImageSize, Progress, Published, Sample, SampleId, Source, SourceKind};
 use image::{ExtendedColorType, ImageEncoder};
 use proptest::prelude::*;
 
-/// Size of the images in hand-made sets: neither square nor even, so that swapped axes show.
+/// Size of the test images: neither square nor even, so that swapped axes show.
 pub(crate) const SIZE: ImageSize = ImageSize { height: 3, width: 5 };
 
-/// `n` bytes that look random and are the same in every run.
+/// Returns `n` bytes of noise that are the same in every run.
 pub(crate) fn noise(seed: u64, n: usize) -> Vec<u8> {
     let mut random = stream(seed, Purpose::Synthetic, u64::MAX, 0);
     (0..n).map(|_| random.bits() as u8).collect()
@@ -44,18 +44,19 @@ pub(crate) fn sample(id: u32, label: u16) -> Sample {
     }
 }
 
-/// One image of `SIZE` with noise for each sample.
+/// Returns a set with one image of `SIZE` with noise per sample.
 pub(crate) fn set(classes: &[&str], samples: Vec<Sample>) -> Dataset {
     let pixels = noise(0, samples.len() * SIZE.bytes());
     Dataset::new(header(classes, SIZE), samples, pixels).expect("a valid set")
 }
 
-/// A synthetic set: with 120 images, 40 a partition, 100 of them published for training.
+/// Returns a synthetic set. With 120 images it has 40 per partition, 100 of them published for
+/// training.
 pub(crate) fn synthetic(count: usize) -> Dataset {
     generate(&SyntheticParams { count, ..SyntheticParams::default() }).expect("a valid number of images").dataset
 }
 
-/// Other images than those of [`synthetic`].
+/// Returns other images than those of [`synthetic`].
 pub(crate) fn synthetic_of_seed(count: usize, seed: u64) -> Dataset {
     generate(&SyntheticParams { count, seed, ..SyntheticParams::default() }).expect("a valid number of images").dataset
 }
@@ -72,9 +73,9 @@ pub(crate) fn temporary() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary folder")
 }
 
-/// Writes a file and the folders above it.
+/// Writes a file and creates its folders.
 pub(crate) fn put(path: &Path, contents: &[u8]) {
-    fs::create_dir_all(path.parent().expect("a file lies in a folder")).expect("folders can be made");
+    fs::create_dir_all(path.parent().expect("a file is in a folder")).expect("folders can be made");
     fs::write(path, contents).expect("the file can be written");
 }
 
@@ -86,7 +87,7 @@ pub(crate) fn text(path: &Path) -> String {
     String::from_utf8(get(path)).expect("text is UTF-8")
 }
 
-/// Replaces the only place where `from` stands.
+/// Replaces the only occurrence of `from`.
 pub(crate) fn edit(path: &Path, from: &str, to: &str) {
     let old = get(path);
     let places: Vec<usize> = (0..old.len()).filter(|at| old[*at..].starts_with(from.as_bytes())).collect();
@@ -95,7 +96,7 @@ pub(crate) fn edit(path: &Path, from: &str, to: &str) {
     fs::write(path, new).expect("the file can be written");
 }
 
-/// A PNG file of 8-bit pixels.
+/// Returns a PNG file of 8-bit pixels.
 pub(crate) fn png(size: ImageSize, pixels: &[u8], color: ExtendedColorType) -> Vec<u8> {
     let mut bytes = Vec::new();
     image::codecs::png::PngEncoder::new(&mut bytes)
@@ -104,12 +105,12 @@ pub(crate) fn png(size: ImageSize, pixels: &[u8], color: ExtendedColorType) -> V
     bytes
 }
 
-/// An RGB PNG file with noise.
+/// Returns an RGB PNG file with noise.
 pub(crate) fn noisy_png(seed: u64, size: ImageSize) -> Vec<u8> {
     png(size, &noise(seed, size.bytes()), ExtendedColorType::Rgb8)
 }
 
-/// A JPEG file of the best quality.
+/// Returns a JPEG file of the best quality.
 pub(crate) fn jpeg(size: ImageSize, pixels: &[u8], color: ExtendedColorType) -> Vec<u8> {
     let mut bytes = Vec::new();
     image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 100)
@@ -118,12 +119,12 @@ pub(crate) fn jpeg(size: ImageSize, pixels: &[u8], color: ExtendedColorType) -> 
     bytes
 }
 
-/// Runs `task` with so many threads.
+/// Runs `task` with this many threads.
 pub(crate) fn on_threads<T: Send>(threads: usize, task: impl FnOnce() -> T + Send) -> T {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads can be started").install(task)
 }
 
-/// Every file below `folder` with its contents.
+/// Returns every file under `folder` with its content.
 pub(crate) fn tree(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     fn collect(root: &Path, folder: &Path, files: &mut BTreeMap<String, Vec<u8>>) {
         for entry in fs::read_dir(folder).expect("a folder") {
@@ -131,7 +132,7 @@ pub(crate) fn tree(folder: &Path) -> BTreeMap<String, Vec<u8>> {
             if path.is_dir() {
                 collect(root, &path, files);
             } else {
-                let name = path.strip_prefix(root).expect("it lies below").to_string_lossy().into_owned();
+                let name = path.strip_prefix(root).expect("it is inside").to_string_lossy().into_owned();
                 files.insert(name, get(&path));
             }
         }
@@ -141,14 +142,14 @@ pub(crate) fn tree(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     files
 }
 
-/// Makes a named pipe, which nobody writes to.
+/// Creates a named pipe without a writer.
 #[cfg(unix)]
 pub(crate) fn make_pipe(path: &Path) {
     let made = std::process::Command::new("mkfifo").arg(path).status();
     assert!(made.expect("mkfifo can be run").success());
 }
 
-/// The message of a failure: one line that has all of `parts`.
+/// Checks that the result is an error with a one-line message that has all of `parts`.
 #[track_caller]
 pub(crate) fn check_refused<T, E: Display>(result: Result<T, E>, parts: &[&str]) {
     let Err(error) = result else { panic!("accepted, but should be refused with {parts:?}") };
@@ -159,17 +160,17 @@ pub(crate) fn check_refused<T, E: Display>(result: Result<T, E>, parts: &[&str])
     assert!(!message.contains('\n'), "{message:?} has more than one line");
 }
 
-/// A path as it stands in messages.
+/// Returns a path as messages print it.
 pub(crate) fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// Keeps what it is warned of.
+/// Collects warnings.
 #[derive(Default)]
 pub(crate) struct Warned(pub(crate) std::sync::Mutex<Vec<String>>);
 
-impl Monitor for Warned {
-    fn progress(&self, _: &'static str, _: u64, _: u64) {}
+impl Progress for Warned {
+    fn update(&self, _: &'static str, _: u64, _: u64) {}
 
     fn warn(&self, message: &str) {
         self.0.lock().expect("nobody panicked").push(message.to_string());
@@ -192,7 +193,7 @@ enum Edit {
     Repeat(usize),
 }
 
-/// Some bytes are changed, put in, taken out or doubled, and perhaps the end is missing.
+/// Changes, inserts, removes or duplicates some bytes, and perhaps cuts the end.
 pub(crate) fn mutation() -> impl Strategy<Value = Mutation> {
     let edit = prop_oneof![
         4 => any::<u8>().prop_map(Edit::Set),
@@ -207,7 +208,7 @@ pub(crate) fn mutation() -> impl Strategy<Value = Mutation> {
 }
 
 impl Mutation {
-    /// Damages what lies from `from` on.
+    /// Damages the bytes from `from` on.
     pub(crate) fn apply(&self, bytes: &mut Vec<u8>, from: usize) {
         for (place, edit) in &self.edits {
             if bytes.len() <= from {

@@ -29,7 +29,7 @@ use cifar_data::labels::{Decision, Entries, Review};
 use cifar_data::output::OutputFolder;
 use cifar_data::prepare::{TestSet, TrainingData};
 use cifar_data::splits::Split;
-use cifar_data::{Content, Dataset, Monitor, Sample, SampleId, provenance, store};
+use cifar_data::{Content, Dataset, Progress, Sample, SampleId, provenance, store};
 use cifar_model::{Model, Seen, predict_with_features};
 use cifar_train::Dynamics;
 use cifar_train::folds::OutOfFold;
@@ -42,11 +42,11 @@ use self::triage::{Finding, Partner, Subject, triage};
 use crate::confusion::check_memory;
 use crate::integrity::{Issue, Quality};
 use crate::plots::{Caption, Tile, contact_sheet};
-use crate::predictions;
+use crate::predictions::Predictions;
 use crate::{EvalError, Result};
 
 pub use self::patterns::{Pattern, Statistic};
-pub use self::summary::{SplitSummary, Summary};
+pub use self::summary::{HardImagesSummary, SplitSummary};
 pub use self::suspects::{Suspect, suspects};
 pub use self::triage::Category;
 
@@ -111,8 +111,8 @@ pub struct Inputs<'a> {
     pub data: &'a TrainingData,
     /// Test images.
     pub test: &'a TestSet,
-    /// The folder of what `evaluate` wrote of them.
-    pub evaluation: &'a Path,
+    /// What `evaluate` wrote about them.
+    pub predictions: &'a Predictions,
     /// Images that show the same picture.
     pub pairs: &'a [Pair],
     /// What people decided about images; one whose label they found to be right has no category.
@@ -146,7 +146,12 @@ struct Part<'a> {
 ///
 /// # Errors
 /// If inputs do not belong together, a file cannot be written or the user asks to stop.
-pub fn identify(params: &HardImagesParams, inputs: &Inputs, out: &Path, monitor: &dyn Monitor) -> Result<Summary> {
+pub fn identify(
+    params: &HardImagesParams,
+    inputs: &Inputs,
+    out: &Path,
+    monitor: &dyn Progress,
+) -> Result<HardImagesSummary> {
     check_memory(inputs.data.train.classes().len())?;
     let parts = parts(inputs, monitor)?;
     let mut rows = rows(&parts, inputs);
@@ -171,12 +176,12 @@ pub fn identify(params: &HardImagesParams, inputs: &Inputs, out: &Path, monitor:
     folder.write("summary.json", (serde_json::to_string_pretty(&summary).unwrap_or_default() + "\n").as_bytes())?;
     for (label, class) in classes.iter().enumerate() {
         monitor.check()?;
-        monitor.progress("drawing", label as u64, classes.len() as u64);
+        monitor.update("drawing", label as u64, classes.len() as u64);
         let sheet = sheet(&rows, label, params.per_class, train, &summary)?;
         // `Dataset` lets only such names through as a file may have.
         folder.write(&format!("sheets/{class}.png"), &sheet)?;
     }
-    monitor.progress("drawing", classes.len() as u64, classes.len() as u64);
+    monitor.update("drawing", classes.len() as u64, classes.len() as u64);
     folder.write(PAGE, &page::page(inputs, &parts, &rows, &summary, &patterns)?)?;
     let [train, val, test] = [train, &inputs.data.val, inputs.test.dataset()].map(store::fingerprint);
     let made_from = [("model", inputs.model.seal()), ("train", &train), ("val", &val), ("test", &test)];
@@ -187,7 +192,7 @@ pub fn identify(params: &HardImagesParams, inputs: &Inputs, out: &Path, monitor:
 }
 
 /// What is believed of each split's images.
-fn parts<'a>(inputs: &Inputs<'a>, monitor: &dyn Monitor) -> Result<Vec<Part<'a>>> {
+fn parts<'a>(inputs: &Inputs<'a>, monitor: &dyn Progress) -> Result<Vec<Part<'a>>> {
     let Inputs { model, dynamics, data, test, out_of_fold, .. } = *inputs;
     dynamics.check_train()?;
     let epochs = dynamics.epochs();
@@ -210,7 +215,7 @@ fn parts<'a>(inputs: &Inputs<'a>, monitor: &dyn Monitor) -> Result<Vec<Part<'a>>
         parts.push(Part { split: Split::Val, set: &data.val, beliefs, seen });
     }
     let test = test.dataset();
-    let probabilities = predictions::read(inputs.evaluation, model, test)?.probabilities;
+    let probabilities = inputs.predictions.probabilities.clone();
     crate::metrics::Scores::new(&probabilities, &test.labels(), test.classes().len())?;
     let seen = predict_with_features(model, test, "features of test images", monitor)?;
     parts.push(Part { split: Split::Test, set: test, beliefs: Beliefs::new(test, probabilities, None, None), seen });
@@ -258,7 +263,7 @@ fn rows<'a>(parts: &[Part<'a>], inputs: &Inputs) -> Vec<Row<'a>> {
 }
 
 /// Gives the images with a finding their neighbours, and tells in words what those are.
-fn add_neighbours(rows: &mut [Row], parts: &[Part], monitor: &dyn Monitor) -> Result<()> {
+fn add_neighbours(rows: &mut [Row], parts: &[Part], monitor: &dyn Progress) -> Result<()> {
     const ROUND: usize = 1024;
     let Some(Part { set: train, seen, .. }) = parts.iter().find(|part| part.split == Split::Train) else {
         return Ok(());
@@ -266,7 +271,7 @@ fn add_neighbours(rows: &mut [Row], parts: &[Part], monitor: &dyn Monitor) -> Re
     let found: Vec<usize> = (0..rows.len()).filter(|at| rows[*at].finding.is_some()).collect();
     for (round, chunk) in found.chunks(ROUND).enumerate() {
         monitor.check()?;
-        monitor.progress("finding neighbours", (round * ROUND) as u64, found.len() as u64);
+        monitor.update("finding neighbours", (round * ROUND) as u64, found.len() as u64);
         let queries: Vec<(&[f32], Option<usize>)> = (chunk.iter())
             .filter_map(|at| {
                 let row = &rows[*at];
@@ -289,12 +294,12 @@ fn add_neighbours(rows: &mut [Row], parts: &[Part], monitor: &dyn Monitor) -> Re
             row.neighbours = neighbours;
         }
     }
-    monitor.progress("finding neighbours", found.len() as u64, found.len() as u64);
+    monitor.update("finding neighbours", found.len() as u64, found.len() as u64);
     Ok(())
 }
 
 /// The images with one label that rank first.
-fn sheet(rows: &[Row], label: usize, count: usize, set: &Dataset, summary: &Summary) -> Result<Vec<u8>> {
+fn sheet(rows: &[Row], label: usize, count: usize, set: &Dataset, summary: &HardImagesSummary) -> Result<Vec<u8>> {
     const COLUMNS: usize = 10;
     let classes = set.classes();
     let of_class = rows.iter().filter(|r| usize::from(r.sample.label) == label);

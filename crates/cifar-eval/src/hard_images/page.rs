@@ -5,7 +5,7 @@ use cifar_data::{SampleId, store};
 
 use super::beliefs::Figures;
 use super::patterns::LEVEL;
-use super::{Inputs, Part, Pattern, Row, Statistic, Summary};
+use super::{HardImagesSummary, Inputs, Part, Pattern, Row, Statistic};
 use crate::Result;
 use crate::page::{self, Embed, Measures, PageData, Patterns, hard_images_page};
 
@@ -14,7 +14,7 @@ pub(super) fn page(
     inputs: &Inputs,
     parts: &[Part],
     rows: &[Row],
-    summary: &Summary,
+    summary: &HardImagesSummary,
     patterns: &[Pattern],
 ) -> Result<Vec<u8>> {
     let train = &inputs.data.train;

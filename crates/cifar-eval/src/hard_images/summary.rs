@@ -48,7 +48,7 @@ pub struct CategorySummary {
 
 /// `summary.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Summary {
+pub struct HardImagesSummary {
     /// Training images, which the network learnt from.
     pub train: SplitSummary,
     /// Validation images, by which its epoch was chosen.
@@ -69,7 +69,7 @@ pub struct Summary {
     pub seed: u64,
 }
 
-impl Summary {
+impl HardImagesSummary {
     /// Why some images have no category that rests on the network's answers, each reason with its split.
     pub fn withheld(&self) -> Vec<String> {
         let splits = [("training", Some(&self.train)), ("validation", self.val.as_ref()), ("test", Some(&self.test))];
@@ -108,14 +108,19 @@ impl Summary {
 }
 
 /// Counts what was found.
-pub(super) fn summarise(inputs: &Inputs, parts: &[Part], rows: &[Row], patterns: &[Pattern]) -> Result<Summary> {
+pub(super) fn summarise(
+    inputs: &Inputs,
+    parts: &[Part],
+    rows: &[Row],
+    patterns: &[Pattern],
+) -> Result<HardImagesSummary> {
     let missing =
         || EvalError::Parameter { key: "test images", value: "none".into(), allowed: "there must be some".into() };
     let of_split = |wanted| parts.iter().find(|part| part.split == wanted).and_then(|part| split_summary(part, rows));
     let test = parts.iter().find(|part| part.split == Split::Test).ok_or_else(missing)?;
     let (confusion, classes) = (confusion(test).ok_or_else(missing)?, test.set.classes());
     let report = &inputs.data.report;
-    Ok(Summary {
+    Ok(HardImagesSummary {
         train: of_split(Split::Train).ok_or_else(missing)?,
         val: of_split(Split::Val),
         test: of_split(Split::Test).ok_or_else(missing)?,

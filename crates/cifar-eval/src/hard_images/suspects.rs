@@ -1,7 +1,7 @@
 //! The training images alone, with every measure: for those who ask whether acting on them helps.
 
 use cifar_data::splits::Split;
-use cifar_data::{Dataset, Monitor, Sample, SampleId};
+use cifar_data::{Dataset, Progress, Sample, SampleId};
 use cifar_model::{Model, predict};
 use cifar_train::Dynamics;
 
@@ -33,7 +33,7 @@ pub fn suspects(
     model: &Model,
     dynamics: &Dynamics,
     train: &Dataset,
-    monitor: &dyn Monitor,
+    monitor: &dyn Progress,
 ) -> Result<(Vec<Suspect>, Vec<String>)> {
     dynamics.check_train()?;
     let logits = predict(model, train, "scoring training images", monitor)?;

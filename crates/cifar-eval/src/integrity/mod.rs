@@ -18,7 +18,7 @@ use cifar_data::output::OutputFolder;
 use cifar_data::partitions::Partition;
 use cifar_data::prepare::{PlacedPair, PreparedReport, TestSet, TrainingData, read_pairs, read_partitions};
 use cifar_data::splits::Split;
-use cifar_data::{Content, Dataset, Monitor, Sample, SampleId, spreadsheet};
+use cifar_data::{Content, Dataset, Progress, Sample, SampleId, spreadsheet};
 use serde::{Deserialize, Serialize};
 
 pub use quality::{Issue, Quality};
@@ -148,7 +148,7 @@ impl<'a> Images<'a> {
 }
 
 /// Looks at the prepared set in `prepared` and writes `out`.
-pub fn inspect(prepared: &Path, out: &Path, monitor: &dyn Monitor) -> Result<IntegrityReport> {
+pub fn inspect(prepared: &Path, out: &Path, monitor: &dyn Progress) -> Result<IntegrityReport> {
     const WHAT: &str = "looking at images";
     let data = TrainingData::open(prepared)?;
     let test = TestSet::open(&prepared.join(Split::Test.name()), data.report.test_fingerprint())?;
@@ -163,11 +163,11 @@ pub fn inspect(prepared: &Path, out: &Path, monitor: &dyn Monitor) -> Result<Int
     for (number, placed) in images.all().enumerate() {
         if number % 1000 == 0 {
             monitor.check()?;
-            monitor.progress(WHAT, number as u64, total as u64);
+            monitor.update(WHAT, number as u64, total as u64);
         }
         measured.push((placed, Quality::of(placed.pixels, data.report.size.width)));
     }
-    monitor.progress(WHAT, total as u64, total as u64);
+    monitor.update(WHAT, total as u64, total as u64);
     let mut found: Vec<Found> = measured
         .iter()
         .flat_map(|(placed, quality)| {

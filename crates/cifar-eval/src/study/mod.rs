@@ -20,7 +20,7 @@ use cifar_data::random::{Purpose, stream};
 use cifar_data::splits::Split;
 use cifar_data::{Dataset, Sample, store};
 use cifar_model::{ModelParams, predict};
-use cifar_train::{Checkpoints, Fitted, Run, TrainParams, Watcher, run_key};
+use cifar_train::{Checkpoints, Fitted, Run, TrainParams, TrainingCallback, run_key};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -137,7 +137,12 @@ pub struct Found {
 ///
 /// # Errors
 /// If no label is wrong, a parameter is out of range, the recipe's dynamics do not follow single images, or training fails or is stopped.
-pub fn study(params: &StudyParams, data: &TrainingData, test: &TestSet, watcher: &dyn Watcher) -> Result<Vec<Outcome>> {
+pub fn study(
+    params: &StudyParams,
+    data: &TrainingData,
+    test: &TestSet,
+    watcher: &dyn TrainingCallback,
+) -> Result<Vec<Outcome>> {
     params.train.check_dynamics()?;
     let mut outcomes = Vec::new();
     for &seed in params.seeds {
@@ -275,7 +280,7 @@ impl<'a> Training<'a> {
     }
 
     /// Trains and scores; of a base run also what it found.
-    fn outcome(self, test: &TestSet, watcher: &dyn Watcher) -> Result<(Outcome, Vec<Suspect>)> {
+    fn outcome(self, test: &TestSet, watcher: &dyn TrainingCallback) -> Result<(Outcome, Vec<Suspect>)> {
         let path = self.params.state.join(format!("{}.json", self.key));
         let known = match std::fs::read(&path) {
             Err(_) => None,
@@ -318,9 +323,9 @@ impl<'a> Training<'a> {
         Ok((outcome, found))
     }
 
-    fn fitted(&self, watcher: &dyn Watcher) -> Result<Fitted> {
+    fn fitted(&self, watcher: &dyn TrainingCallback) -> Result<Fitted> {
         let StudyParams { train, model, checkpoints, every, .. } = *self.params;
-        let mut checkpoints = Checkpoints::open(checkpoints, &self.key, every, watcher)?.keeping_those_of_other_runs();
+        let mut checkpoints = Checkpoints::open(checkpoints, &self.key, every, watcher)?.keep_other_runs();
         let start = || {
             let run = Run::start(train, model, self.data, self.seed)?;
             let run = if self.arm == Arm::Base { run } else { run.without_dynamics() };

@@ -8,7 +8,7 @@ mod table;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use cifar_data::Monitor;
+use cifar_data::Progress;
 use cifar_data::output::OutputFolder;
 use serde::{Deserialize, Serialize};
 
@@ -50,7 +50,7 @@ pub fn judge(
     column: Option<&str>,
     seed: u64,
     out: &Path,
-    monitor: &dyn Monitor,
+    monitor: &dyn Progress,
 ) -> Result<Vec<Judged>> {
     let images = table::read_images(hard_images)?;
     let truth_of = table::read_truth(truth, column, &images, monitor)?;

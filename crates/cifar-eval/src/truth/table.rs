@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use cifar_data::csv_table::{CsvRow, CsvTable};
-use cifar_data::{Content, Monitor};
+use cifar_data::{Content, Progress};
 
 use crate::measures::MEASURES;
 use crate::{EvalError, Result};
@@ -91,7 +91,7 @@ pub(super) fn read_truth(
     path: &Path,
     column: Option<&str>,
     images: &[Image],
-    monitor: &dyn Monitor,
+    monitor: &dyn Progress,
 ) -> Result<Vec<(usize, f64)>> {
     let wrong = |problem: String| EvalError::Malformed { path: path.to_path_buf(), problem };
     let table = CsvTable::read(path)?;

@@ -1,12 +1,12 @@
-//! Activation functions of vectors.
+//! Activation functions on vectors.
 
 use rayon::prelude::*;
 
 use super::reduce::CHUNK;
 use crate::Activation;
-use crate::arms::Simd;
+use crate::isa::Simd;
 
-/// A function and its derivative, as a type: loops over it are compiled for it.
+/// A function and its derivative as a type, so that loops are compiled for each function.
 pub(crate) trait Function: Copy + Send + Sync + 'static {
     /// Whether f(x) = x.
     const IS_IDENTITY: bool = false;
@@ -40,7 +40,7 @@ impl Function for Identity {
 impl Function for Relu {
     #[inline(always)]
     fn value<S: Simd>(self, s: S, x: S::V) -> S::V {
-        // This way round, a NaN stays one and the loss shows it.
+        // In this order, NaN stays NaN and shows in the loss.
         s.max(s.splat(0.0), x)
     }
     #[inline(always)]
@@ -73,13 +73,14 @@ impl Function for Silu {
     }
 }
 
-/// eˣ to two units in the last place; below e⁻⁸⁷ it stays at that, above e⁸⁸ too.
+/// Computes eˣ with an error of at most two units in the last place; x is clamped to −87 … 88.
 #[inline(always)]
 pub(crate) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
-    // This way round, a NaN stays one.
+    // In this order, NaN stays NaN.
     let x = s.min(s.splat(88.0), s.max(s.splat(-87.0), x));
     let n = s.round(s.mul(x, s.splat(std::f32::consts::LOG2_E)));
-    // x − n ln 2, with ln 2 in two parts of which the first has few digits, so that n times it is exact.
+    // x − n ln 2, with ln 2 as a sum of two numbers. The first has so few digits that its product
+    // with n is exact.
     let r = s.neg_mul_add(n, s.splat(0.693_359_4), x);
     let r = s.neg_mul_add(n, s.splat(-2.121_944_4e-4), r);
     // The polynomial of Cephes' expf for |r| ≤ ln 2 / 2.
@@ -98,8 +99,10 @@ fn sigmoid<S: Simd>(s: S, x: S::V) -> S::V {
     s.div(one, s.add(one, exp(s, s.sub(s.splat(0.0), x))))
 }
 
-/// Φ(x) and φ(x) of the standard normal. Φ by formula 7.1.26 of Abramowitz & Stegun, Handbook of Mathematical Functions
-/// (1964), whose error is at most 1.5e-7: as much as that of `f32` near 1.
+/// Computes Φ(x) and φ(x) of the standard normal distribution.
+///
+/// Φ uses formula 7.1.26 of Abramowitz & Stegun, Handbook of Mathematical Functions (1964). Its
+/// error is at most 1.5e-7, like the rounding of `f32` near 1.
 #[inline(always)]
 fn normal<S: Simd>(s: S, x: S::V) -> (S::V, S::V) {
     let (zero, one) = (s.splat(0.0), s.splat(1.0));
@@ -110,13 +113,13 @@ fn normal<S: Simd>(s: S, x: S::V) -> (S::V, S::V) {
     for coefficient in [-1.453_152_1, 1.421_413_8, -0.284_496_72, 0.254_829_6] {
         p = s.mul_add(p, t, s.splat(coefficient));
     }
-    // Φ(−|x|); the formula is for erfc(|x| / √2), twice that.
+    // Φ(−|x|). The formula gives erfc(|x| / √2), which is twice that.
     let tail = s.mul(s.mul(s.mul(p, t), bell), s.splat(0.5));
     let distribution = s.where_greater(zero, x, tail, s.sub(one, tail));
     (distribution, s.mul(bell, s.splat(0.398_942_3)))
 }
 
-/// Calls `$call::<S, F>(s, F, …)` for the function that the activation names.
+/// Calls `$call::<S, F>(s, F, …)` with the type F of the activation.
 macro_rules! with_function {
     ($activation:expr, $call:ident ( $s:expr, $($argument:expr),* $(,)? )) => {
         match $activation {
@@ -180,40 +183,40 @@ fn backward_with<S: Simd, F: Function>(s: S, f: F, input: &[f32], output_grad: &
 #[cfg(test)]
 mod tests {
     use super::exp;
-    use crate::Arm;
-    use crate::arms::Simd;
+    use crate::Isa;
     use crate::error::Result;
-    use crate::generic::on_arm;
+    use crate::generic::on_isa;
+    use crate::isa::Simd;
 
     fn exp_of<S: Simd>(s: S, x: f32) -> f32 {
         let mut lanes = [f32::NAN; 16];
-        // SAFETY: no arm has more than 16 lanes.
+        // SAFETY: no ISA has more than 16 lanes.
         s.vectorize(|| unsafe { s.store(lanes.as_mut_ptr(), exp(s, s.splat(x))) });
         lanes[0]
     }
 
-    fn exp_on_the_arm(x: f32) -> Result<f32> {
-        Ok(on_arm!(exp_of, x))
+    fn exp_on_the_isa(x: f32) -> Result<f32> {
+        Ok(on_isa!(exp_of, x))
     }
 
     #[test]
     fn exponentials_are_right_to_two_units_in_the_last_place() {
-        for arm in Arm::available() {
+        for isa in Isa::available() {
             let check = |x: f32| {
-                let (got, expected) = (exp_on_the_arm(x).unwrap(), f64::from(x).exp());
+                let (got, expected) = (exp_on_the_isa(x).unwrap(), f64::from(x).exp());
                 let rounded = expected as f32;
                 let unit = f64::from(rounded.next_up()) - f64::from(rounded);
-                assert!((f64::from(got) - expected).abs() <= 2.0 * unit, "{arm}: e^{x} = {got} instead of {expected}");
+                assert!((f64::from(got) - expected).abs() <= 2.0 * unit, "{isa}: e^{x} = {got} instead of {expected}");
             };
-            crate::with_arm(arm, || {
+            crate::with_isa(isa, || {
                 (-87 * 512..=88 * 512).for_each(|i| check(i as f32 / 512.0));
                 (1..150).for_each(|k| [1.0, -1.0].map(|sign| sign * 2f32.powi(-k)).into_iter().for_each(check));
                 [0.0, -0.0].into_iter().for_each(check);
-                // Where it stays: neither 0 nor infinite, so that nothing is divided by either.
+                // The clamped ends are neither 0 nor infinite, so divisions by them are safe.
                 for (x, end) in [(-87.5, -87.0), (f32::NEG_INFINITY, -87.0), (88.5, 88.0), (f32::INFINITY, 88.0)] {
-                    assert_eq!(exp_on_the_arm(x), exp_on_the_arm(end), "{arm}: e^{x}");
+                    assert_eq!(exp_on_the_isa(x), exp_on_the_isa(end), "{isa}: e^{x}");
                 }
-                assert!(exp_on_the_arm(f32::NAN).unwrap().is_nan(), "{arm}");
+                assert!(exp_on_the_isa(f32::NAN).unwrap().is_nan(), "{isa}");
             })
             .unwrap();
         }

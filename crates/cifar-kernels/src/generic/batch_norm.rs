@@ -1,4 +1,4 @@
-//! Batch norm in two passes forward (statistics, values) and two backward (sums, values).
+//! Batch norm: two passes forward (statistics, values) and two backward (sums, values).
 
 use std::ops::Range;
 
@@ -7,15 +7,17 @@ use rayon::prelude::*;
 use super::activation::{Function, with_function};
 use super::reduce::CHUNK;
 use super::shared::Shared;
-use crate::arms::Simd;
-use crate::{Activation, BatchStatistics};
+use crate::isa::Simd;
+use crate::{Activation, BatchNormGradients, BatchStatistics};
 
-/// Values that a task sums in `f32` before the sums go on in `f64`: a few hundred additions a channel.
+/// Values that a task sums in `f32` before adding to the `f64` sums: a few hundred additions per
+/// channel.
 const SUMMED: usize = 16 * 1024;
-/// Tasks of a sum; fixed, so that the order of additions is too.
+/// Tasks per sum. The number is fixed, and so is the order of additions.
 const TASKS: usize = 32;
 
-/// Two sums over rows [rows, channels]: `add(row range, sums, other sums)` adds up some rows in `f32`.
+/// Computes two sums over rows `[rows, channels]`. `add(row range, sums, other sums)` adds some
+/// rows in `f32`.
 fn sum_rows(rows: usize, channels: usize, add: impl Fn(Range<usize>, &mut [f32], &mut [f32]) + Sync) -> [Vec<f64>; 2] {
     let block = (SUMMED / channels).clamp(1, 256);
     let tasks = TASKS.min(rows.div_ceil(block));
@@ -51,8 +53,8 @@ fn sum_rows(rows: usize, channels: usize, add: impl Fn(Range<usize>, &mut [f32],
     total
 }
 
-/// Mean and variance of each channel; sums of distances from the mean of the first rows, so that a large mean cancels
-/// nothing.
+/// Computes the mean and variance of each channel. The sums are of distances from the mean of the
+/// first rows, so that a large mean does not cause cancellation.
 pub(crate) fn statistics<S: Simd>(s: S, rows: usize, channels: usize, input: &[f32], epsilon: f32) -> BatchStatistics {
     const FIRST: usize = 8;
     let first = FIRST.min(rows);
@@ -65,7 +67,8 @@ pub(crate) fn statistics<S: Simd>(s: S, rows: usize, channels: usize, input: &[f
                 for row in range {
                     for c in (0..channels).step_by(S::LANES) {
                         let n = S::LANES.min(channels - c);
-                        // SAFETY: `n` channels are left from `c` on, in every row of `range` and in all vectors.
+                        // SAFETY: at least `n` channels remain from `c`, in every row of `range`
+                        // and in all vectors.
                         unsafe {
                             let x = s.sub(load(s, input, row * channels + c, n), load(s, &origin, c, n));
                             store(s, sums, c, s.add(load(s, sums, c, n), x), n);
@@ -88,33 +91,35 @@ pub(crate) fn statistics<S: Simd>(s: S, rows: usize, channels: usize, input: &[f
     BatchStatistics { mean, variance, inverse_std }
 }
 
-/// The first `n` values at `at`.
+/// Loads `n` values at index `at`.
 ///
 /// # Safety
-/// They must be there.
+/// `values` has at least `at + n` elements.
 #[inline(always)]
 unsafe fn load<S: Simd>(s: S, values: &[f32], at: usize, n: usize) -> S::V {
     debug_assert!(at + n <= values.len());
-    // SAFETY: the caller's.
+    // SAFETY: the caller guarantees the elements.
     unsafe {
         let from = values.as_ptr().add(at);
         if n == S::LANES { s.load(from) } else { s.load_first(from, n) }
     }
 }
 
+/// Stores `n` values at index `at`.
+///
 /// # Safety
-/// `n` values can be written at `at`.
+/// `values` has at least `at + n` elements.
 #[inline(always)]
 unsafe fn store<S: Simd>(s: S, values: &mut [f32], at: usize, v: S::V, n: usize) {
     debug_assert!(at + n <= values.len());
-    // SAFETY: the caller's.
+    // SAFETY: the caller guarantees the elements.
     unsafe {
         let to = values.as_mut_ptr().add(at);
         if n == S::LANES { s.store(to, v) } else { s.store_first(to, v, n) }
     }
 }
 
-/// What the forward pass was given.
+/// The arguments of the forward pass.
 pub(crate) struct Forward<'a> {
     pub(crate) channels: usize,
     pub(crate) input: &'a [f32],
@@ -125,7 +130,7 @@ pub(crate) struct Forward<'a> {
     pub(crate) residual: Option<&'a [f32]>,
 }
 
-/// One vector of channels of [`Forward`].
+/// The parameters of one vector of channels.
 struct Channels<V> {
     mean: V,
     inverse_std: V,
@@ -134,11 +139,13 @@ struct Channels<V> {
 }
 
 impl Forward<'_> {
+    /// Loads the parameters of `n` channels from `c`.
+    ///
     /// # Safety
-    /// `n` channels are left from `c` on.
+    /// At least `n` channels remain from `c`.
     #[inline(always)]
     unsafe fn channels<S: Simd>(&self, s: S, c: usize, n: usize) -> Channels<S::V> {
-        // SAFETY: the caller's; the entry checked the lengths.
+        // SAFETY: the caller guarantees the channels; the entry point checked the lengths.
         unsafe {
             Channels {
                 mean: load(s, &self.statistics.mean, c, n),
@@ -149,13 +156,13 @@ impl Forward<'_> {
         }
     }
 
-    /// The normalised input at `at` and the value before the activation.
+    /// Returns the normalised input at `at` and the value before the activation.
     ///
     /// # Safety
-    /// `n` values lie at `at`.
+    /// The input has at least `at + n` values.
     #[inline(always)]
     unsafe fn normalised<S: Simd>(&self, s: S, k: &Channels<S::V>, at: usize, n: usize) -> (S::V, S::V) {
-        // SAFETY: the caller's.
+        // SAFETY: the caller guarantees the values.
         unsafe {
             let x = s.mul(s.sub(load(s, self.input, at, n), k.mean), k.inverse_std);
             let z = s.mul_add(x, k.scale, k.shift);
@@ -163,7 +170,7 @@ impl Forward<'_> {
         }
     }
 
-    /// Rows that one task works on where every output depends on its own inputs only.
+    /// Returns the number of rows per task where each output depends only on its own inputs.
     fn rows_a_task(&self) -> usize {
         (CHUNK / self.channels).max(1)
     }
@@ -183,7 +190,8 @@ fn apply_with<S: Simd, F: Function>(s: S, f: F, forward: &Forward, output: &mut 
                     for c in (0..channels).step_by(S::LANES) {
                         let n = S::LANES.min(channels - c);
                         let at = (task * rows + row) * channels + c;
-                        // SAFETY: `n` channels are left from `c` on, and row `row` lies in all slices.
+                        // SAFETY: at least `n` channels remain from `c`, and `row` is in all
+                        // slices.
                         unsafe {
                             let (_, z) = forward.normalised(s, &forward.channels(s, c, n), at, n);
                             store(s, output, row * channels + c, f.value(s, z), n);
@@ -195,23 +203,21 @@ fn apply_with<S: Simd, F: Function>(s: S, f: F, forward: &Forward, output: &mut 
     });
 }
 
-/// Where gradients go.
-pub(crate) struct Gradients<'a> {
-    pub(crate) input: &'a mut [f32],
-    pub(crate) scale: &'a mut [f32],
-    pub(crate) shift: &'a mut [f32],
-    pub(crate) residual: Option<&'a mut [f32]>,
-}
-
-pub(crate) fn backward<S: Simd>(s: S, forward: &Forward, output_grad: &[f32], gradients: Gradients) {
+pub(crate) fn backward<S: Simd>(s: S, forward: &Forward, output_grad: &[f32], gradients: BatchNormGradients) {
     with_function!(forward.activation, backward_with(s, forward, output_grad, gradients));
 }
 
-fn backward_with<S: Simd, F: Function>(s: S, f: F, forward: &Forward, output_grad: &[f32], gradients: Gradients) {
+fn backward_with<S: Simd, F: Function>(
+    s: S,
+    f: F,
+    forward: &Forward,
+    output_grad: &[f32],
+    gradients: BatchNormGradients,
+) {
     let channels = forward.channels;
     let rows = forward.input.len() / channels;
-    // The gradient before the activation is that of the residual; without one it is computed twice, which is cheaper
-    // than to write and read it.
+    // The gradient before the activation is also that of the residual. Without a residual it is
+    // computed twice, which costs less than writing and reading it.
     let kept = gradients.residual.map(Shared::new);
     let [sums, products] = sum_rows(rows, channels, |range, sums, products| {
         s.vectorize(
@@ -221,7 +227,8 @@ fn backward_with<S: Simd, F: Function>(s: S, f: F, forward: &Forward, output_gra
                     for c in (0..channels).step_by(S::LANES) {
                         let n = S::LANES.min(channels - c);
                         let at = row * channels + c;
-                        // SAFETY: `n` channels are left from `c` on; the rows of `range` are this task's.
+                        // SAFETY: at least `n` channels remain from `c`; this task owns the rows of
+                        // `range`.
                         unsafe {
                             let (x, z) = forward.normalised(s, &forward.channels(s, c, n), at, n);
                             let grad = s.mul(load(s, output_grad, at, n), f.slope(s, z));
@@ -250,8 +257,8 @@ fn backward_with<S: Simd, F: Function>(s: S, f: F, forward: &Forward, output_gra
                     for c in (0..channels).step_by(S::LANES) {
                         let n = S::LANES.min(channels - c);
                         let at = (task * rows + row) * channels + c;
-                        // SAFETY: `n` channels are left from `c` on, and row `row` lies in all slices; nobody writes `kept`
-                        // now.
+                        // SAFETY: at least `n` channels remain from `c`, and `row` is in all
+                        // slices. `kept` is no longer written.
                         unsafe {
                             let k = forward.channels(s, c, n);
                             let (x, grad) = if let Some(kept) = kept {

@@ -1,4 +1,4 @@
-//! Fully connected layers, divided by rows of the output.
+//! Fully connected layers, divided into tasks by rows of the output.
 
 use rayon::prelude::*;
 
@@ -7,17 +7,17 @@ use super::matmul::{
 };
 use super::shared::Shared;
 use crate::Buffer;
-use crate::arms::Simd;
+use crate::isa::Simd;
 
-/// Rows of the output that one task works on.
+/// Rows of the output per task.
 pub(crate) const ROWS: usize = 48;
 
-/// C = `left` [rows, k] · B, for B [k, n] packed.
+/// Computes C = `left` `[rows, k]` · B, for a packed matrix B `[k, n]`.
 fn product<S: Simd>(s: S, left: &[f32], k: usize, packed: &[f32], n: usize, out: &mut [f32]) {
     out.par_chunks_mut(ROWS * n).zip(left.par_chunks(ROWS * k)).for_each(|(out, left)| {
         let offsets = row_offsets(left.len() / k, k);
         let c = Target { base: out.as_mut_ptr(), stride: n, padded: false, add: false };
-        // SAFETY: both chunks hold the same number of whole rows, and `packed` a k × n matrix.
+        // SAFETY: both chunks have the same number of whole rows, and `packed` is a k × n matrix.
         unsafe { multiply(s, Rows { base: left.as_ptr(), offsets: &offsets }, k, packed.as_ptr(), n, c) };
     });
 }
@@ -72,7 +72,8 @@ pub(crate) fn weight_gradient<S: Simd>(
         let a = Rows { base: input.at(block * ROWS), offsets: &offsets };
         let b = Columns { base: output_grad.as_ptr(), stride: o, padded: false };
         let c = Target { base: weight_grad.as_mut_ptr(), stride: o, padded: false, add: true };
-        // SAFETY: the block's columns of `input` begin at `block · ROWS` of every row, and there are as many as rows here.
+        // SAFETY: the columns of the block start at `block · ROWS` in every row of `input`, and
+        // they are as many as the rows here.
         unsafe { multiply_transposed(s, a, weight_grad.len() / o, b, o, c) };
     });
 }

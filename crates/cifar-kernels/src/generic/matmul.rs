@@ -1,30 +1,33 @@
-//! The two matrix products that everything is made of. Both keep a tile of the result in registers and stream the rest:
+//! The two matrix products on which the other kernels are built. Both keep a tile of the result in
+//! registers and stream the operands:
 //!
-//! - [`multiply`]: C (+)= A · B, the rows of A wherever they lie, B packed into panels of a few vectors' width;
-//! - [`multiply_transposed`]: C += Aᵀ · B, for weight gradients, where the sum runs over pixels.
+//! - [`multiply`]: C (+)= A · B, for rows of A at any offsets and B packed into panels a few
+//!   vectors wide;
+//! - [`multiply_transposed`]: C += Aᵀ · B, for weight gradients, where the sum is over pixels.
 //!
-//! An element's sum runs over k in order, whatever tile the element falls into, so cutting the rows elsewhere (by batch
-//! or by thread) changes no bit.
+//! The sum of an element runs over k in order, in whatever tile the element is. Dividing the rows
+//! differently, by batch or by thread, therefore changes no bit.
 
-use crate::arms::Simd;
+use crate::isa::Simd;
 
-/// Rows of B that a tile is multiplied with before the next tile: a panel's part stays in the second-level cache.
+/// Rows of B for a tile before the next tile starts: this part of a panel stays in the second-level
+/// cache.
 const DEPTH: usize = 384;
-/// Rows of A and B of a transposed product that stay in the first-level cache while a tile after the other uses them.
+/// Rows of A and B of a transposed product that stay in the first-level cache for successive tiles.
 const TRANSPOSED_DEPTH: usize = 128;
 
-/// Values of `n` columns rounded up to whole vectors.
+/// Returns `n` rounded up to whole vectors.
 pub(crate) fn padded<S: Simd>(n: usize) -> usize {
     n.next_multiple_of(S::LANES)
 }
 
-/// Values that a `k` × `n` matrix takes up as panels.
+/// Returns the number of values of a packed `k` × `n` matrix.
 pub(crate) fn packed_len<S: Simd>(k: usize, n: usize) -> usize {
     k * padded::<S>(n)
 }
 
-/// Where row `k_row` of the vectors from column `column` (a multiple of the lanes) on lies in a packed matrix, and how far
-/// apart its rows lie.
+/// Returns where row `k_row` of the vector at `column`, a multiple of the lanes, starts in a packed
+/// matrix.
 #[inline(always)]
 pub(crate) fn packed_place<S: Simd>(k: usize, n: usize, k_row: usize, column: usize) -> usize {
     let panel = S::PANEL * S::LANES;
@@ -33,7 +36,7 @@ pub(crate) fn packed_place<S: Simd>(k: usize, n: usize, k_row: usize, column: us
     first * k + k_row * width + (column - first)
 }
 
-/// Packs the row-major `k` × `n` matrix `from`, whose rows lie `stride` apart; columns beyond n become 0.
+/// Packs the row-major `k` × `n` matrix `from`, whose rows are `stride` apart. The padding is 0.
 pub(crate) fn pack<S: Simd>(from: &[f32], k: usize, n: usize, stride: usize, packed: &mut [f32]) {
     for row in 0..k {
         for column in (0..n).step_by(S::LANES) {
@@ -45,7 +48,7 @@ pub(crate) fn pack<S: Simd>(from: &[f32], k: usize, n: usize, stride: usize, pac
     }
 }
 
-/// Packs the transpose of the row-major `n` × `k` matrix `from`, whose rows lie `stride` apart.
+/// Packs the transpose of the row-major `n` × `k` matrix `from`, whose rows are `stride` apart.
 pub(crate) fn pack_transposed<S: Simd>(from: &[f32], k: usize, n: usize, stride: usize, packed: &mut [f32]) {
     for column in (0..n).step_by(S::LANES) {
         let count = S::LANES.min(n - column);
@@ -60,41 +63,42 @@ pub(crate) fn pack_transposed<S: Simd>(from: &[f32], k: usize, n: usize, stride:
     }
 }
 
-/// The starts of `rows` rows that are `stride` values apart, for [`Rows`].
+/// Returns the offsets of `rows` rows that are `stride` values apart, for [`Rows`].
 ///
 /// # Panics
-/// If the last start exceeds a `u32`. The safe entry points rule that out by
+/// If the last offset exceeds a `u32`. The safe entry points prevent this with
 /// [`check_offsets`](crate::error::check_offsets).
 pub(crate) fn row_offsets(rows: usize, stride: usize) -> Vec<u32> {
     let offset = |row: usize| u32::try_from(row * stride).expect("the entry point checked the offsets");
     (0..rows).map(offset).collect()
 }
 
-/// The left side of [`multiply`]: row r begins `offsets[r]` values behind `base`.
+/// The left operand of [`multiply`]: row r starts at `base` + `offsets[r]`.
 #[derive(Clone, Copy)]
 pub(crate) struct Rows<'a> {
     pub(crate) base: *const f32,
     pub(crate) offsets: &'a [u32],
 }
 
-/// The result of a product: rows `stride` apart.
+/// The result of a product, with rows `stride` apart.
 #[derive(Clone, Copy)]
 pub(crate) struct Target {
     pub(crate) base: *mut f32,
     pub(crate) stride: usize,
-    /// Whether rows have room for whole vectors; if not, exactly n values of a row are written.
+    /// Whether rows have room for whole vectors. If not, exactly n values per row are written.
     pub(crate) padded: bool,
-    /// Whether the product is added to what is there.
+    /// Whether the product is added to the present values.
     pub(crate) add: bool,
 }
 
-/// C (+)= A · B for A = `a` [rows, k] and B [k, n] as [`pack`] packed it.
+/// Computes C (+)= A · B for A = `a` `[rows, k]` and B `[k, n]`, packed by [`pack`].
 ///
 /// # Safety
-/// Every row of `a` has k values; `packed` has [`packed_len`]; every row of `c` can be written.
+/// Every row of `a` has k values, `packed` has [`packed_len`] values, and every row of `c` can be
+/// written.
 #[inline(never)]
 pub(crate) unsafe fn multiply<S: Simd>(s: S, a: Rows, k: usize, packed: *const f32, n: usize, c: Target) {
-    // SAFETY: the caller's.
+    // SAFETY: the caller guarantees the operands.
     s.vectorize(
         #[inline(always)]
         || unsafe { multiply_inlined(s, a, k, packed, n, c) },
@@ -111,11 +115,11 @@ unsafe fn multiply_inlined<S: Simd>(s: S, a: Rows, k: usize, packed: *const f32,
         let step = k.div_ceil(k.div_ceil(DEPTH).max(1));
         while from < k {
             let depth = step.min(k - from);
-            // SAFETY: the panel begins at `first * k` and its rows are `vectors` vectors wide.
+            // SAFETY: the panel starts at `first * k` and its rows are `vectors` vectors wide.
             let b = unsafe { packed.add(first * k + from * vectors * S::LANES) };
             let part = Rows { base: a.base.wrapping_add(from), offsets: a.offsets };
             let to = Target { base: c.base.wrapping_add(first), add, ..c };
-            // SAFETY: as the caller vouches.
+            // SAFETY: as the caller guarantees.
             unsafe {
                 match vectors {
                     1 => panel_product::<S, 1>(s, part, depth, b, to, last),
@@ -130,7 +134,8 @@ unsafe fn multiply_inlined<S: Simd>(s: S, a: Rows, k: usize, packed: *const f32,
     }
 }
 
-/// The tile heights for panels of N vectors: as many sums as the registers hold, then what is left.
+/// Divides rows into tiles for panels of N vectors: as many sums as fit into registers, then the
+/// rest.
 #[inline(always)]
 unsafe fn panel_product<S: Simd, const N: usize>(s: S, a: Rows, k: usize, b: *const f32, c: Target, last: usize) {
     let mut row = 0;
@@ -140,7 +145,7 @@ unsafe fn panel_product<S: Simd, const N: usize>(s: S, a: Rows, k: usize, b: *co
                 while a.offsets.len() - row >= $height {
                     let tile = Rows { base: a.base, offsets: &a.offsets[row..row + $height] };
                     let to = Target { base: c.base.wrapping_add(row * c.stride), ..c };
-                    // SAFETY: as the caller vouches.
+                    // SAFETY: as the caller guarantees.
                     unsafe { tile_product::<S, $height, N>(s, tile, k, b, to, last) };
                     row += $height;
                 }
@@ -150,7 +155,7 @@ unsafe fn panel_product<S: Simd, const N: usize>(s: S, a: Rows, k: usize, b: *co
     tiles!(12 8 6 4 2 1);
 }
 
-/// One tile: M rows of A times N vectors of B.
+/// Computes one tile: M rows of A times N vectors of B.
 #[inline(always)]
 unsafe fn tile_product<S: Simd, const M: usize, const N: usize>(
     s: S,
@@ -160,13 +165,14 @@ unsafe fn tile_product<S: Simd, const M: usize, const N: usize>(
     c: Target,
     last: usize,
 ) {
-    // SAFETY: the caller vouches for k values in every row of A, k rows of N vectors in B and M rows in C.
+    // SAFETY: the caller guarantees k values in every row of A, k rows of N vectors in B and M rows
+    // in C.
     unsafe {
         let mut rows = [a.base; M];
         for (row, offset) in rows.iter_mut().zip(a.offsets) {
             *row = a.base.add(*offset as usize);
         }
-        // The tile of C will be there when the sums are.
+        // The tile of C is in the cache by the time the sums are complete.
         for m in 0..M {
             for n in 0..N {
                 s.prefetch(c.base.wrapping_add(m * c.stride + n * S::LANES));
@@ -201,24 +207,26 @@ unsafe fn tile_product<S: Simd, const M: usize, const N: usize>(
     }
 }
 
-/// The right side of [`multiply_transposed`]: rows `stride` apart.
+/// The right operand of [`multiply_transposed`], with rows `stride` apart.
 #[derive(Clone, Copy)]
 pub(crate) struct Columns {
     pub(crate) base: *const f32,
     pub(crate) stride: usize,
-    /// Whether whole vectors can be read of every row; if not, exactly n values are.
+    /// Whether whole vectors can be read from every row. If not, exactly n values are read.
     pub(crate) padded: bool,
 }
 
-/// C [m, n] += Aᵀ · B, for A = `a` [rows, m] and B = `b` [rows, n]. `c.add` must be true.
+/// Computes C `[m, n]` += Aᵀ · B, for A = `a` `[rows, m]` and B = `b` `[rows, n]`. `c.add` must be
+/// true.
 ///
 /// # Safety
-/// Every row of `a` has m values, every row of `b` can be read and every row of `c` written.
+/// Every row of `a` has m values, every row of `b` can be read, and every row of `c` can be
+/// written.
 #[inline(never)]
 pub(crate) unsafe fn multiply_transposed<S: Simd>(s: S, a: Rows, m: usize, b: Columns, n: usize, c: Target) {
     s.vectorize(
         #[inline(always)]
-        // SAFETY: the caller's.
+        // SAFETY: the caller guarantees the operands.
         || unsafe { multiply_transposed_inlined(s, a, m, b, n, c) },
     );
 }
@@ -236,7 +244,7 @@ unsafe fn multiply_transposed_inlined<S: Simd>(s: S, a: Rows, m: usize, b: Colum
             let part = Rows { base: a.base, offsets: &a.offsets[from..rows.min(from + step)] };
             let right = Columns { base: b.base.wrapping_add(from * b.stride + first), ..b };
             let to = Target { base: c.base.wrapping_add(first), ..c };
-            // SAFETY: as the caller vouches.
+            // SAFETY: as the caller guarantees.
             unsafe {
                 match vectors {
                     1 => panel_transposed::<S, 1>(s, part, m, right, read, to, written),
@@ -267,7 +275,7 @@ unsafe fn panel_transposed<S: Simd, const N: usize>(
                 while m - row >= $height {
                     let tile = Rows { base: a.base.wrapping_add(row), offsets: a.offsets };
                     let to = Target { base: c.base.wrapping_add(row * c.stride), ..c };
-                    // SAFETY: as the caller vouches.
+                    // SAFETY: as the caller guarantees.
                     unsafe {
                         if read == S::LANES {
                             tile_transposed::<S, $height, N, false>(s, tile, b, read, to, written);
@@ -283,7 +291,8 @@ unsafe fn panel_transposed<S: Simd, const N: usize>(
     tiles!(12 8 6 4 2 1);
 }
 
-/// One tile: M columns of A times N vectors of B, summed over the rows of both and added to C.
+/// Computes one tile: M columns of A times N vectors of B, summed over the rows of both, added to
+/// C.
 #[inline(always)]
 unsafe fn tile_transposed<S: Simd, const M: usize, const N: usize, const PARTIAL: bool>(
     s: S,
@@ -293,10 +302,10 @@ unsafe fn tile_transposed<S: Simd, const M: usize, const N: usize, const PARTIAL
     c: Target,
     written: usize,
 ) {
-    // SAFETY: the caller vouches for M values in every row of A, N vectors (the last of `read` values) in every row of B
-    // and in M rows of C (the last of `written` values).
+    // SAFETY: the caller guarantees M values in every row of A, and N vectors in every row of B and
+    // in M rows of C. The last vector of B has `read` values, that of C has `written` values.
     unsafe {
-        // The tile of C will be there when the sums are.
+        // The tile of C is in the cache by the time the sums are complete.
         for m in 0..M {
             for n in 0..N {
                 s.prefetch(c.base.wrapping_add(m * c.stride + n * S::LANES));

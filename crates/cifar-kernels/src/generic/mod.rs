@@ -1,7 +1,7 @@
-//! The kernels, written once over the operations of [`Simd`](crate::arms::Simd).
+//! The kernels, written once over the operations of [`Simd`](crate::isa::Simd).
 //!
-//! Functions here take raw pointers where several threads write parts of one output; the safe entries in the crate's
-//! root check every length first and say, at the call, why no pointer leaves its slice.
+//! Functions here use raw pointers where several threads write parts of one output. The safe entry
+//! points in the crate root check every length first.
 
 pub(crate) mod activation;
 pub(crate) mod batch_norm;
@@ -14,22 +14,22 @@ pub(crate) mod scratch;
 pub(crate) mod shared;
 pub(crate) mod winograd;
 
-/// Calls `function(arm, arguments…)` for the arm in use.
-macro_rules! on_arm {
+/// Calls `function(isa, arguments…)` for the current ISA.
+macro_rules! on_isa {
     ($function:path, $($argument:expr),* $(,)?) => {
-        match crate::arm()? {
+        match crate::isa()? {
             #[cfg(target_arch = "x86_64")]
-            crate::Arm::Avx512 => match crate::arms::Avx512::new() {
+            crate::Isa::Avx512 => match crate::isa::Avx512::new() {
                 Some(s) => $function(s, $($argument),*),
-                None => unreachable!("the arm in use was checked"),
+                None => unreachable!("the ISA in use was checked"),
             },
             #[cfg(target_arch = "x86_64")]
-            crate::Arm::Avx2 => match crate::arms::Avx2::new() {
+            crate::Isa::Avx2 => match crate::isa::Avx2::new() {
                 Some(s) => $function(s, $($argument),*),
-                None => unreachable!("the arm in use was checked"),
+                None => unreachable!("the ISA in use was checked"),
             },
-            _ => $function(crate::arms::Portable, $($argument),*),
+            _ => $function(crate::isa::Portable, $($argument),*),
         }
     };
 }
-pub(crate) use on_arm;
+pub(crate) use on_isa;

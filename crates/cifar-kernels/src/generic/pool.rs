@@ -3,10 +3,10 @@
 use rayon::prelude::*;
 
 use crate::PoolShape;
-use crate::arms::Simd;
+use crate::isa::Simd;
 
-/// Calls `visit(output offset, input offset, place)` for every output pixel and every place in its window, place after
-/// place; offsets are those of the first channel.
+/// Calls `visit(output offset, input offset, position)` for every output pixel and every position
+/// in its window, in order. Offsets are those of the first channel.
 #[inline(always)]
 fn for_each_tap(shape: &PoolShape, mut visit: impl FnMut(usize, usize, u8)) {
     for (y, x) in (0..shape.out_height).flat_map(|y| (0..shape.out_width).map(move |x| (y, x))) {
@@ -59,7 +59,7 @@ pub(crate) fn max_backward<S: Simd>(
             for_each_tap(shape, |from, to, place| {
                 let taken = argmax[from..from + c].iter().zip(&grad[from..from + c]);
                 for (pixel, (at, grad)) in image[to..to + c].iter_mut().zip(taken) {
-                    // Without a branch, so that it becomes vector code.
+                    // Without a branch, so that the compiler vectorises it.
                     *pixel += if *at == place { *grad } else { 0.0 };
                 }
             });

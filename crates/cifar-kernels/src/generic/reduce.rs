@@ -2,16 +2,16 @@
 
 use rayon::prelude::*;
 
-use crate::arms::Simd;
+use crate::isa::Simd;
 
-/// Values that one task works on where every output depends on its own inputs only.
+/// Values per task where each output depends only on its own inputs.
 pub(crate) const CHUNK: usize = 16 * 1024;
 
-/// Values that a task sums before its partial sum joins the others: fixed, so that the order of additions is too.
+/// Values per partial sum. The number is fixed, and so is the order of additions.
 const SUMMED: usize = 64 * 1024;
 
-/// Sums over rows of a table of `channels` columns, in `f64`: `add` adds one block of rows to the sums. Blocks are
-/// divided by shape alone and joined in order.
+/// Computes sums over the rows of a table of `channels` columns in `f64`. `add` adds a block of
+/// rows to the sums. Blocks depend only on the shape and are added in order.
 pub(crate) fn sum_rows<S: Simd, const N: usize>(
     s: S,
     rows: usize,
@@ -38,7 +38,7 @@ pub(crate) fn sum_rows<S: Simd, const N: usize>(
     })
 }
 
-/// Sums over the rows of `values` [rows, channels].
+/// Computes the sums over the rows of `values` `[rows, channels]`.
 pub(crate) fn column_sums<S: Simd>(s: S, channels: usize, values: &[f32], sums: &mut [f32]) {
     let rows = values.len() / channels;
     let [total] = sum_rows(s, rows, channels, |range, [sums]| {

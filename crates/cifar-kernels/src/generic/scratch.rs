@@ -1,20 +1,21 @@
-//! Memory of a thread that kernels use while they run, kept from call to call.
+//! Scratch memory of each thread for kernels, reused from call to call.
 
 use std::cell::RefCell;
 
-/// Values to a cache line; what kernels take begins on one.
+/// Values per cache line, to which scratch slices are aligned.
 const LINE: usize = 16;
 
 thread_local! {
     static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Calls `work` with slices of these lengths, whatever they hold. Must not be nested.
+/// Calls `work` with slices of the given lengths and unspecified contents. Calls must not be
+/// nested.
 pub(crate) fn with_scratch<const N: usize, R>(lengths: [usize; N], work: impl FnOnce([&mut [f32]; N]) -> R) -> R {
     let total: usize = lengths.iter().map(|len| len.next_multiple_of(LINE)).sum();
     SCRATCH.with_borrow_mut(|scratch| {
         if scratch.len() < total + LINE {
-            // Freed first, so that old and new are not there together.
+            // Frees the old memory first, so that both are never allocated together.
             *scratch = Vec::new();
             *scratch = vec![0.0; total + LINE];
         }

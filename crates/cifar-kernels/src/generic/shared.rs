@@ -1,10 +1,11 @@
-//! A pointer that tasks of one kernel share.
+//! A pointer that the tasks of a kernel share.
 
-/// Where several threads write, each its own part.
+/// A pointer to an output of which several threads write separate parts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shared<T>(*mut T);
 
-// SAFETY: a pointer by itself does nothing; whoever follows it, in an `unsafe` block, says why no two threads meet.
+// SAFETY: the pointer itself is inert. Code that dereferences it, in an `unsafe` block, states why
+// no two threads access the same element.
 unsafe impl<T> Send for Shared<T> {}
 // SAFETY: as above.
 unsafe impl<T> Sync for Shared<T> {}
@@ -14,12 +15,12 @@ impl<T> Shared<T> {
         Self(slice.as_mut_ptr())
     }
 
-    /// For reading only.
+    /// Creates a pointer that is only read.
     pub(crate) fn new_const(slice: &[T]) -> Self {
         Self(slice.as_ptr().cast_mut())
     }
 
-    /// The element at `index`; following it is as unsafe as following any pointer.
+    /// Returns a pointer to the element at `index`. Dereferencing it is unsafe as for any pointer.
     #[inline(always)]
     pub(crate) fn at(self, index: usize) -> *mut T {
         self.0.wrapping_add(index)

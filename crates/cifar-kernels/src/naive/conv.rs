@@ -1,4 +1,4 @@
-//! Convolution and linear layers.
+//! Convolutions and linear layers.
 
 use super::{Real, max_pool_backward, max_pool_forward};
 use crate::{Conv2dShape, PoolShape};
@@ -33,7 +33,7 @@ fn for_each_product(s: &Conv2dShape, mut visit: impl FnMut(usize, usize, usize))
     }
 }
 
-/// The convolution, plus bias.
+/// Returns the convolution, plus bias.
 pub fn conv2d_forward<R: Real>(shape: &Conv2dShape, input: &[R], weight: &[R], bias: Option<&[R]>) -> Vec<R> {
     let mut output: Vec<R> =
         (0..shape.output_len()).map(|i| bias.map_or(R::ZERO, |b| b[i % shape.out_channels])).collect();
@@ -41,38 +41,38 @@ pub fn conv2d_forward<R: Real>(shape: &Conv2dShape, input: &[R], weight: &[R], b
     output
 }
 
-/// The gradient with respect to the input.
+/// Returns the gradient of the convolution with respect to the input.
 pub fn conv2d_input_gradient<R: Real>(shape: &Conv2dShape, output_grad: &[R], weight: &[R]) -> Vec<R> {
     let mut input_grad = vec![R::ZERO; shape.input_len()];
     for_each_product(shape, |x, w, y| input_grad[x] += output_grad[y] * weight[w]);
     input_grad
 }
 
-/// The gradient with respect to the filters.
+/// Returns the gradient of the convolution with respect to the filters.
 pub fn conv2d_weight_gradient<R: Real>(shape: &Conv2dShape, input: &[R], output_grad: &[R]) -> Vec<R> {
     let mut weight_grad = vec![R::ZERO; shape.weight_len()];
     for_each_product(shape, |x, w, y| weight_grad[w] += input[x] * output_grad[y]);
     weight_grad
 }
 
-/// The 2×2 pooling behind a convolution.
+/// Returns the shape of a 2×2 pooling of the convolution's output.
 fn pool(s: &Conv2dShape) -> PoolShape {
     s.pool().expect("the output has two rows and columns")
 }
 
-/// The convolution without bias, then the maxima of 2×2 squares, and their places.
+/// Returns the maxima of a convolution without bias over 2×2 windows, and their positions.
 ///
 /// # Panics
-/// If the output has one row or column only.
+/// If the output of the convolution has only one row or column.
 pub fn conv2d_max_pool_forward<R: Real>(shape: &Conv2dShape, input: &[R], weight: &[R]) -> (Vec<R>, Vec<u8>) {
     max_pool_forward(&pool(shape), &conv2d_forward(shape, input, weight, None))
 }
 
-/// The gradients with respect to the input and the filters of the convolution or, with `places`, of the convolution and
-/// the maxima behind it.
+/// Returns the gradients with respect to the input and the filters: those of the convolution or,
+/// with `places`, of the convolution followed by max pooling.
 ///
 /// # Panics
-/// With `places`, if the output has one row or column only.
+/// With `places`, if the output of the convolution has only one row or column.
 pub fn conv2d_backward<R: Real>(
     shape: &Conv2dShape,
     input: &[R],
@@ -96,7 +96,7 @@ fn for_each_linear_product(rows: usize, i: usize, o: usize, mut visit: impl FnMu
     }
 }
 
-/// The matrix product, plus bias.
+/// Returns the matrix product input · weight, plus bias.
 pub fn linear_forward<R: Real>(
     rows: usize,
     i: usize,
@@ -110,14 +110,14 @@ pub fn linear_forward<R: Real>(
     output
 }
 
-/// The gradient with respect to the input.
+/// Returns the gradient of the matrix product with respect to the input.
 pub fn linear_input_gradient<R: Real>(rows: usize, i: usize, o: usize, output_grad: &[R], weight: &[R]) -> Vec<R> {
     let mut input_grad = vec![R::ZERO; rows * i];
     for_each_linear_product(rows, i, o, |x, w, y| input_grad[x] += output_grad[y] * weight[w]);
     input_grad
 }
 
-/// The gradient with respect to the weight.
+/// Returns the gradient of the matrix product with respect to the weight.
 pub fn linear_weight_gradient<R: Real>(rows: usize, i: usize, o: usize, input: &[R], output_grad: &[R]) -> Vec<R> {
     let mut weight_grad = vec![R::ZERO; i * o];
     for_each_linear_product(rows, i, o, |x, w, y| weight_grad[w] += input[x] * output_grad[y]);

@@ -1,5 +1,12 @@
-//! Every operation as plain loops, generic over `f32` and `f64`: written to be read, and the oracle of every test.
-//! Lengths are not checked beyond what indexing checks: a wrong one panics.
+//! Every operation as plain loops, generic over `f32` and `f64`: the reference for all tests.
+//!
+//! Lengths are not checked, except by indexing: a wrong length panics.
+//!
+//! ```
+//! use cifar_kernels::{Activation, naive};
+//!
+//! assert_eq!(naive::activation_forward(Activation::Relu, &[-1.0_f64, 2.0]), [0.0, 2.0]);
+//! ```
 
 mod conv;
 mod norm;
@@ -20,12 +27,12 @@ pub use real::Real;
 
 use crate::Activation;
 
-/// f(x) for every value.
+/// Returns f(x) for every value.
 pub fn activation_forward<R: Real>(activation: Activation, input: &[R]) -> Vec<R> {
     input.iter().map(|x| activation.value(*x)).collect()
 }
 
-/// `output_grad` · f′(x) for every value.
+/// Returns `output_grad` · f′(x) for every value.
 pub fn activation_backward<R: Real>(activation: Activation, input: &[R], output_grad: &[R]) -> Vec<R> {
     input.iter().zip(output_grad).map(|(x, dy)| *dy * activation.derivative(*x)).collect()
 }

@@ -3,7 +3,7 @@
 use super::Real;
 use crate::Activation;
 
-/// What the gradients of batch norm are.
+/// The gradients of batch norm.
 #[derive(Debug, Clone)]
 pub struct NormGradients<R> {
     /// With respect to the input.
@@ -16,7 +16,7 @@ pub struct NormGradients<R> {
     pub residual: Vec<R>,
 }
 
-/// Mean and 1 / √(variance + ε) of channel `c`.
+/// Returns the mean and 1 / √(variance + ε) of channel `c`.
 fn statistics<R: Real>(channels: usize, input: &[R], c: usize, epsilon: R) -> (R, R) {
     let n = R::from_f64((input.len() / channels) as f64);
     let column = || input.iter().skip(c).step_by(channels);
@@ -25,7 +25,7 @@ fn statistics<R: Real>(channels: usize, input: &[R], c: usize, epsilon: R) -> (R
     (mean, R::ONE / (variance + epsilon).square_root())
 }
 
-/// Training-mode batch norm with a residual addition and an activation.
+/// Returns batch norm in training mode, with a residual addition and an activation.
 pub fn batch_norm_forward<R: Real>(
     channels: usize,
     input: &[R],
@@ -46,7 +46,7 @@ pub fn batch_norm_forward<R: Real>(
     output
 }
 
-/// Its gradients.
+/// Returns the gradients of [`batch_norm_forward`].
 pub fn batch_norm_backward<R: Real>(
     channels: usize,
     input: &[R],
@@ -83,7 +83,7 @@ pub fn batch_norm_backward<R: Real>(
     grads
 }
 
-/// Losses of rows, and the gradient of their sum with respect to the logits.
+/// Returns the loss of each row, and the gradient of their sum with respect to the logits.
 pub fn softmax_cross_entropy<R: Real>(classes: usize, logits: &[R], labels: &[u32], smoothing: R) -> (Vec<R>, Vec<R>) {
     let (mut losses, mut grads) = (Vec::new(), Vec::new());
     for (row, label) in logits.chunks_exact(classes).zip(labels) {

@@ -1,8 +1,8 @@
-//! The update loops of optimisers.
+//! The update steps of optimisers.
 
 use super::Real;
 
-/// Stochastic gradient descent with momentum and decoupled weight decay.
+/// Updates weights by SGD; see [`crate::sgd_update`].
 pub fn sgd_update<R: Real>(
     weight: &mut [R],
     gradient: &[R],
@@ -19,7 +19,7 @@ pub fn sgd_update<R: Real>(
     }
 }
 
-/// `AdamW`; `step` is counted from 1.
+/// Updates weights by `AdamW`; see [`crate::adamw_update`].
 pub fn adamw_update<R: Real>(
     weight: &mut [R],
     gradient: &[R],
@@ -40,7 +40,7 @@ pub fn adamw_update<R: Real>(
     }
 }
 
-/// Muon's step; see [`crate::muon_update`].
+/// Updates weights by Muon; see [`crate::muon_update`].
 pub fn muon_update<R: Real>(
     columns: usize,
     weight: &mut [R],
@@ -63,7 +63,7 @@ pub fn muon_update<R: Real>(
     }
 }
 
-/// Newton–Schulz steps; see [`crate::orthogonalise`].
+/// Returns the result of Newton–Schulz steps; see [`crate::orthogonalise`].
 pub fn orthogonalise<R: Real>(columns: usize, matrix: &[R]) -> Vec<R> {
     let [a, b, c] = crate::NEWTON_SCHULZ.map(|x| R::from_f64(f64::from(x)));
     let rows = matrix.len() / columns;
@@ -92,7 +92,7 @@ pub fn orthogonalise<R: Real>(columns: usize, matrix: &[R]) -> Vec<R> {
     x
 }
 
-/// The Frobenius norm.
+/// Returns the Frobenius norm.
 fn norm<R: Real>(values: &[R]) -> R {
     values.iter().fold(R::ZERO, |sum, v| sum + *v * *v).square_root()
 }

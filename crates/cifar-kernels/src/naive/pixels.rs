@@ -1,7 +1,7 @@
 use super::Real;
 use crate::PixelView;
 
-/// Images [height, width, channels] through their views: (byte / 255 − mean) / std.
+/// Returns images `[height, width, channels]`, each through its view: (byte / 255 − mean) / std.
 pub fn normalise_views<R: Real>(
     images: &[&[u8]],
     [height, width]: [usize; 2],
@@ -26,7 +26,7 @@ pub fn normalise_views<R: Real>(
     output
 }
 
-/// Walks on from `at` step by step, and turns round at the first and the last place.
+/// Moves `at` step by step and reverses direction at the first and last coordinate.
 fn turned_back(at: usize, moved: isize, len: usize) -> usize {
     let (mut at, mut direction) = (at, moved.signum());
     for _ in 0..moved.unsigned_abs() {

@@ -3,7 +3,7 @@
 use super::Real;
 use crate::PoolShape;
 
-/// Calls `visit(input index, output index, place)` for every place of every window.
+/// Calls `visit(input index, output index, position)` for every position in every window.
 fn for_each_tap(s: &PoolShape, mut visit: impl FnMut(usize, usize, u8)) {
     for n in 0..s.batch {
         for y in 0..s.out_height {
@@ -25,7 +25,7 @@ fn for_each_tap(s: &PoolShape, mut visit: impl FnMut(usize, usize, u8)) {
     }
 }
 
-/// Maxima and their places.
+/// Returns the maxima and their positions.
 pub fn max_pool_forward<R: Real>(shape: &PoolShape, input: &[R]) -> (Vec<R>, Vec<u8>) {
     let (mut output, mut argmax) = (vec![R::ZERO; shape.output_len()], vec![0; shape.output_len()]);
     for_each_tap(shape, |x, y, place| {
@@ -36,7 +36,7 @@ pub fn max_pool_forward<R: Real>(shape: &PoolShape, input: &[R]) -> (Vec<R>, Vec
     (output, argmax)
 }
 
-/// Gives each output's gradient to its maximum.
+/// Returns the gradient of [`max_pool_forward`]: each output's gradient goes to its maximum.
 pub fn max_pool_backward<R: Real>(shape: &PoolShape, argmax: &[u8], output_grad: &[R]) -> Vec<R> {
     let mut input_grad = vec![R::ZERO; shape.input_len()];
     for_each_tap(shape, |x, y, place| {
@@ -47,7 +47,7 @@ pub fn max_pool_backward<R: Real>(shape: &PoolShape, argmax: &[u8], output_grad:
     input_grad
 }
 
-/// Means.
+/// Returns the means.
 pub fn average_pool_forward<R: Real>(shape: &PoolShape, input: &[R]) -> Vec<R> {
     let mut output = vec![R::ZERO; shape.output_len()];
     let count = R::from_f64((shape.window * shape.window) as f64);
@@ -55,7 +55,8 @@ pub fn average_pool_forward<R: Real>(shape: &PoolShape, input: &[R]) -> Vec<R> {
     output
 }
 
-/// Spreads each output's gradient over its window.
+/// Returns the gradient of [`average_pool_forward`]: each output's gradient is spread over its
+/// window.
 pub fn average_pool_backward<R: Real>(shape: &PoolShape, output_grad: &[R]) -> Vec<R> {
     let mut input_grad = vec![R::ZERO; shape.input_len()];
     let count = R::from_f64((shape.window * shape.window) as f64);

@@ -1,4 +1,4 @@
-//! What the naive loops need of a number.
+//! The operations on numbers that the plain loops need.
 
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
@@ -18,7 +18,7 @@ pub trait Real:
     const ZERO: Self;
     /// 1.
     const ONE: Self;
-    /// The nearest value.
+    /// Returns the value nearest to `x`.
     fn from_f64(x: f64) -> Self;
     /// eˣ.
     fn exponential(self) -> Self;
@@ -26,7 +26,7 @@ pub trait Real:
     fn logarithm(self) -> Self;
     /// √x.
     fn square_root(self) -> Self;
-    /// Φ(x), the probability that a standard normal lies below x.
+    /// Φ(x): the probability that a standard normal variable is below x.
     fn normal_distribution(self) -> Self;
 
     /// φ(x), the density of the standard normal.

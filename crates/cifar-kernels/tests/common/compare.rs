@@ -1,20 +1,21 @@
-//! What kernels should have written, and how far they may be from it.
+//! Expected results of kernels, and their allowed errors.
 
 use super::kernels::Outputs;
-use super::{on_every_arm, widen};
+use super::{on_every_isa, widen};
 
-/// Error allowed as a part of the magnitude of what was added up. A sum of n products rounds n times by at most 2⁻²⁴
-/// of that magnitude, at random √n times: 2·10⁻⁶ for the longest sum here (1 400 products), and a missing or wrong
-/// product weighs 1 / n, hundreds of times the tolerance.
+/// Allowed error relative to the sum of the terms' magnitudes. A sum of n products rounds n times
+/// by at most 2⁻²⁴ of that sum, or √n times if the errors are random: 2·10⁻⁶ for the longest sum
+/// here (1,400 products). A missing or wrong product is 1 / n, which is hundreds of times the
+/// tolerance.
 pub(crate) const TOLERANCE: f64 = 5e-6;
 
-/// Values, and the error that is allowed of each.
+/// Values, and the allowed error of each.
 pub(crate) struct Expected {
     pub(crate) values: Vec<f64>,
     pub(crate) allowed: Vec<f64>,
 }
 
-/// A function linear in each argument: rounding is measured by its value on absolute values.
+/// A function that is linear in each argument. Its value for absolute values measures the rounding.
 pub(crate) fn linear<const N: usize>(arguments: [&[f32]; N], f: impl Fn([&[f64]; N]) -> Vec<f64>) -> Expected {
     let [exact, absolute] = [|v: f64| v, f64::abs].map(|g| arguments.map(|a| widen(a).into_iter().map(g).collect()));
     let apply = |a: &[Vec<f64>; N]| f(std::array::from_fn(|i| &*a[i]));
@@ -22,7 +23,7 @@ pub(crate) fn linear<const N: usize>(arguments: [&[f32]; N], f: impl Fn([&[f64];
     Expected { values: apply(&exact), allowed: magnitude.into_iter().map(|m| TOLERANCE * m).collect() }
 }
 
-/// Each value within `part` of the largest one.
+/// Values with an error of at most `part` of the largest one.
 pub(crate) fn of_the_largest(part: f64, values: Vec<f64>) -> Expected {
     let largest = values.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
     Expected { allowed: vec![part * largest; values.len()], values }
@@ -34,7 +35,7 @@ pub(crate) fn ordinary(values: Vec<f64>) -> Expected {
     Expected { allowed: vec![TOLERANCE * largest; values.len()], values }
 }
 
-/// Values that are not rounded.
+/// Values without rounding.
 pub(crate) fn exactly(values: Vec<f64>) -> Expected {
     Expected { allowed: vec![0.0; values.len()], values }
 }
@@ -43,9 +44,9 @@ pub(crate) fn column_sums(channels: usize, values: &[f64]) -> Vec<f64> {
     (0..channels).map(|c| values.iter().skip(c).step_by(channels).sum()).collect()
 }
 
-/// What `run` returns is `expected`, on every arm.
+/// Checks that `run` returns `expected` on every ISA.
 pub(crate) fn check(dims: &[usize], expected: &[Expected], run: impl Fn() -> Outputs) {
-    on_every_arm(|_| compare(dims, expected, run()));
+    on_every_isa(|_| compare(dims, expected, run()));
 }
 
 pub(crate) fn compare(dims: &[usize], expected: &[Expected], outputs: Outputs) {

@@ -1,16 +1,17 @@
-//! Values and awkward shapes that all tests share, and every kernel run on them.
+//! Values and difficult shapes that tests share, and a way to run every kernel on them.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub(crate) mod compare;
 pub(crate) mod kernels;
+pub(crate) mod refuse;
 
-use cifar_kernels::{Activation, Arm, with_arm};
+use cifar_kernels::{Activation, Conv2dDimensions, Conv2dShape, Isa, PoolDimensions, PoolShape, Result, with_isa};
 
 pub(crate) const ACTIVATIONS: [Activation; 4] =
     [Activation::Identity, Activation::Relu, Activation::Gelu, Activation::Silu];
 
-/// Batch, height, width, input channels, output channels, kernel, stride, padding. Channels lie beside the widths of
-/// vector registers; an image of 31 shrinks to 15, 7 and 3.
+/// Images, height, width, input channels, output channels, kernel, stride, padding. Channels are
+/// next to vector widths; an image of 31 shrinks to 15, 7 and 3.
 pub(crate) const CONVS: &[[usize; 8]] = &[
     [1, 1, 1, 1, 1, 1, 1, 0],
     [2, 31, 31, 3, 24, 2, 1, 0],
@@ -20,16 +21,16 @@ pub(crate) const CONVS: &[[usize; 8]] = &[
     [5, 3, 3, 9, 33, 3, 1, 1],
     [2, 5, 11, 7, 1, 3, 2, 1],
     [1, 13, 4, 1, 3, 5, 3, 2],
-    [2, 3, 3, 2, 5, 3, 1, 0],   // one window
-    [1, 2, 2, 3, 4, 3, 1, 3],   // windows that see nothing but padding
-    [2, 8, 8, 3, 5, 1, 2, 0],   // pixels that no window sees
+    [2, 3, 3, 2, 5, 3, 1, 0],   // a single window
+    [1, 2, 2, 3, 4, 3, 1, 3],   // windows with only padding
+    [2, 8, 8, 3, 5, 1, 2, 0],   // pixels in no window
     [2, 2, 300, 1, 2, 3, 1, 1], // a row of more windows than are laid out at once
-    [19, 9, 8, 3, 5, 3, 1, 1],  // three partial sums of the weight gradient, the last of them short
+    [19, 9, 8, 3, 5, 3, 1, 1],  // three partial sums of the weight gradient, the last one shorter
 ];
 
-/// As above; these are computed by Winograd's method: 3×3, stride 1 or 2, a padding of at most 2, 8 channels or more on both
-/// sides, two rows and columns of output or more. Channels lie beside the widths of vectors and panels, and maps leave
-/// every remainder by 4, along both axes.
+/// As [`CONVS`], but computed by Winograd's method: 3×3, stride 1 or 2, padding of at most 2, at
+/// least 8 channels on both sides, at least two rows and columns of output. Channels are next to
+/// the widths of vectors and panels, and maps have all remainders by 4 along both axes.
 pub(crate) const WINOGRADS: &[[usize; 8]] = &[
     [1, 2, 2, 8, 8, 3, 1, 1],
     [3, 3, 3, 9, 8, 3, 1, 1],
@@ -68,7 +69,7 @@ pub(crate) const WINOGRADS: &[[usize; 8]] = &[
     [18, 30, 30, 8, 9, 3, 1, 1], // as above, of maps that pooling cuts differently
 ];
 
-/// Batch, height, width, channels, window, stride.
+/// Images, height, width, channels, window, stride.
 pub(crate) const POOLS: &[[usize; 6]] = &[
     [1, 1, 1, 1, 1, 1],
     [2, 31, 31, 24, 2, 2],
@@ -107,14 +108,25 @@ pub(crate) const TABLES: &[[usize; 2]] = &[
     [20011, 3], // more pixels than one task takes
 ];
 
-/// Numbers in [−1, 1) (splitmix64).
+/// Returns the shape of a row of [`CONVS`].
+pub(crate) fn conv2d(dimensions: [usize; 8]) -> Result<Conv2dShape> {
+    let [images, height, width, in_channels, out_channels, kernel, stride, padding] = dimensions;
+    Conv2dShape::new(Conv2dDimensions { images, height, width, in_channels, out_channels, kernel, stride, padding })
+}
+
+/// Returns the shape of a row of [`POOLS`].
+pub(crate) fn pool_shape([images, height, width, channels, window, stride]: [usize; 6]) -> Result<PoolShape> {
+    PoolShape::new(PoolDimensions { images, height, width, channels, window, stride })
+}
+
+/// Returns numbers in [−1, 1) (splitmix64).
 pub(crate) fn values(seed: u64, len: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0xD134_2543_DE82_EF95);
     let mut next = || {
         state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        // 24 bits: each value is exact in f32.
+        // 24 bits, so that each value is exact in f32.
         ((z ^ (z >> 31)) >> 40) as f32 / (1 << 23) as f32 - 1.0
     };
     (0..len).map(|_| next()).collect()
@@ -124,21 +136,22 @@ pub(crate) fn widen(values: &[f32]) -> Vec<f64> {
     values.iter().map(|v| f64::from(*v)).collect()
 }
 
-/// Runs `test` on every arm that this processor has: with the kernels that it calls on this thread.
-pub(crate) fn on_every_arm(mut test: impl FnMut(Arm)) {
-    /// Says on which arm a test failed.
-    struct Blame(Arm);
+/// Runs `test` once for every ISA that this processor supports. Kernels on this thread use that
+/// ISA.
+pub(crate) fn on_every_isa(mut test: impl FnMut(Isa)) {
+    /// Prints the ISA with which a test failed.
+    struct Blame(Isa);
     impl Drop for Blame {
         #[expect(clippy::print_stderr, reason = "part of a failed test's output")]
         fn drop(&mut self) {
             if std::thread::panicking() {
-                eprintln!("the arm was {}", self.0);
+                eprintln!("the ISA was {}", self.0);
             }
         }
     }
-    for arm in Arm::available() {
-        let _blame = Blame(arm);
-        with_arm(arm, || test(arm)).expect("this processor has the arm");
+    for isa in Isa::available() {
+        let _blame = Blame(isa);
+        with_isa(isa, || test(isa)).expect("this processor has the ISA");
     }
 }
 

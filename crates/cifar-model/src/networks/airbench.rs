@@ -1,9 +1,11 @@
-//! The networks of the fastest known CIFAR-10 trainings (Jordan 2024, arXiv 2404.00498): `airbench94` and `airbench96`.
+//! The networks of the fastest known CIFAR-10 trainings (Jordan 2024, arXiv 2404.00498):
+//! `airbench94` and `airbench96`.
 //!
-//! A frozen whitening convolution 2×2 and GELU; three groups that each halve the image; the maximum over what is left; a
-//! head without bias, whose logits are divided by the number of features. A group is
-//! conv3×3 → 2×2 max pooling → norm → GELU, then once (94) or twice (96) conv3×3 → norm → GELU. In a group of three, what
-//! leaves the first GELU is added before the last one. 32×32 pixels become 31 → 15 → 7 → 3 → 1.
+//! The layers are a frozen 2×2 whitening convolution and GELU; three groups that each halve the
+//! image; global max pooling; and a head without bias, whose logits are divided by the number of
+//! features. A group is conv3×3 → 2×2 max pooling → norm → GELU, followed once (94) or twice (96)
+//! by conv3×3 → norm → GELU. In a group of three, the output of the first GELU is added before the
+//! last one. 32×32 pixels become 31 → 15 → 7 → 3 → 1.
 
 use candle_core::Tensor;
 use cifar_data::prepare::Normalisation;
@@ -16,30 +18,30 @@ use crate::layers::{BatchNorm, Conv, Linear, NormParams, Whitening};
 use crate::parameters::{Init, Parameters};
 use crate::{FeatureMap, Mode, Result, ops};
 
-/// What describes the network.
+/// The parameters of the family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AirbenchParams {
-    /// Its name in errors.
+    /// The name in errors.
     pub name: &'static str,
     /// Channels of the three groups.
     pub widths: [usize; 3],
-    /// Convolutions of a group, at least 1.
+    /// Convolutions per group, at least 1.
     pub convolutions: usize,
-    /// Whether what leaves a group's first activation is added before its last one.
+    /// Whether the output of a group's first activation is added before its last one.
     pub residual: bool,
 }
 
 impl AirbenchParams {
-    /// The one that reaches 94 % in ten epochs.
+    /// Reaches 94 % in ten epochs.
     pub const AIRBENCH94: Self = Self { name: "airbench94", widths: [64, 256, 256], convolutions: 2, residual: false };
-    /// The one that reaches 96 % in forty.
+    /// Reaches 96 % in forty epochs.
     pub const AIRBENCH96: Self = Self { name: "airbench96", widths: [128, 512, 512], convolutions: 3, residual: true };
 }
 
-/// Its batch norm has no trained scale, hardly an ε, and running statistics that move fast.
+/// Batch norm without a trained scale, with a tiny ε and fast running statistics.
 const NORM: NormParams = NormParams { epsilon: 1e-12, momentum: 0.4, scale: false };
 
-/// A member of the family.
+/// A network of the family.
 #[derive(Debug)]
 pub struct Airbench {
     whitening: Whitening,
@@ -52,7 +54,8 @@ pub struct Airbench {
 }
 
 impl Airbench {
-    /// For images of at least 9×9 pixels: whitening takes one, and three poolings halve the rest three times.
+    /// Builds the network for images of at least 9×9 pixels: whitening removes one row and column,
+    /// and three poolings halve the rest three times.
     ///
     /// # Errors
     /// If the images are smaller.

@@ -1,26 +1,29 @@
-//! Building a network layer by layer: each takes what the one before puts out, and tells its cost.
+//! Builds a network layer by layer. Each layer takes the output of the one before and reports its
+//! cost.
 
 use cifar_data::ImageSize;
 use cifar_kernels::Activation;
 
 use super::{Extent, LayerSummary};
-use crate::layers::{BatchNorm, Conv, Linear, NormParams, Whitening};
+use crate::layers::{BatchNorm, Conv, ConvParams, Linear, LinearParams, NormParams, Whitening};
 use crate::parameters::{Init, Kind, Parameters};
 use crate::{ModelError, Result};
 
-/// The network so far: its parameters, its summary and the shape that its last layer puts out.
+/// The network so far: its parameters, its summary, and the output shape of its last layer.
 pub(super) struct Builder<'a> {
     parameters: &'a mut Parameters,
     /// Height, width and channels.
     shape: [usize; 3],
     summary: Vec<LayerSummary>,
     extent: Extent,
-    /// Values of the last layer, if that is a convolution. They are kept unless a pooling in the same pass follows.
+    /// Output values of the last layer if it is a convolution. They are stored unless the same pass
+    /// pools them.
     pending: usize,
 }
 
 impl<'a> Builder<'a> {
-    /// Starts with the images. A network that leaves too little of them refuses sides below `smallest`.
+    /// Starts with the images. `smallest` is the minimum side, for networks that shrink their
+    /// images.
     pub(super) fn new(parameters: &'a mut Parameters, network: &str, size: ImageSize, smallest: usize) -> Result<Self> {
         if size.height.min(size.width) < smallest {
             return Err(ModelError::Unsuitable(format!(
@@ -33,23 +36,24 @@ impl<'a> Builder<'a> {
         Ok(builder)
     }
 
-    /// Height, width and channels of what the last layer puts out.
+    /// Returns the height, width and channels of the last layer's output.
     pub(super) fn shape(&self) -> [usize; 3] {
         self.shape
     }
 
-    /// Goes back to an earlier shape, where a second branch begins.
+    /// Returns to an earlier shape, from which a second branch starts.
     pub(super) fn branch_from(&mut self, shape: [usize; 3]) {
         self.shape = shape;
     }
 
-    /// The layers, from the input to the logits, and the sizes of their activations.
+    /// Returns the layers, from the input to the logits, and the sizes of their activations.
     pub(super) fn finish(mut self) -> (Vec<LayerSummary>, Extent) {
         self.keep(0);
         (self.summary, self.extent)
     }
 
-    /// The last shape is kept for the backward pass, `times` over, and what was pending before.
+    /// Records that the backward pass needs `times` copies of the last output, and what was
+    /// pending.
     fn keep(&mut self, times: usize) {
         let values = self.shape.iter().product::<usize>();
         let pending = std::mem::take(&mut self.pending);
@@ -68,7 +72,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Filters behind the last layer.
+    /// Describes filters after the last layer and returns the number of their weights.
     fn filters(&mut self, name: &str, outputs: usize, kernel: usize, stride: usize, padding: usize) -> usize {
         let [height, width, inputs] = self.shape;
         let out = |size: usize| (size + 2 * padding - kernel) / stride + 1;
@@ -78,7 +82,7 @@ impl<'a> Builder<'a> {
         weights
     }
 
-    /// The frozen whitening convolution; only its bias counts as a parameter.
+    /// Adds the frozen whitening convolution. Only its bias counts as a parameter.
     pub(super) fn whitening(&mut self, name: &str, activation: Activation) -> Result<Whitening> {
         self.filters(name, Whitening::OUTPUTS, 2, 1, 0);
         self.keep(2);
@@ -86,7 +90,7 @@ impl<'a> Builder<'a> {
         Whitening::new(self.parameters, name, activation)
     }
 
-    /// `kernel`×`kernel` filters without bias. Padding keeps the size where the stride is 1.
+    /// Adds `kernel`×`kernel` filters without bias. With stride 1 the padding preserves the size.
     pub(super) fn conv(
         &mut self,
         name: &str,
@@ -99,10 +103,10 @@ impl<'a> Builder<'a> {
         let weights = self.filters(name, outputs, kernel, stride, padding);
         self.pending = self.shape.iter().product();
         self.add_parameters(weights);
-        Conv::new(self.parameters, name, inputs, outputs, kernel, stride, padding, init)
+        Conv::new(self.parameters, name, ConvParams { inputs, outputs, kernel, stride, padding, init })
     }
 
-    /// Batch norm, whose parameters count as those of the layer before it.
+    /// Adds batch norm. Its parameters count as those of the layer before it.
     pub(super) fn batch_norm(&mut self, name: &str, params: NormParams, activation: Activation) -> Result<BatchNorm> {
         let channels = self.shape[2];
         self.keep(1);
@@ -110,17 +114,17 @@ impl<'a> Builder<'a> {
         BatchNorm::new(self.parameters, name, channels, params, activation)
     }
 
-    /// Pooling by squares of `window`; pixels that fill no square are left out.
+    /// Adds pooling over windows of `window`×`window`. Pixels that fill no window are ignored.
     pub(super) fn pool(&mut self, name: &str, window: usize) {
         let [height, width, channels] = self.shape;
         self.shape = [height / window, width / window, channels];
-        // Values, and where each came from.
+        // The values, and the position of each.
         self.keep(2);
         self.describe_pool(name);
     }
 
-    /// The same in one pass with the convolution before it, whose own output is never stored. [`Builder::describe_pool`]
-    /// describes it, once the convolution has its norm.
+    /// Adds pooling in the same pass as the convolution before it, whose output is never stored.
+    /// [`Builder::describe_pool`] describes it after the norm of the convolution.
     pub(super) fn pool_in_pass(&mut self, window: usize) {
         let [height, width, channels] = self.shape;
         self.shape = [height / window, width / window, channels];
@@ -128,24 +132,24 @@ impl<'a> Builder<'a> {
         self.keep(2);
     }
 
-    /// Describes a pooling that put out the last shape.
+    /// Describes a pooling whose output is the last shape.
     pub(super) fn describe_pool(&mut self, name: &str) {
         self.describe(name, self.shape.to_vec(), 0, 0);
     }
 
-    /// Pooling that leaves one pixel.
+    /// Adds global pooling, which leaves one pixel.
     pub(super) fn global_pool(&mut self, name: &str) {
         self.shape = [1, 1, self.shape[2]];
         self.keep(2);
         self.describe(name, vec![self.shape[2]], 0, 0);
     }
 
-    /// A fully connected layer over all values of an image.
+    /// Adds a fully connected layer over all values of an image.
     pub(super) fn linear(&mut self, name: &str, outputs: usize, bias: bool, init: Init) -> Result<Linear> {
         self.dense(name, Kind::Matrix, outputs, bias, init)
     }
 
-    /// The fully connected layer that puts out the logits.
+    /// Adds the fully connected layer that computes the logits.
     pub(super) fn head(&mut self, classes: usize, bias: bool, init: Init) -> Result<Linear> {
         self.dense("head", Kind::Head, classes, bias, init)
     }
@@ -156,6 +160,6 @@ impl<'a> Builder<'a> {
         self.keep(1);
         let weights = inputs * outputs;
         self.describe(name, vec![outputs], weights + if bias { outputs } else { 0 }, 2 * weights);
-        Linear::new(self.parameters, name, kind, inputs, outputs, bias, init)
+        Linear::new(self.parameters, name, LinearParams { kind, inputs, outputs, bias, init })
     }
 }

@@ -17,10 +17,10 @@ pub use airbench::{Airbench, AirbenchParams};
 pub use resnet18::{ResNet18, ResNet18Params};
 pub use simple_cnn::{SimpleCnn, SimpleCnnParams};
 
-/// The most channels that a layer may be asked to have.
+/// Maximum channels of a layer.
 const LARGEST_WIDTH: usize = 4096;
 
-/// The networks that can be built.
+/// The available architectures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Architecture {
@@ -28,7 +28,7 @@ pub enum Architecture {
     SimpleCnn,
     /// Whitening, three groups of two 3×3 convolutions, a head: 94 % in ten epochs.
     Airbench94,
-    /// The same, twice as wide and with residual groups of three: 96 % in forty epochs.
+    /// As `Airbench94`, twice as wide and with residual groups of three: 96 % in forty epochs.
     Airbench96,
     /// Four stages of two residual blocks, for small images.
     #[serde(rename = "resnet18")]
@@ -36,7 +36,7 @@ pub enum Architecture {
 }
 
 impl Architecture {
-    /// Its name in params.yaml.
+    /// Returns the name in params.yaml.
     pub fn name(self) -> &'static str {
         match self {
             Self::SimpleCnn => "simple_cnn",
@@ -47,18 +47,20 @@ impl Architecture {
     }
 }
 
-/// What describes a network. Part of params.yaml, block `model`.
+/// The parameters of a network: the block `model` of params.yaml.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, try_from = "UncheckedModelParams")]
 pub struct ModelParams {
-    /// The network.
+    /// The architecture.
     pub architecture: Architecture,
-    /// Channels of its groups, blocks or stages, each 1 to 4,096: four for `resnet18`, three for all others.
+    /// Channels of its groups, blocks or stages, each 1 to 4,096: four for `resnet18`, three for
+    /// all others.
     pub widths: Vec<usize>,
-    /// Share of the dense layer's values that training drops, 0 ≤ dropout < 1. Only `simple_cnn` drops; 0 elsewhere.
+    /// Fraction of the dense layer's values that training drops, 0 ≤ dropout < 1. Only `simple_cnn`
+    /// uses it; 0 elsewhere.
     pub dropout: f32,
-    /// Share of the values behind each pooling that training drops, 0 ≤ `conv_dropout` < 1. Only `simple_cnn` drops; 0
-    /// elsewhere.
+    /// Fraction of the values after each pooling that training drops, 0 ≤ `conv_dropout` < 1. Only
+    /// `simple_cnn` uses it; 0 elsewhere.
     pub conv_dropout: f32,
 }
 
@@ -82,7 +84,13 @@ impl TryFrom<UncheckedModelParams> for ModelParams {
 }
 
 impl ModelParams {
-    /// The usual values for a network.
+    /// Returns the default parameters of an architecture.
+    ///
+    /// ```
+    /// use cifar_model::{Architecture, ModelParams};
+    ///
+    /// assert_eq!(ModelParams::of(Architecture::ResNet18).widths, [64, 128, 256, 512]);
+    /// ```
     pub fn of(architecture: Architecture) -> Self {
         let dropout = if architecture == Architecture::SimpleCnn { 0.3 } else { 0.0 };
         let widths = match architecture {
@@ -94,7 +102,7 @@ impl ModelParams {
         Self { architecture, widths, dropout, conv_dropout: 0.0 }
     }
 
-    /// Refuses values outside of their range.
+    /// Checks that all values are in their ranges.
     fn check(&self) -> Result<()> {
         match self.architecture {
             Architecture::ResNet18 => self.widths_of::<4>().map(|_| ())?,
@@ -106,7 +114,7 @@ impl ModelParams {
                 return Err(wrong("allowed is 0 up to, not including, 1".into()));
             }
             if self.architecture != Architecture::SimpleCnn && value != 0.0 {
-                return Err(wrong(format!("{} drops nothing: set it to 0", self.architecture.name())));
+                return Err(wrong(format!("{} has no dropout; set it to 0", self.architecture.name())));
             }
         }
         Ok(())
@@ -114,14 +122,14 @@ impl ModelParams {
 }
 
 impl ModelParams {
-    /// The widths, of which the architecture wants `N`.
+    /// Returns the widths, of which the architecture needs `N`.
     fn widths_of<const N: usize>(&self) -> Result<[usize; N]> {
         let widths: Option<[usize; N]> = self.widths.as_slice().try_into().ok();
         widths.filter(|widths| widths.iter().all(|width| (1..=LARGEST_WIDTH).contains(width))).ok_or_else(|| {
             ModelError::Parameter {
                 key: "widths",
                 value: format!("{:?}", self.widths),
-                allowed: format!("{} has {N} of them, each 1 to {LARGEST_WIDTH}", self.architecture.name()),
+                allowed: format!("{} needs {N} widths, each 1 to {LARGEST_WIDTH}", self.architecture.name()),
             }
         })
     }
@@ -133,7 +141,7 @@ impl Default for ModelParams {
     }
 }
 
-/// One line of a network's summary.
+/// A row of a network's summary.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LayerSummary {
     /// The layer's name.
@@ -146,37 +154,50 @@ pub struct LayerSummary {
     pub flops: u64,
 }
 
-/// How many values the activations of a network have, per image.
+/// The number of activation values of a network, per image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Extent {
-    /// Of those that training keeps for the backward pass, together.
+    /// Total of the activations that training stores for the backward pass.
     pub kept: usize,
-    /// Of the largest.
+    /// Values of the largest activation.
     pub largest: usize,
 }
 
-/// A network: normalised images in, features in between, logits out.
+/// A network: computes features and logits from normalised images.
 pub trait Network: Send + Sync {
-    /// Sets what the network takes from the training images before the first step. Most take nothing.
+    /// Sets tensors that are computed from the training images before the first step. Most networks
+    /// have none.
+    ///
+    /// # Errors
+    /// If candle refuses a shape.
     fn prepare(&self, _train: &Dataset, _normalisation: &Normalisation) -> Result<()> {
         Ok(())
     }
 
-    /// [N, height, width, 3] → [N, features]: what the last layer reads off the images.
+    /// Computes `[N, height, width, 3]` → `[N, features]`, the input of the last layer.
+    ///
+    /// # Errors
+    /// If candle refuses a shape.
     fn features(&self, images: FeatureMap, mode: &Mode) -> Result<FeatureMap>;
 
-    /// [N, features] → logits [N, classes].
+    /// Computes `[N, features]` → logits `[N, classes]`.
+    ///
+    /// # Errors
+    /// If candle refuses a shape.
     fn classify(&self, features: &FeatureMap, mode: &Mode) -> Result<Tensor>;
 
-    /// [N, height, width, 3] → logits [N, classes].
+    /// Computes `[N, height, width, 3]` → logits `[N, classes]`.
+    ///
+    /// # Errors
+    /// If candle refuses a shape.
     fn forward(&self, images: FeatureMap, mode: &Mode) -> Result<Tensor> {
         self.classify(&self.features(images, mode)?, mode)
     }
 
-    /// Its layers, from the input to the logits.
+    /// Returns a description of the layers, from the input to the logits.
     fn summary(&self) -> Vec<LayerSummary>;
 
-    /// The sizes of its activations.
+    /// Returns the sizes of the activations.
     fn extent(&self) -> Extent;
 }
 

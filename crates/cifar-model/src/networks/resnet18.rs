@@ -1,8 +1,10 @@
-//! ResNet-18 with the stem that is customary for small images (He et al. 2015, arXiv 1512.03385): a 3×3 convolution
-//! without pooling; four stages of two basic blocks; the mean over what is left; a head.
+//! ResNet-18 with the usual stem for small images (He et al. 2015, arXiv 1512.03385): a 3×3
+//! convolution without pooling, four stages of two basic blocks, global average pooling, and a
+//! head.
 //!
-//! A basic block is relu(norm(conv3×3(relu(norm(conv3×3(x))))) + shortcut(x)). The first block of a stage may take every
-//! other pixel; where a block changes the shape, its shortcut is a 1×1 convolution with norm, elsewhere x itself.
+//! A basic block is relu(norm(conv3×3(relu(norm(conv3×3(x))))) + shortcut(x)). The first block of a
+//! stage may have stride 2. If a block changes the shape, its shortcut is a 1×1 convolution with
+//! norm; otherwise it is x itself.
 
 use candle_core::Tensor;
 use cifar_data::ImageSize;
@@ -14,7 +16,7 @@ use crate::layers::{BatchNorm, Conv, Linear, NormParams};
 use crate::parameters::{Fan, Init, Parameters};
 use crate::{FeatureMap, Mode, Result, ops};
 
-/// What describes the network.
+/// The parameters of the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResNet18Params {
     /// Channels of the four stages; the stem has those of the first.
@@ -36,7 +38,7 @@ type ConvNorm = (Conv, BatchNorm);
 struct BasicBlock {
     first: ConvNorm,
     second: ConvNorm,
-    /// None where the input itself is added.
+    /// `None` if the input itself is added.
     shortcut: Option<ConvNorm>,
 }
 
@@ -50,7 +52,7 @@ pub struct ResNet18 {
     extent: Extent,
 }
 
-/// Filters without bias, He-normal by the fan-out as in torchvision, and a norm.
+/// Builds filters without bias, He-normal by fan-out as in torchvision, and a norm.
 fn conv_norm(
     builder: &mut Builder,
     name: &str,
@@ -90,7 +92,7 @@ impl BasicBlock {
 }
 
 impl ResNet18 {
-    /// For images of any size: strides round up.
+    /// Builds the network for images of any size, since strides round up.
     ///
     /// # Errors
     /// If candle refuses a shape.

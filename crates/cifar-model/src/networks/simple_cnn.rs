@@ -1,5 +1,6 @@
-//! The plain network of many a first CIFAR-10 project: conv32-conv32-pool, conv64-conv64-pool, conv128-conv128-pool,
-//! dense128, dense. Every convolution and the first dense layer are followed by batch norm and ReLU.
+//! The usual first network for CIFAR-10: conv32-conv32-pool, conv64-conv64-pool,
+//! conv128-conv128-pool, dense128, dense. Batch norm and ReLU follow every convolution and the
+//! first dense layer.
 
 use candle_core::Tensor;
 use cifar_data::ImageSize;
@@ -11,16 +12,16 @@ use crate::layers::{BatchNorm, Conv, Linear, NormParams};
 use crate::parameters::{Fan, Init, Parameters};
 use crate::{FeatureMap, Mode, Result, ops};
 
-/// What describes the network.
+/// The parameters of the network.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SimpleCnnParams {
     /// Channels of the three blocks.
     pub widths: [usize; 3],
     /// Outputs of the first dense layer.
     pub dense: usize,
-    /// Share of the dense layer's values that training drops, 0 ≤ dropout < 1.
+    /// Fraction of the dense layer's values that training drops, 0 ≤ dropout < 1.
     pub dropout: f32,
-    /// Share of the values behind each pooling that training drops, 0 ≤ `conv_dropout` < 1.
+    /// Fraction of the values after each pooling that training drops, 0 ≤ `conv_dropout` < 1.
     pub conv_dropout: f32,
 }
 
@@ -42,7 +43,8 @@ pub struct SimpleCnn {
 }
 
 impl SimpleCnn {
-    /// For images of at least 8×8 pixels, since three poolings halve them three times.
+    /// Builds the network for images of at least 8×8 pixels, since three poolings halve them three
+    /// times.
     ///
     /// # Errors
     /// If the images are smaller.

@@ -1,4 +1,4 @@
-//! Activation functions by themselves; most of the time they are fused with what comes before.
+//! Activation functions alone. Usually they are fused with the operation before.
 
 use candle_core::{Error, Result, Tensor};
 use cifar_kernels::{Activation, Buffer, activation_backward, activation_forward};
@@ -33,7 +33,7 @@ impl Operation for Activate {
     }
 }
 
-/// The same by candle's own functions.
+/// Computes [`activation`] by candle's own functions.
 pub fn activation_slow(input: &Tensor, function: Activation) -> Result<Tensor> {
     match function {
         Activation::Identity => Ok(input.clone()),

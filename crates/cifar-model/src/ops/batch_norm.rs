@@ -1,43 +1,53 @@
-//! Batch normalisation (Ioffe & Szegedy 2015, arXiv 1502.03167) fused with a residual addition and with the activation
-//! that follows.
+//! Batch normalisation (Ioffe & Szegedy 2015, arXiv 1502.03167) fused with a residual addition and
+//! an activation.
 
 use candle_core::{Device, Error, Result, Tensor};
-use cifar_kernels::{
-    Activation, BatchStatistics, Buffer, batch_norm_backward, batch_norm_evaluate as evaluate_kernel,
-    batch_norm_forward,
-};
+use cifar_kernels::{self as kernels, Activation, BatchStatistics, Buffer};
 
 use super::{activation_slow, parameter_gradient, with_both};
 use crate::FeatureMap;
 use crate::feature_map::{Operation, record};
 
-/// Normalises each channel (the last dimension) of `input` by the mean and variance of this batch:
-/// f(scale · (x − mean) / √(variance + ε) + shift + residual). Without `scale` it is 1 and not trained. Returns the
-/// statistics too, for the running ones.
+/// The input and parameters of a batch normalisation.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchNormArgs<'a> {
+    /// The input, `[.., C]`; each channel is normalised.
+    pub input: &'a FeatureMap,
+    /// The factor of each channel, `[C]`; `None` means 1, which is not trained.
+    pub scale: Option<&'a Tensor>,
+    /// The offset of each channel, `[C]`.
+    pub shift: &'a Tensor,
+    /// Values to add before the activation, in the shape of the input.
+    pub residual: Option<&'a FeatureMap>,
+    /// The value added to the variance, above 0.
+    pub epsilon: f32,
+    /// The activation.
+    pub activation: Activation,
+}
+
+/// Normalises each channel of the input by its mean and variance in this batch:
+/// activation(scale · (x − mean) / √(variance + ε) + shift + residual).
+///
+/// Also returns the statistics, from which running statistics are updated.
 ///
 /// # Errors
 /// If the shapes do not fit or `epsilon` is not above 0.
-pub fn batch_norm_train(
-    input: &FeatureMap,
-    scale: Option<&Tensor>,
-    shift: &Tensor,
-    residual: Option<&FeatureMap>,
-    epsilon: f32,
-    activation: Activation,
-) -> Result<(FeatureMap, BatchStatistics)> {
+pub fn batch_norm_train(args: &BatchNormArgs) -> Result<(FeatureMap, BatchStatistics)> {
+    let BatchNormArgs { input, scale, shift, residual, epsilon, activation } = *args;
     let (rows, channels) = rows_and_channels(input.dims())?;
     let scale = scale_or_ones(scale, channels)?;
     let mut output = Buffer::new(input.values().len());
     let statistics = with_both(&scale, shift, |scale, shift| {
-        let residual = residual.map(FeatureMap::values);
-        batch_norm_forward(rows, channels, input.values(), scale, shift, epsilon, activation, residual, &mut output)
+        let (input, residual) = (input.values(), residual.map(FeatureMap::values));
+        let layer = kernels::BatchNorm { rows, channels, input, scale, shift, residual, activation };
+        kernels::batch_norm_forward(&layer, epsilon, &mut output)
     })?;
     let op =
         BatchNorm { input: input.clone(), residual: residual.cloned(), statistics: statistics.clone(), activation };
     Ok((record(op, output, input.dims(), input, residual, &[&scale, shift])?, statistics))
 }
 
-/// Rows and channels of an input whose last dimension is the channel.
+/// Returns the rows and channels of an input whose last dimension is the channel.
 fn rows_and_channels(dims: &[usize]) -> Result<(usize, usize)> {
     match dims {
         [rows @ .., channels] if !rows.is_empty() => Ok((rows.iter().product(), *channels)),
@@ -66,23 +76,24 @@ impl Operation for BatchNorm {
         let mut of_input = Buffer::new(gradient.len());
         let mut of_residual = self.residual.as_ref().and_then(FeatureMap::new_gradient);
         with_both(scale, shift, |scale, shift| {
-            batch_norm_backward(
+            let layer = kernels::BatchNorm {
                 rows,
                 channels,
-                self.input.values(),
+                input: self.input.values(),
                 scale,
                 shift,
-                &self.statistics,
-                self.activation,
-                self.residual.as_ref().map(FeatureMap::values),
-                &gradient,
-                &mut of_input,
-                &mut of_scale,
-                &mut of_shift,
-                of_residual.as_deref_mut(),
-            )
+                residual: self.residual.as_ref().map(FeatureMap::values),
+                activation: self.activation,
+            };
+            let gradients = kernels::BatchNormGradients {
+                input: &mut of_input,
+                scale: &mut of_scale,
+                shift: &mut of_shift,
+                residual: of_residual.as_deref_mut(),
+            };
+            kernels::batch_norm_backward(&layer, &self.statistics, &gradient, gradients)
         })?;
-        // The residual first: the order of additions is part of the result where it is the input too.
+        // The residual first: if it is also the input, the order of additions affects the bits.
         if let (Some(residual), Some(gradient)) = (&self.residual, of_residual) {
             residual.put_gradient(gradient)?;
         }
@@ -96,33 +107,38 @@ impl Operation for BatchNorm {
     }
 }
 
-/// The same with given statistics, as in evaluation. Not differentiable: the result is never tracked.
+/// Normalises each channel of the input by given statistics, as in evaluation.
+///
+/// The result is never tracked, as this operation is not differentiable.
 ///
 /// # Errors
-/// If the shapes do not fit or `epsilon` is not above 0.
+/// As [`batch_norm_train`].
 pub fn batch_norm_evaluate(
-    input: &FeatureMap,
-    scale: Option<&Tensor>,
-    shift: &Tensor,
-    residual: Option<&FeatureMap>,
+    args: &BatchNormArgs,
     running_mean: &Tensor,
     running_variance: &Tensor,
-    epsilon: f32,
-    activation: Activation,
 ) -> Result<FeatureMap> {
+    let BatchNormArgs { input, scale, shift, residual, epsilon, activation } = *args;
     let (rows, channels) = rows_and_channels(input.dims())?;
     let scale = scale_or_ones(scale, channels)?.to_vec1::<f32>()?;
     let shift = shift.to_vec1::<f32>()?;
-    let residual = residual.map(FeatureMap::values);
-    let (x, mut output) = (input.values(), Buffer::new(input.values().len()));
+    let mut output = Buffer::new(input.values().len());
+    let layer = kernels::BatchNorm {
+        rows,
+        channels,
+        input: input.values(),
+        scale: &scale,
+        shift: &shift,
+        residual: residual.map(FeatureMap::values),
+        activation,
+    };
     with_both(running_mean, running_variance, |mean, variance| {
-        let out = &mut output;
-        evaluate_kernel(rows, channels, x, &scale, &shift, mean, variance, epsilon, activation, residual, out)
+        kernels::batch_norm_evaluate(&layer, mean, variance, epsilon, &mut output)
     })?;
     FeatureMap::new(output, input.dims())
 }
 
-/// Training-mode batch norm, residual addition and activation by candle's own operations.
+/// Computes [`batch_norm_train`] by candle's own operations.
 pub fn batch_norm_slow(
     input: &Tensor,
     scale: Option<&Tensor>,
@@ -146,7 +162,18 @@ mod tests {
     use super::super::gradient_check::{assert_close, check_gradient, check_same, distance_from_zero, map, random};
     use super::*;
 
-    /// Input, scale, shift and residual, such that what the activation is given keeps clear of ReLU's kink.
+    fn args<'a>(
+        input: &'a FeatureMap,
+        scale: Option<&'a Tensor>,
+        shift: &'a Tensor,
+        residual: Option<&'a FeatureMap>,
+        activation: Activation,
+    ) -> BatchNormArgs<'a> {
+        BatchNormArgs { input, scale, shift, residual, epsilon: 1e-3, activation }
+    }
+
+    /// Returns input, scale, shift and residual for which the activation's input avoids the kink of
+    /// ReLU.
     fn arguments(dims: &[usize], with_residual: bool) -> [Tensor; 4] {
         let channels = *dims.last().unwrap();
         (0..100_000)
@@ -168,12 +195,13 @@ mod tests {
         for function in [Activation::Identity, Activation::Relu, Activation::Gelu, Activation::Silu] {
             for dims in [&[3usize, 2, 2, 5][..], &[7, 3]] {
                 let [x, scale, shift, residual] = arguments(dims, false);
-                let args = [x, scale, shift];
+                let arguments = [x, scale, shift];
                 let fast = |a: &[Tensor]| {
-                    batch_norm_train(&map(&a[0])?, Some(&a[1]), &a[2], None, 1e-3, function)?.0.to_tensor()
+                    let input = &map(&a[0])?;
+                    batch_norm_train(&args(input, Some(&a[1]), &a[2], None, function))?.0.to_tensor()
                 };
-                check_same(&args, fast, |a| batch_norm_slow(&a[0], Some(&a[1]), &a[2], None, 1e-3, function));
-                check_gradient(&args, fast);
+                check_same(&arguments, fast, |a| batch_norm_slow(&a[0], Some(&a[1]), &a[2], None, 1e-3, function));
+                check_gradient(&arguments, fast);
                 drop(residual);
             }
         }
@@ -182,35 +210,36 @@ mod tests {
     #[test]
     fn values_and_gradients_with_a_residual_are_right() {
         for function in [Activation::Identity, Activation::Relu, Activation::Gelu] {
-            let args = arguments(&[3, 2, 2, 3], true);
+            let arguments = arguments(&[3, 2, 2, 3], true);
             let fast = |a: &[Tensor]| {
                 let (x, residual) = (map(&a[0])?, map(&a[3])?);
-                batch_norm_train(&x, Some(&a[1]), &a[2], Some(&residual), 1e-3, function)?.0.to_tensor()
+                batch_norm_train(&args(&x, Some(&a[1]), &a[2], Some(&residual), function))?.0.to_tensor()
             };
-            check_same(&args, fast, |a| batch_norm_slow(&a[0], Some(&a[1]), &a[2], Some(&a[3]), 1e-3, function));
-            check_gradient(&args, fast);
+            check_same(&arguments, fast, |a| batch_norm_slow(&a[0], Some(&a[1]), &a[2], Some(&a[3]), 1e-3, function));
+            check_gradient(&arguments, fast);
         }
     }
 
     #[test]
     fn an_input_may_be_its_own_residual_and_the_scale_may_be_fixed() {
-        let args = [random(&[3, 2, 2, 5], 1), random(&[5], 2)];
+        let arguments = [random(&[3, 2, 2, 5], 1), random(&[5], 2)];
         let fast = |a: &[Tensor]| {
             let x = map(&a[0])?;
-            batch_norm_train(&x, None, &a[1], Some(&x), 1e-3, Activation::Gelu)?.0.to_tensor()
+            batch_norm_train(&args(&x, None, &a[1], Some(&x), Activation::Gelu))?.0.to_tensor()
         };
-        check_same(&args, fast, |a| batch_norm_slow(&a[0], None, &a[1], Some(&a[0]), 1e-3, Activation::Gelu));
-        check_gradient(&args, fast);
+        check_same(&arguments, fast, |a| batch_norm_slow(&a[0], None, &a[1], Some(&a[0]), 1e-3, Activation::Gelu));
+        check_gradient(&arguments, fast);
     }
 
     #[test]
-    fn a_residual_learns_behind_an_input_that_does_not() {
+    fn a_residual_is_tracked_even_if_the_input_is_not() {
         let (x, shift) = (random(&[3, 2, 2, 5], 1), random(&[5], 2));
-        let args = [random(&[3, 2, 2, 5], 3)];
+        let arguments = [random(&[3, 2, 2, 5], 3)];
         let fast = |a: &[Tensor]| {
-            batch_norm_train(&map(&x)?, None, &shift, Some(&map(&a[0])?), 1e-3, Activation::Silu)?.0.to_tensor()
+            let (x, residual) = (map(&x)?, map(&a[0])?);
+            batch_norm_train(&args(&x, None, &shift, Some(&residual), Activation::Silu))?.0.to_tensor()
         };
-        check_same(&args, fast, |a| batch_norm_slow(&x, None, &shift, Some(&a[0]), 1e-3, Activation::Silu));
+        check_same(&arguments, fast, |a| batch_norm_slow(&x, None, &shift, Some(&a[0]), 1e-3, Activation::Silu));
     }
 
     #[test]
@@ -218,11 +247,11 @@ mod tests {
         let (x, residual) = (map(&random(&[4, 3, 3, 6], 1)).unwrap(), map(&random(&[4, 3, 3, 6], 2)).unwrap());
         let (scale, shift) = (random(&[6], 3), random(&[6], 4));
         for (scale, residual) in [(Some(&scale), None), (None, Some(&residual))] {
-            let (expected, statistics) = batch_norm_train(&x, scale, &shift, residual, 1e-5, Activation::Gelu).unwrap();
+            let args = BatchNormArgs { epsilon: 1e-5, ..args(&x, scale, &shift, residual, Activation::Gelu) };
+            let (expected, statistics) = batch_norm_train(&args).unwrap();
             let [mean, variance] =
                 [statistics.mean, statistics.variance].map(|v| Tensor::from_vec(v, 6, &Device::Cpu).unwrap());
-            let found =
-                batch_norm_evaluate(&x, scale, &shift, residual, &mean, &variance, 1e-5, Activation::Gelu).unwrap();
+            let found = batch_norm_evaluate(&args, &mean, &variance).unwrap();
             assert_close("values", &found.to_tensor().unwrap(), &expected.to_tensor().unwrap());
         }
     }

@@ -1,13 +1,16 @@
-//! Two-dimensional convolution (cross-correlation, as every framework has it), alone or with 2×2 max pooling behind it.
+//! Two-dimensional convolution (cross-correlation, as in other frameworks), alone or with 2×2 max
+//! pooling.
 
 use candle_core::{Error, Result, Tensor};
-use cifar_kernels::{Buffer, Conv2dShape, conv2d_backward, conv2d_forward, conv2d_max_pool_forward};
+use cifar_kernels::{Buffer, Conv2dDimensions, Conv2dShape, conv2d_backward, conv2d_forward, conv2d_max_pool_forward};
 
 use super::{new_parameter_gradient, parameter_gradient, with_values};
 use crate::FeatureMap;
 use crate::feature_map::{Operation, record};
 
-/// Convolves `images` [N, H, W, I] with `weight` [K, K, I, O] into [N, H', W', O], H' = (H + 2·padding − K) / stride + 1.
+/// Convolves `images` `[N, H, W, I]` with `weight` `[K, K, I, O]`.
+///
+/// The result is `[N, H', W', O]` with H' = (H + 2 · padding − K) / stride + 1.
 ///
 /// # Errors
 /// If the shapes do not fit.
@@ -21,11 +24,13 @@ pub fn conv2d(images: &FeatureMap, weight: &Tensor, stride: usize, padding: usiz
     record(Conv2d { shape, images: images.clone(), places: None }, output, &dims, images, None, &[weight])
 }
 
-/// [`conv2d`] and then the maximum of each 2×2 square, two apart: [N, H'/2, W'/2, O], rounded down. The first of equal
-/// maxima takes the gradient. What the convolution puts out is never stored.
+/// Computes [`conv2d`] followed by 2×2 max pooling with stride 2: `[N, H'/2, W'/2, O]`, rounded
+/// down.
+///
+/// The first of equal maxima receives the gradient. The output of the convolution is never stored.
 ///
 /// # Errors
-/// If the shapes do not fit, or the convolution's output has only one row or column.
+/// If the shapes do not fit, or the output of the convolution has only one row or column.
 pub fn conv2d_max_pool(images: &FeatureMap, weight: &Tensor, stride: usize, padding: usize) -> Result<FeatureMap> {
     let shape = conv2d_shape(images, weight, stride, padding)?;
     let pool = shape.pool().map_err(Error::wrap)?;
@@ -37,15 +42,25 @@ pub fn conv2d_max_pool(images: &FeatureMap, weight: &Tensor, stride: usize, padd
     record(Conv2d { shape, images: images.clone(), places: Some(places) }, output, &dims, images, None, &[weight])
 }
 
-/// Holds `images` against `weight`.
+/// Returns the shape of the convolution, after comparing `images` with `weight`.
 pub(super) fn conv2d_shape(images: &FeatureMap, weight: &Tensor, stride: usize, padding: usize) -> Result<Conv2dShape> {
     let [n, h, w, i] = images.images("conv2d")?;
     match *weight.dims() {
         [kernel, kernel_width, weight_i, o] if kernel == kernel_width && i == weight_i => {
-            Conv2dShape::new(n, h, w, i, o, kernel, stride, padding).map_err(Error::wrap)
+            let dimensions = Conv2dDimensions {
+                images: n,
+                height: h,
+                width: w,
+                in_channels: i,
+                out_channels: o,
+                kernel,
+                stride,
+                padding,
+            };
+            Conv2dShape::new(dimensions).map_err(Error::wrap)
         }
         _ => Err(Error::Msg(format!(
-            "conv2d: weight {:?} is no [K, K, I, O] that fits images {:?}",
+            "conv2d: weight {:?} does not fit images {:?}; expected [K, K, I, O] and [N, H, W, I]",
             weight.dims(),
             images.dims()
         ))),
@@ -55,7 +70,7 @@ pub(super) fn conv2d_shape(images: &FeatureMap, weight: &Tensor, stride: usize, 
 struct Conv2d {
     shape: Conv2dShape,
     images: FeatureMap,
-    /// Where each maximum stood, if a pooling follows.
+    /// The position of each maximum, if pooling follows.
     places: Option<Buffer<u8>>,
 }
 
@@ -85,7 +100,7 @@ impl Operation for Conv2d {
     }
 }
 
-/// The convolution by candle's own, for comparison and for other devices.
+/// Computes [`conv2d`] by candle's own operations, for comparison and for other devices.
 pub fn conv2d_slow(images: &Tensor, weight: &Tensor, stride: usize, padding: usize) -> Result<Tensor> {
     let nchw = images.permute((0, 3, 1, 2))?.contiguous()?;
     let oikk = weight.permute((3, 2, 0, 1))?.contiguous()?;
@@ -105,7 +120,7 @@ mod tests {
                 let args = [random(&[2, 7, width, 3], 1), random(&[kernel, kernel, 3, 5], 2)];
                 let fast = |a: &[Tensor]| conv2d(&map(&a[0])?, &a[1], stride, padding)?.to_tensor();
                 check_gradient(&args, fast);
-                // candle 0.11.1 cannot differentiate a strided convolution that leaves columns out.
+                // candle 0.11.1 cannot differentiate a strided convolution that ignores columns.
                 if stride == 1 || width % stride == 1 {
                     check_same(&args, fast, |a| conv2d_slow(&a[0], &a[1], stride, padding));
                 }

@@ -1,4 +1,5 @@
-//! A convolution with bias and activation in one, made for filters that are not trained, such as whitening's.
+//! A convolution fused with bias and activation, for filters that are not trained, such as
+//! whitening.
 
 use candle_core::{Result, Tensor};
 use cifar_kernels::{
@@ -11,10 +12,11 @@ use super::{new_parameter_gradient, parameter_gradient, with_both};
 use crate::FeatureMap;
 use crate::feature_map::{Operation, record};
 
-/// f(convolution of `images` [N, H, W, I] with `weight` [K, K, I, O] + `bias` (O values)): [N, H', W', O].
+/// Computes activation(convolution of `images` + `bias`): `[N, H', W', O]`.
 ///
-/// Meant for the case that only the bias is tracked, or nothing is: then no other gradient is computed. All gradients
-/// are right whichever are tracked.
+/// `images` is `[N, H, W, I]`, `weight` is `[K, K, I, O]`, and `bias` is `[O]`. The operation is
+/// optimised for the case that only the bias is tracked, or nothing: no other gradient is computed
+/// then. All gradients are correct in any case.
 ///
 /// # Errors
 /// If the shapes do not fit.
@@ -93,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn frozen_filters_have_a_bias_that_learns() {
+    fn frozen_filters_have_a_trained_bias() {
         let (images, weight) = (random(&[2, 5, 4, 3], 1), random(&[2, 2, 3, 6], 2));
         let args = [random(&[6], 3)];
         let fast =
@@ -103,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nothing_learns_nothing_is_tracked() {
+    fn without_variables_nothing_is_tracked() {
         let (images, weight) = (map(&random(&[2, 5, 4, 3], 1)).unwrap(), random(&[2, 2, 3, 6], 2));
         let bias = Var::from_tensor(&random(&[6], 3)).unwrap();
         let tracked =

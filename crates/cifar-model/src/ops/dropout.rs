@@ -1,4 +1,4 @@
-//! Dropout whose mask depends on the seed, the epoch, the layer and the image, not on the batch or the thread.
+//! Dropout whose mask depends on the seed, epoch, layer and image, but not on the batch or thread.
 
 use candle_core::{Error, Result, Tensor};
 use cifar_data::SampleId;
@@ -9,11 +9,13 @@ use rayon::prelude::*;
 use crate::FeatureMap;
 use crate::feature_map::{Operation, record};
 
-/// Sets each value of `input` [N, ..] to 0 with probability `rate`, and divides the others by 1 − `rate`
-/// (Srivastava et al. 2014, inverted). Row n belongs to the image `ids[n]`; `layer` keeps layers apart.
+/// Sets each value of `input` `[N, ..]` to 0 with probability `rate` and divides the others by 1 −
+/// `rate` (inverted dropout; Srivastava et al. 2014).
+///
+/// Row n belongs to the image `ids[n]`. Layers with different numbers have independent masks.
 ///
 /// # Errors
-/// If the number of ids is not N or `rate` lies outside of 0 ≤ rate < 1.
+/// If there are not N ids, or `rate` is not in 0 ≤ rate < 1.
 pub fn dropout(
     input: &FeatureMap,
     rate: f32,
@@ -43,7 +45,7 @@ pub fn dropout(
 
 struct Dropout {
     input: FeatureMap,
-    /// 1 where a value stays, 0 where it goes.
+    /// 1 for values that are kept, 0 for others.
     kept: Buffer<u8>,
     row: usize,
     factor: f32,
@@ -83,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mask_follows_its_image_and_not_its_place() {
+    fn a_mask_depends_on_the_image_and_not_on_its_row() {
         let ones = map(&Tensor::ones((2, 50), DType::F32, &Device::Cpu).unwrap()).unwrap();
         let rows = |ids: [u32; 2]| dropout(&ones, 0.5, 1, 2, 3, &ids.map(SampleId)).unwrap();
         let (a, b) = (rows([7, 8]), rows([8, 7]));
@@ -92,12 +94,12 @@ mod tests {
     }
 
     #[test]
-    fn the_rate_is_kept_and_the_mean_too() {
+    fn rate_and_mean_are_preserved() {
         let ones = map(&Tensor::ones((100, 100), DType::F32, &Device::Cpu).unwrap()).unwrap();
         let output = dropout(&ones, 0.3, 1, 2, 0, &ids(100)).unwrap();
         let values = output.values();
         let zeros = values.iter().filter(|v| **v == 0.0).count() as f64 / 1e4;
-        // Five standard deviations of a binomial with n = 10 000 and p = 0.3 are 0.023.
+        // Five standard deviations of a binomial with n = 10,000 and p = 0.3 are 0.023.
         assert!((zeros - 0.3).abs() < 0.023, "{zeros}");
         assert!(values.iter().all(|v| *v == 0.0 || (v - 1.0 / 0.7).abs() < 1e-6));
     }

@@ -1,6 +1,6 @@
-//! Pooling over whole maps of any height and width: what is left of an image becomes one value a channel.
+//! Global pooling: maps of any height and width become one value per channel.
 //!
-//! The maps are a few pixels large by then, so plain loops do.
+//! These maps are only a few pixels large, so plain loops are fast enough.
 
 use candle_core::{Error, Result, Tensor};
 use cifar_kernels::Buffer;
@@ -9,11 +9,12 @@ use rayon::prelude::*;
 use crate::FeatureMap;
 use crate::feature_map::{Operation, record};
 
-/// The maximum of each channel over all pixels: [N, H, W, C] → [N, C]. The first of equal maxima takes the gradient; a
-/// NaN outdoes all.
+/// Computes the maximum of each channel over all pixels: `[N, H, W, C]` → `[N, C]`.
+///
+/// The first of equal maxima receives the gradient. NaN is larger than any number.
 ///
 /// # Errors
-/// If the images are no [N, H, W, C] or have no pixels.
+/// If the images are not `[N, H, W, C]` or have no pixels.
 pub fn global_max_pool(images: &FeatureMap) -> Result<FeatureMap> {
     let (dims, pixels) = dimensions(images)?;
     let mut output = Buffer::new(dims[0] * dims[1]);
@@ -31,10 +32,10 @@ pub fn global_max_pool(images: &FeatureMap) -> Result<FeatureMap> {
     record(GlobalMaxPool { images: images.clone(), maxima: kept }, output, &dims, images, None, &[])
 }
 
-/// The mean of each channel over all pixels: [N, H, W, C] → [N, C].
+/// Computes the mean of each channel over all pixels: `[N, H, W, C]` → `[N, C]`.
 ///
 /// # Errors
-/// If the images are no [N, H, W, C] or have no pixels.
+/// If the images are not `[N, H, W, C]` or have no pixels.
 pub fn global_average_pool(images: &FeatureMap) -> Result<FeatureMap> {
     let (dims, pixels) = dimensions(images)?;
     let mut output = Buffer::new(dims[0] * dims[1]);
@@ -52,7 +53,7 @@ pub fn global_average_pool(images: &FeatureMap) -> Result<FeatureMap> {
     record(GlobalAveragePool { images: images.clone() }, output, &dims, images, None, &[])
 }
 
-/// Images and channels, and the pixels of an image.
+/// Returns the number of images and channels, and the pixels per image.
 fn dimensions(images: &FeatureMap) -> Result<([usize; 2], usize)> {
     let [n, h, w, c] = images.images("global pool")?;
     if images.values().is_empty() {
@@ -75,7 +76,7 @@ impl Operation for GlobalMaxPool {
         let images = of_images.par_chunks_mut(pixels * c).zip(self.images.values().par_chunks(pixels * c));
         let results = gradient.par_chunks(c).zip(self.maxima.par_chunks(c));
         images.zip(results).for_each_init(Vec::new, |left: &mut Vec<f32>, ((of_image, image), (gradient, maxima))| {
-            // What is left of each channel's gradient: all, until its maximum is met.
+            // The remaining gradient of each channel: all of it, until its maximum is found.
             left.clear();
             left.extend_from_slice(gradient);
             for (of_pixel, pixel) in of_image.chunks_exact_mut(c).zip(image.chunks_exact(c)) {
@@ -112,12 +113,12 @@ impl Operation for GlobalAveragePool {
     }
 }
 
-/// [`global_max_pool`] by `max`; its gradient is right only where maxima are unique.
+/// Computes [`global_max_pool`] by `max`. The gradient is only correct if maxima are unique.
 pub fn global_max_pool_slow(images: &Tensor) -> Result<Tensor> {
     images.flatten(1, 2)?.max(1)
 }
 
-/// [`global_average_pool`] by `mean`.
+/// Computes [`global_average_pool`] by `mean`.
 pub fn global_average_pool_slow(images: &Tensor) -> Result<Tensor> {
     images.flatten(1, 2)?.mean(1)
 }
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_image_is_refused() {
+    fn maps_that_are_not_images_are_refused() {
         assert!(global_max_pool(&map(&random(&[2, 3], 1)).unwrap()).is_err());
         assert!(global_average_pool(&FeatureMap::new(Buffer::new(0), &[0, 2, 2, 3]).unwrap()).is_err());
     }

@@ -1,17 +1,17 @@
-//! What the tests of all operations share: a fast operation against its slow twin, and its gradient against central
-//! finite differences.
+//! Shared by the tests of all operations: compares a fast operation with its slow counterpart, and
+//! its gradient with central finite differences.
 
 use candle_core::{Device, Result, Tensor, Var};
 use cifar_data::random::{Purpose, stream};
 
 use crate::FeatureMap;
 
-/// A tensor as a feature map.
+/// Returns a tensor as a feature map.
 pub(super) fn map(tensor: &Tensor) -> Result<FeatureMap> {
     FeatureMap::from_tensor(tensor)
 }
 
-/// Normal values away from 0, so that a step of finite differences crosses no kink.
+/// Returns normal values away from 0, so that a step of finite differences crosses no kink.
 pub(super) fn random(dims: &[usize], seed: u64) -> Tensor {
     let mut random = stream(seed, Purpose::Init, 0, 0);
     let values: Vec<f32> =
@@ -19,7 +19,8 @@ pub(super) fn random(dims: &[usize], seed: u64) -> Tensor {
     Tensor::from_vec(values, dims, &Device::Cpu).unwrap()
 }
 
-/// Values of which any two lie 0.05 apart or more, in random order: a step of finite differences changes no maximum.
+/// Returns values in random order that differ by at least 0.05, so that finite differences change
+/// no maximum.
 pub(super) fn distinct(dims: &[usize], seed: u64) -> Tensor {
     let count: usize = dims.iter().product();
     let mut values: Vec<f32> = (0..count).map(|i| (i as f32 - count as f32 / 2.0) * 0.05).collect();
@@ -27,12 +28,12 @@ pub(super) fn distinct(dims: &[usize], seed: u64) -> Tensor {
     Tensor::from_vec(values, dims, &Device::Cpu).unwrap()
 }
 
-/// The smallest distance of a value from 0, the place where ReLU has its kink.
+/// Returns the smallest distance of a value from 0, where ReLU has its kink.
 pub(super) fn distance_from_zero(tensor: &Tensor) -> f32 {
     tensor.abs().unwrap().flatten_all().unwrap().min(0).unwrap().to_scalar().unwrap()
 }
 
-/// A fixed weighting of the outputs, so that every one of them matters to the scalar that is differentiated.
+/// Returns a fixed weighted sum, so that every output affects the differentiated scalar.
 fn weighted_sum(output: &Tensor) -> Tensor {
     let weights = random(&[output.elem_count()], 99).reshape(output.shape()).unwrap();
     (output * weights).unwrap().sum_all().unwrap()
@@ -50,7 +51,7 @@ fn largest(tensor: &Tensor) -> f32 {
     tensor.abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap()
 }
 
-/// Values agree within what f32 sums in another order differ by.
+/// Checks that values agree up to the rounding of `f32` sums in another order.
 pub(super) fn assert_close(what: &str, found: &Tensor, expected: &Tensor) {
     assert_eq!(found.dims(), expected.dims(), "{what}");
     let (error, size) = (largest(&(found - expected).unwrap()), largest(expected));
@@ -58,7 +59,7 @@ pub(super) fn assert_close(what: &str, found: &Tensor, expected: &Tensor) {
     assert!(error <= 2e-5 * size.max(1.0), "{what}: {error} of {size}");
 }
 
-/// Values and gradients of `fast` and `slow` agree.
+/// Checks that values and gradients of `fast` and `slow` agree.
 pub(super) fn check_same(
     args: &[Tensor],
     fast: impl Fn(&[Tensor]) -> Result<Tensor>,
@@ -72,7 +73,8 @@ pub(super) fn check_same(
     }
 }
 
-/// The gradient of `op` agrees with central finite differences at every element of every argument.
+/// Checks the gradient of `op` against central finite differences at every element of every
+/// argument.
 pub(super) fn check_gradient(args: &[Tensor], op: impl Fn(&[Tensor]) -> Result<Tensor>) {
     const STEP: f32 = 1e-2;
     let (_, found) = gradients(args, &op);
@@ -92,7 +94,8 @@ pub(super) fn check_gradient(args: &[Tensor], op: impl Fn(&[Tensor]) -> Result<T
         let size = found.iter().fold(1f32, |m, g| m.max(g.abs()));
         for (element, gradient) in found.iter().enumerate() {
             let expected = (at(element, STEP) - at(element, -STEP)) / f64::from(2.0 * STEP);
-            // f32 rounding of the outputs over the step (1e-7 / 1e-2 a term) and the third derivative times step².
+            // f32 rounding of the outputs over the step (1e-7 / 1e-2 a term) and the third
+            // derivative times step².
             let error = (f64::from(*gradient) - expected).abs() / f64::from(size);
             assert!(error < 2e-3, "argument {index}, element {element}: {gradient} but differences give {expected}");
         }

@@ -7,7 +7,7 @@ use super::{new_parameter_gradient, parameter_gradient, with_values};
 use crate::FeatureMap;
 use crate::feature_map::{Operation, record};
 
-/// `input` [N, I] times `weight` [I, O], plus `bias` (O values) if there is one: [N, O].
+/// Computes `input` `[N, I]` · `weight` `[I, O]`, plus `bias` `[O]` if there is one: `[N, O]`.
 ///
 /// # Errors
 /// If the shapes do not fit.
@@ -65,7 +65,7 @@ impl Operation for Linear {
     }
 }
 
-/// The same by candle's `matmul` and `broadcast_add`.
+/// Computes [`linear`] by candle's `matmul` and `broadcast_add`.
 pub fn linear_slow(input: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let product = input.matmul(weight)?;
     bias.map_or(Ok(product.clone()), |bias| product.broadcast_add(bias))

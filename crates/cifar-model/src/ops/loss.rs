@@ -7,27 +7,29 @@ use cifar_kernels::{MixedLabels, softmax_cross_entropy as kernel};
 
 use super::values;
 
-/// What the images of a batch are to be taken for.
+/// The targets of a batch.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Targets<'a> {
-    /// Of each image, an index into the classes.
+    /// The label of each image: an index into the classes.
     pub labels: &'a [u32],
-    /// Of images that are mixed of two (Zhang et al. 2018, arXiv 1710.09412): labels of the partners, and the shares of the
-    /// images themselves; the target is the mean of both one-hot vectors with these weights.
+    /// For mixtures of two images (mixup; Zhang et al. 2018, arXiv 1710.09412): the labels of the
+    /// partners and the weights of the images themselves. The target is the weighted mean of both
+    /// one-hot vectors.
     pub mix: Option<(&'a [u32], &'a [f32])>,
-    /// How much each image's loss counts, 0 or more; all of them 1 if there are none.
+    /// The weight of each image's loss, 0 or more; 1 if `None`.
     pub weights: Option<&'a [f32]>,
-    /// Share of the target that is spread evenly over the classes, 0 ≤ smoothing < 1.
+    /// Weight of the uniform distribution in the target, 0 ≤ smoothing < 1.
     pub smoothing: f32,
 }
 
-/// The mean over the batch, in nats, of the weighted cross-entropies between softmax(`logits` [N, C]) and the targets
-/// (1 − smoothing) · one-hot(labels) + smoothing / C. A scalar. The sum of the weighted losses is divided by N, not by the
-/// sum of the weights.
+/// Computes the weighted mean cross-entropy of a batch, in nats: a scalar.
+///
+/// The losses are between softmax(`logits` `[N, C]`) and (1 − smoothing) · one-hot(labels) +
+/// smoothing / C. The sum of the weighted losses is divided by N, not by the sum of the weights.
 ///
 /// # Errors
-/// If a label is not below C, a share lies outside of 0 to 1, a weight is negative or not finite, there are not N of any of
-/// them, or the smoothing is out of range.
+/// If a label is not below C, a share is not between 0 and 1, a weight is negative or not finite, a
+/// list does not have N elements, or the smoothing is out of range.
 pub fn softmax_cross_entropy(logits: &Tensor, targets: &Targets) -> Result<Tensor> {
     if let Some(weights) = targets.weights {
         let rows = targets.labels.len();
@@ -50,7 +52,7 @@ struct SoftmaxCrossEntropy {
     mix: Option<(Vec<u32>, Vec<f32>)>,
     weights: Option<Vec<f32>>,
     smoothing: f32,
-    /// Of the sum of the losses with respect to the logits.
+    /// The gradient of the sum of the losses with respect to the logits.
     gradient: OnceLock<Vec<f32>>,
 }
 
@@ -72,7 +74,7 @@ impl CustomOp1 for SoftmaxCrossEntropy {
             let rows = gradient.chunks_exact_mut(classes).zip(weights);
             rows.for_each(|(row, weight)| row.iter_mut().for_each(|g| *g *= weight));
         }
-        // An op value is made for one call, so the cell is empty.
+        // An op value is used for one call, so the cell is empty.
         let _ = self.gradient.set(gradient);
         let mean = losses.iter().map(|l| f64::from(*l)).sum::<f64>() / rows as f64;
         Ok((CpuStorage::F32(vec![mean as f32]), ().into()))
@@ -87,7 +89,7 @@ impl CustomOp1 for SoftmaxCrossEntropy {
     }
 }
 
-/// The same by candle's own operations.
+/// Computes [`softmax_cross_entropy`] by candle's own operations.
 pub fn softmax_cross_entropy_slow(logits: &Tensor, targets: &Targets) -> Result<Tensor> {
     let (rows, classes) = logits.dims2()?;
     let Targets { labels, mix, weights, smoothing } = *targets;
@@ -115,7 +117,7 @@ mod tests {
     #[test]
     fn values_and_gradients_are_right() {
         let (labels, partners, shares) = ([0, 3, 4, 1, 1], [2, 3, 0, 4, 0], [0.3, 0.6, 1.0, 0.0, 0.5]);
-        // Both labels of a mixture may be the same, and a share or a weight may be all or nothing.
+        // Both labels of a mixture may be equal, and a share or weight may be 0 or 1.
         let weights = [1.0, 0.25, 0.0, 2.0, 0.5];
         for smoothing in [0.0, 0.2] {
             for mix in [None, Some((&partners[..], &shares[..]))] {

@@ -1,21 +1,26 @@
-//! Max pooling that remembers where each maximum stood.
+//! Max pooling that stores the position of each maximum.
 //!
-//! candle's own gradient of `max_pool2d` divides by the window's size and loses most windows where sizes are odd.
+//! candle's own gradient of `max_pool2d` divides by the size of the window, and ignores most
+//! windows if sizes are odd.
 
 use candle_core::{Error, Result, Tensor};
-use cifar_kernels::{Buffer, PoolShape, max_pool_backward, max_pool_forward};
+use cifar_kernels::{Buffer, PoolDimensions, PoolShape, max_pool_backward, max_pool_forward};
 
 use crate::FeatureMap;
 use crate::feature_map::{Operation, record};
 
-/// The maximum of each `window`×`window` square of `images` [N, H, W, C], `window` apart: [N, H/window, W/window, C],
-/// rounded down. Rows and columns that fill no window are left out. The first of equal maxima takes the gradient.
+/// Computes the maximum of each `window`×`window` window of `images` `[N, H, W, C]`, with stride
+/// `window`: `[N, H/window, W/window, C]`, rounded down.
+///
+/// Rows and columns that fill no window are ignored. The first of equal maxima receives the
+/// gradient.
 ///
 /// # Errors
 /// If the window is larger than the images.
 pub fn max_pool(images: &FeatureMap, window: usize) -> Result<FeatureMap> {
     let [n, h, w, c] = images.images("max_pool")?;
-    let shape = PoolShape::new(n, h, w, c, window, window).map_err(Error::wrap)?;
+    let shape = PoolShape::new(PoolDimensions { images: n, height: h, width: w, channels: c, window, stride: window })
+        .map_err(Error::wrap)?;
     let (mut output, mut places) = (Buffer::new(shape.output_len()), Buffer::new(shape.output_len()));
     max_pool_forward(&shape, images.values(), &mut output, &mut places).map_err(Error::wrap)?;
     let dims = [n, shape.out_height(), shape.out_width(), c];
@@ -40,7 +45,7 @@ impl Operation for MaxPool {
     }
 }
 
-/// The same by reshaping and `max`; its gradient is right only where maxima are unique.
+/// Computes [`max_pool`] by reshaping and `max`. The gradient is only correct if maxima are unique.
 pub fn max_pool_slow(images: &Tensor, window: usize) -> Result<Tensor> {
     let (n, h, w, c) = images.dims4()?;
     let (rows, columns) = (h / window, w / window);

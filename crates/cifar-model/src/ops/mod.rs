@@ -1,10 +1,29 @@
 //! Differentiable operations on [`FeatureMap`](crate::FeatureMap)s: NHWC, `f32`, on the CPU.
 //!
-//! Each operation stands in a file of its own, in four parts: the public function with its forward pass, its backward
-//! pass, and a slow twin made of candle's own operations on tensors; the tests at the end compare values with the
-//! twin and gradients with finite differences. A gradient is computed only where somebody needs it.
+//! ```
+//! use candle_core::{Device, Tensor, Var};
+//! use cifar_kernels::Buffer;
+//! use cifar_model::{FeatureMap, ops};
 //!
-//! The loss alone works on a tensor, since the logits of a batch are few and every optimiser starts from there.
+//! let images = FeatureMap::new(Buffer::copied(&[0.5; 2 * 4 * 4 * 3]), &[2, 4, 4, 3])?;
+//! let filters = Var::from_tensor(&Tensor::full(0.1f32, (3, 3, 3, 8), &Device::Cpu)?)?;
+//! let weight = Tensor::full(0.1f32, (8, 10), &Device::Cpu)?;
+//!
+//! let maps = ops::max_pool(&ops::conv2d(&images, filters.as_tensor(), 1, 1)?, 2)?;
+//! let logits = ops::linear(&ops::global_average_pool(&maps)?, &weight, None)?.to_tensor()?;
+//! let targets = ops::Targets { labels: &[3, 7], ..Default::default() };
+//! let gradients = ops::softmax_cross_entropy(&logits, &targets)?.backward()?;
+//! assert!(gradients.get(&filters).is_some());
+//! # Ok::<(), candle_core::Error>(())
+//! ```
+//!
+//! Each operation has its own file with the public function and its forward pass, its backward
+//! pass, and a slow counterpart of candle's own operations on tensors. Tests compare values with
+//! the counterpart and gradients with finite differences. A gradient is only computed if it is
+//! needed.
+//!
+//! Only the loss works on a tensor, since the logits of a batch are few and optimisers for candle
+//! start from a tensor.
 
 mod activation;
 mod batch_norm;
@@ -17,7 +36,7 @@ mod loss;
 mod max_pool;
 
 pub use activation::{activation, activation_slow};
-pub use batch_norm::{batch_norm_evaluate, batch_norm_slow, batch_norm_train};
+pub use batch_norm::{BatchNormArgs, batch_norm_evaluate, batch_norm_slow, batch_norm_train};
 pub use conv::{conv2d, conv2d_max_pool, conv2d_slow};
 pub use conv_activation::conv2d_activation;
 pub use dropout::dropout;
@@ -31,14 +50,14 @@ use candle_core::{CpuStorage, Device, Error, Layout, Result, Storage, Tensor};
 #[cfg(test)]
 mod gradient_check;
 
-/// The values of a contiguous `f32` argument.
+/// Returns the values of a contiguous `f32` argument.
 fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     let (start, end) =
         layout.contiguous_offsets().ok_or_else(|| Error::Msg("the argument must be contiguous".into()))?;
     Ok(&storage.as_slice::<f32>()?[start..end])
 }
 
-/// Calls `read` with the values of a tensor, which are copied only if they are not contiguous.
+/// Calls `read` with the values of a tensor, which are only copied if they are not contiguous.
 pub(crate) fn with_values<R>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> Result<R>) -> Result<R> {
     let tensor = tensor.contiguous()?;
     let (storage, layout) = tensor.storage_and_layout();
@@ -48,17 +67,18 @@ pub(crate) fn with_values<R>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> Resul
     }
 }
 
-/// [`with_values`] of two tensors, for a kernel.
+/// Calls a kernel with the values of two tensors; see [`with_values`].
 fn with_both<R>(a: &Tensor, b: &Tensor, read: impl FnOnce(&[f32], &[f32]) -> cifar_kernels::Result<R>) -> Result<R> {
     with_values(a, |a| with_values(b, |b| read(a, b).map_err(Error::wrap)))
 }
 
-/// Room for the gradient of a parameter, if somebody needs it. candle owns it afterwards, so it is not from the pool.
+/// Returns a vector for the gradient of a parameter if it is needed. It is not from the pool, since
+/// candle owns it afterwards.
 fn new_parameter_gradient(parameter: &Tensor) -> Option<Vec<f32>> {
     parameter.track_op().then(|| vec![0.0; parameter.elem_count()])
 }
 
-/// The gradient of a parameter as candle wants it.
+/// Returns the gradient of a parameter in candle's form.
 fn parameter_gradient(parameter: &Tensor, values: Option<Vec<f32>>) -> Result<Option<Tensor>> {
     values.map(|values| Tensor::from_vec(values, parameter.shape(), &Device::Cpu)).transpose()
 }

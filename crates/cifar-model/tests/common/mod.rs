@@ -1,4 +1,5 @@
-//! What the tests of whole networks share: narrow versions of all four, and images and labels from a formula.
+//! Shared by the tests of whole networks: narrow versions of all four, and images and labels from a
+//! formula.
 #![allow(
     dead_code,
     clippy::unwrap_used,
@@ -13,16 +14,16 @@ use cifar_model::ops::{self, Targets};
 use cifar_model::parameters::Parameters;
 use cifar_model::{FeatureMap, Mode};
 
-/// The networks by their names in params.yaml.
+/// The names of the networks in params.yaml.
 pub(crate) const NAMES: [&str; 4] = ["simple_cnn", "airbench94", "airbench96", "resnet18"];
-/// Classes of every network here.
+/// Number of classes of every network here.
 pub(crate) const CLASSES: usize = 5;
 /// Size of the images.
 pub(crate) const SIZE: ImageSize = ImageSize { height: 12, width: 12 };
-/// Images of a batch.
+/// Images per batch.
 pub(crate) const BATCH: usize = 12;
 
-/// A narrow version of a network: quick, with every kind of layer that the wide one has.
+/// Builds a narrow version of a network: fast, with every kind of layer of the wide one.
 pub(crate) fn narrow(name: &str, size: ImageSize) -> (Box<dyn Network>, Parameters) {
     let mut parameters = Parameters::new(7);
     let p = &mut parameters;
@@ -49,8 +50,8 @@ pub(crate) fn narrow(name: &str, size: ImageSize) -> (Box<dyn Network>, Paramete
     (network, parameters)
 }
 
-/// `len` numbers in -1..1 that belong to `seed`, the same bits wherever they are computed; goldens/generate.py has
-/// the same function.
+/// Returns `len` numbers in -1..1 that depend on `seed`, with the same bits on every machine;
+/// goldens/generate.py has the same function.
 pub(crate) fn formula(seed: u64, len: usize) -> Vec<f32> {
     const LOW: u64 = 0xffff_ffff;
     (0..len as u64)
@@ -64,33 +65,34 @@ pub(crate) fn formula(seed: u64, len: usize) -> Vec<f32> {
         .collect()
 }
 
-/// `BATCH` images.
+/// Returns `BATCH` images.
 pub(crate) fn images(size: ImageSize) -> FeatureMap {
     let values = Buffer::copied(&formula(1000, BATCH * size.bytes()));
     FeatureMap::new(values, &[BATCH, size.height, size.width, 3]).unwrap()
 }
 
-/// Their labels.
+/// Returns their labels.
 pub(crate) fn labels() -> Vec<u32> {
     (0..BATCH).map(|image| (image * image % CLASSES) as u32).collect()
 }
 
-/// Their ids.
+/// Returns their ids.
 pub(crate) fn ids() -> Vec<SampleId> {
     (0..BATCH as u32).map(SampleId).collect()
 }
 
-/// Sets a tensor's values.
+/// Sets the values of a tensor.
 pub(crate) fn set(var: &Var, values: Vec<f32>) {
     var.set(&Tensor::from_vec(values, var.shape(), &Device::Cpu).unwrap()).unwrap();
 }
 
-/// A tensor's values.
+/// Returns the values of a tensor.
 pub(crate) fn get(tensor: &Tensor) -> Vec<f32> {
     tensor.flatten_all().unwrap().to_vec1().unwrap()
 }
 
-/// The losses of `steps` steps of SGD with Nesterov momentum 0.9 on one batch, each before its step.
+/// Returns the losses of `steps` steps of SGD with Nesterov momentum 0.9 on one batch, each before
+/// its step.
 pub(crate) fn train(
     network: &dyn Network,
     parameters: &Parameters,

@@ -1,8 +1,9 @@
-//! The bytes of a checkpoint.
+//! The format of a checkpoint.
 //!
-//! safetensors; the tensors are `weight/NAME` (running statistics too), `first/NAME` and `second/NAME` (the optimiser's
-//! memory), `average/NAME`, `best/NAME`, and `dynamics/NAME` (what the network said of each image so far); the metadata,
-//! under `cifar_checkpoint`, are a [`Record`] as JSON, with a hash of the whole file ([`cifar_data::seal`]). Schema 3.
+//! A safetensors file. Its tensors are `weight/NAME` (with running statistics), `first/NAME` and
+//! `second/NAME` (the optimiser's state), `average/NAME`, `best/NAME` and `dynamics/NAME`
+//! (per-epoch logits so far). The metadata under `cifar_checkpoint` are a [`Record`] as JSON, with
+//! a hash of the whole file ([`cifar_data::seal`]). The schema is 3.
 
 use std::collections::HashMap;
 
@@ -12,12 +13,12 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
 use crate::dynamics::{Dynamics, Part};
-use crate::fit::Progress;
+use crate::fit::RunState;
 use crate::{EpochRecord, Result, TrainError, Trainer};
 
 pub(super) const SCHEMA: u64 = 3;
 const METADATA_KEY: &str = "cifar_checkpoint";
-/// Names of what optimisers remember.
+/// Names of the optimiser's state.
 pub(super) const MEMORY: [&str; 2] = ["first", "second"];
 
 /// The metadata.
@@ -26,16 +27,17 @@ pub(super) struct Record {
     pub(super) schema: u64,
     pub(super) key: String,
     pub(super) architecture: String,
-    /// Of every process that trained some of it.
-    pub(super) arithmetic: String,
+    /// All numeric targets that contributed to it, joined by " and ".
+    #[serde(rename = "arithmetic")]
+    pub(super) numeric_target: String,
     pub(super) step: usize,
     pub(super) finished: bool,
     pub(super) history: Vec<EpochRecord>,
-    /// The bits of the sum of losses of the epoch under way.
+    /// The bits of the sum of the current epoch's losses.
     pub(super) loss_bits: u64,
     pub(super) correct: usize,
     pub(super) has_best: bool,
-    /// [`cifar_data::seal::PLACEHOLDER`] until the file is put together.
+    /// [`cifar_data::seal::PLACEHOLDER`] until the file is complete.
     pub(super) seal: String,
 }
 
@@ -44,8 +46,8 @@ type Named = (String, Vec<usize>, Vec<f32>);
 /// Tensors by name.
 pub(super) type ByName = HashMap<String, Part>;
 
-/// Everything that decides the next steps.
-pub(super) fn tensors(trainer: &Trainer, progress: &Progress) -> Result<Vec<Named>> {
+/// Returns every tensor that decides the next steps.
+pub(super) fn tensors(trainer: &Trainer, state: &RunState) -> Result<Vec<Named>> {
     let parameters = trainer.model().parameters();
     let (optimiser, average) = trainer.memory();
     let mut tensors: Vec<Named> = Vec::new();
@@ -55,7 +57,7 @@ pub(super) fn tensors(trainer: &Trainer, progress: &Progress) -> Result<Vec<Name
             Ok(())
         };
         add("weight", var.as_tensor())?;
-        if let Some(best) = progress.best.as_ref().and_then(|best| best.get(index)) {
+        if let Some(best) = state.best.as_ref().and_then(|best| best.get(index)) {
             add("best", best)?;
         }
         if let Some(values) = average.values().get(index) {
@@ -71,12 +73,12 @@ pub(super) fn tensors(trainer: &Trainer, progress: &Progress) -> Result<Vec<Name
     Ok(tensors)
 }
 
-/// The same as they are stored, and what the network said of each image; sorted by name.
-pub(super) fn parts(tensors: Vec<Named>, progress: &Progress) -> Vec<(String, Part)> {
+/// Returns the tensors as they are stored, with the per-epoch logits, sorted by name.
+pub(super) fn parts(tensors: Vec<Named>, state: &RunState) -> Vec<(String, Part)> {
     let bytes = |values: Vec<f32>| values.iter().flat_map(|v| v.to_le_bytes()).collect();
     let mut parts: Vec<(String, Part)> =
         tensors.into_iter().map(|(name, dims, values)| (name, (Dtype::F32, dims, bytes(values)))).collect();
-    let dynamics = progress.dynamics.iter().flat_map(Dynamics::parts);
+    let dynamics = state.dynamics.iter().flat_map(Dynamics::parts);
     parts.extend(dynamics.map(|(name, part)| (format!("dynamics/{name}"), part)));
     parts.sort_by(|a, b| a.0.cmp(&b.0));
     parts
@@ -99,11 +101,11 @@ pub(super) fn encode(record: &Record, parts: &[(String, Part)]) -> Result<Vec<u8
     Ok(bytes)
 }
 
-/// The record and the tensors by name, or what is wrong with the file.
+/// Returns the record and the tensors by name, or what is wrong with the file.
 pub(super) fn decode(bytes: &[u8]) -> Result<(Record, ByName), String> {
     let damaged = |e: &dyn std::fmt::Display| format!("is damaged or cut short ({e})");
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| damaged(&e))?;
-    let json = header.metadata().as_ref().and_then(|map| map.get(METADATA_KEY)).ok_or("is no checkpoint")?;
+    let json = header.metadata().as_ref().and_then(|map| map.get(METADATA_KEY)).ok_or("is not a checkpoint")?;
     let schema = serde_json::from_str::<serde_json::Value>(json).ok().and_then(|v| v.get("schema")?.as_u64());
     if schema != Some(SCHEMA) {
         let schema = schema.map_or("none".to_string(), |s| s.to_string());

@@ -1,7 +1,8 @@
-//! Checkpoints: everything that decides the rest of a run, in one file that is replaced whole.
+//! Checkpoints: everything that decides the rest of a run, in one file that is replaced atomically.
 //!
-//! A run's checkpoint lies in a folder under the run's [`key`](run_key), a hash of all that decides its result: a run with
-//! other parameters, data, seed or program finds none. `file` has the format.
+//! A run's checkpoint is in a folder named by the run's [`key`](run_key), a hash of everything that
+//! decides its result. A run with other parameters, data, seed or program has another folder.
+//! `file` has the format.
 
 mod file;
 
@@ -14,29 +15,31 @@ use cifar_data::output::{remove_unfinished, write_file};
 use cifar_data::prepare::PreparedReport;
 use cifar_data::seal::PLACEHOLDER;
 use cifar_data::splits::Split;
-use cifar_data::{DataError, Monitor};
+use cifar_data::{DataError, Progress};
 use cifar_model::ModelParams;
 use safetensors::tensor::Dtype;
 use serde_json::json;
 
 use self::file::{MEMORY, Record, SCHEMA, decode, encode, floats, parts, tensors};
-use crate::fit::{Progress, Run};
+use crate::fit::{Run, RunState};
 use crate::lock::{lock, lock_if_free};
 use crate::{Result, TrainError, TrainParams, Trainer};
 
 const FILE: &str = "checkpoint.safetensors";
-/// Whoever has this file locked is at work in its folder.
+/// The process that holds this file's lock works in the folder.
 const LOCK: &str = "lock";
-/// Lies beside the checkpoint of a run that came to its end.
+/// Marks the checkpoint of a finished run.
 const FINISHED: &str = "finished";
-/// Checkpoints of other runs that are kept, the youngest: of finished runs, and of unfinished ones.
+/// How many of the youngest checkpoints of other runs are kept: of finished and of unfinished runs.
 const KEPT: [usize; 2] = [5, 20];
-/// Between the names of the arithmetic of several processes.
-const AND: &str = " and ";
-/// The end of an epoch is a good moment for a checkpoint, but not sooner after the last one than this share of the usual time.
-const SOONEST: f64 = 0.1;
+/// Joins the names of several numeric targets.
+const SEPARATOR: &str = " and ";
+/// The end of an epoch is a good moment for a checkpoint, unless the last one is younger than this
+/// fraction of the interval.
+const MIN_INTERVAL: f64 = 0.1;
 
-/// The name of a run: a hash of everything that decides its result. `program` stands for the code that computes it.
+/// Returns the name of a run: a hash of everything that decides its result. `program` identifies
+/// the code that computes it.
 pub fn run_key(params: &TrainParams, model: &ModelParams, data: &PreparedReport, seed: u64, program: &str) -> String {
     let identity = json!({
         "schema": SCHEMA,
@@ -47,14 +50,14 @@ pub fn run_key(params: &TrainParams, model: &ModelParams, data: &PreparedReport,
         "classes": data.classes,
         "normalisation": data.normalisation,
         "images": [data.fingerprints.get(&Split::Train), data.fingerprints.get(&Split::Val)],
-        // They stand in the model file.
+        // The model file has these two.
         "version": data.dataset_version,
         "source": data.source,
     });
     blake3::hash(identity.to_string().as_bytes()).to_hex().to_string()
 }
 
-/// Where one run keeps its checkpoint. No other process can have the same one at the same time.
+/// The checkpoint of one run. Only one process at a time can have it open.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "choices of the caller, each on its own")]
 pub struct Checkpoints {
@@ -62,27 +65,30 @@ pub struct Checkpoints {
     key: String,
     every: Duration,
     saved: Instant,
-    /// The step behind which it was written.
+    /// The step after which it was written.
     step: usize,
-    accept_other_arithmetic: bool,
-    continues_after_stop: bool,
+    allow_mixed_isa: bool,
+    continue_after_stop: bool,
     prunes: bool,
     warned: bool,
     _lock: File,
 }
 
 impl Checkpoints {
-    /// Opens the folder of the run `key` below `root`, and keeps others out of it; waits for another process that has it. A
-    /// checkpoint is written `every` so often.
+    /// Opens the folder of the run `key` under `root` and locks it; waits while another process has
+    /// it.
+    ///
+    /// `every` is the time between two checkpoints.
     ///
     /// # Errors
-    /// If the folder cannot be made or its lock not be had, or the user asks to stop while it waits.
-    pub fn open(root: &Path, key: &str, every: Duration, monitor: &dyn Monitor) -> Result<Self> {
+    /// If the folder cannot be created or locked, or the user asks to stop while it waits.
+    pub fn open(root: &Path, key: &str, every: Duration, progress: &dyn Progress) -> Result<Self> {
         let folder = root.join(key);
-        let lock = lock(&folder.join(LOCK), monitor)?;
-        // A process that was killed while it wrote leaves what it had written. It takes room and does no harm.
+        let lock = lock(&folder.join(LOCK), progress)?;
+        // A process that was killed while writing leaves a partial file. It takes room and does no
+        // harm.
         if let Err(error) = remove_unfinished(&folder) {
-            monitor.warn(&error.to_string());
+            progress.warn(&error.to_string());
         }
         Ok(Self {
             root: root.to_path_buf(),
@@ -90,47 +96,51 @@ impl Checkpoints {
             every,
             saved: Instant::now(),
             step: 0,
-            accept_other_arithmetic: false,
-            continues_after_stop: false,
+            allow_mixed_isa: false,
+            continue_after_stop: false,
             prunes: true,
             warned: false,
             _lock: lock,
         })
     }
 
-    /// Goes on with a checkpoint that other kernels or another target wrote, too: the result then has the bits of neither.
+    /// Allows resuming from a checkpoint of another numeric target. The result then mixes both and
+    /// can be reproduced on neither.
     #[must_use]
-    pub fn accepting_other_arithmetic(mut self, accept: bool) -> Self {
-        self.accept_other_arithmetic = accept;
+    pub fn allow_mixed_isa(mut self, allow: bool) -> Self {
+        self.allow_mixed_isa = allow;
         self
     }
 
-    /// Trains on from the checkpoint of a run that [`Watcher::proceed`](crate::Watcher::proceed) ended. Without
-    /// this, such a run is finished.
+    /// Allows resuming a run that
+    /// [`TrainingCallback::should_continue`](crate::TrainingCallback::should_continue) ended. By
+    /// default such a run is finished.
     #[must_use]
-    pub fn continuing_after_stop(mut self, continues: bool) -> Self {
-        self.continues_after_stop = continues;
+    pub fn continue_after_stop(mut self, continues: bool) -> Self {
+        self.continue_after_stop = continues;
         self
     }
 
-    /// Removes no checkpoints of other runs when this one has come to its end.
+    /// Keeps the checkpoints of all other runs when this one finishes. By default only the youngest
+    /// are kept.
     #[must_use]
-    pub fn keeping_those_of_other_runs(mut self) -> Self {
+    pub fn keep_other_runs(mut self) -> Self {
         self.prunes = false;
         self
     }
 
-    /// The file.
+    /// Returns the path of the checkpoint file.
     pub fn path(&self) -> PathBuf {
         self.folder().join(FILE)
     }
 
-    /// The steps behind which it was written by this process, or gone on with; 0 if there is none.
+    /// Returns the step of the checkpoint that this process wrote or resumed from; 0 if there is
+    /// none.
     pub fn step(&self) -> usize {
         self.step
     }
 
-    /// Forgets what there is.
+    /// Removes the checkpoint.
     ///
     /// # Errors
     /// If a file cannot be removed.
@@ -152,40 +162,40 @@ impl Checkpoints {
         self.root.join(&self.key)
     }
 
-    /// Whether it is time for the next one; `ended` says that an epoch has just come to its end.
+    /// Returns whether the next checkpoint is due; `ended` says that an epoch has just ended.
     pub(crate) fn is_due(&self, ended: bool) -> bool {
-        self.saved.elapsed() >= if ended { self.every.mul_f64(SOONEST) } else { self.every }
+        self.saved.elapsed() >= if ended { self.every.mul_f64(MIN_INTERVAL) } else { self.every }
     }
 
-    /// Writes the state behind a whole step. What stood there before stands until the new file is complete; if it cannot be
-    /// written, the first such failure is a warning, and the run goes on.
+    /// Writes the state after a step. The old file stays until the new one is complete. If writing
+    /// fails, training continues; only the first failure is a warning.
     ///
     /// # Errors
-    /// If a weight is not finite: the run has run away, and the checkpoint before stands.
+    /// If a weight is not finite: the run has diverged, and the old checkpoint stays.
     pub(crate) fn save(
         &mut self,
         trainer: &Trainer,
-        progress: &Progress,
+        state: &RunState,
         finished: bool,
-        monitor: &dyn Monitor,
+        progress: &dyn Progress,
     ) -> Result<()> {
-        let tensors = tensors(trainer, progress)?;
-        let spoilt = tensors.iter().find(|(_, _, values)| values.iter().any(|v| !v.is_finite()));
-        if let Some((name, ..)) = spoilt {
+        let tensors = tensors(trainer, state)?;
+        let not_finite = tensors.iter().find(|(_, _, values)| values.iter().any(|v| !v.is_finite()));
+        if let Some((name, ..)) = not_finite {
             return Err(TrainError::NotFinite { tensor: name.clone(), step: trainer.step_count() });
         }
-        let parts = parts(tensors, progress);
+        let parts = parts(tensors, state);
         let record = Record {
             schema: SCHEMA,
             key: self.key.clone(),
             architecture: trainer.model().spec().params.architecture.name().into(),
-            arithmetic: progress.arithmetic.clone(),
+            numeric_target: state.numeric_target.clone(),
             step: trainer.step_count(),
             finished,
-            history: progress.history.clone(),
-            loss_bits: progress.loss.to_bits(),
-            correct: progress.correct,
-            has_best: progress.best.is_some(),
+            history: state.history.clone(),
+            loss_bits: state.loss.to_bits(),
+            correct: state.correct,
+            has_best: state.best.is_some(),
             seal: PLACEHOLDER.into(),
         };
         let written = encode(&record, &parts)
@@ -195,7 +205,7 @@ impl Checkpoints {
         match written {
             Ok(()) => self.step = trainer.step_count(),
             Err(error) if !std::mem::replace(&mut self.warned, true) => {
-                monitor.warn(&format!("{error}; training goes on, the checkpoint before stands"));
+                progress.warn(&format!("{error}; training continues, and the earlier checkpoint stays"));
             }
             Err(_) => {}
         }
@@ -205,7 +215,7 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Leaves the mark of a finished run, or takes back that of a run that was stopped and now continues.
+    /// Marks the run as finished, or removes the mark of a run that was stopped and now continues.
     fn mark(&self, finished: bool) -> Result<()> {
         let path = self.folder().join(FINISHED);
         if finished {
@@ -217,10 +227,11 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Puts `run` where the checkpoint says, if there is one. Returns the steps that were done.
+    /// Restores `run` from the checkpoint, if there is one. Returns the number of steps done.
     ///
     /// # Errors
-    /// If the file cannot be read, is damaged, or is of another run, architecture, schema or arithmetic.
+    /// If the file cannot be read, is damaged, or is of another run, architecture, schema or
+    /// numeric target.
     pub fn resume(&mut self, run: &mut Run) -> Result<usize> {
         let path = self.path();
         if !path.exists() {
@@ -234,17 +245,20 @@ impl Checkpoints {
         }
         let found = run.trainer.model().spec().params.architecture.name();
         if record.architecture != found {
-            return Err(wrong(format!("holds a {}, the parameters ask for a {found}", record.architecture)));
+            return Err(wrong(format!(
+                "holds a network of architecture {}, the parameters ask for {found}",
+                record.architecture
+            )));
         }
-        let here = cifar_kernels::arithmetic()?;
-        let found = record.arithmetic;
-        if found != here && !self.accept_other_arithmetic {
-            let is_mixed = found.contains(AND);
-            return Err(TrainError::Arithmetic { path, found, here, is_mixed });
+        let here = cifar_kernels::numeric_target()?;
+        let found = record.numeric_target;
+        if found != here && !self.allow_mixed_isa {
+            let is_mixed = found.contains(SEPARATOR);
+            return Err(TrainError::NumericTarget { path, found, here, is_mixed });
         }
-        // What was mixed once is neither's from then on.
-        let adds_nothing = record.finished || found.split(AND).any(|part| part == here);
-        let arithmetic = if adds_nothing { found } else { format!("{found}{AND}{here}") };
+        // Once mixed, a checkpoint names both numeric targets for good.
+        let adds_nothing = record.finished || found.split(SEPARATOR).any(|part| part == here);
+        let numeric_target = if adds_nothing { found } else { format!("{found}{SEPARATOR}{here}") };
         let mut take = |name: &str, dims: &[usize]| match tensors.remove(name) {
             Some((Dtype::F32, found, bytes)) if found == dims => Ok(floats(&bytes)),
             Some((dtype, found, _)) => {
@@ -272,36 +286,41 @@ impl Checkpoints {
         for ((name, var), values) in parameters.all().zip(average.values_mut()) {
             *values = take(&format!("average/{name}"), var.dims())?;
         }
-        let dynamics = run.progress.dynamics.take();
+        let dynamics = run.state.dynamics.take();
         let dynamics = dynamics
             .map(|dynamics| dynamics.with_parts(|name| tensors.remove(&format!("dynamics/{name}"))))
             .transpose();
-        run.progress = Progress {
+        run.state = RunState {
             dynamics: dynamics.map_err(wrong)?,
             history: record.history,
             best: record.has_best.then_some(best),
             loss: f64::from_bits(record.loss_bits),
             correct: record.correct,
-            // A run is finished for one of three reasons. The other two, its last epoch and early stopping, are seen
-            // from its history.
-            stopped: record.finished && !self.continues_after_stop,
-            arithmetic,
+            // A run finishes for one of three reasons. The other two, the last epoch and early
+            // stopping, follow from its history.
+            stopped: record.finished && !self.continue_after_stop,
+            numeric_target,
         };
         self.step = record.step;
         Ok(record.step)
     }
 
-    /// The run that `start` builds, put where the checkpoint says; if that is damaged, a warning, and the run from its start.
-    /// This is for runs that are parts of something greater: nobody could be asked to start one of them over.
+    /// Builds a run with `start` and restores it from the checkpoint. A damaged checkpoint is
+    /// removed, with a warning, and the run starts over.
+    ///
+    /// This is for runs that are parts of a larger task, where no user could decide to start one of
+    /// them over.
     ///
     /// # Errors
-    /// Those of `start`, and if the checkpoint is of other arithmetic, or cannot be read or removed.
-    pub fn resumed<'a>(&mut self, start: impl Fn() -> Result<Run<'a>>, monitor: &dyn Monitor) -> Result<Run<'a>> {
+    /// Those of `start`, and if the checkpoint is of another numeric target or cannot be read or
+    /// removed.
+    pub fn resumed<'a>(&mut self, start: impl Fn() -> Result<Run<'a>>, progress: &dyn Progress) -> Result<Run<'a>> {
         let mut run = start()?;
         match self.resume(&mut run) {
             Ok(_) => Ok(run),
             Err(error @ TrainError::Checkpoint { .. }) => {
-                monitor.warn(&format!("{error}; it is removed, and this network is trained from the start"));
+                progress
+                    .warn(&format!("{error}; the checkpoint is removed, and this network is trained from the start"));
                 self.discard()?;
                 start()
             }
@@ -309,7 +328,7 @@ impl Checkpoints {
         }
     }
 
-    /// Removes the checkpoints of other runs but the youngest. Failing here loses nothing.
+    /// Removes the checkpoints of other runs except the youngest. A failure here loses nothing.
     fn prune(&self) {
         let Ok(entries) = fs::read_dir(&self.root) else { return };
         let mut others: [Vec<(SystemTime, PathBuf)>; 2] = Default::default();
@@ -333,8 +352,8 @@ fn problem(path: &Path, problem: String) -> TrainError {
     TrainError::Checkpoint { path: path.to_path_buf(), problem }
 }
 
-/// Removes the folders of runs below `root`, or only those of runs that came to their end, but those that somebody is at work in;
-/// these are returned. What cannot be removed stays.
+/// Removes the checkpoints under `root`, or only those of finished runs. Skips those that a process
+/// has open, and returns their folders. What cannot be removed stays.
 pub fn remove_checkpoints(root: &Path, only_finished: bool) -> Vec<PathBuf> {
     let mut in_use = Vec::new();
     for entry in fs::read_dir(root).into_iter().flatten().flatten() {

@@ -1,9 +1,10 @@
-//! What a search leaves in `models/tuning`.
+//! The files of a search.
 //!
-//! - `tuned.json`: the best trial, how it compares with the baseline, and the setting that `train.use_tuned` applies: that of
-//!   the best trial if it is shown to be better than the baseline, otherwise none;
-//! - `trials.csv`: every trial, with its accuracy on validation images by epochs and seeds;
-//! - `importance.csv`, of a search only: how much each parameter explains ([`importances`]);
+//! - `tuned.json`: the best trial, its comparison with the baseline, and the setting that
+//!   `train.use_tuned` applies. This is the setting of the best trial if that is shown to be better
+//!   than the baseline, otherwise none;
+//! - `trials.csv`: every trial, with its accuracy on the validation images by epochs and seeds;
+//! - `importance.csv`, only after a search: how much each parameter explains ([`importances`]);
 //! - `provenance.json`: hashes ([`cifar_data::provenance`]).
 
 use std::fmt::Write as _;
@@ -13,35 +14,36 @@ use cifar_data::output::OutputFolder;
 use cifar_data::prepare::PreparedReport;
 use cifar_data::provenance;
 use cifar_data::splits::{Split, SplitParams};
-use cifar_data::{DataError, Source};
+use cifar_data::{DataError, Source, Stage};
 use serde::{Deserialize, Serialize};
 
-use super::{Blocks, Comparison, Outcome, Score, Setting, Space, Verdict, importances};
-use crate::{Result, TrainError};
+use super::{Comparison, Outcome, Score, Setting, Space, Verdict, importances};
+use crate::{Recipe, Result, TrainError};
 
-/// The command that writes the folder.
+/// Name of the stage that writes the folder.
 const COMMAND: &str = "tune";
-/// File name of the setting that was found.
+/// File name of the result.
 pub const TUNED: &str = "tuned.json";
 const SCHEMA: u64 = 3;
 
-/// `tuned.json`.
+/// The content of `tuned.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tuned {
     schema: u64,
-    /// What it was sought for; none without a search.
-    pub sought_for: Option<SoughtFor>,
-    /// Number of settings that were tried besides the baseline.
+    /// The recipe and images of the search; none without a search.
+    #[serde(rename = "sought_for")]
+    pub context: Option<SearchContext>,
+    /// Number of settings tried besides the baseline.
     pub trials: usize,
-    /// Number of trials whose training failed, the baseline included.
+    /// Number of trials whose training failed, including the baseline.
     pub failed: usize,
     /// Epochs of the whole recipe.
     pub epochs: usize,
     /// The best trial; none if no trial scored above the baseline, or without a search.
     pub best: Option<BestTrial>,
-    /// What [`Tuned::apply`] changes in the recipe: the best trial's setting if it is shown to be better than the baseline,
-    /// otherwise nothing. By key, such as `train.learning_rate`.
+    /// What [`Tuned::apply`] changes in the recipe, by key, such as `train.learning_rate`: the best
+    /// trial's setting if that is shown to be better than the baseline, otherwise nothing.
     pub setting: Setting,
 }
 
@@ -49,40 +51,40 @@ pub struct Tuned {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BestTrial {
-    /// Its number.
+    /// The trial's number.
     pub trial: usize,
-    /// What it changes in the recipe.
+    /// What the trial changes in the recipe.
     pub setting: Setting,
-    /// How it compares with the baseline under other seeds.
+    /// Its comparison with the baseline under other seeds.
     pub comparison: Comparison,
 }
 
 /// The recipe and the images of a search.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SoughtFor {
-    /// The recipe as it stood.
-    pub recipe: Blocks,
-    /// Which partitions the images are from.
+pub struct SearchContext {
+    /// The recipe that the search started from.
+    pub recipe: Recipe,
+    /// The partitions that the images are from.
     pub dataset_version: String,
-    /// Where they came from.
+    /// The source of the images.
     pub source: Source,
-    /// Identity of the set that they are from ([`PreparedReport::set`]).
+    /// Identity of the whole set of images ([`PreparedReport::set`]).
     pub set: String,
-    /// How that set was divided: this decides which images are test images.
+    /// How the set is divided: this decides which images are test images.
     pub split: SplitParams,
-    /// Hashes over the training and the validation images, their labels and ids.
+    /// Hashes over the training and the validation images, with their labels and ids.
     pub fingerprints: [Option<String>; 2],
 }
 
 impl Tuned {
-    /// Without a search.
+    /// The result without a search.
     fn none() -> Self {
-        Self { schema: SCHEMA, sought_for: None, trials: 0, failed: 0, epochs: 0, best: None, setting: Setting::new() }
+        Self { schema: SCHEMA, context: None, trials: 0, failed: 0, epochs: 0, best: None, setting: Setting::new() }
     }
 
-    /// What a search found.
-    pub fn of(outcome: &Outcome, recipe: &Blocks, data: &PreparedReport) -> Self {
+    /// Returns the result of a search.
+    pub fn of(outcome: &Outcome, recipe: &Recipe, data: &PreparedReport) -> Self {
         let images = data.images.get(&Split::Val).copied().unwrap_or(0);
         let best = (outcome.best > 0).then(|| {
             let best = &outcome.trials[outcome.best];
@@ -92,7 +94,7 @@ impl Tuned {
         let better = best.as_ref().filter(|best| best.comparison.verdict == Verdict::Better);
         Self {
             schema: SCHEMA,
-            sought_for: Some(SoughtFor {
+            context: Some(SearchContext {
                 recipe: recipe.clone(),
                 dataset_version: data.dataset_version.to_string(),
                 source: data.source.clone(),
@@ -108,57 +110,62 @@ impl Tuned {
         }
     }
 
-    /// The recipe with the setting that is shown to be better; the recipe unchanged if there is none.
+    /// Returns the recipe with the setting that is shown to be better, or the unchanged recipe if
+    /// there is none.
+    ///
+    /// `path` is the file that `self` was read from, for messages.
     ///
     /// # Errors
-    /// If it was found on another set of images, or on the same set divided otherwise, or does not suit this recipe. In the
-    /// first two cases present test images may have chosen the setting. `path` is where it was read from.
-    pub fn apply(&self, recipe: &Blocks, data: &PreparedReport, path: &Path) -> Result<Blocks> {
+    /// If the search used another set of images or another division of it: current test images may
+    /// then have chosen the setting. If the setting does not suit the recipe.
+    pub fn apply(&self, recipe: &Recipe, data: &PreparedReport, path: &Path) -> Result<Recipe> {
         let refused = |problem: String| TrainError::Space(format!("{}: {problem}", path.display()));
-        let stale = |problem: String| TrainError::Data(DataError::Malformed { path: path.to_path_buf(), problem });
-        if let Some(sought_for) = &self.sought_for {
-            let again = "run `cifar-cli tune` again, or set train.use_tuned to false";
-            if sought_for.set != data.set {
+        let made_by = Stage::Tune.alone();
+        let stale = |problem: String| TrainError::Data(DataError::Stale { path: path.to_path_buf(), problem, made_by });
+        if let Some(context) = &self.context {
+            let remedy = "set train.use_tuned to false, or search again";
+            if context.set != data.set {
                 return Err(stale(format!(
-                    "was found on another set of images ({}; these are {}); {again}",
-                    sought_for.source.description, data.source.description
+                    "was found on another set of images ({}; the prepared set has {}); {remedy}",
+                    context.source.description, data.source.description
                 )));
             }
-            if sought_for.split != data.split.division() {
+            if context.split != data.split.division() {
                 return Err(stale(format!(
-                    "was found on another split, so images that chose this setting may be test images now; {again}"
+                    "was found on another split, so images that chose this setting may now be test images; {remedy}"
                 )));
             }
         }
         recipe.with(&self.setting).map_err(|e| refused(format!("does not suit this recipe: {e}")))
     }
 
-    /// In which ways this recipe and these images are not those that it was sought for, one a line.
+    /// Returns the differences between this recipe and these images and those of the search, one
+    /// text per difference.
     ///
     /// # Errors
     /// If a recipe cannot be encoded.
-    pub fn differences(&self, recipe: &Blocks, data: &PreparedReport) -> Result<Vec<String>> {
-        let Some(sought_for) = &self.sought_for else { return Ok(Vec::new()) };
-        let mut found: Vec<String> = (recipe.differences(&sought_for.recipe)?.into_iter())
+    pub fn differences(&self, recipe: &Recipe, data: &PreparedReport) -> Result<Vec<String>> {
+        let Some(context) = &self.context else { return Ok(Vec::new()) };
+        let mut found: Vec<String> = (recipe.differences(&context.recipe)?.into_iter())
             .map(|(key, [here, there])| format!("{key} was {there} and is {here}"))
             .collect();
         for (what, there, here) in [
-            ("dataset_version", &sought_for.dataset_version, &data.dataset_version.to_string()),
-            ("the source", &sought_for.source.description, &data.source.description),
+            ("dataset_version", &context.dataset_version, &data.dataset_version.to_string()),
+            ("the source", &context.source.description, &data.source.description),
         ] {
             if there != here {
                 found.push(format!("{what} was {there} and is {here}"));
             }
         }
-        let [version, source] = [&sought_for.dataset_version, &sought_for.source.description];
-        let are_others = sought_for.fingerprints != fingerprints(data);
+        let [version, source] = [&context.dataset_version, &context.source.description];
+        let are_others = context.fingerprints != fingerprints(data);
         if are_others && *version == data.dataset_version.to_string() && *source == data.source.description {
-            found.push("the training or validation images, or their labels, are others".into());
+            found.push("the training or validation images, or their labels, have changed".into());
         }
         Ok(found)
     }
 
-    /// Reads what [`write()`] or [`write_none`] left.
+    /// Reads the `tuned.json` that [`write()`] or [`write_none`] wrote.
     ///
     /// # Errors
     /// If the file is missing, malformed or of another schema.
@@ -168,7 +175,8 @@ impl Tuned {
         let value: serde_json::Value = serde_json::from_slice(&text).map_err(|e| malformed(e.to_string()))?;
         if value["schema"] != SCHEMA {
             let problem = format!("has schema {}, this program reads schema {SCHEMA}", value["schema"]);
-            return Err(malformed(format!("{problem}; run `cifar-cli tune` again")).into());
+            let (path, made_by) = (path.to_path_buf(), Stage::Tune.alone());
+            return Err(DataError::Stale { path, problem, made_by }.into());
         }
         Ok(serde_json::from_value(value).map_err(|e| malformed(e.to_string()))?)
     }
@@ -178,10 +186,10 @@ fn fingerprints(data: &PreparedReport) -> [Option<String>; 2] {
     [Split::Train, Split::Val].map(|split| data.fingerprints.get(&split).cloned())
 }
 
-/// Writes the files of no search: `tuned.json`, and a `trials.csv` without trials.
+/// Writes the files for a recipe without a search: `tuned.json`, and a `trials.csv` without trials.
 ///
 /// # Errors
-/// If one cannot be written.
+/// If a file cannot be written.
 pub fn write_none(out: &Path) -> Result<()> {
     let folder = OutputFolder::create(out)?;
     folder.write(TUNED, format!("{:#}\n", serde_json::json!(Tuned::none())).as_bytes())?;
@@ -190,10 +198,10 @@ pub fn write_none(out: &Path) -> Result<()> {
     Ok(folder.commit()?)
 }
 
-/// Writes the files of a search, and `pictures` (relative path and contents) with them.
+/// Writes the files of a search, and `pictures` (relative paths and contents).
 ///
 /// # Errors
-/// If one cannot be written.
+/// If a file cannot be written.
 pub fn write(tuned: &Tuned, space: &Space, outcome: &Outcome, pictures: &[(&str, Vec<u8>)], out: &Path) -> Result<()> {
     let folder = OutputFolder::create(out)?;
     folder.write(TUNED, format!("{:#}\n", serde_json::json!(tuned)).as_bytes())?;
@@ -206,13 +214,13 @@ pub fn write(tuned: &Tuned, space: &Space, outcome: &Outcome, pictures: &[(&str,
     for (path, contents) in pictures {
         folder.write(path, contents)?;
     }
-    let [train, val] = tuned.sought_for.as_ref().map(|s| s.fingerprints.clone()).unwrap_or_default();
+    let [train, val] = tuned.context.as_ref().map(|s| s.fingerprints.clone()).unwrap_or_default();
     let (train, val) = (train.unwrap_or_default(), val.unwrap_or_default());
     provenance::write(folder.path(), COMMAND, &[("train", &train), ("val", &val)], &[TUNED])?;
     Ok(folder.commit()?)
 }
 
-/// One row per score. Under other seeds than the search's own, all epochs were trained.
+/// Returns the table of trials, one row per score. Scores under other seeds are after all epochs.
 fn trials_csv(space: &Space, outcome: &Outcome) -> String {
     let keys: Vec<&str> = space.keys().collect();
     let mut text = format!("trial,seed,epochs,accuracy,loss,failed,{}\n", keys.join(","));
@@ -228,7 +236,7 @@ fn trials_csv(space: &Space, outcome: &Outcome) -> String {
                 .iter()
                 .map(|key| match trial.setting.get(*key) {
                     Some(serde_json::Value::String(text)) => text.clone(),
-                    // A list holds commas.
+                    // A list contains commas.
                     Some(value @ serde_json::Value::Array(_)) => format!("\"{value}\""),
                     Some(value) => value.to_string(),
                     None => String::new(),

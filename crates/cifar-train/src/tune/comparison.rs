@@ -1,59 +1,63 @@
-//! Whether the best trial is better than the baseline, by seeds that took no part in choosing it.
+//! Compares the best trial with the baseline under seeds that did not choose it.
 //!
-//! The best of many scores is too good: under the search's seed the best of 20 identical settings beats the baseline nearly
-//! always. So only scores under other seeds are compared, pair by pair: both networks of a pair share their seed.
+//! The best of many scores is biased upwards: under the search's seed, the best of 20 identical
+//! settings nearly always beats the baseline. So only scores under other seeds are compared, in
+//! pairs: both networks of a pair have the same seed.
 
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF as _, StudentsT};
 
 use super::{Score, Trial};
 
-/// The least difference in accuracy that counts, as a fraction: 0.1 points.
+/// The smallest difference in accuracy that counts, as a fraction: 0.1 percentage points.
 const MARGIN: f64 = 0.001;
 
-/// What the comparison says.
+/// The result of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// The whole interval is above the margin.
     Better,
-    /// The interval reaches into the margin on either side of 0, or there is none.
+    /// The interval overlaps the margin around 0, or there is no interval.
     NotShown,
-    /// The whole interval is below minus the margin.
+    /// The whole interval is below the negative margin.
     Worse,
 }
 
-/// The best trial and the baseline under the seeds of `tune.rescore_seeds`. Accuracies are fractions of the validation images,
-/// 0..1, after all epochs.
+/// The best trial and the baseline under the seeds of `tune.rescore_seeds`.
+///
+/// Accuracies are fractions of the validation images, 0..1, after all epochs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Comparison {
-    /// The seeds; the search's own is not among them.
+    /// The seeds, without the search's own.
     pub seeds: Vec<u64>,
-    /// Accuracies of the trial by seed; none where its training failed.
+    /// Accuracies of the trial by seed; none where training failed.
     pub accuracies: Vec<Option<f64>>,
-    /// Accuracies of the baseline by seed; none where its training failed.
+    /// Accuracies of the baseline by seed; none where training failed.
     pub baseline_accuracies: Vec<Option<f64>>,
-    /// Mean of the differences, trial less baseline; none without seeds. A training that failed counts as accuracy 0.
+    /// Mean difference, trial minus baseline; none without seeds. A failed training counts as
+    /// accuracy 0.
     pub difference: Option<f64>,
-    /// 95 % interval of the difference (Student's t, paired by seed) for the choice of seeds, on these validation images; none
-    /// with fewer than two seeds.
+    /// 95 % interval of the difference over seeds, on these validation images (Student's t, paired
+    /// by seed); none with fewer than two seeds.
     pub interval: Option<[f64; 2]>,
-    /// The least difference that counts: 0.001, or one validation image if that is more.
+    /// The smallest difference that counts: 0.001, or one validation image if that is more.
     pub margin: f64,
-    /// What follows.
+    /// What the interval shows.
     pub verdict: Verdict,
 }
 
 impl Comparison {
-    /// Compares the scores that `trial` and `baseline` have under the same other seeds, on `images` validation images.
+    /// Compares `trial` and `baseline` by their scores under the other seeds that both have, on
+    /// `images` validation images.
     pub fn of(trial: &Trial, baseline: &Trial, images: usize) -> Self {
         let accuracy = |score: &Score| Some(score.accuracy()).filter(|accuracy| accuracy.is_finite());
         let of_baseline = |seed| baseline.rescored.iter().find(|(other, _)| *other == seed).map(|(_, score)| score);
         let pairs: Vec<(u64, Option<f64>, Option<f64>)> = (trial.rescored.iter())
             .filter_map(|(seed, score)| Some((*seed, accuracy(score), accuracy(of_baseline(*seed)?))))
             .collect();
-        // Neither left out, which would hide it, nor a reason to give up: who fails under a seed is worse there.
+        // A failed training is a bad result under its seed. Dropping the pair would hide it.
         let differences: Vec<f64> = pairs.iter().map(|(_, a, b)| a.unwrap_or(0.0) - b.unwrap_or(0.0)).collect();
         let n = differences.len() as f64;
         let difference = (!differences.is_empty()).then(|| differences.iter().sum::<f64>() / n);
@@ -62,8 +66,8 @@ impl Comparison {
         let interval = difference.and_then(|mean| {
             let t = StudentsT::new(0.0, 1.0, n - 1.0).ok()?.inverse_cdf(0.975);
             let variance = differences.iter().map(|d| (d - mean).powi(2)).sum::<f64>() / (n - 1.0);
-            // Accuracies are counts: two equal differences of few images do not mean that there is no spread. Two counts, each
-            // exact to half an image, have this much at least.
+            // Accuracies are counts of images, so equal differences do not mean zero variance. Each
+            // count is exact to half an image; a difference of two has at least this variance.
             let half = t * (variance.max(image * image / 6.0) / n).sqrt();
             Some([mean - half, mean + half])
         });
@@ -93,7 +97,7 @@ mod tests {
     use crate::tune::halving::halve;
     use crate::tune::{Setting, TuneParams};
 
-    /// Accuracies by seed, from 1; none for a training that failed.
+    /// A trial with these accuracies under the seeds from 1; none for a training that failed.
     fn trial(accuracies: &[Option<f64>]) -> Trial {
         let score = |a: &Option<f64>| match a {
             Some(accuracy) => Score::Trained { accuracy: *accuracy, loss: 1.0 },
@@ -112,7 +116,8 @@ mod tests {
     #[test]
     fn the_interval_is_that_of_a_paired_t_test() {
         let found = compare(&[Some(0.781), Some(0.786), Some(0.779)], &[Some(0.752), Some(0.749), Some(0.756)]);
-        // Differences 0.029, 0.037, 0.023: mean 0.089/3, standard deviation √(0.0000493…), t(2) = 4.302653.
+        // Differences 0.029, 0.037, 0.023: mean 0.089/3, standard deviation √(0.0000493…), t(2) =
+        // 4.302653.
         let close = |found: f64, expected: f64| assert!((found - expected).abs() < 1e-8, "{found} is not {expected}");
         close(found.difference.unwrap(), 0.089 / 3.0);
         let variance = (0.029f64.powi(2) + 0.037f64.powi(2) + 0.023f64.powi(2) - 0.089f64.powi(2) / 3.0) / 2.0;
@@ -129,16 +134,17 @@ mod tests {
         assert_eq!(moved(0.02), Verdict::Better);
         assert_eq!(moved(-0.02), Verdict::Worse);
         assert_eq!(moved(0.0), Verdict::NotShown);
-        // However alike the differences are: less than the margin, or no more than the rounding of the counts.
+        // However alike the differences are: less than the margin, or within the rounding of the
+        // counts.
         assert_eq!(moved(0.0009), Verdict::NotShown);
         let few_images = Comparison::of(&trial(&[Some(0.80), Some(0.70)]), &trial(&[Some(0.75), Some(0.65)]), 20);
         assert_eq!((few_images.verdict, few_images.margin), (Verdict::NotShown, 0.05));
-        // A mean as large, and no agreement between the seeds.
+        // The mean is as large, but the seeds disagree.
         assert_eq!(compare(&[Some(0.80), Some(0.75)], &base[..2]).verdict, Verdict::NotShown);
     }
 
     #[test]
-    fn one_seed_shows_nothing() {
+    fn one_seed_gives_no_interval() {
         let found = compare(&[Some(0.9)], &[Some(0.1)]);
         assert_eq!((found.interval, found.verdict), (None, Verdict::NotShown));
         assert!((found.difference.unwrap() - 0.8).abs() < 1e-12);
@@ -147,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_count_as_nothing_right() {
+    fn failed_trainings_count_as_accuracy_0() {
         let good = [Some(0.78), Some(0.79), Some(0.77)];
         let worse = [Some(0.70), Some(0.71), Some(0.69)];
         let once = compare(&[Some(0.78), None, Some(0.77)], &worse);
@@ -159,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn only_seeds_of_both_are_paired() {
+    fn only_seeds_that_both_have_are_paired() {
         let mut baseline = trial(&[Some(0.7), Some(0.8), Some(0.9)]);
         baseline.rescored.remove(0);
         baseline.rescored.reverse();
@@ -172,8 +178,8 @@ mod tests {
         TuneParams { trials, rescore_seeds, space: serde_json::from_value(space).unwrap(), ..TuneParams::default() }
     }
 
-    /// The verdict of a search with noise: a trial's accuracy is `quality` of its learning rate and a normal draw of `sd`,
-    /// counted over `images` images.
+    /// The verdict of a noisy search: a trial's accuracy is `quality` of its learning rate plus a
+    /// normal draw with standard deviation `sd`, rounded to a count of `images` images.
     fn verdict(
         search: u64,
         params: &TuneParams,
@@ -196,14 +202,15 @@ mod tests {
     }
 
     #[test]
-    fn identical_settings_are_hardly_ever_called_better() {
+    fn identical_settings_are_rarely_called_better() {
         const SEARCHES: u64 = 1000;
         for (images, sd) in [(2000, 0.004), (2000, 0.0005), (100, 0.04), (20, 0.09)] {
             for rescore_seeds in [0, 1, 2, 3, 5] {
                 let params = params(8, rescore_seeds);
                 let better = (0..SEARCHES).filter(|s| verdict(*s, &params, images, sd, |_| 0.8) == Verdict::Better);
                 let share = better.count() as f64 / SEARCHES as f64;
-                // 2.5 % at most are expected; three standard errors of a share of 0.025 in 1,000 are 0.015.
+                // At most 2.5 % are expected; three standard errors of a fraction of 0.025 in 1,000
+                // are 0.015.
                 let most = if rescore_seeds < 2 { 0.0 } else { 0.04 };
                 assert!(share <= most, "{images} images, {rescore_seeds} seeds: {share}");
             }
@@ -211,9 +218,9 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_that_is_better_is_found_and_called_so() {
+    fn a_better_setting_is_found_and_called_better() {
         const SEARCHES: u64 = 300;
-        // The baseline has 0.75; up to three points more at a learning rate of 0.1.
+        // The baseline has 0.75; the best learning rate, 0.1, has three points more.
         let quality = |rate: Option<f64>| rate.map_or(0.75, |rate| 0.78 - 0.02 * (rate / 0.1f64).ln().abs());
         let share = |rescore_seeds: usize| {
             let params = params(18, rescore_seeds);

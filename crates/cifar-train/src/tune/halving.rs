@@ -1,63 +1,71 @@
-//! Synchronous successive halving: all trials are trained for a few epochs; of each rung the best resume for more; the best of
-//! all is trained again under other seeds, and so is the baseline.
+//! Synchronous successive halving.
+//!
+//! All trials are trained for a few epochs. Of each rung, the best are trained for more. The best
+//! trial and the baseline are then retrained under other seeds.
 
 use super::sampler::{Tried, sampler};
 use super::{Journal, Score, Scored, Setting, TuneParams};
 use crate::Result;
 
-/// Trains settings.
+/// Trains settings and scores them.
 pub trait Objective {
-    /// Trains `setting` under `seed` for `epochs` in all, from where an earlier call left it, and returns its score on
-    /// validation images after the last of them. A loss that diverges, and values that are not allowed together, are a
-    /// [`Score::Failed`], not an error. So is a [`Score::Trained`] with a figure that is not finite.
+    /// Trains `setting` under `seed` until `epochs` epochs are done in all, and returns its score
+    /// on the validation images. Resumes from where an earlier call with the same arguments but
+    /// fewer epochs stopped.
+    ///
+    /// A diverging loss, and values that are not allowed together, are a [`Score::Failed`], not an
+    /// error. So is a [`Score::Trained`] with a value that is not finite.
     ///
     /// # Errors
-    /// If the search cannot continue: the user asks to stop, a file cannot be read or written, the baseline is not allowed.
+    /// If the search cannot continue: the user asks to stop, a file cannot be read or written, or
+    /// the baseline is not allowed.
     fn train(&mut self, trial: usize, setting: &Setting, seed: u64, epochs: usize) -> Result<Score>;
 
-    /// A score is known, from training or from the journal.
+    /// Called for every score, from training or from the journal.
     fn scored(&mut self, _scored: &Scored) {}
 }
 
 /// A setting and its scores.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trial {
-    /// 0 for the baseline.
+    /// The trial's number; 0 is the baseline.
     pub number: usize,
-    /// Its place in the space; empty for the baseline.
+    /// Its point in the space; empty for the baseline.
     pub point: Vec<f64>,
-    /// What it changes in the recipe.
+    /// What the trial changes in the recipe.
     pub setting: Setting,
     /// Its scores under the search's own seed, by number of epochs, in ascending order.
     pub rungs: Vec<(usize, Score)>,
-    /// Its scores under other seeds, after all epochs. Only the best trial and the baseline have them.
+    /// Its scores under other seeds, after all epochs. Only the best trial and the baseline have
+    /// any.
     pub rescored: Vec<(u64, Score)>,
 }
 
 impl Trial {
-    /// Number of epochs that it was trained under the search's own seed.
+    /// Returns the number of epochs trained under the search's own seed.
     pub fn epochs(&self) -> usize {
         self.rungs.last().map_or(0, |(epochs, _)| *epochs)
     }
 
-    /// Its score after exactly `epochs` epochs under the search's own seed; none if it has none.
+    /// Returns its score after exactly `epochs` epochs under the search's own seed, if it has one.
     pub fn score_after(&self, epochs: usize) -> Option<&Score> {
         self.rungs.iter().find(|(at, _)| *at == epochs).map(|(_, score)| score)
     }
 
-    /// Whether its training failed, under any seed.
+    /// Returns whether its training failed under any seed.
     pub fn has_failed(&self) -> bool {
         let others = self.rescored.iter().map(|(_, score)| score);
         self.rungs.iter().map(|(_, score)| score).chain(others).any(|score| matches!(score, Score::Failed(_)))
     }
 
-    /// By which trials are ordered after `epochs` epochs, the better one the greater; below all others without a score.
+    /// Returns the key by which trials are ordered after `epochs` epochs: the better one is
+    /// greater. A trial without a score is below all others.
     fn rank_after(&self, epochs: usize) -> (f64, f64) {
         self.score_after(epochs).map_or((f64::NEG_INFINITY, f64::NEG_INFINITY), Score::rank)
     }
 }
 
-/// What a search found.
+/// The result of a search.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
     /// All trials by number; the first one is the baseline.
@@ -66,13 +74,16 @@ pub struct Outcome {
     pub seed: u64,
     /// Epochs of the whole recipe.
     pub epochs: usize,
-    /// Number of the trial with the best score after all epochs under the search's own seed; 0 if none is above the baseline.
-    /// Being the best of many, it need not be better than the baseline: see [`Comparison`](super::Comparison).
+    /// Number of the trial with the best score after all epochs under the search's own seed; 0 if
+    /// none is above the baseline. As the best of many it need not be better than the baseline: see
+    /// [`Comparison`](super::Comparison).
     pub best: usize,
 }
 
-/// Searches `params.trials` settings of `params.space` with scores after up to `epochs` epochs. Scores that `journal` has
-/// are taken from it. The same arguments, whatever the journal has, give the same outcome.
+/// Tries `params.trials` settings of `params.space`, for up to `epochs` epochs each.
+///
+/// Scores in `journal` are reused. The same arguments give the same outcome, whatever the journal
+/// contains.
 ///
 /// # Errors
 /// Those of `objective` and of the journal.
@@ -99,7 +110,7 @@ pub fn search(
     })
 }
 
-/// The search, with scores of a trial by seed and number of epochs.
+/// The search, with a function that scores a trial by seed and number of epochs.
 pub(super) fn halve(
     params: &TuneParams,
     seed: u64,
@@ -107,8 +118,9 @@ pub(super) fn halve(
     score: &mut dyn FnMut(&Trial, u64, usize) -> Result<Score>,
 ) -> Result<Outcome> {
     let sampler = sampler(params.sampler, seed);
-    // The first rung: one after the other, so that each suggestion knows the scores of those before it. Later rungs begin when
-    // all settings are suggested, so the first rung is the longest training of which every earlier trial has a score.
+    // The first rung is sequential, so that each suggestion knows the scores of all earlier trials.
+    // Later rungs start after the last suggestion, so the scores of the first rung are the only
+    // ones that suggestions can use.
     let first = params.min_epochs.min(epochs);
     let (mut trials, mut tried): (Vec<Trial>, Vec<Tried>) = Default::default();
     for number in 0..=params.trials {
@@ -123,21 +135,22 @@ pub(super) fn halve(
         trials.push(trial);
     }
 
-    // The rungs above. The baseline is trained for every one, beside the trials that earned it.
+    // The later rungs. The baseline is trained for every rung, beside the promoted trials.
     let mut at = first;
-    let mut going: Vec<usize> = (1..trials.len()).collect();
+    let mut promoted: Vec<usize> = (1..trials.len()).collect();
     while at < epochs {
-        going = best_of(&trials, &going, at, going.len().div_ceil(params.reduction));
+        promoted = best_of(&trials, &promoted, at, promoted.len().div_ceil(params.reduction));
         at = at.saturating_mul(params.reduction).min(epochs);
-        for number in std::iter::once(0).chain(going.iter().copied()) {
+        for number in std::iter::once(0).chain(promoted.iter().copied()) {
             let found = score(&trials[number], seed, at)?;
             trials[number].rungs.push((at, found));
         }
     }
 
-    // The choice is made; other seeds take no part in it.
+    // The choice is made; other seeds do not affect it.
     let rank = |number: usize| trials[number].rank_after(epochs);
-    let best = best_of(&trials, &going, epochs, 1).first().copied().filter(|best| rank(*best) > rank(0)).unwrap_or(0);
+    let best =
+        best_of(&trials, &promoted, epochs, 1).first().copied().filter(|best| rank(*best) > rank(0)).unwrap_or(0);
     for number in [0, best].into_iter().filter(|_| best > 0) {
         for offset in 1..=params.rescore_seeds as u64 {
             let seed = seed.wrapping_add(offset);
@@ -148,8 +161,8 @@ pub(super) fn halve(
     Ok(Outcome { trials, seed, epochs, best })
 }
 
-/// The `count` best of `numbers` by their scores after `epochs` epochs, failed ones left out; of equals the earlier one. In
-/// ascending order of numbers.
+/// Returns the `count` best of `numbers` by their scores after `epochs` epochs, in ascending order.
+/// Failed trials are left out; ties go to the earlier trial.
 fn best_of(trials: &[Trial], numbers: &[usize], epochs: usize, count: usize) -> Vec<usize> {
     let rank = |number: usize| trials[number].rank_after(epochs);
     let mut numbers: Vec<usize> = numbers.iter().copied().filter(|n| rank(*n).0.is_finite()).collect();
@@ -181,7 +194,8 @@ mod tests {
         TuneParams { trials, space: serde_json::from_value(space).unwrap(), ..TuneParams::default() }
     }
 
-    /// Accuracy is highest at a learning rate of 0.1; trials with a rate above 0.5 fail. It breaks off at a given call.
+    /// The highest accuracy is at a learning rate of 0.1; trials with a rate above 0.5 fail. Call
+    /// number `fails_at` returns an error.
     struct Fake {
         epochs_trained: BTreeMap<(usize, u64), usize>,
         calls: usize,
@@ -216,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_are_trained_longer_and_the_baseline_too() {
+    fn the_best_trials_and_the_baseline_are_trained_longer() {
         let folder = tempfile::tempdir().unwrap();
         for sampler in [SamplerKind::QuasiRandom, SamplerKind::Tpe] {
             let mut fake = Fake::new(usize::MAX);
@@ -236,13 +250,14 @@ mod tests {
             let best_first = (1..19).map(accuracy).fold(f64::NEG_INFINITY, f64::max);
             assert!((accuracy(outcome.best) - best_first).abs() < 1e-12 && outcome.best > 0);
             assert!(outcome.trials.iter().any(|t| matches!(t.rungs[0].1, Score::Failed(_))), "one fails");
-            // Epochs of one rung are not trained again for the next: 19 · 1 + 7 · 2 + 3 · 6, and 2 · 3 · 9 again.
+            // Epochs of one rung are not repeated for the next: 19 · 1 + 7 · 2 + 3 · 6, and 2 · 3 ·
+            // 9 under other seeds.
             assert_eq!(fake.epochs_trained.values().sum::<usize>(), 12 + 4 * 3 + 3 * 9 + 6 * 9);
         }
     }
 
     #[test]
-    fn a_search_that_is_killed_at_any_call_ends_with_the_same_outcome() {
+    fn a_search_that_is_killed_at_any_call_resumes_to_the_same_outcome() {
         let folder = tempfile::tempdir().unwrap();
         let params = params(10);
         let mut fake = Fake::new(usize::MAX);
@@ -278,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn the_baseline_is_best_where_no_score_is_above_its_own() {
+    fn the_baseline_is_best_if_no_score_is_higher() {
         for (of_baseline, of_others) in [(0.9, 0.8), (0.8, 0.8)] {
             let mut calls = 0;
             let outcome = halve(&params(5), 42, 9, &mut |trial, seed, _| {
@@ -286,12 +301,12 @@ mod tests {
                 let accuracy = if trial.number == 0 { of_baseline } else { of_others };
                 Ok(Score::Trained { accuracy, loss: 1.0 })
             });
-            assert_eq!((outcome.unwrap().best, calls), (0, 0), "and nothing is trained again");
+            assert_eq!((outcome.unwrap().best, calls), (0, 0), "and nothing is retrained");
         }
     }
 
     #[test]
-    fn a_figure_that_is_not_finite_is_a_failure_that_the_journal_keeps() {
+    fn a_score_that_is_not_finite_is_journalled_as_a_failure() {
         struct Overflows;
         impl Objective for Overflows {
             fn train(&mut self, trial: usize, _: &Setting, _: u64, _: usize) -> Result<Score> {
@@ -308,7 +323,8 @@ mod tests {
         assert_eq!(search().unwrap(), outcome);
     }
 
-    /// Adds to every score what depends on epochs or seed alone, and returns the outcome.
+    /// Shifts every score by an amount that depends on epochs or seed alone, and returns the
+    /// outcome.
     fn shifted(sampler: SamplerKind, by_epochs: [f64; 3], by_seed: f64) -> Outcome {
         let params = TuneParams { sampler, ..params(30) };
         let outcome = halve(&params, 42, 9, &mut |trial, seed, epochs| {
@@ -322,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn scores_of_different_epochs_or_seeds_are_never_compared() {
+    fn scores_after_different_epochs_or_seeds_are_never_compared() {
         for sampler in [SamplerKind::QuasiRandom, SamplerKind::Tpe] {
             let path = |outcome: &Outcome| -> Vec<(Vec<f64>, usize)> {
                 outcome.trials.iter().map(|t| (t.point.clone(), t.epochs())).collect()

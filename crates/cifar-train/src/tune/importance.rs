@@ -1,27 +1,29 @@
-//! Which parameters matter.
+//! The importance of each tuned parameter.
 
 use serde::Serialize;
 
 use super::{Outcome, Space};
 
-/// How much a parameter explains.
+/// The importance of one parameter.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Importance {
     /// Its key.
     pub key: String,
-    /// Share of the variance of first-rung accuracies that it explains alone, 0..1.
+    /// Fraction of the variance of first-rung accuracies that the parameter explains alone, 0..1.
     pub share: f64,
-    /// Trials that were looked at.
+    /// Number of trials used.
     pub trials: usize,
 }
 
 /// Bins of a parameter's range.
 const BINS: usize = 4;
 
-/// For each parameter ε² (Kelley 1935): the share of the variance of the accuracies of the first rung that lies between the
-/// quarters of its range, 1 − (n − 1) / (n − bins) · (1 − η²), corrected for what chance explains and at least 0. Where two
-/// parameters matter only together, it sees neither; with fewer than a dozen trials it says little. Failed trials count as the
-/// worst that succeeded; if all failed, every share is 0.
+/// Returns ε² (Kelley 1935) for each parameter: the fraction of the variance of first-rung
+/// accuracies that is between the quarters of its range.
+///
+/// ε² = 1 − (n − 1) / (n − bins) · (1 − η²), which corrects η² for chance, and at least 0. It
+/// misses parameters that matter only together, and says little with fewer than a dozen trials.
+/// Failed trials count as the worst successful one; if all failed, every value is 0.
 pub fn importances(space: &Space, outcome: &Outcome) -> Vec<Importance> {
     let trials: Vec<(&[f64], f64)> =
         (outcome.trials.iter().skip(1)).map(|t| (t.point.as_slice(), t.rungs[0].1.accuracy())).collect();
@@ -55,7 +57,7 @@ mod tests {
     use crate::tune::{Score, Trial};
 
     #[test]
-    fn what_decides_the_score_is_found() {
+    fn the_parameter_that_decides_the_score_is_found() {
         let space: Space =
             serde_json::from_str(r#"{"train.a": {"uniform": [0, 1]}, "train.b": {"uniform": [0, 1]}}"#).unwrap();
         let trial = |number: usize| {
@@ -68,7 +70,7 @@ mod tests {
         let outcome = Outcome { trials: (0..64).map(trial).collect(), seed: 42, epochs: 1, best: 1 };
         let found = importances(&space, &outcome);
         assert!(found[0].share > 0.7 && found[1].share < 0.1, "{found:?}");
-        // What follows the first rung changes nothing.
+        // Scores after the first rung change nothing.
         let mut longer = outcome.clone();
         for (number, trial) in longer.trials.iter_mut().enumerate() {
             trial.rungs.push((9, Score::Trained { accuracy: (number / 8) as f64 / 8.0, loss: 1.0 }));

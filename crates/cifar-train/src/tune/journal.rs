@@ -1,8 +1,10 @@
-//! The scores of a search, one per line, written as they come: a search that was killed resumes from them.
+//! The scores of a search, one per line, written as they come. A search that was killed resumes
+//! from them.
 //!
-//! JSON lines. The first one is `{"schema": 2, "key": …}`; each that follows is a [`Scored`] with a hash over it and the
-//! key under `check`. The key is a hash of everything that decides a score, but not of the number of trials and seeds, so that
-//! more of them extend the same journal.
+//! The file has JSON lines. The first is `{"schema": 2, "key": …}`; each of the others is a
+//! [`Scored`] with a hash over it and the key under `check`. The key is a hash of everything that
+//! decides a score. The number of trials and seeds is not part of it, so a search with more of them
+//! extends the same journal.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -11,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use cifar_data::output::write_file;
-use cifar_data::{DataError, Monitor};
+use cifar_data::{DataError, Progress};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -19,21 +21,21 @@ use super::Setting;
 use crate::lock::{lock, lock_if_free};
 use crate::{Result, TrainError, remove_checkpoints};
 
-/// The name of its file in a search's folder.
+/// The file's name in the folder of a search.
 const JOURNAL: &str = "journal.jsonl";
-/// Lies beside the journal of a search that came to its end.
+/// Marks a search that finished.
 const ENDED: &str = "ended";
-/// Below a search's folder.
+/// The folder of checkpoints in the folder of a search.
 const CHECKPOINTS: &str = "checkpoints";
-/// Searches that came to their end, the youngest, that keep their checkpoints besides the one at work.
+/// How many of the youngest finished searches keep their checkpoints, besides the current one.
 const KEPT: usize = 2;
 const SCHEMA: u64 = 2;
-/// The name of a copy of the file with its damaged lines.
+/// Name of the copy of a file with damaged lines.
 const DAMAGED: &str = "journal.damaged.jsonl";
-/// The key of a line's hash.
+/// The JSON key of a line's hash.
 const CHECK: &str = "check";
 
-/// How a trial did on validation images.
+/// The result of a trial on the validation images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Score {
@@ -44,17 +46,17 @@ pub enum Score {
         /// Mean cross-entropy, nats.
         loss: f64,
     },
-    /// Its training diverged, or its values are not allowed together; why, in words.
+    /// Training diverged, or the values are not allowed together; the reason, in words.
     Failed(String),
 }
 
 impl Score {
-    /// Accuracy, or negative infinity for a trial that failed.
+    /// Returns the accuracy, or negative infinity for a failed trial.
     pub fn accuracy(&self) -> f64 {
         if let Self::Trained { accuracy, .. } = self { *accuracy } else { f64::NEG_INFINITY }
     }
 
-    /// A failure in place of figures that are not finite: they have no order, and JSON does not know them.
+    /// Turns a score that is not finite into a failure: such values have no order and no JSON form.
     pub(super) fn or_failed(self) -> Self {
         match self {
             Self::Trained { accuracy, loss } if !(accuracy.is_finite() && loss.is_finite()) => {
@@ -64,7 +66,7 @@ impl Score {
         }
     }
 
-    /// By which scores are ordered, the better one the greater: accuracy, then loss.
+    /// Returns the key by which scores are ordered, the better one greater: accuracy, then loss.
     pub(super) fn rank(&self) -> (f64, f64) {
         if let Self::Trained { accuracy, loss } = self {
             (*accuracy, -loss)
@@ -80,14 +82,26 @@ impl Score {
 pub struct Scored {
     /// Number of the trial; 0 is the baseline.
     pub trial: usize,
-    /// Under which seed it was trained.
+    /// The seed of the training.
     pub seed: u64,
-    /// For how many epochs in all.
+    /// Number of epochs trained in all.
     pub epochs: usize,
-    /// What was tried.
+    /// The setting.
     pub setting: Setting,
-    /// How it did.
+    /// The result.
     pub score: Score,
+}
+
+impl std::fmt::Display for Scored {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let score = match &self.score {
+            Score::Trained { accuracy, loss } => format!("{:>7.2} %  loss {loss:.4}", accuracy * 100.0),
+            Score::Failed(reason) => format!("failed: {reason}"),
+        };
+        let values: Vec<String> = self.setting.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let setting = if values.is_empty() { "baseline".to_string() } else { values.join(" ") };
+        write!(f, "trial {:>3}, seed {}, {:>3} epochs: {score}  {setting}", self.trial, self.seed, self.epochs)
+    }
 }
 
 /// The journal of one search.
@@ -101,17 +115,18 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens or starts the journal in `folder`, for the search `key`. A line that was cut off, is damaged or belongs to
-    /// another search is left out with a warning, and its trial is trained again. As long as the journal is open no other
-    /// process can open it: a second one waits.
+    /// Opens or creates the journal of the search `key` in `folder`.
+    ///
+    /// Lines that are cut off, damaged or of another search are dropped with a warning; their
+    /// trials are retrained. While the journal is open, another process that opens it waits.
     ///
     /// # Errors
     /// If the file cannot be read or written, or the user asks to stop while it waits.
-    pub fn open(folder: &Path, key: &str, monitor: &dyn Monitor) -> Result<Self> {
+    pub fn open(folder: &Path, key: &str, progress: &dyn Progress) -> Result<Self> {
         let path = folder.join(JOURNAL);
         let wrong = |problem: String| TrainError::Tuning(format!("{}: {problem}", path.display()));
         let failed = |what: &str, e: std::io::Error| wrong(format!("cannot {what} it: {e}"));
-        let mut file = lock(&path, monitor)?;
+        let mut file = lock(&path, progress)?;
         let ended = folder.join(ENDED);
         if ended.exists() {
             fs::remove_file(&ended).map_err(DataError::io("remove", &ended))?;
@@ -120,7 +135,7 @@ impl Journal {
         file.read_to_end(&mut bytes).map_err(|e| failed("read", e))?;
         let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
         if whole < bytes.len() {
-            monitor.warn(&format!("{}: the last line was cut off and is dropped", path.display()));
+            progress.warn(&format!("{}: the last line was cut off and is dropped", path.display()));
             file.set_len(whole as u64).map_err(|e| failed("shorten", e))?;
             bytes.truncate(whole);
         }
@@ -134,8 +149,8 @@ impl Journal {
             if damaged > 0 {
                 let copy = folder.join(DAMAGED);
                 write_file(&copy, &bytes)?;
-                monitor.warn(&format!(
-                    "{}: {damaged} damaged lines are left out, and their trials are trained again; the file as it was is {}",
+                progress.warn(&format!(
+                    "{}: {damaged} damaged lines are dropped, and their trials are retrained; the original file is kept as {}",
                     path.display(),
                     copy.display()
                 ));
@@ -149,10 +164,10 @@ impl Journal {
         Ok(Self { path, key, file, scores })
     }
 
-    /// The score of a trial, if it is known.
+    /// Returns the score of a trial, if it is known.
     ///
     /// # Errors
-    /// If another setting was tried under this number.
+    /// If the journal has another setting under this number.
     pub fn get(&self, trial: usize, seed: u64, epochs: usize, setting: &Setting) -> Result<Option<&Score>> {
         match self.scores.get(&(trial, seed, epochs)) {
             Some(scored) if scored.setting == *setting => Ok(Some(&scored.score)),
@@ -164,7 +179,7 @@ impl Journal {
         }
     }
 
-    /// Adds a line, and waits until it is on the disk.
+    /// Appends a score and waits until it is on the disk.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -178,7 +193,7 @@ impl Journal {
 }
 
 impl Journal {
-    /// Where the trials of the search keep their checkpoints.
+    /// Returns the folder of the trials' checkpoints.
     pub(super) fn checkpoints(&self) -> PathBuf {
         self.folder().join(CHECKPOINTS)
     }
@@ -187,9 +202,11 @@ impl Journal {
         self.path.parent().unwrap_or(Path::new(""))
     }
 
-    /// The search has come to its end. Removes the checkpoints of networks that were trained to theirs: no trial goes on from them,
-    /// however many more are added. Of other searches that came to their end all but the youngest lose their checkpoints, and keep
-    /// their journals. What cannot be removed stays.
+    /// Marks the search as finished.
+    ///
+    /// Removes the checkpoints of fully trained networks, since no trial resumes from them. Also
+    /// removes the checkpoints of other finished searches, except the youngest; their journals
+    /// stay. What cannot be removed stays.
     pub fn end(self) {
         remove_checkpoints(&self.checkpoints(), true);
         // Without this mark the checkpoints stay, which does no harm.
@@ -209,12 +226,12 @@ impl Journal {
     }
 }
 
-/// The first line of the journal of the search `key`.
+/// Returns the first line of the journal of the search `key`.
 fn head(key: &str) -> String {
     json!({"schema": SCHEMA, "key": key}).to_string()
 }
 
-/// A score as a line, with its line break.
+/// Returns a score as a line, with its line break.
 fn line(scored: &Scored, key: &str) -> Result<String> {
     let mut value = serde_json::to_value(scored).map_err(|e| TrainError::Encode(e.to_string()))?;
     let check = check(&value, key);
@@ -222,7 +239,7 @@ fn line(scored: &Scored, key: &str) -> Result<String> {
     Ok(format!("{value}\n"))
 }
 
-/// The score in a line that [`line()`] made for the same search; none if it is damaged.
+/// Parses a line that [`line()`] made for the same search; none if it is damaged.
 fn read_line(line: &str, key: &str) -> Option<Scored> {
     let mut value: Value = serde_json::from_str(line).ok()?;
     let found = value.as_object_mut()?.shift_remove(CHECK)?;
@@ -233,7 +250,8 @@ fn check(scored: &Value, key: &str) -> String {
     blake3::hash(format!("{key} {scored}").as_bytes()).to_hex()[..32].to_string()
 }
 
-/// Removes the searches below `root`, but those that somebody is at work at; these are returned. What cannot be removed stays.
+/// Removes the searches under `root`. Skips those that a process has open, and returns their
+/// folders. What cannot be removed stays.
 pub fn remove_searches(root: &Path) -> Vec<PathBuf> {
     let mut in_use = Vec::new();
     for entry in fs::read_dir(root).into_iter().flatten().flatten() {
@@ -258,8 +276,8 @@ mod tests {
     #[derive(Default)]
     struct Warnings(Mutex<Vec<String>>);
 
-    impl Monitor for Warnings {
-        fn progress(&self, _: &'static str, _: u64, _: u64) {}
+    impl Progress for Warnings {
+        fn update(&self, _: &'static str, _: u64, _: u64) {}
         fn cancelled(&self) -> bool {
             false
         }
@@ -274,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_survive_and_a_torn_one_is_dropped() {
+    fn scores_are_kept_and_an_incomplete_line_is_dropped() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/journal.jsonl");
         let warnings = Warnings::default();
@@ -303,21 +321,22 @@ mod tests {
     }
 
     #[test]
-    fn only_the_youngest_searches_that_ended_keep_their_checkpoints() {
+    fn only_the_youngest_finished_searches_keep_their_checkpoints() {
         let root = tempfile::tempdir().unwrap();
         let at = |name: &str| root.path().join(name);
         let open = |name: &str| Journal::open(&at(name), name, &cifar_data::Silent).unwrap();
-        // Each has the checkpoint of a trial that did not go on, and one of a trial that came to its end.
+        // Each search has the checkpoint of an unfinished trial and one of a finished trial.
         let begin = |name: &str| {
             let journal = open(name);
-            for trial in ["going/lock", "going/checkpoint.safetensors", "done/lock", "done/finished"] {
+            for trial in ["unfinished/lock", "unfinished/checkpoint.safetensors", "finished/lock", "finished/finished"]
+            {
                 let path = journal.checkpoints().join(trial);
                 fs::create_dir_all(path.parent().unwrap()).unwrap();
                 fs::write(path, "").unwrap();
             }
             journal
         };
-        let (stopped, at_work) = (begin("stopped"), begin("at work"));
+        let (stopped, open_journal) = (begin("stopped"), begin("open"));
         drop(stopped);
         for name in ["first", "second", "third", "fourth"] {
             begin(name).end();
@@ -325,28 +344,28 @@ mod tests {
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
         let has = |name: &str, trial: &str| at(name).join("checkpoints").join(trial).exists();
-        for (name, going, done) in [
+        for (name, unfinished, finished) in [
             ("first", false, false),
             ("second", true, false),
             ("third", true, false),
             ("fourth", true, false),
             ("stopped", true, true),
-            ("at work", true, true),
+            ("open", true, true),
         ] {
-            assert_eq!((has(name, "going"), has(name, "done")), (going, done), "{name}");
+            assert_eq!((has(name, "unfinished"), has(name, "finished")), (unfinished, finished), "{name}");
             assert!(at(name).join(JOURNAL).is_file());
         }
         open("second");
-        assert!(!at("second").join(ENDED).exists(), "it is at work again");
-        assert_eq!(remove_searches(root.path()), [at("at work")]);
-        drop(at_work);
+        assert!(!at("second").join(ENDED).exists(), "it is open again");
+        assert_eq!(remove_searches(root.path()), [at("open")]);
+        drop(open_journal);
         assert!(remove_searches(root.path()).is_empty());
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
     }
 
-    /// Whatever changes in the file, a score that is read is one that was written.
+    /// Whatever byte changes, a score that is read is one that was written.
     #[test]
-    fn damaged_lines_are_left_out_and_the_rest_is_kept() {
+    fn damaged_lines_are_dropped_and_the_rest_is_kept() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(JOURNAL);
         let mut journal = Journal::open(folder.path(), "k", &cifar_data::Silent).unwrap();
@@ -381,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn scores_of_another_search_are_not_taken() {
+    fn scores_of_another_search_are_not_reused() {
         let folder = tempfile::tempdir().unwrap();
         Journal::open(folder.path(), "other", &cifar_data::Silent).unwrap().add(scored(1)).unwrap();
         let journal = Journal::open(folder.path(), "k", &cifar_data::Silent).unwrap();

@@ -1,38 +1,39 @@
-//! What tuning can be told. Part of params.yaml, block `tune`.
+//! The parameters of a search.
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Space;
-use crate::params::MOST_EPOCHS;
+use crate::params::MAX_EPOCHS;
 use crate::{Result, TrainError};
 
-/// How settings are suggested.
+/// The method that suggests settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SamplerKind {
-    /// Evenly over the space.
+    /// Evenly distributed over the space.
     QuasiRandom,
-    /// Evenly at first, then near what did well (Bergstra et al. 2011).
+    /// Evenly distributed at first, then near the best settings so far (Bergstra et al. 2011).
     Tpe,
 }
 
-/// A search. A value that was deserialised is within its range.
+/// The parameters of a search. Deserialising checks every range.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, remote = "Self")]
 pub struct TuneParams {
-    /// Settings that are tried, besides the baseline; 0 for no search.
+    /// Number of settings to try, besides the baseline; 0: no search.
     pub trials: usize,
-    /// How settings are suggested.
+    /// The method that suggests settings.
     pub sampler: SamplerKind,
-    /// Epochs that every trial is trained, at least 1; at most as many as the recipe has are used.
+    /// Epochs of the first rung, at least 1. The recipe's number of epochs is the upper limit.
     pub min_epochs: usize,
-    /// Of the trials of a rung one in so many goes on, for so many times the epochs, up to those of the recipe; at least 2.
+    /// The reduction factor η, at least 2: the best 1 in η trials of a rung are trained for η times
+    /// as many epochs, up to those of the recipe.
     pub reduction: usize,
-    /// Number of other seeds under which the best trial and the baseline are trained again, to be compared. With fewer than 2
-    /// no trial can be shown to be better.
+    /// Number of other seeds under which the best trial and the baseline are retrained and
+    /// compared. With fewer than 2, no trial can be shown to be better.
     pub rescore_seeds: usize,
-    /// What may vary, by key, such as `train.learning_rate`.
+    /// The range of each tuned parameter, by key, such as `train.learning_rate`.
     pub space: Space,
 }
 
@@ -57,11 +58,11 @@ impl TuneParams {
             if is_allowed { Ok(()) } else { Err(TrainError::Parameter { key, value: value.to_string(), allowed }) }
         };
         check("trials", self.trials, 0, 100_000)?;
-        check("min_epochs", self.min_epochs, 1, MOST_EPOCHS)?;
+        check("min_epochs", self.min_epochs, 1, MAX_EPOCHS)?;
         check("reduction", self.reduction, 2, 1000)?;
         check("rescore_seeds", self.rescore_seeds, 0, 1000)?;
         if self.trials > 0 && self.space.is_empty() {
-            let allowed = "tune.space is empty: name what may vary".into();
+            let allowed = "tune.space is empty: give at least one parameter a range".into();
             return Err(TrainError::Parameter { key: "trials", value: self.trials.to_string(), allowed });
         }
         Ok(())
@@ -87,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_have_limits_on_both_sides() {
+    fn counts_have_lower_and_upper_limits() {
         let check = |key: &str, value: u64, allowed: &str| {
             let mut json = serde_json::to_value(TuneParams::default()).unwrap();
             json[key] = value.into();

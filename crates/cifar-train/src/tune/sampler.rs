@@ -1,25 +1,27 @@
-//! Which setting to try next: a point of the unit cube.
+//! Samplers: the next point of the unit cube to try.
 
 use cifar_data::random::{Purpose, Stream, stream};
 
 use super::SamplerKind;
 
-/// A point that was tried, and its score after the epochs of the first rung.
+/// A point that was tried, with its score after the first rung.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Tried {
     pub(super) point: Vec<f64>,
-    /// The higher, the better; negative infinity for a trial that failed.
+    /// Higher is better; negative infinity for a failed trial.
     pub(super) score: f64,
 }
 
 /// Suggests points.
 pub(super) trait Sampler {
-    /// The point of trial `number`, counted from 1, of `axes` coordinates in [0, 1). `tried` holds the trials before it, in
-    /// order; all their scores belong to the same number of epochs and the same seed. The same arguments give the same point.
+    /// Returns the point of trial `number`, counted from 1: `axes` coordinates in [0, 1).
+    ///
+    /// `tried` holds the earlier trials, in order; all their scores belong to the same number of
+    /// epochs and the same seed. The same arguments give the same point.
     fn suggest(&self, number: usize, axes: usize, tried: &[Tried]) -> Vec<f64>;
 }
 
-/// The sampler of that kind.
+/// Returns the sampler of this kind.
 pub(super) fn sampler(kind: SamplerKind, seed: u64) -> Box<dyn Sampler> {
     match kind {
         SamplerKind::QuasiRandom => Box::new(QuasiRandom { seed }),
@@ -27,8 +29,9 @@ pub(super) fn sampler(kind: SamplerKind, seed: u64) -> Box<dyn Sampler> {
     }
 }
 
-/// The additive sequence of Roberts (2018), "The unreasonable effectiveness of quasirandom sequences": coordinate k of
-/// point n is the fractional part of s + n / φᵏ, where φ solves φ^(d+1) = φ + 1. Shifted by draws from the seed.
+/// The additive sequence of Roberts (2018), "The unreasonable effectiveness of quasirandom
+/// sequences": coordinate k of point n is the fractional part of s + n / φᵏ, where φ solves φ^(d+1)
+/// = φ + 1. The shift s is drawn from the seed.
 struct QuasiRandom {
     seed: u64,
 }
@@ -46,20 +49,22 @@ impl Sampler for QuasiRandom {
     }
 }
 
-/// The tree-structured Parzen estimator (Bergstra et al. 2011, "Algorithms for hyper-parameter optimization"), each axis on
-/// its own: the best quarter of what was tried and the rest are each turned into a density, a mixture of an even one and a
-/// normal one around every point; of some draws from the density of the good, that with the highest ratio of both is
-/// suggested. The first trials are quasi-random.
+/// The tree-structured Parzen estimator (Bergstra et al. 2011, "Algorithms for hyper-parameter
+/// optimization"), with independent axes.
+///
+/// The best quarter of the trials and the rest each give a density: a mixture of a uniform density
+/// and a normal one around each point. Of several draws from the density of the good trials, the
+/// one with the highest ratio of the two densities is suggested. The first trials are quasi-random.
 struct Tpe {
     seed: u64,
 }
 
 impl Tpe {
-    /// Trials before it learns.
+    /// Number of quasi-random trials at the start.
     const BEFORE: usize = 8;
-    /// Share of the trials that count as good.
+    /// Fraction of the trials that count as good.
     const GOOD: f64 = 0.25;
-    /// Draws from which one is chosen.
+    /// Number of draws to choose from.
     const CANDIDATES: usize = 24;
 }
 
@@ -70,9 +75,9 @@ impl Sampler for Tpe {
             return QuasiRandom { seed: self.seed }.suggest(number, axes, tried);
         }
         let mut order: Vec<&Tried> = tried.iter().collect();
-        // Stable: of equals the earlier one is better.
+        // A stable sort: ties go to the earlier trial.
         order.sort_by(|a, b| b.score.total_cmp(&a.score));
-        // A trial that failed is never a good one.
+        // A failed trial never counts as good.
         let good = ((Self::GOOD * tried.len() as f64).ceil() as usize).clamp(1, trained.min(tried.len() - 1));
         let mut random = stream(self.seed, Purpose::Tune, 1, number as u64);
         let suggest = |axis: usize| {
@@ -86,7 +91,7 @@ impl Sampler for Tpe {
     }
 }
 
-/// A mixture of an even density over [0, 1) and of one normal density around each point.
+/// A mixture of a uniform density over [0, 1) and a normal density around each point.
 struct Parzen {
     points: Vec<f64>,
     width: f64,
@@ -94,7 +99,8 @@ struct Parzen {
 
 impl Parzen {
     fn new(points: Vec<f64>) -> Self {
-        // Scott's rule for the spread of an even density, 0.29, and not so narrow that it tries the same again.
+        // Scott's rule for the standard deviation of a uniform density, 0.29, with a lower limit
+        // that keeps it from trying the same point again.
         let width = (0.29 * libm::pow(points.len() as f64, -0.2)).max(0.05);
         Self { points, width }
     }
@@ -110,7 +116,7 @@ impl Parzen {
     fn draw(&self, random: &mut Stream) -> f64 {
         let which = random.below(self.points.len() as u64 + 1) as usize;
         let Some(point) = self.points.get(which) else { return random.unit() };
-        // What falls outside is drawn again.
+        // Rejection sampling for the part outside.
         loop {
             let x = point + self.width * random.normal();
             if (0.0..1.0).contains(&x) {
@@ -134,8 +140,8 @@ mod tests {
         tried
     }
 
-    /// Of n points in the unit square: the mean squared distance between the share of the points in a rectangle from the
-    /// origin and its area, over a grid of rectangles.
+    /// The mean squared difference between the fraction of points in a rectangle from the origin
+    /// and its area, over a grid of rectangles in the unit square.
     fn discrepancy(points: &[Tried]) -> f64 {
         let grid = || (1..=20).map(|k| f64::from(k) / 20.0);
         let squares = grid().flat_map(|x| grid().map(move |y| (x, y))).map(|(x, y)| {
@@ -146,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn quasi_random_points_lie_more_evenly_than_random_ones() {
+    fn quasi_random_points_are_more_even_than_random_ones() {
         for seed in 0..5 {
             let quasi = discrepancy(&points(&QuasiRandom { seed }, 64, |_| 0.0));
             let mut random = stream(seed, Purpose::Tune, 9, 0);
@@ -157,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn tpe_comes_closer_to_the_best_point_than_even_sampling() {
+    fn tpe_comes_closer_to_the_best_point_than_quasi_random_sampling() {
         let score = |x: &[f64]| -((x[0] - 0.3).powi(2) + 0.5 * (x[1] - 0.8).powi(2));
         let best = |sampler: &dyn Sampler| {
             points(sampler, 40, score).iter().map(|t| t.score).fold(f64::NEG_INFINITY, f64::max)
@@ -165,15 +171,15 @@ mod tests {
         let mut differences: Vec<f64> = (0..15).map(|seed| best(&Tpe { seed }) - best(&QuasiRandom { seed })).collect();
         differences.sort_by(f64::total_cmp);
         assert!(differences[7] > 0.0, "{differences:?}");
-        // Its later points are good ones on average, too.
+        // Its later points are also good on average.
         let later = points(&Tpe { seed: 1 }, 40, score)[20..].iter().map(|t| t.score).sum::<f64>() / 20.0;
         let even = points(&QuasiRandom { seed: 1 }, 40, score)[20..].iter().map(|t| t.score).sum::<f64>() / 20.0;
         assert!(later > even / 2.0, "{later} {even}");
     }
 
     #[test]
-    fn a_trial_that_failed_is_never_a_good_one() {
-        // One of sixteen is trained, far from where the others failed.
+    fn a_failed_trial_never_counts_as_good() {
+        // One of 16 trials succeeds, far from the failed ones.
         let tried = |at: f64| -> Vec<Tried> {
             let failed = (0..15).map(|_| Tried { point: vec![0.9], score: f64::NEG_INFINITY });
             failed.chain([Tried { point: vec![at], score: 0.5 }]).collect()
@@ -186,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_do_not_stop_tpe() {
+    fn tpe_avoids_failures() {
         let failing = |x: &[f64]| if x[0] > 0.5 { f64::NEG_INFINITY } else { x[0] };
         let tried = points(&Tpe { seed: 3 }, 30, failing);
         assert!(tried[10..].iter().filter(|t| t.point[0] <= 0.5).count() > 12);

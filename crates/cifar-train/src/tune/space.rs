@@ -1,4 +1,5 @@
-//! What may vary, and between which bounds. A point of the space is a point of the unit cube, one axis a key.
+//! The search space: the range of each tuned parameter. Its points are those of the unit cube, one
+//! axis per key.
 
 use std::collections::BTreeMap;
 
@@ -6,30 +7,30 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-use crate::{Result, TrainError};
+use crate::{Result, TrainError, current_key};
 
-/// How alike a name must be to a known one, by Jaro and Winkler's measure, to be a slip of the pen.
-const LIKE: f64 = 0.8;
+/// Lowest Jaro–Winkler similarity at which a known name is suggested for an unknown one.
+const MIN_SIMILARITY: f64 = 0.8;
 
-/// Values by key, such as `train.learning_rate`; empty for the recipe as it stands.
+/// Values by key, such as `train.learning_rate`; empty for the unchanged recipe.
 pub type Setting = BTreeMap<String, Value>;
 
-/// The values that a key may have.
+/// The values that a parameter may have.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Domain {
-    /// Between two numbers above 0; equal ratios are equally likely.
+    /// Log-uniform between two numbers above 0.
     LogUniform([f64; 2]),
-    /// Between two numbers.
+    /// Uniform between two numbers.
     Uniform([f64; 2]),
-    /// A whole number between two, both included.
+    /// An integer between two, both included.
     Integer([i64; 2]),
-    /// One of these.
+    /// One of a list.
     Choice(Vec<Value>),
 }
 
 impl Domain {
-    /// The value at `x`, 0 ≤ x < 1.
+    /// Returns the value at `x`, 0 ≤ x < 1.
     fn at(&self, x: f64) -> Value {
         match self {
             Self::LogUniform([low, high]) => rounded(libm::exp(libm::log(*low) + x * libm::log(high / low))).into(),
@@ -44,7 +45,7 @@ impl Domain {
         }
     }
 
-    /// The values at its ends, or all of a choice.
+    /// Returns the values at both ends, or all of a choice.
     fn bounds(&self) -> Vec<Value> {
         match self {
             Self::Choice(values) => values.clone(),
@@ -74,22 +75,27 @@ impl Domain {
     }
 }
 
-/// Four digits are enough for any setting, and can be typed.
+/// Four digits are precise enough for any setting, and short enough to type.
 fn rounded(x: f64) -> f64 {
     format!("{x:.3e}").parse().unwrap_or(x)
 }
 
-/// What may vary, keys in alphabetical order.
+/// The tuned parameters and their ranges, keys in alphabetical order.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Space(BTreeMap<String, Domain>);
 
 impl<'de> Deserialize<'de> for Space {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         let domains = BTreeMap::<String, Domain>::deserialize(deserializer)?;
-        for (key, domain) in &domains {
+        let mut space = BTreeMap::new();
+        for (key, domain) in domains {
             domain.check().map_err(|problem| D::Error::custom(format!("tune.space.{key}: {problem}")))?;
+            let current = current_key(&key).to_string();
+            if space.insert(current.clone(), domain).is_some() {
+                return Err(D::Error::custom(format!("tune.space.{key}: is an earlier name of {current}; keep one")));
+            }
         }
-        Ok(Self(domains))
+        Ok(Self(space))
     }
 }
 
@@ -100,30 +106,31 @@ impl Serialize for Space {
 }
 
 impl Space {
-    /// Number of axes.
+    /// Returns the number of axes.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether nothing may vary.
+    /// Returns whether there are no axes.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The keys, in order of the axes.
+    /// Returns the keys, in order of the axes.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }
 
-    /// The setting at a point of the unit cube.
+    /// Returns the setting at a point of the unit cube.
     pub fn at(&self, point: &[f64]) -> Setting {
         self.0.iter().zip(point).map(|((key, domain), x)| (key.clone(), domain.at(*x))).collect()
     }
 
-    /// Refuses keys that `blocks` does not have or that cannot be tuned, and bounds of which `validate` says that they cannot be.
+    /// Checks that every key exists in `blocks` and can be tuned, and that `validate` accepts every
+    /// bound.
     ///
     /// # Errors
-    /// If so.
+    /// Names the first key or bound that is wrong.
     pub fn check(&self, blocks: &Value, validate: impl Fn(&Value) -> Result<()>) -> Result<()> {
         for (key, domain) in &self.0 {
             for value in domain.bounds() {
@@ -135,17 +142,18 @@ impl Space {
     }
 }
 
-/// The blocks of a recipe, `{"model": {…}, "train": {…}}`, with the values of a setting.
+/// Returns the blocks of a recipe, `{"model": {…}, "train": {…}}`, with the values of a setting.
 ///
 /// # Errors
-/// If a key is none of the recipe's or cannot be tuned, such as `train.epochs`: successive halving decides how long a trial is trained.
+/// If a key is unknown or cannot be tuned, such as `train.epochs`: successive halving decides how
+/// long a trial is trained.
 pub fn apply(setting: &Setting, blocks: &Value) -> Result<Value> {
     let mut blocks = blocks.clone();
     for (key, value) in setting {
-        let reason = match key.as_str() {
-            "train.epochs" => Some("halving decides how long a trial is trained"),
-            "train.use_tuned" => Some("it says what becomes of the outcome"),
-            "train.select" | "train.early_stopping" | "train.dynamics_share" => Some("it changes no trial"),
+        let reason = match current_key(key) {
+            "train.epochs" => Some("successive halving decides how long a trial is trained"),
+            "train.use_tuned" => Some("it decides how the result of the search is used"),
+            "train.select" | "train.early_stopping" | "train.dynamics_fraction" => Some("it has no effect on trials"),
             _ => None,
         };
         if let Some(reason) = reason {
@@ -159,17 +167,17 @@ pub fn apply(setting: &Setting, blocks: &Value) -> Result<Value> {
                 keys.as_object().into_iter().flatten().map(move |(key, _)| format!("{block}.{key}"))
             })
             .collect();
-        let place = key.split_once('.').and_then(|(block, key)| blocks.get_mut(block)?.get_mut(key));
+        let place = current_key(key).split_once('.').and_then(|(block, key)| blocks.get_mut(block)?.get_mut(key));
         let Some(place) = place else {
-            // Somebody may have left out the block's name.
-            let likeness = |known: &String| {
+            // The name of the block may be missing.
+            let similarity = |known: &String| {
                 let short = known.split_once('.').map_or(known.as_str(), |(_, short)| short);
                 strsim::jaro_winkler(known, key).max(strsim::jaro_winkler(short, key))
             };
-            let nearest = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-            let hint = match nearest.filter(|nearest| likeness(nearest) > LIKE) {
+            let nearest = known.iter().max_by(|a, b| similarity(a).total_cmp(&similarity(b)));
+            let hint = match nearest.filter(|nearest| similarity(nearest) > MIN_SIMILARITY) {
                 Some(nearest) => format!("; did you mean `{nearest}`?"),
-                None => "; those of the blocks `model` and `train` can vary".to_string(),
+                None => "; parameters of the blocks `model` and `train` can be tuned".to_string(),
             };
             return Err(TrainError::Space(format!("tune.space: there is no parameter `{key}`{hint}")));
         };
@@ -189,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn points_become_values_within_their_bounds() {
+    fn points_map_to_values_within_their_bounds() {
         let check = |domain: Value, x: f64, expected: Value| {
             let found = space(json!({ "k": domain })).unwrap().at(&[x]);
             assert_eq!(found["k"], expected);
@@ -205,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_that_cannot_be_are_refused() {
+    fn invalid_bounds_are_refused() {
         let check = |domain: Value, expected: &str| {
             let error = space(json!({ "train.x": domain })).unwrap_err();
             assert!(error.contains(expected), "{error}");
@@ -223,7 +231,19 @@ mod tests {
     }
 
     #[test]
-    fn settings_are_put_into_blocks() {
+    fn earlier_names_of_parameters_are_read() {
+        let domain = json!({"uniform": [1, 2]});
+        let read = space(json!({"train.head_rate": domain, "train.momentum": domain})).unwrap();
+        assert_eq!(read.keys().collect::<Vec<_>>(), ["train.head_lr_scale", "train.momentum"]);
+        let both = space(json!({"train.head_rate": domain, "train.head_lr_scale": domain})).unwrap_err();
+        assert_eq!(both, "tune.space.train.head_rate: is an earlier name of train.head_lr_scale; keep one");
+        let setting = Setting::from([("train.head_rate".to_string(), json!(2.0))]);
+        let blocks = apply(&setting, &json!({"train": {"head_lr_scale": 1.0}})).unwrap();
+        assert_eq!(blocks, json!({"train": {"head_lr_scale": 2.0}}));
+    }
+
+    #[test]
+    fn settings_replace_values_of_blocks() {
         let blocks = json!({"train": {"learning_rate": 0.1, "epochs": 3}, "model": {"dropout": 0.0}});
         let set = |key: &str| apply(&Setting::from([(key.to_string(), json!(0.2))]), &blocks);
         assert_eq!(set("train.learning_rate").unwrap()["train"]["learning_rate"], json!(0.2));
@@ -235,10 +255,17 @@ mod tests {
         check("dropout", "tune.space: there is no parameter `dropout`; did you mean `model.dropout`?");
         check(
             "random_seed",
-            "tune.space: there is no parameter `random_seed`; those of the blocks `model` and `train` can vary",
+            "tune.space: there is no parameter `random_seed`; parameters of the blocks `model` and `train` can be tuned",
         );
-        check("train.epochs", "tune.space.train.epochs: cannot be tuned; halving decides how long a trial is trained");
-        check("train.early_stopping", "tune.space.train.early_stopping: cannot be tuned; it changes no trial");
-        check("train.use_tuned", "tune.space.train.use_tuned: cannot be tuned; it says what becomes of the outcome");
+        check(
+            "train.epochs",
+            "tune.space.train.epochs: cannot be tuned; successive halving decides how long a trial is trained",
+        );
+        check("train.early_stopping", "tune.space.train.early_stopping: cannot be tuned; it has no effect on trials");
+        check("train.dynamics_share", "tune.space.train.dynamics_share: cannot be tuned; it has no effect on trials");
+        check(
+            "train.use_tuned",
+            "tune.space.train.use_tuned: cannot be tuned; it decides how the result of the search is used",
+        );
     }
 }

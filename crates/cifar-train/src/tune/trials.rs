@@ -1,138 +1,61 @@
-//! Trials on real networks: each keeps a checkpoint, from which it goes on when it has earned more epochs.
+//! Trials on real networks. Each keeps a checkpoint, from which it resumes if it is promoted to the
+//! next rung.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use cifar_data::prepare::{PreparedReport, TrainingData};
-use cifar_data::{DataError, Monitor};
-use cifar_model::{ModelError, ModelParams};
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use cifar_data::{DataError, Progress};
+use cifar_model::ModelError;
+use serde_json::json;
 
-use super::{Journal, Objective, Score, Scored, Setting, Space, TuneParams, apply};
-use crate::{Checkpoints, EpochRecord, Result, Run, Select, StepRecord, TrainError, TrainParams, Watcher, run_key};
+use super::{Journal, Objective, Score, Scored, Setting, TuneParams};
+use crate::{
+    Checkpoints, EpochRecord, Recipe, Result, Run, StepRecord, TrainError, TrainParams, TrainingCallback, run_key,
+};
 
-/// How often a trial's checkpoint is written.
+/// Time between two checkpoints of a trial.
 const EVERY: Duration = Duration::from_mins(1);
 
-/// The parts of params.yaml that a search may change.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Blocks {
-    /// The network.
-    pub model: ModelParams,
-    /// How it is trained.
-    pub train: TrainParams,
-}
-
-impl Blocks {
-    /// The same with the values of a setting.
-    ///
-    /// # Errors
-    /// If a key is unknown or a value out of range.
-    pub fn with(&self, setting: &Setting) -> Result<Self> {
-        Self::parse(&apply(setting, &self.json()?)?)
-    }
-
-    /// Refuses a space of which some bound cannot be.
-    ///
-    /// # Errors
-    /// As [`Space::check`].
-    pub fn check(&self, space: &Space) -> Result<()> {
-        space.check(&self.json()?, |blocks| Self::parse(blocks).map(|_| ()))
-    }
-
-    /// Refuses data without validation images to score trials by, a recipe that does not suit the images, and a space of which some
-    /// bound, with all else as the recipe has it, does not.
-    ///
-    /// # Errors
-    /// If so.
-    pub fn check_with(&self, space: &Space, data: &TrainingData) -> Result<()> {
-        let TrainingData { train, val, .. } = data;
-        if val.is_empty() {
-            return Err(TrainError::Space(
-                "tune.trials: there are no validation images to score trials by; set it to 0, or raise split.val_fraction".into(),
-            ));
-        }
-        let suits = |blocks: &Self| blocks.train.check(train.len(), val.len(), train.size());
-        let blocks = self.of_trials();
-        suits(&blocks)?;
-        space.check(&blocks.json()?, |blocks| suits(&Self::parse(blocks)?))
-    }
-
-    /// As trials are trained: as long as halving says, the last epoch counts, and nothing is recorded.
-    fn of_trials(&self) -> Self {
-        let (select, early_stopping, dynamics_share, use_tuned) = (Select::Last, 0, 0.0, false);
-        let train = TrainParams { select, early_stopping, dynamics_share, use_tuned, ..self.train.clone() };
-        Self { train, model: self.model.clone() }
-    }
-
-    fn parse(blocks: &Value) -> Result<Self> {
-        serde_json::from_value(blocks.clone()).map_err(|e| TrainError::Space(e.to_string()))
-    }
-
-    /// The values that differ from those of `other`, by key: here and there. How tuning is used is none of them.
-    ///
-    /// # Errors
-    /// If a value cannot be put into JSON.
-    pub fn differences(&self, other: &Self) -> Result<Vec<(String, [Value; 2])>> {
-        let [here, there] = [self.json()?, other.json()?];
-        let mut found = Vec::new();
-        for block in ["model", "train"] {
-            for (key, value) in here[block].as_object().into_iter().flatten().filter(|(key, _)| *key != "use_tuned") {
-                if there[block][key] != *value {
-                    found.push((format!("{block}.{key}"), [value.clone(), there[block][key].clone()]));
-                }
-            }
-        }
-        Ok(found)
-    }
-
-    /// By way of text, so that an f32 has the digits that were typed.
-    fn json(&self) -> Result<Value> {
-        let failed = |e: serde_json::Error| TrainError::Encode(e.to_string());
-        serde_json::from_str(&serde_json::to_string(self).map_err(failed)?).map_err(failed)
-    }
-}
-
-/// The name of a search: a hash of everything that decides its scores. The number of trials and of other seeds is not part of
-/// it: with more of them the search is extended.
-pub fn search_key(params: &TuneParams, blocks: &Blocks, data: &PreparedReport, seed: u64, program: &str) -> String {
-    // Whether its outcome is used changes no search.
-    let train = TrainParams { use_tuned: false, ..blocks.train.clone() };
-    let run = run_key(&train, &blocks.model, data, seed, program);
+/// Returns the name of a search: a hash of everything that decides its scores.
+///
+/// The number of trials and of other seeds is not part of it: more of them extend the search.
+pub fn search_key(params: &TuneParams, recipe: &Recipe, data: &PreparedReport, seed: u64, program: &str) -> String {
+    // How the result is used does not change the search.
+    let train = TrainParams { use_tuned: false, ..recipe.train.clone() };
+    let run = run_key(&train, &recipe.model, data, seed, program);
     let identity = json!({"tune": TuneParams { trials: 0, rescore_seeds: 0, ..params.clone() }, "run": run});
     blake3::hash(identity.to_string().as_bytes()).to_hex().to_string()
 }
 
 /// An [`Objective`] that trains networks.
 pub struct Trials<'a> {
-    blocks: Blocks,
+    recipe: Recipe,
     data: &'a TrainingData,
     checkpoints: PathBuf,
     program: &'a str,
-    watcher: &'a dyn Watcher,
+    callback: &'a dyn TrainingCallback,
 }
 
 impl<'a> Trials<'a> {
-    /// Trials of the search that `journal` belongs to: their checkpoints lie beside it.
+    /// Creates the trials of the search that `journal` belongs to. Their checkpoints are beside it.
     pub fn new(
-        blocks: &Blocks,
+        recipe: &Recipe,
         data: &'a TrainingData,
         journal: &Journal,
         program: &'a str,
-        watcher: &'a dyn Watcher,
+        callback: &'a dyn TrainingCallback,
     ) -> Self {
-        Self { blocks: blocks.of_trials(), data, checkpoints: journal.checkpoints(), program, watcher }
+        Self { recipe: recipe.for_trials(), data, checkpoints: journal.checkpoints(), program, callback }
     }
 
     fn run(&self, setting: &Setting, seed: u64, epochs: usize) -> Result<EpochRecord> {
-        let Blocks { train, model } = self.blocks.with(setting)?;
+        let Recipe { train, model } = self.recipe.with(setting)?;
         let key = run_key(&train, &model, &self.data.report, seed, self.program);
-        let mut checkpoints =
-            Checkpoints::open(&self.checkpoints, &key, EVERY, self.watcher)?.keeping_those_of_other_runs();
+        let mut checkpoints = Checkpoints::open(&self.checkpoints, &key, EVERY, self.callback)?.keep_other_runs();
         let start = || Ok(Run::start(&train, &model, self.data, seed)?.without_dynamics());
-        let mut run = checkpoints.resumed(start, self.watcher)?;
-        run.train(epochs, Some(&mut checkpoints), &Within(self.watcher))?;
+        let mut run = checkpoints.resumed(start, self.callback)?;
+        run.train(epochs, Some(&mut checkpoints), &TrialCallback(self.callback))?;
         run.history()
             .get(epochs - 1)
             .cloned()
@@ -143,26 +66,27 @@ impl<'a> Trials<'a> {
 impl Objective for Trials<'_> {
     fn train(&mut self, trial: usize, setting: &Setting, seed: u64, epochs: usize) -> Result<Score> {
         match self.run(setting, seed, epochs) {
-            // A checkpoint keeps a loss that is not finite as none.
+            // A checkpoint stores a loss that is not finite as null.
             Ok(EpochRecord { val_accuracy, val_loss, .. }) => {
                 Ok(Score::Trained { accuracy: val_accuracy.unwrap_or(f64::NAN), loss: val_loss.unwrap_or(f64::NAN) })
             }
             Err(error @ (TrainError::Diverged { .. } | TrainError::NotFinite { .. })) => {
                 Ok(Score::Failed(error.to_string()))
             }
-            // Values that are allowed one by one need not be so together. The baseline must be.
-            Err(error) if trial > 0 && is_refusal(&error) => Ok(Score::Failed(error.to_string())),
+            // Values that are allowed on their own may not be allowed together. For the baseline
+            // this is an error.
+            Err(error) if trial > 0 && is_invalid_setting(&error) => Ok(Score::Failed(error.to_string())),
             Err(error) => Err(error),
         }
     }
 
     fn scored(&mut self, scored: &Scored) {
-        self.watcher.scored(scored);
+        self.callback.scored(scored);
     }
 }
 
-/// Whether it is about the values of a setting.
-fn is_refusal(error: &TrainError) -> bool {
+/// Returns whether the error is about the values of a setting.
+fn is_invalid_setting(error: &TrainError) -> bool {
     matches!(
         error,
         TrainError::Space(_)
@@ -172,12 +96,12 @@ fn is_refusal(error: &TrainError) -> bool {
     )
 }
 
-/// Watches a trial: its steps, but not its epochs, which are not those of the search.
-struct Within<'a>(&'a dyn Watcher);
+/// Forwards the steps of a trial, but not its epochs, which are not those of the search.
+struct TrialCallback<'a>(&'a dyn TrainingCallback);
 
-impl Monitor for Within<'_> {
-    fn progress(&self, what: &'static str, done: u64, total: u64) {
-        self.0.progress(what, done, total);
+impl Progress for TrialCallback<'_> {
+    fn update(&self, what: &'static str, done: u64, total: u64) {
+        self.0.update(what, done, total);
     }
 
     fn cancelled(&self) -> bool {
@@ -189,7 +113,7 @@ impl Monitor for Within<'_> {
     }
 }
 
-impl Watcher for Within<'_> {
+impl TrainingCallback for TrialCallback<'_> {
     fn step(&self, step: &StepRecord) {
         self.0.step(step);
     }

@@ -4,15 +4,15 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
 use cifar_data::sources::{self, ReadOptions};
 use cifar_data::{Dataset, SourceKind};
+use cifar_pipeline::{Context as _, Error, Result};
 use image::codecs::jpeg::JpegEncoder;
 use image::{ExtendedColorType, ImageEncoder as _};
 use serde::Serialize;
 
 use super::laps::median_and_least;
-use super::{Context, Refusal, row, subject};
+use super::{Context, row, subject};
 use crate::args::DecodeArgs;
 
 /// Quality of the drawn images' JPEGs: about that of photographs as cameras store them.
@@ -51,11 +51,10 @@ pub(super) fn run(context: &Context, args: &DecodeArgs) -> Result<()> {
         let images = sources::read(folder, &ReadOptions::default(), context.terminal)?;
         seconds.push(started.elapsed().as_secs_f64());
         if images.dataset.header().source.kind != SourceKind::ClassFolders {
-            return Err(Refusal(format!(
+            return Err(Error::usage(format!(
                 "{}: is an archive or a parquet file, which hold no image files",
                 folder.display()
-            ))
-            .into());
+            )));
         }
         read = Some(images.dataset);
     }
@@ -96,7 +95,7 @@ fn draw_files(context: &Context, count: usize) -> Result<tempfile::TempDir> {
         let mut bytes = Vec::new();
         JpegEncoder::new_with_quality(&mut bytes, QUALITY)
             .write_image(set.image(index), set.size().width as u32, set.size().height as u32, ExtendedColorType::Rgb8)
-            .context("cannot encode a drawn image")?;
+            .map_err(|e| Error::failed(format!("cannot encode a drawn image: {e}")))?;
         fs::write(&path, bytes).with_context(|| format!("{}: cannot write", path.display()))?;
     }
     Ok(folder)

@@ -1,15 +1,15 @@
 //! `bench inference`: batch, normalisation and forward pass, as validation and evaluation do them.
 
-use anyhow::Result;
 use cifar_data::batches::evaluation_batch;
-use cifar_model::Mode;
+use cifar_model::{Mode, ModelError};
+use cifar_pipeline::Result;
 use serde::Serialize;
 
 use super::laps::{Laps, WARM_UP_STEPS};
 use super::subject::{self, Purpose};
-use super::{Context, arithmetic_row, memory_rows, network_row, peak, row, use_arm};
+use super::{Context, arithmetic_row, memory_rows, network_row, peak, row, use_isa};
 use crate::args::StepArgs;
-use crate::resources::peak_memory_mb;
+use cifar_pipeline::resources::peak_memory_mb;
 
 /// What a batch came to. The names are the keys of the JSON object.
 #[derive(Debug, Serialize)]
@@ -17,7 +17,7 @@ struct Report {
     architecture: &'static str,
     batch: u32,
     threads: usize,
-    arm: &'static str,
+    isa: &'static str,
     /// Median.
     ms_per_batch: f64,
     ms_min: f64,
@@ -31,7 +31,7 @@ struct Report {
 }
 
 pub(super) fn run(context: &Context, args: &StepArgs) -> Result<()> {
-    let arm = use_arm(args.network.arm)?;
+    let isa = use_isa(args.network.isa)?;
     let model = subject::network(&args.network)?;
     let count = subject::image_count(args);
     subject::refuse_beyond_memory(&args.network, &model, count, Purpose::Inference)?;
@@ -45,7 +45,8 @@ pub(super) fn run(context: &Context, args: &StepArgs) -> Result<()> {
     for start in (0..images.len()).step_by(batch).cycle() {
         let batch = evaluation_batch(&images, start, batch);
         // Only the values themselves end the work.
-        model.forward(&batch.pixels, &Mode::Evaluate)?.flatten_all()?.to_vec1::<f32>()?;
+        let logits = model.forward(&batch.pixels, &Mode::Evaluate)?;
+        logits.flatten_all().and_then(|logits| logits.to_vec1::<f32>()).map_err(ModelError::from)?;
         if laps.lap()?.is_break() {
             break;
         }
@@ -57,7 +58,7 @@ pub(super) fn run(context: &Context, args: &StepArgs) -> Result<()> {
         architecture: args.network.architecture.name(),
         batch: args.network.batch,
         threads: rayon::current_num_threads(),
-        arm: arm.name(),
+        isa: isa.name(),
         ms_per_batch: measured.ms,
         ms_min: measured.ms_min,
         images_per_s,
@@ -73,7 +74,7 @@ pub(super) fn run(context: &Context, args: &StepArgs) -> Result<()> {
 
 fn in_words(report: &Report, steps: u32) -> String {
     let mut rows = vec![
-        network_row(report.architecture, report.batch, report.threads, report.arm),
+        network_row(report.architecture, report.batch, report.threads, report.isa),
         row("batch", &format!("{:.2} ms (least {:.2}; median of {steps})", report.ms_per_batch, report.ms_min)),
         row("speed", &format!("{:.0} images/s", report.images_per_s)),
         arithmetic_row(report.gflops_direct_equivalent, report.peak_gflops),

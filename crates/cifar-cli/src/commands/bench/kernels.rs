@@ -2,18 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
-use cifar_data::Monitor as _;
+use cifar_data::Progress as _;
 use cifar_kernels::{
     Conv2dShape, conv2d_backward, conv2d_forward, conv2d_input_gradient, conv2d_max_pool_forward,
     conv2d_weight_gradient,
 };
+use cifar_pipeline::Result;
 use serde::Serialize;
 
 use super::laps::median_and_least;
 use super::layers::{ConvLayer, convolutions};
 use super::subject::{self, Purpose};
-use super::{Context, network_row, peak, row, use_arm};
+use super::{Context, network_row, peak, row, use_isa};
 use crate::args::NetworkArgs;
 
 /// A kernel is repeated until it has had that long in all, or so many turns.
@@ -26,7 +26,7 @@ struct Report {
     architecture: &'static str,
     batch: u32,
     threads: usize,
-    arm: &'static str,
+    isa: &'static str,
     peak_gflops: f64,
     layers: Vec<LayerReport>,
 }
@@ -56,7 +56,7 @@ struct Timing {
 }
 
 pub(super) fn run(context: &Context, args: &NetworkArgs) -> Result<()> {
-    let arm = use_arm(args.arm)?;
+    let isa = use_isa(args.isa)?;
     let model = subject::network(args)?;
     subject::refuse_beyond_memory(args, &model, 0, Purpose::Kernels)?;
     let convolutions = convolutions(&model)?;
@@ -66,7 +66,7 @@ pub(super) fn run(context: &Context, args: &NetworkArgs) -> Result<()> {
     let mut layers = Vec::new();
     for layer in &convolutions {
         context.terminal.check()?;
-        context.terminal.progress("layers", layers.len() as u64, total);
+        context.terminal.update("layers", layers.len() as u64, total);
         layers.push(measure(layer, args.batch as usize)?);
     }
     context.terminal.clear();
@@ -74,7 +74,7 @@ pub(super) fn run(context: &Context, args: &NetworkArgs) -> Result<()> {
         architecture: args.architecture.name(),
         batch: args.batch,
         threads: rayon::current_num_threads(),
-        arm: arm.name(),
+        isa: isa.name(),
         peak_gflops: before.max(peak()?),
         layers,
     };
@@ -172,7 +172,7 @@ fn in_words(report: &Report) -> String {
         format!("{name:<24}{dimensions:<26}{}", cells.map(cell).concat()).trim_end().to_string()
     };
     let mut lines = vec![
-        network_row(report.architecture, report.batch, report.threads, report.arm),
+        network_row(report.architecture, report.batch, report.threads, report.isa),
         row("peak", &format!("{:.0} GFLOP/s", report.peak_gflops)),
         String::new(),
         format!(

@@ -1,11 +1,11 @@
-//! Timing of a loop: steps that warm up, then steps that count.
+//! Timing of a loop: warm-up steps, then timed steps.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use cifar_data::Monitor;
+use cifar_data::Progress;
 
-use crate::resources::page_faults;
+use cifar_pipeline::resources::page_faults;
 
 /// Steps before the timing: the first takes memory from the system, the second may still enlarge some of it.
 pub(super) const WARM_UP_STEPS: usize = 3;
@@ -15,7 +15,7 @@ const SHOWN_AFTER: Duration = Duration::from_secs(2);
 
 /// A stopwatch with a button for each step's end.
 pub(super) struct Laps<'a> {
-    monitor: &'a dyn Monitor,
+    monitor: &'a dyn Progress,
     what: &'static str,
     total: usize,
     ended: usize,
@@ -32,19 +32,19 @@ pub(super) struct Measured {
     pub(super) ms: f64,
     /// The fastest one.
     pub(super) ms_min: f64,
-    /// Mean, where the system tells it.
+    /// Mean, where the system reports it.
     pub(super) page_faults: Option<f64>,
 }
 
 impl<'a> Laps<'a> {
     /// Starts the clock; `steps` at least 1.
-    pub(super) fn start(monitor: &'a dyn Monitor, what: &'static str, steps: usize) -> Self {
+    pub(super) fn start(monitor: &'a dyn Progress, what: &'static str, steps: usize) -> Self {
         let now = Instant::now();
         let seconds = Vec::with_capacity(steps);
         Self { monitor, what, total: WARM_UP_STEPS + steps, ended: 0, started: now, last: now, faults: None, seconds }
     }
 
-    /// A step has ended; breaks behind the last one.
+    /// Ends a step; breaks after the last one.
     ///
     /// # Errors
     /// If the user asked to stop.
@@ -58,7 +58,7 @@ impl<'a> Laps<'a> {
             self.faults = page_faults();
         }
         if self.started.elapsed() > SHOWN_AFTER {
-            self.monitor.progress(self.what, self.ended as u64, self.total as u64);
+            self.monitor.update(self.what, self.ended as u64, self.total as u64);
         }
         self.monitor.check()?;
         // What is done between the steps counts for none of them.

@@ -1,8 +1,8 @@
 //! The convolutions of a network, with their dimensions, by its own summary and weights.
 
-use anyhow::{Result, anyhow};
-use cifar_kernels::Conv2dShape;
+use cifar_kernels::{Conv2dDimensions, Conv2dShape};
 use cifar_model::{Architecture, LayerSummary, Model};
+use cifar_pipeline::{Error, Result};
 
 /// One convolution of a network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,16 +27,16 @@ impl ConvLayer {
     /// Its dimensions for `batch` images.
     pub(super) fn shape(&self, batch: usize) -> cifar_kernels::Result<Conv2dShape> {
         let [height, width] = self.size;
-        Conv2dShape::new(
-            batch,
+        Conv2dShape::new(Conv2dDimensions {
+            images: batch,
             height,
             width,
-            self.in_channels,
-            self.out_channels,
-            self.kernel,
-            self.stride,
-            self.padding,
-        )
+            in_channels: self.in_channels,
+            out_channels: self.out_channels,
+            kernel: self.kernel,
+            stride: self.stride,
+            padding: self.padding,
+        })
     }
 
     /// For people, such as `64→128 @32×32, 3×3/2`.
@@ -66,8 +66,9 @@ pub(super) fn convolutions(model: &Model) -> Result<Vec<ConvLayer>> {
         let name = format!("{}.weight", line.name);
         let weight = model.parameters().all().find(|(known, _)| *known == name).map(|(_, var)| var.dims().to_vec());
         if let Some(&[kernel, _, in_channels, out_channels]) = weight.as_deref() {
-            let mut layer = convolution(&line, kernel, in_channels, out_channels, &places)
-                .ok_or_else(|| anyhow!("{}: its weight does not fit its line of the summary", line.name))?;
+            let mut layer = convolution(&line, kernel, in_channels, out_channels, &places).ok_or_else(|| {
+                Error::failed(format!("{}: its weight does not fit its line of the summary", line.name))
+            })?;
             layer.trained = model.parameters().trained().iter().any(|parameter| parameter.name == name);
             found.push(layer);
         } else if line.parameters == 0
@@ -152,7 +153,7 @@ mod tests {
     #[test]
     fn the_convolutions_of_every_network_are_found() {
         let check = |architecture: Architecture, count: usize, pooled: &[&str], untrained: &[&str]| {
-            let args = NetworkArgs { architecture, batch: 1, arm: None };
+            let args = NetworkArgs { architecture, batch: 1, isa: None };
             let model = subject::network(&args).unwrap();
             let layers = convolutions(&model).unwrap();
             let names = |keep: fn(&ConvLayer) -> bool| {

@@ -8,10 +8,10 @@ mod layers;
 mod subject;
 mod train_step;
 
-use anyhow::Result;
-use cifar_kernels::Arm;
+use cifar_kernels::Isa;
+use cifar_pipeline::{Error, Result};
 
-use super::{Context, Refusal};
+use super::Context;
 use crate::args::{BenchArgs, BenchCommand};
 
 pub(super) fn run(context: &Context, args: &BenchArgs) -> Result<()> {
@@ -23,21 +23,25 @@ pub(super) fn run(context: &Context, args: &BenchArgs) -> Result<()> {
     }
 }
 
-/// Makes every kernel use the arm that was typed, if one was, and tells which is in use. To be called before any kernel.
-fn use_arm(typed: Option<Arm>) -> Result<Arm> {
-    if let Some(arm) = typed {
-        refuse_missing_arm(arm, &Arm::available())?;
-        cifar_kernels::force_arm(arm)?;
+/// Selects the instruction set for all kernels, if one was given, and returns the one in use. Must be
+/// called before any kernel runs.
+fn use_isa(typed: Option<Isa>) -> Result<Isa> {
+    if let Some(isa) = typed {
+        refuse_missing_isa(isa, &Isa::available())?;
+        cifar_kernels::force_isa(isa)?;
     }
-    Ok(cifar_kernels::arm()?)
+    Ok(cifar_kernels::isa()?)
 }
 
-fn refuse_missing_arm(arm: Arm, available: &[Arm]) -> Result<(), Refusal> {
-    if available.contains(&arm) {
+fn refuse_missing_isa(isa: Isa, available: &[Isa]) -> Result<()> {
+    if available.contains(&isa) {
         return Ok(());
     }
-    let available: Vec<&str> = available.iter().map(|arm| arm.name()).collect();
-    Err(Refusal(format!("--arm {arm}: this processor has not the instructions; it can do {}", available.join(", "))))
+    let available: Vec<&str> = available.iter().map(|isa| isa.name()).collect();
+    Err(Error::usage(format!(
+        "--isa {isa}: this processor does not support it; supported are {}",
+        available.join(", ")
+    )))
 }
 
 /// What the threads in use can do at best, in 10⁹ operations a second. Other programs may take cores away for a while,
@@ -52,9 +56,9 @@ fn row(what: &str, figure: &str) -> String {
 }
 
 /// What was run, and how.
-fn network_row(architecture: &str, batch: u32, threads: usize, arm: &str) -> String {
+fn network_row(architecture: &str, batch: u32, threads: usize, isa: &str) -> String {
     let threads = if threads == 1 { "1 thread".into() } else { format!("{threads} threads") };
-    row("network", &format!("{architecture}, batches of {batch}, {threads}, {arm}"))
+    row("network", &format!("{architecture}, batches of {batch}, {threads}, {isa}"))
 }
 
 /// Speed of the arithmetic and its share of the peak.
@@ -78,12 +82,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_arm_that_is_not_there_is_refused_with_those_that_are() {
-        assert!(refuse_missing_arm(Arm::Avx2, &[Arm::Avx2, Arm::Portable]).is_ok());
-        let refusal = refuse_missing_arm(Arm::Avx512, &[Arm::Avx2, Arm::Portable]).unwrap_err();
+    fn an_isa_that_is_not_there_is_refused_with_those_that_are() {
+        assert!(refuse_missing_isa(Isa::Avx2, &[Isa::Avx2, Isa::Portable]).is_ok());
+        let refusal = refuse_missing_isa(Isa::Avx512, &[Isa::Avx2, Isa::Portable]).unwrap_err();
         assert_eq!(
             refusal.to_string(),
-            "--arm avx512: this processor has not the instructions; it can do avx2, portable"
+            "--isa avx512: this processor does not support it; supported are avx2, portable"
         );
     }
 }

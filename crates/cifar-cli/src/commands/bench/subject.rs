@@ -1,14 +1,13 @@
 //! The network and the images that are measured.
 
-use anyhow::Result;
 use cifar_data::prepare::Normalisation;
 use cifar_data::sources::synthetic::{self, SyntheticParams};
 use cifar_data::{Dataset, ImageSize, memory};
 use cifar_model::{LayerSummary, Model, ModelParams, ModelSpec};
+use cifar_pipeline::{Error, Result};
 
 use super::laps::WARM_UP_STEPS;
 use crate::args::{NetworkArgs, StepArgs};
-use crate::commands::Refusal;
 
 /// Size of the drawn images.
 const SIZE: ImageSize = ImageSize { height: 32, width: 32 };
@@ -54,14 +53,13 @@ pub(super) fn draw(count: usize) -> Result<Dataset> {
 pub(super) fn refuse_beyond_memory(args: &NetworkArgs, model: &Model, images: usize, purpose: Purpose) -> Result<()> {
     let needed = bytes_needed(&model.summary(), model.parameters().count(), args.batch, images, purpose);
     match memory::room().map(|room| room.bytes) {
-        Some(available) if needed > available => Err(Refusal(format!(
+        Some(available) if needed > available => Err(Error::usage(format!(
             "--batch {} with {} needs about {:.1} GB of memory, {:.1} GB are free; choose a smaller batch",
             args.batch,
             args.architecture.name(),
             needed as f64 / 1e9,
             available as f64 / 1e9,
-        ))
-        .into()),
+        ))),
         _ => Ok(()),
     }
 }
@@ -87,7 +85,7 @@ mod tests {
     use super::*;
 
     fn args(batch: u32, steps: u32) -> StepArgs {
-        let network = NetworkArgs { architecture: ModelParams::default().architecture, batch, arm: None };
+        let network = NetworkArgs { architecture: ModelParams::default().architecture, batch, isa: None };
         StepArgs { network, steps }
     }
 

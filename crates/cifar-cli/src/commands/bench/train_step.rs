@@ -1,14 +1,14 @@
 //! `bench train-step`: the trainer's own step, on freshly augmented batches.
 
-use anyhow::Result;
+use cifar_pipeline::Result;
 use cifar_train::{Schedule, TrainParams, Trainer};
 use serde::Serialize;
 
 use super::laps::{Laps, WARM_UP_STEPS};
 use super::subject::{self, Purpose};
-use super::{Context, arithmetic_row, memory_rows, network_row, peak, row, use_arm};
+use super::{Context, arithmetic_row, memory_rows, network_row, peak, row, use_isa};
 use crate::args::StepArgs;
-use crate::resources::peak_memory_mb;
+use cifar_pipeline::resources::peak_memory_mb;
 
 /// Passes over all images of which one counts as three: the gradients with respect to a layer's input and to its weights
 /// take as many operations as its forward pass each. (The first layer needs no gradient of its input: in a network for
@@ -23,7 +23,7 @@ struct Report {
     architecture: &'static str,
     batch: u32,
     threads: usize,
-    arm: &'static str,
+    isa: &'static str,
     /// Median, from the end of one step to the end of the next.
     ms_per_step: f64,
     ms_min: f64,
@@ -39,7 +39,7 @@ struct Report {
 }
 
 pub(super) fn run(context: &Context, args: &StepArgs) -> Result<()> {
-    let arm = use_arm(args.network.arm)?;
+    let isa = use_isa(args.network.isa)?;
     let model = subject::network(&args.network)?;
     let count = subject::image_count(args);
     subject::refuse_beyond_memory(&args.network, &model, count, Purpose::Training)?;
@@ -63,7 +63,7 @@ pub(super) fn run(context: &Context, args: &StepArgs) -> Result<()> {
         architecture: args.network.architecture.name(),
         batch: args.network.batch,
         threads: rayon::current_num_threads(),
-        arm: arm.name(),
+        isa: isa.name(),
         ms_per_step: measured.ms,
         ms_min: measured.ms_min,
         images_per_s,
@@ -93,7 +93,7 @@ fn recipe(args: &StepArgs) -> TrainParams {
 
 fn in_words(report: &Report, steps: u32) -> String {
     let mut rows = vec![
-        network_row(report.architecture, report.batch, report.threads, report.arm),
+        network_row(report.architecture, report.batch, report.threads, report.isa),
         row("step", &format!("{:.2} ms (least {:.2}; median of {steps})", report.ms_per_step, report.ms_min)),
         row("speed", &format!("{:.0} images/s", report.images_per_s)),
         row("epoch", &format!("{:.1} s for {EPOCH_IMAGES:.0} images", EPOCH_IMAGES / report.images_per_s)),

@@ -1,4 +1,4 @@
-//! One file to labels and pixels: height × width × RGB instead of three planes.
+//! Parses one batch file into labels and pixels, and converts planes to height × width × RGB.
 
 use std::borrow::Cow;
 
@@ -6,16 +6,16 @@ use super::Labels;
 use super::pickle::{Array, Payload, Pickle};
 use super::version::{Form, SIZE, Version};
 
-/// Pixels of one colour of one image.
+/// Bytes of one colour plane of an image.
 const PLANE: usize = SIZE.height * SIZE.width;
 /// Bytes of one image.
 const IMAGE: usize = 3 * PLANE;
 
-/// The images of one file, in its order.
+/// The images of one file, in order.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Batch {
     pub(super) labels: Vec<u16>,
-    /// Height × width × RGB each.
+    /// The pixels, height × width × RGB each.
     pub(super) pixels: Vec<u8>,
 }
 
@@ -26,11 +26,12 @@ pub(super) fn read(version: &Version, labels: Labels, bytes: Vec<u8>) -> Result<
     }
 }
 
-/// The class names of a meta file, which must be fit to be shown, listed in CSV files and used as names of files.
+/// Parses the class names of a meta file. They must be printable and valid as CSV fields and file
+/// names.
 pub(super) fn class_names(version: &Version, labels: Labels, bytes: &[u8]) -> Result<Vec<String>, String> {
     let names: Vec<String> = match version.form {
         Form::Binary => {
-            let text = std::str::from_utf8(bytes).map_err(|_| "is no UTF-8 text; expected one class name a line")?;
+            let text = std::str::from_utf8(bytes).map_err(|_| "is not UTF-8 text; expected one class name per line")?;
             text.lines().map(str::trim).filter(|line| !line.is_empty()).map(String::from).collect()
         }
         Form::Python => {
@@ -38,7 +39,7 @@ pub(super) fn class_names(version: &Version, labels: Labels, bytes: &[u8]) -> Re
             let key = version.keys(labels).names;
             let list = pickle.list(pickle.entry(key)?);
             let names = list.map(|names| names.iter().map(|name| name.text().map(String::from)).collect());
-            names.flatten().ok_or_else(|| format!("its {key} are no list of texts"))?
+            names.flatten().ok_or_else(|| format!("its {key} are not a list of strings"))?
         }
     };
     if names.is_empty() {
@@ -49,7 +50,7 @@ pub(super) fn class_names(version: &Version, labels: Labels, bytes: &[u8]) -> Re
         if name.is_empty() || name.len() > 100 || name.starts_with('.') || name.contains(odd) {
             let shown: String = name.chars().take(100).collect();
             return Err(format!(
-                "{shown:?} is no class name; allowed are 1 to 100 bytes without / \\ : or a dot in front"
+                "{shown:?} is not a valid class name; allowed are 1 to 100 bytes without / \\ : and without a leading dot"
             ));
         }
         if names[..index].contains(name) {
@@ -59,8 +60,8 @@ pub(super) fn class_names(version: &Version, labels: Labels, bytes: &[u8]) -> Re
     Ok(names)
 }
 
-/// Records of labels and planes. They become images where they lie: an image is shorter than its record, so none is
-/// overwritten before it is read.
+/// Parses records of labels and planes in place. An image is shorter than its record, so no image
+/// is overwritten before it is read.
 fn read_binary(version: &Version, which: Labels, mut bytes: Vec<u8>) -> Result<Batch, String> {
     let record = version.labels_a_record + IMAGE;
     if bytes.is_empty() || !bytes.len().is_multiple_of(record) {
@@ -87,19 +88,19 @@ fn read_binary(version: &Version, which: Labels, mut bytes: Vec<u8>) -> Result<B
 
 fn read_python(version: &Version, labels: Labels, bytes: &[u8]) -> Result<Batch, String> {
     let pickle = Pickle::load(bytes)?;
-    let array = pickle.array(pickle.entry("data")?).ok_or("its data are no NumPy array")?;
+    let array = pickle.array(pickle.entry("data")?).ok_or("its data are not a NumPy array")?;
     let key = version.keys(labels).labels;
-    let labels = pickle.list(pickle.entry(key)?).ok_or_else(|| format!("its {key} are no list"))?;
+    let labels = pickle.list(pickle.entry(key)?).ok_or_else(|| format!("its {key} are not a list"))?;
     let count = match array.shape[..] {
         [count, IMAGE] if count > 0 => count,
         _ => return Err(format!("its data have the shape {:?}; expected N × {IMAGE}", array.shape)),
     };
     if labels.len() != count {
-        return Err(format!("has {} {key} for {count} images; expected one an image", labels.len()));
+        return Err(format!("has {} {key} for {count} images; expected one per image", labels.len()));
     }
     let label = |(index, label): (usize, &super::pickle::Value)| {
         let number = label.number().and_then(|number| u16::try_from(number).ok());
-        number.ok_or_else(|| format!("image {index} has no whole number from 0 as label"))
+        number.ok_or_else(|| format!("the label of image {index} is not a whole number from 0"))
     };
     let labels = labels.iter().enumerate().map(label).collect::<Result<_, _>>()?;
     let mut pixels = rows(array, count)?;
@@ -111,13 +112,13 @@ fn read_python(version: &Version, labels: Labels, bytes: &[u8]) -> Result<Batch,
     Ok(Batch { labels, pixels })
 }
 
-/// The array's rows, one image each.
+/// Returns the rows of the array, one per image.
 fn rows(array: &Array, count: usize) -> Result<Vec<u8>, String> {
     if !matches!(array.dtype, b"u1" | b"|u1" | b"uint8") {
         let found = String::from_utf8_lossy(array.dtype);
         return Err(format!("its data are numbers of the type {:?}; expected uint8", found.escape_debug().to_string()));
     }
-    // The shape is only a claim until so many bytes are there.
+    // The shape is only a claim until the bytes are there.
     let expected = count.checked_mul(IMAGE);
     let wrong = |found: usize| format!("its data have {found} bytes; {count} images have {IMAGE} each");
     let values = match array.data {
@@ -130,7 +131,7 @@ fn rows(array: &Array, count: usize) -> Result<Vec<u8>, String> {
             }
             let mut values = Vec::with_capacity(found);
             for character in text.chars() {
-                values.push(u8::try_from(character).map_err(|_| "its data are text that stands for no bytes")?);
+                values.push(u8::try_from(character).map_err(|_| "its data are text that does not encode bytes")?);
             }
             Cow::Owned(values)
         }
@@ -147,7 +148,7 @@ fn rows(array: &Array, count: usize) -> Result<Vec<u8>, String> {
     Ok(rows)
 }
 
-/// Red, green and blue planes to RGB pixels.
+/// Converts red, green and blue planes to RGB pixels.
 fn interleave(planes: &[u8], pixels: &mut [u8; IMAGE]) {
     let (red, rest) = planes.split_at(PLANE);
     let (green, blue) = rest.split_at(PLANE);

@@ -1,4 +1,4 @@
-//! The files of a version, out of a folder or a `.tar.gz`, each checked before it is read.
+//! Reads the files of a version from a folder or a `.tar.gz`, and checks each before it is parsed.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
@@ -9,20 +9,20 @@ use tar::{Archive, Entry, EntryType, PaxExtensions};
 
 use super::version::{Part, VERSIONS, Version, is_extra, recognise};
 use super::{Assembly, Labels};
-use crate::{DataError, Monitor, Result, input};
+use crate::{DataError, Progress, Result, input};
 
-/// Members of an archive; the official ones have nine.
-const MOST_MEMBERS: usize = 100;
-/// Bytes of a member that is not needed, such as the readme: it must be inflated to get past it.
-const MOST_UNNEEDED: u64 = 16 * 1024 * 1024;
-/// Bytes of a header that extends the next one.
-const MOST_EXTENSION: u64 = 64 * 1024;
-/// Bytes that one packed byte can stand for: no more is possible, so no more is set aside.
-const MOST_PACKED: u64 = 1032;
-/// Bytes after the last member: the archive's end is padded.
-const MOST_PADDING: u64 = 1024 * 1024;
+/// Most members of an archive; the official ones have nine.
+const MAX_MEMBERS: usize = 100;
+/// Most bytes of an unneeded member, such as the readme: it must be decompressed to get past it.
+const MAX_UNNEEDED: u64 = 16 * 1024 * 1024;
+/// Most bytes of an extended header.
+const MAX_EXTENSION: u64 = 64 * 1024;
+/// Most bytes that one compressed byte can decode to. It bounds what is allocated in advance.
+const MAX_PACKED: u64 = 1032;
+/// Most bytes of padding after the last member.
+const MAX_PADDING: u64 = 1024 * 1024;
 
-/// Where a file lies, for messages.
+/// The location of a file, for messages.
 pub(super) struct Place {
     path: PathBuf,
     member: Option<String>,
@@ -38,7 +38,7 @@ impl Place {
     }
 }
 
-/// Reads the files that lie in `folder`.
+/// Reads the files in `folder`.
 pub(super) fn read_folder(folder: &Path, assembly: &mut Assembly) -> Result<()> {
     for entry in fs::read_dir(folder).map_err(DataError::io("read the folder", folder))? {
         let name = entry.map_err(DataError::io("read the folder", folder))?.file_name();
@@ -46,8 +46,8 @@ pub(super) fn read_folder(folder: &Path, assembly: &mut Assembly) -> Result<()> 
             return Err(extra(folder, &name.to_string_lossy()));
         }
     }
-    // Class names alone make no version: only batches say which one it is.
-    // Whatever is called so and is no folder, even what cannot be read.
+    // Class names alone are not enough: only batches identify the version.
+    // Anything with this name that is not a folder, even if it cannot be read.
     let is_called = |name: &str| fs::symlink_metadata(folder.join(name)).is_ok_and(|found| !found.is_dir());
     let is_there = |version: &&Version| version.batches.iter().any(|batch| is_called(batch));
     for version in VERSIONS.iter().filter(is_there) {
@@ -62,8 +62,8 @@ pub(super) fn read_folder(folder: &Path, assembly: &mut Assembly) -> Result<()> 
             let file = input::open(&place.path)?;
             let size = file.metadata().map_err(read)?.len();
             check_size(version, part, assembly.labels, size, &place)?;
-            let bytes = read_all(file, size, version.most_bytes(part), assembly.monitor)?.map_err(read)?;
-            // It may have grown since it was looked at.
+            let bytes = read_all(file, size, version.most_bytes(part), assembly.progress)?.map_err(read)?;
+            // The file may have grown since its size was read.
             check_size(version, part, assembly.labels, bytes.len() as u64, &place)?;
             assembly.add(version, part, place, bytes)?;
         }
@@ -71,34 +71,34 @@ pub(super) fn read_folder(folder: &Path, assembly: &mut Assembly) -> Result<()> 
     Ok(())
 }
 
-/// Reads the members of a `.tar.gz` file in the order in which they stand there, into memory.
+/// Reads the members of a `.tar.gz` file, in order, into memory.
 ///
-/// Headers are read as they stand: the `tar` crate would keep a long name of any length in memory.
+/// Reads raw headers: the `tar` crate would keep a long name of any length in memory.
 pub(super) fn read_archive(path: &Path, assembly: &mut Assembly) -> Result<()> {
     let head = input::head(path)?;
     if !input::is_gzip(&head) && !input::is_tar(&head) {
         let kind = input::kind(&head).map(|kind| format!("; this is {kind}")).unwrap_or_default();
         let allowed = "allowed are a folder, or CIFAR-10 or CIFAR-100 as .tar.gz in the binary or python version";
-        return Err(DataError::malformed(path, format!("is no .tar.gz file; {allowed}{kind}")));
+        return Err(DataError::malformed(path, format!("is not a .tar.gz file; {allowed}{kind}")));
     }
     let file = input::open(path)?;
     let packed = file.metadata().map_err(DataError::io("read", path))?.len();
     let damaged = |e: io::Error| match e.kind() {
         io::ErrorKind::UnexpectedEof => DataError::malformed(path, "is cut short; copy or download it again"),
-        _ => DataError::malformed(path, format!("is damaged, or no .tar.gz file: {}", one_line(&e))),
+        _ => DataError::malformed(path, format!("is damaged, or not a .tar.gz file: {}", one_line(&e))),
     };
     let file = BufReader::new(file);
-    // Some browsers unpack what they download and leave the name.
+    // Some browsers decompress a download and keep its name.
     let unpacked: Box<dyn Read> =
         if input::is_gzip(&head) { Box::new(Members(Some(GzDecoder::new(file)))) } else { Box::new(file) };
     let mut archive = Archive::new(unpacked);
     for (number, entry) in archive.entries().map_err(damaged)?.raw(true).enumerate() {
         let mut entry = entry.map_err(damaged)?;
-        assembly.monitor.check()?;
-        if number >= MOST_MEMBERS {
+        assembly.progress.check()?;
+        if number >= MAX_MEMBERS {
             return Err(DataError::malformed(
                 path,
-                format!("has more than {MOST_MEMBERS} members; the official ones have nine"),
+                format!("has more than {MAX_MEMBERS} members; the official ones have nine"),
             ));
         }
         let member = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
@@ -117,28 +117,29 @@ pub(super) fn read_archive(path: &Path, assembly: &mut Assembly) -> Result<()> {
             return Err(extra(path, name));
         }
         let Some((version, part)) = recognise(name, assembly.labels) else {
-            check_unneeded(entry.size(), MOST_UNNEEDED, &place)?;
+            check_unneeded(entry.size(), MAX_UNNEEDED, &place)?;
             continue;
         };
         assembly.expect(version, part, &place)?;
         let size = entry.size();
         check_size(version, part, assembly.labels, size, &place)?;
-        let likely = size.min(packed.saturating_mul(MOST_PACKED));
-        let bytes = read_all(&mut entry, likely, size, assembly.monitor)?.map_err(damaged)?;
+        let likely = size.min(packed.saturating_mul(MAX_PACKED));
+        let bytes = read_all(&mut entry, likely, size, assembly.progress)?.map_err(damaged)?;
         if bytes.len() as u64 != size {
             return Err(damaged(io::ErrorKind::UnexpectedEof.into()));
         }
         assembly.add(version, part, place, bytes)?;
     }
-    // The checksum of everything stands at the very end.
-    let padding = io::copy(&mut archive.into_inner().take(MOST_PADDING + 1), &mut io::sink()).map_err(damaged)?;
-    if padding > MOST_PADDING {
-        return Err(DataError::malformed(path, format!("goes on for more than {MOST_PADDING} bytes after its end")));
+    // The checksum is at the end.
+    let padding = io::copy(&mut archive.into_inner().take(MAX_PADDING + 1), &mut io::sink()).map_err(damaged)?;
+    if padding > MAX_PADDING {
+        return Err(DataError::malformed(path, format!("has more than {MAX_PADDING} bytes after its end")));
     }
     Ok(())
 }
 
-/// Unpacks a gzip file of one or more members, as `gzip` does: what follows the last one and is none is ignored.
+/// Decompresses a gzip file of one or more members. Ignores trailing bytes that are not a member,
+/// as `gzip` does.
 struct Members<R>(Option<GzDecoder<R>>);
 
 impl<R: BufRead> Read for Members<R> {
@@ -161,11 +162,15 @@ impl<R: BufRead> Read for Members<R> {
 fn extra(whole: &Path, name: &str) -> DataError {
     DataError::malformed(
         whole,
-        format!("holds {}, which CIFAR-10 has not; allowed are data_batch_1 to 5 and test_batch", name.escape_debug()),
+        format!(
+            "holds {}, which CIFAR-10 does not have; allowed are data_batch_1 to 5 and test_batch",
+            name.escape_debug()
+        ),
     )
 }
 
-/// Files and folders under plain names: nothing is unpacked, but what is odd was not made by the authors.
+/// Allows files and folders under plain names only. Nothing is unpacked, but the authors' archives
+/// have nothing else.
 fn check_member(member: &str, kind: EntryType) -> Result<(), String> {
     if member.starts_with(['/', '\\']) || member.split(['/', '\\']).any(|part| part == "..") {
         return Err("is a name that leads out of the archive; allowed are names below it".into());
@@ -174,17 +179,17 @@ fn check_member(member: &str, kind: EntryType) -> Result<(), String> {
         EntryType::Regular | EntryType::Directory => Ok(()),
         EntryType::GNULongName | EntryType::GNULongLink => Err("is a name of more than 100 characters".into()),
         EntryType::Symlink | EntryType::Link => Err("is a link; allowed are files and folders".into()),
-        _ => Err("is neither a file nor a folder; allowed are these alone".into()),
+        _ => Err("is neither a file nor a folder; nothing else is allowed".into()),
     }
 }
 
-/// Extended headers may tell times and owners, but neither another name nor another size than the header.
+/// Extended headers may have times and owners, but no other name or size than the header.
 fn check_extension(
     entry: &mut Entry<impl Read>,
     place: &Place,
     damaged: impl FnOnce(io::Error) -> DataError,
 ) -> Result<()> {
-    check_unneeded(entry.size(), MOST_EXTENSION, place)?;
+    check_unneeded(entry.size(), MAX_EXTENSION, place)?;
     let mut bytes = Vec::new();
     entry.read_to_end(&mut bytes).map_err(damaged)?;
     for extension in PaxExtensions::new(&bytes).filter_map(io::Result::ok) {
@@ -200,7 +205,7 @@ fn check_unneeded(size: u64, most: u64, place: &Place) -> Result<()> {
     if size <= most {
         return Ok(());
     }
-    Err(place.wrong(format!("has {size} bytes; allowed are {most} for what belongs to no version of CIFAR")))
+    Err(place.wrong(format!("has {size} bytes; allowed are {most} for files that belong to no version of CIFAR")))
 }
 
 fn check_size(version: &Version, part: Part, labels: Labels, size: u64, place: &Place) -> Result<()> {
@@ -215,13 +220,14 @@ fn check_size(version: &Version, part: Part, labels: Labels, size: u64, place: &
     )))
 }
 
-/// Reads up to `most` bytes and a little more. Room for the `likely` ones is set aside, and grows only with what comes.
-fn read_all(mut reader: impl Read, likely: u64, most: u64, monitor: &dyn Monitor) -> Result<io::Result<Vec<u8>>> {
+/// Reads up to `most` bytes and a little more. Allocates for `likely` bytes, and grows only as
+/// bytes arrive.
+fn read_all(mut reader: impl Read, likely: u64, most: u64, progress: &dyn Progress) -> Result<io::Result<Vec<u8>>> {
     const STEP: u64 = 4 * 1024 * 1024;
     let mut bytes = Vec::new();
     bytes.reserve_exact(usize::try_from(likely).unwrap_or(0));
     while bytes.len() as u64 <= most {
-        monitor.check()?;
+        progress.check()?;
         match reader.by_ref().take(STEP).read_to_end(&mut bytes) {
             Ok(0) => break,
             Ok(_) => {}

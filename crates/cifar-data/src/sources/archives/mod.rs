@@ -1,10 +1,11 @@
-//! CIFAR-10 and CIFAR-100 as their authors publish them: the binary and the python version, packed (`.tar.gz`) or
-//! unpacked.
+//! CIFAR-10 and CIFAR-100 as published by their authors: the binary and the Python version, packed
+//! (`.tar.gz`) or unpacked.
 //!
-//! Ids follow the files: `data_batch_1` to `data_batch_5`, then `test_batch` (CIFAR-100: `train`, then `test`), so the
-//! same images have the same ids, labels and pixels in either version. CIFAR-100 has fine and coarse labels. Batches
-//! may have any number of images, as long as a file is less than about three times the official one. Nothing is unpacked
-//! on the disk, and nothing in a file is executed, not even in the pickles of the python version.
+//! Ids follow the files: `data_batch_1` to `data_batch_5`, then `test_batch` (CIFAR-100: `train`,
+//! then `test`), so both versions give the same ids, labels and pixels. CIFAR-100 has fine and
+//! coarse labels. Batches may have any number of images, as long as a file is less than about three
+//! times the size of the official one. Nothing is unpacked on the disk, and nothing in a file is
+//! executed, not even in the pickles of the Python version.
 
 mod batch;
 mod container;
@@ -20,15 +21,25 @@ use version::{Part, SIZE, Version};
 pub(super) use version::VERSIONS;
 
 use super::Labels;
-use crate::{DataError, Dataset, Header, Monitor, Result, Sample, SampleId, Source, SourceKind};
+use crate::{DataError, Dataset, Header, Progress, Result, Sample, SampleId, Source, SourceKind};
 
-/// Reads a `.tar.gz` file, or the folder in which the unpacked files lie.
+/// Reads a `.tar.gz` file, or the folder of the unpacked files.
+///
+/// ```no_run
+/// use cifar_data::Silent;
+/// use cifar_data::sources::{Labels, archives};
+///
+/// let cifar100 = archives::read("cifar-100-python.tar.gz".as_ref(), Labels::Coarse, &Silent)?;
+/// assert_eq!(cifar100.classes().len(), 20);
+/// # Ok::<(), cifar_data::DataError>(())
+/// ```
 ///
 /// # Errors
-/// If coarse labels are asked of CIFAR-10, a file is missing, superfluous, damaged, cut short or too large, a label has no class, files of two versions lie
-/// side by side, or a pickle wants more than this reader gives.
-pub fn read(path: &Path, labels: Labels, monitor: &dyn Monitor) -> Result<Dataset> {
-    let mut assembly = Assembly { whole: path, labels, monitor, version: None, classes: None, batches: Vec::new() };
+/// If coarse labels are requested of CIFAR-10, a file is missing, unexpected, damaged, cut short or
+/// too large, a label has no class, files of two versions are mixed, or a pickle has unsupported
+/// content.
+pub fn read(path: &Path, labels: Labels, progress: &dyn Progress) -> Result<Dataset> {
+    let mut assembly = Assembly { whole: path, labels, progress, version: None, classes: None, batches: Vec::new() };
     if path.is_dir() {
         container::read_folder(path, &mut assembly)?;
     } else {
@@ -37,26 +48,27 @@ pub fn read(path: &Path, labels: Labels, monitor: &dyn Monitor) -> Result<Datase
     assembly.finish()
 }
 
-/// True if a file of this name holds images of one of the versions.
+/// Returns whether a file with this name has images of one of the versions.
 pub(super) fn is_batch(file: &str) -> bool {
     matches!(version::recognise(file, Labels::Fine), Some((_, Part::Batch(_))))
 }
 
-/// What has been read so far.
+/// The files read so far.
 struct Assembly<'a> {
     /// The folder or archive.
     whole: &'a Path,
     labels: Labels,
-    monitor: &'a dyn Monitor,
+    progress: &'a dyn Progress,
     version: Option<&'static Version>,
     classes: Option<Vec<String>>,
     batches: Vec<Option<(Place, Batch)>>,
 }
 
 impl Assembly<'_> {
-    /// Told before a file is read: is it of the same version as the others, and new?
+    /// Called before a file is read: checks that it is of the same version as the others and not a
+    /// duplicate.
     fn expect(&mut self, version: &'static Version, part: Part, place: &Place) -> Result<()> {
-        self.monitor.check()?;
+        self.progress.check()?;
         let known = *self.version.get_or_insert(version);
         if known != version {
             return Err(DataError::malformed(
@@ -81,10 +93,10 @@ impl Assembly<'_> {
             Part::Batch(index) => self.batches[index].is_some(),
             Part::Meta => self.classes.is_some(),
         };
-        if twice { Err(place.wrong("stands in the archive twice")) } else { Ok(()) }
+        if twice { Err(place.wrong("appears in the archive twice")) } else { Ok(()) }
     }
 
-    /// Takes a file that was expected.
+    /// Adds a file that [`Assembly::expect`] accepted.
     fn add(&mut self, version: &'static Version, part: Part, place: Place, bytes: Vec<u8>) -> Result<()> {
         match part {
             Part::Batch(index) => {
@@ -97,11 +109,11 @@ impl Assembly<'_> {
             }
         }
         let done = self.batches.iter().flatten().count() + usize::from(self.classes.is_some());
-        self.monitor.progress("reading", done as u64, version.batches.len() as u64 + 1);
+        self.progress.update("reading", done as u64, version.batches.len() as u64 + 1);
         Ok(())
     }
 
-    /// Puts the batches one after the other.
+    /// Concatenates the batches.
     fn finish(self) -> Result<Dataset> {
         let Self { whole, labels, version, classes, batches, .. } = self;
         let Some(version) = version else {
@@ -138,7 +150,7 @@ impl Assembly<'_> {
                 });
             }
             if pixels.is_empty() {
-                // The first batch grows where it is, so that all pixels are in memory less than twice.
+                // The first batch grows in place, so all pixels take less than twice their size.
                 pixels = batch.pixels;
                 pixels.reserve_exact((count * SIZE.bytes()).saturating_sub(pixels.len()));
             } else {

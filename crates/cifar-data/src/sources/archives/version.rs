@@ -1,21 +1,21 @@
-//! The official versions: what they are called and which files they consist of.
+//! The official versions: their names and files.
 
 use super::Labels;
 use crate::{ImageSize, Published};
 
-/// Size of every image of CIFAR-10 and CIFAR-100; the files do not say it.
+/// Size of every image of CIFAR-10 and CIFAR-100. The files do not contain it.
 pub(super) const SIZE: ImageSize = ImageSize { height: 32, width: 32 };
 
-/// How a version keeps its images.
+/// The format of a version's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
-    /// Records of one length: labels, then pixels.
+    /// Records of fixed length: labels, then pixels.
     Binary,
-    /// A pickled dictionary a file.
+    /// One pickled dictionary per file.
     Python,
 }
 
-/// Where labels and class names stand.
+/// Where labels and class names are.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Keys {
     /// The file with the class names.
@@ -37,16 +37,17 @@ pub(crate) struct Version {
     pub(crate) archive: &'static str,
     /// The files with images, in the order of the ids.
     pub(super) batches: &'static [&'static str],
-    /// Binary: bytes before the pixels of a record. The last of them is the label, one before it the coarse one.
+    /// Binary: bytes before the pixels of a record. The last is the label; the coarse label, if
+    /// any, is before it.
     pub(super) labels_a_record: usize,
     fine: Keys,
-    /// If it has such labels.
+    /// The coarse labels, if there are any.
     pub(super) coarse: Option<Keys>,
-    /// Images in the largest official file.
+    /// Number of images in the largest official file.
     most_images: u64,
 }
 
-/// All versions that can be read. No two of them share a file name.
+/// All supported versions. No two of them share a file name.
 pub(crate) static VERSIONS: [Version; 4] = [
     Version {
         set: "CIFAR-10",
@@ -101,16 +102,16 @@ pub(crate) static VERSIONS: [Version; 4] = [
     },
 ];
 
-/// What a file is to its version.
+/// The role of a file in its version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
-    /// The images of this place in [`Version::batches`].
+    /// The images at this index of [`Version::batches`].
     Batch(usize),
     /// The class names.
     Meta,
 }
 
-/// Which version a file belongs to, by its name alone.
+/// Returns the version and role of a file, by its name alone.
 pub(super) fn recognise(file: &str, labels: Labels) -> Option<(&'static Version, Part)> {
     VERSIONS.iter().find_map(|version| {
         let batch = version.batches.iter().position(|batch| *batch == file).map(Part::Batch);
@@ -119,14 +120,15 @@ pub(super) fn recognise(file: &str, labels: Labels) -> Option<(&'static Version,
     })
 }
 
-/// True for a file that wants to be a batch of CIFAR-10 and is none of the official ones.
+/// Returns whether a file is named like a batch of CIFAR-10 but is not an official one.
 pub(super) fn is_extra(file: &str) -> bool {
     file.starts_with("data_batch") && recognise(file, Labels::Fine).is_none()
 }
 
 impl Version {
-    /// Most bytes that one of its files may have. An image takes twice its pixels where Python 3 saved it again with an
-    /// old protocol, which writes bytes as text; labels and file names come on top.
+    /// Returns the largest size of one of its files. An image takes twice its pixels if Python 3
+    /// re-saved it with an old protocol, which writes bytes as text; labels and file names come on
+    /// top.
     pub(super) fn most_bytes(&self, part: Part) -> u64 {
         match part {
             Part::Batch(_) => self.most_images * (2 * SIZE.bytes() as u64 + 2048),
@@ -141,7 +143,7 @@ impl Version {
         }
     }
 
-    /// Where these labels stand; the only ones where there are no others.
+    /// Returns where these labels are; the only ones if there are no others.
     pub(super) fn keys(&self, labels: Labels) -> &Keys {
         match (labels, &self.coarse) {
             (Labels::Coarse, Some(coarse)) => coarse,
@@ -149,12 +151,12 @@ impl Version {
         }
     }
 
-    /// The file with the class names.
+    /// Returns the file with the class names.
     pub(super) fn meta(&self, labels: Labels) -> &'static str {
         self.keys(labels).meta
     }
 
-    /// A batch's name, the same in both forms.
+    /// Returns a batch's name, which is the same in both forms.
     pub(super) fn batch_name(&self, place: usize) -> &'static str {
         self.batches[place].trim_end_matches(".bin")
     }
@@ -163,7 +165,7 @@ impl Version {
         if self.batches[place].starts_with("test") { Published::Test } else { Published::Train }
     }
 
-    /// As in "the binary version of CIFAR-10".
+    /// Returns the name, as in "the binary version of CIFAR-10".
     pub(super) fn name(&self) -> String {
         let form = match self.form {
             Form::Binary => "binary",
@@ -172,7 +174,7 @@ impl Version {
         format!("the {form} version of {}", self.set)
     }
 
-    /// All its files, for messages.
+    /// Returns all its files, for messages.
     pub(super) fn files(&self, labels: Labels) -> String {
         format!("{} and {}", self.batches.join(", "), self.meta(labels))
     }

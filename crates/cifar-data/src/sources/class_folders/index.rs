@@ -8,10 +8,11 @@ use crate::csv_table::CsvTable;
 use crate::names::normal;
 use crate::{DataError, Result};
 
-/// Puts files in the order of `index`, which must list each of them once under the ids 0, 1, 2, ….
+/// Returns the files in the order of `index`, which must list each of them once, with the ids 0, 1,
+/// 2, ….
 ///
 /// # Errors
-/// If it does not: the error names the line and the cause.
+/// If it does not: names the line and the cause.
 pub(super) fn in_order(index: &Path, folder: &Path, found: Vec<Vec<Entry>>) -> Result<Vec<Entry>> {
     let table = CsvTable::read(index)?;
     table.expect_columns(&["id", "file"])?;
@@ -23,12 +24,12 @@ pub(super) fn in_order(index: &Path, folder: &Path, found: Vec<Vec<Entry>>) -> R
     for row in table.rows() {
         let wrong = |problem: String| table.wrong(row, problem);
         let [id, file] = &row.fields[..] else { continue };
-        let number: usize = id.parse().map_err(|_| wrong(format!("id {id:?} is no number")))?;
+        let number: usize = id.parse().map_err(|_| wrong(format!("id {id:?} is not a number")))?;
         let key = key(file);
         let Some(entry) = unlisted.remove(&key) else {
             return Err(wrong(match listed.get(&key) {
                 Some(line) => format!("the file {file:?} is listed twice, first on line {line}"),
-                None if folder.join(&key).exists() => format!("the file {file:?} is no image of a class folder"),
+                None if folder.join(&key).exists() => format!("the file {file:?} is not an image in a class folder"),
                 None => format!("the file {file:?} does not exist"),
             }));
         };
@@ -53,7 +54,8 @@ pub(super) fn in_order(index: &Path, folder: &Path, found: Vec<Vec<Entry>>) -> R
     }
 }
 
-/// A path as the files that were found are called: `find` writes `./` in front, Windows has `\` between the parts.
+/// Returns a path in the form of the listed files: `find` writes a leading `./`, Windows has `\`
+/// between the parts.
 fn key(file: &str) -> String {
     let file = file.replace('\\', "/");
     let parts: Vec<&str> = file.split('/').filter(|part| !matches!(*part, "" | ".")).collect();

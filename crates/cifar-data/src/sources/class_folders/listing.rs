@@ -1,4 +1,4 @@
-//! Which files there are, in which class folder, and what is left out.
+//! Lists the files of all class folders, and what is left out.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::Skipped;
 use crate::names::{self, normal, shown};
-use crate::sources::layout::{self, is_litter};
+use crate::sources::layout::{self, is_ignored};
 use crate::{DataError, Published, Result, input};
 
 /// A file that should be an image.
@@ -18,30 +18,30 @@ pub(super) struct Entry {
     pub(super) published: Published,
 }
 
-/// What was found.
+/// The result of [`list`].
 #[derive(Debug, Default)]
 pub(super) struct Listing {
-    /// Names of the classes, sorted, in Unicode's form NFC.
+    /// Sorted names of the classes, in Unicode's form NFC.
     pub(super) classes: Vec<String>,
-    /// Files, class folder after class folder, training images first, each sorted.
+    /// Files by class folder, training images first, each list sorted.
     pub(super) files: Vec<Vec<Entry>>,
-    /// What cannot be an image, in class folders and in place of them. It has no id.
+    /// Entries that cannot be images, in or instead of class folders. They have no ids.
     pub(super) no_images: Vec<Skipped>,
-    /// What is in no class folder: files, and folders with the number of their files.
+    /// Entries outside class folders: files, and folders with their numbers of files.
     pub(super) left_out: Vec<(String, usize)>,
-    /// Folders of validation images among it.
+    /// The folders of validation images among them.
     pub(super) validation: Vec<String>,
     /// The class folders of `files`, relative to the source folder.
     folders: Vec<String>,
-    /// What is not usable as the listing alone shows, with an id or without.
+    /// Entries that the listing alone shows to be unusable, with or without an id.
     unusable: Vec<Skipped>,
 }
 
 /// Lists the class folders of `folder`.
 ///
 /// # Errors
-/// If there are none, training and test images have different classes, a class has no file, or something that can be no image
-/// lies in a class folder and `skip_broken` is false.
+/// If there are none, training and test images have different classes, or a class has no file. If
+/// an entry of a class folder cannot be an image and `skip_broken` is false.
 pub(super) fn list(folder: &Path, skip_broken: bool) -> Result<Listing> {
     let parts = layout::parts(folder)?;
     let roots = match (&parts.train, &parts.test) {
@@ -83,7 +83,7 @@ pub(super) fn list(folder: &Path, skip_broken: bool) -> Result<Listing> {
 /// An entry of a folder.
 struct Named {
     name: String,
-    /// What it is, behind all links, or why that cannot be said.
+    /// Its type, following links, or why that is unknown.
     kind: Result<fs::FileType, String>,
 }
 
@@ -101,14 +101,14 @@ impl Listing {
         for Named { name, kind } in others {
             let file = format!("{prefix}{name}");
             match kind {
-                // It may be a class folder.
+                // It could be a class folder.
                 Err(problem) => self.set_aside(file, problem),
                 Ok(_) if is_text(&name) => {}
                 Ok(_) => self.left_out.push((file, 1)),
             }
         }
         if folders.is_empty() {
-            // A link that leads nowhere says more.
+            // A dangling link explains more.
             return match self.unusable.first() {
                 Some(first) => Err(DataError::malformed(&folder.join(&first.file), first.problem.clone())),
                 None => Err(DataError::Empty { path: root }),
@@ -133,7 +133,7 @@ impl Listing {
         Ok(())
     }
 
-    /// Training and test images must have the same classes.
+    /// Checks that training and test images have the same classes.
     fn check_same(&self, root: &Path, names: &[String]) -> Result<()> {
         let wrong = |problem: String| Err(DataError::malformed(root, problem));
         if let Some(class) = self.classes.iter().find(|class| !names.contains(class)) {
@@ -141,7 +141,7 @@ impl Listing {
         }
         if let Some(class) = names.iter().find(|class| !self.classes.contains(class)) {
             return wrong(format!(
-                "has a class folder {class:?}, which train/ has not; both must have the same classes"
+                "has a class folder {class:?}, which train/ does not have; both must have the same classes"
             ));
         }
         Ok(())
@@ -155,8 +155,8 @@ impl Listing {
         for Named { name, kind } in entries(&root)? {
             let file = format!("{class}/{name}");
             if is_left_by_windows(&name) {
-                // Never an error; but whoever asks for a list of what is no image gets it.
-                self.no_images.push(Skipped { file, problem: "is no image; Windows keeps it for itself".into() });
+                // Never an error, but part of the list of skipped entries.
+                self.no_images.push(Skipped { file, problem: "is not an image; Windows creates it".into() });
                 continue;
             }
             let problem = match &kind {
@@ -190,7 +190,7 @@ impl Listing {
         self.no_images.push(Skipped { file, problem });
     }
 
-    /// Counts what lies beside the folders of training and test images.
+    /// Counts the entries beside the folders of training and test images.
     fn leave_out_beside(&mut self, folder: &Path, roots: &[(&String, Published)]) -> Result<()> {
         for named in entries(folder)? {
             let name = &named.name;
@@ -207,9 +207,9 @@ impl Listing {
         Ok(())
     }
 
-    /// The warning about what is in no class folder, if there is any.
+    /// Returns the warning about entries outside class folders, if there are any.
     pub(super) fn warning(&self, folder: &Path) -> Option<String> {
-        /// So many are named.
+        /// Number of entries that the warning names.
         const NAMED: usize = 5;
         let files: usize = self.left_out.iter().map(|(_, count)| count).sum();
         if files == 0 {
@@ -236,15 +236,15 @@ impl Listing {
     }
 }
 
-/// Folders that are gone through to count files.
+/// Depth to which folders are searched to count files.
 const DEEPEST: usize = 8;
 
-/// Number of files in a folder and those below it; links to folders count as one.
+/// Returns the number of files in a folder and its subfolders; links to folders count as one.
 fn count_files(folder: &Path, depth: usize) -> Result<usize> {
     let mut count = 0;
     for entry in fs::read_dir(folder).map_err(DataError::io("read the folder", folder))? {
         let entry = entry.map_err(DataError::io("read the folder", folder))?;
-        if is_litter(&entry.file_name().to_string_lossy()) {
+        if is_ignored(&entry.file_name().to_string_lossy()) {
             continue;
         }
         let is_dir = entry.file_type().map_err(DataError::io("read", &entry.path()))?.is_dir();
@@ -253,7 +253,7 @@ fn count_files(folder: &Path, depth: usize) -> Result<usize> {
     Ok(count)
 }
 
-/// What is in `folder`, sorted by name, without what operating systems leave there.
+/// Returns the entries of `folder`, sorted by name, without those that operating systems create.
 fn entries(folder: &Path) -> Result<Vec<Named>> {
     let mut entries = Vec::new();
     for entry in fs::read_dir(folder).map_err(DataError::io("read the folder", folder))? {
@@ -262,7 +262,7 @@ fn entries(folder: &Path) -> Result<Vec<Named>> {
             Ok(name) => (name, true),
             Err(name) => (name.to_string_lossy().into_owned(), false),
         };
-        if is_litter(&name) {
+        if is_ignored(&name) {
             continue;
         }
         let kind = entry.file_type().map_err(DataError::io("read", &entry.path()))?;
@@ -279,7 +279,7 @@ fn entries(folder: &Path) -> Result<Vec<Named>> {
     Ok(entries)
 }
 
-/// Says why a file is no image whose name does not say that it is one; `None` if it is one.
+/// Returns why a file without an image extension is not an image; `None` if it is one.
 fn no_image(path: &Path) -> Option<String> {
     let head = match input::head(path) {
         Ok(head) if input::is_image(&head) => return None,
@@ -287,7 +287,7 @@ fn no_image(path: &Path) -> Option<String> {
         Err(e) => return Some(e.problem()),
     };
     let kind = input::kind(&head).map(|kind| format!(" but {kind}")).unwrap_or_default();
-    Some(format!("is no image{kind}; class folders hold JPEG and PNG files only"))
+    Some(format!("is not an image{kind}; class folders hold JPEG and PNG files only"))
 }
 
 fn has_image_extension(name: &str) -> bool {
@@ -298,14 +298,14 @@ fn extension(name: &str) -> String {
     Path::new(name).extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default()
 }
 
-/// Whether a file says something about a data set to people or other programs. It is no part of the images.
+/// Returns whether a file is documentation or metadata of a data set.
 fn is_text(name: &str) -> bool {
     const TEXTS: [&str; 11] = ["md", "txt", "rst", "html", "htm", "csv", "json", "jsonl", "yaml", "yml", "pdf"];
     let name = name.to_lowercase();
     TEXTS.contains(&extension(&name).as_str()) || name.starts_with("readme") || name.starts_with("license")
 }
 
-/// Whether Windows left a file there.
+/// Returns whether Windows created the file.
 fn is_left_by_windows(name: &str) -> bool {
     matches!(name.to_lowercase().as_str(), "thumbs.db" | "ehthumbs.db" | "ehthumbs_vista.db" | "desktop.ini")
 }

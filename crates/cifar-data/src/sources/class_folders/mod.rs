@@ -1,9 +1,15 @@
 //! Folders of JPEG or PNG files, one per class: `train/CLASS/*` and `test/CLASS/*`, or `CLASS/*`.
 //!
-//! `train` and `test` may be capitalised, or `training` and `testing`. Classes are the folders' names in sorted order. `index.csv` (`id,file`), if there is one, gives every file its id;
-//! without it files are interleaved: the first of each class, the second of each class, and so on, in sorted order,
-//! training images before test images. Hidden files, and those that Windows leaves (`Thumbs.db`, `desktop.ini`), are ignored.
-//! Other files that are in no class folder, such as those of `val/`, are counted in a warning, except texts.
+//! `train` and `test` may be capitalised, or be called `training` and `testing`. Classes are the
+//! folder names in sorted order.
+//!
+//! `index.csv` (`id,file`) gives every file its id. Without it, files are interleaved: the first of
+//! each class, the second of each class, and so on, in sorted order, training images before test
+//! images.
+//!
+//! Hidden files and those that Windows creates (`Thumbs.db`, `desktop.ini`) are ignored. Other
+//! files outside class folders, such as those of `val/`, are counted in a warning, except text
+//! files.
 
 mod index;
 mod listing;
@@ -16,16 +22,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rayon::prelude::*;
 
 use self::listing::{Entry, Listing};
-use super::{MOST_PIXELS, ReadOptions};
+use super::{MAX_PIXELS, ReadOptions};
 use crate::decode::read_header;
 use crate::memory::room_for;
 use crate::{
-    DataError, Dataset, Header, ImageSize, Monitor, Published, Result, Sample, SampleId, Source, SourceKind, input,
+    DataError, Dataset, Header, ImageSize, Progress, Published, Result, Sample, SampleId, Source, SourceKind, input,
 };
 
 const INDEX: &str = "index.csv";
 
-/// An image that was left out.
+/// An image that was skipped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Skipped {
     /// Its file, relative to the source folder.
@@ -34,31 +40,44 @@ pub struct Skipped {
     pub problem: String,
 }
 
-/// What was read.
+/// The result of [`read`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClassFolders {
-    /// The images. Ids of skipped ones are missing; the others keep theirs.
+    /// The images. Skipped ones leave gaps in the ids.
     pub dataset: Dataset,
-    /// What was left out, by id.
+    /// The skipped images, by id.
     pub skipped: Vec<Skipped>,
 }
 
 /// Reads and decodes all images of `folder` on all threads.
 ///
+/// ```no_run
+/// use cifar_data::Silent;
+/// use cifar_data::sources::{ReadOptions, class_folders};
+///
+/// let options = ReadOptions { skip_broken: true, ..Default::default() };
+/// let found = class_folders::read("photos".as_ref(), &options, &Silent)?;
+/// for skipped in &found.skipped {
+///     eprintln!("{}: {}", skipped.file, skipped.problem);
+/// }
+/// # Ok::<(), cifar_data::DataError>(())
+/// ```
+///
 /// # Errors
-/// If the folder has no class folders, train/ and test/ have different ones, one is empty, `index.csv` does not list
-/// exactly the files that are there, or an image is damaged or of another size than the first one.
-pub fn read(folder: &Path, options: &ReadOptions, monitor: &dyn Monitor) -> Result<ClassFolders> {
+/// If there are no class folders, train/ and test/ have different ones, one is empty, `index.csv`
+/// does not list exactly the existing files, or an image is damaged or has another size than the
+/// first one.
+pub fn read(folder: &Path, options: &ReadOptions, progress: &dyn Progress) -> Result<ClassFolders> {
     let listing = listing::list(folder, options.skip_broken)?;
     if let Some(warning) = listing.warning(folder) {
-        monitor.warn(&warning);
+        progress.warn(&warning);
     }
     let Listing { classes, files, no_images, .. } = listing;
     let index = folder.join(INDEX);
-    // Whatever is called so, even a link that leads nowhere.
+    // Anything with this name, even a dangling link.
     let has_index = fs::symlink_metadata(&index).is_ok();
     let entries = if has_index { index::in_order(&index, folder, files)? } else { interleaved(files) };
-    let mut read = decode_all(folder, classes, &entries, *options, monitor)?;
+    let mut read = decode_all(folder, classes, &entries, *options, progress)?;
     if options.skip_broken {
         check_emptied(folder, &entries, &read)?;
         read.skipped.extend(no_images);
@@ -66,7 +85,7 @@ pub fn read(folder: &Path, options: &ReadOptions, monitor: &dyn Monitor) -> Resu
     Ok(read)
 }
 
-/// Skipping must not leave a class folder without images.
+/// Checks that skipping leaves no class folder without images.
 fn check_emptied(folder: &Path, entries: &[Entry], read: &ClassFolders) -> Result<()> {
     let folder_of = |file: &str| file.rsplit_once('/').map(|(folder, _)| folder.to_string()).unwrap_or_default();
     let mut left: BTreeMap<String, usize> = entries.iter().map(|entry| (folder_of(&entry.file), 0)).collect();
@@ -81,7 +100,7 @@ fn check_emptied(folder: &Path, entries: &[Entry], read: &ClassFolders) -> Resul
     Err(DataError::malformed(&folder.join(class), message))
 }
 
-/// What follows the problem of the first of several unusable files.
+/// Returns the text that follows the problem of the first of several unusable files.
 fn others(count: usize) -> String {
     match count {
         0 => String::new(),
@@ -90,7 +109,8 @@ fn others(count: usize) -> String {
     }
 }
 
-/// First of each class, second of each class, …; training images before test images.
+/// Returns the first of each class, then the second of each class, …; training images before test
+/// images.
 fn interleaved(found: Vec<Vec<Entry>>) -> Vec<Entry> {
     let mut ranked: Vec<(Published, usize, Entry)> = found
         .into_iter()
@@ -105,10 +125,10 @@ fn decode_all(
     classes: Vec<String>,
     entries: &[Entry],
     options: ReadOptions,
-    monitor: &dyn Monitor,
+    progress: &dyn Progress,
 ) -> Result<ClassFolders> {
     const WHAT: &str = "decoding";
-    /// Images that one task decodes, and after which progress is told.
+    /// Number of images per task; progress is reported after each task.
     const TASK: usize = 250;
     let size = first_size(folder, entries, options)?;
     room_for(entries.len() as u64, size)?;
@@ -116,13 +136,13 @@ fn decode_all(
     let mut hashes = vec![blake3::Hash::from_bytes([0; blake3::OUT_LEN]); entries.len()];
     let done = AtomicUsize::new(0);
     let total = entries.len() as u64;
-    monitor.progress(WHAT, 0, total);
+    progress.update(WHAT, 0, total);
     let tasks =
         pixels.par_chunks_mut(TASK * size.bytes()).zip(hashes.par_chunks_mut(TASK)).zip(entries.par_chunks(TASK));
     let problems: Vec<Vec<(usize, String)>> = tasks
         .enumerate()
         .map(|(task, ((pixels, hashes), entries))| {
-            monitor.check()?;
+            progress.check()?;
             let mut buffer = Vec::new();
             let mut problems = Vec::new();
             let images = pixels.chunks_exact_mut(size.bytes()).zip(hashes);
@@ -130,10 +150,10 @@ fn decode_all(
                 if let Err(problem) = decode_file(&folder.join(&entry.file), size, &mut buffer, pixels) {
                     problems.push((task * TASK + index, problem));
                 }
-                // Now, while the pixels are at hand.
+                // Hashed here, while the pixels are in the cache.
                 *hash = blake3::hash(pixels);
             }
-            monitor.progress(WHAT, (done.fetch_add(entries.len(), Ordering::Relaxed) + entries.len()) as u64, total);
+            progress.update(WHAT, (done.fetch_add(entries.len(), Ordering::Relaxed) + entries.len()) as u64, total);
             Ok(problems)
         })
         .collect::<Result<_>>()?;
@@ -165,15 +185,17 @@ fn decode_all(
     Ok(ClassFolders { dataset, skipped: skipped.collect() })
 }
 
-/// The size that all images must have: that of the first one, or of the first usable one where broken ones are skipped.
+/// Returns the size that all images must have: that of the first image, or of the first usable one
+/// if broken ones are skipped.
 fn first_size(folder: &Path, entries: &[Entry], options: ReadOptions) -> Result<ImageSize> {
     let mut buffer = Vec::new();
     for entry in entries {
         let path = folder.join(&entry.file);
         let size = read_file(&path, &mut buffer).and_then(|()| {
-            let header = read_header(&buffer, MOST_PIXELS)?;
+            let header = read_header(&buffer, MAX_PIXELS)?;
             let size = header.size();
-            // A broken image that will be skipped must not decide about the others; where none is, its turn comes later.
+            // A broken image that will be skipped must not decide the size. If none is usable,
+            // decoding reports it.
             if options.skip_broken {
                 header.decode(&mut vec![0; size.bytes()])?;
             }
@@ -190,16 +212,16 @@ fn first_size(folder: &Path, entries: &[Entry], options: ReadOptions) -> Result<
 
 fn decode_file(path: &Path, size: ImageSize, buffer: &mut Vec<u8>, pixels: &mut [u8]) -> Result<(), String> {
     read_file(path, buffer)?;
-    let header = read_header(buffer, MOST_PIXELS)?;
+    let header = read_header(buffer, MAX_PIXELS)?;
     if header.size() != size {
         return Err(format!("has {} pixels, the first image has {size}; all must have the same size", header.size()));
     }
     header.decode(pixels)
 }
 
-/// Reads a file into a buffer that is used again and again.
+/// Reads a file into a reused buffer.
 fn read_file(path: &Path, buffer: &mut Vec<u8>) -> Result<(), String> {
-    /// A 1024×1024 image is smaller than this in either format.
-    const MOST_BYTES: u64 = 64 * 1024 * 1024;
-    input::read_image(path, MOST_BYTES, buffer).map_err(|e| e.problem())
+    /// A 1024×1024 image is smaller in both formats.
+    const MAX_BYTES: u64 = 64 * 1024 * 1024;
+    input::read_image(path, MAX_BYTES, buffer).map_err(|e| e.problem())
 }

@@ -1,14 +1,15 @@
-//! Class names, as the `datasets` library leaves them in a file's metadata.
+//! Class names, from the metadata of the `datasets` library.
 
 use serde_json::Value;
 
-/// The names of column `label`, out of the JSON under the key `huggingface`; `None` if there are none.
+/// Returns the names of column `label`, from the JSON under the key `huggingface`; `None` if there
+/// are none.
 ///
 /// # Errors
-/// If they are there and cannot be used.
+/// If they exist and cannot be used.
 pub(super) fn names(json: &str, label: &str) -> Result<Option<Vec<String>>, String> {
     let metadata: Value =
-        serde_json::from_str(json).map_err(|e| format!("has metadata `huggingface` that are no JSON: {e}"))?;
+        serde_json::from_str(json).map_err(|e| format!("has metadata `huggingface` that is not JSON: {e}"))?;
     let Some(names) = metadata.pointer(&format!("/info/features/{label}/names")) else { return Ok(None) };
     let names: Option<Vec<String>> =
         names.as_array().map(|names| names.iter().filter_map(|name| name.as_str().map(String::from)).collect());

@@ -1,9 +1,10 @@
-//! Parquet files as Hugging Face publishes CIFAR-10 and CIFAR-100: a column `img` or `image` with the bytes of a PNG or JPEG
-//! file, and one `label`, or `fine_label` and `coarse_label`.
+//! Parquet files as Hugging Face publishes CIFAR-10 and CIFAR-100: a column `img` or `image` with
+//! the bytes of a PNG or JPEG file, and a column `label`, or `fine_label` and `coarse_label`.
 //!
-//! Ids follow the rows: `train*.parquet`, shard after shard, then `test*.parquet`, or `train/*.parquet` and `test/*.parquet`;
-//! a single file, or files that are called otherwise, know no published split. Those of CIFAR-10 are in the order of the official archives, so they give the same
-//! ids, labels and pixels. Class names stand in the file's own metadata (`huggingface`).
+//! Ids follow the rows: `train*.parquet`, shard by shard, then `test*.parquet`; or
+//! `train/*.parquet` and `test/*.parquet`. A single file, and files with other names, have no
+//! published split. The rows of CIFAR-10 are in the order of the official archives, so they give
+//! the same ids, labels and pixels. Class names are in the file's metadata (`huggingface`).
 
 mod classes;
 mod pages;
@@ -16,38 +17,48 @@ use std::path::Path;
 use rayon::prelude::*;
 use table::{Row, Table};
 
-use super::{Labels, MOST_PIXELS};
+use super::{Labels, MAX_PIXELS};
 use crate::decode::read_header;
 use crate::memory::room_for;
-use crate::{DataError, Dataset, Header, ImageSize, Monitor, Published, Result, Sample, SampleId, Source, SourceKind};
+use crate::{DataError, Dataset, Header, ImageSize, Progress, Published, Result, Sample, SampleId, Source, SourceKind};
 
-/// Rows that are decoded at a time.
+/// Number of rows that are decoded at a time.
 const ROWS: usize = 2048;
 
-/// Reads a `.parquet` file, or the folder in which such files lie.
+/// Reads a `.parquet` file, or a folder of them.
+///
+/// ```no_run
+/// use cifar_data::Silent;
+/// use cifar_data::sources::{Labels, parquet};
+///
+/// let cifar10 = parquet::read("cifar10/plain_text".as_ref(), Labels::Fine, &Silent)?;
+/// assert_eq!(cifar10.len(), 60_000);
+/// # Ok::<(), cifar_data::DataError>(())
+/// ```
 ///
 /// # Errors
-/// If a shard is missing, a file has other columns, is cut short or damaged, packed otherwise than by snappy or zstd or encoded in a rare way, a row has no
-/// image or a label without a class, or an image is damaged or of another size than the first one.
-pub fn read(path: &Path, labels: Labels, monitor: &dyn Monitor) -> Result<Dataset> {
+/// If a shard is missing; if a file has other columns, is cut short or damaged, or uses a
+/// compression other than snappy or zstd or a rare encoding; if a row has no image or a label
+/// without a class; if an image is damaged or has another size than the first one.
+pub fn read(path: &Path, labels: Labels, progress: &dyn Progress) -> Result<Dataset> {
     const WHAT: &str = "reading";
     let files =
-        if path.is_dir() { shards::in_folder(path, monitor)? } else { vec![(path.to_path_buf(), Published::None)] };
+        if path.is_dir() { shards::in_folder(path, progress)? } else { vec![(path.to_path_buf(), Published::None)] };
     let tables: Vec<(Table, Published)> = files
         .into_iter()
         .map(|(file, published)| Ok((Table::open(&file, labels)?, published)))
         .collect::<Result<_>>()?;
-    let classes = common_classes(&tables, monitor)?;
+    let classes = common_classes(&tables, progress)?;
     let total: u64 = tables.iter().map(|(table, _)| table.rows()).sum();
     let mut images = Images { size: None, samples: Vec::new(), pixels: Vec::new(), hashes: Vec::new() };
     for (table, published) in &tables {
-        // Below a folder with both parts, `train/0000.parquet`.
+        // In a folder with both parts: `train/0000.parquet`.
         let name = table.path().strip_prefix(path).ok().filter(|name| !name.as_os_str().is_empty());
         let name = name.or(table.path().file_name().map(Path::new)).unwrap_or(path).to_string_lossy().into_owned();
         let mut number = 0;
         table.for_each(ROWS, |rows| {
-            monitor.check()?;
-            monitor.progress(WHAT, images.samples.len() as u64, total);
+            progress.check()?;
+            progress.update(WHAT, images.samples.len() as u64, total);
             for row in rows {
                 let at = number;
                 number += 1;
@@ -65,7 +76,7 @@ pub fn read(path: &Path, labels: Labels, monitor: &dyn Monitor) -> Result<Datase
             images.decode(rows, number - rows.len(), table.path(), total)
         })?;
     }
-    monitor.progress(WHAT, total, total);
+    progress.update(WHAT, total, total);
     let Images { size: Some(size), samples, mut pixels, hashes } = images else {
         return Err(DataError::malformed(path, "has no rows"));
     };
@@ -74,13 +85,13 @@ pub fn read(path: &Path, labels: Labels, monitor: &dyn Monitor) -> Result<Datase
     Ok(Dataset::new(Header { classes, size, source }, samples, pixels)?.with_hashes(hashes))
 }
 
-/// True for a file that [`read`] takes, by its name.
+/// Returns whether [`read`] accepts a file with this name.
 pub(super) fn is_parquet(name: &str) -> bool {
     Path::new(name).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"))
 }
 
-/// The class names, which must be the same in all files; numbers where the files have none.
-fn common_classes(tables: &[(Table, Published)], monitor: &dyn Monitor) -> Result<Vec<String>> {
+/// Returns the class names, which must be the same in all files; numbers if the files have none.
+fn common_classes(tables: &[(Table, Published)], progress: &dyn Progress) -> Result<Vec<String>> {
     let Some(((first, _), others)) = tables.split_first() else { return Ok(Vec::new()) };
     if let Some((other, _)) = others.iter().find(|(table, _)| table.classes() != first.classes()) {
         let file = first.path().file_name().unwrap_or_default().display();
@@ -95,13 +106,13 @@ fn common_classes(tables: &[(Table, Published)], monitor: &dyn Monitor) -> Resul
     }
     let digits = most.to_string().len();
     let path = first.path().display();
-    monitor.warn(&format!("{path}: says no class names (metadata `huggingface`); classes are called by their numbers"));
+    progress.warn(&format!("{path}: has no class names (metadata `huggingface`); classes are named by their numbers"));
     Ok((0..=most).map(|label| format!("{label:0digits$}")).collect())
 }
 
-/// What has been read so far.
+/// The images read so far.
 struct Images {
-    /// That of the first image.
+    /// The size of the first image.
     size: Option<ImageSize>,
     samples: Vec<Sample>,
     pixels: Vec<u8>,
@@ -109,7 +120,7 @@ struct Images {
 }
 
 impl Images {
-    /// Decodes rows, the first of which is number `first` of the file.
+    /// Decodes rows; `first` is the number of the first one in the file.
     fn decode(&mut self, rows: &[Row], first: usize, path: &Path, total: u64) -> Result<()> {
         let wrong = |row: usize, problem: String| {
             DataError::malformed(path, format!("the image of row {} {problem}", first + row))
@@ -118,7 +129,7 @@ impl Images {
             (Some(size), _) => size,
             (None, None) => return Ok(()),
             (None, Some(row)) => {
-                let size = read_header(row.image.data(), MOST_PIXELS).map_err(|problem| wrong(0, problem))?.size();
+                let size = read_header(row.image.data(), MAX_PIXELS).map_err(|problem| wrong(0, problem))?.size();
                 room_for(total, size)?;
                 *self.size.insert(size)
             }
@@ -144,7 +155,7 @@ impl Images {
 }
 
 fn decode(bytes: &[u8], size: ImageSize, pixels: &mut [u8]) -> Result<(), String> {
-    let header = read_header(bytes, MOST_PIXELS)?;
+    let header = read_header(bytes, MAX_PIXELS)?;
     if header.size() != size {
         return Err(format!("has {} pixels, the first image has {size}; all must have the same size", header.size()));
     }

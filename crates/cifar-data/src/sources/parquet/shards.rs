@@ -1,20 +1,20 @@
-//! The files of a data set in parquet: which there are, in which order, and whether all are there.
+//! Lists the parquet files of a data set in order, and checks that none is missing.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::super::layout::{self, Part, is_litter};
+use super::super::layout::{self, Part, is_ignored};
 use super::is_parquet;
 use crate::names::shown;
-use crate::{DataError, Monitor, Published, Result};
+use crate::{DataError, Progress, Published, Result};
 
-/// Returns the files of a folder in the order of their ids: `train*` before `test*`, each by their numbers; or those of its
-/// folders train/ and test/.
+/// Returns the files of a folder in the order of their ids: `train*` before `test*`, each by their
+/// numbers; or those of its folders train/ and test/.
 ///
 /// # Errors
-/// If one of several parts is missing, or one of the files that a part is cut into.
-pub(super) fn in_folder(folder: &Path, monitor: &dyn Monitor) -> Result<Vec<(PathBuf, Published)>> {
+/// If one of the parts, or a shard of a part, is missing.
+pub(super) fn in_folder(folder: &Path, progress: &dyn Progress) -> Result<Vec<(PathBuf, Published)>> {
     let names = tables(folder)?;
     if names.is_empty()
         && let layout::Parts { train: Some(train), test: Some(test), val } = layout::parts(folder)?
@@ -26,7 +26,7 @@ pub(super) fn in_folder(folder: &Path, monitor: &dyn Monitor) -> Result<Vec<(Pat
             files.extend(names.into_iter().map(|name| (part.join(name), published)));
         }
         if !val.is_empty() {
-            warn_of_validation(folder, &val, monitor);
+            warn_of_validation(folder, &val, progress);
         }
         return Ok(files);
     }
@@ -53,7 +53,7 @@ pub(super) fn in_folder(folder: &Path, monitor: &dyn Monitor) -> Result<Vec<(Pat
         ));
     }
     if !validation.is_empty() {
-        warn_of_validation(folder, &validation, monitor);
+        warn_of_validation(folder, &validation, progress);
     }
     let mut files = Vec::new();
     for (published, names) in parts {
@@ -62,9 +62,9 @@ pub(super) fn in_folder(folder: &Path, monitor: &dyn Monitor) -> Result<Vec<(Pat
     Ok(files)
 }
 
-fn warn_of_validation(folder: &Path, names: &[String], monitor: &dyn Monitor) {
+fn warn_of_validation(folder: &Path, names: &[String], progress: &dyn Progress) {
     let (folder, names) = (shown(folder), names.join(", "));
-    monitor.warn(&format!("{folder}: left out {names}; validation images are drawn from the training images"));
+    progress.warn(&format!("{folder}: left out {names}; validation images are drawn from the training images"));
 }
 
 fn part_of(name: &str) -> Option<Part> {
@@ -72,13 +72,13 @@ fn part_of(name: &str) -> Option<Part> {
     Part::of_file(name).or_else(|| [("train", Part::Train), ("test", Part::Test)].into_iter().find_map(start))
 }
 
-/// The names of the parquet files in a folder.
+/// Returns the names of the parquet files in a folder.
 fn tables(folder: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder).map_err(DataError::io("read the folder", folder))? {
         let name = entry.map_err(DataError::io("read the folder", folder))?.file_name();
         let name = name.to_string_lossy().into_owned();
-        if is_parquet(&name) && !is_litter(&name) {
+        if is_parquet(&name) && !is_ignored(&name) {
             names.push(name);
         }
     }
@@ -86,24 +86,24 @@ fn tables(folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// The files of one part in the order of their numbers, which must all be there.
+/// Returns the files of one part in the order of their numbers. No number may be missing.
 fn in_order(folder: &Path, mut names: Vec<String>) -> Result<Vec<String>> {
     let wrong = |problem: String| Err(DataError::malformed(folder, problem));
     names.sort_by_cached_key(|name| (pieces(name), name.clone()));
     let shards: Vec<Option<Shard>> = names.iter().map(|name| Shard::of(name)).collect();
     if let Some(first) = shards.iter().flatten().next() {
-        // Files that say of how many they are one.
+        // Files whose names have the number of shards.
         let mut there: BTreeMap<u64, &String> = BTreeMap::new();
         for (name, shard) in names.iter().zip(&shards) {
             let Some(shard) = shard else {
                 return wrong(format!(
-                    "holds {} and {name}, which belong to two ways of cutting; keep one",
+                    "holds {} and {name}, which belong to different sets of shards; keep one",
                     first.name
                 ));
             };
             if (shard.front, shard.count) != (first.front, first.count) {
                 return wrong(format!(
-                    "holds {} and {name}, which belong to two ways of cutting; keep one",
+                    "holds {} and {name}, which belong to different sets of shards; keep one",
                     first.name
                 ));
             }
@@ -111,7 +111,7 @@ fn in_order(folder: &Path, mut names: Vec<String>) -> Result<Vec<String>> {
                 return wrong(format!("holds {other} and {name}, which have the same number; keep one"));
             }
         }
-        // No more than are there can be complete, so a huge count is not counted through.
+        // Stops at the number of files, so a huge claimed count takes no time.
         let missing = (0..first.count).find(|number| !there.contains_key(number));
         if let Some(number) = missing {
             return wrong(format!("holds {}, but not {}", first.name, first.sibling(number)));
@@ -127,16 +127,16 @@ fn in_order(folder: &Path, mut names: Vec<String>) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// A file that is called `train-00000-of-00002.parquet`, perhaps with a hash behind the numbers.
+/// A file called like `train-00000-of-00002.parquet`, perhaps with a hash after the numbers.
 struct Shard<'a> {
     name: &'a str,
     front: &'a str,
     digits: usize,
     number: u64,
     count: u64,
-    /// `of` with what is around it.
+    /// `of` with its separators.
     between: &'a str,
-    /// The count as it is written, and how the name ends if that is the same for all.
+    /// The count as written, and the end of the name if it is the same for all.
     back: &'a str,
 }
 
@@ -153,7 +153,7 @@ impl<'a> Shard<'a> {
         })
     }
 
-    /// The name of the shard with this number; its hash cannot be known.
+    /// Returns the name of the shard with this number, as far as known: not its hash.
     fn sibling(&self, number: u64) -> String {
         let Self { name, front, digits, between, back, .. } = self;
         let known = front.len() + digits + between.len() + back.len();
@@ -165,7 +165,7 @@ impl<'a> Shard<'a> {
     }
 }
 
-/// Runs of digits, as numbers, and what is between them: `train-2` comes before `train-10`.
+/// Runs of digits, as numbers, and the text between them: `train-2` comes before `train-10`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Piece {
     Number(u64),
@@ -184,7 +184,8 @@ fn pieces(name: &str) -> Vec<Piece> {
     pieces
 }
 
-/// A file and one that is missing behind or before it, where names differ in one number alone and count up.
+/// Returns a file and the missing one after or before it, if the names differ in one counting
+/// number alone.
 fn gap(names: &[String]) -> Option<(&String, String)> {
     let all: Vec<Vec<Piece>> = names.iter().map(|name| pieces(name)).collect();
     let (first, second) = (all.first()?, all.get(1)?);
@@ -197,7 +198,7 @@ fn gap(names: &[String]) -> Option<(&String, String)> {
             _ => return None,
         }
     }
-    // They count from 0 or from 1.
+    // Numbers start at 0 or 1.
     let called = |number: u64, like: &str| {
         let before: usize = like
             .as_bytes()
@@ -234,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_in_the_order_of_their_numbers() {
+    fn files_are_ordered_by_their_numbers() {
         check(&["train.parquet"]);
         check(&["0000.parquet", "0001.parquet", "0002.parquet"]);
         check(&["train-0-of-2.parquet", "train-1-of-2.parquet"]);
@@ -245,13 +246,13 @@ mod tests {
         check(&many.iter().map(String::as_str).collect::<Vec<_>>());
         let many: Vec<String> = (0..12).map(|n| format!("part-{n}-0ab1.c000.parquet")).collect();
         check(&many.iter().map(String::as_str).collect::<Vec<_>>());
-        // Names that do not count.
+        // Names without a counter.
         check(&["cifar10.parquet"]);
         check(&["train-a.parquet", "train-b.parquet"]);
     }
 
     #[test]
-    fn a_file_that_is_missing_is_named() {
+    fn a_missing_file_is_named() {
         let check = |names: &[&str], problem: &str| assert_eq!(order(names), Err(format!("x: {problem}")));
         check(
             &["train-00000-of-00002-5a9b.parquet"],
@@ -273,7 +274,7 @@ mod tests {
         check(&["0000.parquet", "0001.parquet", "0003.parquet"], "holds 0001.parquet, but not 0002.parquet");
         check(
             &["train-0-of-1.parquet", "train.parquet"],
-            "holds train-0-of-1.parquet and train.parquet, which belong to two ways of cutting; keep one",
+            "holds train-0-of-1.parquet and train.parquet, which belong to different sets of shards; keep one",
         );
         check(
             &["t-0-of-1-aa.parquet", "t-0-of-1-bb.parquet"],
@@ -281,7 +282,7 @@ mod tests {
         );
         check(
             &["t-0-of-1.parquet", "t-0-of-2.parquet", "t-1-of-2.parquet"],
-            "holds t-0-of-1.parquet and t-0-of-2.parquet, which belong to two ways of cutting; keep one",
+            "holds t-0-of-1.parquet and t-0-of-2.parquet, which belong to different sets of shards; keep one",
         );
         check(&["t-0-of-1.parquet", "t-1-of-1.parquet"], "holds t-1-of-1.parquet, whose number is not below 1");
     }

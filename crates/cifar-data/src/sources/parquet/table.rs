@@ -1,4 +1,4 @@
-//! The columns of one file that are of interest, checked before they are read.
+//! The two needed columns of one file, checked before they are read.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -14,8 +14,8 @@ use super::values::{Column, Value};
 use super::{classes, pages};
 use crate::{DataError, Result, input};
 
-/// Bytes of a file's own description; that of 50,000 images in a thousand groups has 1 MB.
-const MOST_METADATA: u32 = 64 << 20;
+/// Most bytes of a file's metadata; those of 50,000 images in a thousand row groups have 1 MB.
+const MAX_METADATA: u32 = 64 << 20;
 
 /// One row.
 pub(super) struct Row {
@@ -24,18 +24,18 @@ pub(super) struct Row {
     pub(super) label: i64,
 }
 
-/// A file whose columns are those of a set of images.
+/// A file with the columns of a set of images.
 pub(super) struct Table {
     path: PathBuf,
     reader: SerializedFileReader<File>,
-    /// Places of the two columns among all.
+    /// Indices of the two columns.
     image: usize,
     label: usize,
     classes: Option<Vec<String>>,
 }
 
 impl Table {
-    /// Reads and checks everything but the values.
+    /// Opens a file and checks everything except the values.
     pub(super) fn open(path: &Path, labels: Labels) -> Result<Self> {
         let wrong = |problem: String| DataError::malformed(path, problem);
         let mut file = input::open(path)?;
@@ -76,17 +76,17 @@ impl Table {
         &self.path
     }
 
-    /// The class names, if the file says them.
+    /// Returns the class names, if the file has them.
     pub(super) fn classes(&self) -> Option<&[String]> {
         self.classes.as_deref()
     }
 
-    /// Number of rows, as the file claims.
+    /// Returns the number of rows that the file claims.
     pub(super) fn rows(&self) -> u64 {
         u64::try_from(self.reader.metadata().file_metadata().num_rows()).unwrap_or(0)
     }
 
-    /// The highest label; at least 0.
+    /// Returns the highest label; at least 0.
     pub(super) fn highest_label(&self) -> Result<u16> {
         let mut most = 0;
         for group in 0..self.reader.num_row_groups() {
@@ -105,7 +105,7 @@ impl Table {
             .map_err(|_| DataError::malformed(&self.path, format!("has label {most}; allowed are 0 to {}", u16::MAX)))
     }
 
-    /// Calls `take` with up to `most` rows at a time, in their order.
+    /// Calls `take` with up to `most` rows at a time, in order.
     pub(super) fn for_each(&self, most: usize, mut take: impl FnMut(&[Row]) -> Result<()>) -> Result<()> {
         let broken = |e: &dyn std::fmt::Display| damaged(&self.path, e);
         let mut before = 0;
@@ -145,7 +145,7 @@ impl Table {
         Err(DataError::malformed(&self.path, format!("holds {before} of the {} rows that it claims", self.rows())))
     }
 
-    /// Looks at the pages of both columns, and at how they are packed.
+    /// Checks the pages and the compression of both columns.
     fn check_pages(&self, mut file: File) -> Result<()> {
         let wrong = |problem: String| DataError::malformed(&self.path, problem);
         for group in self.reader.metadata().row_groups() {
@@ -164,7 +164,7 @@ impl Table {
                 }
                 let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
                 let (Ok(start), Ok(length)) = (u64::try_from(start), u64::try_from(column.compressed_size())) else {
-                    return Err(wrong(format!("column {name} lies nowhere in the file")));
+                    return Err(wrong(format!("column {name} is outside the file")));
                 };
                 let pages = pages::check(&mut file, start, length).map_err(DataError::io("read", &self.path))?;
                 pages.map_err(|problem| wrong(format!("column {name} {problem}")))?;
@@ -174,7 +174,7 @@ impl Table {
     }
 }
 
-/// The marks at both ends, and the length of the description that stands before the last one.
+/// Checks the marks at both ends, and the length of the metadata before the last one.
 fn check_ends(file: &mut File, path: &Path) -> Result<()> {
     const MARK: &[u8] = b"PAR1";
     let io = |e| DataError::io("read", path)(e);
@@ -182,7 +182,7 @@ fn check_ends(file: &mut File, path: &Path) -> Result<()> {
     file.by_ref().take(64).read_to_end(&mut first).map_err(io)?;
     if !first.starts_with(MARK) {
         let kind = input::kind(&first).map(|kind| format!(" but {kind}")).unwrap_or_default();
-        return Err(DataError::malformed(path, format!("is no parquet file{kind}")));
+        return Err(DataError::malformed(path, format!("is not a parquet file{kind}")));
     }
     let mut last = [0; 8];
     let whole = file.seek(SeekFrom::End(-8)).and_then(|_| file.read_exact(&mut last));
@@ -190,11 +190,8 @@ fn check_ends(file: &mut File, path: &Path) -> Result<()> {
         return Err(DataError::malformed(path, "is cut short; copy or download it again"));
     }
     let length = u32::from_le_bytes([last[0], last[1], last[2], last[3]]);
-    if length > MOST_METADATA {
-        return Err(DataError::malformed(
-            path,
-            format!("describes itself in {length} bytes; allowed are {MOST_METADATA}"),
-        ));
+    if length > MAX_METADATA {
+        return Err(DataError::malformed(path, format!("has {length} bytes of metadata; allowed are {MAX_METADATA}")));
     }
     Ok(())
 }

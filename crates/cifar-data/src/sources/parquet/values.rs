@@ -1,8 +1,9 @@
-//! Values of one column, out of its unpacked pages.
+//! Decodes the values of one column from its decompressed pages.
 //!
-//! The `parquet` crate reads a file's description and unpacks its pages; its decoders of values trust that a page holds what it
-//! claims, and panic where it does not. So values are decoded here: PLAIN, and indices into a dictionary, which is what
-//! everybody writes for bytes and for few different numbers.
+//! The `parquet` crate reads a file's metadata and decompresses its pages. Its value decoders trust
+//! that a page holds what it claims, and panic if not. So values are decoded here: PLAIN, and
+//! indices into a dictionary, which are what all writers use for bytes and for few different
+//! numbers.
 
 use std::collections::VecDeque;
 
@@ -11,24 +12,24 @@ use parquet::column::page::{Page, PageReader};
 use parquet::data_type::ByteArray;
 use parquet::file::reader::RowGroupReader;
 
-/// Values of a page; usual are some ten thousand.
-const MOST_VALUES: u32 = 1 << 22;
+/// Most values of a page; some ten thousand are usual.
+const MAX_VALUES: u32 = 1 << 22;
 
-/// A value of one of the columns that are of interest.
+/// A value of one of the two columns.
 #[derive(Debug, Clone)]
 pub(super) enum Value {
     Bytes(ByteArray),
     Number(i64),
 }
 
-/// What is left of a column of one group.
+/// The rest of a column in one row group.
 pub(super) struct Column {
     pages: Box<dyn PageReader>,
     kind: Type,
-    /// The level at which a value is there, and not null.
+    /// The definition level of a value that is not null.
     full: u32,
     dictionary: Vec<Value>,
-    /// Of the current page; `None` is null.
+    /// Values of the current page; `None` is null.
     ready: VecDeque<Option<Value>>,
 }
 
@@ -40,7 +41,7 @@ impl Column {
         Ok(Self { pages, kind: described.physical_type(), full, dictionary: Vec::new(), ready: VecDeque::new() })
     }
 
-    /// The next `most` values, fewer at the end.
+    /// Returns the next `most` values, fewer at the end.
     pub(super) fn next(&mut self, most: usize) -> Result<Vec<Option<Value>>, String> {
         while self.ready.len() < most {
             let Some(page) = self.pages.get_next_page().map_err(|e| one_line(&e))? else { break };
@@ -52,12 +53,12 @@ impl Column {
 
     fn take(&mut self, page: &Page) -> Result<(), String> {
         let count = page.num_values();
-        if count > MOST_VALUES {
-            return Err(format!("a page claims {count} values; allowed are {MOST_VALUES}"));
+        if count > MAX_VALUES {
+            return Err(format!("a page claims {count} values; allowed are {MAX_VALUES}"));
         }
         let count = count as usize;
         let bytes: &[u8] = page.buffer();
-        // Levels come first: where values are, and where nulls.
+        // Levels come first: they say which values are null.
         let (levels, start) = match page {
             Page::DictionaryPage { .. } => {
                 self.dictionary = plain(page, 0, count, self.kind).ok_or("a dictionary is cut short")?;
@@ -97,7 +98,7 @@ impl Column {
         Ok(())
     }
 
-    /// `count` values, which begin at byte `start` of the page.
+    /// Decodes `count` values that start at byte `start` of the page.
     fn values(&self, page: &Page, start: usize, count: usize) -> Result<Vec<Value>, String> {
         if count == 0 {
             return Ok(Vec::new());
@@ -110,19 +111,19 @@ impl Column {
                 let indices = indices.and_then(|(width, indices)| runs(indices, u32::from(*width), count));
                 let value = |index: u32| self.dictionary.get(index as usize).cloned();
                 let values = indices.ok_or("a page is cut short")?.into_iter().map(value).collect::<Option<Vec<_>>>();
-                values.ok_or_else(|| "a page names what its dictionary has not".into())
+                values.ok_or_else(|| "a page refers to a value that its dictionary does not have".into())
             }
             other => Err(format!("values are encoded as {other}; allowed are PLAIN and RLE_DICTIONARY")),
         }
     }
 
-    /// Bits of a level.
+    /// Returns the number of bits of a level.
     fn width(&self) -> u32 {
         u32::BITS - self.full.leading_zeros()
     }
 }
 
-/// Numbers of 4 or 8 bytes, or bytes behind their length; `None` if they are not all there.
+/// Decodes numbers of 4 or 8 bytes, or bytes after their length; `None` if some are missing.
 fn plain(page: &Page, start: usize, count: usize, kind: Type) -> Option<Vec<Value>> {
     let buffer = page.buffer();
     let mut at = start;
@@ -153,7 +154,8 @@ fn plain(page: &Page, start: usize, count: usize, kind: Type) -> Option<Vec<Valu
     Some(values)
 }
 
-/// `count` numbers of `width` bits, in runs of one number and in packs of eight; `None` if they are not all there.
+/// Decodes `count` numbers of `width` bits, in runs of one number and packs of eight; `None` if
+/// some are missing.
 fn runs(mut input: &[u8], width: u32, count: usize) -> Option<Vec<u32>> {
     if width > 32 {
         return None;
@@ -174,7 +176,7 @@ fn runs(mut input: &[u8], width: u32, count: usize) -> Option<Vec<u32>> {
         input = rest;
         for index in 0..length.saturating_mul(8).min(wanted) {
             let bit = index * width as usize;
-            // A number of up to 32 bits lies within five bytes.
+            // A number of up to 32 bits spans at most five bytes.
             let bytes = packs.iter().skip(bit / 8).take(5).rev();
             let word = bytes.fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
             let filled = packs.len().saturating_sub(bit / 8).min(5);

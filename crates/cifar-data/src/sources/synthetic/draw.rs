@@ -1,4 +1,5 @@
-//! Drawing one image: a figure somewhere on a background, at some size and angle, in some colours, under some trouble.
+//! Draws one image: a figure on a background, with a random position, size, angle and colours, and
+//! distractors.
 
 use crate::random::{Purpose, Stream, stream};
 
@@ -9,16 +10,16 @@ pub(super) const SIZE: usize = 32;
 pub(super) const CLASSES: [&str; 10] =
     ["arrow", "checker", "crescent", "cross", "disc", "ring", "square", "star", "stripes", "triangle"];
 
-/// Streams of single images, apart from those of the plan.
+/// Streams of single images, separate from those of the plan.
 const DRAW: u64 = 0;
 const DISTURB: u64 = 3;
 
-/// Subsamples a side of each pixel.
+/// Subsamples per side of each pixel.
 const SUBSAMPLES: usize = 3;
 
 type Colour = [f64; 3];
 
-/// Whether a point lies in the figure `class`, which fills about the unit disc.
+/// Returns whether a point is inside the figure `class`, which fills about the unit disc.
 fn inside(class: usize, u: f64, v: f64) -> bool {
     let radius = (u * u + v * v).sqrt();
     let square = u.abs().max(v.abs());
@@ -56,7 +57,7 @@ fn mix(a: &Colour, b: &Colour, share: f64) -> Colour {
     std::array::from_fn(|c| a[c] * (1.0 - share) + b[c] * share)
 }
 
-/// The picture of image `id`, SIZE × SIZE × RGB.
+/// Draws image `id`, SIZE × SIZE × RGB.
 pub(super) fn draw(seed: u64, id: u64, class: usize) -> Vec<u8> {
     let mut random = stream(seed, Purpose::Synthetic, DRAW, id);
     let size = SIZE as f64;
@@ -103,7 +104,7 @@ pub(super) fn draw(seed: u64, id: u64, class: usize) -> Vec<u8> {
     to_bytes(canvas.iter().flatten().map(|value| value * light + noise * random.normal()))
 }
 
-/// What else is in the picture: strokes behind the figure, a blob before it.
+/// Distractors: strokes behind the figure, a blob in front of it.
 struct Clutter {
     strokes: Vec<([f64; 3], f64, Colour)>,
     blob: Option<([f64; 3], Colour)>,
@@ -163,7 +164,8 @@ fn to_bytes(values: impl Iterator<Item = f64>) -> Vec<u8> {
     values.map(|v| (v + 0.5).clamp(0.0, 255.0) as u8).collect()
 }
 
-/// A near-duplicate of `original`: moved by up to two pixels, perhaps mirrored, lit otherwise, with other noise.
+/// Makes a near-duplicate of `original`: shifted by up to two pixels, perhaps mirrored, with other
+/// brightness and noise.
 pub(super) fn disturb(seed: u64, id: u64, original: &[u8], pixels: &mut [u8]) {
     let mut random = stream(seed, Purpose::Synthetic, DISTURB, id);
     let mut shift = || random.below(5) as i64 - 2;

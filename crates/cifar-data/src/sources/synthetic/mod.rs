@@ -1,31 +1,38 @@
-//! The built-in set: ten drawn classes with planted trouble, for trying everything where there are no real images.
+//! The built-in synthetic set: ten drawn classes with planted problems, to try everything without
+//! real images.
 //!
-//! Every image is drawn from a stream keyed by the seed and its id, with arithmetic that every machine does alike
-//! (integers, IEEE + − × ÷ √ and `libm`): the bytes are the same everywhere. Some images are planted: *mislabels*
-//! carry another class's label, *near-duplicates* are earlier images shifted, mirrored, brightened and noised, *blends*
-//! mix two classes. What was planted is told apart from the images, in [`Synthetic::truth`].
+//! Every image is drawn from a stream keyed by the seed and its id, with arithmetic that is the
+//! same on every machine (integers, IEEE + − × ÷ √ and `libm`), so the bytes are the same
+//! everywhere. Some images are planted: *mislabels* have another class's label; *near-duplicates*
+//! are earlier images shifted, mirrored, brightened and noised; *blends* mix two classes.
+//! [`Synthetic::truth`] says which.
 
 mod draw;
 
 use rayon::prelude::*;
 
+use crate::prepare::{TrainingData, prepare};
 use crate::random::{Purpose, stream};
-use crate::{DataError, Dataset, Header, ImageSize, Published, Result, Sample, SampleId, Source, SourceKind};
+use crate::splits::SplitParams;
+use crate::{
+    DataError, Dataset, Header, ImageSize, Published, Result, Sample, SampleId, Silent, Source, SourceKind, output,
+    partitions, pull,
+};
 
 use draw::{CLASSES, SIZE};
 
-/// What to draw.
+/// The parameters of the set.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SyntheticParams {
-    /// Number of images, at least three a class.
+    /// Number of images, at least three per class.
     pub count: usize,
-    /// Everything random follows from it.
+    /// Seed of everything random.
     pub seed: u64,
-    /// Share of images with another class's label, 0 to 0.3.
+    /// Fraction of images with another class's label, 0 to 0.3.
     pub mislabelled: f64,
-    /// Share of images that are copies of earlier ones, 0 to 0.3.
+    /// Fraction of images that are copies of earlier ones, 0 to 0.3.
     pub near_duplicates: f64,
-    /// Share of images that mix two classes, 0 to 0.3.
+    /// Fraction of images that mix two classes, 0 to 0.3.
     pub blends: f64,
 }
 
@@ -48,32 +55,41 @@ pub enum Planted {
         /// The earlier image.
         of: SampleId,
     },
-    /// It mixes its class with another.
+    /// It mixes its class with another one.
     Blend {
         /// The other class.
         with: u16,
-        /// The other class's share, below one half.
+        /// The other class's fraction, below one half.
         share: f64,
     },
 }
 
-/// The set and the truth about it.
+/// The set and what is planted in it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Synthetic {
     /// The images.
     pub dataset: Dataset,
-    /// What was planted, ids ascending.
+    /// The planted images, ids ascending.
     pub truth: Vec<(SampleId, Planted)>,
 }
 
-/// Streams apart from those of single images.
+/// Streams separate from those of single images.
 const PLAN: u64 = 1;
 const ORDER: u64 = 2;
 
 /// Draws the set, on all threads.
 ///
+/// ```
+/// use cifar_data::sources::synthetic::{SyntheticParams, generate, truth_csv};
+///
+/// let set = generate(&SyntheticParams { count: 60, mislabelled: 0.1, ..Default::default() })?;
+/// assert!(set.dataset.header().source.is_synthetic());
+/// assert_eq!(truth_csv(&set).lines().count(), 1 + set.truth.len());
+/// # Ok::<(), cifar_data::DataError>(())
+/// ```
+///
 /// # Errors
-/// If a parameter lies outside of its range.
+/// If a parameter is out of range.
 pub fn generate(params: &SyntheticParams) -> Result<Synthetic> {
     check(params)?;
     let labels = drawn_classes(params);
@@ -122,7 +138,40 @@ pub fn generate(params: &SyntheticParams) -> Result<Synthetic> {
     Ok(Synthetic { dataset, truth })
 }
 
-/// The truth as a table: `id,content,kind,true_label,duplicate_of,blend_with,blend_share`, empty where something does not apply.
+/// Draws a set and returns its training and validation images, for examples and tests.
+///
+/// The set takes the whole way of a data set through a temporary folder: all three partitions,
+/// divided by the default [`SplitParams`].
+///
+/// ```
+/// use cifar_data::sources::synthetic::{SyntheticParams, training_data};
+///
+/// let data = training_data(&SyntheticParams { count: 300, ..Default::default() })?;
+/// assert!(data.train.len() > data.val.len() && !data.val.is_empty());
+/// # Ok::<(), cifar_data::DataError>(())
+/// ```
+///
+/// # Errors
+/// If a parameter is out of range, there are too few images for every split, or the temporary folder
+/// cannot be written.
+pub fn training_data(params: &SyntheticParams) -> Result<TrainingData> {
+    let images = generate(params)?.dataset;
+    let temporary = std::env::temp_dir();
+    let folder = tempfile::tempdir().map_err(DataError::io("create a folder in", &temporary))?;
+    let at = |name: &str| folder.path().join(name);
+    partitions::write(&images, &at("partitions"), &Silent)?;
+    let (version, split) = ("v1+v2+v3".parse()?, SplitParams::default());
+    pull::pull(&at("partitions"), version, &split, None, &at("raw"), &Silent)?;
+    let (overrides, review) = (at("overrides.csv"), at("review.csv"));
+    output::write_file(&overrides, b"id,label\n")?;
+    output::write_file(&review, b"id,decision,label,note\n")?;
+    prepare(&at("raw"), &overrides, &review, version, &split, &at("prepared"), &Silent)?;
+    TrainingData::open(&at("prepared"))
+}
+
+/// Returns the planted images as a table:
+/// `id,content,kind,true_label,duplicate_of,blend_with,blend_share`, with empty fields where a
+/// column does not apply.
 pub fn truth_csv(synthetic: &Synthetic) -> String {
     let class = |label: u16| &synthetic.dataset.classes()[usize::from(label)];
     let mut text = String::from("id,content,kind,true_label,duplicate_of,blend_with,blend_share\n");
@@ -158,7 +207,7 @@ fn check(params: &SyntheticParams) -> Result<()> {
     Ok(())
 }
 
-/// The class that each image shows: every ten images show each class once, in random order.
+/// Returns the class that each image shows: every ten images show each class once, in random order.
 fn drawn_classes(params: &SyntheticParams) -> Vec<u16> {
     let blocks = params.count.div_ceil(CLASSES.len()) as u64;
     let block = |index| {
@@ -171,7 +220,7 @@ fn drawn_classes(params: &SyntheticParams) -> Vec<u16> {
     labels
 }
 
-/// What is planted where.
+/// Returns what is planted where.
 fn plan(params: &SyntheticParams, labels: &[u16]) -> Vec<Option<Planted>> {
     let mut random = stream(params.seed, Purpose::Synthetic, PLAN, 0);
     let mut ids: Vec<usize> = (1..params.count).collect();
@@ -188,7 +237,8 @@ fn plan(params: &SyntheticParams, labels: &[u16]) -> Vec<Option<Planted>> {
     }
     let copies: Vec<usize> = ids.take(count(params.near_duplicates)).collect();
     for &id in &copies {
-        // The nearest earlier image, from a random place on, that is what it seems; the first image always is.
+        // The nearest earlier image, starting at a random one, that is not planted; the first image
+        // never is.
         let start = random.below(id as u64) as usize;
         let of = (0..=start).rev().find(|of| planted[*of].is_none() && !copies.contains(of)).unwrap_or(0);
         planted[id] = Some(Planted::NearDuplicate { of: SampleId(of as u32) });
@@ -196,7 +246,7 @@ fn plan(params: &SyntheticParams, labels: &[u16]) -> Vec<Option<Planted>> {
     planted
 }
 
-/// Another class than `label`, which depends on the image alone.
+/// Returns a class other than `label`; it depends on the image alone.
 fn wrong_label(seed: u64, id: u64, label: u16) -> u16 {
     let other = stream(seed, Purpose::Synthetic, PLAN, id + 1).below(CLASSES.len() as u64 - 1) as u16;
     if other < label { other } else { other + 1 }
@@ -214,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_are_kept_and_truth_is_told() {
+    fn the_fractions_and_the_truth_are_right() {
         let params = SyntheticParams { count: 1000, ..Default::default() };
         let Synthetic { dataset, truth } = generate(&params).unwrap();
         let count = |kind: fn(&Planted) -> bool| truth.iter().filter(|(_, p)| kind(p)).count();

@@ -1,8 +1,8 @@
-//! Both gradients, block of images after block of images: all tiles to the points, all products plane by plane, all
-//! tiles back.
+//! Both gradients, one block of images at a time: transform all tiles to the points, multiply plane
+//! by plane, transform all tiles back.
 //!
-//! The sums of the filters' gradient run over the tiles of a plane in order and over the blocks in order, so no bit
-//! depends on which thread takes which plane.
+//! The sums of the filters' gradient run over the tiles of a plane and over the blocks in a fixed
+//! order, so no bit depends on which thread computes which plane.
 
 use rayon::prelude::*;
 
@@ -10,20 +10,20 @@ use super::forward::{by_size, image_len, transform_image};
 use super::geometry::{Geometry, POINTS, Planes};
 use super::transforms::{input_adjoint, output_adjoint};
 use super::{weights, zeros};
-use crate::arms::Simd;
 use crate::generic::matmul::{Columns, Rows, Target, multiply, multiply_transposed};
 use crate::generic::scratch::with_scratch;
 use crate::generic::shared::Shared;
+use crate::isa::Simd;
 use crate::{Buffer, Conv2dShape};
 
-/// Values of both sides' planes that a block has about: they stay in the last-level cache from one step to the next.
+/// Approximate values of both sides' planes per block: they stay in the last-level cache.
 const BLOCK: usize = 1_500_000;
-/// Tiles that a block has at most, unless one image has more.
+/// Maximum tiles per block, unless a single image has more.
 pub(super) const TILES: usize = 1024;
-/// Images of a block are a multiple of this, so that two or four threads have equal shares.
+/// Blocks are multiples of this many images, so that two or four threads have equal work.
 pub(super) const SHARE: usize = 4;
 
-/// The gradients that are asked for of a convolution or, with `places`, of a convolution with 2×2 maxima behind it.
+/// Computes the requested gradients of a convolution or, with `places`, of one with max pooling.
 pub(crate) fn backward<S: Simd>(
     s: S,
     shape: &Conv2dShape,
@@ -56,7 +56,7 @@ pub(crate) fn backward<S: Simd>(
     for first in (0..shape.batch).step_by(block) {
         let count = block.min(shape.batch - first);
         (0..count).into_par_iter().with_max_len(1).for_each(|image| {
-            // SAFETY: the entry checked the lengths of all slices; an image has rows of its own in every plane.
+            // SAFETY: all slices have the checked lengths; each image has its own rows in a plane.
             unsafe {
                 if needs_weight_grad {
                     let pixels = images.as_ptr().add((first + image) * image_len(shape));
@@ -84,7 +84,7 @@ pub(crate) fn backward<S: Simd>(
                 let c = Target { base: sum, stride: sums.row, padded: true, add: true };
                 let a = Rows { base: a, offsets: &left_offsets[..used.len()] };
                 let b = Columns { base: b, stride: right.row, padded: true };
-                // SAFETY: a task has a plane of its own in all three; rows are padded to whole vectors.
+                // SAFETY: each task has its own planes, whose rows are padded to whole vectors.
                 unsafe {
                     if first == 0 {
                         std::ptr::write_bytes(sum, 0, sums.plane);
@@ -95,14 +95,14 @@ pub(crate) fn backward<S: Simd>(
             if let Some(filters) = &filters {
                 let b = Rows { base: b, offsets: &right_offsets[..used.len()] };
                 let c = Target { base: a, stride: left.row, padded: true, add: false };
-                // SAFETY: as above. The inputs at the points have been used, so their gradients take their place.
+                // SAFETY: as above. The gradients overwrite the inputs, which are no longer needed.
                 unsafe { multiply(s, b, outputs, filters.plane(plane), inputs, c) };
             }
         });
         if let Some(input_grad) = input_shared {
             (0..count).into_par_iter().with_max_len(1).for_each(|image| {
                 let to = input_grad.at((first + image) * image_len(shape));
-                // SAFETY: a task writes an image of its own, whose place the entry checked.
+                // SAFETY: each task writes its own image, whose length the entry point checked.
                 unsafe { input_gradient_image(s, shape, &geometry, left_shared.at(0), &left, count, image, to) };
             });
         }
@@ -112,16 +112,16 @@ pub(crate) fn backward<S: Simd>(
     }
 }
 
-/// The gradients of the outputs, as they were given.
+/// The given gradients of the outputs.
 #[derive(Clone, Copy)]
 struct Gradients<'a> {
     values: &'a [f32],
     places: Option<&'a [u8]>,
-    /// Values of an image.
+    /// Values per image.
     image: usize,
 }
 
-/// A y Aᵀ of every tile of image `source`, into the rows of `image`.
+/// Computes A y Aᵀ of every tile of image `source` into the rows of `image`.
 ///
 /// # Safety
 /// `base` has the planes of `images` images.
@@ -146,7 +146,7 @@ unsafe fn gradient_image<S: Simd>(
                 for tx in 0..geometry.x.tiles() {
                     let (ny, nx) = (geometry.y.inputs(ty), geometry.x.inputs(tx));
                     let to = base.wrapping_add(geometry.row(images, image, ty, tx) * planes.row);
-                    // SAFETY: as the caller vouches.
+                    // SAFETY: as the caller guarantees.
                     unsafe {
                         match places {
                             None => {
@@ -173,7 +173,7 @@ unsafe fn gradient_image<S: Simd>(
     );
 }
 
-/// Brings the gradients of a tile's outputs to the points.
+/// Transforms the gradients of a tile's outputs to the points.
 #[inline(always)]
 unsafe fn to_points<S: Simd, const NY: usize, const NX: usize, const MY: usize, const MX: usize>(
     s: S,
@@ -229,11 +229,11 @@ unsafe fn gradient_tile<S: Simd, const NY: usize, const NX: usize, const MY: usi
         for (outputs, from) in outputs.iter_mut().zip(&from) {
             for (value, from) in outputs.iter_mut().zip(from) {
                 let from = from.wrapping_add(channel);
-                // SAFETY: each pointer has `channels` values behind it.
+                // SAFETY: each pointer is followed by `channels` values.
                 *value = unsafe { if count >= S::LANES { s.load(from) } else { s.load_first(from, count) } };
             }
         }
-        // SAFETY: as the caller vouches.
+        // SAFETY: as the caller guarantees.
         unsafe { to_points::<S, NY, NX, MY, MX>(s, outputs, to.wrapping_add(channel), plane, geometry.x.points()) };
     }
 }
@@ -256,7 +256,7 @@ unsafe fn pooled_tile<S: Simd, const NY: usize, const NX: usize, const MY: usize
         for i in 0..MY / 2 {
             for j in 0..MX / 2 {
                 let at = ((ty * geometry.y.size / 2 + i) * width + tx * geometry.x.size / 2 + j) * channels + channel;
-                // SAFETY: `count` channels of the pixel are left.
+                // SAFETY: at least `count` channels of the pixel remain.
                 let (value, place) = unsafe {
                     (
                         s.load_first(values[at..at + count].as_ptr(), count),
@@ -269,15 +269,15 @@ unsafe fn pooled_tile<S: Simd, const NY: usize, const NX: usize, const MY: usize
                 }
             }
         }
-        // SAFETY: as the caller vouches.
+        // SAFETY: as the caller guarantees.
         unsafe { to_points::<S, NY, NX, MY, MX>(s, outputs, to.wrapping_add(channel), plane, geometry.x.points()) };
     }
 }
 
-/// B v Bᵀ of every tile of `image`, added up where tiles overlap, to the gradient of one image's pixels.
+/// Writes the gradient of an image: B v Bᵀ of every tile, added where tiles overlap.
 ///
 /// # Safety
-/// `base` has the planes of `images` images, `to` room for an image.
+/// `base` has the planes of `images` images, and `to` has room for an image.
 #[inline(never)]
 unsafe fn input_gradient_image<S: Simd>(
     s: S,
@@ -296,7 +296,8 @@ unsafe fn input_gradient_image<S: Simd>(
         s.vectorize(
             #[inline(always)]
             || {
-                // The gradients of the padded rows that the tiles of one row see; the first of them belong to the row above too.
+                // The gradients of the padded rows that one row of tiles covers. The first of them
+                // also belong to the row of tiles above.
                 band.fill(0.0);
                 for ty in 0..geometry.y.tiles() {
                     let ny = geometry.y.inputs(ty);
@@ -305,7 +306,7 @@ unsafe fn input_gradient_image<S: Simd>(
                         let from = base.wrapping_add(geometry.row(images, image, ty, tx) * planes.row);
                         let band = band.as_mut_ptr().wrapping_add(tx * geometry.x.step * pixel);
                         let points_x = geometry.x.points();
-                        // SAFETY: the tile's rows and columns lie in the band.
+                        // SAFETY: the rows and columns of the tile are in the band.
                         unsafe {
                             by_size!(
                                 geometry.stride,
@@ -321,7 +322,7 @@ unsafe fn input_gradient_image<S: Simd>(
                         let y = (ty * geometry.y.step + row).wrapping_sub(shape.padding);
                         if y < shape.in_height {
                             let row = &band[row * line..(row + 1) * line];
-                            // SAFETY: row `y` lies in the image.
+                            // SAFETY: row `y` is in the image.
                             unsafe { write_row(shape, row, pixel, to.wrapping_add(y * shape.in_width * channels)) };
                         }
                     }
@@ -330,10 +331,10 @@ unsafe fn input_gradient_image<S: Simd>(
                         band[(ny - done) * line..].fill(0.0);
                     }
                 }
-                // Rows that no tile sees: those that a pooling left out.
+                // Rows that no tile covers: those that the pooling ignores.
                 let covered = geometry.y.covered().saturating_sub(shape.padding);
                 for y in covered..shape.in_height {
-                    // SAFETY: row `y` lies in the image.
+                    // SAFETY: row `y` is in the image.
                     unsafe {
                         std::ptr::write_bytes(
                             to.wrapping_add(y * shape.in_width * channels),
@@ -347,13 +348,13 @@ unsafe fn input_gradient_image<S: Simd>(
     });
 }
 
-/// Copies a padded row of gradients to the row of an image; what no tile sees becomes 0.
+/// Copies a padded row of gradients to a row of an image. Pixels that no tile covers become 0.
 #[inline(always)]
 unsafe fn write_row(shape: &Conv2dShape, row: &[f32], pixel: usize, to: *mut f32) {
     let channels = shape.in_channels;
     let seen = (row.len() / pixel).saturating_sub(shape.padding).min(shape.in_width);
     let from = &row[shape.padding.min(row.len() / pixel) * pixel..];
-    // SAFETY: `to` has room for the image's row; `from` holds the `seen` pixels that follow the padding.
+    // SAFETY: `to` has room for a row of the image; `from` has the `seen` pixels after the padding.
     unsafe {
         if channels == pixel {
             std::ptr::copy_nonoverlapping(from.as_ptr(), to, seen * channels);
@@ -391,7 +392,7 @@ unsafe fn add_tile<S: Simd, const NY: usize, const NX: usize, const MY: usize, c
         for (i, row) in rows.into_iter().enumerate() {
             for (j, value) in input_adjoint::<S, NX, MX>(s, row).into_iter().enumerate() {
                 let at = band.wrapping_add(i * line + j * pixel + channel);
-                // SAFETY: the caller vouches for the tile's place in the band.
+                // SAFETY: the caller guarantees that the tile is in the band.
                 unsafe { s.store(at, s.add(s.load(at), value)) };
             }
         }

@@ -1,4 +1,4 @@
-//! The forward pass: a group of images a task, from the input to the (pooled) output.
+//! The forward pass: each task takes a group of images from the input to the (pooled) output.
 
 use rayon::prelude::*;
 
@@ -6,16 +6,16 @@ use super::geometry::{Geometry, POINTS, Planes};
 use super::transforms::{input, output};
 use super::{weights, zeros};
 use crate::Conv2dShape;
-use crate::arms::Simd;
 use crate::generic::matmul::{Rows, Target, multiply};
 use crate::generic::scratch::with_scratch;
 use crate::generic::shared::Shared;
+use crate::isa::Simd;
 
-/// Tiles that a task works on at once: enough for the products to pay for reading the filters, few enough for their
+/// Tiles per task: enough to outweigh the cost of reading the filters, and few enough for their
 /// planes to stay in the caches.
 const TILES: usize = 64;
 
-/// Writes the convolution to `out`; with `places`, its 2×2 maxima and where they stood.
+/// Writes the convolution to `out` or, with `places`, its 2×2 maxima and their positions.
 pub(crate) fn forward<S: Simd>(
     s: S,
     shape: &Conv2dShape,
@@ -48,8 +48,8 @@ pub(crate) fn forward<S: Simd>(
         with_scratch([left.len(planes), product.len(planes)], |[left_values, product_values]| {
             let (left_base, product_base) = (left_values.as_mut_ptr(), product_values.as_mut_ptr());
             for image in 0..count {
-                // SAFETY: image `first + image` lies in `images`, whose length the entry checked; the rows of `image` lie
-                // in the planes.
+                // SAFETY: image `first + image` is in `images`, whose length the entry point
+                // checked; the rows of `image` are in the planes.
                 unsafe {
                     let pixels = images.as_ptr().add((first + image) * image_len(shape));
                     transform_image(s, shape, &geometry, pixels, &zeros, left_base, &left, count, image);
@@ -67,12 +67,12 @@ pub(crate) fn forward<S: Simd>(
                     padded: true,
                     add: false,
                 };
-                // SAFETY: the rows lie in both planes, which are padded to whole vectors.
+                // SAFETY: the rows are in both planes, which are padded to whole vectors.
                 unsafe { multiply(s, a, geometry.inputs, filters.plane(plane), geometry.outputs, c) };
             }
             for image in 0..count {
                 let at = (first + image) * out_image;
-                // SAFETY: a task writes its own images; see `output_image`.
+                // SAFETY: each task writes its own images; see `output_image`.
                 unsafe {
                     let to = Output { values: out.at(at), places: places.map(|places| places.at(at)) };
                     output_image(s, &geometry, product_base, &product, count, image, bias.as_deref(), pooled, to);
@@ -86,7 +86,7 @@ pub(super) fn image_len(shape: &Conv2dShape) -> usize {
     shape.in_height * shape.in_width * shape.in_channels
 }
 
-/// Calls the function for tiles with `ny` × `nx` points.
+/// Calls the function that is compiled for tiles with `ny` × `nx` points.
 macro_rules! by_size {
     ($stride:expr, $ny:expr, $nx:expr, $call:ident ( $($argument:expr),* $(,)? )) => {
         match ($ny, $nx) {
@@ -106,10 +106,10 @@ macro_rules! by_size {
 }
 pub(super) use by_size;
 
-/// Bᵀ d B of every tile of one image, into the rows of `image` of `planes`.
+/// Computes Bᵀ d B of every tile of one image into the rows of `image` in the planes.
 ///
 /// # Safety
-/// `pixels` are a whole image; `base` has the planes of `images` images.
+/// `pixels` points to a whole image, and `base` has the planes of `images` images.
 #[inline(never)]
 pub(super) unsafe fn transform_image<S: Simd>(
     s: S,
@@ -144,7 +144,8 @@ pub(super) unsafe fn transform_image<S: Simd>(
                     }
                     let to = base.wrapping_add(geometry.row(images, image, ty, tx) * planes.row);
                     let points_x = geometry.x.points();
-                    // SAFETY: each pointer has `c` values behind it, and each plane a row for this tile.
+                    // SAFETY: each pointer is followed by `c` values, and each plane has a row for
+                    // this tile.
                     unsafe {
                         by_size!(geometry.stride, ny, nx, transform_tile(s, &inputs, c, to, planes.plane, points_x));
                     };
@@ -171,7 +172,7 @@ unsafe fn transform_tile<S: Simd, const NY: usize, const NX: usize, const MY: us
             let mut column = [s.splat(0.0); NY];
             for (i, value) in column.iter_mut().enumerate() {
                 let from = inputs[i * POINTS + j].wrapping_add(channel);
-                // SAFETY: the caller vouches for `channels` values.
+                // SAFETY: the caller guarantees `channels` values.
                 *value = unsafe { if count >= S::LANES { s.load(from) } else { s.load_first(from, count) } };
             }
             for (row, value) in rows.iter_mut().zip(input::<S, NY, MY>(s, column)) {
@@ -188,17 +189,17 @@ unsafe fn transform_tile<S: Simd, const NY: usize, const NX: usize, const MY: us
     }
 }
 
-/// Where an image's results go.
+/// Where the results of an image are written.
 #[derive(Clone, Copy)]
 struct Output {
     values: *mut f32,
     places: Option<*mut u8>,
 }
 
-/// Aᵀ m A of every tile of one image, written to the output or reduced to 2×2 maxima.
+/// Computes Aᵀ m A of every tile of one image and writes it to the output, or its 2×2 maxima.
 ///
 /// # Safety
-/// `base` has the planes of `images` images, and `out` room for the (pooled) output of one.
+/// `base` has the planes of `images` images, and `out` has room for the (pooled) output of one.
 #[inline(never)]
 unsafe fn output_image<S: Simd>(
     s: S,
@@ -218,7 +219,7 @@ unsafe fn output_image<S: Simd>(
                 for tx in 0..geometry.x.tiles() {
                     let (ny, nx) = (geometry.y.inputs(ty), geometry.x.inputs(tx));
                     let from = base.wrapping_add(geometry.row(images, image, ty, tx) * planes.row);
-                    // SAFETY: as the caller vouches.
+                    // SAFETY: as the caller guarantees.
                     unsafe {
                         if pooled {
                             by_size!(
@@ -242,7 +243,7 @@ unsafe fn output_image<S: Simd>(
     );
 }
 
-/// The outputs of a tile's channels from `channel` on.
+/// Returns the outputs of a tile for the vector of channels at `channel`.
 #[inline(always)]
 unsafe fn tile_outputs<S: Simd, const NY: usize, const NX: usize, const MY: usize, const MX: usize>(
     s: S,
@@ -292,16 +293,18 @@ unsafe fn output_tile<S: Simd, const NY: usize, const NX: usize, const MY: usize
     let channels = geometry.outputs;
     for channel in (0..channels).step_by(S::LANES) {
         let count = S::LANES.min(channels - channel);
-        // SAFETY: as the caller vouches.
+        // SAFETY: as the caller guarantees.
         let outputs = unsafe { tile_outputs::<S, NY, NX, MY, MX>(s, from, plane, geometry.x.points(), bias, channel) };
         for (i, row) in outputs.iter().enumerate() {
             let y = ty * geometry.y.size + i;
             for (j, value) in row.iter().enumerate() {
                 let x = tx * geometry.x.size + j;
-                // A tile of 2 at an end that has one output only reaches beyond it.
+                // A tile of 2 at the end of an axis with a single remaining output extends beyond
+                // it.
                 if y < geometry.y.len && x < geometry.x.len {
                     let to = out.values.wrapping_add((y * geometry.x.len + x) * channels + channel);
-                    // SAFETY: the pixel lies in the output and has `count` channels left.
+                    // SAFETY: the pixel is in the output, and at least `count` of its channels
+                    // remain.
                     unsafe { if count == S::LANES { s.store(to, *value) } else { s.store_first(to, *value, count) } };
                 }
             }
@@ -323,7 +326,7 @@ unsafe fn pool_tile<S: Simd, const NY: usize, const NX: usize, const MY: usize, 
     let (channels, width) = (geometry.outputs, geometry.x.len / 2);
     for channel in (0..channels).step_by(S::LANES) {
         let count = S::LANES.min(channels - channel);
-        // SAFETY: as the caller vouches.
+        // SAFETY: as the caller guarantees.
         let outputs = unsafe { tile_outputs::<S, NY, NX, MY, MX>(s, from, plane, geometry.x.points(), bias, channel) };
         for i in 0..MY / 2 {
             for j in 0..MX / 2 {
@@ -333,8 +336,8 @@ unsafe fn pool_tile<S: Simd, const NY: usize, const NX: usize, const MY: usize, 
                     best = s.take_larger(best.0, best.1, value, s.splat(place as f32));
                 }
                 let at = ((ty * geometry.y.size / 2 + i) * width + tx * geometry.x.size / 2 + j) * channels + channel;
-                // SAFETY: with pooling, tiles cover even rows and columns that all lie in the output; `count` channels are
-                // left.
+                // SAFETY: with pooling, tiles cover even numbers of rows and columns, all of them
+                // in the output; at least `count` channels remain.
                 unsafe {
                     s.store_first(out.values.wrapping_add(at), best.0, count);
                     if let Some(places) = out.places {

@@ -1,30 +1,31 @@
-//! How maps are cut into tiles, and where a tile's values lie in the planes.
+//! The division of feature maps into tiles, and the positions of tiles in the planes.
 
 use std::ops::Range;
 
 use crate::Conv2dShape;
-use crate::arms::Simd;
 use crate::generic::matmul::{padded, row_offsets};
+use crate::isa::Simd;
 
-/// Points that a full tile uses with stride 1, the most there are.
+/// Points of a full tile with stride 1, which is the maximum.
 pub(super) const POINTS: usize = 6;
 
-/// How one axis of the output is cut: full tiles, then a smaller one, if anything is left.
+/// The division of one axis of the output: full tiles, then a smaller tile if outputs remain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Axis {
     /// Rows (or columns) of the output.
     pub(super) len: usize,
     /// Outputs of a full tile: 4 with stride 1, 2 with stride 2.
     pub(super) size: usize,
-    /// Inputs from a tile to the next.
+    /// Inputs from one tile to the next.
     pub(super) step: usize,
     pub(super) full: usize,
-    /// Outputs of the last, smaller tile: 0, 2 or 3. A tile of 2 covers a single one that is left.
+    /// Outputs of the last, smaller tile: 0, 2 or 3. A single remaining output also gets a tile of
+    /// 2.
     pub(super) rest: usize,
 }
 
 impl Axis {
-    /// For stride 1 or 2.
+    /// Divides an axis of `len` outputs, for a stride of 1 or 2.
     pub(super) fn new(len: usize, stride: usize) -> Self {
         if stride == 2 {
             return Self { len, size: 2, step: 4, full: len.div_ceil(2), rest: 0 };
@@ -40,7 +41,7 @@ impl Axis {
         self.full + usize::from(self.rest > 0)
     }
 
-    /// Inputs of tile `index`, which are as many as its points.
+    /// Returns the number of inputs of tile `index`, which is also the number of its points.
     pub(super) fn inputs(&self, index: usize) -> usize {
         if index < self.full { self.full_points() } else { self.rest + 2 }
     }
@@ -49,42 +50,44 @@ impl Axis {
         if self.size == 2 { 5 } else { POINTS }
     }
 
-    /// Points that some tile uses.
+    /// Returns the number of points that some tile uses.
     pub(super) fn points(&self) -> usize {
         if self.full > 0 { self.full_points() } else { self.rest + 2 }
     }
 
-    /// Inputs that the tiles see, from the first padded one on.
+    /// Returns the number of inputs that the tiles cover, from the first padded one.
     pub(super) fn covered(&self) -> usize {
         let last = self.tiles() - 1;
         last * self.step + self.inputs(last)
     }
 
-    /// Whether the smaller tile uses `point`.
+    /// Returns whether the smaller tile uses `point`.
     fn rest_has(&self, point: usize) -> bool {
         self.rest > 0 && point < self.rest + 2
     }
 }
 
-/// A convolution cut into tiles.
+/// A convolution divided into tiles.
 ///
-/// There are four kinds of tiles: along each axis full or smaller. The rows of a plane are the tiles of several images,
-/// in the order (rows full, columns smaller), (full, full), (smaller, full), (smaller, smaller): whichever tiles use a
-/// pair of points, they are neighbours.
+/// There are four kinds of tiles: full or smaller along each axis. The rows of a plane are the
+/// tiles of several images in the order (rows full, columns smaller), (full, full), (smaller,
+/// full), (smaller, smaller). In this order, the tiles that use any given pair of points are
+/// contiguous.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Geometry {
     pub(super) y: Axis,
     pub(super) x: Axis,
     pub(super) stride: usize,
-    /// Channels of the input and output.
+    /// Channels of the input.
     pub(super) inputs: usize,
+    /// Channels of the output.
     pub(super) outputs: usize,
-    /// Tiles of each kind in an image.
+    /// Tiles of each kind per image.
     counts: [usize; 4],
 }
 
 impl Geometry {
-    /// The tiles of the outputs that count: with pooling, those that fill squares of 2×2.
+    /// Divides the outputs into tiles; with pooling, only the outputs that fill 2×2 windows.
     pub(super) fn new(shape: &Conv2dShape, pooled: bool) -> Self {
         let used = |len: usize| if pooled { len / 2 * 2 } else { len };
         let axis = |len| Axis::new(used(len), shape.stride);
@@ -94,17 +97,17 @@ impl Geometry {
         Self { y, x, stride: shape.stride, inputs: shape.in_channels, outputs: shape.out_channels, counts }
     }
 
-    /// Tiles of an image.
+    /// Returns the number of tiles per image.
     pub(super) fn tiles(&self) -> usize {
         self.counts.iter().sum()
     }
 
-    /// Pairs of points.
+    /// Returns the number of planes: pairs of points.
     pub(super) fn planes(&self) -> usize {
         self.y.points() * self.x.points()
     }
 
-    /// The row of tile (`ty`, `tx`) of image `image` of `images`.
+    /// Returns the row of tile (`ty`, `tx`) of image `image` of `images`.
     #[inline(always)]
     pub(super) fn row(&self, images: usize, image: usize, ty: usize, tx: usize) -> usize {
         let (full_y, full_x) = (ty < self.y.full, tx < self.x.full);
@@ -118,7 +121,7 @@ impl Geometry {
         images * before + image * self.counts[kind] + index
     }
 
-    /// The rows of plane `plane` that hold something.
+    /// Returns the rows of `plane` that are used.
     pub(super) fn rows(&self, images: usize, plane: usize) -> Range<usize> {
         let (i, j) = (plane / self.x.points(), plane % self.x.points());
         let (small_y, small_x) = (self.y.rest_has(i), self.x.rest_has(j));
@@ -131,21 +134,22 @@ impl Geometry {
     }
 }
 
-/// The layout of the planes of some tiles: rows of `channels` values, a whole number of vectors each.
+/// The layout of the planes of some tiles: rows of `channels` values, padded to whole vectors.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Planes {
-    /// Values from a row to the next.
+    /// Values from one row to the next.
     pub(super) row: usize,
-    /// Values from a plane to the next.
+    /// Values from one plane to the next.
     pub(super) plane: usize,
 }
 
-/// Values of a cache line. No ISA has longer vectors.
+/// Values per cache line. No ISA has longer vectors.
 pub(super) const LINE: usize = 16;
 
 impl Planes {
     pub(super) fn new<S: Simd>(rows: usize, channels: usize) -> Self {
-        // A line more than needed, twice: strides that are powers of two would meet in few sets of the caches.
+        // An extra line per row and per plane: strides that are powers of two would collide in few
+        // cache sets.
         let row = padded::<S>(channels) + LINE;
         Self { row, plane: rows * row + LINE }
     }
@@ -154,7 +158,7 @@ impl Planes {
         planes * self.plane
     }
 
-    /// Where rows begin, behind the first.
+    /// Returns the offsets of rows from the first.
     pub(super) fn offsets(&self, rows: usize) -> Vec<u32> {
         row_offsets(rows, self.row)
     }
@@ -163,6 +167,7 @@ impl Planes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Conv2dDimensions;
 
     #[test]
     fn axes_are_covered_without_waste() {
@@ -176,7 +181,17 @@ mod tests {
     #[test]
     fn every_tile_has_a_row_of_its_own_in_the_planes_that_it_uses() {
         for (height, width) in [(2, 2), (3, 7), (4, 9), (7, 4), (14, 15), (5, 31)] {
-            let shape = Conv2dShape::new(1, height, width, 8, 8, 3, 1, 1).unwrap();
+            let shape = Conv2dShape::new(Conv2dDimensions {
+                images: 1,
+                height,
+                width,
+                in_channels: 8,
+                out_channels: 8,
+                kernel: 3,
+                stride: 1,
+                padding: 1,
+            })
+            .unwrap();
             let (geometry, images) = (Geometry::new(&shape, false), 3);
             let mut used = vec![vec![false; images * geometry.tiles()]; geometry.planes()];
             for (image, ty, tx) in (0..images)

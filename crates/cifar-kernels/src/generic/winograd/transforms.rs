@@ -1,13 +1,15 @@
-//! To the points and back, along one axis. Points stand in the order 0, 1, −1, ∞, 2, −2; a tile of m outputs uses the
-//! first m + 2, and a point at infinity is the highest coefficient.
+//! The transforms to the points and back along one axis. The points are in the order 0, 1, −1, ∞,
+//! 2, −2. A tile of m outputs uses the first m + 2. The value at infinity is the highest
+//! coefficient.
 //!
-//! With g the filter, d the inputs, y the outputs of a tile: y = Aᵀ[(G g) · (Bᵀ d)]. G evaluates the filter, the same
-//! for all m. Aᵀ has powers of the points. Bᵀ has, for point p, the coefficients of Π (x − q) / (p − q) over the other
-//! finite points q, and for ∞ those of Π (x − q).
+//! With filter g, inputs d and outputs y of a tile: y = Aᵀ[(G g) · (Bᵀ d)]. G evaluates the filter
+//! and is the same for all m. Aᵀ consists of powers of the points. Bᵀ has, for point p, the
+//! coefficients of Π (x − q) / (p − q) over the other finite points q, and for ∞ those of Π (x −
+//! q).
 
-use crate::arms::Simd;
+use crate::isa::Simd;
 
-/// G g, at all six points, or at the five of stride 2.
+/// G g: the filter at all six points, or at the five points of stride 2.
 #[inline(always)]
 pub(super) fn filter<S: Simd>(s: S, stride: usize, g: [S::V; 3]) -> [S::V; 6] {
     if stride == 2 {
@@ -18,7 +20,7 @@ pub(super) fn filter<S: Simd>(s: S, stride: usize, g: [S::V; 3]) -> [S::V; 6] {
     [g[0], s.add(outer, g[1]), s.sub(outer, g[1]), g[2], s.add(even, odd), s.sub(even, odd)]
 }
 
-/// Gᵀ u: the filter's gradient from those at the points. Points that no tile used hold 0.
+/// Gᵀ u: the gradient of the filter from the gradients at the points. Unused points hold 0.
 #[inline(always)]
 pub(super) fn filter_adjoint<S: Simd>(s: S, stride: usize, u: [S::V; 6]) -> [S::V; 3] {
     if stride == 2 {
@@ -77,7 +79,7 @@ pub(super) fn input<S: Simd, const N: usize, const M: usize>(s: S, d: [S::V; N])
     v
 }
 
-/// B v: what the N points give to the N inputs.
+/// B v: the gradients of the N inputs from those at the N points.
 #[inline(always)]
 pub(super) fn input_adjoint<S: Simd, const N: usize, const M: usize>(s: S, v: [S::V; N]) -> [S::V; N] {
     let k = |x: f32| s.splat(x);
@@ -95,7 +97,7 @@ pub(super) fn input_adjoint<S: Simd, const N: usize, const M: usize>(s: S, v: [S
         }
         (5, _) => {
             let last = s.mul(k(1.0 / 6.0), v[4]);
-            // Terms that d₁ and d₃ have in common, with opposite signs, but for those of the points 1 and −1.
+            // Terms that d₁ and d₃ share with opposite signs, except those of the points 1 and −1.
             let common = s.neg_mul_add(k(0.5), v[0], s.mul_add(k(2.0), v[3], s.sub(s.splat(0.0), last)));
             d[1] = s.add(common, s.mul_add(k(-1.0 / 3.0), v[2], v[1]));
             d[2] = s.sub(s.mul(k(0.5), sum1), s.add(v[0], v[3]));

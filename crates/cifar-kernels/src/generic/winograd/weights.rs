@@ -1,4 +1,4 @@
-//! Filters to the points, packed for the matrix products, and their gradients back.
+//! Transforms filters to the points, packed for the matrix products, and their gradients back.
 
 use std::ops::Range;
 
@@ -7,28 +7,28 @@ use rayon::prelude::*;
 use super::geometry::{Geometry, POINTS};
 use super::transforms::{filter, filter_adjoint};
 use crate::Buffer;
-use crate::arms::Simd;
 use crate::generic::matmul::{packed_len, packed_place};
 use crate::generic::shared::Shared;
+use crate::isa::Simd;
 
-/// Rows of filters that one task works on: a cache line of them.
+/// Rows of filters per task: a cache line.
 const ROWS: usize = 16;
 
-/// Filters at the points: a packed matrix [from, to] a plane.
+/// Filters at the points: a packed matrix `[from, to]` per plane.
 pub(super) struct Filters {
     values: Buffer<f32>,
     plane: usize,
 }
 
 impl Filters {
-    /// The packed matrix of `plane`.
+    /// Returns the packed matrix of `plane`.
     pub(super) fn plane(&self, plane: usize) -> *const f32 {
         self.values[plane * self.plane..(plane + 1) * self.plane].as_ptr()
     }
 }
 
-/// G g Gᵀ of every filter of `weight` [3, 3, inputs, outputs], as matrices from inputs to outputs or, `turned`, from
-/// outputs to inputs.
+/// Computes G g Gᵀ of every filter of `weight` `[3, 3, inputs, outputs]`. The matrices map inputs
+/// to outputs or, if `turned`, outputs to inputs.
 pub(super) fn transform<S: Simd>(s: S, geometry: &Geometry, weight: &[f32], turned: bool) -> Filters {
     let (inputs, outputs) = (geometry.inputs, geometry.outputs);
     let (from, to) = if turned { (outputs, inputs) } else { (inputs, outputs) };
@@ -49,7 +49,8 @@ pub(super) fn transform<S: Simd>(s: S, geometry: &Geometry, weight: &[f32], turn
                     };
                     for (taps, row) in taps.iter().zip(rows.clone()) {
                         let place = packed_place::<S>(from, to, row, column);
-                        // SAFETY: a task writes its own rows of every plane, and `packed_place` keeps to `packed_len`.
+                        // SAFETY: each task writes its own rows of every plane; `packed_place` is
+                        // below `packed_len`.
                         unsafe { transform_taps(s, geometry, taps, shared, plane, place) };
                     }
                 }
@@ -59,12 +60,12 @@ pub(super) fn transform<S: Simd>(s: S, geometry: &Geometry, weight: &[f32], turn
     Filters { values, plane }
 }
 
-/// The widest vector of any arm.
+/// Values of the widest vector of any ISA.
 const WIDEST: usize = 16;
-/// For some rows, the nine taps of a vector of columns; lanes beyond are 0.
+/// The nine taps of a vector of columns, for some rows. Unused lanes are 0.
 type Taps = [[[f32; WIDEST]; 9]; ROWS];
 
-/// The taps of `rows` (input channels) and `columns` (output channels).
+/// Returns the taps of `rows` (input channels) and `columns` (output channels).
 #[inline(always)]
 fn taps<S: Simd>(weight: &[f32], inputs: usize, outputs: usize, rows: Range<usize>, columns: Range<usize>) -> Taps {
     let mut taps = [[[0.0; WIDEST]; 9]; ROWS];
@@ -77,7 +78,7 @@ fn taps<S: Simd>(weight: &[f32], inputs: usize, outputs: usize, rows: Range<usiz
     taps
 }
 
-/// The taps of `rows` (output channels) and `columns` (input channels).
+/// Returns the taps of `rows` (output channels) and `columns` (input channels).
 #[inline(always)]
 fn turned_taps<S: Simd>(
     weight: &[f32],
@@ -110,7 +111,7 @@ unsafe fn transform_taps<S: Simd>(
     let (points_y, points_x) = (geometry.y.points(), geometry.x.points());
     let mut columns = [[s.splat(0.0); 3]; POINTS];
     for j in 0..3 {
-        // SAFETY: no arm's vectors are wider than `WIDEST`.
+        // SAFETY: no ISA has vectors wider than `WIDEST`.
         let taps = unsafe { [s.load(taps[j].as_ptr()), s.load(taps[3 + j].as_ptr()), s.load(taps[6 + j].as_ptr())] };
         for (column, value) in columns.iter_mut().zip(filter(s, geometry.stride, taps)) {
             column[j] = value;
@@ -118,14 +119,14 @@ unsafe fn transform_taps<S: Simd>(
     }
     for (i, taps) in columns.into_iter().enumerate().take(points_y) {
         for (j, value) in filter(s, geometry.stride, taps).into_iter().enumerate().take(points_x) {
-            // SAFETY: the caller's.
+            // SAFETY: the caller guarantees the position.
             unsafe { s.store(planes.at((i * points_x + j) * plane + place), value) };
         }
     }
 }
 
-/// Gᵀ u G: the filters' gradient from `planes`, which hold [from, to] gradients at the points, rows `row` and planes
-/// `plane` values apart.
+/// Computes Gᵀ u G: the gradient of the filters from `planes`, which hold `[from, to]` gradients at
+/// the points. Rows are `row` values apart, and planes `plane` values.
 pub(super) fn transform_back<S: Simd>(
     s: S,
     geometry: &Geometry,
@@ -159,7 +160,8 @@ pub(super) fn transform_back<S: Simd>(
                         for (i, values) in rows.into_iter().enumerate() {
                             for (j, value) in filter_adjoint(s, geometry.stride, values).into_iter().enumerate() {
                                 let to = shared.at(((i * 3 + j) * from + channel) * to + column);
-                                // SAFETY: `weight_grad` has 9 · from · to values; a task writes its own channels.
+                                // SAFETY: `weight_grad` has 9 · from · to values; each task writes
+                                // its own channels.
                                 unsafe { s.store_first(to, value, count) };
                             }
                         }

@@ -1,4 +1,5 @@
-//! Convolutions: alone, with maxima or an activation behind them, and their gradients, one by one and together.
+//! Convolutions alone, with max pooling or with an activation, and their gradients, alone and
+//! together.
 
 use cifar_kernels::{
     Activation, Conv2dShape, PoolShape, Result, bias_gradient, conv2d_activation_bias_gradient,
@@ -7,7 +8,7 @@ use cifar_kernels::{
 };
 
 use super::{ACCEPTED, Memory, Outputs};
-use crate::common::{values, widen};
+use crate::common::{conv2d, values, widen};
 
 pub(crate) struct Conv {
     pub(crate) shape: Conv2dShape,
@@ -20,7 +21,7 @@ pub(crate) struct Conv {
 
 impl Conv {
     pub(crate) fn new([n, h, w, c, o, kernel, stride, padding]: [usize; 8], seed: u64) -> Result<Self> {
-        let shape = Conv2dShape::new(n, h, w, c, o, kernel, stride, padding)?;
+        let shape = conv2d([n, h, w, c, o, kernel, stride, padding])?;
         Ok(Self {
             shape,
             out_channels: o,
@@ -51,7 +52,7 @@ impl Conv {
         outputs
     }
 
-    /// Both gradients together, and each alone.
+    /// Computes both gradients together, and each alone.
     pub(crate) fn backward(
         &self,
         memory: &impl Memory,
@@ -72,7 +73,7 @@ impl Conv {
     }
 }
 
-/// A convolution with the maxima of 2×2 squares behind it.
+/// A convolution followed by 2×2 max pooling.
 pub(crate) struct PooledConv {
     pub(crate) conv: Conv,
     pub(crate) pool: PoolShape,
@@ -80,14 +81,14 @@ pub(crate) struct PooledConv {
 }
 
 impl PooledConv {
-    /// None where the output has one row or column only.
+    /// Returns `None` if the output has only one row or column.
     pub(crate) fn new(dims: [usize; 8], seed: u64) -> Option<Self> {
         let conv = Conv::new(dims, seed).expect(ACCEPTED);
         let pool = conv.shape.pool().ok()?;
         Some(Self { conv, pool, output_grad: values(seed + 4, pool.output_len()) })
     }
 
-    /// The maxima and their places, as the kernel finds them.
+    /// Returns the maxima and their positions, as the kernel finds them.
     pub(crate) fn forward(&self, memory: &impl Memory, x: &[f32], w: &[f32]) -> (Vec<f32>, Vec<u8>) {
         let len = self.pool.output_len();
         let mut places = memory.place(&vec![u8::MAX; len]);
@@ -111,7 +112,7 @@ impl PooledConv {
     }
 }
 
-/// A convolution with an activation behind it.
+/// A convolution followed by an activation.
 pub(crate) struct ActivatedConv {
     pub(crate) conv: Conv,
     pub(crate) activation: Activation,
@@ -123,7 +124,7 @@ impl ActivatedConv {
         let conv = Conv::new(dims, seed).expect(ACCEPTED);
         let mut output_grad = conv.output_grad.clone();
         if activation == Activation::Relu {
-            // Where rounding decides on which side of the kink a value lies, f32 and f64 may rightly disagree.
+            // If rounding decides on which side of the kink a value is, f32 and f64 may differ.
             let [x, w, b] = [&conv.input, &conv.weight, &conv.bias].map(|v| widen(v));
             for (dy, z) in output_grad.iter_mut().zip(naive::conv2d_forward(&conv.shape, &x, &w, Some(&b))) {
                 *dy = if z.abs() < 1e-4 { 0.0 } else { *dy };

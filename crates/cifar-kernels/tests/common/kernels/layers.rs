@@ -6,7 +6,7 @@ use cifar_kernels::{
 };
 
 use super::{Memory, Outputs};
-use crate::common::values;
+use crate::common::{pool_shape, values};
 
 pub(crate) struct Linear {
     pub(crate) dims: [usize; 3],
@@ -47,8 +47,8 @@ pub(crate) struct Pool {
 
 impl Pool {
     pub(crate) fn new([n, h, w, c, window, stride]: [usize; 6], seed: u64) -> Result<Self> {
-        let shape = PoolShape::new(n, h, w, c, window, stride)?;
-        // Few different values: windows hold equal maxima.
+        let shape = pool_shape([n, h, w, c, window, stride])?;
+        // Few different values, so that windows have equal maxima.
         let input = values(seed, shape.input_len()).into_iter().map(|v| (v * 8.0).round() / 8.0).collect();
         Ok(Self { shape, input, output_grad: values(seed + 1, shape.output_len()) })
     }

@@ -1,4 +1,4 @@
-//! Every kernel with its inputs, in whatever memory a test gives it.
+//! Every kernel with its inputs, in memory that a test provides.
 
 mod conv;
 mod layers;
@@ -17,16 +17,17 @@ pub(crate) use table::Table;
 
 const ACCEPTED: &str = "the lengths are those of the shape";
 
-/// What kernels wrote, by name.
+/// The outputs of kernels, with their names.
 pub(crate) type Outputs = Vec<(&'static str, Vec<f32>)>;
 
-/// Where the slices of a kernel lie.
+/// Provides the memory of a kernel's slices.
 pub(crate) trait Memory {
     type Slice<T: Copy>: DerefMut<Target = [T]>;
 
     fn place<T: Copy>(&self, values: &[T]) -> Self::Slice<T>;
 
-    /// What `write` makes of a slice of NaN: a value that it does not write, or that it reads first, shows.
+    /// Returns what `write` writes to a slice of NaN. Values that it does not write, or reads
+    /// first, are visible as NaN.
     fn made(&self, len: usize, write: impl FnOnce(&mut [f32]) -> Result<()>) -> Vec<f32> {
         let mut slice = self.place(&vec![f32::NAN; len]);
         write(&mut slice).expect(ACCEPTED);
@@ -34,7 +35,7 @@ pub(crate) trait Memory {
     }
 }
 
-/// Where slices usually lie.
+/// Memory from the heap.
 pub(crate) struct Heap;
 
 impl Memory for Heap {
@@ -45,7 +46,7 @@ impl Memory for Heap {
     }
 }
 
-/// Every kernel on every shape: names with dimensions, and what was written.
+/// Runs every kernel on every shape. Returns names with dimensions, and the outputs.
 pub(crate) fn every_kernel(memory: &impl Memory) -> Vec<(String, Vec<f32>)> {
     let mut all = Vec::new();
     let mut add = |dims: &[usize], outputs: Outputs| {

@@ -1,6 +1,8 @@
 //! Batch norm.
 
-use cifar_kernels::{Activation, batch_norm_backward, batch_norm_evaluate, batch_norm_forward, naive};
+use cifar_kernels::{
+    Activation, BatchNorm, BatchNormGradients, batch_norm_backward, batch_norm_evaluate, batch_norm_forward, naive,
+};
 
 use super::{ACCEPTED, Memory, Outputs};
 use crate::common::{values, widen};
@@ -22,7 +24,8 @@ impl Norm {
 
     pub(crate) fn new([rows, c]: [usize; 2], activation: Activation, residual: bool, seed: u64) -> Self {
         let mut input = values(seed, rows * c);
-        // Spread from row to row: no channel has a variance that magnifies the rounding of its mean.
+        // Spread from row to row, so that no variance is small enough to magnify the rounding of
+        // its mean.
         for (at, value) in input.iter_mut().enumerate() {
             *value += if (at / c).is_multiple_of(2) { 1.5 } else { -1.5 };
         }
@@ -39,7 +42,7 @@ impl Norm {
             running_variance: positive(seed + 6),
         };
         if activation == Activation::Relu {
-            // Where rounding decides on which side of the kink a value lies, f32 and f64 may rightly disagree.
+            // If rounding decides on which side of the kink a value is, f32 and f64 may differ.
             let before = norm.naive_forward(Activation::Identity);
             for (dy, z) in norm.output_grad.iter_mut().zip(before) {
                 *dy = if z.abs() < 1e-4 { 0.0 } else { *dy };
@@ -62,34 +65,20 @@ impl Norm {
         let residual = self.residual.as_ref().map(|r| memory.place(r));
         let residual = residual.as_deref();
 
+        let (rows, channels, input, activation) = (rows, c, &*x, f);
+        let layer = BatchNorm { rows, channels, input, scale: &scale, shift: &shift, residual, activation };
         let mut statistics = None;
         let output = memory.made(len, |y| {
-            statistics = Some(batch_norm_forward(rows, c, &x, &scale, &shift, Self::EPSILON, f, residual, y)?);
+            statistics = Some(batch_norm_forward(&layer, Self::EPSILON, y)?);
             Ok(())
         });
         let statistics = statistics.expect(ACCEPTED);
         let [mut dx, mut dr] = [(); 2].map(|()| memory.place(&vec![f32::NAN; len]));
         let [mut dscale, mut dshift] = [(); 2].map(|()| memory.place(&vec![f32::NAN; c]));
         let asked = residual.is_some().then_some(&mut *dr);
-        batch_norm_backward(
-            rows,
-            c,
-            &x,
-            &scale,
-            &shift,
-            &statistics,
-            f,
-            residual,
-            &dy,
-            &mut dx,
-            &mut dscale,
-            &mut dshift,
-            asked,
-        )
-        .expect(ACCEPTED);
-        let evaluated = memory.made(len, |y| {
-            batch_norm_evaluate(rows, c, &x, &scale, &shift, &mean, &variance, Self::EPSILON, f, residual, y)
-        });
+        let gradients = BatchNormGradients { input: &mut dx, scale: &mut dscale, shift: &mut dshift, residual: asked };
+        batch_norm_backward(&layer, &statistics, &dy, gradients).expect(ACCEPTED);
+        let evaluated = memory.made(len, |y| batch_norm_evaluate(&layer, &mean, &variance, Self::EPSILON, y));
         let mut outputs = vec![
             ("batch_norm_forward", output),
             ("batch_norm_evaluate", evaluated),

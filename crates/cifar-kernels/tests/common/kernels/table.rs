@@ -1,4 +1,4 @@
-//! What works value by value: activations, pixels, optimisers.
+//! Elementwise kernels: activations, pixels, optimisers.
 
 use cifar_kernels::{
     PixelView, activation_backward, activation_forward, adamw_update, normalise_pixels, normalise_views, sgd_update,
@@ -7,7 +7,7 @@ use cifar_kernels::{
 use super::{ACCEPTED, Memory, Outputs};
 use crate::common::{ACTIVATIONS, values};
 
-/// What works on a table of numbers value by value.
+/// A table of numbers for elementwise kernels.
 pub(crate) struct Table {
     pub(crate) channels: usize,
     pub(crate) input: Vec<f32>,
@@ -74,7 +74,8 @@ impl Table {
         outputs
     }
 
-    /// The pixels as an image of one column and as one of one row, with views as far out as an image of so many pixels has.
+    /// Returns the pixels as an image of one column and of one row, with the largest possible
+    /// views.
     pub(crate) fn views(&self) -> [([usize; 2], PixelView); 3] {
         let rows = self.pixels.len() / self.channels;
         let most = rows as isize - 1;
@@ -85,7 +86,8 @@ impl Table {
         ]
     }
 
-    /// The gradient of a step of `AdamW`: another one each time, of either sign.
+    /// Returns the gradient for a step of `AdamW`, which differs from step to step and has both
+    /// signs.
     pub(crate) fn gradient(&self, step: u32) -> Vec<f32> {
         let rotated = self.output_grad.iter().cycle().skip(7 * step as usize).take(self.output_grad.len());
         rotated.map(|g| g * step as f32).collect()

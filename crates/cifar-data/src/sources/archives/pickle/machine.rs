@@ -1,26 +1,26 @@
-//! The stack machine's parts: input, stack, marks, memo and the list of what was made, none of which can be left or
-//! overrun.
+//! The parts of the stack machine: input, stack, marks, memo and the list of objects, with checks
+//! that none can be left or overrun.
 
 use std::collections::HashMap;
 
 use super::value::{Object, Value};
 
-/// Values that a pickle may make or remember. The largest official file has 200,000.
-const MOST_VALUES: usize = 1 << 20;
+/// Most values that a pickle may create or memoize. The largest official file has 200,000.
+const MAX_VALUES: usize = 1 << 20;
 
 #[derive(Default)]
 pub(super) struct Machine<'a> {
     input: &'a [u8],
-    /// The next byte of the input.
+    /// Position of the next byte of the input.
     pub(super) at: usize,
-    /// Where the opcode stands that is being followed.
+    /// Position of the current opcode.
     pub(super) opcode_at: usize,
     stack: Vec<Value<'a>>,
-    /// Heights of the stack. What lies below the last one is out of reach.
+    /// Heights of the stack. Values below the last one are out of reach.
     marks: Vec<usize>,
     memo: HashMap<u32, Value<'a>>,
     pub(super) objects: Vec<Object<'a>>,
-    /// Values made and remembered.
+    /// Number of values created and memoized.
     values: usize,
 }
 
@@ -29,7 +29,7 @@ impl<'a> Machine<'a> {
         Self { input, ..Self::default() }
     }
 
-    /// An error at the current opcode.
+    /// Returns an error at the current opcode.
     pub(super) fn wrong(&self, problem: &str) -> String {
         format!("{problem}, at byte {}", self.opcode_at)
     }
@@ -39,7 +39,7 @@ impl<'a> Machine<'a> {
         let taken = usize::try_from(length).ok().and_then(|length| rest.get(..length));
         let taken = taken.ok_or_else(|| {
             format!(
-                "is cut short or damaged: {length} bytes are wanted from byte {} on, {} are left",
+                "is cut short or damaged: {length} bytes are needed from byte {} on, {} are left",
                 self.at,
                 rest.len()
             )
@@ -54,21 +54,21 @@ impl<'a> Machine<'a> {
         Ok(bytes)
     }
 
-    /// Up to the next line break.
+    /// Reads up to the next line break.
     pub(super) fn line(&mut self) -> Result<&'a str, String> {
         let rest = &self.input[self.at..];
         let end = rest.iter().position(|byte| *byte == b'\n');
         let line = end.and_then(|end| std::str::from_utf8(&rest[..end]).ok());
-        let line = line.ok_or_else(|| self.wrong("has a name that is no text"))?;
+        let line = line.ok_or_else(|| self.wrong("has a name that is not text"))?;
         self.at += line.len() + 1;
         Ok(line)
     }
 
-    /// Counts a value that is made or remembered.
+    /// Counts a value that is created or memoized.
     fn spend(&mut self) -> Result<(), String> {
         self.values += 1;
-        if self.values > MOST_VALUES {
-            return Err(self.wrong(&format!("holds more than {MOST_VALUES} values, which no file of CIFAR does")));
+        if self.values > MAX_VALUES {
+            return Err(self.wrong(&format!("holds more than {MAX_VALUES} values, which no file of CIFAR does")));
         }
         Ok(())
     }
@@ -93,10 +93,10 @@ impl<'a> Machine<'a> {
     pub(super) fn pop(&mut self) -> Result<Value<'a>, String> {
         let floor = self.marks.last().copied().unwrap_or(0);
         let value = if self.stack.len() > floor { self.stack.pop() } else { None };
-        value.ok_or_else(|| self.wrong("takes a value where none is left"))
+        value.ok_or_else(|| self.wrong("pops a value from an empty stack"))
     }
 
-    /// The last `N` values in the order in which they came.
+    /// Pops the last `N` values, in the order in which they were pushed.
     pub(super) fn pop_last<const N: usize>(&mut self) -> Result<Vec<Value<'a>>, String> {
         let mut values = vec![Value::None; N];
         for value in values.iter_mut().rev() {
@@ -105,13 +105,13 @@ impl<'a> Machine<'a> {
         Ok(values)
     }
 
-    /// All values since the last mark, which goes with them.
+    /// Pops all values since the last mark, and the mark.
     pub(super) fn pop_marked(&mut self) -> Result<Vec<Value<'a>>, String> {
-        let mark = self.marks.pop().ok_or_else(|| self.wrong("takes values where no mark is"))?;
+        let mark = self.marks.pop().ok_or_else(|| self.wrong("pops to a mark that does not exist"))?;
         Ok(self.stack.drain(mark..).collect())
     }
 
-    /// The object on top of the stack, which stays there.
+    /// Returns the object on top of the stack, without popping it.
     pub(super) fn top(&mut self) -> Result<Option<&mut Object<'a>>, String> {
         let value = self.pop()?;
         self.stack.push(value);
@@ -121,7 +121,7 @@ impl<'a> Machine<'a> {
         })
     }
 
-    /// Remembers the value on top of the stack; without a key, under the next free one.
+    /// Memoizes the value on top of the stack; without a key, under the next free one.
     pub(super) fn remember(&mut self, key: Option<u32>) -> Result<(), String> {
         self.spend()?;
         let value = self.pop()?;
@@ -131,12 +131,11 @@ impl<'a> Machine<'a> {
     }
 
     pub(super) fn recall(&mut self, key: u32) -> Result<(), String> {
-        let value =
-            self.memo.get(&key).copied().ok_or_else(|| self.wrong("uses a value that it has not remembered"))?;
+        let value = self.memo.get(&key).copied().ok_or_else(|| self.wrong("uses a value that it has not memoized"))?;
         self.push(value)
     }
 
-    /// The only value that is left.
+    /// Returns the only value that is left.
     pub(super) fn last(&mut self) -> Result<Value<'a>, String> {
         let root = self.pop()?;
         if self.stack.is_empty() && self.marks.is_empty() { Ok(root) } else { Err(self.wrong("ends too early")) }

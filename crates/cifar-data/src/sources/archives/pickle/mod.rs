@@ -1,10 +1,11 @@
-//! Python's pickles, as far as the python versions need them: a stack machine that makes lists, dictionaries, strings,
-//! numbers and arrays, and can do nothing else.
+//! A restricted reader of Python's pickles: a stack machine that creates lists, dictionaries,
+//! strings, numbers and arrays, and nothing else.
 //!
-//! A pickle is a program, and Python's reader runs whatever function it names. This one calls none: five names are known,
-//! and what they would return is made here; any other name or opcode ends the reading. Read are protocol 2, as Python 2
-//! and NumPy wrote the official files, and protocols 2 to 5 of Python 3. Strings and pixels stay in the file's bytes, and
-//! the number of other values is limited, so a file of a few bytes cannot ask for much memory.
+//! A pickle is a program, and Python's reader runs any function that it names. This reader calls
+//! none: it knows five names and creates what they would return; any other name or opcode is an
+//! error. It reads protocol 2, as written by Python 2 and NumPy in the official files, and
+//! protocols 2 to 5 of Python 3. Strings and pixels stay in the file's bytes, and the number of
+//! other values is limited, so a small file cannot ask for much memory.
 
 mod machine;
 mod opcodes;
@@ -15,8 +16,8 @@ use opcodes as op;
 pub(super) use value::{Array, Payload, Pickle, Value};
 use value::{Global, Object, object};
 
-/// Dimensions of an array; NumPy has no more.
-const MOST_DIMENSIONS: usize = 64;
+/// Most dimensions of an array, as in NumPy.
+const MAX_DIMENSIONS: usize = 64;
 
 impl<'a> Pickle<'a> {
     /// Loads a whole file.
@@ -25,7 +26,7 @@ impl<'a> Pickle<'a> {
             [] => return Err("is empty".into()),
             [op::PROTO, 2..=5, ..] => {}
             [op::PROTO, protocol, ..] => return Err(format!("is a pickle of protocol {protocol}; allowed are 2 to 5")),
-            _ => return Err("is no pickle of protocol 2 to 5".into()),
+            _ => return Err("is not a pickle of protocol 2 to 5".into()),
         }
         let mut machine = Machine::new(bytes);
         let root = loop {
@@ -36,7 +37,7 @@ impl<'a> Pickle<'a> {
             }
         };
         if machine.at != bytes.len() {
-            return Err(format!("goes on after its end at byte {}", machine.at));
+            return Err(format!("has bytes after its end at byte {}", machine.at));
         }
         Ok(Self { objects: machine.objects, root })
     }
@@ -81,7 +82,7 @@ impl<'a> Machine<'a> {
                     _ => u64::from_le_bytes(self.array()?),
                 };
                 let text = std::str::from_utf8(self.take(length)?);
-                self.push(Value::Text(text.map_err(|_| self.wrong("has text that is no UTF-8"))?))
+                self.push(Value::Text(text.map_err(|_| self.wrong("has text that is not UTF-8"))?))
             }
 
             op::BINPUT => {
@@ -105,7 +106,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// The opcodes that put values together.
+    /// Executes the opcodes that build containers.
     fn collect(&mut self, opcode: u8) -> Result<(), String> {
         match opcode {
             op::MARK => self.mark(),
@@ -124,7 +125,7 @@ impl<'a> Machine<'a> {
             op::APPEND | op::APPENDS => {
                 let values = if opcode == op::APPEND { self.pop_last::<1>()? } else { self.pop_marked()? };
                 let Some(Object::List(list)) = self.top()? else {
-                    return Err(self.wrong("appends to what is no list"));
+                    return Err(self.wrong("appends to a value that is not a list"));
                 };
                 list.extend(values);
                 Ok(())
@@ -132,7 +133,7 @@ impl<'a> Machine<'a> {
             op::SETITEM | op::SETITEMS => {
                 let values = if opcode == op::SETITEM { self.pop_last::<2>()? } else { self.pop_marked()? };
                 let (Some(Object::Dict(dict)), (entries, [])) = (self.top()?, values.as_chunks::<2>()) else {
-                    return Err(self.wrong("sets entries of what is no dictionary"));
+                    return Err(self.wrong("sets entries of a value that is not a dictionary"));
                 };
                 dict.extend(entries.iter().map(|[key, value]| (*key, *value)));
                 Ok(())
@@ -165,7 +166,7 @@ impl<'a> Machine<'a> {
         self.push(Value::Global(global))
     }
 
-    /// What a known function would return.
+    /// Creates what a known function would return.
     fn reduce(&mut self) -> Result<(), String> {
         let (arguments, function) = (self.pop()?, self.pop()?);
         let arguments = match object(&self.objects, arguments) {
@@ -190,11 +191,11 @@ impl<'a> Machine<'a> {
                 let array = self.array_of(shape, dtype, column_major, data)?;
                 self.make(Object::Array(Some(array)))
             }
-            _ => Err(self.wrong("calls what is no function, or with what it does not take")),
+            _ => Err(self.wrong("calls a value that is not a function, or with wrong arguments")),
         }
     }
 
-    /// Fills what `reduce` made.
+    /// Fills the array that `reduce` created.
     fn build(&mut self) -> Result<(), String> {
         let state = self.pop()?;
         let array = match object(&self.objects, state) {
@@ -203,15 +204,15 @@ impl<'a> Machine<'a> {
                 [_, shape, dtype, column_major, data] | [shape, dtype, column_major, data] => {
                     self.array_of(shape, dtype, column_major, data)
                 }
-                _ => Err(self.wrong("builds an array from what is none")),
+                _ => Err(self.wrong("builds an array from a value that does not describe one")),
             },
-            _ => Err(self.wrong("builds an array from what is none")),
+            _ => Err(self.wrong("builds an array from a value that does not describe one")),
         };
         match self.top()? {
             Some(Object::Array(place)) => *place = Some(array?),
-            // Byte order and the like: bytes have none, and no other numbers are used.
+            // Byte order and similar properties: bytes have none, and no other numbers are used.
             Some(Object::DType(_)) => {}
-            _ => return Err(self.wrong("builds what is no array")),
+            _ => return Err(self.wrong("builds a value that is not an array")),
         }
         Ok(())
     }
@@ -223,9 +224,9 @@ impl<'a> Machine<'a> {
         column_major: Value<'a>,
         data: Value<'a>,
     ) -> Result<Array<'a>, String> {
-        let wrong = || self.wrong("has an array that is not understood");
+        let wrong = || self.wrong("has an array in an unknown form");
         let shape = match object(&self.objects, shape) {
-            Some(Object::Tuple(sizes)) if sizes.len() <= MOST_DIMENSIONS => {
+            Some(Object::Tuple(sizes)) if sizes.len() <= MAX_DIMENSIONS => {
                 let size = |value: &Value| value.number().and_then(|number| usize::try_from(number).ok());
                 sizes.iter().map(size).collect::<Option<Vec<_>>>().ok_or_else(wrong)?
             }
@@ -251,7 +252,7 @@ mod tests {
         };
     }
 
-    /// Pickles as Python and NumPy write them, made by `tests/fixtures/make_archives.py`.
+    /// Pickles as Python and NumPy write them, created by `tests/fixtures/make_archives.py`.
     const GOLDEN: [&[u8]; 7] = [
         fixture!("python2"),
         fixture!("protocol2"),
@@ -270,13 +271,13 @@ mod tests {
         }
     }
 
-    /// A pickle of protocol 2 with this program.
+    /// Returns a pickle of protocol 2 with these opcodes.
     fn program(opcodes: &[u8]) -> Vec<u8> {
         [b"\x80\x02", opcodes].concat()
     }
 
     #[test]
-    fn what_python_wrote_is_read() {
+    fn pickles_of_python_are_read() {
         for (number, bytes) in GOLDEN.into_iter().enumerate() {
             let pickle = Pickle::load(bytes).unwrap();
             let labels = pickle.list(pickle.entry("labels").unwrap()).unwrap();
@@ -303,12 +304,12 @@ mod tests {
             for length in 0..bytes.len() {
                 assert!(Pickle::load(&bytes[..length]).is_err(), "{length} bytes");
             }
-            check_refused(&[bytes, b"."].concat(), &["goes on after its end"]);
+            check_refused(&[bytes, b"."].concat(), &["has bytes after its end"]);
         }
     }
 
     #[test]
-    fn no_name_but_those_of_arrays_is_taken() {
+    fn only_the_names_of_arrays_are_accepted() {
         for name in ["os\nsystem", "builtins\neval", "__builtin__\neval", "numpy\nload", "_codecs\ndecode", "\n"] {
             let shown = name.replace('\n', ".");
             let bytes = program(&[b"c", name.as_bytes(), b"\nX\x02\0\0\0ls\x85R."].concat());
@@ -322,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn no_opcode_that_finds_or_runs_code_is_taken() {
+    fn opcodes_that_find_or_run_code_are_refused() {
         for (opcode, name) in [
             (b'i', "0x69 (INST)"),
             (b'o', "0x6f (OBJ)"),
@@ -339,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn functions_take_what_they_take() {
+    fn functions_check_their_arguments() {
         for opcodes in [
             &b"c_codecs\nencode\nX\x01\0\0\0aX\x04\0\0\0utf8\x86R."[..],
             b"c_codecs\nencode\nX\x01\0\0\0a\x85R.",
@@ -348,9 +349,9 @@ mod tests {
             b"NNR.",
             b"K\x01)R.",
         ] {
-            check_refused(&program(opcodes), &["calls what is no function, or with what it does not take"]);
+            check_refused(&program(opcodes), &["calls a value that is not a function, or with wrong arguments"]);
         }
-        check_refused(&program(b"N)b."), &["builds what is no array"]);
+        check_refused(&program(b"N)b."), &["builds a value that is not an array"]);
         check_refused(
             &program(b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\n\x85RNb."),
             &["builds an array"],
@@ -360,32 +361,32 @@ mod tests {
     #[test]
     fn the_stack_cannot_be_overrun() {
         for opcodes in [&b"."[..], b"a.", b"\x85.", b"K\x01\x86.", b"K\x01(\x85.", b"(a.", b"R.", b"b.", b"q\0."] {
-            check_refused(&program(opcodes), &["takes a value where none is left"]);
+            check_refused(&program(opcodes), &["pops a value from an empty stack"]);
         }
-        check_refused(&program(b"t."), &["takes values where no mark is, at byte 2"]);
-        check_refused(&program(b"h\x07."), &["uses a value that it has not remembered"]);
+        check_refused(&program(b"t."), &["pops to a mark that does not exist, at byte 2"]);
+        check_refused(&program(b"h\x07."), &["uses a value that it has not memoized"]);
         check_refused(&program(b"NN."), &["ends too early"]);
         check_refused(&program(b"(K\x01."), &["ends too early"]);
-        check_refused(&program(b"}K\x01a."), &["appends to what is no list"]);
-        check_refused(&program(b"](K\x01K\x02u."), &["sets entries of what is no dictionary"]);
-        check_refused(&program(b"}(K\x01u."), &["sets entries of what is no dictionary"]);
+        check_refused(&program(b"}K\x01a."), &["appends to a value that is not a list"]);
+        check_refused(&program(b"](K\x01K\x02u."), &["sets entries of a value that is not a dictionary"]);
+        check_refused(&program(b"}(K\x01u."), &["sets entries of a value that is not a dictionary"]);
         check_refused(b"", &["is empty"]);
         check_refused(b"\x80\x06.", &["protocol 6; allowed are 2 to 5"]);
-        check_refused(b"(dp0\n.", &["is no pickle of protocol 2 to 5"]);
+        check_refused(b"(dp0\n.", &["is not a pickle of protocol 2 to 5"]);
     }
 
     #[test]
-    fn a_list_may_hold_itself_and_be_deep() {
+    fn a_list_may_contain_itself_or_be_deep() {
         assert!(Pickle::load(&program(b"]q\0h\0a.")).is_ok());
         let deep = [b"N".to_vec(), vec![op::TUPLE1; 500_000], b".".to_vec()].concat();
         assert!(Pickle::load(&program(&deep)).is_ok());
     }
 
     #[test]
-    fn promises_are_not_believed() {
-        check_refused(&program(b"B\xff\xff\xff\xffx"), &["4294967295 bytes are wanted", "1 are left"]);
-        check_refused(&program(b"T\xff\xff\xff\xffx"), &["4294967295 bytes are wanted"]);
-        check_refused(b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\xffx", &["18446744073709551615 bytes are wanted"]);
+    fn claimed_lengths_allocate_nothing() {
+        check_refused(&program(b"B\xff\xff\xff\xffx"), &["4294967295 bytes are needed", "1 are left"]);
+        check_refused(&program(b"T\xff\xff\xff\xffx"), &["4294967295 bytes are needed"]);
+        check_refused(b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\xffx", &["18446744073709551615 bytes are needed"]);
         assert!(Pickle::load(&program(b"Nr\xff\xff\xff\xff.")).is_ok(), "a large key takes no room");
         check_refused(&program(&vec![b'N'; 2_000_000]), &["holds more than 1048576 values"]);
         check_refused(

@@ -1,4 +1,4 @@
-//! The opcodes that are understood, under the names that Python's `pickletools` gives them.
+//! The supported opcodes, with the names of Python's `pickletools`.
 
 pub(super) const PROTO: u8 = 0x80;
 pub(super) const FRAME: u8 = 0x95;
@@ -45,7 +45,7 @@ pub(super) const STACK_GLOBAL: u8 = 0x93;
 pub(super) const REDUCE: u8 = b'R';
 pub(super) const BUILD: u8 = b'b';
 
-/// An opcode for people, by its name if it is one of those that find or run code.
+/// Returns an opcode for messages, with its name if it finds or runs code.
 pub(super) fn name(opcode: u8) -> String {
     let name = match opcode {
         b'i' => "INST",

@@ -1,7 +1,7 @@
-//! What a pickle can hold here, and how a loaded one is asked.
+//! The values of a pickle, and access to a loaded one.
 
-/// A value: small, copied freely. What can hold other values lies in a list and is named by its place there, so no chain
-/// or ring of values, however deep, needs recursion to walk or to free.
+/// A value: small and copied freely. Containers are in a list and referred to by their index, so
+/// chains and cycles of any depth need no recursion to walk or to free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) enum Value<'a> {
     None,
@@ -9,22 +9,23 @@ pub(in super::super) enum Value<'a> {
     Int(i64),
     Bytes(&'a [u8]),
     Text(&'a str),
-    /// Bytes that Python 3 wrote as text for an old protocol. Decoded when they are needed, not before.
+    /// Bytes that Python 3 wrote as text for an old protocol. Decoded on use.
     Latin1(&'a str),
     Global(Global),
     Object(usize),
 }
 
-/// The functions and classes that a pickle may name. None is called: the machine knows what they would make.
+/// The functions and classes that a pickle may name. None is called: the machine creates what they
+/// would return.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) enum Global {
-    /// Makes an empty array, to be built.
+    /// Creates an empty array, to be built.
     Reconstruct,
-    /// Makes an array from its bytes.
+    /// Creates an array from its bytes.
     FromBuffer,
     NdArray,
     DType,
-    /// Makes bytes from text.
+    /// Creates bytes from text.
     Encode,
 }
 
@@ -41,7 +42,7 @@ impl Global {
     }
 }
 
-/// What can hold other values.
+/// A container.
 #[derive(Debug)]
 pub(super) enum Object<'a> {
     Tuple(Vec<Value<'a>>),
@@ -52,18 +53,18 @@ pub(super) enum Object<'a> {
     Array(Option<Array<'a>>),
 }
 
-/// A NumPy array as it stands in the file.
+/// A NumPy array as stored in the file.
 #[derive(Debug)]
 pub(in super::super) struct Array<'a> {
     pub(in super::super) shape: Vec<usize>,
     /// NumPy's name of the type, such as `u1`.
     pub(in super::super) dtype: &'a [u8],
-    /// True if the first index runs fastest.
+    /// Whether the first index varies fastest.
     pub(in super::super) column_major: bool,
     pub(in super::super) data: Payload<'a>,
 }
 
-/// An array's bytes.
+/// The bytes of an array.
 #[derive(Debug, Clone, Copy)]
 pub(in super::super) enum Payload<'a> {
     Bytes(&'a [u8]),
@@ -71,7 +72,7 @@ pub(in super::super) enum Payload<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// Text, in whichever of its guises: Python 2 wrote it as bytes.
+    /// Returns a string in any of its forms: Python 2 wrote it as bytes.
     pub(in super::super) fn text(self) -> Option<&'a str> {
         match self {
             Self::Bytes(bytes) => std::str::from_utf8(bytes).ok(),
@@ -105,10 +106,10 @@ pub(in super::super) struct Pickle<'a> {
 }
 
 impl<'a> Pickle<'a> {
-    /// An entry of the dictionary that the pickle is.
+    /// Returns an entry of the top-level dictionary.
     pub(in super::super) fn entry(&self, key: &str) -> Result<Value<'a>, String> {
         let Some(Object::Dict(entries)) = object(&self.objects, self.root) else {
-            return Err("holds no dictionary".into());
+            return Err("is not a dictionary".into());
         };
         let found = entries.iter().rev().find(|(name, _)| name.text() == Some(key));
         found.map(|(_, value)| *value).ok_or_else(|| format!("has no entry `{key}`"))

@@ -1,0 +1,173 @@
+//! Error on the pool over the number of training images, and what twice the data would give.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::ScoredRun;
+use super::summary::{Answers, Combination};
+use cifar_eval::interval::Interval;
+use cifar_eval::statistics::contrast::{Group, Stratum, contrast};
+use cifar_eval::statistics::power_law::PowerLaw;
+
+/// The keys that decide which training images there are; combinations on a curve differ in these alone.
+const DATA: [&str; 2] = ["dataset_version", "split.train_images"];
+
+/// Numbers of steps are taken as equal if the greatest is at most this many times the least.
+const SAME_STEPS: f64 = 1.1;
+
+/// Combinations that differ in their training images alone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LearningCurve {
+    /// What else the grid gives to all of them, such as `train.epochs=5`; empty if nothing.
+    pub setting: String,
+    /// One for each combination, in order of their numbers of images.
+    pub points: Vec<CurvePoint>,
+    /// The line through them; none unless two numbers of images differ and no error is 0.
+    pub law: Option<PowerLaw>,
+    /// 95 % interval of the law's exponent for other seeds and test images; none if a combination has one run.
+    ///
+    /// Training sets are taken as they are: that they contain each other, and which images were drawn, is not in it.
+    pub exponent: Option<Interval>,
+    /// EXTRAPOLATION: what the law says of twice the greatest number of images.
+    pub doubled: Option<Doubled>,
+}
+
+/// A combination on a curve.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CurvePoint {
+    /// Its name.
+    pub combination: String,
+    /// Number of training images.
+    pub train_images: usize,
+    /// Optimiser steps of a run, mean over its runs.
+    pub steps: f64,
+    /// Mean error of its runs on the pool, 0..1.
+    pub error: f64,
+    /// 95 % interval of the error for other seeds and images; of one run, for other images.
+    pub interval: Interval,
+    /// Number of its runs.
+    pub runs: usize,
+}
+
+/// An extrapolation. It has no interval: nothing in the runs says whether the law holds beyond them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Doubled {
+    /// Number of training images.
+    pub train_images: usize,
+    /// The error that the law says, 0..1.
+    pub error: f64,
+}
+
+impl LearningCurve {
+    /// The least and the greatest number of steps of its points.
+    pub fn steps(&self) -> [f64; 2] {
+        self.points.iter().fold([f64::INFINITY, 0.0], |[least, most], p| [least.min(p.steps), most.max(p.steps)])
+    }
+
+    /// Whether all points were trained for about as many steps, so that images alone make the difference.
+    pub fn has_constant_steps(&self) -> bool {
+        let [least, most] = self.steps();
+        most <= SAME_STEPS * least
+    }
+}
+
+/// A curve for each set of other parameters that has two combinations or more.
+pub(super) fn learning_curves(
+    groups: &[(&str, Vec<&ScoredRun>)],
+    answers: &[Answers],
+    combinations: &[Combination],
+) -> Vec<LearningCurve> {
+    let mut curves: Vec<(String, Vec<(CurvePoint, &Answers)>)> = Vec::new();
+    for (((_, group), answers), combination) in groups.iter().zip(answers).zip(combinations) {
+        let setting = group.first().map(|run| others(run)).unwrap_or_default();
+        let Interval { low, high } = combination.pool_interval;
+        let point = CurvePoint {
+            combination: combination.name.clone(),
+            train_images: combination.train_images,
+            steps: combination.steps,
+            error: 1.0 - combination.pool.mean,
+            interval: Interval { low: 1.0 - high, high: 1.0 - low },
+            runs: combination.pool.n,
+        };
+        match curves.iter_mut().find(|(known, _)| *known == setting) {
+            Some((_, points)) => points.push((point, answers)),
+            None => curves.push((setting, vec![(point, answers)])),
+        }
+    }
+    curves.retain(|(_, points)| points.len() > 1);
+    let sorted = |(setting, mut points): (String, Vec<(CurvePoint, &Answers)>)| {
+        points.sort_by_key(|(point, _)| point.train_images);
+        let (points, members): (Vec<_>, Vec<_>) = points.into_iter().unzip();
+        with_law(LearningCurve { setting, points, law: None, exponent: None, doubled: None }, &members)
+    };
+    curves.into_iter().map(sorted).collect()
+}
+
+fn with_law(mut curve: LearningCurve, members: &[&Answers]) -> LearningCurve {
+    let points: Vec<(f64, f64)> = curve.points.iter().map(|p| (p.train_images as f64, p.error)).collect();
+    let Some(law) = PowerLaw::fit(&points) else { return curve };
+    curve.exponent = exponent_interval(&law, &points, members);
+    let twice = curve.points.last().map_or(0, |p| 2 * p.train_images);
+    curve.doubled = Some(Doubled { train_images: twice, error: law.at(twice as f64) });
+    curve.law = Some(law);
+    curve
+}
+
+/// To first order the exponent is a weighted sum of accuracies, all on the same images: the delta method on what runs of all
+/// points answer to each image.
+fn exponent_interval(law: &PowerLaw, points: &[(f64, f64)], members: &[&Answers]) -> Option<Interval> {
+    let images = members.first()?.first()?.len();
+    let groups: Vec<Group> =
+        PowerLaw::gradient(points).into_iter().zip(members).map(|(weight, runs)| Group::new(weight, runs)).collect();
+    let change = contrast(&groups, &[Stratum { weight: 1.0, images: (0..images).collect() }])?;
+    let half = change.half_width();
+    change.covers_seeds().then_some(Interval { low: law.exponent - half, high: law.exponent + half })
+}
+
+/// What the grid gives besides data and seed.
+fn others(run: &ScoredRun) -> String {
+    let shown = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_string);
+    let rest = run.record.setting.iter().filter(|(key, _)| *key != "random_seed" && !DATA.contains(&key.as_str()));
+    rest.map(|(key, value)| format!("{key}={}", shown(value))).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use cifar_data::random::{Purpose, stream};
+
+    use super::*;
+
+    #[test]
+    fn nineteen_of_twenty_intervals_cover_the_exponent() {
+        let (sizes, images, trials) = ([5000.0, 10_000.0, 14_000.0, 14_000.0, 28_000.0], 1500, 1000);
+        let truth = 0.4;
+        for luck in [0.0, 0.02] {
+            let mut draws = stream(21, Purpose::Synthetic, 0, 0);
+            let mut covered = 0;
+            for _ in 0..trials {
+                // An image is missed by all runs below its difficulty, so runs agree much: the same images everywhere.
+                let difficulty: Vec<f64> = (0..images).map(|_| draws.unit()).collect();
+                let members: Vec<Answers> = (sizes.iter())
+                    .map(|n: &f64| {
+                        let error = 8.0 * n.powf(-truth);
+                        let runs = (0..3).map(|_| {
+                            let error = error * (1.0 + luck * draws.normal());
+                            difficulty.iter().map(|d| *d > error + 0.05 * draws.uniform(-1.0, 1.0)).collect()
+                        });
+                        runs.collect()
+                    })
+                    .collect();
+                let right = |runs: &Answers| runs.iter().flatten().filter(|right| **right).count() as f64;
+                let points: Vec<(f64, f64)> = (sizes.iter().zip(&members))
+                    .map(|(n, runs)| (*n, 1.0 - right(runs) / (3 * images) as f64))
+                    .collect();
+                let law = PowerLaw::fit(&points).unwrap();
+                let interval = exponent_interval(&law, &points, &members.iter().collect::<Vec<_>>()).unwrap();
+                covered += u32::from(interval.low <= truth && truth <= interval.high);
+            }
+            let share = f64::from(covered) / f64::from(trials);
+            // Three standard errors of a share of 0.95 in 1,000 are 0.021.
+            assert!(share > 0.929, "luck {luck}: {share}");
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! The images that runs of one combination find hard, whatever their seed: means over the seeds of every measure, which are
+//! steadier than those of any one network (an ensemble also ranks what people hesitate over better than its members).
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use cifar_data::output::write_file;
+use cifar_data::provenance;
+use cifar_data::spreadsheet::{csv, plain};
+
+use super::RunRecord;
+use cifar_eval::measures::MEASURES;
+use cifar_eval::{EvalError, Result};
+
+/// Folder of the tables, below that of the experiments.
+pub const AVERAGES: &str = "hard_images";
+
+/// What runs say of one image, so far.
+#[derive(Debug, Default)]
+struct Sum {
+    content: String,
+    split: String,
+    file: String,
+    label: String,
+    runs: usize,
+    missed: usize,
+    /// Sum and number of runs, in the order of [`MEASURES`].
+    measures: Vec<(f64, usize)>,
+    suggested: BTreeMap<String, usize>,
+}
+
+/// Writes a table for every combination of which two runs or more are in `folders`: `id,content,split,file,label`, the
+/// mean of each measure of `hard_images.csv` (empty where it does not apply to every run), `seeds`, `missed_by` (runs), `suggested_label` and
+/// `suggested_by` (the label most often suggested, by so many runs), `rank`. The most suspicious labels come first. Gives the tables' paths.
+///
+/// # Errors
+/// If a run's table is missing, damaged or about other images than that of another run.
+pub fn average_hard_images(folders: &[PathBuf], out: &Path) -> Result<Vec<PathBuf>> {
+    let mut combinations: BTreeMap<String, Vec<&Path>> = BTreeMap::new();
+    for folder in folders {
+        if let Some(record) = RunRecord::read(folder)? {
+            combinations.entry(record.combination).or_default().push(folder);
+        }
+    }
+    let mut written = Vec::new();
+    for (combination, runs) in combinations.into_iter().filter(|(_, runs)| runs.len() > 1) {
+        let mut sums = BTreeMap::new();
+        for (done, run) in runs.iter().enumerate() {
+            add(&mut sums, &run.join("evaluation/hard_images").join(cifar_eval::hard_images::HARD_IMAGES), done)?;
+        }
+        let path = out.join(AVERAGES).join(format!("{combination}.csv"));
+        std::fs::create_dir_all(out.join(AVERAGES)).map_err(cifar_data::DataError::io("create the folder", &path))?;
+        write_file(&path, &table(&sums, runs.len()))?;
+        written.push(path);
+    }
+    Ok(written)
+}
+
+/// Adds the table of a run, `before` of which are in `sums` already.
+fn add(sums: &mut BTreeMap<u32, Sum>, path: &Path, before: usize) -> Result<()> {
+    let wrong = |problem: String| EvalError::Malformed { path: path.to_path_buf(), problem };
+    let bytes = provenance::read(path, cifar_eval::hard_images::COMMAND)?;
+    let mut csv = csv::Reader::from_reader(bytes.as_slice());
+    let columns = csv.headers().map_err(|e| wrong(e.to_string()))?.clone();
+    let place = |name: &str| {
+        columns.iter().position(|column| column == name).ok_or_else(|| wrong(format!("has no column `{name}`")))
+    };
+    let [id, split, file, label] = [place("id")?, place("split")?, place("file")?, place("label")?];
+    // Tables of earlier versions have none.
+    let content = columns.iter().position(|column| column == "content");
+    let [predicted, suggested] = [place("pred")?, place("suggested_label")?];
+    let measures: Vec<usize> = MEASURES.iter().map(|(name, _)| place(name)).collect::<Result<_>>()?;
+    let mut images = 0;
+    for (at, row) in csv.records().enumerate() {
+        let line = |problem: String| wrong(format!("line {}: {problem}", at + 2));
+        let row = row.map_err(|e| line(e.to_string()))?;
+        let number = |column: usize| -> Result<Option<f64>> {
+            let text = &row[column];
+            let parsed = || text.parse().map_err(|_| line(format!("{} {text:?} is no number", &columns[column])));
+            if text.is_empty() { Ok(None) } else { Ok(Some(parsed()?)) }
+        };
+        let key: u32 = row[id].parse().map_err(|_| line(format!("id {:?} is no number", &row[id])))?;
+        let sum = sums.entry(key).or_default();
+        let content = content.map(|at| row[at].to_string()).unwrap_or_default();
+        let is_other = || {
+            let contents = [&sum.content, &content];
+            let differ = contents.iter().all(|content| !content.is_empty()) && contents[0] != contents[1];
+            differ || sum.split != row[split] || sum.label != plain(&row[label])
+        };
+        if sum.runs != before || (before > 0 && is_other()) {
+            return Err(line(format!(
+                "image {key} is not what another run of this combination has; their data differ"
+            )));
+        }
+        if before == 0 {
+            *sum = Sum {
+                content,
+                split: row[split].into(),
+                file: plain(&row[file]).into(),
+                label: plain(&row[label]).into(),
+                measures: vec![(0.0, 0); MEASURES.len()],
+                ..Sum::default()
+            };
+        }
+        sum.runs += 1;
+        sum.missed += usize::from(row[predicted] != row[label]);
+        for ((total, runs), column) in sum.measures.iter_mut().zip(&measures) {
+            if let Some(value) = number(*column)? {
+                *total += value;
+                *runs += 1;
+            }
+        }
+        if !row[suggested].is_empty() {
+            *sum.suggested.entry(plain(&row[suggested]).to_string()).or_default() += 1;
+        }
+        images += 1;
+    }
+    if images != sums.len() {
+        return Err(wrong(format!("has {images} images, another run of this combination {}", sums.len())));
+    }
+    Ok(())
+}
+
+fn table(sums: &BTreeMap<u32, Sum>, runs: usize) -> Vec<u8> {
+    let mean = |sum: &Sum, measure: usize| {
+        let (total, counted) = sum.measures[measure];
+        (counted == runs).then(|| total / runs as f64)
+    };
+    let score = |sum: &Sum, name: &str| {
+        MEASURES.iter().position(|(measure, _)| *measure == name).and_then(|at| mean(sum, at)).unwrap_or_default()
+    };
+    let mut order: Vec<(&u32, &Sum)> = sums.iter().collect();
+    order.sort_by(|(one, a), (other, b)| {
+        let by = |name| score(b, name).total_cmp(&score(a, name));
+        by("label_issue_score").then(by("hardness_score")).then(one.cmp(other))
+    });
+    let columns = ["id", "content", "split", "file", "label"].into_iter().chain(MEASURES.iter().map(|(name, _)| *name));
+    let columns = columns.chain(["seeds", "missed_by", "suggested_label", "suggested_by", "rank"]);
+    let row = |(rank, (id, sum)): (usize, (&u32, &Sum))| {
+        let measures = (0..MEASURES.len()).map(|at| mean(sum, at).map(|value| value.to_string()).unwrap_or_default());
+        // The first by name of those that are suggested equally often.
+        let suggested = sum.suggested.iter().max_by(|a, b| a.1.cmp(b.1).then(b.0.cmp(a.0)));
+        let (suggested, by) = suggested.map_or((String::new(), 0), |(label, by)| (label.clone(), *by));
+        let who = [id.to_string(), sum.content.clone(), sum.split.clone(), sum.file.clone(), sum.label.clone()];
+        let over = [runs.to_string(), sum.missed.to_string(), suggested, by.to_string(), rank.to_string()];
+        who.into_iter().chain(measures).chain(over).collect::<Vec<_>>()
+    };
+    csv(&columns.collect::<Vec<_>>(), (1..).zip(order).map(row))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use serde_json::json;
+
+    use super::*;
+    use cifar_eval::hard_images::{COMMAND, HARD_IMAGES};
+
+    /// A run whose table has these rows of id, label, prediction, suggestion, loss, AUM and score.
+    fn run(out: &Path, seed: u64, rows: &[(u32, &str, &str, &str, f64, &str, f64)]) -> PathBuf {
+        let folder = out.join(format!("v1-seed{seed}"));
+        std::fs::create_dir_all(folder.join("evaluation/hard_images")).unwrap();
+        let record = RunRecord::new("", "v1", seed, BTreeMap::new(), json!({}), "d".into(), "p".into());
+        record.write(&folder).unwrap();
+        let names: Vec<&str> = MEASURES.iter().map(|(name, _)| *name).collect();
+        let mut text = format!("id,split,file,label,pred,suggested_label,{}\n", names.join(","));
+        for (id, label, predicted, suggested, loss, aum, score) in rows {
+            let values = names.iter().map(|name| match *name {
+                "loss" => loss.to_string(),
+                "aum" => (*aum).to_string(),
+                "label_issue_score" => score.to_string(),
+                _ => "0".into(),
+            });
+            let values = values.collect::<Vec<_>>().join(",");
+            writeln!(text, "{id},train,{id}.png,{label},{predicted},{suggested},{values}").unwrap();
+        }
+        let table = folder.join("evaluation/hard_images");
+        std::fs::write(table.join(HARD_IMAGES), text).unwrap();
+        provenance::write(&table, COMMAND, &[], &[HARD_IMAGES]).unwrap();
+        folder
+    }
+
+    #[test]
+    fn means_over_the_seeds_decide_the_order() {
+        let out = tempfile::tempdir().unwrap();
+        let first = run(
+            out.path(),
+            1,
+            &[
+                (1, "cat", "cat", "", 1.0, "2", 0.1),
+                (2, "dog", "cat", "cat", 3.0, "", 0.5),
+                (3, "dog", "dog", "", 0.0, "1", 0.4),
+            ],
+        );
+        let second = run(
+            out.path(),
+            2,
+            &[
+                (2, "dog", "owl", "owl", 5.0, "4", 0.7),
+                (3, "dog", "cat", "cat", 1.0, "3", 0.9),
+                (1, "cat", "cat", "", 3.0, "4", 0.3),
+            ],
+        );
+        assert_eq!(average_hard_images(std::slice::from_ref(&first), out.path()).unwrap(), Vec::<PathBuf>::new());
+        let written = average_hard_images(&[first.clone(), second], out.path()).unwrap();
+        assert_eq!(written, [out.path().join("hard_images/v1.csv")]);
+        let mut csv = csv::Reader::from_path(&written[0]).unwrap();
+        let columns = csv.headers().unwrap().clone();
+        let names =
+            ["id", "loss", "aum", "label_issue_score", "seeds", "missed_by", "suggested_label", "suggested_by", "rank"];
+        let found: Vec<Vec<String>> = csv
+            .records()
+            .map(|row| {
+                let row = row.unwrap();
+                names.iter().map(|name| row[columns.iter().position(|c| c == *name).unwrap()].to_string()).collect()
+            })
+            .collect();
+        assert_eq!(found[0], ["3", "0.5", "2", "0.65", "2", "1", "cat", "1", "1"]);
+        assert_eq!(found[1], ["2", "4", "", "0.6", "2", "2", "cat", "1", "2"]);
+        assert_eq!(found[2], ["1", "2", "3", "0.2", "2", "0", "", "0", "3"]);
+
+        let check = |rows: &[(u32, &str, &str, &str, f64, &str, f64)], expected: &str| {
+            let other = run(out.path(), 3, rows);
+            let error = average_hard_images(&[first.clone(), other], out.path()).unwrap_err().to_string();
+            assert!(error.contains("v1-seed3") && error.ends_with(expected), "{error}");
+        };
+        check(&[(1, "cat", "cat", "", 1.0, "2", 0.1)], "has 1 images, another run of this combination 3");
+        let differ = "line 2: image 1 is not what another run of this combination has; their data differ";
+        check(&[(1, "dog", "cat", "", 1.0, "2", 0.1)], differ);
+        check(&[(9, "dog", "cat", "", 1.0, "2", 0.1)], &differ.replace("image 1", "image 9"));
+        check(&[(1, "cat", "cat", "", 1.0, "x", 0.1)], "line 2: aum \"x\" is no number");
+    }
+}

@@ -1,0 +1,325 @@
+//! `--engine dvc`: every run a `dvc exp run --temp` of its name, so that `dvc exp show`, `diff`, `apply`, `branch` and `push`
+//! know it. The work tree and HEAD stay as they are; DVC's run-cache makes shared stages once. Results are then fetched from
+//! DVC's cache into the run's folder.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+
+use cifar_data::DataError;
+use cifar_pipeline::params::Params;
+use cifar_pipeline::{Context as _, Error, Project, Result, bail, ensure, programs};
+use serde_json::Value;
+
+use super::{Engine, Session};
+use crate::board::Row;
+use crate::epochs::{EVENTS_VARIABLE, EpochReader};
+use crate::grid::Run;
+use crate::run::{EVENTS, log, log_error};
+
+/// The oldest DVC that this was tried with.
+const OLDEST: [u64; 2] = [3, 67];
+/// Changes to these change no run.
+const HARMLESS: [&str; 3] = ["experiments/", "experiments.toml", "dvc.lock"];
+/// What a run leaves.
+const RESULTS: [&str; 3] = ["models/final", "evaluation/test", "evaluation/hard_images"];
+/// What decides a run besides parameters and code.
+const INPUTS: [&str; 2] = ["dataset_partitions", "labels"];
+
+pub(crate) struct Dvc<'a> {
+    session: Session<'a>,
+    program: PathBuf,
+    /// Threads of each run's commands.
+    threads: usize,
+}
+
+/// DVC's program, in the project's environment or on the path; none if there is none.
+pub(crate) fn find(project: &Project) -> Option<PathBuf> {
+    let local = project.layout.join(".venv/bin/dvc");
+    let local = std::path::absolute(local).ok().filter(|p| p.is_file());
+    local.or_else(|| programs::find("dvc"))
+}
+
+/// Whether the project is one that DVC can run experiments in.
+pub(crate) fn is_usable(project: &Project) -> bool {
+    find(project).is_some() && [".dvc", ".git", "dvc.yaml"].iter().all(|name| project.layout.join(name).exists())
+}
+
+impl<'a> Dvc<'a> {
+    /// Looks whether experiments can be run here.
+    ///
+    /// # Errors
+    /// If DVC is missing or too old, HEAD is no branch, the work tree has changes, or the partitions are not tracked.
+    pub(crate) fn new(session: Session<'a>, jobs: usize) -> Result<Self> {
+        let project = session.project;
+        let Some(program) = find(project) else {
+            bail!("DVC is not there; scripts/dvc.sh installs it, and `--engine local` needs none");
+        };
+        ensure!(
+            project.params_file == project.layout.params(),
+            "{}: DVC runs experiments with the project's params.yaml only; leave --params out, or use --engine local",
+            project.params_file.display()
+        );
+        let threads = (rayon::current_num_threads() / jobs).max(1);
+        let dvc = Self { session, program, threads };
+        dvc.check_version()?;
+        dvc.check_git()?;
+        let status = dvc.dvc(&[
+            "status",
+            "--json",
+            "dataset_partitions/v1.dvc",
+            "dataset_partitions/v2.dvc",
+            "dataset_partitions/v3.dvc",
+        ])?;
+        ensure!(
+            status.trim() == "{}",
+            "dataset_partitions: not what its .dvc files describe, and an experiment takes what those describe; `dvc add` v1, v2 and v3 and commit their .dvc files"
+        );
+        session.reporter.note("dvc repro build");
+        // So that no run compiles: the run-cache has it for all.
+        dvc.dvc(&["repro", "--quiet", "build"])?;
+        Ok(dvc)
+    }
+
+    fn check_version(&self) -> Result<()> {
+        let text = self.dvc(&["--version"])?;
+        let numbers: Vec<u64> = text.trim().split('.').map_while(|part| part.parse().ok()).collect();
+        let [major, minor] = OLDEST;
+        ensure!(
+            numbers.as_slice() >= &OLDEST[..],
+            "{}: is DVC {}; {major}.{minor} or newer is needed: scripts/dvc.sh installs it",
+            self.program.display(),
+            text.trim()
+        );
+        Ok(())
+    }
+
+    fn check_git(&self) -> Result<()> {
+        self.git(&["rev-parse", "--verify", "--quiet", "HEAD"]).map_err(|_| {
+            Error::failed(
+                "the project is no git repository with a commit; DVC's experiments need one, `--engine local` does not",
+            )
+        })?;
+        ensure!(
+            self.git(&["symbolic-ref", "--quiet", "HEAD"]).is_ok(),
+            "HEAD is no branch (a killed `dvc exp run` can leave it so): `git switch BRANCH` first, so that experiments belong to a branch's commit"
+        );
+        let status = self.git(&["status", "--porcelain", "--untracked-files=no"])?;
+        let changed: Vec<&str> = (status.lines().filter_map(|line| line.get(3..)))
+            .filter(|path| !HARMLESS.iter().any(|harmless| path.starts_with(harmless)))
+            .collect();
+        if let Some(first) = changed.first() {
+            let more = if changed.len() > 1 { format!(" and {} more", changed.len() - 1) } else { String::new() };
+            bail!(
+                "the work tree has uncommitted changes ({first}{more}), which every experiment would include; commit or stash them first"
+            );
+        }
+        Ok(())
+    }
+
+    /// Experiments of a name: their commits.
+    fn commits(&self, name: &str) -> Result<Vec<String>> {
+        let refs = self.git(&["for-each-ref", "--format=%(refname) %(objectname)", "refs/exps"])?;
+        let named = refs.lines().filter_map(|line| {
+            // refs/exps/ab/cdef…/NAME
+            let (reference, commit) = line.split_once(' ')?;
+            let parts: Vec<&str> = reference.splitn(5, '/').collect();
+            (parts.len() == 5 && parts[2].len() == 2 && parts[4] == name).then(|| commit.to_string())
+        });
+        Ok(named.collect())
+    }
+
+    /// The commit of the run's experiment, if there is one.
+    ///
+    /// # Errors
+    /// If another experiment has its name.
+    fn existing(&self, run: &Run) -> Result<Option<String>> {
+        let commits = self.commits(&run.name)?;
+        let [commit] = commits.as_slice() else {
+            ensure!(
+                commits.is_empty(),
+                "there are {} experiments called {}; keep one (`dvc exp remove`, `dvc exp rename`)",
+                commits.len(),
+                run.name
+            );
+            return Ok(None);
+        };
+        let text = self.git(&["show", &format!("{commit}:params.yaml")])?;
+        let same_params = Params::parse(&text).is_ok_and(|params| params == run.params);
+        let tree =
+            |commit: &str, path: &str| self.git(&["rev-parse", "--quiet", "--verify", &format!("{commit}:{path}")]);
+        let same_inputs = INPUTS.iter().all(|path| tree(commit, path).ok() == tree("HEAD", path).ok());
+        ensure!(
+            same_params && same_inputs,
+            "an experiment called {} exists with other {}; remove or rename it (`dvc exp remove {0}`, `dvc exp rename {0} NAME`)",
+            run.name,
+            if same_params { "data or labels" } else { "parameters" }
+        );
+        Ok(Some(commit.clone()))
+    }
+
+    /// `dvc exp run`, with its talk into the log.
+    fn experiment(
+        &self,
+        run: &Run,
+        folder: &Path,
+        log: &mut std::fs::File,
+        row: &Row,
+        data_ready: &(dyn Fn() + Sync),
+    ) -> Result<()> {
+        // Runs at the same time would refuse each other otherwise.
+        let mut arguments = vec![
+            "--wait-for-lock".to_string(),
+            "exp".into(),
+            "run".into(),
+            "--temp".into(),
+            "--name".into(),
+            run.name.clone(),
+        ];
+        // The number of epochs is no key of the grid where the grid holds steps constant.
+        let epochs = ("train.epochs".to_string(), Value::from(run.params.train.epochs));
+        for (key, value) in std::iter::once((&epochs.0, &epochs.1)).chain(&run.setting) {
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_string);
+            arguments.extend(["--set-param".into(), format!("{key}={value}")]);
+        }
+        let events = std::path::absolute(folder.join(EVENTS))?;
+        let mut epochs = EpochReader::new(&events);
+        let mut command = self.command(&self.program, &arguments);
+        command.env(EVENTS_VARIABLE, &events);
+        let (reader, writer) = std::io::pipe().context("cannot make a pipe")?;
+        let again = writer.try_clone().context("cannot make a pipe")?;
+        // A group of its own: Ctrl-C goes to this process, which then stops the whole group.
+        command.stdout(writer).stderr(again);
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let mut child = command.spawn().with_context(|| format!("{}: cannot start it", self.program.display()))?;
+        drop(command);
+        let (send, lines) = channel();
+        let pipe = std::thread::spawn(move || {
+            for line in BufReader::new(reader).split(b'\n').map_while(Result::ok) {
+                if send.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+                    break;
+                }
+            }
+        });
+        let mut told = false;
+        let mut last = String::new();
+        loop {
+            match lines.recv_timeout(Duration::from_millis(200)) {
+                Ok(line) => {
+                    let _ = writeln!(log, "{line}");
+                    if let Some(stage) = line.strip_prefix("Running stage '") {
+                        row.show(stage.trim_end_matches("':").trim_end_matches('\''), 0, 1, None);
+                        if stage.starts_with("tune") || stage.starts_with("train_model") {
+                            data_ready();
+                        }
+                    }
+                    if line.contains("ERROR") || line.starts_with("error: ") {
+                        last.clone_from(&line);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Some(epoch) = epochs.latest() {
+                        row.show("training", epoch, run.params.train.epochs as u64, Some("epochs"));
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if self.session.reporter.cancelled() && !std::mem::replace(&mut told, true) {
+                interrupt(&child);
+            }
+        }
+        let status = child.wait().context("cannot wait for DVC")?;
+        let _ = pipe.join();
+        if told {
+            return Err(DataError::Cancelled.into());
+        }
+        ensure!(
+            status.success(),
+            "`dvc exp run` ended with {status}{}",
+            if last.is_empty() { last } else { format!(": {last}") }
+        );
+        Ok(())
+    }
+
+    /// Brings the results of an experiment into the run's folder.
+    fn fetch(&self, commit: &str, folder: &Path) -> Result<()> {
+        let folder = std::path::absolute(folder)?;
+        for out in RESULTS {
+            let target = folder.join(out);
+            cifar_data::output::remove(&target)?;
+            if let Some(parent) = target.parent() {
+                std::fs::create_dir_all(parent).with_context(|| format!("{}: cannot create", parent.display()))?;
+            }
+            let target = target.to_string_lossy();
+            self.dvc(&["--wait-for-lock", "get", "--quiet", "--rev", commit, "--out", &target, ".", out])?;
+        }
+        Ok(())
+    }
+
+    fn dvc(&self, arguments: &[&str]) -> Result<String> {
+        self.answer(&self.program, arguments)
+    }
+
+    fn git(&self, arguments: &[&str]) -> Result<String> {
+        let git = programs::find("git").context("git is not on the path; `--engine local` needs none")?;
+        self.answer(&git, arguments)
+    }
+
+    fn answer(&self, program: &Path, arguments: &[&str]) -> Result<String> {
+        let what =
+            || format!("`{} {}`", program.file_name().unwrap_or_default().to_string_lossy(), arguments.join(" "));
+        let output = self.command(program, arguments).output().with_context(|| format!("cannot start {}", what()))?;
+        if !output.status.success() {
+            let text = String::from_utf8_lossy(&output.stderr).into_owned();
+            let line = text.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("it says nothing").trim();
+            bail!("{} failed: {line}", what());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    fn command(&self, program: &Path, arguments: &[impl AsRef<std::ffi::OsStr>]) -> Command {
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(self.session.project.layout.join(".")).stdin(Stdio::null());
+        let quiet: BTreeMap<&str, String> = [
+            ("DVC_NO_ANALYTICS", "1".to_string()),
+            ("NO_COLOR", "1".into()),
+            ("RAYON_NUM_THREADS", self.threads.to_string()),
+        ]
+        .into();
+        command.envs(quiet);
+        command
+    }
+}
+
+impl Engine for Dvc<'_> {
+    fn run(&self, run: &Run, folder: &Path, row: &Row, data_ready: &(dyn Fn() + Sync)) -> Result<()> {
+        let mut log = log(folder)?;
+        let result = || -> Result<()> {
+            if self.existing(run)?.is_none() {
+                self.experiment(run, folder, &mut log, row, data_ready)?;
+            }
+            let commit = self.existing(run)?;
+            let commit = commit.with_context(|| format!("DVC left no experiment called {}", run.name))?;
+            self.fetch(&commit, folder)
+        }();
+        if let Err(error) = &result {
+            log_error(&mut log, error);
+        }
+        result
+    }
+
+    fn data(&self, run: &Run) -> String {
+        let split = serde_json::to_value(&run.params.split).unwrap_or(Value::Null);
+        format!("{} {split}", run.params.dataset_version)
+    }
+}
+
+/// Ctrl-C for the whole group of a child.
+fn interrupt(child: &Child) {
+    let Some(kill) = programs::find("kill") else { return };
+    let _ = Command::new(kill).args(["-INT", "--", &format!("-{}", child.id())]).status();
+}

@@ -1,0 +1,330 @@
+//! Following arrays until nothing of them waits or runs.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
+use cifar_pipeline::{Error, Project, Result, run_record};
+
+use super::queue::{Listed, Listing, Phase, Queue};
+use super::submission::{Submission, interrupted_file};
+use crate::analysis::RunRecord;
+use crate::board::{Board, Row, duration};
+use crate::engines::Session;
+use crate::engines::slurm::SlurmParams;
+use crate::epochs::EpochReader;
+use crate::plan::Entry;
+use crate::run::{EVENTS, FAILED, log, log_error, note_end, write_failure};
+
+/// A shared file system may show what a node wrote a little later than Slurm knows that it is over: so many looks.
+const LOOKS: u32 = 6;
+/// How long Ctrl-C waits for an answer, at most.
+const NAP: Duration = Duration::from_millis(100);
+
+/// A run that is followed.
+pub(super) struct Followed<'a> {
+    entry: &'a Entry,
+    place: Place,
+    /// How often it was submitted by this process.
+    tries: i64,
+    row: Option<Row<'a>>,
+    /// Its node, once it had one.
+    node: String,
+    /// So many looks ago it ended without leaving a word.
+    silent: u32,
+    /// What Slurm said last.
+    state: String,
+    epochs: EpochReader,
+}
+
+/// Where a run is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Place {
+    /// It has to be submitted.
+    ToSubmit,
+    /// It is a task of that array, with that number.
+    Submitted(usize, usize),
+    /// It came to an end.
+    Ended,
+}
+
+/// How a run ended, by its own word.
+enum Outcome {
+    Finished,
+    Failed(String),
+}
+
+impl<'a> Followed<'a> {
+    pub(super) fn new(entry: &'a Entry) -> Self {
+        let epochs = EpochReader::new(&entry.folder.join(EVENTS));
+        let (place, node, state) = (Place::ToSubmit, String::new(), String::new());
+        Self { entry, place, tries: 0, row: None, node, silent: 0, state, epochs }
+    }
+
+    pub(super) fn entry(&self) -> &'a Entry {
+        self.entry
+    }
+
+    pub(super) fn is_to_submit(&self) -> bool {
+        self.place == Place::ToSubmit
+    }
+
+    /// It is a task of an array now.
+    pub(super) fn submitted(&mut self, array: usize, number: usize) {
+        self.place = Place::Submitted(array, number);
+        self.tries += 1;
+        self.silent = 0;
+    }
+
+    /// The row goes, until the run has a node again.
+    fn withdraw(&mut self) {
+        if let Some(row) = self.row.take() {
+            row.withdraw();
+        }
+    }
+
+    /// It is over, and why it failed is known here alone.
+    pub(super) fn failed(&mut self, project: &Project, board: &'a Board<'a>, reason: &str) {
+        if let Err(e) = write_failure(&self.entry.folder, reason) {
+            board.reporter().warn(&e.to_string());
+        }
+        self.end(project, board, Some(reason));
+    }
+
+    fn end(&mut self, project: &Project, board: &'a Board<'a>, failure: Option<&str>) {
+        self.place = Place::Ended;
+        self.row.take().unwrap_or_else(|| board.begin(&self.entry.run.name, self.entry.cost)).end();
+        // The task's own time; what this process saw of it may be less.
+        let known = run_record::seconds(&project.layout, &format!("experiments/{}", self.entry.run.name));
+        let seconds = known.filter(|_| failure.is_none()).unwrap_or_default();
+        note_end(board, self.entry, failure, seconds);
+    }
+
+    /// What the run left, if it is over.
+    fn outcome(&self) -> Result<Option<Outcome>> {
+        if RunRecord::read(&self.entry.folder)?.is_some() {
+            return Ok(Some(Outcome::Finished));
+        }
+        let reason = std::fs::read_to_string(self.entry.folder.join(FAILED)).ok();
+        Ok(reason.map(|reason| Outcome::Failed(reason.trim().to_string())))
+    }
+
+    /// It has a node: shows how far it is.
+    fn runs(&mut self, board: &'a Board<'a>, listed: &Listed) {
+        self.node.clone_from(&listed.node);
+        self.silent = 0;
+        let row = self.row.get_or_insert_with(|| {
+            let row = board.begin(&self.entry.run.name, self.entry.cost);
+            row.note(&format!("on {}", listed.node));
+            row
+        });
+        if let Some(epoch) = self.epochs.latest() {
+            row.show("training", epoch, self.entry.run.params.train.epochs as u64, Some(&listed.node));
+        }
+    }
+
+    /// It waits: for the first time, or again.
+    fn waits(&mut self, board: &Board, listed: &Listed) {
+        self.silent = 0;
+        if self.row.is_some() {
+            self.withdraw();
+            let (name, node) = (&self.entry.run.name, &self.node);
+            let words = format!(
+                "{name}: requeued by Slurm ({}), away from {node}; it will resume from its checkpoint",
+                listed.reason
+            );
+            board.reporter().note(&words);
+        }
+    }
+}
+
+/// Looks at the queue until every task of `tasks` ended or has to be submitted again. Returns the names of those that
+/// somebody cancelled.
+pub(super) fn follow<'a>(
+    session: Session,
+    queue: &Queue,
+    params: &SlurmParams,
+    submissions: &[Submission],
+    tasks: &mut [Followed<'a>],
+    board: &'a Board<'a>,
+) -> Result<Vec<String>> {
+    let mut cancelled = Vec::new();
+    let mut progress = Instant::now();
+    let (mut says_nothing, mut reasons) = (false, BTreeSet::new());
+    loop {
+        let arrays: BTreeSet<usize> = tasks.iter().filter_map(Followed::array).collect();
+        if arrays.is_empty() {
+            return Ok(cancelled);
+        }
+        let jobs: Vec<u64> = arrays.iter().map(|array| submissions[*array].job).collect();
+        // First the queue, then what the tasks left: it was there before they were over.
+        let listings: Result<Vec<(usize, Listing)>> =
+            arrays.iter().map(|array| Ok((*array, queue.list(submissions[*array].job)?))).collect();
+        match listings {
+            Ok(listings) => {
+                says_nothing = false;
+                for task in tasks.iter_mut() {
+                    let Place::Submitted(array, number) = task.place else { continue };
+                    let listing = listings.iter().find(|(of, _)| *of == array);
+                    let listed = listing.and_then(|(_, listing)| listing.get(&number));
+                    if listed.is_none_or(|l| l.phase != Phase::Waiting) {
+                        progress = Instant::now();
+                    }
+                    let submission = &submissions[array];
+                    if look(session.project, params, submission, number, listed, task, board)? {
+                        cancelled.push(task.entry.run.name.clone());
+                    }
+                }
+                let now = waiting_reasons(tasks, &listings);
+                if let Some(now) = &now
+                    && *now != reasons
+                    && now.iter().any(|reason| reason != "None")
+                {
+                    let words = now.iter().cloned().collect::<Vec<_>>().join(", ");
+                    board.reporter().note(&format!("{}: all runs wait ({words})", named(&jobs)));
+                    reasons.clone_from(now);
+                }
+                if now.is_some() && progress.elapsed() >= params.start_timeout() {
+                    return Err(never_starts(queue, params, submissions, &jobs, &reasons));
+                }
+            }
+            Err(error) if !says_nothing => {
+                says_nothing = true;
+                board.reporter().note(&format!("{error}; the runs continue, and Slurm is asked again"));
+            }
+            Err(_) => {}
+        }
+        let next = Instant::now() + params.poll();
+        while Instant::now() < next {
+            session.reporter.check().map_err(|e| {
+                let stop: Vec<String> = jobs.iter().map(u64::to_string).collect();
+                Error::from(e).context(format!(
+                    "{} continues in Slurm; `cifar-cli experiments run --engine slurm` follows it again, scancel {} stops it",
+                    named(&jobs),
+                    stop.join(" ")
+                ))
+            })?;
+            std::thread::sleep(NAP);
+        }
+    }
+}
+
+impl Followed<'_> {
+    fn array(&self) -> Option<usize> {
+        if let Place::Submitted(array, _) = self.place { Some(array) } else { None }
+    }
+}
+
+/// Looks at one task. Returns whether somebody cancelled it.
+fn look<'a>(
+    project: &Project,
+    params: &SlurmParams,
+    submission: &Submission,
+    number: usize,
+    listed: Option<&Listed>,
+    task: &mut Followed<'a>,
+    board: &'a Board<'a>,
+) -> Result<bool> {
+    match task.outcome()? {
+        Some(Outcome::Finished) => {
+            task.end(project, board, None);
+            return Ok(false);
+        }
+        Some(Outcome::Failed(reason)) => {
+            task.end(project, board, Some(&reason));
+            return Ok(false);
+        }
+        None => {}
+    }
+    let phase = listed.map_or(Phase::Stopped, |listed| listed.phase);
+    task.state = listed.map_or_else(|| "no longer known to Slurm".into(), |l| l.state.clone());
+    match (phase, listed) {
+        (Phase::Running, Some(listed)) => task.runs(board, listed),
+        (Phase::Waiting, Some(listed)) => task.waits(board, listed),
+        _ if task.silent < LOOKS => task.silent += 1,
+        (Phase::Cancelled, _) => {
+            task.place = Place::Ended;
+            task.withdraw();
+            board.reporter().note(&format!("{}: cancelled in Slurm", task.entry.run.name));
+            return Ok(true);
+        }
+        _ => {
+            let is_to_go_on = phase == Phase::Stopped || interrupted_file(&submission.folder, number).exists();
+            if is_to_go_on && task.tries <= params.resubmissions {
+                task.place = Place::ToSubmit;
+                task.withdraw();
+                let words = format!(
+                    "{}: stopped ({}); it is submitted again and resumes from its checkpoint",
+                    task.entry.run.name, task.state
+                );
+                board.reporter().note(&words);
+            } else {
+                fail(project, submission, number, task, board);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// A task is over that left no word: its reason is what Slurm says.
+fn fail<'a>(project: &Project, submission: &Submission, number: usize, task: &mut Followed<'a>, board: &'a Board<'a>) {
+    let words = submission.last_words(number);
+    let tries = if task.tries > 1 { format!(", {} tries", task.tries) } else { String::new() };
+    let hint = match task.state.as_str() {
+        "OUT_OF_MEMORY" => "; `memory` in [slurm] gives it more",
+        "TIMEOUT" => "; `time_limit` in [slurm] gives it longer, `resubmissions` more tries",
+        _ => "",
+    };
+    // What a task says that is stopped from outside explains nothing.
+    let last = words.last().filter(|_| hint.is_empty()).map(|line| format!(": {line}")).unwrap_or_default();
+    let reason =
+        format!("its task {}_{number} ended without a result ({}{tries}){hint}{last}", submission.job, task.state);
+    if let Ok(mut log) = log(&task.entry.folder) {
+        for line in &words {
+            let _ = writeln!(log, "{line}");
+        }
+        log_error(&mut log, &Error::failed(reason.clone()));
+    }
+    task.failed(project, board, &reason);
+}
+
+/// Why the runs wait, if all do.
+fn waiting_reasons(tasks: &[Followed], listings: &[(usize, Listing)]) -> Option<BTreeSet<String>> {
+    let mut reasons = BTreeSet::new();
+    for task in tasks {
+        let Place::Submitted(array, number) = task.place else { continue };
+        let listed = listings.iter().find(|(of, _)| *of == array).and_then(|(_, listing)| listing.get(&number))?;
+        if listed.phase != Phase::Waiting {
+            return None;
+        }
+        reasons.insert(listed.reason.clone());
+    }
+    (!reasons.is_empty()).then_some(reasons)
+}
+
+/// Takes the jobs out.
+fn never_starts(
+    queue: &Queue,
+    params: &SlurmParams,
+    submissions: &[Submission],
+    jobs: &[u64],
+    reasons: &BTreeSet<String>,
+) -> Error {
+    let waited = duration(params.start_timeout().as_secs_f64());
+    let reasons = reasons.iter().cloned().collect::<Vec<_>>().join(", ");
+    for job in jobs {
+        if let Err(error) = queue.cancel(*job) {
+            return error.context(format!("{} does not start, and cannot be cancelled", named(jobs)));
+        }
+    }
+    submissions.iter().filter(|s| jobs.contains(&s.job)).for_each(Submission::remove);
+    Error::failed(format!(
+        "{}: no run started for {waited}, all wait ({reasons}), so it was cancelled; [slurm] in experiments.toml says what it asks for, and how long it may wait (start_timeout)",
+        named(jobs)
+    ))
+}
+
+fn named(jobs: &[u64]) -> String {
+    let numbers: Vec<String> = jobs.iter().map(u64::to_string).collect();
+    format!("job {}", numbers.join(" and job "))
+}

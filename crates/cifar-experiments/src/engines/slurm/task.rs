@@ -1,0 +1,113 @@
+//! What a task of a job array does on its node: one run, as `--engine local` does it, in the run's folder of the shared project.
+//! What it leaves there is all that the submitting program sees of it.
+
+use std::fs::{File, TryLockError};
+use std::io::Write as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use cifar_data::DataError;
+use cifar_pipeline::links::refuse_links;
+use cifar_pipeline::params::Params;
+use cifar_pipeline::run_record::Stopwatch;
+use cifar_pipeline::{Context as _, Error, Project, Result, bail, ensure};
+
+use super::submission::{data_folder, interrupted_file, project_of, run_of_task};
+use crate::GridReporter;
+use crate::analysis::RunRecord;
+use crate::board::Board;
+use crate::engines::Session;
+use crate::engines::local::Local;
+use crate::grid::Run;
+use crate::plan::{Entry, State, data};
+use crate::run::{do_run, write_failure};
+
+/// Slurm's number of earlier starts of this task.
+const RESTARTS: &str = "SLURM_RESTART_COUNT";
+/// A node that went away may still work on the run that Slurm gave to another: until its lock is gone, for so long.
+const PATIENCE: Duration = Duration::from_mins(10);
+
+/// Does the run of that number of the array in whose folder this process was started.
+///
+/// # Errors
+/// If the run fails: the reason is in its folder then.
+pub fn run(number: usize, reporter: &dyn GridReporter) -> Result<()> {
+    let array = std::env::current_dir().context("cannot find the current folder")?;
+    let project = &Project::open(&project_of(&array)?)?;
+    let (record, threads) = run_of_task(&array, number)?;
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global()
+        .map_err(|e| Error::failed(format!("cannot start the threads: {e}")))?;
+    refuse_links(&project.layout)?;
+    let folder = project.layout.run_of_grid(&record.name);
+    let interrupted = interrupted_file(&array, number);
+    let _ = std::fs::remove_file(&interrupted);
+    let node = std::env::var("SLURMD_NODENAME").unwrap_or_else(|_| "this node".into());
+    let restarts = std::env::var(RESTARTS).ok().and_then(|n| n.parse::<u32>().ok()).unwrap_or(0);
+    let begins = format!("{} on {node}, start {} of this task", record.name, restarts + 1);
+    let result = work(Session { project, reporter }, record, &folder, &begins);
+    match &result {
+        Err(error) if error.is_cancelled() => {
+            let _ = cifar_data::output::write_file(&interrupted, b"");
+            return Err(Error::from(DataError::Cancelled).context("stopped from outside; its checkpoint is kept"));
+        }
+        Err(error) => write_failure(&folder, &error.one_line())?,
+        Ok(()) => {}
+    }
+    result
+}
+
+fn work(session: Session, record: RunRecord, folder: &Path, begins: &str) -> Result<()> {
+    let project = session.project;
+    let _lock = lock(session, &record.name)?;
+    if RunRecord::read(folder)?.is_some_and(|found| found.difference(&record).is_none()) {
+        return Ok(());
+    }
+    let params =
+        Params::parse(&record.params.to_string()).map_err(|e| Error::failed(format!("{}: {e}", record.name)))?;
+    let (name, combination, setting) = (record.name.clone(), record.combination.clone(), record.setting.clone());
+    let run = Run { name, combination, setting, params };
+    ensure!(
+        data(project)?.0 == record.data,
+        "the partitions or the label overrides have changed since the run was submitted; `--retry` submits it with what is there now"
+    );
+    let local = Local::shared(session, record.data.clone(), data_folder(&project.layout));
+    if let Some(missing) = local.folders(&run).iter().find(|data| !data.is_dir()) {
+        bail!("{}: the data of this run are gone; `--retry` makes them again", missing.display());
+    }
+    let entry =
+        Entry { run, folder: folder.to_path_buf(), record, state: State::Waiting, cost: 1.0, steps: 0, images: [0, 0] };
+    std::fs::create_dir_all(folder).with_context(|| format!("{}: cannot create the folder", folder.display()))?;
+    let _ = writeln!(crate::run::log(folder)?, "{begins}");
+    let watch = Stopwatch::start();
+    let board = Board::new(session.reporter, &[entry.cost]);
+    do_run(&local, &entry, &board.begin(&entry.run.name, entry.cost), &|| {})?;
+    watch.record(&project.layout, &format!("experiments/{}", entry.run.name));
+    Ok(())
+}
+
+/// Keeps other processes from the run. The lock goes with its process, also with one on another node that dies.
+fn lock(session: Session, name: &str) -> Result<File> {
+    let folder = session.project.layout.slurm().join("locks");
+    std::fs::create_dir_all(&folder).with_context(|| format!("{}: cannot create the folder", folder.display()))?;
+    let path = folder.join(name);
+    let file = File::options().create(true).write(true).truncate(false).open(&path);
+    let file = file.with_context(|| format!("{}: cannot open the lock", path.display()))?;
+    let start = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if start.elapsed() < PATIENCE => {
+                session.reporter.check()?;
+                std::thread::sleep(Duration::from_secs(1));
+            }
+            Err(TryLockError::WouldBlock) => bail!(
+                "{}: after {} minutes another process is still running this run, perhaps on a lost node; stop it, then use `--retry`",
+                path.display(),
+                PATIENCE.as_secs() / 60
+            ),
+            Err(TryLockError::Error(e)) => return Err(e).with_context(|| format!("{}: cannot lock", path.display())),
+        }
+    }
+}

@@ -1,0 +1,504 @@
+//! experiments.toml: combinations × seeds × any parameter of params.yaml, as a list of runs with checked parameters.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use cifar_data::partitions::Partition;
+use cifar_data::splits::Protocol;
+use cifar_pipeline::params::wording::in_plain_words;
+use cifar_pipeline::params::{Params, Setting, text_of};
+use cifar_pipeline::{Error, Result};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::engines::slurm::SlurmParams;
+
+/// What is run where there is no file: the grid of the original project.
+pub const USUAL: &str = include_str!("usual_grid.toml");
+const VERSION: &str = "dataset_version";
+const SEED: &str = "random_seed";
+/// These decide which images are for test: runs that differ in them cannot be compared on the same images.
+const FIXED: [&str; 3] = ["split.protocol", "split.split_seed", "split.test_fraction"];
+const MOST_RUNS: usize = 10_000;
+
+const EPOCHS: &str = "train.epochs";
+const CONSTANT_STEPS: &str = "constant_steps";
+
+/// One run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Run {
+    /// Such as `v1+v2-seed123`: a folder's name and an experiment's.
+    pub name: String,
+    /// The name without the seed: runs that differ in nothing else.
+    pub combination: String,
+    /// The values that the grid gives, with partitions and seed.
+    pub setting: Setting,
+    /// All parameters.
+    pub params: Params,
+}
+
+/// What experiments.toml says.
+#[derive(Debug)]
+pub struct Grid {
+    /// By partitions, then other keys, then seed.
+    pub runs: Vec<Run>,
+    /// For runs on a cluster.
+    pub slurm: SlurmParams,
+    /// How many optimiser steps every run is to take; none if `train.epochs` is left as it is.
+    pub constant_steps: Option<ConstantSteps>,
+}
+
+/// How many optimiser steps every run is to take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConstantSteps {
+    /// As many as the run of the grid with the most steps.
+    Most,
+    /// So many.
+    Number(usize),
+}
+
+/// Images of a partition.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PartitionImages {
+    /// All of its images.
+    pub all: usize,
+    /// Those of the published test set.
+    pub published_test: usize,
+}
+
+impl Grid {
+    /// Sets `train.epochs` of every run so that all take the same number of optimiser steps, as nearly as whole epochs allow.
+    /// Returns that number; none if the grid does not ask for it.
+    ///
+    /// # Errors
+    /// If a run's parameters do not allow its number of epochs.
+    pub fn hold_steps(&mut self, images: &[PartitionImages; 3]) -> Result<Option<usize>, String> {
+        let Some(constant) = self.constant_steps else { return Ok(None) };
+        let steps = match constant {
+            ConstantSteps::Number(steps) => steps,
+            ConstantSteps::Most => self.runs.iter().map(|run| run.steps(images)).max().unwrap_or(0),
+        };
+        for run in &mut self.runs {
+            let epochs = (steps as f64 / run.steps_per_epoch(images) as f64).round().max(1.0) as u64;
+            run.params = (run.params.with(&Setting::from([(EPOCHS.into(), epochs.into())])))
+                .map_err(|e| format!("{CONSTANT_STEPS}: {steps} steps are {epochs} epochs of {}: {e}", run.name))?;
+        }
+        Ok(Some(steps))
+    }
+}
+
+impl Run {
+    /// About how many training images it has, by the sizes of partitions and splits: groups of near-duplicates, which stay
+    /// together, move a few.
+    pub fn training_images(&self, images: &[PartitionImages; 3]) -> f64 {
+        let split = &self.params.split;
+        let training = self.images_to_learn(images) * (1.0 - split.val_fraction);
+        if split.train_images == 0 { training } else { training.min(split.train_images as f64) }
+    }
+
+    /// About how many validation images it has.
+    pub(crate) fn validation_images(&self, images: &[PartitionImages; 3]) -> f64 {
+        self.images_to_learn(images) * self.params.split.val_fraction
+    }
+
+    /// All images of its partitions but those for test.
+    fn images_to_learn(&self, images: &[PartitionImages; 3]) -> f64 {
+        let split = &self.params.split;
+        let chosen = self.params.dataset_version.partitions();
+        let of = |images: &PartitionImages| match split.protocol {
+            Protocol::Official => (images.all - images.published_test.min(images.all)) as f64,
+            Protocol::Pooled => images.all as f64 * (1.0 - split.test_fraction),
+        };
+        Partition::ALL.iter().zip(images).filter(|(p, _)| chosen.contains(p)).map(|(_, n)| of(n)).sum()
+    }
+
+    fn steps_per_epoch(&self, images: &[PartitionImages; 3]) -> usize {
+        (self.training_images(images).round() as usize).div_ceil(self.params.train.batch_size).max(1)
+    }
+
+    /// About how many optimiser steps it takes, if it does not stop early.
+    pub fn steps(&self, images: &[PartitionImages; 3]) -> usize {
+        self.steps_per_epoch(images).saturating_mul(self.params.train.epochs)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    constant_steps: Option<toml::Value>,
+    grid: toml::Table,
+    #[serde(default)]
+    slurm: SlurmParams,
+    #[serde(default)]
+    include: Vec<toml::Table>,
+    #[serde(default)]
+    exclude: Vec<toml::Table>,
+}
+
+/// The values of each key.
+type Lists = BTreeMap<String, Vec<Value>>;
+
+/// A mistake in experiments.toml at `path`.
+pub(crate) fn wrong(path: &Path, problem: &str) -> Error {
+    Error::usage(format!("{}: {problem}", path.display()))
+}
+
+/// The file, or the usual grid where there is none, on top of `base`.
+///
+/// # Errors
+/// What is wrong in which line or key, and what is allowed.
+pub fn read(path: &Path, base: &Params) -> Result<Grid> {
+    let wrong = |problem: String| wrong(path, &problem);
+    match std::fs::read(path) {
+        Ok(bytes) => parse(&text_of(bytes).map_err(wrong)?, base).map_err(wrong),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => parse(USUAL, base).map_err(wrong),
+        Err(e) => Err(wrong(format!("cannot read the grid: {e}"))),
+    }
+}
+
+fn parse(text: &str, base: &Params) -> Result<Grid, String> {
+    let file: File = toml::from_str(text).map_err(|e| {
+        let before = e.span().map_or("", |span| text.get(..span.start).unwrap_or(text));
+        let (line, last) = (before.matches('\n').count() + 1, before.rsplit('\n').next().unwrap_or_default());
+        let cause = toml_in_plain_words(e.message());
+        let quoted = text.lines().nth(line - 1).map(|line| line.split(" #").next().unwrap_or(line).trim());
+        let quoted = quoted.filter(|line| !line.is_empty()).map(|line| format!(", in `{line}`")).unwrap_or_default();
+        format!("line {line}, column {}: {cause}{quoted}", last.chars().count() + 1)
+    })?;
+    file.slurm.check()?;
+    let constant_steps = constant_steps(file.constant_steps.as_ref())?;
+    let grid = lists("[grid]", &file.grid)?;
+    let refuse_epochs = |place: &str, lists: &Lists| match constant_steps {
+        Some(_) if lists.contains_key(EPOCHS) => {
+            Err(format!("{place}: {EPOCHS} is not allowed with {CONSTANT_STEPS}, which sets it; leave one of both out"))
+        }
+        _ => Ok(()),
+    };
+    refuse_epochs("[grid]", &grid)?;
+    let mut settings = combinations(&grid)?;
+    for (index, table) in (1..).zip(&file.include) {
+        let place = format!("[[include]] number {index}");
+        let mut wanted = lists(&place, table)?;
+        refuse_epochs(&place, &wanted)?;
+        if let (None, Some(seeds)) = (wanted.get(SEED), grid.get(SEED)) {
+            wanted.insert(SEED.into(), seeds.clone());
+        }
+        settings.extend(combinations(&wanted)?);
+    }
+    let mut runs: Vec<(Setting, Params)> = Vec::new();
+    for mut setting in settings {
+        let params = base.with(&setting)?;
+        setting.insert(VERSION.into(), params.dataset_version.to_string().into());
+        setting.insert(SEED.into(), params.random_seed.into());
+        if !runs.iter().any(|(_, other)| *other == params) {
+            runs.push((setting, params));
+        }
+    }
+    for (index, table) in (1..).zip(&file.exclude) {
+        let place = format!("[[exclude]] number {index}");
+        let without = lists(&place, table)?;
+        let before = runs.len();
+        let mut kept = Vec::new();
+        for (setting, params) in runs {
+            if !matches(&params, &without)? {
+                kept.push((setting, params));
+            }
+        }
+        runs = kept;
+        if runs.len() == before {
+            return Err(format!("{place} leaves no run out; a run has to have one of its values for every key"));
+        }
+    }
+    if runs.is_empty() {
+        return Err("there is no run in this grid".into());
+    }
+    Ok(Grid { runs: named(&runs)?, slurm: file.slurm, constant_steps })
+}
+
+fn constant_steps(value: Option<&toml::Value>) -> Result<Option<ConstantSteps>, String> {
+    match value {
+        None | Some(toml::Value::Boolean(false)) => Ok(None),
+        Some(toml::Value::Boolean(true)) => Ok(Some(ConstantSteps::Most)),
+        Some(toml::Value::Integer(steps)) if *steps >= 1 => {
+            Ok(Some(ConstantSteps::Number(usize::try_from(*steps).unwrap_or(usize::MAX))))
+        }
+        Some(other) => Err(format!(
+            "{CONSTANT_STEPS}: {other} is not allowed; allowed are true, false and a whole number of steps, 1 or more"
+        )),
+    }
+}
+
+/// The cause in a message of the TOML parser, and what is expected.
+fn toml_in_plain_words(message: &str) -> String {
+    let first = message.lines().next().unwrap_or_default();
+    let says = |part: &str| first.contains(part);
+    let cause = if says("must be quoted") || says("literal string") {
+        "text must be in quotation marks"
+    } else if says("unclosed table") || says("invalid table header") {
+        "a block's name must be in brackets, such as `[grid]`"
+    } else if says("array") && !says("duplicate") {
+        "a list must be closed, and have commas between its values, such as `[1, 2]`"
+    } else if says("duplicate key") {
+        "this key appears twice; keep one of them"
+    } else if says("missing value") || says("key with no value") || says("expected `=`") {
+        "expected `key = value`"
+    } else if says("invalid basic string") || says("invalid literal string") || says("unclosed string") {
+        "a quotation mark is not closed on its line"
+    } else if first.starts_with("invalid type") || first.starts_with("unknown ") || first.starts_with("missing field") {
+        return in_plain_words(first);
+    } else {
+        "not valid TOML; expected `key = value`, or a block's name such as `[grid]`"
+    };
+    cause.to_string()
+}
+
+/// A table's keys with their lists; `a.b = [1]` and `"a.b" = [1]` are the same, and a single value is a list of one.
+fn lists(place: &str, table: &toml::Table) -> Result<Lists, String> {
+    fn walk(place: &str, prefix: &str, table: &toml::Table, found: &mut Lists) -> Result<(), String> {
+        for (key, value) in table {
+            let key = format!("{prefix}{key}");
+            match value {
+                toml::Value::Table(inner) => walk(place, &format!("{key}."), inner, found)?,
+                other => {
+                    let value = serde_json::to_value(other).map_err(|e| format!("{place}: {key}: {e}"))?;
+                    let values = if let Value::Array(values) = value { values } else { vec![value] };
+                    if values.is_empty() {
+                        return Err(format!("{place}: {key}: an empty list is not allowed; leave the key out"));
+                    }
+                    if key == CONSTANT_STEPS {
+                        return Err(format!("{place}: {CONSTANT_STEPS} is no parameter; write it above [grid]"));
+                    }
+                    if FIXED.contains(&key.as_str()) {
+                        return Err(format!(
+                            "{place}: {key} is not allowed; it decides which images are for test, and runs are compared on the same ones"
+                        ));
+                    }
+                    found.insert(key, values);
+                }
+            }
+        }
+        Ok(())
+    }
+    let mut found = Lists::new();
+    walk(place, "", table, &mut found)?;
+    if found.is_empty() {
+        return Err(format!("{place}: at least one key with values is needed"));
+    }
+    Ok(found)
+}
+
+/// Every combination: partitions vary slowest, seeds fastest.
+fn combinations(lists: &Lists) -> Result<Vec<Setting>, String> {
+    let count = lists.values().try_fold(1usize, |n, values| n.checked_mul(values.len()));
+    if count.is_none_or(|n| n > MOST_RUNS) {
+        return Err(format!("more than {MOST_RUNS} runs are not allowed"));
+    }
+    let mut keys: Vec<&String> = lists.keys().collect();
+    keys.sort_by_key(|key| (*key == SEED, *key != VERSION, *key));
+    let extend = |settings: Vec<Setting>, key: &&String| {
+        let with = |setting: &Setting, value: &Value| {
+            let mut setting = setting.clone();
+            setting.insert((*key).clone(), value.clone());
+            setting
+        };
+        settings.iter().flat_map(|s| lists[*key].iter().map(|value| with(s, value)).collect::<Vec<_>>()).collect()
+    };
+    Ok(keys.iter().fold(vec![Setting::new()], extend))
+}
+
+/// Whether for every key one of the values changes nothing about `params`.
+fn matches(params: &Params, lists: &Lists) -> Result<bool, String> {
+    for (key, values) in lists {
+        let mut found = false;
+        for value in values {
+            found |= params.with(&Setting::from([(key.clone(), value.clone())]))? == *params;
+        }
+        if !found {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn named(runs: &[(Setting, Params)]) -> Result<Vec<Run>, String> {
+    let keys: BTreeSet<&String> = runs.iter().flat_map(|(setting, _)| setting.keys()).collect();
+    let last = |key: &str| key.rsplit('.').next().unwrap_or(key).to_string();
+    let short = |key: &str| {
+        let unique = keys.iter().filter(|other| last(other) == last(key)).count() == 1;
+        if unique { last(key) } else { key.to_string() }
+    };
+    let mut taken = BTreeSet::new();
+    let mut named = Vec::new();
+    for (setting, params) in runs {
+        let others = setting.iter().filter(|(key, _)| *key != VERSION && *key != SEED);
+        let parts: Vec<String> = others.map(|(key, value)| format!("-{}{}", short(key), in_name(value))).collect();
+        let combination = format!("{}{}", params.dataset_version, parts.concat());
+        let name = format!("{combination}-seed{}", params.random_seed);
+        if !taken.insert(name.clone()) {
+            return Err(format!("two different runs would be called {name}; leave one of them out"));
+        }
+        named.push(Run { name, combination, setting: setting.clone(), params: params.clone() });
+    }
+    Ok(named)
+}
+
+/// A value as part of a name that files and git accept.
+fn in_name(value: &Value) -> String {
+    match value {
+        Value::Array(items) => items.iter().map(in_name).collect::<Vec<_>>().join("x"),
+        Value::String(text) => text.replace(|c: char| !c.is_ascii_alphanumeric() && c != '+', "_"),
+        other => other.to_string().replace(|c: char| !c.is_ascii_alphanumeric() && !"+-.".contains(c), "_"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn base() -> Params {
+        Params::parse(include_str!("../../../params.yaml")).unwrap()
+    }
+
+    fn names(text: &str) -> Vec<String> {
+        parse(text, &base()).unwrap().runs.into_iter().map(|run| run.name).collect()
+    }
+
+    #[test]
+    fn the_usual_grid_is_the_file_of_the_project() {
+        assert_eq!(USUAL, include_str!("../../../experiments.toml"));
+    }
+
+    #[test]
+    fn the_shipped_grid_has_the_fifteen_runs_of_the_original_project() {
+        let Grid { runs, slurm, constant_steps } = parse(USUAL, &base()).unwrap();
+        assert_eq!((runs.len(), slurm, constant_steps), (15, SlurmParams::default(), None));
+        assert_eq!((runs[0].name.as_str(), runs[14].name.as_str()), ("v1-seed42", "v1+v2+v3-seed456"));
+        assert_eq!(runs[10].combination, "v1+v2");
+        let changed = base().with(&runs[10].setting).unwrap();
+        assert_eq!((&changed, changed.random_seed), (&runs[10].params, 123));
+    }
+
+    #[test]
+    fn grids_multiply_include_adds_and_exclude_takes_away() {
+        assert_eq!(
+            names("[grid]\nrandom_seed = [1, 2]\ntrain.epochs = [3, 4]\n"),
+            ["v1-epochs3-seed1", "v1-epochs3-seed2", "v1-epochs4-seed1", "v1-epochs4-seed2"]
+        );
+        let grid = "[grid]\nrandom_seed = [1, 2]\n";
+        assert_eq!(
+            names(&format!("{grid}[[include]]\n\"split.train_images\" = 50\n[[include]]\nrandom_seed = [2]\n")),
+            ["v1-seed1", "v1-seed2", "v1-train_images50-seed1", "v1-train_images50-seed2"]
+        );
+        assert_eq!(
+            names(&format!("{grid}train.epochs = [3, 4]\n[[exclude]]\ntrain.epochs = [4, 5]\nrandom_seed = 1\n")),
+            ["v1-epochs3-seed1", "v1-epochs3-seed2", "v1-epochs4-seed2"]
+        );
+        assert_eq!(
+            names("[grid]\nmodel.widths = [[8, 16, 32]]\ntrain.reduction = ['sum']\ntune.reduction = [3]\n"),
+            ["v1-widths8x16x32-train.reductionsum-tune.reduction3-seed42"]
+        );
+    }
+
+    /// As many as the real data have in each partition, a sixth of them published test images.
+    const IMAGES: [PartitionImages; 3] = [PartitionImages { all: 20_000, published_test: 3334 }; 3];
+
+    /// The number of steps that is held; names, epochs and steps of a grid's runs.
+    type Held = (Option<usize>, Vec<(String, usize, usize)>);
+
+    fn held(text: &str, change: &str) -> Result<Held, String> {
+        let (key, value) = change.split_once('=').unwrap();
+        let base = base().with(&Setting::from([(key.into(), serde_json::from_str(value).unwrap())])).unwrap();
+        let mut grid = parse(text, &base).unwrap();
+        let steps = grid.hold_steps(&IMAGES)?;
+        Ok((steps, grid.runs.iter().map(|r| (r.name.clone(), r.params.train.epochs, r.steps(&IMAGES))).collect()))
+    }
+
+    #[test]
+    fn steps_can_be_held_constant() {
+        let grid = "[grid]\ndataset_version = ['v1', 'v1+v2', 'v1+v2+v3']\n";
+        let include = "[[include]]\ndataset_version = ['v1+v2+v3']\nsplit.train_images = [5000]\n";
+        let run = |name: &str, epochs, steps| (format!("{name}-seed42"), epochs, steps);
+        // 14,000, 28,000 and 42,000 images by 128: 110, 219 and 329 steps per epoch. Names do not change.
+        let as_it_is = vec![run("v1", 15, 1650), run("v1+v2", 15, 3285), run("v1+v2+v3", 15, 4935)];
+        assert_eq!(held(grid, "train.epochs=15").unwrap(), (None, as_it_is));
+        let (steps, runs) = held(&format!("constant_steps = true\n{grid}{include}"), "train.epochs=15").unwrap();
+        assert_eq!(steps, Some(4935));
+        let of_5000 = run("v1+v2+v3-train_images5000", 123, 123 * 40);
+        assert_eq!(runs, [run("v1", 45, 4950), run("v1+v2", 23, 5037), run("v1+v2+v3", 15, 4935), of_5000]);
+        let (steps, runs) = held(&format!("constant_steps = 660\n{grid}"), "train.epochs=15").unwrap();
+        assert_eq!(steps, Some(660));
+        assert_eq!(runs, [run("v1", 6, 660), run("v1+v2", 3, 657), run("v1+v2+v3", 2, 658)]);
+        // The published test images are no training images: 16,666 × ⅞ are 14,583.
+        let (_, runs) = held(&format!("constant_steps = 114\n{grid}"), "split.protocol=\"official\"").unwrap();
+        assert_eq!(runs[0], run("v1", 1, 114));
+        let error = held(&format!("constant_steps = 660\n{grid}"), "train.warmup_epochs=3.0").unwrap_err();
+        let start = "constant_steps: 660 steps are 2 epochs of v1+v2+v3-seed42: train.warmup_epochs: 3";
+        assert!(error.starts_with(start), "{error}");
+    }
+
+    #[test]
+    fn mistakes_are_named_with_what_is_allowed() {
+        let check = |text: &str, expected: &str| {
+            let found = parse(text, &base()).unwrap_err();
+            assert!(found.starts_with(expected), "{found}");
+            assert_eq!(found.lines().count(), 1);
+        };
+        let block = "a block's name must be in brackets, such as `[grid]`, in `[grid`";
+        check("[grid\n", &format!("line 1, column 6: {block}"));
+        check("[grid]\nrandom_seed = [1, 2\n", "line 2, column ");
+        check("[grid]\nrandom_seed [1]\n", "line 2, column ");
+        check(
+            "[grid]\ntrain.select = [best]\n",
+            "line 2, column 17: text must be in quotation marks, in `train.select = [best]`",
+        );
+        check(
+            "[grid]\nrandom_seed = 1\nrandom_seed = 2\n",
+            "line 3, column 1: this key appears twice; keep one of them, in ",
+        );
+        check(
+            "[gird]\n",
+            "line 1, column 2: unknown key `gird`; allowed are constant_steps, grid, slurm, include, exclude",
+        );
+        check("[grid]\n", "[grid]: at least one key with values is needed");
+        check("[grid]\nrandom_seed = []\n", "[grid]: random_seed: an empty list is not allowed; leave the key out");
+        check("[grid]\ntrain.epoch = [1]\n", "there is no parameter `train.epoch`; did you mean `train.epochs`?");
+        check("[grid]\ntrain = 1\n", "there is no parameter `train`; did you mean `train.");
+        check("[grid]\ntrain.epochs = [0]\n", "train.epochs: 0 is not allowed; allowed is 1 to 100000");
+        check("[grid]\nrandom_seed = ['x']\n", "random_seed: \"x\" is not allowed; expected a whole number");
+        check("[grid]\ndataset_version = ['v4']\n", "dataset_version: \"v4\" is not allowed; allowed are v1, ");
+        check("[grid]\nsplit.split_seed = [1]\n", "[grid]: split.split_seed is not allowed; it decides");
+        check("[grid]\nrandom_seed = 1\n[[exclude]]\nrandom_seed = 2\n", "[[exclude]] number 1 leaves no run out");
+        check("[grid]\nrandom_seed = 1\n[[exclude]]\nrandom_seed = 1\n", "there is no run in this grid");
+        check("constant_steps = 0\n[grid]\nrandom_seed = 1\n", "constant_steps: 0 is not allowed; allowed are true, ");
+        check("constant_steps = 'x'\n[grid]\nrandom_seed = 1\n", "constant_steps: \"x\" is not allowed; allowed are");
+        check("[grid]\nconstant_steps = true\n", "[grid]: constant_steps is no parameter; write it above [grid]");
+        let both = "is not allowed with constant_steps, which sets it";
+        check("constant_steps = true\n[grid]\ntrain.epochs = 3\n", &format!("[grid]: train.epochs {both}"));
+        check(
+            "constant_steps = 9\n[grid]\nrandom_seed = 1\n[[include]]\ntrain.epochs = 3\n",
+            &format!("[[include]] number 1: train.epochs {both}"),
+        );
+        let slurm =
+            |line: &str, expected: &str| check(&format!("[grid]\nrandom_seed = 1\n[slurm]\n{line}\n"), expected);
+        slurm("cpus = 1", "line 4, column 1: unknown key `cpus`; allowed are partition, cpus_per_task, ");
+        slurm("memory = 4", "line 4, column 10: 4 is not allowed; expected text");
+        slurm("cpus_per_task = 0", "[slurm]: cpus_per_task: 0 is not allowed; allowed is 1 to 1024");
+        slurm("poll_seconds = 0", "[slurm]: poll_seconds: 0 is not allowed; allowed is 1 to 3600");
+        slurm("memory = '4 GB'", "[slurm]: memory: \"4 GB\" is not allowed; allowed is a number with K, M, G or T");
+        slurm("time_limit = '2h'", "[slurm]: time_limit: \"2h\" is not allowed; allowed is a time as Slurm writes it");
+        slurm("start_timeout = '0'", "[slurm]: start_timeout: \"0\" is not allowed; ");
+        slurm("partition = 'a b'", "[slurm]: partition: \"a b\" is not allowed; ");
+        slurm(
+            "options = ['-p main']",
+            "[slurm]: options: \"-p main\" is not allowed; allowed are sbatch's long options",
+        );
+        slurm("options = ['--array=1']", "[slurm]: options: --array is not allowed; allowed are account, ");
+        let many: Vec<String> = (0..200).map(|n| n.to_string()).collect();
+        let many = many.join(",");
+        check(
+            &format!("[grid]\nrandom_seed = [{many}]\nsplit.train_images = [{many}]\n"),
+            "more than 10000 runs are not allowed",
+        );
+    }
+}

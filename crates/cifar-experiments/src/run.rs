@@ -1,0 +1,372 @@
+//! Doing what is left of a grid, and concluding from what is finished.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use cifar_pipeline::lock::ProjectLock;
+use cifar_pipeline::run_record::Stopwatch;
+use cifar_pipeline::{Context as _, Error, Project, Reporter, Result, bail};
+use serde::Serialize;
+
+use crate::GridReporter;
+use crate::analysis::{self, GridSummary, Runs, conclusions, summarise};
+use crate::board::{Board, Row, duration};
+use crate::engines::{Engine, EngineKind, Session, dvc, local, slurm};
+use crate::memory;
+use crate::plan::{Entry, State, entries, grid};
+use crate::schedule::{Job, execute};
+
+/// The log of a run, in its folder.
+pub(crate) const LOG: &str = "log.txt";
+/// The epochs of a run as JSON lines, in its folder.
+pub(crate) const EVENTS: &str = "epochs.jsonl";
+/// Why a run failed, in its folder; a run that was only stopped has none.
+pub(crate) const FAILED: &str = "failed.txt";
+/// The command that is named as the holder of the project's lock.
+pub const LOCKED: &str = "experiments";
+/// Number of last lines of a failed run's log that are shown.
+const TAIL: usize = 5;
+
+/// How to do the runs of a grid.
+#[derive(Debug, Clone, Default)]
+pub struct RunOptions {
+    /// The grid; experiments.toml in the project's folder if there is none.
+    pub grid: Option<PathBuf>,
+    /// The engine; DVC if the project can be used with it, else this process.
+    pub engine: Option<EngineKind>,
+    /// How many runs at a time.
+    pub jobs: Option<u16>,
+    /// Whether to do runs again that failed.
+    pub retry: bool,
+}
+
+/// What became of a grid.
+#[derive(Debug)]
+pub struct GridRun {
+    /// The number of runs in the grid.
+    pub runs: usize,
+    /// Figures and conclusions, if a run is finished.
+    pub concluded: Option<Concluded>,
+    /// The runs that failed.
+    pub failed: Vec<FailedRun>,
+    /// The runs that somebody cancelled in Slurm.
+    pub cancelled: Vec<String>,
+}
+
+/// A run that failed.
+#[derive(Debug)]
+pub struct FailedRun {
+    /// Its name.
+    pub name: String,
+    /// Why it failed.
+    pub reason: String,
+    /// Its log.
+    pub log: PathBuf,
+    /// The last lines of the log.
+    pub tail: Vec<String>,
+}
+
+impl GridRun {
+    /// Fails if a run failed or was cancelled.
+    ///
+    /// # Errors
+    /// The number of such runs, and the first of them.
+    pub fn result(&self) -> Result<()> {
+        if let Some(first) = self.failed.first() {
+            bail!(
+                "{} of {} runs failed, first {}: {}; `cifar-cli experiments run --retry` does them again",
+                self.failed.len(),
+                self.runs,
+                first.name,
+                first.reason
+            );
+        }
+        if let Some(first) = self.cancelled.first() {
+            bail!(
+                "{} of {} runs were cancelled in Slurm, first {first}; run `cifar-cli experiments run --engine slurm` again to submit them",
+                self.cancelled.len(),
+                self.runs
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Figures over the finished runs of a grid, and what they show.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub struct Concluded {
+    /// The figures.
+    pub summary: GridSummary,
+    /// Where the files are.
+    #[serde(skip)]
+    pub folder: PathBuf,
+}
+
+impl Concluded {
+    /// The page with the report.
+    pub fn report(&self) -> PathBuf {
+        self.folder.join(analysis::REPORT)
+    }
+}
+
+impl fmt::Display for Concluded {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Self { summary, folder } = self;
+        write!(
+            f,
+            "\n{}\n\n{}\n{} shared test images; {}\nfigures: {}\nreport: {}",
+            analysis::table(summary),
+            conclusions(summary),
+            summary.pool_images,
+            summary.source,
+            folder.join(analysis::SUMMARY).display(),
+            self.report().display()
+        )
+    }
+}
+
+/// Does what is left of the grid, then concludes.
+///
+/// # Errors
+/// If the grid is wrong, the engine cannot be used, or the program was stopped. Runs that fail are in
+/// the result.
+pub fn run_grid(project: &Project, options: &RunOptions, reporter: &dyn GridReporter) -> Result<GridRun> {
+    let grid_file = options.grid.as_deref();
+    let entries = entries(project, grid_file, reporter)?;
+    let session = Session { project, reporter };
+    let due: Vec<&Entry> = entries.iter().filter(|entry| is_due(entry, options.retry)).collect();
+    note_plan(&entries, &due, options, reporter);
+    if grid(project, grid_file)?.constant_steps.is_some() {
+        reporter.note(&constant_steps(&entries));
+    }
+    let usual = if dvc::is_usable(project) { EngineKind::Dvc } else { EngineKind::Local };
+    // With nothing to do, neither DVC nor Slurm is asked for anything.
+    let engine = if due.is_empty() { EngineKind::Local } else { options.engine.unwrap_or(usual) };
+    let (_lock, cancelled, failures) = match engine {
+        EngineKind::Slurm => {
+            let params = grid(project, grid_file)?.slurm;
+            let queue = slurm::Queue::find()?;
+            let lock = ProjectLock::take(&project.layout, LOCKED)?;
+            (lock, slurm::work(session, &queue, &params, options.jobs, &due)?, BTreeMap::new())
+        }
+        engine => {
+            let jobs = usize::from(options.jobs.unwrap_or(1));
+            memory::check(project, &due, jobs)?;
+            let engine: Box<dyn Engine> = match engine {
+                EngineKind::Dvc => Box::new(dvc::Dvc::new(session, jobs)?),
+                _ => Box::new(local::Local::new(session, &due, jobs)),
+            };
+            let lock = ProjectLock::take(&project.layout, LOCKED)?;
+            slurm::refuse_what_is_at_work(project, &due)?;
+            let failures = work(session, engine.as_ref(), &due, jobs)?;
+            (lock, Vec::new(), failures)
+        }
+    };
+    reporter.check().map_err(|e| {
+        Error::from(e).context("finished runs are kept; run `cifar-cli experiments run` again to resume")
+    })?;
+    let mut entries = crate::plan::entries(project, grid_file, reporter)?;
+    // A run whose failure could not even be written, as on a full disk, has failed all the same.
+    let unfinished = |e: &&mut Entry| {
+        e.state == State::Waiting && due.iter().any(|d| d.run.name == e.run.name) && !cancelled.contains(&e.run.name)
+    };
+    for entry in entries.iter_mut().filter(unfinished) {
+        let reason = failures.get(&entry.run.name).cloned();
+        entry.state = State::Failed(reason.unwrap_or_else(|| "it left no result; is the disk full?".into()));
+    }
+    let is_finished = entries.iter().any(|e| e.state == State::Finished);
+    let concluded = is_finished.then(|| figures(project, &entries, reporter)).transpose()?;
+    Ok(GridRun { runs: entries.len(), concluded, failed: failed(&entries), cancelled })
+}
+
+/// Computes the figures over the finished runs and writes them with the report.
+///
+/// # Errors
+/// If no run is finished, a result is damaged, or a file cannot be written.
+pub fn conclude(project: &Project, grid_file: Option<&Path>, reporter: &dyn Reporter) -> Result<Concluded> {
+    let _lock = ProjectLock::take(&project.layout, LOCKED)?;
+    figures(project, &entries(project, grid_file, reporter)?, reporter)
+}
+
+fn is_due(entry: &Entry, retry: bool) -> bool {
+    match entry.state {
+        State::Finished => false,
+        State::Failed(_) => retry,
+        State::Waiting => true,
+    }
+}
+
+fn note_plan(entries: &[Entry], due: &[&Entry], options: &RunOptions, reporter: &dyn GridReporter) {
+    let count = |is: fn(&State) -> bool| entries.iter().filter(|e| is(&e.state)).count();
+    reporter.note(&format!(
+        "{} runs: {} finished, {} to do, {} failed earlier{}",
+        entries.len(),
+        count(|state| *state == State::Finished),
+        due.len(),
+        count(|state| matches!(state, State::Failed(_))),
+        if options.retry { " (done again)" } else { "" }
+    ));
+}
+
+/// How many epochs and steps each combination has, since the grid and not params.yaml says so.
+pub fn constant_steps(entries: &[Entry]) -> String {
+    let mut told: Vec<(&str, String)> = Vec::new();
+    for Entry { run, steps, .. } in entries {
+        if told.iter().all(|(name, _)| *name != run.combination) {
+            let words = format!("{} {} epochs (about {steps} steps)", run.combination, run.params.train.epochs);
+            told.push((&run.combination, words));
+        }
+    }
+    let told: Vec<String> = told.into_iter().map(|(_, words)| words).collect();
+    format!("constant_steps sets train.epochs: {}", told.join(", "))
+}
+
+/// Writes all files over the finished runs.
+fn figures(project: &Project, entries: &[Entry], reporter: &dyn Reporter) -> Result<Concluded> {
+    let (finished, others): (Vec<&Entry>, Vec<&Entry>) = entries.iter().partition(|e| e.state == State::Finished);
+    let folders: Vec<PathBuf> = finished.iter().map(|e| e.folder.clone()).collect();
+    let runs = Runs::read(&folders)?;
+    let summary = summarise(&runs, others.iter().map(|e| e.run.name.clone()).collect());
+    let folder = project.layout.experiments();
+    analysis::write(&runs, &summary, &folder)?;
+    analysis::average_hard_images(&folders, &folder)?;
+    note_other_runs(project, entries, reporter);
+    Ok(Concluded { summary, folder })
+}
+
+/// Runs of another grid may lie beside those of this one: they stay, and are left out.
+fn note_other_runs(project: &Project, entries: &[Entry], reporter: &dyn Reporter) {
+    let folder = project.layout.experiments().join(analysis::RUNS);
+    let names = std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|e| e.file_name());
+    let known = |name: &std::ffi::OsStr| entries.iter().any(|e| *name == *e.run.name);
+    let count = names.filter(|name| !known(name)).count();
+    if count > 0 {
+        reporter.note(&format!("{}: {count} other folders are not of this grid; they are ignored", folder.display()));
+    }
+}
+
+/// Does the runs that are due. Returns why runs failed, by name.
+fn work(session: Session, engine: &dyn Engine, due: &[&Entry], jobs: usize) -> Result<BTreeMap<String, String>> {
+    let costs: Vec<f64> = due.iter().map(|e| e.cost).collect();
+    let board = Board::new(session.reporter, &costs);
+    let failures = Mutex::new(BTreeMap::new());
+    let list = due.iter().enumerate().map(|(index, e)| Job { index, data: engine.data(&e.run) }).collect();
+    let result = execute(
+        list,
+        jobs,
+        &|job, schedule| {
+            let entry = due[job.index];
+            let watch = Stopwatch::start();
+            let row = board.begin(&entry.run.name, entry.cost);
+            let result = do_run(engine, entry, &row, &|| schedule.data_ready(&job.data));
+            row.end();
+            if result.is_ok() {
+                watch.record(&session.project.layout, &format!("experiments/{}", entry.run.name));
+            }
+            match result {
+                Err(error) if error.is_cancelled() => Err(error),
+                result => {
+                    let failure = result.err().map(|error| error.one_line());
+                    if let Some(reason) = &failure {
+                        let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
+                        failures.insert(entry.run.name.clone(), reason.clone());
+                    }
+                    if let Some(reason) = &failure
+                        && let Err(e) = write_failure(&entry.folder, reason)
+                    {
+                        session.reporter.warn(&e.to_string());
+                    }
+                    note_end(&board, entry, failure.as_deref(), watch.seconds());
+                    Ok(())
+                }
+            }
+        },
+        &|| session.reporter.cancelled(),
+    );
+    session.reporter.grid_ended();
+    result.or_else(|error| if error.is_cancelled() { Ok(()) } else { Err(error) })?;
+    Ok(failures.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Leaves why the run failed. On a full disk this fails too, and the next call does the run like one that was stopped.
+pub(crate) fn write_failure(folder: &Path, reason: &str) -> Result<()> {
+    Ok(cifar_data::output::write_file(&folder.join(FAILED), format!("{reason}\n").as_bytes())?)
+}
+
+/// The line of a run that is over.
+pub(crate) fn note_end(board: &Board, entry: &Entry, failure: Option<&str>, seconds: f64) {
+    let (done, all) = board.ended();
+    let words = match failure {
+        None => format!("{}{}", score(&entry.folder).unwrap_or_default(), duration(seconds)),
+        Some(reason) => format!("failed: {reason}"),
+    };
+    board.reporter().note(&format!("[{done}/{all}] {:<30} {words}", entry.run.name));
+}
+
+/// One run, from whatever there is to its record.
+pub(crate) fn do_run(engine: &dyn Engine, entry: &Entry, row: &Row, data_ready: &(dyn Fn() + Sync)) -> Result<()> {
+    let folder = &entry.folder;
+    clear(folder)?;
+    engine.run(&entry.run, folder, row, data_ready)?;
+    Ok(entry.record.write(folder)?)
+}
+
+/// Prepares the folder of a run that starts or resumes.
+pub(crate) fn clear(folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder).with_context(|| format!("{}: cannot create the folder", folder.display()))?;
+    match std::fs::remove_file(folder.join(FAILED)) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(e).with_context(|| format!("{}: cannot remove", folder.join(FAILED).display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Accuracies of a run with their 95 % intervals for the sampling of images, in words.
+fn score(folder: &Path) -> Option<String> {
+    let text = std::fs::read(folder.join("evaluation/test/metrics.json")).ok()?;
+    let metrics: serde_json::Value = serde_json::from_slice(&text).ok()?;
+    let percent = |set: &str, figure: &str| metrics[set][figure].as_f64().map(|a| a * 100.0);
+    let accuracy = |set: &str| {
+        let [value, low, high] = ["accuracy", "accuracy_low", "accuracy_high"].map(|figure| percent(set, figure));
+        Some(format!("{set} {:.2} % [{:.2}, {:.2}], ", value?, low?, high?))
+    };
+    Some(accuracy("test")? + &accuracy("pool")?)
+}
+
+/// Opens the log of a run to append to it.
+pub(crate) fn log(folder: &Path) -> Result<std::fs::File> {
+    let path = folder.join(LOG);
+    std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .with_context(|| format!("{}: cannot write the log", path.display()))
+}
+
+/// The runs that failed, with the last lines of their logs.
+fn failed(entries: &[Entry]) -> Vec<FailedRun> {
+    let failed = entries.iter().filter_map(|entry| match &entry.state {
+        State::Failed(reason) => Some((entry, reason)),
+        _ => None,
+    });
+    failed
+        .map(|(entry, reason)| {
+            let log = entry.folder.join(LOG);
+            let text = std::fs::read(&log).unwrap_or_default();
+            let text = String::from_utf8_lossy(&text);
+            let lines: Vec<&str> = text.lines().collect();
+            let tail = lines[lines.len().saturating_sub(TAIL)..].iter().map(ToString::to_string).collect();
+            FailedRun { name: entry.run.name.clone(), reason: reason.clone(), log, tail }
+        })
+        .collect()
+}
+
+/// The last word of a run that fails, into its log as well.
+pub(crate) fn log_error(log: &mut std::fs::File, error: &Error) {
+    let _ = writeln!(log, "error: {}", error.one_line());
+}

@@ -1,0 +1,155 @@
+//! What each stage of dvc.yaml reads, which parameters it uses and what it writes. A test holds dvc.yaml to it.
+
+/// A stage's side of the contract with dvc.yaml.
+#[derive(Debug)]
+pub struct Stage {
+    /// Its name in dvc.yaml.
+    pub name: &'static str,
+    /// The command that it runs.
+    pub command: &'static str,
+    /// Files and folders that it reads, besides its fingerprint.
+    pub deps: &'static [&'static str],
+    /// Blocks and keys of params.yaml that it uses. The recipe that `identify_hard_images` trains its folds by is
+    /// not among them: with it changes the model file that it reads.
+    pub params: &'static [&'static str],
+    /// The folder that it writes.
+    pub out: &'static str,
+    /// Crates of the workspace whose sources decide its results, besides its own command.
+    pub crates: &'static [&'static str],
+    /// Other commands whose code its own one calls.
+    pub calls: &'static [&'static str],
+}
+
+/// Every stage but `build`, in order.
+pub const STAGES: [Stage; 7] = [
+    Stage {
+        name: "pull_data",
+        command: "pull",
+        deps: &["dataset_partitions/v1", "dataset_partitions/v2", "dataset_partitions/v3"],
+        params: &["dataset_version", "split.protocol", "split.split_seed", "split.test_fraction", "split.val_fraction"],
+        out: "data/raw",
+        crates: &["cifar-data"],
+        calls: &[],
+    },
+    Stage {
+        name: "prepare_data",
+        command: "prepare",
+        deps: &["data/raw", "labels/overrides.csv", "labels/review.csv"],
+        params: &["dataset_version", "split"],
+        out: "data/prepared",
+        crates: &["cifar-data"],
+        calls: &[],
+    },
+    Stage {
+        name: "inspect_data",
+        command: "inspect",
+        deps: &["data/prepared"],
+        params: &["dataset_version", "split"],
+        out: "evaluation/data",
+        crates: &["cifar-data", "cifar-kernels", "cifar-model", "cifar-eval"],
+        calls: &[],
+    },
+    Stage {
+        name: "tune",
+        command: "tune",
+        deps: &[
+            "data/prepared/provenance.json",
+            "data/prepared/report.json",
+            "data/prepared/train",
+            "data/prepared/val",
+        ],
+        params: &["dataset_version", "model", "random_seed", "split", "train", "tune"],
+        out: "models/tuning",
+        crates: &["cifar-data", "cifar-kernels", "cifar-model", "cifar-train", "cifar-eval"],
+        calls: &[],
+    },
+    Stage {
+        name: "train_model",
+        command: "train",
+        deps: &[
+            "data/prepared/provenance.json",
+            "data/prepared/report.json",
+            "data/prepared/train",
+            "data/prepared/val",
+            "models/tuning/provenance.json",
+            "models/tuning/tuned.json",
+        ],
+        params: &["dataset_version", "model", "random_seed", "split", "train"],
+        out: "models/final",
+        crates: &["cifar-data", "cifar-kernels", "cifar-model", "cifar-train"],
+        calls: &[],
+    },
+    Stage {
+        name: "evaluate_model",
+        command: "evaluate",
+        deps: &[
+            "data/prepared/provenance.json",
+            "data/prepared/report.json",
+            "data/prepared/test",
+            "data/raw/pool",
+            "models/final",
+        ],
+        params: &["dataset_version", "evaluate", "split"],
+        out: "evaluation/test",
+        crates: &["cifar-data", "cifar-kernels", "cifar-model", "cifar-train", "cifar-eval"],
+        calls: &[],
+    },
+    Stage {
+        name: "identify_hard_images",
+        command: "hard-images",
+        deps: &[
+            "data/prepared",
+            "evaluation/test/predictions.csv",
+            "evaluation/test/provenance.json",
+            "models/final/dynamics.safetensors",
+            "models/final/model.safetensors",
+        ],
+        params: &["dataset_version", "hard_images", "split"],
+        out: "evaluation/hard_images",
+        crates: &["cifar-data", "cifar-kernels", "cifar-model", "cifar-train", "cifar-eval"],
+        calls: &["train"],
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    fn names(list: &Value) -> BTreeSet<String> {
+        let name = |entry: &Value| match entry {
+            Value::Object(map) => map.keys().next().unwrap().clone(),
+            other => other.as_str().unwrap().to_string(),
+        };
+        list.as_array().unwrap().iter().map(name).collect()
+    }
+
+    fn set<'a>(items: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
+        items.into_iter().map(str::to_string).collect()
+    }
+
+    #[test]
+    fn dvc_yaml_says_what_the_stages_do() {
+        let pipeline: Value = serde_saphyr::from_str(include_str!("../../../dvc.yaml")).unwrap();
+        let stages = pipeline["stages"].as_object().unwrap();
+        let expected: Vec<&str> = ["build"].into_iter().chain(STAGES.iter().map(|s| s.name)).collect();
+        assert_eq!(stages.keys().collect::<Vec<_>>(), expected);
+        for stage in &STAGES {
+            let found = &stages[stage.name];
+            let fingerprint = format!("bin/{}.fingerprint", stage.name);
+            assert_eq!(found["cmd"], format!("bin/cifar-cli {}", stage.command));
+            assert_eq!(
+                names(&found["deps"]),
+                set(stage.deps.iter().copied().chain([fingerprint.as_str()])),
+                "{}",
+                stage.name
+            );
+            assert_eq!(names(&found["params"]), set(stage.params.iter().copied()), "{}", stage.name);
+            assert_eq!(names(&found["outs"]), set([stage.out]), "{}", stage.name);
+            assert!(names(&stages["build"]["outs"]).contains(&fingerprint), "{}", stage.name);
+        }
+    }
+}

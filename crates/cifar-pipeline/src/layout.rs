@@ -1,0 +1,238 @@
+//! Where everything is in the project folder. The only place that knows these names.
+
+use std::path::{Path, PathBuf};
+
+use cifar_data::splits::Split;
+
+/// What runs leave for later ones, out of the way.
+const STATE: &str = ".cifar";
+/// Where the runs of a grid are, in the folder of experiments.
+pub const RUNS_OF_GRID: &str = "runs";
+
+/// The folders and files of a project.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    root: PathBuf,
+    /// Where it is not the usual place.
+    elsewhere: Option<Elsewhere>,
+}
+
+/// One run of a grid has data that others share, and a folder of its own for what it makes.
+#[derive(Debug, Clone)]
+struct Elsewhere {
+    raw: PathBuf,
+    prepared: PathBuf,
+    results: PathBuf,
+}
+
+impl Layout {
+    /// The layout of the project in `root`.
+    pub fn new(root: &Path) -> Self {
+        // "." adds nothing to a message, and a path without it reads better.
+        let root = if root == Path::new(".") { PathBuf::new() } else { root.to_path_buf() };
+        Self { root, elsewhere: None }
+    }
+
+    /// For one run of a grid: everything as here, but pulled and prepared data, models and evaluations in those folders.
+    #[must_use]
+    pub fn of_run(&self, raw: PathBuf, prepared: PathBuf, results: PathBuf) -> Self {
+        Self { root: self.root.clone(), elsewhere: Some(Elsewhere { raw, prepared, results }) }
+    }
+
+    /// Whether this is the layout of one run of a grid.
+    pub fn is_of_run(&self) -> bool {
+        self.elsewhere.is_some()
+    }
+
+    /// Below the project's folder, or that of a grid's run.
+    fn result(&self, relative: &str) -> PathBuf {
+        self.elsewhere.as_ref().map_or_else(|| self.join(relative), |e| e.results.join(relative))
+    }
+
+    /// A path in the project folder.
+    pub fn join(&self, relative: impl AsRef<Path>) -> PathBuf {
+        self.root.join(relative)
+    }
+
+    /// The parameters.
+    pub fn params(&self) -> PathBuf {
+        self.join("params.yaml")
+    }
+
+    /// The user's images.
+    pub fn dataset(&self) -> PathBuf {
+        self.join("cifar10_dataset")
+    }
+
+    /// The three partitions.
+    pub fn partitions(&self) -> PathBuf {
+        self.join("dataset_partitions")
+    }
+
+    /// What was planted in the synthetic set.
+    pub fn synthetic_truth(&self) -> PathBuf {
+        self.join("dataset_partitions/synthetic_truth.csv")
+    }
+
+    /// Corrections of labels, by hand.
+    pub fn overrides(&self) -> PathBuf {
+        self.join("labels/overrides.csv")
+    }
+
+    /// Decisions of reviews.
+    pub fn review(&self) -> PathBuf {
+        self.join("labels/review.csv")
+    }
+
+    /// The pulled images.
+    pub fn raw(&self) -> PathBuf {
+        self.elsewhere.as_ref().map_or_else(|| self.join("data/raw"), |e| e.raw.clone())
+    }
+
+    /// The test images of all partitions, which all runs share.
+    pub fn pool(&self) -> PathBuf {
+        self.raw().join(cifar_data::pull::POOL)
+    }
+
+    /// Training, validation and test images.
+    pub fn prepared(&self) -> PathBuf {
+        self.elsewhere.as_ref().map_or_else(|| self.join("data/prepared"), |e| e.prepared.clone())
+    }
+
+    /// The test images.
+    pub fn prepared_test(&self) -> PathBuf {
+        self.prepared().join(Split::Test.name())
+    }
+
+    /// What training leaves.
+    pub fn final_model(&self) -> PathBuf {
+        self.result("models/final")
+    }
+
+    /// The trained model.
+    pub fn model_file(&self) -> PathBuf {
+        self.final_model().join(cifar_train::artifacts::MODEL)
+    }
+
+    /// The epochs of the training.
+    pub fn history(&self) -> PathBuf {
+        self.final_model().join(cifar_train::artifacts::HISTORY)
+    }
+
+    /// What the network said of each image while it was trained.
+    pub fn dynamics(&self) -> PathBuf {
+        self.final_model().join(cifar_train::artifacts::DYNAMICS)
+    }
+
+    /// Scores on test images.
+    pub fn evaluation(&self) -> PathBuf {
+        self.result("evaluation/test")
+    }
+
+    /// What the images are like.
+    pub fn inspection(&self) -> PathBuf {
+        self.join("evaluation/data")
+    }
+
+    /// The ranking of hard images.
+    pub fn hard_images(&self) -> PathBuf {
+        self.result("evaluation/hard_images")
+    }
+
+    /// The grid.
+    pub fn grid(&self) -> PathBuf {
+        self.join("experiments.toml")
+    }
+
+    /// Figures over all runs of the grid, and the runs.
+    pub fn experiments(&self) -> PathBuf {
+        self.join("experiments")
+    }
+
+    /// The folder of one run of the grid.
+    pub fn run_of_grid(&self, name: &str) -> PathBuf {
+        self.experiments().join(RUNS_OF_GRID).join(name)
+    }
+
+    /// Pulled and prepared data that runs of a grid share.
+    pub fn shared_data(&self) -> PathBuf {
+        self.state().join("experiments/data")
+    }
+
+    /// Whether acting on hard images helps.
+    pub fn study(&self) -> PathBuf {
+        self.join("evaluation/study")
+    }
+
+    /// The finished parts of studies.
+    pub fn study_state(&self) -> PathBuf {
+        self.state().join("study")
+    }
+
+    /// Job arrays on a cluster, and the data that their tasks share.
+    pub fn slurm(&self) -> PathBuf {
+        self.state().join("slurm")
+    }
+
+    /// How well measures agree with somebody's own labels.
+    pub fn truth(&self) -> PathBuf {
+        self.join("evaluation/truth")
+    }
+
+    /// What the stages make and `clean` removes.
+    pub fn outputs(&self) -> [PathBuf; 3] {
+        ["data", "models", "evaluation"].map(|name| self.join(name))
+    }
+
+    /// Folders in which files are replaced whole, besides those of a grid's runs.
+    pub fn written(&self) -> [PathBuf; 5] {
+        ["data", "models", "evaluation", "dataset_partitions", "bin"].map(|name| self.join(name))
+    }
+
+    /// The program and the fingerprints of the stages, for DVC.
+    pub fn bin(&self) -> PathBuf {
+        self.join("bin")
+    }
+
+    /// What the search for better values leaves.
+    pub fn tuning(&self) -> PathBuf {
+        self.result("models/tuning")
+    }
+
+    /// Range tests of learning rates.
+    pub fn learning_rate(&self) -> PathBuf {
+        self.result("models/learning_rate")
+    }
+
+    /// The result of the search.
+    pub fn tuned(&self) -> PathBuf {
+        self.tuning().join(cifar_train::tune::artifacts::TUNED)
+    }
+
+    /// Journals and checkpoints of searches; as for checkpoints of runs.
+    pub fn searches(&self) -> PathBuf {
+        self.lasting_state().join("tune")
+    }
+
+    /// Checkpoints of training runs. In a temporary copy of the project that DVC made, they lie in the project itself, where
+    /// they outlive the copy.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.lasting_state().join("checkpoints")
+    }
+
+    /// Pairs of images that show the same picture, as searches found them; as for checkpoints of runs.
+    pub fn near_duplicates(&self) -> PathBuf {
+        self.lasting_state().join("near_duplicates")
+    }
+
+    /// Where checkpoints and what else outlives a temporary copy of the project are.
+    pub fn lasting_state(&self) -> PathBuf {
+        let dvc_root = std::env::var_os("DVC_ROOT").map(PathBuf::from).filter(|root| root.is_dir());
+        dvc_root.map_or_else(|| self.state(), |root| root.join(STATE))
+    }
+
+    /// Locks and records of runs: facts that no stage depends on.
+    pub fn state(&self) -> PathBuf {
+        self.join(STATE)
+    }
+}

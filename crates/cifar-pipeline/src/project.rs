@@ -1,0 +1,183 @@
+//! A project on disk: its folders, parameters and lock, and the pipeline as one function.
+
+use std::path::{Path, PathBuf};
+
+use cifar_data::partitions::Partition;
+
+use crate::layout::Layout;
+use crate::lock::ProjectLock;
+use crate::params::Params;
+use crate::reporter::Reporter;
+use crate::run_record::Stopwatch;
+use crate::stages::evaluate::Evaluated;
+use crate::stages::hard_images::HardImages;
+use crate::stages::inspect::Inspected;
+use crate::stages::partition::{PartitionOptions, Partitioned};
+use crate::stages::prepare::Prepared;
+use crate::stages::pull::Pulled;
+use crate::stages::train::{TrainOptions, Trained};
+use crate::stages::tune::TuningOutcome;
+use crate::stages::{evaluate, hard_images, inspect, partition, prepare, pull, train, tune};
+use crate::{Result, ensure};
+
+/// A folder with params.yaml, in which the stages leave their results.
+///
+/// Each stage is a method. It takes the project's lock, so that two processes do not write to the
+/// same folder, and records how long it took in `.cifar/runs`.
+#[derive(Debug, Clone)]
+pub struct Project {
+    /// Where everything is.
+    pub layout: Layout,
+    /// The file with the parameters, params.yaml in the project's folder unless it was changed.
+    pub params_file: PathBuf,
+}
+
+impl Project {
+    /// Opens the project in `folder`.
+    ///
+    /// # Errors
+    /// If there is no such folder. The parameters are read when a stage needs them.
+    ///
+    /// ```
+    /// use cifar_data::Silent;
+    /// use cifar_pipeline::{PartitionOptions, Project};
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let params = include_str!("../../../params.yaml").replace("epochs: 15", "epochs: 1");
+    /// std::fs::write(folder.path().join("params.yaml"), params)?;
+    /// let project = Project::open(folder.path())?;
+    /// let images = PartitionOptions { synthetic_images: 300, ..PartitionOptions::of("synthetic") };
+    /// project.partition(&images, &Silent)?;
+    /// project.pull(&Silent)?;
+    /// let prepared = project.prepare(&Silent)?;
+    /// assert_eq!(prepared.report.classes.len(), 10);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn open(folder: &Path) -> Result<Self> {
+        ensure!(folder.is_dir(), "{}: there is no such folder", folder.display());
+        let layout = Layout::new(folder);
+        Ok(Self { params_file: layout.params(), layout })
+    }
+
+    /// The same project with its parameters in another file.
+    #[must_use]
+    pub fn with_params_file(self, file: PathBuf) -> Self {
+        Self { params_file: file, ..self }
+    }
+
+    /// Reads and checks the parameters.
+    ///
+    /// # Errors
+    /// [`crate::Error::Usage`] if a key is unknown or missing or a value is not allowed.
+    pub fn params(&self) -> Result<Params> {
+        Params::read(&self.params_file)
+    }
+
+    /// Runs every stage in order: pull, prepare, inspect, tune, train, evaluate, hard-images.
+    /// Partitions the images of `source` first if it is given or there are no partitions.
+    ///
+    /// # Errors
+    /// The first error of a stage. The results of the stages before it stay.
+    pub fn run(&self, source: Option<&PartitionOptions>, reporter: &dyn Reporter) -> Result<()> {
+        self.locked("run", reporter, || {
+            // A mistake in the parameters is better reported before the images are decoded.
+            self.params()?.train.check_dynamics()?;
+            let has_partitions = Partition::ALL.iter().all(|p| self.layout.partitions().join(p.name()).is_dir());
+            if source.is_some() || !has_partitions {
+                let automatic = PartitionOptions::default();
+                reporter.finished(&partition::run(self, source.unwrap_or(&automatic), reporter)?);
+            }
+            reporter.finished(&pull::run(self, reporter)?);
+            reporter.finished(&prepare::run(self, reporter)?);
+            reporter.finished(&inspect::run(self, reporter)?);
+            self.learn(reporter)
+        })
+    }
+
+    /// The stages that follow the data: tune, train, evaluate, hard-images.
+    fn learn(&self, reporter: &dyn Reporter) -> Result<()> {
+        reporter.check()?;
+        reporter.finished(&tune::run(self, reporter)?);
+        reporter.finished(&train::run(self, &TrainOptions::default(), reporter)?);
+        reporter.finished(&evaluate::run(self, reporter)?);
+        reporter.finished(&hard_images::run(self, reporter)?);
+        Ok(())
+    }
+
+    /// Reads images and divides them into the partitions v1, v2 and v3.
+    ///
+    /// # Errors
+    /// If the images cannot be read, or real images would be replaced by drawn ones unasked.
+    pub fn partition(&self, options: &PartitionOptions, reporter: &dyn Reporter) -> Result<Partitioned> {
+        self.locked("partition", reporter, || partition::run(self, options, reporter))
+    }
+
+    /// Joins the partitions that the parameters name, and sets the shared test images apart.
+    ///
+    /// # Errors
+    /// If the partitions are missing, damaged or of different sets.
+    pub fn pull(&self, reporter: &dyn Reporter) -> Result<Pulled> {
+        self.locked("pull", reporter, || pull::run(self, reporter))
+    }
+
+    /// Divides the pulled images into training, validation and test images.
+    ///
+    /// # Errors
+    /// If the pulled images are missing or stale, or a file in `labels/` is wrong.
+    pub fn prepare(&self, reporter: &dyn Reporter) -> Result<Prepared> {
+        self.locked("prepare", reporter, || prepare::run(self, reporter))
+    }
+
+    /// Describes the prepared images: counts, image quality, duplicates, contradicting labels.
+    ///
+    /// # Errors
+    /// If the prepared images are missing or stale.
+    pub fn inspect(&self, reporter: &dyn Reporter) -> Result<Inspected> {
+        self.locked("inspect", reporter, || inspect::run(self, reporter))
+    }
+
+    /// Searches for better parameters with validation images.
+    ///
+    /// # Errors
+    /// If the prepared images are missing or stale, or the search is impossible or was stopped.
+    pub fn tune(&self, reporter: &dyn Reporter) -> Result<TuningOutcome> {
+        self.locked("tune", reporter, || tune::run(self, reporter))
+    }
+
+    /// Trains the network.
+    ///
+    /// # Errors
+    /// If the prepared images are missing or stale, training diverged or was stopped.
+    pub fn train(&self, options: &TrainOptions, reporter: &dyn Reporter) -> Result<Trained> {
+        self.locked("train", reporter, || train::run(self, options, reporter))
+    }
+
+    /// Scores the trained network on test images.
+    ///
+    /// # Errors
+    /// If the model or the test images are missing, damaged or of another split.
+    pub fn evaluate(&self, reporter: &dyn Reporter) -> Result<Evaluated> {
+        self.locked("evaluate", reporter, || evaluate::run(self, reporter))
+    }
+
+    /// Ranks the images that the network finds hard.
+    ///
+    /// # Errors
+    /// If a result that this stage reads is missing, damaged or of another run.
+    pub fn hard_images(&self, reporter: &dyn Reporter) -> Result<HardImages> {
+        self.locked("hard-images", reporter, || hard_images::run(self, reporter))
+    }
+
+    /// Does `work` under the project's lock, and records its time as that of `command`.
+    ///
+    /// # Errors
+    /// If another process works in this folder, a folder of results is a link, or `work` fails.
+    pub fn locked<T>(&self, command: &str, reporter: &dyn Reporter, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let _lock = ProjectLock::take(&self.layout, command)?;
+        let watch = Stopwatch::start();
+        let result = work()?;
+        reporter.check()?;
+        watch.record(&self.layout, command);
+        Ok(result)
+    }
+}

@@ -1,0 +1,293 @@
+//! `check`: what is there, what is missing, what does not belong together, and what a run will cost. Changes nothing, and
+//! starts no program of the project.
+
+mod consistency;
+
+use std::fmt;
+use std::path::Path;
+use std::time::Instant;
+
+use cifar_data::batches::{epoch_order, training_batch};
+use cifar_data::prepare::{Normalisation, PreparedReport, TrainingData, normalisation};
+use cifar_data::sources::synthetic::{self, SyntheticParams};
+use cifar_data::splits::Split;
+use cifar_data::{Dataset, memory, store};
+use cifar_model::{Model, ModelSpec};
+use cifar_train::{TrainParams, Trainer, training_memory};
+use serde::Serialize;
+
+use crate::params::Params;
+use crate::{Project, Result, ensure, programs};
+
+/// Steps of the timing, of which the first warms up.
+const STEPS: usize = 4;
+/// Images of the timing, at most, if they are small: a few batches.
+const TIMED_IMAGES: usize = 1024;
+/// Pixels of the timing, at most; more only if four images have them.
+const TIMED_PIXELS: usize = TIMED_IMAGES * 32 * 32;
+
+/// One thing that was looked at.
+#[derive(Debug, Serialize)]
+pub struct Line {
+    /// Its name.
+    pub what: &'static str,
+    /// `ok`, `missing` or `wrong`.
+    pub state: &'static str,
+    /// What was found.
+    pub detail: String,
+}
+
+/// The state of a project.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub struct Checked {
+    /// The environment, then the results in the order of the stages, then what training costs.
+    pub lines: Vec<Line>,
+}
+
+impl Checked {
+    /// Fails if a line says `wrong`.
+    ///
+    /// # Errors
+    /// The number of such lines.
+    pub fn result(&self) -> Result<()> {
+        let wrong = self.lines.iter().filter(|l| l.state == "wrong").count();
+        ensure!(wrong == 0, "{wrong} of the lines above say `wrong`");
+        Ok(())
+    }
+}
+
+impl fmt::Display for Checked {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let row = |l: &Line| format!("{:<12} {:<8} {}", l.what, l.state, l.detail);
+        f.write_str(&self.lines.iter().map(row).collect::<Vec<_>>().join("\n"))
+    }
+}
+
+/// Looks at everything. Changes nothing.
+///
+/// # Errors
+/// If params.yaml is missing or wrong.
+pub fn run(project: &Project) -> Result<Checked> {
+    let params = project.params()?;
+    let mut lines = environment(project);
+    lines.push(parameters(project, &params));
+    lines.extend(data(project, &params));
+    lines.extend(cost(project, &params));
+    Ok(Checked { lines })
+}
+
+fn environment(project: &Project) -> Vec<Line> {
+    let ok = |what, detail| Line { what, state: "ok", detail };
+    let mut lines = vec![
+        ok("program", format!("{} ({}, {})", env!("CARGO_PKG_VERSION"), env!("CIFAR_COMPILER"), env!("CIFAR_TARGET"))),
+        match cifar_kernels::numeric_target() {
+            Ok(arithmetic) => ok("arithmetic", arithmetic),
+            Err(e) => Line { what: "arithmetic", state: "wrong", detail: e.to_string() },
+        },
+        ok("threads", rayon::current_num_threads().to_string()),
+    ];
+    if let Some((free, total)) = disk_gb(&project.layout.join(".")) {
+        // The real data set takes 0.6 GB in all stages, and as much again in DVC's cache.
+        let state = if free < 2.0 { "wrong" } else { "ok" };
+        lines.push(Line {
+            what: "disk",
+            state,
+            detail: format!("{free:.1} GB free of {total:.1} GB; a run on 60,000 images takes up to 2 GB"),
+        });
+    }
+    lines.push(version(project, "git", "for DVC"));
+    lines.push(version(project, "dvc", "for `dvc repro`; scripts/dvc.sh installs it"));
+    lines
+}
+
+/// The version of a program on the path. What is in the project's own folder is not started: it may have come with a clone.
+fn version(project: &Project, what: &'static str, needed: &str) -> Line {
+    let local = project.layout.join(".venv/bin").join(what);
+    let root = project.layout.join(".").canonicalize().ok();
+    let is_in_project =
+        |path: &Path| root.as_ref().is_some_and(|root| path.canonicalize().is_ok_and(|path| path.starts_with(root)));
+    let found = Some(local).filter(|path| path.is_file()).or_else(|| programs::find(what));
+    let detail = match found {
+        None => format!("not found; needed {needed}, not for `cifar-cli run`"),
+        Some(path) if is_in_project(path.parent().unwrap_or(&path)) => {
+            format!("{}: of this project, so it is not started here to ask its version", path.display())
+        }
+        Some(path) => {
+            let answer = std::process::Command::new(&path).arg("--version").output();
+            let text =
+                answer.ok().filter(|o| o.status.success()).map(|o| String::from_utf8_lossy(&o.stdout).into_owned());
+            text.map_or_else(
+                || format!("{}: does not print its version", path.display()),
+                |text| text.trim().to_string(),
+            )
+        }
+    };
+    Line { what, state: "ok", detail }
+}
+
+/// What params.yaml says is within its ranges, or it would not have been read; whether it suits the images shows once some are
+/// prepared.
+fn parameters(project: &Project, params: &Params) -> Line {
+    let file = project.params_file.display();
+    let prepared = project.layout.prepared();
+    let report = PreparedReport::read(&prepared).ok();
+    // A set prepared with other parameters is reported below.
+    let report = report.filter(|report| report.check(&prepared, params.dataset_version, &params.split).is_ok());
+    let unsuitable = report.and_then(|report| {
+        let images = |split| report.images.get(&split).copied().unwrap_or(0);
+        params.train.check(images(Split::Train), images(Split::Val), report.size).err()
+    });
+    let unsuitable = unsuitable.or_else(|| params.train.check_dynamics().err());
+    match unsuitable {
+        Some(problem) => Line { what: "parameters", state: "wrong", detail: format!("{file}: {problem}") },
+        None => Line { what: "parameters", state: "ok", detail: file.to_string() },
+    }
+}
+
+fn data(project: &Project, params: &Params) -> Vec<Line> {
+    let layout = &project.layout;
+    let mut lines = Vec::new();
+    let images = layout.dataset();
+    lines.push(if images.is_dir() {
+        Line { what: "images", state: "ok", detail: images.display().to_string() }
+    } else {
+        Line {
+            what: "images",
+            state: "ok",
+            detail: format!(
+                "no {}: `partition` would fetch CIFAR-10 or, without a network, take the SYNTHETIC set",
+                images.display()
+            ),
+        }
+    });
+    lines.extend(consistency::lines(project, params));
+    lines
+}
+
+fn missing(what: &'static str, path: &Path, command: &str) -> Line {
+    Line { what, state: "missing", detail: format!("{}: `cifar-cli {command}` makes it", path.display()) }
+}
+
+/// Memory and time of a run: estimated from the shapes of the network, and timed over a few steps on the images that are there.
+fn cost(project: &Project, params: &Params) -> Vec<Line> {
+    let wrong = |what, e: &dyn std::fmt::Display| Line { what, state: "wrong", detail: e.to_string() };
+    let subject = match subject(project, params) {
+        Ok(subject) => subject,
+        Err(e) => return vec![wrong("cost", &e.one_line())],
+    };
+    let needed = match training_memory(&params.train, &subject.spec, subject.counts) {
+        Ok(needed) => needed,
+        Err(e) => return vec![wrong("memory", &e)],
+    };
+    let gb = |bytes: u64| bytes as f64 / 1e9;
+    let of = format!("training on {} takes up to {:.2} GB", subject.images_in_words, gb(needed));
+    let memory = match memory::room() {
+        Some(room) if room.bytes < needed => wrong(
+            "memory",
+            &format!(
+                "{of}; {:.2} GB are left ({}); lower train.batch_size, model.widths or train.epochs",
+                gb(room.bytes),
+                room.limit
+            ),
+        ),
+        Some(room) => {
+            let detail = format!("{of}; {:.2} GB are left ({})", gb(room.bytes), room.limit);
+            Line { what: "memory", state: "ok", detail }
+        }
+        None => Line { what: "memory", state: "ok", detail: of },
+    };
+    if memory.state == "wrong" {
+        return vec![memory];
+    }
+    let time = match time(params, &subject) {
+        Ok(detail) => Line { what: "cost", state: "ok", detail },
+        Err(e) => wrong("cost", &e.one_line()),
+    };
+    vec![memory, time]
+}
+
+/// What a run would train on, as far as it is known.
+struct Subject {
+    /// Some of the images.
+    set: Dataset,
+    /// The network that they would be given to.
+    spec: ModelSpec,
+    /// Training and validation images.
+    counts: [usize; 2],
+    images_in_words: String,
+}
+
+/// The prepared images; if there are none, those of the partitions; if there are none either, drawn ones as CIFAR-10 has them.
+fn subject(project: &Project, params: &Params) -> Result<Subject> {
+    if let Ok(data) = TrainingData::open(&project.layout.prepared()) {
+        let images_in_words = format!("the {} prepared training images", data.train.len());
+        let (set, counts) = (data.train, [data.report.images.get(&Split::Train), data.report.images.get(&Split::Val)]);
+        let counts = counts.map(|count| count.copied().unwrap_or(0));
+        let spec = spec(params, &set, data.report.normalisation);
+        return Ok(Subject { set, spec, counts, images_in_words });
+    }
+    let chosen = params.dataset_version.partitions();
+    let folders = chosen.iter().map(|partition| project.layout.partitions().join(partition.name()));
+    let sets: Vec<Dataset> = folders.map_while(|folder| store::read(&folder).ok()).collect();
+    let of_all = |all: usize| {
+        let rest = all as f64 * (1.0 - params.split.test_fraction);
+        let train = (rest * (1.0 - params.split.val_fraction)) as usize;
+        let used = if params.split.train_images == 0 { train } else { train.min(params.split.train_images) };
+        [used, rest as usize - train.min(rest as usize)]
+    };
+    let (set, counts, of) = if sets.len() == chosen.len()
+        && let Some(first) = sets.first()
+    {
+        let counts = of_all(sets.iter().map(Dataset::len).sum());
+        (first.clone(), counts, format!("{} of the partitions", params.dataset_version))
+    } else {
+        let drawn = synthetic::generate(&SyntheticParams { count: TIMED_IMAGES, ..SyntheticParams::default() })?;
+        (drawn.dataset, [42_000, 6000], "v1+v2+v3 of CIFAR-10".to_string())
+    };
+    let images_in_words = format!("about {} training images of {of}", counts[0]);
+    let spec = spec(params, &set, normalisation(&set));
+    Ok(Subject { set, spec, counts, images_in_words })
+}
+
+fn spec(params: &Params, set: &Dataset, normalisation: Normalisation) -> ModelSpec {
+    ModelSpec { params: params.model.clone(), classes: set.classes().to_vec(), size: set.size(), normalisation }
+}
+
+/// Times a few steps of the trainer.
+fn time(params: &Params, subject: &Subject) -> Result<String> {
+    let Subject { set, spec, counts: [images, _], images_in_words } = subject;
+    let most = (TIMED_PIXELS / (set.size().height * set.size().width)).clamp(STEPS, TIMED_IMAGES).min(set.len());
+    let batch_size = params.train.batch_size.min(most / STEPS).max(1);
+    let timed = TrainParams { batch_size, ..params.train.clone() };
+    timed.augmentation().check(set.size())?;
+    let mut trainer = Trainer::new(Model::new(spec.clone(), 0)?, &timed, set.len(), 0)?;
+    let order = epoch_order(set.len(), 0, 0);
+    let mut seconds = Vec::new();
+    for indices in order.chunks_exact(batch_size).take(STEPS + 1) {
+        let start = Instant::now();
+        let batch = training_batch(set, indices, &timed.augmentation(), 0, 0);
+        trainer.step(&batch, 0)?;
+        seconds.push(start.elapsed().as_secs_f64());
+    }
+    // The first step warms up, if there are more.
+    let best = seconds.iter().skip(usize::from(seconds.len() > 1)).copied().fold(f64::INFINITY, f64::min);
+    let rate = batch_size as f64 / best;
+    let epochs = params.train.epochs;
+    let minutes = *images as f64 * epochs as f64 / rate / 60.0;
+    Ok(format!("{rate:.0} training images/s: {epochs} epochs over {images_in_words} take about {minutes:.1} minutes"))
+}
+
+/// Free and total disk space at `path` in GB, where the system reports it.
+#[cfg(unix)]
+fn disk_gb(path: &Path) -> Option<(f64, f64)> {
+    let stat = rustix::fs::statvfs(path).ok()?;
+    let gb = |blocks: u64| blocks as f64 * stat.f_frsize as f64 / 1e9;
+    Some((gb(stat.f_bavail), gb(stat.f_blocks)))
+}
+
+/// Free and total disk space at `path` in GB, where the system reports it.
+#[cfg(not(unix))]
+fn disk_gb(_path: &Path) -> Option<(f64, f64)> {
+    None
+}

@@ -1,0 +1,117 @@
+//! Whether the results of the stages belong together: each pair of results of which a stage reads both.
+//!
+//! The stages refuse what does not belong together by the same functions; this looks at all pairs and changes nothing.
+
+use std::path::Path;
+
+use cifar_data::partitions::{self, Partitions};
+use cifar_data::prepare::{PreparedReport, TrainingData};
+use cifar_data::provenance::Provenance;
+use cifar_data::pull::Raw;
+use cifar_data::splits::Split;
+use cifar_eval::{hard_images, predictions};
+use cifar_model::Model;
+use cifar_train::Dynamics;
+use cifar_train::Recipe;
+use cifar_train::tune::artifacts::Tuned;
+
+use super::{Line, missing};
+use crate::params::Params;
+use crate::{Project, Result};
+
+/// A line for each result that is there and for each that is missing, in the order of the stages.
+pub(super) fn lines(project: &Project, params: &Params) -> Vec<Line> {
+    let layout = &project.layout;
+    let (raw, prepared, model) = (layout.raw(), layout.prepared(), layout.model_file());
+    let line = |what, path: &Path, command, found: &dyn Fn() -> Result<String>| {
+        if !path.exists() {
+            return missing(what, path, command);
+        }
+        match found() {
+            Ok(detail) => Line { what, state: "ok", detail },
+            Err(e) => Line { what, state: "wrong", detail: e.one_line() },
+        }
+    };
+    vec![
+        line("partitions", &layout.partitions().join("v1"), "partition", &|| {
+            let Partitions { sets, .. } = partitions::read(&layout.partitions(), &cifar_data::Silent)?;
+            let counts: Vec<String> = sets.iter().map(|set| set.len().to_string()).collect();
+            let source = &sets[0].header().source.description;
+            Ok(format!("{} images in v1, v2, v3, hashes match; {source}", counts.join(" + ")))
+        }),
+        line("pulled", &raw, "pull", &|| {
+            let pulled = Raw::read(&raw)?;
+            pulled.check(params.dataset_version, &params.split)?;
+            let identity = partitions::read(&layout.partitions(), &cifar_data::Silent)?.identity;
+            Provenance::read(&raw, "pull")?.expect("partitions", &identity, "these partitions")?;
+            Ok(format!("{} images of {}, from these partitions", pulled.record.images, pulled.record.dataset_version))
+        }),
+        line("prepared", &prepared, "pull` and `cifar-cli prepare", &|| {
+            let report = report(project, params)?;
+            report.check_labels(&prepared, &layout.overrides(), &layout.review())?;
+            if raw.exists() {
+                let fingerprint = Raw::read(&raw)?.record.fingerprint;
+                Provenance::read(&prepared, "prepare")?.expect("raw", &fingerprint, "the pulled images")?;
+            }
+            let [train, val, test] = Split::ALL.map(|s| report.images.get(&s).copied().unwrap_or(0));
+            Ok(format!(
+                "{train} train, {val} val, {test} test images of {}; {}",
+                report.dataset_version, report.source.description
+            ))
+        }),
+        line("tuning", &layout.tuned(), "tune", &|| {
+            let tuned = Tuned::read(&layout.tuned())?;
+            let recipe = Recipe { model: params.model.clone(), train: params.train.clone() };
+            tuned.apply(&recipe, &report(project, params)?, &layout.tuned())?;
+            Ok(if tuned.context.is_none() { "no search".into() } else { format!("{} trials", tuned.trials) })
+        }),
+        line("model", &model, "train", &|| {
+            let found = Model::load(&model)?;
+            found.expect_trained_on(&report(project, params)?, &model)?;
+            let origin = found.origin.as_ref();
+            let origin = origin
+                .map(|o| format!(", trained on {} ({}), seed {}", o.dataset_version, o.source.description, o.seed));
+            Ok(format!("{}{}", found.spec().params.architecture.name(), origin.unwrap_or_default()))
+        }),
+        line("dynamics", &layout.dynamics(), "train", &|| {
+            let data = TrainingData::open(&prepared)?;
+            let dynamics = Dynamics::read(&layout.dynamics(), &model, &data.train, &data.val)?;
+            Ok(format!("logits of {} epochs, from the training of this model", dynamics.epochs()))
+        }),
+        line("evaluation", &layout.evaluation(), "evaluate", &|| {
+            let report = report(project, params)?;
+            let provenance = Provenance::read(&layout.evaluation(), predictions::COMMAND)?;
+            provenance.expect("model", Model::load(&model)?.seal(), "this model")?;
+            provenance.expect("test", report.test_fingerprint(), "the test images of the prepared set")?;
+            provenance.expect("pool", &report.pool_fingerprint, "the test images of all partitions")?;
+            let scores = scores(&layout.evaluation().join(predictions::METRICS)).unwrap_or_default();
+            Ok(format!("of this model, on these test images{scores}"))
+        }),
+        line("hard images", &layout.hard_images(), "hard-images", &|| {
+            let provenance = Provenance::read(&layout.hard_images(), hard_images::COMMAND)?;
+            provenance.expect("model", Model::load(&model)?.seal(), "this model")?;
+            let report = report(project, params)?;
+            for split in Split::ALL {
+                provenance.expect(split.name(), report.fingerprint(split), "the images of the prepared set")?;
+            }
+            Ok("of this model and these images".into())
+        }),
+    ]
+}
+
+fn report(project: &Project, params: &Params) -> Result<PreparedReport> {
+    let prepared = project.layout.prepared();
+    let report = PreparedReport::read(&prepared)?;
+    report.check(&prepared, params.dataset_version, &params.split)?;
+    Ok(report)
+}
+
+/// The accuracies in the metrics file, in words.
+fn scores(metrics: &Path) -> Option<String> {
+    let metrics: serde_json::Value = serde_json::from_slice(&std::fs::read(metrics).ok()?).ok()?;
+    let score = |set: &str| {
+        let (accuracy, images) = (metrics[set]["accuracy"].as_f64()?, metrics[set]["images"].as_u64()?);
+        Some(format!("{:.2} % of {images}", accuracy * 100.0))
+    };
+    Some(format!("; accuracy {} of its own, {} shared ones", score("test")?, score("pool")?))
+}

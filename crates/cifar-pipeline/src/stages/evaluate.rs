@@ -1,0 +1,57 @@
+//! `evaluate`: the trained network on test images.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use cifar_data::prepare::{PreparedReport, TestSet};
+use cifar_eval::evaluate::Metrics;
+use cifar_model::Model;
+use serde::Serialize;
+
+use crate::{Project, Reporter, Result};
+
+/// What `evaluate` measured.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub struct Evaluated {
+    /// Accuracy, loss and calibration.
+    pub metrics: Metrics,
+    /// Where the results are.
+    #[serde(skip)]
+    pub folder: PathBuf,
+}
+
+/// Scores the trained network on the test images.
+///
+/// # Errors
+/// If the model or the test images are missing, damaged or of another split.
+pub fn run(project: &Project, reporter: &dyn Reporter) -> Result<Evaluated> {
+    let (layout, params) = (&project.layout, project.params()?);
+    let report = PreparedReport::read(&layout.prepared())?;
+    report.check(&layout.prepared(), params.dataset_version, &params.split)?;
+    let model = Model::load(&layout.model_file())?;
+    model.expect_trained_on(&report, &layout.model_file())?;
+    let history = cifar_train::artifacts::read_history(&layout.history())?;
+    let test = TestSet::open(&layout.prepared_test(), report.test_fingerprint())?;
+    let pool = TestSet::open(&layout.pool(), &report.pool_fingerprint)?;
+    let folder = layout.evaluation();
+    let curves: Vec<_> = history.iter().map(curve_point).collect();
+    let metrics = cifar_eval::evaluate::evaluate(&params.evaluate, &model, &curves, &test, &pool, &folder, reporter)?;
+    Ok(Evaluated { metrics, folder })
+}
+
+/// The part of a record that the plot of the training needs.
+fn curve_point(record: &cifar_train::EpochRecord) -> cifar_eval::evaluate::CurvePoint {
+    cifar_eval::evaluate::CurvePoint {
+        train_loss: record.train_loss,
+        train_accuracy: record.train_accuracy,
+        val_loss: record.val_loss,
+        val_accuracy: record.val_accuracy,
+    }
+}
+
+impl fmt::Display for Evaluated {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}\nresults: {}", self.metrics.in_words(), self.folder.display())
+    }
+}

@@ -1,0 +1,99 @@
+//! `hard-images`: the images that the network finds hard, ranked and drawn.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use cifar_data::duplicates::Pair;
+use cifar_data::prepare::{TestSet, TrainingData, read_decisions, read_pairs};
+use cifar_eval::hard_images::{HardImagesSummary, Inputs, identify};
+use cifar_eval::predictions;
+use cifar_model::Model;
+use cifar_train::Dynamics;
+use cifar_train::Recipe;
+use cifar_train::folds::{self, Folds, OutOfFold};
+use serde::Serialize;
+
+use super::train;
+use crate::params::Params;
+use crate::{Project, Reporter, Result, program};
+
+/// How often training fold by fold writes a checkpoint.
+pub(super) const EVERY: Duration = Duration::from_mins(1);
+
+/// What `hard-images` found.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub struct HardImages {
+    /// Counts by category, and the patterns of the mistakes.
+    pub summary: HardImagesSummary,
+    /// Where the results are.
+    #[serde(skip)]
+    pub folder: PathBuf,
+}
+
+/// Ranks the images of all splits.
+///
+/// # Errors
+/// If a result that this stage reads is missing, damaged or of another run.
+pub fn run(project: &Project, reporter: &dyn Reporter) -> Result<HardImages> {
+    let (layout, params) = (&project.layout, project.params()?);
+    let prepared = layout.prepared();
+    let data = TrainingData::open(&prepared)?;
+    data.report.check(&prepared, params.dataset_version, &params.split)?;
+    let model = Model::load(&layout.model_file())?;
+    model.expect_trained_on(&data.report, &layout.model_file())?;
+    let test = TestSet::open(&layout.prepared_test(), data.report.test_fingerprint())?;
+    let dynamics = Dynamics::read(&layout.dynamics(), &layout.model_file(), &data.train, &data.val)?;
+    let pairs: Vec<Pair> = read_pairs(&prepared)?.into_iter().map(|placed| placed.pair).collect();
+    // Everything is read before networks are trained fold by fold, which can take hours.
+    let predictions = predictions::read(&layout.evaluation(), &model, test.dataset())?;
+    let review = read_decisions(&prepared, data.train.classes())?;
+    let out_of_fold = out_of_fold(project, &params, &data, &pairs, reporter)?;
+    let inputs = Inputs {
+        model: &model,
+        dynamics: &dynamics,
+        data: &data,
+        test: &test,
+        predictions: &predictions,
+        pairs: &pairs,
+        review: &review,
+        out_of_fold: out_of_fold.as_ref(),
+    };
+    let folder = layout.hard_images();
+    let summary = identify(&params.hard_images, &inputs, &folder, reporter)?;
+    Ok(HardImages { summary, folder })
+}
+
+/// Predictions of networks that did not learn from the image, if the parameters ask for them. Folds
+/// that were trained before a stop are read again.
+fn out_of_fold(
+    project: &Project,
+    params: &Params,
+    data: &TrainingData,
+    pairs: &[Pair],
+    reporter: &dyn Reporter,
+) -> Result<Option<OutOfFold>> {
+    let folds = params.hard_images.folds;
+    if folds == 0 {
+        return Ok(None);
+    }
+    let Recipe { model, train } = train::tuned(project, params, &data.report, reporter)?;
+    let how = Folds {
+        train: &train,
+        model: &model,
+        folds,
+        seed: params.random_seed,
+        pairs,
+        checkpoints: &project.layout.checkpoints(),
+        every: EVERY,
+        program: &program::identity_here()?,
+    };
+    Ok(Some(folds::out_of_fold(&how, data, reporter)?))
+}
+
+impl fmt::Display for HardImages {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}\nresults: {}", self.summary.in_words(), self.folder.display())
+    }
+}

@@ -1,0 +1,154 @@
+//! `recipe`: lists the recipes, or writes one into params.yaml, value by value, so that comments and everything else stay.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use cifar_train::recipes::{NamedRecipe, recipe, recipes};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::params::Params;
+use crate::{Context as _, Error, Project, Result, bail, ensure};
+
+/// What writing a recipe changed.
+#[derive(Debug, Serialize)]
+pub struct RecipeWritten {
+    /// The recipe.
+    pub recipe: String,
+    /// The changes, as `block.key: old → new`.
+    pub changed: Vec<String>,
+    /// The file.
+    #[serde(skip)]
+    pub file: PathBuf,
+}
+
+/// Writes the recipe `name` into params.yaml; comments stay.
+///
+/// # Errors
+/// If there is no such recipe, or the file is wrong already or has several values on a line.
+pub fn run(project: &Project, name: &str) -> Result<RecipeWritten> {
+    let Some(recipe) = recipe(name) else {
+        let names = recipes().map(|r| r.name).join(", ");
+        return Err(Error::usage(format!("there is no recipe `{name}`; there are {names}")));
+    };
+    let path = &project.params_file;
+    let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot read", path.display()))?;
+    // What is in the file must be right, or the rest of it would stay wrong.
+    let before = serde_json::to_string(&Params::read(path)?)?;
+    let (new_text, changed) = rewrite(&text, &recipe, &before)?;
+    let expected = {
+        let mut params: Params = Params::read(path)?;
+        (params.model, params.train, params.evaluate.tta) = (recipe.recipe.model, recipe.recipe.train, recipe.views);
+        params
+    };
+    let parsed = Params::parse(&new_text).ok();
+    ensure!(
+        parsed.as_ref() == Some(&expected),
+        "{}: cannot be changed line by line; write `key: value` on lines of their own, as in the file that came with the program",
+        path.display()
+    );
+    cifar_data::output::write_file(path, new_text.as_bytes())?;
+    Ok(RecipeWritten { recipe: name.into(), changed, file: path.clone() })
+}
+
+impl fmt::Display for RecipeWritten {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let lines: Vec<String> = self.changed.iter().map(|c| format!("  {c}")).collect();
+        let what = if lines.is_empty() { "nothing to change".into() } else { lines.join("\n") };
+        write!(f, "{}: {}\n{what}", self.file.display(), self.recipe)
+    }
+}
+
+/// The file with the recipe's values in the place of those that stand there, and the changes as `block.key: old → new`.
+/// `before` holds the values of the file as JSON.
+fn rewrite(text: &str, recipe: &NamedRecipe, before: &str) -> Result<(String, Vec<String>)> {
+    // By way of text: an f32 turned into a JSON value directly would show the digits that it does not have.
+    let block = |text: String| -> Result<Value> { Ok(serde_json::from_str(&text)?) };
+    let new = [
+        ("model", block(serde_json::to_string(&recipe.recipe.model)?)?),
+        ("train", block(serde_json::to_string(&recipe.recipe.train)?)?),
+        ("evaluate", json!({ "tta": recipe.views })),
+    ];
+    let before: Value = serde_json::from_str(before)?;
+    let (mut text, mut changed) = (text.to_string(), Vec::new());
+    for (block, values) in new {
+        for (key, value) in values.as_object().into_iter().flatten() {
+            let old = &before[block][key];
+            if old != value {
+                text = set(&text, block, key, &shown(value))
+                    .with_context(|| format!("cannot find the line of `{block}.{key}`"))?;
+                changed.push(format!("{block}.{key}: {} → {}", shown(old), shown(value)));
+            }
+        }
+    }
+    Ok((text, changed))
+}
+
+/// A value as YAML.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => format!("[{}]", items.iter().map(shown).collect::<Vec<_>>().join(", ")),
+        other => other.to_string(),
+    }
+}
+
+/// Replaces the value on the line of `key` in the top-level `block`. A comment behind it stays, in its column if it can.
+fn set(text: &str, block: &str, key: &str, value: &str) -> Result<String> {
+    let mut within = false;
+    let mut lines: Vec<String> = text.lines().map(str::to_string).collect();
+    for line in &mut lines {
+        if !line.starts_with([' ', '#']) && !line.is_empty() {
+            within = line.trim_end().starts_with(&format!("{block}:"));
+        }
+        let Some(rest) = line.trim_start().strip_prefix(key).and_then(|rest| rest.strip_prefix(':')) else { continue };
+        if within && line.starts_with(' ') {
+            let indent = line.len() - line.trim_start().len();
+            let start = format!("{}{key}: {value}", " ".repeat(indent));
+            let comment = rest.find(" #").map(|at| (line.len() - rest.len() + at + 1, rest[at + 1..].to_string()));
+            *line = match comment {
+                // Two spaces at least stand before a comment.
+                Some((column, comment)) => format!("{start:<width$}{comment}", width = column.max(start.len() + 2)),
+                None => start,
+            };
+            return Ok(lines.join("\n") + "\n");
+        }
+    }
+    bail!("it must stand on a line of its own in the block `{block}`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHIPPED: &str = include_str!("../../../../params.yaml");
+
+    #[test]
+    fn every_recipe_can_be_written_and_taken_back() {
+        for recipe in recipes() {
+            let before = serde_json::to_string(&Params::parse(SHIPPED).unwrap()).unwrap();
+            let (text, _) = rewrite(SHIPPED, &recipe, &before).unwrap();
+            let found = Params::parse(&text).unwrap();
+            assert_eq!((&found.model, &found.train), (&recipe.recipe.model, &recipe.recipe.train), "{}", recipe.name);
+            assert_eq!(text.matches('#').count(), SHIPPED.matches('#').count(), "comments stay");
+            let before = serde_json::to_string(&found).unwrap();
+            let (back, _) = rewrite(&text, &recipes()[0], &before).unwrap();
+            assert_eq!(Params::parse(&back).unwrap(), Params::parse(SHIPPED).unwrap());
+        }
+    }
+
+    #[test]
+    fn the_shipped_file_is_the_first_recipe() {
+        let before = serde_json::to_string(&Params::parse(SHIPPED).unwrap()).unwrap();
+        assert_eq!(rewrite(SHIPPED, &recipes()[0], &before).unwrap(), (SHIPPED.to_string(), Vec::new()));
+    }
+
+    #[test]
+    fn a_line_keeps_its_comment_and_its_block() {
+        let check = |text: &str, expected: &str| assert_eq!(set(text, "b", "k", "[1, 2]").unwrap(), expected);
+        check("a:\n  k: 1\nb:\n  k: 2   # why\n", "a:\n  k: 1\nb:\n  k: [1, 2]  # why\n");
+        check("b:\n  k: 2\n  kk: 3\n", "b:\n  k: [1, 2]\n  kk: 3\n");
+        check("b:  # block\n# k: 7\n\n  k: 2          # why", "b:  # block\n# k: 7\n\n  k: [1, 2]     # why\n");
+        assert!(set("b: {k: 2}\n", "b", "k", "1").is_err());
+    }
+}

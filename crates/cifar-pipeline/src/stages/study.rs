@@ -1,0 +1,174 @@
+//! `hard-images study`: whether acting on hard images helps.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use cifar_data::Progress;
+use cifar_data::prepare::{TestSet, TrainingData};
+use cifar_eval::confusion::ConfusionMatrix;
+use cifar_eval::predictions::predicted_class;
+use cifar_eval::study::{Arm, Noise, NoiseKind, StudyParams, StudySummary, most_confused, study, summarise, write};
+use cifar_model::{Model, predict};
+use cifar_train::Recipe;
+use cifar_train::{EpochRecord, StepRecord, TrainingCallback};
+use serde::Serialize;
+
+use super::hard_images::EVERY;
+use super::train;
+use crate::{Error, Project, Reporter, Result, ensure, program};
+
+/// What to study.
+#[derive(Debug, Clone)]
+pub struct StudyOptions {
+    /// The fraction of labels to make wrong; none restores the labels that people corrected.
+    pub flip: Option<f64>,
+    /// Whether a wrong label is the class that is confused most often, rather than any other class.
+    pub to_confused: bool,
+    /// The seeds of the networks.
+    pub seeds: Vec<u64>,
+    /// The arms besides the base; all if there are none.
+    pub arms: Vec<Arm>,
+}
+
+/// What the study showed.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub struct Studied {
+    /// The figures.
+    pub summary: StudySummary,
+    /// Where the results are.
+    #[serde(skip)]
+    pub folder: PathBuf,
+}
+
+impl fmt::Display for Studied {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}\nresults: {}", self.summary.in_words(), self.folder.display())
+    }
+}
+
+/// Trains networks with and without acting on flagged images, and compares them.
+///
+/// # Errors
+/// If the prepared images are missing or stale, the options are impossible, or the study was stopped.
+pub fn run(project: &Project, options: &StudyOptions, reporter: &dyn Reporter) -> Result<Studied> {
+    let params = project.params()?;
+    let layout = &project.layout;
+    let prepared = layout.prepared();
+    let data = TrainingData::open(&prepared)?;
+    data.report.check(&prepared, params.dataset_version, &params.split)?;
+    data.report.check_labels(&layout.prepared(), &layout.overrides(), &layout.review())?;
+    let test = TestSet::open(&layout.prepared_test(), data.report.test_fingerprint())?;
+    let noise = noise(project, options, &data, reporter)?;
+    let described = match (&noise, options.to_confused) {
+        (None, _) => "every label that labels/overrides.csv or labels/review.csv corrects made its original, wrong one"
+            .to_string(),
+        (Some(noise), false) => format!("{} % of the labels made any other", noise.rate * 100.0),
+        (Some(noise), true) => {
+            format!("{} % of the labels made the class most confused with", noise.rate * 100.0)
+        }
+    };
+    let mut seeds = options.seeds.clone();
+    seeds.sort_unstable();
+    seeds.dedup();
+    ensure!(!seeds.is_empty(), "--seeds: none; give one or more");
+    let arms = arms(&options.arms);
+    reporter.note(&format!(
+        "{}, {}: {described}; {} arms under {} seeds, {} networks in all\n",
+        data.report.source.description,
+        params.dataset_version,
+        arms.len(),
+        seeds.len(),
+        arms.len() * seeds.len()
+    ));
+    let Recipe { model, train } = train::tuned(project, &params, &data.report, reporter)?;
+    let how = StudyParams {
+        train: &train,
+        model: &model,
+        seeds: &seeds,
+        arms: &arms,
+        noise: noise.as_ref(),
+        state: &layout.study_state(),
+        checkpoints: &layout.checkpoints(),
+        every: EVERY,
+        program: &program::identity_here()?,
+    };
+    let outcomes = study(&how, &data, &test, &Steps { reporter }).map_err(|error| {
+        let error = Error::from(error);
+        if error.is_cancelled() {
+            error.context("finished networks are kept; run the same command again to resume, with an identical result")
+        } else {
+            error
+        }
+    })?;
+    let summary = summarise(&outcomes, &data.report.source.description, &described);
+    let out = layout.study();
+    write(&outcomes, &summary, &out)?;
+    Ok(Studied { summary, folder: out })
+}
+
+/// The arms asked for, with the base, in their order.
+fn arms(asked: &[Arm]) -> Vec<Arm> {
+    let is_asked = |arm: &Arm| *arm == Arm::Base || asked.is_empty() || asked.contains(arm);
+    Arm::ALL.into_iter().filter(is_asked).collect()
+}
+
+/// The labels to be spoilt.
+fn noise(
+    project: &Project,
+    options: &StudyOptions,
+    data: &TrainingData,
+    reporter: &dyn Reporter,
+) -> Result<Option<Noise>> {
+    let Some(rate) = options.flip else { return Ok(None) };
+    let kind = if options.to_confused {
+        let path = project.layout.model_file();
+        ensure!(
+            !data.val.is_empty(),
+            "--to confused: needs validation images, and there are none; raise split.val_fraction"
+        );
+        let answers = predict(&Model::load(&path)?, &data.val, "looking for confusions", reporter)?;
+        let pairs = (data.val.samples().iter().enumerate())
+            .map(|(at, sample)| (usize::from(sample.label), predicted_class(answers.row(at))));
+        NoiseKind::Confused(most_confused(&ConfusionMatrix::count(data.val.classes().len(), pairs)))
+    } else {
+        NoiseKind::Symmetric
+    };
+    Ok(Some(Noise { rate, kind }))
+}
+
+/// Shows the steps of the network in training.
+struct Steps<'a> {
+    reporter: &'a dyn Reporter,
+}
+
+impl Progress for Steps<'_> {
+    fn update(&self, what: &'static str, done: u64, total: u64) {
+        self.reporter.update(what, done, total);
+    }
+
+    fn warn(&self, message: &str) {
+        self.reporter.warn(message);
+    }
+
+    fn cancelled(&self) -> bool {
+        self.reporter.cancelled()
+    }
+}
+
+impl TrainingCallback for Steps<'_> {
+    fn step(&self, step: &StepRecord) {
+        self.reporter.update("training", step.step as u64, step.steps as u64);
+    }
+
+    fn epoch(&self, history: &[EpochRecord]) {
+        if let Some(last) = history.last().filter(|last| last.epoch % 5 == 0) {
+            let accuracy = last.val_accuracy.map_or_else(String::new, |a| format!(", validation {:.2} %", a * 100.0));
+            self.reporter.note(&format!(
+                "epoch {}: training {:.2} %{accuracy}",
+                last.epoch,
+                last.train_accuracy * 100.0
+            ));
+        }
+    }
+}

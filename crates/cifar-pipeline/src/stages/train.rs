@@ -1,0 +1,207 @@
+//! `train`: from prepared images to a model.
+
+mod find_lr;
+mod watch;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use cifar_data::DataError;
+use cifar_data::prepare::{PreparedReport, TrainingData};
+use cifar_train::Recipe;
+use cifar_train::tune::artifacts::Tuned;
+use cifar_train::{Checkpoints, Timing, TrainError, artifacts, fit_resumable, run_key};
+use serde_json::Value;
+
+pub use self::find_lr::{LearningRates, run as find_learning_rate};
+use self::watch::Watched;
+use crate::params::Params;
+use crate::{Context as _, Error, Outcome, Project, Reporter, Result, program};
+
+/// The name of a damaged checkpoint.
+const DAMAGED: &str = "checkpoint.damaged.safetensors";
+
+/// How to train; what to train is in the parameters.
+#[derive(Debug, Clone)]
+pub struct TrainOptions {
+    /// Start over instead of resuming from a checkpoint.
+    pub fresh: bool,
+    /// Time between checkpoints within an epoch. Results do not depend on it.
+    pub checkpoint_every: Duration,
+    /// Resume from a checkpoint that another instruction set or target wrote.
+    pub allow_mixed_isa: bool,
+    /// A folder for curves in the format of `TensorBoard`.
+    pub tensorboard: Option<PathBuf>,
+    /// A file for the epochs as JSON lines, for whoever follows this training from another process.
+    pub events: Option<PathBuf>,
+    /// Keep the checkpoints of other runs, however many there are, since other processes use them.
+    pub keep_other_checkpoints: bool,
+}
+
+impl Default for TrainOptions {
+    fn default() -> Self {
+        Self {
+            fresh: false,
+            checkpoint_every: Duration::from_secs(30),
+            allow_mixed_isa: false,
+            tensorboard: None,
+            events: None,
+            keep_other_checkpoints: false,
+        }
+    }
+}
+
+/// What `train` made.
+#[derive(Debug)]
+pub struct Trained {
+    /// The model file.
+    pub model: PathBuf,
+    /// The epoch whose weights it has.
+    pub selected_epoch: usize,
+    /// The number of epochs.
+    pub epochs: usize,
+    /// Accuracy on the validation images after the selected epoch, if there are any.
+    pub validation_accuracy: Option<f64>,
+    /// How the time was spent in this process.
+    pub timing: Timing,
+}
+
+/// Trains the network, from its checkpoint if an earlier run was interrupted.
+///
+/// # Errors
+/// If the prepared images are missing or stale, training diverged or was stopped.
+pub fn run(project: &Project, options: &TrainOptions, reporter: &dyn Reporter) -> Result<Trained> {
+    let (layout, params) = (&project.layout, project.params()?);
+    let data = TrainingData::open(&layout.prepared())?;
+    data.report.check(&layout.prepared(), params.dataset_version, &params.split)?;
+    data.report.check_labels(&layout.prepared(), &layout.overrides(), &layout.review())?;
+    reporter.note(&format!(
+        "{}, {}: {} training and {} validation images; seed {}\n",
+        data.report.source.description,
+        params.dataset_version,
+        data.train.len(),
+        data.val.len(),
+        params.random_seed
+    ));
+    let Recipe { model, train: recipe } = tuned(project, &params, &data.report, reporter)?;
+    let (recipe, model, seed) = (&recipe, &model, params.random_seed);
+    if let Err(problem) = recipe.check_dynamics() {
+        reporter.warn(&format!("`hard-images` will refuse the model: {problem}"));
+    }
+    let key = run_key(recipe, model, &data.report, seed, &program::identity()?);
+    let mut checkpoints = Checkpoints::open(&layout.checkpoints(), &key, options.checkpoint_every, reporter)?
+        .allow_mixed_isa(options.allow_mixed_isa);
+    if options.keep_other_checkpoints {
+        checkpoints = checkpoints.keep_other_runs();
+    }
+    if options.fresh {
+        checkpoints.discard()?;
+    }
+    let watched = Watched::new(project, options, &key, reporter)?;
+    let mut fitted = fit_resumable(recipe, model, &data, seed, &mut checkpoints, &watched);
+    if let Err(error @ TrainError::Checkpoint { .. }) = &fitted {
+        put_aside(&mut checkpoints, error, reporter)?;
+        fitted = fit_resumable(recipe, model, &data, seed, &mut checkpoints, &watched);
+    }
+    let fitted = fitted.map_err(|e| match e {
+        TrainError::Data(DataError::Cancelled) => Error::from(e).context(format!(
+            "{} is unchanged; run `cifar-cli train` again to resume, with an identical result",
+            layout.final_model().display()
+        )),
+        TrainError::Diverged { .. } | TrainError::NotFinite { .. } if checkpoints.step() > 0 => {
+            let (step, path) = (checkpoints.step(), checkpoints.path());
+            Error::from(e).context(format!("the last good checkpoint, after step {step}, is {}", path.display()))
+        }
+        TrainError::NumericTarget { is_mixed, .. } => {
+            let as_before = if is_mixed { "" } else { "set CIFAR_ISA to resume with the same instruction set, " };
+            // The options are for a run that `train` starts itself.
+            let otherwise = if layout.is_of_run() || std::env::var_os("DVC_ROOT").is_some() {
+                "removing that file starts this run over"
+            } else {
+                "`cifar-cli train --allow-mixed-isa` resumes all the same, `cifar-cli train --fresh` starts over"
+            };
+            Error::failed(format!("{e}; {as_before}{otherwise}"))
+        }
+        other => other.into(),
+    })?;
+    artifacts::write(&fitted, &data, &layout.final_model())?;
+    note_timing(fitted.timing, reporter);
+    let selected = fitted.history.iter().find(|r| r.epoch == fitted.selected_epoch);
+    Ok(Trained {
+        model: layout.model_file(),
+        selected_epoch: fitted.selected_epoch,
+        epochs: fitted.history.len(),
+        validation_accuracy: selected.and_then(|r| r.val_accuracy),
+        timing: fitted.timing,
+    })
+}
+
+/// Renames a checkpoint that cannot be used, so that its run can start over wherever it was started from.
+fn put_aside(checkpoints: &mut Checkpoints, error: &TrainError, reporter: &dyn Reporter) -> Result<()> {
+    let (path, aside) = (checkpoints.path(), checkpoints.path().with_file_name(DAMAGED));
+    std::fs::rename(&path, &aside).with_context(|| format!("{error}; it cannot be renamed"))?;
+    reporter.warn(&format!("{error}; it is renamed to {DAMAGED}, and the run starts over"));
+    Ok(checkpoints.discard()?)
+}
+
+/// The recipe, with the setting that tuning showed to be better if it is to be used.
+pub(super) fn tuned(
+    project: &Project,
+    params: &Params,
+    data: &PreparedReport,
+    reporter: &dyn Reporter,
+) -> Result<Recipe> {
+    let blocks = Recipe { model: params.model.clone(), train: params.train.clone() };
+    if !params.train.use_tuned {
+        return Ok(blocks);
+    }
+    let path = project.layout.tuned();
+    let tuned = Tuned::read(&path)?;
+    let applied = tuned.apply(&blocks, data, &path)?;
+    let differences = tuned.differences(&blocks, data)?;
+    if !differences.is_empty() {
+        let differences = differences.join(", ");
+        reporter.warn(&format!("{}: was found for something else: {differences}", path.display()));
+    }
+    if tuned.setting.is_empty() {
+        reporter
+            .note(&format!("{}: no setting is shown to be better; train.use_tuned changes nothing", path.display()));
+    }
+    for (key, value) in &tuned.setting {
+        reporter.note(&format!("{key}: {value} (tuned)"));
+    }
+    Ok(applied)
+}
+
+/// How the time was spent.
+fn note_timing(timing: Timing, reporter: &dyn Reporter) {
+    if timing.steps == 0 {
+        reporter.note("this run was finished already: its result is kept; `--fresh` trains it again");
+    } else {
+        reporter.note(&format!(
+            "{} steps in {:.1} s, {:.2} s ({:.2} %) of them waiting for batches",
+            timing.steps,
+            timing.seconds,
+            timing.waited_seconds,
+            100.0 * timing.waited_seconds / timing.seconds.max(f64::MIN_POSITIVE)
+        ));
+    }
+}
+
+impl fmt::Display for Trained {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}: epoch {} of {}", self.model.display(), self.selected_epoch, self.epochs)?;
+        match self.validation_accuracy {
+            Some(accuracy) => write!(f, ", validation accuracy {:.2} %", accuracy * 100.0),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Outcome for Trained {
+    /// None: each epoch was reported as it finished.
+    fn to_json(&self) -> Option<Value> {
+        None
+    }
+}

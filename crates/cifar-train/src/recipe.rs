@@ -1,0 +1,90 @@
+//! A recipe: a network and how it is trained.
+
+use cifar_data::prepare::TrainingData;
+use cifar_model::ModelParams;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::tune::{Setting, Space, apply};
+use crate::{Result, Select, TrainError, TrainParams};
+
+/// A network and how it is trained: the parameters that a search may change.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Recipe {
+    /// The network.
+    pub model: ModelParams,
+    /// How it is trained.
+    pub train: TrainParams,
+}
+
+impl Recipe {
+    /// Returns the recipe with the values of a setting.
+    ///
+    /// # Errors
+    /// If a key is unknown or a value is out of range.
+    pub fn with(&self, setting: &Setting) -> Result<Self> {
+        Self::parse(&apply(setting, &self.json()?)?)
+    }
+
+    /// Checks that every bound of a space is allowed.
+    ///
+    /// # Errors
+    /// As [`Space::check`].
+    pub fn check(&self, space: &Space) -> Result<()> {
+        space.check(&self.json()?, |blocks| Self::parse(blocks).map(|_| ()))
+    }
+
+    /// Checks that a search over `space` can run on `data`.
+    ///
+    /// # Errors
+    /// If there are no validation images to score trials with, if the recipe does not suit the
+    /// images, or if some bound does not, with all other values as in the recipe.
+    pub fn check_with(&self, space: &Space, data: &TrainingData) -> Result<()> {
+        let TrainingData { train, val, .. } = data;
+        if val.is_empty() {
+            return Err(TrainError::Space(
+                "tune.trials: there are no validation images to score trials with; set it to 0, or raise split.val_fraction".into(),
+            ));
+        }
+        let suits = |recipe: &Self| recipe.train.check(train.len(), val.len(), train.size());
+        let recipe = self.for_trials();
+        suits(&recipe)?;
+        space.check(&recipe.json()?, |blocks| suits(&Self::parse(blocks)?))
+    }
+
+    /// Returns the parameters of a trial: halving sets the epochs, the last epoch counts, and no
+    /// dynamics are recorded.
+    pub(crate) fn for_trials(&self) -> Self {
+        let (select, early_stopping, dynamics_fraction, use_tuned) = (Select::Last, 0, 0.0, false);
+        let train = TrainParams { select, early_stopping, dynamics_fraction, use_tuned, ..self.train.clone() };
+        Self { train, model: self.model.clone() }
+    }
+
+    fn parse(blocks: &Value) -> Result<Self> {
+        serde_json::from_value(blocks.clone()).map_err(|e| TrainError::Space(e.to_string()))
+    }
+
+    /// Returns the values that differ from those of `other`, by key: this one's and the other's.
+    /// `train.use_tuned` is left out.
+    ///
+    /// # Errors
+    /// If a value cannot be encoded as JSON.
+    pub fn differences(&self, other: &Self) -> Result<Vec<(String, [Value; 2])>> {
+        let [here, there] = [self.json()?, other.json()?];
+        let mut found = Vec::new();
+        for block in ["model", "train"] {
+            for (key, value) in here[block].as_object().into_iter().flatten().filter(|(key, _)| *key != "use_tuned") {
+                if there[block][key] != *value {
+                    found.push((format!("{block}.{key}"), [value.clone(), there[block][key].clone()]));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Goes through text, so that an `f32` keeps the digits that were typed.
+    fn json(&self) -> Result<Value> {
+        let failed = |e: serde_json::Error| TrainError::Encode(e.to_string());
+        serde_json::from_str(&serde_json::to_string(self).map_err(failed)?).map_err(failed)
+    }
+}

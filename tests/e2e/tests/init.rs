@@ -1,0 +1,38 @@
+//! A project that an installed program starts in an empty folder, and what a shell needs of the program.
+
+use cifar_e2e::{Answer, binary};
+use std::path::Path;
+use std::process::Command;
+
+fn run(folder: &Path, arguments: &[&str]) -> Answer {
+    Answer::of(Command::new(binary()).args(arguments).current_dir(folder).output().expect("the program starts"))
+}
+
+#[test]
+fn an_empty_folder_becomes_a_project_that_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    run(here, &["init", "new"]).success();
+    let project = here.join("new");
+    let params = std::fs::read_to_string(project.join("params.yaml")).unwrap();
+    std::fs::write(project.join("params.yaml"), params.replace("epochs: 15", "epochs: 1")).unwrap();
+    let again = run(&project, &["init"]).success();
+    assert!(again.stdout.contains("wrote nothing; kept params.yaml"), "{}", again.stdout);
+    assert!(std::fs::read_to_string(project.join("params.yaml")).unwrap().contains("epochs: 1 "));
+    run(&project, &["partition", "--source", "synthetic", "--synthetic-images", "300"]).success();
+    run(&project, &["run"]).success();
+    run(&project, &["check"]).success();
+    assert!(project.join("evaluation/hard_images/index.html").is_file());
+}
+
+#[test]
+fn shells_learn_every_command() {
+    let folder = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = run(folder.path(), &["completions", shell]).success();
+        assert!(script.stdout.contains("hard-images") && script.stdout.contains("allow-mixed-isa"), "{shell}");
+    }
+    run(folder.path(), &["man", "pages"]).success();
+    let page = std::fs::read_to_string(folder.path().join("pages/cifar-cli-train.1")).unwrap();
+    assert!(page.contains("\\-\\-find\\-lr"), "{page}");
+}
