@@ -85,6 +85,7 @@ fn allowed(window: &Window) -> bool {
 /// Correlation of a window of the first image with the second one, block by block.
 fn agree(first: &Plane, second: &Plane, mirrored: bool, window: &Window) -> f64 {
     const SAMPLES: usize = SIDE / STRIDE;
+    const EACH: usize = SAMPLES / BLOCKS;
     let places = |axis: usize| {
         std::array::from_fn::<_, SAMPLES, _>(|sample| {
             let point = (sample * STRIDE) as i32;
@@ -96,7 +97,6 @@ fn agree(first: &Plane, second: &Plane, mirrored: bool, window: &Window) -> f64 
     };
     let (rows, columns) = (places(0), places(1));
     let (mut aa, mut ab, mut bb) = (0.0, 0.0, 0.0);
-    const EACH: usize = SAMPLES / BLOCKS;
     for block_row in 0..BLOCKS {
         let mut sums = [[0i32; 5]; BLOCKS];
         for sample in block_row * EACH..(block_row + 1) * EACH {

@@ -99,7 +99,7 @@ impl Sums {
         let ((y, down), (x, right)) = (split(row), split(column));
         let next = |at: usize| (at + 1).min(SIDE);
         let mix = |y: usize| {
-            let row = &self.0[y * (SIDE + 1)..][..SIDE + 1];
+            let row = &self.0[y * (SIDE + 1)..][..=SIDE];
             row[x] * (16 - right) + row[next(x)] * right
         };
         mix(y) * (16 - down) + mix(next(y)) * down
