@@ -1,16 +1,19 @@
 //! The difference of two images that show the same picture, for people to look at.
 
 use super::Image;
+use super::align;
 use super::detail::{Detail, Overlay};
+use super::lens::WINDOWS;
 use super::thumbnail::{SIDE, Thumbnail};
-use super::zoom::{MARGINS, zoomed};
+use super::zoom::{MARGINS, Window, zoomed};
 use crate::ImageSize;
 use crate::dataset::CHANNELS;
 
 /// What is left of a pair where one image is laid over the other, where its details agree best.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// Twice the absolute difference of every value, height × width × RGB; grey where only one image is in view.
+    /// Twice the absolute difference of every value, height × width × RGB; grey where only one
+    /// image is in view.
     pub pixels: Vec<u8>,
     /// The first image is mirrored.
     pub mirrored: bool,
@@ -18,11 +21,17 @@ pub struct Difference {
     pub up: i32,
     /// and to the left (to the right, if negative).
     pub left: i32,
-    /// What is cut off at each edge of the first and of the second image before it is enlarged again, in 32nds of its side.
+    /// What is cut off at each edge of the first and of the second image before it is enlarged
+    /// again, in 32nds of its side; the mean over the edges, rounded up, where it is not the same
+    /// at each.
     pub zoom: [usize; 2],
 }
 
-/// Lays the first image over the second one, zoomed, mirrored and shifted by up to a sixteenth of its side as the search does.
+/// Where details agree so well, no window is tried.
+const WHOLE: f64 = 0.9;
+
+/// Lays the first image over the second one, zoomed, mirrored and shifted by up to a sixteenth of
+/// its side as the search does.
 ///
 /// # Panics
 /// If an image has not height × width × 3 values.
@@ -38,11 +47,29 @@ pub fn difference(first: &[u8], second: &[u8], size: ImageSize) -> Difference {
     let mut zoom = [0, 0];
     let mut shown = [first.to_vec(), second.to_vec()];
     for margin in MARGINS {
-        let [one, other] = [first, second].map(|pixels| zoomed(&Image { pixels, size }, margin));
+        let [one, other] = [first, second].map(|pixels| zoomed(&Image { pixels, size }, &Window::inside(margin)));
+        let margin = margin as usize;
         for (margins, images) in [([margin, 0], [one, second.to_vec()]), ([0, margin], [first.to_vec(), other])] {
             let found = place(&images[0], &images[1]);
             if found.correlation > best.correlation {
                 (best, zoom, shown) = (found, margins, images);
+            }
+        }
+    }
+    if best.correlation < WHOLE {
+        let planes = [first, second].map(|pixels| align::plane(&Thumbnail::new(pixels, size)));
+        for (lens, mirrored, of) in WINDOWS
+            .iter()
+            .flat_map(|window| [(window, false, 0), (window, true, 0), (window, false, 1), (window, true, 1)])
+        {
+            let Some(window) = align::refined(&planes[of], &planes[1 - of], mirrored, *lens) else { continue };
+            let mut images = [first.to_vec(), second.to_vec()];
+            images[of] = zoomed(&Image { pixels: [first, second][of], size }, &window);
+            let found = place(&images[0], &images[1]);
+            if found.correlation > best.correlation {
+                zoom = [0, 0];
+                zoom[of] = window.cut_off();
+                (best, shown) = (found, images);
             }
         }
     }

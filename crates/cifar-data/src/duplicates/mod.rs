@@ -1,23 +1,32 @@
 //! Images that show the same picture: exact copies, near-duplicates and look-alikes.
 //!
 //! A network that is tested on copies of its training images is rewarded for its memory. CIFAR-10 has such copies: some
-//! photographs were collected twice, cropped, scaled or lit otherwise. They are found in three steps:
+//! photographs were collected twice, cropped, scaled or lit otherwise. They are found in four steps:
 //!
 //! 1. images with the same bytes are **exact** copies; the first of them stands for all in what follows;
 //! 2. *sketches*, a few bytes an image, are compared all against all, also mirrored: most pairs end here;
 //! 3. the *details* of what is left are laid over each other at every shift of up to two pixels, mirrored and not, and, if
 //!    they agree in part, with either image zoomed by a fifteenth and a seventh. The correlation at the best place, and that
-//!    of the colours there, say whether the pair is **near** or **similar**.
+//!    of the colours there, say whether the pair is **near** or **similar**;
+//! 4. sketches of windows are compared with those of whole images, which finds copies that were cut, stretched or framed by
+//!    bars; and sketches of strips with those of the same strips, which finds copies with a caption. What agrees is aligned
+//!    (`align`), or judged without the rectangle that differs (`part`), and must agree better than whole images must.
+//!
+//! A figure on another background is not found: on drawn images it is another image, not a copy.
 //!
 //! Exact and near pairs make groups, which [`crate::splits`] keeps together. Similar pairs are for people to look at.
 //! All arithmetic on pixels is of integers, and no image's partners depend on what another thread does. [`find_once`] keeps
 //! what was found for the next time.
 
+mod align;
 mod detail;
 mod difference;
+mod grid;
 mod groups;
 mod judge;
+mod lens;
 mod list;
+mod part;
 mod remembered;
 mod search;
 mod sketch;
@@ -42,7 +51,7 @@ pub use remembered::find_once;
 pub enum Kind {
     /// The same bytes.
     Exact,
-    /// The same picture, shifted, mirrored, cropped a little, lit otherwise, with noise or compressed again.
+    /// The same picture, shifted, mirrored, cropped, stretched, framed, captioned, lit otherwise, with noise or compressed again.
     Near,
     /// Much alike, and perhaps another photograph.
     Similar,
@@ -56,7 +65,8 @@ pub struct Pair {
     /// The greater id.
     pub second: SampleId,
     /// The lower one of the correlations of details and of colours where one image lies best on the other,
-    /// zoomed or not, in ten-thousandths; 1 for exact copies.
+    /// zoomed or not, in ten-thousandths; 1 for exact copies. Where one image is stretched, its distance from 1 is 5/3 of
+    /// that; where a rectangle is left out, 5/2, and the correlation of slopes counts, too.
     pub similarity: f64,
     /// What this makes of them.
     pub kind: Kind,
@@ -105,9 +115,9 @@ pub fn find(sets: &[&Dataset], monitor: &dyn Progress) -> Result<Vec<Pair>> {
     find_by(sets, |images| search::pairs(images, monitor))
 }
 
-/// The same by a close look at every pair, without sketches: the slow twin that judges [`find`].
+/// The same, but the comparison of whole images looks closely at every pair, without sketches: the slow twin that judges [`find`].
 pub fn find_slowly(sets: &[&Dataset]) -> Vec<Pair> {
-    find_by(sets, |images| Ok(search::all_pairs(images))).unwrap_or_default()
+    find_by(sets, search::all_pairs).unwrap_or_default()
 }
 
 fn find_by(sets: &[&Dataset], search: impl FnOnce(&[Image]) -> Result<Vec<search::Found>>) -> Result<Vec<Pair>> {

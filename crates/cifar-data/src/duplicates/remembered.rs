@@ -12,10 +12,14 @@ use crate::output::write_file;
 use crate::{Dataset, Progress, Result};
 
 /// What decides which pairs are found.
-const SEARCH: [&str; 7] = [
+const SEARCH: [&str; 11] = [
     include_str!("mod.rs"),
+    include_str!("align.rs"),
     include_str!("detail.rs"),
+    include_str!("grid.rs"),
     include_str!("judge.rs"),
+    include_str!("lens.rs"),
+    include_str!("part.rs"),
     include_str!("search.rs"),
     include_str!("sketch.rs"),
     include_str!("thumbnail.rs"),

@@ -1,20 +1,27 @@
 //! A few bytes that tell at a glance whether two images could show the same picture.
 //!
-//! 8 × 8 means of brightness, each over its cell and three points beyond, so that a shift of two pixels changes little; and
-//! 4 × 4 means of two colours. All are divided by the image's contrast. Two sketches are compared by the sum of absolute
-//! differences of their bytes, which every processor does sixteen at a time.
+//! 8 × 8 means of brightness, each over its cell and three points beyond, so that a shift of two
+//! pixels changes little; and 4 × 4 means of two colours. All are divided by the image's contrast.
+//! Two sketches are compared by the sum of absolute differences of their bytes, which every
+//! processor does sixteen at a time.
 
-use super::thumbnail::{Sums, Thumbnail};
+use super::thumbnail::{ImageSums, Sums, Thumbnail};
+use super::zoom::Window;
 
 /// Cells a side, of brightness and of colour.
 const LUMA: usize = 8;
 const CHROMA: usize = 4;
 /// Bytes of a sketch.
 pub(super) const BYTES: usize = LUMA * LUMA + 2 * CHROMA * CHROMA;
-/// One standard deviation of brightness, in steps of a byte: three of them fit on either side of the middle.
+/// One standard deviation of brightness, in steps of a byte: three of them fit on either side of
+/// the middle.
 const SPREAD: i32 = 40;
-/// Contrast is taken to be at least so many sixteenths of a level, or noise would be all that a sketch tells.
+/// Contrast is taken to be at least so many sixteenths of a level, or noise would be all that a
+/// sketch tells.
 const LEAST_CONTRAST: i32 = 5 * 16;
+
+/// Numbers of a gist.
+pub(super) const GIST: usize = 6;
 
 /// What is compared at a glance.
 #[derive(Clone, Copy)]
@@ -22,24 +29,50 @@ pub(super) struct Sketch(pub(super) [u8; BYTES]);
 
 impl Sketch {
     pub(super) fn new(thumbnail: &Thumbnail) -> Self {
-        let luma = cells::<LUMA>(&Sums::of(&thumbnail.luma), 3);
+        Self::of(&ImageSums::of(thumbnail), &Window::WHOLE).0
+    }
+
+    /// The sketch of a window within an image, and the contrast of its cells in sixteenths of a
+    /// level.
+    pub(super) fn of(sums: &ImageSums, window: &Window) -> (Self, i32) {
+        let luma = cells::<LUMA>(&sums.luma, window, 3);
         let count = (LUMA * LUMA) as i32;
         let mean = luma.iter().sum::<i32>() / count;
         let variance = luma.iter().map(|v| (v - mean) * (v - mean)).sum::<i32>() / count;
-        let contrast = variance.isqrt().max(LEAST_CONTRAST);
-        let byte = |value: i32| (128 + value * SPREAD / contrast).clamp(0, 255) as u8;
+        let contrast = variance.isqrt();
+        let byte = |value: i32| (128 + value * SPREAD / contrast.max(LEAST_CONTRAST)).clamp(0, 255) as u8;
         let mut bytes = [0; BYTES];
         let (brightness, colours) = bytes.split_at_mut(LUMA * LUMA);
         for (to, value) in brightness.iter_mut().zip(&luma) {
             *to = byte(value - mean);
         }
-        for (to, plane) in colours.chunks_exact_mut(CHROMA * CHROMA).zip(&thumbnail.chroma) {
+        for (to, sums) in colours.chunks_exact_mut(CHROMA * CHROMA).zip(&sums.chroma) {
             // Means stay: a picture keeps its colours when it is lit otherwise.
-            for (to, value) in to.iter_mut().zip(cells::<CHROMA>(&Sums::of(plane), 0)) {
+            for (to, value) in to.iter_mut().zip(cells::<CHROMA>(sums, window, 0)) {
                 *to = byte(value);
             }
         }
-        Self(bytes)
+        (Self(bytes), contrast)
+    }
+
+    /// How the image is made up in the large: differences of its upper and lower half, of its left
+    /// and right half, of its middle and outer rows and columns, and both colours. In 32nds of a
+    /// byte's step.
+    pub(super) fn gist(&self) -> [i16; GIST] {
+        let (brightness, colours) = self.0.split_at(LUMA * LUMA);
+        let mut gist = [0i16; GIST];
+        for (at, value) in brightness.iter().enumerate() {
+            let (y, x, value) = (at / LUMA, at % LUMA, i16::from(*value) - 128);
+            let add = |sum: &mut i16, plus: bool| *sum += if plus { value } else { -value };
+            add(&mut gist[0], y < LUMA / 2);
+            add(&mut gist[1], x < LUMA / 2);
+            add(&mut gist[2], (LUMA / 4..LUMA * 3 / 4).contains(&y));
+            add(&mut gist[3], (LUMA / 4..LUMA * 3 / 4).contains(&x));
+        }
+        for (sum, colours) in gist[4..].iter_mut().zip(colours.chunks_exact(CHROMA * CHROMA)) {
+            *sum = colours.iter().map(|value| 2 * (i16::from(*value) - 128)).sum();
+        }
+        gist
     }
 
     /// The sketch of the mirrored image.
@@ -66,9 +99,25 @@ impl Sketch {
     }
 }
 
-/// Means of `SIDE` × `SIDE` cells in sixteenths, each taken `reach` points beyond its cell.
-fn cells<const N: usize>(sums: &Sums, reach: i32) -> Vec<i32> {
-    let cell = (super::thumbnail::SIDE / N) as i32;
-    let range = |at: usize| [at as i32 * cell - reach, (at as i32 + 1) * cell + reach];
-    (0..N * N).map(|at| sums.mean16(range(at / N), range(at % N))).collect()
+/// Means of `N` × `N` cells of a window in sixteenths, each taken `reach` 32nds of the window's
+/// side beyond its cell, and within the window.
+fn cells<const N: usize>(sums: &Sums, window: &Window, reach: i32) -> [i32; 64] {
+    let edges = |axis: usize| {
+        let (start, length) = (window.start[axis], window.length[axis]);
+        std::array::from_fn::<_, N, _>(|at| {
+            let [from, to] = [at as i32, at as i32 + 1].map(|at| start + at * length / N as i32);
+            [(from - reach * length / 32).max(start), (to + reach * length / 32).min(start + length)]
+        })
+    };
+    let (rows, columns) = (edges(0), edges(1));
+    let mut means = [0; 64];
+    for (row, [top, bottom]) in rows.into_iter().enumerate() {
+        for (column, [left, right]) in columns.into_iter().enumerate() {
+            let sum = sums.before256(bottom, right) - sums.before256(top, right) - sums.before256(bottom, left)
+                + sums.before256(top, left);
+            let area = i64::from((bottom - top) * (right - left));
+            means[row * N + column] = (16 * sum).div_euclid(area) as i32;
+        }
+    }
+    means
 }

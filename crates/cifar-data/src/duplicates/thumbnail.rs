@@ -1,7 +1,8 @@
-//! What the comparison sees of an image: 32 × 32 points of brightness and colour, and what is derived from them.
+//! What the comparison sees of an image: 32 × 32 points of brightness and colour, and what is
+//! derived from them.
 //!
-//! Everything is integers, so every machine finds the same. An image of another size is averaged (or repeated) to
-//! 32 × 32 first: "2 pixels" then means a sixteenth of its side.
+//! Everything is integers, so every machine finds the same. An image of another size is averaged
+//! (or repeated) to 32 × 32 first: "2 pixels" then means a sixteenth of its side.
 
 use crate::ImageSize;
 use crate::dataset::CHANNELS;
@@ -56,6 +57,18 @@ fn point(pixels: &[u8], size: ImageSize, row: usize, column: usize) -> [i32; 3] 
 /// Sums over rectangles in constant time.
 pub(super) struct Sums(Vec<i64>);
 
+/// The sums of an image's brightness and of its two colours.
+pub(super) struct ImageSums {
+    pub(super) luma: Sums,
+    pub(super) chroma: [Sums; 2],
+}
+
+impl ImageSums {
+    pub(super) fn of(thumbnail: &Thumbnail) -> Self {
+        Self { luma: Sums::of(&thumbnail.luma), chroma: thumbnail.chroma.each_ref().map(Sums::of) }
+    }
+}
+
 impl Sums {
     pub(super) fn of(plane: &[i32; AREA]) -> Self {
         let mut sums = vec![0; (SIDE + 1) * (SIDE + 1)];
@@ -69,14 +82,27 @@ impl Sums {
         Self(sums)
     }
 
-    /// Sum and number of the points within `reach` of a place, and within the image. Ranges may begin before and end
-    /// behind the image.
+    /// Sum and number of the points within `reach` of a place, and within the image. Ranges may
+    /// begin before and end behind the image.
     pub(super) fn within(&self, rows: [i32; 2], columns: [i32; 2]) -> (i64, i64) {
         let inside = |range: [i32; 2]| range.map(|at| at.clamp(0, SIDE as i32) as usize);
         let ([top, bottom], [left, right]) = (inside(rows), inside(columns));
         let at = |y: usize, x: usize| self.0[y * (SIDE + 1) + x];
         let sum = at(bottom, right) - at(top, right) - at(bottom, left) + at(top, left);
         (sum, ((bottom - top) * (right - left)) as i64)
+    }
+
+    /// 256 times the sum over the points above a row and left of a column, both given in sixteenths
+    /// of a point. A point that lies there in part counts in part.
+    pub(super) fn before256(&self, row: i32, column: i32) -> i64 {
+        let split = |at: i32| ((at / 16) as usize, i64::from(at % 16));
+        let ((y, down), (x, right)) = (split(row), split(column));
+        let next = |at: usize| (at + 1).min(SIDE);
+        let mix = |y: usize| {
+            let row = &self.0[y * (SIDE + 1)..][..=SIDE];
+            row[x] * (16 - right) + row[next(x)] * right
+        };
+        mix(y) * (16 - down) + mix(next(y)) * down
     }
 
     /// The mean over a rectangle in sixteenths, rounded down.

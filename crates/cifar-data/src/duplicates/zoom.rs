@@ -1,10 +1,39 @@
-//! Images enlarged a little: of a picture and its crop, one must be zoomed to lie on the other.
+//! Windows of images, enlarged to whole images: a picture lies on its crop once its window is
+//! enlarged likewise.
 
 use super::Image;
+use super::thumbnail::SIDE;
 use crate::dataset::CHANNELS;
 
-/// What is cut off at each edge, in 32nds of the side: what is left fills the image again.
-pub(super) const MARGINS: [usize; 2] = [1, 2];
+/// What is cut off at each edge in [`Window::inside`], in 32nds of the side.
+pub(super) const MARGINS: [i32; 2] = [1, 2];
+/// The side of an image in the units of a window.
+pub(super) const FULL: i32 = 16 * SIDE as i32;
+
+/// A rectangle of an image, in 512ths of its height and width.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Window {
+    /// Its first row and column.
+    pub(super) start: [i32; 2],
+    /// Its height and width.
+    pub(super) length: [i32; 2],
+}
+
+impl Window {
+    /// The whole image.
+    pub(super) const WHOLE: Self = Self { start: [0, 0], length: [FULL, FULL] };
+
+    /// The image without `margin` 32nds of its side at each edge.
+    pub(super) const fn inside(margin: i32) -> Self {
+        let (start, length) = (16 * margin, FULL - 32 * margin);
+        Self { start: [start, start], length: [length, length] }
+    }
+
+    /// What is cut off at an edge, the mean of all four, in 32nds of the side and rounded up.
+    pub(super) fn cut_off(&self) -> usize {
+        self.length.iter().map(|length| (FULL - length).max(0) as usize).sum::<usize>().div_ceil(64)
+    }
+}
 
 /// Where a row or column of the enlarged image comes from.
 struct Source {
@@ -14,9 +43,11 @@ struct Source {
     part: u32,
 }
 
-/// The middle of an image as a whole one, interpolated between its pixels. All in integers.
-pub(super) fn zoomed(image: &Image, margin: usize) -> Vec<u8> {
-    let (rows, columns) = (sources(image.size.height, margin), sources(image.size.width, margin));
+/// A window of an image as a whole image of the same size, interpolated between its pixels. All in
+/// integers.
+pub(super) fn zoomed(image: &Image, window: &Window) -> Vec<u8> {
+    let rows = sources(image.size.height, window.start[0], window.length[0]);
+    let columns = sources(image.size.width, window.start[1], window.length[1]);
     let mut pixels = Vec::with_capacity(image.pixels.len());
     for row in &rows {
         let [above, below] = row.between.map(|y| &image.pixels[y * image.size.width * CHANNELS..]);
@@ -33,13 +64,16 @@ pub(super) fn zoomed(image: &Image, margin: usize) -> Vec<u8> {
     pixels
 }
 
-/// For every place along a side.
-fn sources(side: usize, margin: usize) -> Vec<Source> {
+/// For every place along a side. Beyond the edges the image is repeated.
+fn sources(side: usize, start: i32, length: i32) -> Vec<Source> {
     let source = |place: usize| {
-        // Centres of pixels lie at halves: margin · side / 32 + (place + ½) · (32 − 2 margin) / 32 − ½, in 64ths.
-        let at = (2 * margin * side + (2 * place + 1) * (32 - 2 * margin)).saturating_sub(32);
-        let before = (at / 64).min(side - 1);
-        Source { between: [before, (before + 1).min(side - 1)], part: (at % 64) as u32 }
+        // Centres of pixels lie at halves: start · side / 512 + (place + ½) · length / 512 − ½, in
+        // 64ths.
+        let (side, place) = (side as i64, place as i64);
+        let at = (2 * i64::from(start) * side + (2 * place + 1) * i64::from(length)) / 16 - 32;
+        let at = at.clamp(0, 64 * (side - 1)) as usize;
+        let before = at / 64;
+        Source { between: [before, (before + 1).min(side as usize - 1)], part: (at % 64) as u32 }
     };
     (0..side).map(source).collect()
 }
@@ -50,15 +84,19 @@ mod tests {
     use crate::ImageSize;
 
     #[test]
-    fn the_middle_fills_the_image() {
+    fn the_window_fills_the_image() {
         let size = ImageSize { height: 32, width: 32 };
-        // A slope stays a slope, with 28/32 of its steepness about the same middle.
+        // A slope stays a slope: of 28/32 of its steepness about the same middle, or as steep from
+        // another place on.
         let pixels: Vec<u8> = (0..32 * 32).flat_map(|at| [(at % 32 * 8) as u8; 3]).collect();
-        let zoomed = zoomed(&Image { pixels: &pixels, size }, 2);
-        assert_eq!(zoomed.len(), pixels.len());
-        for x in 0..32 {
-            let expected = 8.0 * (2.0 + (x as f64 + 0.5) * 28.0 / 32.0 - 0.5);
-            assert!((f64::from(zoomed[x * 3]) - expected).abs() <= 0.6, "{x}: {} {expected}", zoomed[x * 3]);
+        let window = Window { start: [0, 48], length: [FULL, FULL - 96] };
+        for (window, start, length) in [(Window::inside(2), 2.0, 28.0), (window, 3.0, 26.0)] {
+            let zoomed = zoomed(&Image { pixels: &pixels, size }, &window);
+            assert_eq!(zoomed.len(), pixels.len());
+            for x in 0..32 {
+                let expected = 8.0 * (start + (x as f64 + 0.5) * length / 32.0 - 0.5);
+                assert!((f64::from(zoomed[x * 3]) - expected).abs() <= 0.6, "{x}: {} {expected}", zoomed[x * 3]);
+            }
         }
     }
 
@@ -67,8 +105,9 @@ mod tests {
         for (height, width) in [(1, 1), (1, 7), (3, 5), (100, 64)] {
             let size = ImageSize { height, width };
             let pixels = vec![77; size.bytes()];
-            for margin in MARGINS {
-                assert_eq!(zoomed(&Image { pixels: &pixels, size }, margin), pixels, "{size}");
+            let beyond = Window { start: [-20, 100], length: [FULL + 40, FULL] };
+            for window in [Window::WHOLE, Window::inside(1), Window::inside(2), beyond] {
+                assert_eq!(zoomed(&Image { pixels: &pixels, size }, &window), pixels, "{size}");
             }
         }
     }
