@@ -24,7 +24,8 @@ fn score(criterion: &mut Criterion) {
                 let beliefs = &found.late_probabilities;
                 let rates = NoiseRates::estimate(CLASSES, &labels, beliefs);
                 let rows = labels.iter().zip(beliefs.chunks_exact(CLASSES));
-                let doubts: Vec<f64> = rows.map(|(label, row)| rates.doubt(usize::from(*label), row)).collect();
+                let doubts: Vec<f64> =
+                    rows.map(|(label, row)| rates.log_odds_wrong(usize::from(*label), row)).collect();
                 let losses: Vec<f64> = found.images.iter().map(|image| image.mean_loss).collect();
                 (Joint::estimate(CLASSES, &labels, beliefs), ranks(&doubts), ranks(&losses))
             });

@@ -17,7 +17,7 @@ use crate::plots::{Caption, Curve, confusion_matrix, reliability, training_curve
 use crate::predictions::{COMMAND, METRICS, POOL_PREDICTIONS, PREDICTIONS, to_csv};
 use crate::{EvalError, Result};
 
-/// How to evaluate. Part of params.yaml, block `evaluate`.
+/// Parameters of the evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, try_from = "UncheckedEvaluateParams")]
 pub struct EvaluateParams {
@@ -64,7 +64,7 @@ impl Default for EvaluateParams {
 
 /// One epoch of the training's history, for the plot.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct CurvePoint {
+pub struct TrainingCurvePoint {
     /// Mean loss of the training images, nats.
     pub train_loss: f64,
     /// Accuracy on the training images.
@@ -168,7 +168,7 @@ impl Metrics {
 pub fn evaluate(
     params: &EvaluateParams,
     model: &Model,
-    history: &[CurvePoint],
+    history: &[TrainingCurvePoint],
     test: &TestSet,
     pool: &TestSet,
     out: &Path,
@@ -261,9 +261,11 @@ fn set_metrics(scores: &Scores, params: &EvaluateParams) -> SetMetrics {
     }
 }
 
-fn training_plot(history: &[CurvePoint], metrics: &Metrics, test: &Dataset) -> Result<Vec<u8>> {
-    let curve =
-        |name, value: fn(&CurvePoint) -> Option<f64>| Curve { name, values: history.iter().map(value).collect() };
+fn training_plot(history: &[TrainingCurvePoint], metrics: &Metrics, test: &Dataset) -> Result<Vec<u8>> {
+    let curve = |name, value: fn(&TrainingCurvePoint) -> Option<f64>| Curve {
+        name,
+        values: history.iter().map(value).collect(),
+    };
     let losses = [curve("training (as minimised)", |p| Some(p.train_loss)), curve("validation", |p| p.val_loss)];
     let accuracies =
         [curve("training (augmented)", |p| Some(p.train_accuracy)), curve("validation", |p| p.val_accuracy)];

@@ -6,7 +6,7 @@
 //! - [`hard_images`]: which images are likely mislabelled, ambiguous or just missed, and why;
 //! - [`truth`]: how well those measures agree with what a person knows;
 //! - [`study`]: whether acting on hard images helps;
-//! - [`integrity`]: what the images are like, whatever network looks at them;
+//! - [`data_quality`]: what the images are like, whatever network looks at them;
 //! - [`statistics`]: spreads, comparisons, learning curves;
 //! - [`plots`]: pictures of all that, as PNG; [`page`]: one HTML file to look at it and to review labels.
 //!
@@ -16,9 +16,9 @@ mod error;
 
 pub mod calibration;
 pub mod confusion;
+pub mod data_quality;
 pub mod evaluate;
 pub mod hard_images;
-pub mod integrity;
 pub mod interval;
 pub mod measures;
 pub mod metrics;

@@ -66,7 +66,7 @@ fn parse(text: &[u8], path: &Path, set: &Dataset) -> Result<Predictions> {
     let mut csv = csv::Reader::from_reader(text);
     let expected = header(set.classes());
     if csv.headers().map_err(|e| wrong(e.to_string()))?.iter().ne(&expected) {
-        return Err(wrong(format!("has other columns than {}; run `cifar-cli evaluate` again", expected.join(","))));
+        return Err(wrong(format!("has other columns than {}; run the stage `evaluate` again", expected.join(","))));
     }
     let mut predictions = Predictions { ids: Vec::new(), probabilities: Vec::new() };
     for (index, record) in csv.records().enumerate() {
@@ -80,7 +80,7 @@ fn parse(text: &[u8], path: &Path, set: &Dataset) -> Result<Predictions> {
         }
     }
     if predictions.ids.iter().ne(set.samples().iter().map(|s| &s.id)) {
-        return Err(wrong("is about other images than the test set; run `cifar-cli evaluate` again".into()));
+        return Err(wrong("is about other images than the test set; run the stage `evaluate` again".into()));
     }
     Ok(predictions)
 }

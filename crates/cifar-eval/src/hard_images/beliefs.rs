@@ -94,12 +94,12 @@ impl<'a> Beliefs<'a> {
         };
         let rows = || belief.chunks_exact(classes).zip(labels.iter().map(|l| usize::from(*l)));
         let rates = NoiseRates::estimate(classes, &labels, &belief);
-        let doubts: Vec<f64> = rows().map(|(row, label)| rates.doubt(label, row)).collect();
+        let doubts: Vec<f64> = rows().map(|(row, label)| rates.log_odds_wrong(label, row)).collect();
         let uncertainty: Vec<f64> = rows().map(|(row, _)| entropy(row)).collect();
         let (label_issue, hardness) = (ranks(&doubts), ranks(&uncertainty));
         let joint = Joint::estimate(classes, &labels, &belief);
         let suggests =
-            |row: &[f32], label: usize| rates.likeliest(label, row) != label || predicted_class(row) != label;
+            |row: &[f32], label: usize| rates.most_probable_class(label, row) != label || predicted_class(row) != label;
         let is_accused: Vec<bool> = rows()
             .zip(&doubts)
             .map(|((row, label), doubt)| p_wrong(*doubt) > LIKELY_WRONG && suggests(row, label))
@@ -143,7 +143,7 @@ impl<'a> Beliefs<'a> {
         let (p, belief) = (&self.probabilities[row.clone()], &self.belief[row.clone()]);
         let leading = leading(belief);
         let label_at = usize::from(label);
-        let likeliest = self.rates.likeliest(label_at, belief);
+        let likeliest = self.rates.most_probable_class(label_at, belief);
         let other = if likeliest == label_at { usize::from(leading[0].0) } else { likeliest };
         let suggested = (other != label_at).then_some(other);
         Figures {

@@ -104,7 +104,7 @@ fn knows_split(e: &Evidence) -> Result<(), String> {
         ));
     }
     let (own, surest) =
-        (0..count).map(|class| e.rates.surest(class)).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        (0..count).map(|class| e.rates.anchors(class)).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
     if wilson(own, surest).low <= MOSTLY {
         return Err(format!(
             "{EMPTY} only {own} of the {surest} images that the network is surest of carry the label that it gives them"
@@ -126,7 +126,7 @@ fn knows_split(e: &Evidence) -> Result<(), String> {
 fn knows_class(e: &Evidence, class: usize) -> Result<(), String> {
     let name = &e.classes[class];
     let labelled = e.labels.iter().filter(|label| usize::from(**label) == class).count();
-    let (own, surest) = e.rates.surest(class);
+    let (own, surest) = e.rates.anchors(class);
     let because = |reason: String| {
         Err(format!(
             "no image labelled {name} is likely mislabelled, ambiguous or clear but missed, and no label {name} is suggested, since {reason}"
@@ -179,7 +179,8 @@ mod tests {
         let names: Vec<String> = ["ape", "bee", "cat", "dog"].map(String::from).to_vec();
         let rates = NoiseRates::estimate(CLASSES, labels, belief);
         let rows = labels.iter().zip(belief.chunks_exact(CLASSES));
-        let is_accused: Vec<bool> = rows.map(|(label, row)| rates.doubt(usize::from(*label), row) > 0.0).collect();
+        let is_accused: Vec<bool> =
+            rows.map(|(label, row)| rates.log_odds_wrong(usize::from(*label), row) > 0.0).collect();
         let evidence =
             Evidence { classes: &names, labels, probabilities: belief, belief, rates: &rates, is_accused: &is_accused };
         (Competence::of(&evidence), is_accused.iter().filter(|accused| **accused).count())

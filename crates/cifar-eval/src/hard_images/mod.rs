@@ -40,7 +40,7 @@ use self::neighbours::{Neighbour, features, nearest};
 use self::patterns::patterns;
 use self::triage::{Finding, Partner, Subject, triage};
 use crate::confusion::check_memory;
-use crate::integrity::{Issue, Quality};
+use crate::data_quality::{Issue, Quality};
 use crate::plots::{Caption, Tile, contact_sheet};
 use crate::predictions::Predictions;
 use crate::{EvalError, Result};
@@ -57,7 +57,7 @@ pub const HARD_IMAGES: &str = "hard_images.csv";
 /// File name of the page.
 pub const PAGE: &str = "index.html";
 
-/// How to look for hard images. Part of params.yaml, block `hard_images`.
+/// Parameters of the search for hard images.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, try_from = "UncheckedHardImagesParams")]
 pub struct HardImagesParams {

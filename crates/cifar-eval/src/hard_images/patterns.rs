@@ -12,7 +12,7 @@ use cifar_data::{Dataset, SampleId};
 use serde::{Deserialize, Serialize};
 
 use super::{Inputs, Part};
-use crate::integrity::Quality;
+use crate::data_quality::Quality;
 use crate::predictions::predicted_class;
 use crate::statistics::association::{Association, benjamini_hochberg, fisher_test, rank_test};
 

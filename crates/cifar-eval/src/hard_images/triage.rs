@@ -5,13 +5,13 @@ use cifar_data::duplicates::Kind;
 use cifar_data::splits::Split;
 
 use super::beliefs::Figures;
-use crate::integrity::Issue;
+use crate::data_quality::Issue;
 
 /// A label is likely wrong if the probability of that is above this. With 10 to 40 % of wrong labels planted, 83 to 96 % of such labels were wrong
 /// (docs/measurements.md).
 pub(super) const LIKELY_WRONG: f64 = 0.5;
 /// An image is ambiguous if belief in the second class is at least this share of that in the first.
-const TORN: f32 = 0.5;
+const MIN_RUNNER_UP_RATIO: f32 = 0.5;
 
 /// Kinds of trouble, the gravest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,7 +21,7 @@ pub enum Category {
     LikelyMislabelled,
     /// An exact or near copy has another label, or one of the two is a test image and the other is not.
     DuplicateOrLeak,
-    /// Dark, bright, low in information or blurred, by the absolute tests of [`crate::integrity`].
+    /// Dark, bright, low in information or blurred, by the absolute tests of [`crate::data_quality`].
     PoorImage,
     /// Belief in the second class is at least half of that in the first, and the image is missed or one of the two is not its label.
     Ambiguous,
@@ -130,7 +130,7 @@ fn poor(s: &Subject) -> Option<Finding> {
 fn ambiguous(s: &Subject) -> Option<Finding> {
     let [(first, most), (second, next)] = s.figures.leading;
     let is_trouble = s.figures.predicted != s.label || first != s.label;
-    if next < TORN * most || !is_trouble || !s.figures.knows_label {
+    if next < MIN_RUNNER_UP_RATIO * most || !is_trouble || !s.figures.knows_label {
         return None;
     }
     let (first, second) = (&s.classes[usize::from(first)], &s.classes[usize::from(second)]);

@@ -63,7 +63,7 @@ pub fn tuning_history(
             .light_line_style(ShapeStyle::from(&GRID.mix(0.0)))
             .bold_line_style(GRID)
             .axis_style(FAINT)
-            .x_desc("trial (0: the baseline, params.yaml)")
+            .x_desc("trial (0: the baseline)")
             .y_desc("validation accuracy")
             .x_labels(12)
             .x_label_formatter(&|trial| format!("{trial:.0}"))

@@ -39,11 +39,11 @@ fn content(table: &CsvTable, row: &CsvRow, column: Option<usize>) -> Result<Opti
 pub(super) fn read_images(path: &Path) -> Result<Vec<Image>> {
     let wrong = |problem: String| EvalError::Malformed { path: path.to_path_buf(), problem };
     if !path.exists() {
-        return Err(wrong("is missing; run `cifar-cli hard-images` first".into()));
+        return Err(wrong("is missing; run the stage `hard-images` first".into()));
     }
     let table = CsvTable::read(path)?;
     let place = |name: &str| {
-        let problem = || wrong(format!("has no column `{name}`; run `cifar-cli hard-images` again"));
+        let problem = || wrong(format!("has no column `{name}`; run the stage `hard-images` again"));
         table.column(name).ok_or_else(problem)
     };
     let (id, split, events) = (place("id")?, place("split")?, place("forgetting_events")?);

@@ -41,8 +41,8 @@ pub fn run(project: &Project, reporter: &dyn Reporter) -> Result<Evaluated> {
 }
 
 /// The part of a record that the plot of the training needs.
-fn curve_point(record: &cifar_train::EpochRecord) -> cifar_eval::evaluate::CurvePoint {
-    cifar_eval::evaluate::CurvePoint {
+fn curve_point(record: &cifar_train::EpochRecord) -> cifar_eval::evaluate::TrainingCurvePoint {
+    cifar_eval::evaluate::TrainingCurvePoint {
         train_loss: record.train_loss,
         train_accuracy: record.train_accuracy,
         val_loss: record.val_loss,

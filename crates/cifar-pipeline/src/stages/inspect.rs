@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use cifar_data::prepare::PreparedReport;
-use cifar_eval::integrity::{IntegrityReport, PAGE};
+use cifar_eval::data_quality::{DataQualityReport, PAGE};
 use serde::Serialize;
 
 use crate::{Project, Reporter, Result};
@@ -14,7 +14,7 @@ use crate::{Project, Reporter, Result};
 #[serde(transparent)]
 pub struct Inspected {
     /// Counts of what is unusual.
-    pub report: IntegrityReport,
+    pub report: DataQualityReport,
     /// The page that shows it.
     #[serde(skip)]
     pub page: PathBuf,
@@ -29,7 +29,7 @@ pub fn run(project: &Project, reporter: &dyn Reporter) -> Result<Inspected> {
     let prepared = layout.prepared();
     PreparedReport::read(&prepared)?.check(&prepared, params.dataset_version, &params.split)?;
     let out = layout.inspection();
-    let report = cifar_eval::integrity::inspect(&prepared, &out, reporter)?;
+    let report = cifar_eval::data_quality::inspect(&prepared, &out, reporter)?;
     Ok(Inspected { report, page: out.join(PAGE) })
 }
 

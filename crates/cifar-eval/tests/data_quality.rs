@@ -9,7 +9,7 @@ use cifar_data::pull::pull;
 use cifar_data::sources::synthetic::{self, SyntheticParams};
 use cifar_data::splits::{Protocol, Split, SplitParams};
 use cifar_data::{Dataset, Silent};
-use cifar_eval::integrity::{IntegrityReport, Issue, PAGE, REPORT, inspect};
+use cifar_eval::data_quality::{DataQualityReport, Issue, PAGE, REPORT, inspect};
 
 /// Four images that fail a test each, by their places, in the set of [`project`].
 const PLANTED: [(usize, Issue); 4] =
@@ -41,7 +41,7 @@ fn images() -> Dataset {
 }
 
 /// Prepares the set and looks at it.
-fn inspected(root: &Path, split: &SplitParams) -> IntegrityReport {
+fn inspected(root: &Path, split: &SplitParams) -> DataQualityReport {
     let version: DatasetVersion = "v1+v2+v3".parse().expect("an allowed version");
     let at = |name: &str| root.join(name);
     partitions::write(&images(), &at("partitions"), &Silent).expect("the folder is free");
@@ -132,7 +132,7 @@ fn the_page_shows_every_picture_and_loads_nothing_from_elsewhere() {
     assert_eq!(page.matches("<img").count(), pictures);
     assert!(page.contains("SYNTHETIC") && !page.contains("http"), "it is stamped and stands alone");
     let json = std::fs::read(root.path().join("out").join(REPORT)).expect("a report");
-    assert_eq!(serde_json::from_slice::<IntegrityReport>(&json).expect("a report"), report);
+    assert_eq!(serde_json::from_slice::<DataQualityReport>(&json).expect("a report"), report);
     // The same again, to the byte.
     let read = |name: &str| std::fs::read(root.path().join("out").join(name)).expect("a file");
     let before = [read(PAGE), read("near_duplicates.png"), read("issues.csv")];

@@ -4,7 +4,7 @@ use cifar_data::duplicates::PairCounts;
 use cifar_data::splits::Split;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::{IntegrityReport, Issue};
+use super::{DataQualityReport, Issue};
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:1100px;margin:2em auto;padding:0 1em}\
 table{border-collapse:collapse;margin:1em 0}th,td{padding:.2em .8em;border-bottom:1px solid #ddd;text-align:right}\
@@ -12,7 +12,7 @@ th:first-child,td:first-child{text-align:left}img{max-width:100%;border:1px soli
 .stamp{color:#d55e00;font-weight:bold}";
 
 /// The whole page; `pictures` are names of files, without their ending, and what they show.
-pub(super) fn html(report: &IntegrityReport, classes: &[String], pictures: &[(&str, String)]) -> String {
+pub(super) fn html(report: &DataQualityReport, classes: &[String], pictures: &[(&str, String)]) -> String {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -37,7 +37,7 @@ pub(super) fn html(report: &IntegrityReport, classes: &[String], pictures: &[(&s
     .into_string()
 }
 
-fn counts(report: &IntegrityReport, classes: &[String]) -> Markup {
+fn counts(report: &DataQualityReport, classes: &[String]) -> Markup {
     let of = |split: Split, class: &str| report.counts.get(&split).and_then(|classes| classes.get(class));
     let partitions: std::collections::BTreeSet<&str> =
         report.counts.values().flat_map(|c| c.values()).flat_map(|p| p.keys()).map(String::as_str).collect();
@@ -64,7 +64,7 @@ fn counts(report: &IntegrityReport, classes: &[String]) -> Markup {
     }
 }
 
-fn statistics(report: &IntegrityReport) -> Markup {
+fn statistics(report: &DataQualityReport) -> Markup {
     html! {
         h2 { "Brightness (0 to 255)" }
         table {
@@ -81,7 +81,7 @@ fn statistics(report: &IntegrityReport) -> Markup {
     }
 }
 
-fn issues(report: &IntegrityReport) -> Markup {
+fn issues(report: &DataQualityReport) -> Markup {
     let of = |issue, split| {
         report.issues.get(&issue).and_then(|splits| splits.get(&split)).map_or(0, |c| c.values().sum::<usize>())
     };
@@ -102,7 +102,7 @@ fn issues(report: &IntegrityReport) -> Markup {
     }
 }
 
-fn pairs(report: &IntegrityReport) -> Markup {
+fn pairs(report: &DataQualityReport) -> Markup {
     let row = |name: &str, counts: &PairCounts| {
         html! {
             tr { td { (name) } td { (counts.exact) } td { (counts.near) } td { (counts.similar) } }

@@ -39,7 +39,7 @@ const SHEET: usize = 60;
 /// What was found: `report.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct IntegrityReport {
+pub struct DataQualityReport {
     /// Version of this file's layout.
     pub schema: u32,
     /// Where the images came from.
@@ -88,7 +88,7 @@ pub struct Statistics {
     pub brightest: f64,
 }
 
-impl IntegrityReport {
+impl DataQualityReport {
     /// Number of images that fail a test.
     pub fn failing(&self, issue: Issue) -> usize {
         self.issues.get(&issue).into_iter().flat_map(BTreeMap::values).flat_map(BTreeMap::values).sum()
@@ -148,7 +148,7 @@ impl<'a> Images<'a> {
 }
 
 /// Looks at the prepared set in `prepared` and writes `out`.
-pub fn inspect(prepared: &Path, out: &Path, monitor: &dyn Progress) -> Result<IntegrityReport> {
+pub fn inspect(prepared: &Path, out: &Path, monitor: &dyn Progress) -> Result<DataQualityReport> {
     const WHAT: &str = "looking at images";
     let data = TrainingData::open(prepared)?;
     let test = TestSet::open(&prepared.join(Split::Test.name()), data.report.test_fingerprint())?;
@@ -236,7 +236,7 @@ fn summary(
     found: &[Found],
     pairs: &[PlacedPair],
     label_conflicts: usize,
-) -> Result<IntegrityReport> {
+) -> Result<DataQualityReport> {
     let mut counts: BTreeMap<Split, BTreeMap<String, BTreeMap<String, usize>>> = BTreeMap::new();
     let mut statistics: BTreeMap<Split, Vec<&Quality>> = BTreeMap::new();
     for (placed, quality) in measured {
@@ -252,7 +252,7 @@ fn summary(
         let split = issues.entry(one.issue).or_default().entry(one.placed.split).or_default();
         *split.entry(images.class(one.placed).to_string()).or_default() += 1;
     }
-    Ok(IntegrityReport {
+    Ok(DataQualityReport {
         schema: SCHEMA,
         source: prepared.source.description.clone(),
         synthetic: prepared.source.is_synthetic(),
@@ -311,7 +311,7 @@ fn caption<'a>(title: &'a str, footer: &'a str, prepared: &PreparedReport) -> Ca
     Caption { title, footer, synthetic: prepared.source.is_synthetic() }
 }
 
-fn json(report: &IntegrityReport) -> Vec<u8> {
+fn json(report: &DataQualityReport) -> Vec<u8> {
     let mut text = serde_json::to_vec_pretty(report).expect("a report of plain values is always JSON");
     text.push(b'\n');
     text
@@ -358,7 +358,7 @@ fn conflicts_csv(images: &Images, conflicts: &[&PlacedPair]) -> Vec<u8> {
 /// An image that a list names and no set holds.
 fn missing(prepared: &str, id: SampleId) -> EvalError {
     cifar_data::DataError::Unsuitable(format!(
-        "{prepared} lists image {id}, which is in no split; run `cifar-cli prepare`"
+        "{prepared} lists image {id}, which is in no split; run the stage `prepare`"
     ))
     .into()
 }
