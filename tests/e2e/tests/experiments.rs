@@ -135,7 +135,7 @@ fn what_is_killed_goes_on_and_what_fails_is_named() {
 
     // The same names for other runs.
     project.edit("params.yaml", "momentum: 0.9 ", "momentum: 0.8 ");
-    let parts = ["experiments/runs/v1-seed1", "train.momentum is 0.9 there and 0.8 now", "move the folder away"];
+    let parts = ["experiments/runs/v1-seed1", "train.momentum was 0.9 and is 0.8 now", "move the folder away"];
     project.run(&local(&[])).failure(FAILURE, &parts);
     project.run(&["experiments", "summary"]).failure(FAILURE, &parts);
 }

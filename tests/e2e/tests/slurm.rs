@@ -307,7 +307,7 @@ fn what_cannot_be_is_one_line_and_leaves_nothing_behind() {
     let parts = [&format!("job {job} of Slurm is running v1-seed1"), "--engine slurm", "scancel"];
     run(&project, &cluster, &LOCAL).failure(FAILURE, &parts);
     project.edit("params.yaml", "momentum: 0.9 ", "momentum: 0.8 ");
-    let parts = ["is running another run called v1-seed1", "train.momentum is 0.9 there and 0.8 now", "scancel"];
+    let parts = ["is running another run called v1-seed1", "train.momentum was 0.9 and is 0.8 now", "scancel"];
     run(&project, &cluster, &RUN).failure(FAILURE, &parts);
     cluster.ask("scancel", &[&job]);
     resources("");
