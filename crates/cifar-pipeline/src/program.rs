@@ -1,13 +1,13 @@
-//! The identity of the running program. Another program may compute other bits.
+//! The identity of the running program. Another program may compute different bits.
 
 use std::path::PathBuf;
 
 use crate::{Context as _, Result};
 
-/// The file beside the program with the fingerprint of the code that trains.
+/// The file next to the program with the fingerprint of the training code.
 pub const FINGERPRINT: &str = "train_model.fingerprint";
 
-/// Returns the identity of this program: the fingerprint of the code that trains, if the stage `build`
+/// Returns the identity of this program: the fingerprint of the training code, if the stage `build`
 /// wrote one next to the program, else a hash of the program's bytes.
 pub fn identity() -> Result<String> {
     let path = std::env::current_exe().context("cannot find this program's own file")?;

@@ -1,4 +1,4 @@
-//! `hard-images study`: whether acting on hard images helps.
+//! `hard-images study`: measures whether acting on hard images helps.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -17,26 +17,26 @@ use super::hard_images::EVERY;
 use super::train;
 use crate::{Error, Project, Reporter, Result, ensure, program};
 
-/// What to study.
+/// Options of a study.
 #[derive(Debug, Clone)]
 pub struct StudyOptions {
-    /// The fraction of labels to make wrong; none restores the labels that people corrected.
+    /// The fraction of labels to make wrong; none restores the original labels that people corrected.
     pub flip: Option<f64>,
     /// Whether a wrong label is the class that is confused most often, rather than any other class.
     pub to_confused: bool,
     /// The seeds of the networks.
     pub seeds: Vec<u64>,
-    /// The arms besides the base; all if there are none.
+    /// The arms besides the base; all if empty.
     pub arms: Vec<Arm>,
 }
 
-/// What the study showed.
+/// The outcome of a study.
 #[derive(Debug, Serialize)]
 #[serde(transparent)]
 pub struct Studied {
     /// The figures.
     pub summary: StudySummary,
-    /// Where the results are.
+    /// The folder of the results.
     #[serde(skip)]
     pub folder: PathBuf,
 }
@@ -61,11 +61,13 @@ pub fn run(project: &Project, options: &StudyOptions, reporter: &dyn Reporter) -
     let test = TestSet::open(&layout.prepared_test(), data.report.test_fingerprint())?;
     let noise = noise(project, options, &data, reporter)?;
     let described = match (&noise, options.to_confused) {
-        (None, _) => "every label that labels/overrides.csv or labels/review.csv corrects made its original, wrong one"
-            .to_string(),
-        (Some(noise), false) => format!("{} % of the labels made any other", noise.rate * 100.0),
+        (None, _) => {
+            "every label that labels/overrides.csv or labels/review.csv corrects set back to its original, wrong value"
+                .to_string()
+        }
+        (Some(noise), false) => format!("{} % of the labels changed to any other class", noise.rate * 100.0),
         (Some(noise), true) => {
-            format!("{} % of the labels made the class most confused with", noise.rate * 100.0)
+            format!("{} % of the labels changed to the class most confused with", noise.rate * 100.0)
         }
     };
     let mut seeds = options.seeds.clone();
@@ -107,13 +109,13 @@ pub fn run(project: &Project, options: &StudyOptions, reporter: &dyn Reporter) -
     Ok(Studied { summary, folder: out })
 }
 
-/// The arms asked for, with the base, in their order.
+/// Returns the requested arms with the base, in their order.
 fn arms(asked: &[Arm]) -> Vec<Arm> {
     let is_asked = |arm: &Arm| *arm == Arm::Base || asked.is_empty() || asked.contains(arm);
     Arm::ALL.into_iter().filter(is_asked).collect()
 }
 
-/// The labels to be spoilt.
+/// Returns the labels to corrupt.
 fn noise(
     project: &Project,
     options: &StudyOptions,
@@ -137,7 +139,7 @@ fn noise(
     Ok(Some(Noise { rate, kind }))
 }
 
-/// Shows the steps of the network in training.
+/// Shows the training steps of the current network.
 struct Steps<'a> {
     reporter: &'a dyn Reporter,
 }
