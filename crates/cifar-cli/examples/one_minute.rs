@@ -1,11 +1,11 @@
-//! Measures the accuracy of each recipe after a given training time. Trains it on a project's prepared
-//! images, stops when the time is up, and scores the current weights on the test images with the
-//! recipe's own test-time augmentation.
+//! Measures the accuracy of each recipe after a given training time. Trains it on a project's
+//! prepared images, stops when the time is up, and scores the current weights on the test images
+//! with the recipe's own test-time augmentation.
 //!
-//! `cargo run --release -p cifar-cli --example one_minute -- PROJECT SECONDS SEED,… RECIPE…`, for instance
-//! `… -- . 60 42,123,456 quick simple_cnn airbench94`. Prints one JSON object per run on standard output.
-//! The clock starts with the first step, so that neither loading nor scoring counts. The results depend
-//! on the speed of the machine.
+//! `cargo run --release -p cifar-cli --example one_minute -- PROJECT SECONDS SEED,… RECIPE…`, for
+//! instance `… -- . 60 42,123,456 quick simple_cnn airbench94`. Prints one JSON object per run on
+//! standard output. The clock starts with the first step, so that neither loading nor scoring
+//! counts. The results depend on the speed of the machine.
 #![expect(clippy::print_stdout, reason = "an example prints what it finds")]
 
 use std::path::Path;

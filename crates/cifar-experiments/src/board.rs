@@ -140,7 +140,8 @@ impl Totals {
         (self.ended_cost + running) / self.cost.max(f64::MIN_POSITIVE)
     }
 
-    /// Returns the time left at the speed of this process so far; none before it has finished any work.
+    /// Returns the time left at the speed of this process so far; none before it has finished any
+    /// work.
     fn seconds_left(&self) -> Option<f64> {
         let running: f64 = self.running.values().map(|(cost, first, now)| cost * (now - first.unwrap_or(*now))).sum();
         let own = self.own_cost + running;
@@ -174,7 +175,8 @@ mod tests {
         assert_eq!(totals().seconds_left(), None, "nothing was done here");
         row.show("training", 100, 100, None);
         totals().started = Instant::now().checked_sub(Duration::from_secs(19)).unwrap();
-        // A quarter of a run's training took 19 s; left are one whole run and the scoring of the first.
+        // A quarter of a run's training took 19 s; left are one whole run and the scoring of the
+        // first.
         let left = totals().seconds_left().unwrap();
         assert!((left - 19.0 / 4.75 * 10.5).abs() < 0.5, "{left}");
         row.end();

@@ -16,7 +16,8 @@ pub(crate) struct EpochReader {
 }
 
 impl EpochReader {
-    /// Opens a file that may not exist yet. Its present content, from an earlier process, is skipped.
+    /// Opens a file that may not exist yet. Its present content, from an earlier process, is
+    /// skipped.
     pub(crate) fn new(path: &Path) -> Self {
         Self { path: path.to_path_buf(), from: path.metadata().map_or(0, |found| found.len()) }
     }

@@ -1,5 +1,5 @@
-//! Reads experiments.toml (combinations × seeds × any parameter of params.yaml) into a list of runs with
-//! checked parameters.
+//! Reads experiments.toml (combinations × seeds × any parameter of params.yaml) into a list of runs
+//! with checked parameters.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -18,7 +18,8 @@ use crate::engines::slurm::SlurmParams;
 pub const USUAL: &str = include_str!("usual_grid.toml");
 const VERSION: &str = "dataset_version";
 const SEED: &str = "random_seed";
-/// Keys that decide which images are for testing. Runs that differ in them have no common test images.
+/// Keys that decide which images are for testing. Runs that differ in them have no common test
+/// images.
 const FIXED: [&str; 3] = ["split.protocol", "split.split_seed", "split.test_fraction"];
 const MOST_RUNS: usize = 10_000;
 
@@ -68,8 +69,9 @@ pub struct PartitionImages {
 }
 
 impl Grid {
-    /// Sets `train.epochs` of every run so that all take the same number of optimiser steps, as nearly as
-    /// whole epochs allow. Returns that number; none if the grid does not set `constant_steps`.
+    /// Sets `train.epochs` of every run so that all take the same number of optimiser steps, as
+    /// nearly as whole epochs allow. Returns that number; none if the grid does not set
+    /// `constant_steps`.
     ///
     /// # Errors
     /// If a run's parameters do not allow its number of epochs.
@@ -89,8 +91,8 @@ impl Grid {
 }
 
 impl Run {
-    /// Returns the approximate number of training images, from the sizes of partitions and splits. Groups
-    /// of near-duplicates stay together, which shifts a few images.
+    /// Returns the approximate number of training images, from the sizes of partitions and splits.
+    /// Groups of near-duplicates stay together, which shifts a few images.
     pub fn training_images(&self, images: &[PartitionImages; 3]) -> f64 {
         let split = &self.params.split;
         let chosen = self.params.dataset_version.partitions();
@@ -244,8 +246,8 @@ fn toml_in_plain_words(message: &str) -> String {
     cause.to_string()
 }
 
-/// Returns a table's keys with their lists. `a.b = [1]` and `"a.b" = [1]` are equivalent, and a single
-/// value is a list of one.
+/// Returns a table's keys with their lists. `a.b = [1]` and `"a.b" = [1]` are equivalent, and a
+/// single value is a list of one.
 fn lists(place: &str, table: &toml::Table) -> Result<Lists, String> {
     fn walk(place: &str, prefix: &str, table: &toml::Table, found: &mut Lists) -> Result<(), String> {
         for (key, value) in table {
@@ -411,7 +413,8 @@ mod tests {
         let grid = "[grid]\ndataset_version = ['v1', 'v1+v2', 'v1+v2+v3']\n";
         let include = "[[include]]\ndataset_version = ['v1+v2+v3']\nsplit.train_images = [5000]\n";
         let run = |name: &str, epochs, steps| (format!("{name}-seed42"), epochs, steps);
-        // 14,000, 28,000 and 42,000 images by 128: 110, 219 and 329 steps per epoch. Names do not change.
+        // 14,000, 28,000 and 42,000 images by 128: 110, 219 and 329 steps per epoch. Names do not
+        // change.
         let as_it_is = vec![run("v1", 15, 1650), run("v1+v2", 15, 3285), run("v1+v2+v3", 15, 4935)];
         assert_eq!(held(grid, "train.epochs=15").unwrap(), (None, as_it_is));
         let (steps, runs) = held(&format!("constant_steps = true\n{grid}{include}"), "train.epochs=15").unwrap();

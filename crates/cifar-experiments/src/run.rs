@@ -22,7 +22,8 @@ use crate::schedule::{Job, execute};
 pub(crate) const LOG: &str = "log.txt";
 /// The epochs of a run as JSON lines, in its folder.
 pub(crate) const EVENTS: &str = "epochs.jsonl";
-/// The file with the reason of a failure, in the run's folder. A run that was only stopped has none.
+/// The file with the reason of a failure, in the run's folder. A run that was only stopped has
+/// none.
 pub(crate) const FAILED: &str = "failed.txt";
 /// The command that is named as the holder of the project lock.
 pub const LOCKED: &str = "experiments";
@@ -131,8 +132,8 @@ impl fmt::Display for Concluded {
 /// Executes the unfinished runs of the grid, then writes figures and conclusions.
 ///
 /// # Errors
-/// If the grid is wrong, the engine cannot be used, or the program was stopped. Failed runs are part of
-/// the result.
+/// If the grid is wrong, the engine cannot be used, or the program was stopped. Failed runs are
+/// part of the result.
 pub fn run_grid(project: &Project, options: &RunOptions, reporter: &dyn GridReporter) -> Result<GridRun> {
     let grid_file = options.grid.as_deref();
     let entries = entries(project, grid_file, reporter)?;
@@ -290,8 +291,8 @@ fn work(session: Session, engine: &dyn Engine, due: &[&Entry], jobs: usize) -> R
     Ok(failures.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Writes why the run failed to its folder. If this fails too, as on a full disk, the next call treats
-/// the run as one that was stopped.
+/// Writes why the run failed to its folder. If this fails too, as on a full disk, the next call
+/// treats the run as one that was stopped.
 pub(crate) fn write_failure(folder: &Path, reason: &str) -> Result<()> {
     Ok(cifar_data::output::write_file(&folder.join(FAILED), format!("{reason}\n").as_bytes())?)
 }

@@ -10,7 +10,8 @@ use cifar_pipeline::{Error, Result};
 pub struct Job {
     /// Its index in the list of runs.
     pub index: usize,
-    /// The identity of its data. While one worker makes them, no other starts a run that needs them.
+    /// The identity of its data. While one worker makes them, no other starts a run that needs
+    /// them.
     pub data: String,
 }
 

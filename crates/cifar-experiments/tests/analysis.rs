@@ -152,7 +152,8 @@ fn one_seed_allows_words_about_these_runs_alone() {
 
 #[test]
 fn runs_that_scatter_more_than_they_differ_are_not_told_apart() {
-    // Accuracies as of a grid of 1,205 images after four epochs: 43.4 ± 3.1 and 37.6 ± 1.3 %. Images alone would tell them apart.
+    // Accuracies as of a grid of 1,205 images after four epochs: 43.4 ± 3.1 and 37.6 ± 1.3 %.
+    // Images alone would tell them apart.
     let labels: Vec<u16> = (0..1205).map(|i| i % 3).collect();
     let rates = [("v1", [0.347, 0.376, 0.405]), ("v2", [0.421, 0.434, 0.447])];
     let list = rates.iter().flat_map(|(name, rates)| {

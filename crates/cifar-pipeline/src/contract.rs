@@ -1,4 +1,5 @@
-//! What each stage of dvc.yaml reads, which parameters it uses and what it writes. A test compares dvc.yaml with it.
+//! What each stage of dvc.yaml reads, which parameters it uses and what it writes. A test compares
+//! dvc.yaml with it.
 
 /// What dvc.yaml must state about a stage.
 #[derive(Debug)]
@@ -10,7 +11,8 @@ pub struct Stage {
     /// Files and folders that it reads, besides its fingerprint.
     pub deps: &'static [&'static str],
     /// Blocks and keys of params.yaml that it uses. The training recipe of the folds of
-    /// `identify_hard_images` is not among them: if it changes, so does the model file that the stage reads.
+    /// `identify_hard_images` is not among them: if it changes, so does the model file that the
+    /// stage reads.
     pub params: &'static [&'static str],
     /// The folder that it writes.
     pub out: &'static str,

@@ -111,8 +111,8 @@ impl Error {
         }
     }
 
-    /// Returns whether the environment forces an instruction set that this processor does not have. Errors of
-    /// kernels arrive through other libraries, so all causes are checked.
+    /// Returns whether the environment forces an instruction set that this processor does not have.
+    /// Errors of kernels arrive through other libraries, so all causes are checked.
     fn is_refused_isa(&self) -> bool {
         let mut cause: Option<&dyn std::error::Error> = Some(self);
         while let Some(error) = cause {
@@ -129,8 +129,8 @@ impl Error {
         self.kind() == ErrorKind::Cancelled
     }
 
-    /// Returns what was attempted, what went wrong and which command to run, in one line. A cause that
-    /// the message already quotes is not repeated.
+    /// Returns what was attempted, what went wrong and which command to run, in one line. A cause
+    /// that the message already quotes is not repeated.
     pub fn one_line(&self) -> String {
         let mut line = self.to_string();
         let mut cause = std::error::Error::source(self);

@@ -1,7 +1,9 @@
-//! One hash per stage over everything in the program that can change the stage's results: the sources of the crates
-//! and commands that it uses, without comments and tests; their locked dependencies; compiler, target and optimisation.
+//! One hash per stage over everything in the program that can change the stage's results: the
+//! sources of the crates and commands that it uses, without comments and tests; their locked
+//! dependencies; compiler, target and optimisation.
 //!
-//! DVC's stages depend on these files rather than on the binary: a change to a report retrains nothing.
+//! DVC's stages depend on these files rather than on the binary: a change to a report retrains
+//! nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

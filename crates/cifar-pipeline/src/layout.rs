@@ -33,8 +33,8 @@ impl Layout {
         Self { root, elsewhere: None }
     }
 
-    /// Returns the layout of one run of a grid: as this one, except for pulled and prepared data, models
-    /// and evaluations, which are in the given folders.
+    /// Returns the layout of one run of a grid: as this one, except for pulled and prepared data,
+    /// models and evaluations, which are in the given folders.
     #[must_use]
     pub fn of_run(&self, raw: PathBuf, prepared: PathBuf, results: PathBuf) -> Self {
         Self { root: self.root.clone(), elsewhere: Some(Elsewhere { raw, prepared, results }) }
@@ -215,13 +215,14 @@ impl Layout {
         self.lasting_state().join("tune")
     }
 
-    /// Checkpoints of training runs. For a temporary copy of the project by DVC they are in the original
-    /// project, where they outlive the copy.
+    /// Checkpoints of training runs. For a temporary copy of the project by DVC they are in the
+    /// original project, where they outlive the copy.
     pub fn checkpoints(&self) -> PathBuf {
         self.lasting_state().join("checkpoints")
     }
 
-    /// Pairs of images that show the same picture, as found by searches; located as checkpoints of runs.
+    /// Pairs of images that show the same picture, as found by searches; located as checkpoints of
+    /// runs.
     pub fn near_duplicates(&self) -> PathBuf {
         self.lasting_state().join("near_duplicates")
     }

@@ -1,5 +1,5 @@
-//! Refuses links in a project: a cloned repository can contain them, and a write through one would end
-//! up outside of the project.
+//! Refuses links in a project: a cloned repository can contain them, and a write through one would
+//! end up outside of the project.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,9 +16,9 @@ const DEPTH_OF_RUNS: usize = 4;
 
 /// Refuses links in the folders that the program writes to.
 ///
-/// In `.cifar` every link is refused. Elsewhere links to folders, dangling links and unfinished files
-/// that are links are refused. Other links to files are allowed: DVC makes them with some settings of
-/// its cache, and the program only reads these files or replaces them atomically.
+/// In `.cifar` every link is refused. Elsewhere links to folders, dangling links and unfinished
+/// files that are links are refused. Other links to files are allowed: DVC makes them with some
+/// settings of its cache, and the program only reads these files or replaces them atomically.
 ///
 /// # Errors
 /// If there is a refused link, with its name and target, or a folder cannot be read.
@@ -68,8 +68,8 @@ enum Target {
     Nothing,
 }
 
-/// Checks `path` and everything under it. `allows` decides about each link, given its depth under the
-/// first path.
+/// Checks `path` and everything under it. `allows` decides about each link, given its depth under
+/// the first path.
 fn walk(path: &Path, depth: usize, allows: &dyn Fn(&Path, usize, Target) -> bool) -> Result<()> {
     let found = match std::fs::symlink_metadata(path) {
         Ok(found) => found,

@@ -84,8 +84,8 @@ impl Params {
         Self::from_value(value)
     }
 
-    /// Returns the parameters as JSON. They are converted through text: an f32 converted to a JSON value
-    /// directly would show digits that it does not have.
+    /// Returns the parameters as JSON. They are converted through text: an f32 converted to a JSON
+    /// value directly would show digits that it does not have.
     pub fn to_json(&self) -> Result<Value, String> {
         serde_json::to_string(self).and_then(|text| serde_json::from_str(&text)).map_err(|e| e.to_string())
     }
@@ -110,7 +110,8 @@ impl Params {
         })
     }
 
-    /// Returns the defaults of every crate: the required keys, and the value to suggest for a missing one.
+    /// Returns the defaults of every crate: the required keys, and the value to suggest for a
+    /// missing one.
     fn example() -> Self {
         Self {
             dataset_version: DatasetVersion::default(),
@@ -125,8 +126,8 @@ impl Params {
     }
 }
 
-/// Returns the keys of the file at `path` that have been renamed, as (former, current). Empty if the
-/// file cannot be read, which reading the parameters reports.
+/// Returns the keys of the file at `path` that have been renamed, as (former, current). Empty if
+/// the file cannot be read, which reading the parameters reports.
 pub fn former_keys(path: &Path) -> Vec<(String, String)> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let value = serde_saphyr::from_str::<Value>(&text);

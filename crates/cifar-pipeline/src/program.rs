@@ -25,8 +25,8 @@ pub fn identity_here() -> Result<String> {
     Ok(format!("{} {}", identity()?, cifar_kernels::numeric_target()?))
 }
 
-/// Returns a path from which this program can be read. Linux keeps it readable while it runs, even if it
-/// was recompiled or deleted since, as happens during a grid that runs for hours.
+/// Returns a path from which this program can be read. Linux keeps it readable while it runs, even
+/// if it was recompiled or deleted since, as happens during a grid that runs for hours.
 pub fn running() -> Result<PathBuf> {
     if cfg!(target_os = "linux") {
         return Ok(PathBuf::from("/proc/self/exe"));

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-/// Returns the file of a program in the folders of `PATH`. Relative folders are skipped: their content
-/// depends on where this program is started, and may come with a cloned project.
+/// Returns the file of a program in the folders of `PATH`. Relative folders are skipped: their
+/// content depends on where this program is started, and may come with a cloned project.
 pub fn find(name: &str) -> Option<PathBuf> {
     let folders = std::env::var_os("PATH").unwrap_or_default();
     find_in(std::env::split_paths(&folders), name)

@@ -107,7 +107,8 @@ impl Project {
     /// Reads images and divides them into the partitions v1, v2 and v3.
     ///
     /// # Errors
-    /// If the images cannot be read, or real images would be replaced by synthetic ones without being asked for.
+    /// If the images cannot be read, or real images would be replaced by synthetic ones without
+    /// being asked for.
     pub fn partition(&self, options: &PartitionOptions, reporter: &dyn Reporter) -> Result<Partitioned> {
         self.locked("partition", reporter, || partition::run(self, options, reporter))
     }

@@ -27,8 +27,8 @@ pub trait Outcome: Display {
 
 impl<T: Display + Serialize> Outcome for T {
     fn to_json(&self) -> Option<Value> {
-        // Converted through text: an f32 converted to a JSON value directly would show digits that it does
-        // not have.
+        // Converted through text: an f32 converted to a JSON value directly would show digits that
+        // it does not have.
         let value = serde_json::to_string(self).and_then(|text| serde_json::from_str(&text));
         value.ok().filter(|value: &Value| !value.is_null())
     }

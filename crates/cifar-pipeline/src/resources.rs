@@ -5,12 +5,14 @@ pub fn peak_memory_mb() -> Option<f64> {
     kibibytes("/proc/self/status", "VmHWM:").map(|kib| kib as f64 * 1.024e-3)
 }
 
-/// Returns the page faults of all threads of this process so far, both major (with disk access) and minor.
+/// Returns the page faults of all threads of this process so far, both major (with disk access) and
+/// minor.
 pub fn page_faults() -> Option<u64> {
     faults_in(&std::fs::read_to_string("/proc/self/stat").ok()?)
 }
 
-/// Returns the number after `key` in a file of lines such as `MemTotal:  24684084 kB`, where kB means 1,024 bytes.
+/// Returns the number after `key` in a file of lines such as `MemTotal:  24684084 kB`, where kB
+/// means 1,024 bytes.
 fn kibibytes(file: &str, key: &str) -> Option<u64> {
     let text = std::fs::read_to_string(file).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(key))?;
@@ -18,8 +20,9 @@ fn kibibytes(file: &str, key: &str) -> Option<u64> {
 }
 
 fn faults_in(stat: &str) -> Option<u64> {
-    // The second field is the program's name in parentheses, which may contain blanks and parentheses.
-    // After it, counted from 0, field 7 is the number of minor and field 9 of major faults.
+    // The second field is the program's name in parentheses, which may contain blanks and
+    // parentheses. After it, counted from 0, field 7 is the number of minor and field 9 of major
+    // faults.
     let (_, behind_name) = stat.rsplit_once(')')?;
     let field = |index| behind_name.split_ascii_whitespace().nth(index)?.parse::<u64>().ok();
     field(7)?.checked_add(field(9)?)

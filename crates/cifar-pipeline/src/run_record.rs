@@ -1,4 +1,5 @@
-//! Facts about a run that are not results: when, how long, on which machine. No stage depends on them.
+//! Facts about a run that are not results: when, how long, on which machine. No stage depends on
+//! them.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -44,8 +45,8 @@ impl Stopwatch {
         self.clock.elapsed().as_secs_f64()
     }
 
-    /// Writes the record to `.cifar/runs/COMMAND.json`. Errors are ignored, since the results are written
-    /// already.
+    /// Writes the record to `.cifar/runs/COMMAND.json`. Errors are ignored, since the results are
+    /// written already.
     pub fn record(&self, layout: &Layout, command: &str) {
         let record = RunRecord {
             command,

@@ -1,4 +1,5 @@
-//! `hard-images`: ranks images, compares the ranking with other labels, or studies whether it helps.
+//! `hard-images`: ranks images, compares the ranking with other labels, or studies whether it
+//! helps.
 
 use cifar_pipeline::Result;
 use cifar_pipeline::stages::study::{self, StudyOptions};

@@ -1,5 +1,5 @@
-//! The commands. Most call one method of the project and print what it returns; those with more to do
-//! have their own files.
+//! The commands. Most call one method of the project and print what it returns; those with more to
+//! do have their own files.
 
 mod bench;
 mod experiments;

@@ -11,7 +11,8 @@ use cifar_eval::statistics::association::holm;
 use cifar_eval::statistics::bootstrap::{RESAMPLES, resampled_accuracies, resampled_seeds};
 use cifar_eval::statistics::contrast::{Estimate, Group, Stratum, contrast};
 
-/// First random key for the resamples of seeds, one per combination. Keys of a class's images start at 0.
+/// First random key for the resamples of seeds, one per combination. Keys of a class's images start
+/// at 0.
 const RESAMPLE_SEEDS: u64 = 1 << 32;
 
 /// One class, over all runs; every combination has the same weight.
@@ -36,11 +37,13 @@ pub struct Class {
 pub struct HardestTwo {
     /// Their names, the hardest first.
     pub classes: [String; 2],
-    /// Fraction of the resamples of images and seeds in which these two are the hardest, in either order.
+    /// Fraction of the resamples of images and seeds in which these two are the hardest, in either
+    /// order.
     pub share: f64,
 }
 
-/// Returns classes, hardest first, and the two hardest; classes without an image in the pool are left out.
+/// Returns classes, hardest first, and the two hardest; classes without an image in the pool are
+/// left out.
 pub(super) fn classes(
     runs: &Runs,
     groups: &[(&str, Vec<&ScoredRun>)],

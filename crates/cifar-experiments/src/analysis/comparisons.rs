@@ -18,8 +18,8 @@ pub struct Comparison {
     pub first: String,
     /// The second.
     pub second: String,
-    /// Mean accuracy of the first's runs minus that of the second's. If either has a single run, the
-    /// interval and `p` cover only the sampling of images, and so apply only to these runs.
+    /// Mean accuracy of the first's runs minus that of the second's. If either has a single run,
+    /// the interval and `p` cover only the sampling of images, and so apply only to these runs.
     pub difference: Estimate,
     /// Its p-value, corrected for the number of comparisons (Holm).
     pub p_holm: f64,
@@ -98,8 +98,8 @@ mod tests {
 
     const LEVEL: f64 = 0.05;
 
-    /// How a grid is simulated, all in probits: an image has a difficulty that all runs share and one per
-    /// combination, a run has a luck, and each prediction some noise.
+    /// How a grid is simulated, all in probits: an image has a difficulty that all runs share and
+    /// one per combination, a run has a luck, and each prediction some noise.
     struct Model {
         images: usize,
         runs: usize,
@@ -122,7 +122,8 @@ mod tests {
             let difficulty: Vec<f64> = (0..self.images).map(|_| DIFFICULTY * draws.normal()).collect();
             let combination = |(luck, better): (&f64, &f64)| {
                 let own: Vec<f64> = difficulty.iter().map(|shared| shared + OWN * draws.normal()).collect();
-                // The expected accuracy is that of a standard normal below 0.9 + better, whatever the luck's spread.
+                // The expected accuracy is that of a standard normal below 0.9 + better, whatever
+                // the luck's spread.
                 let scatter = [DIFFICULTY, OWN, NOISE, *luck].iter().map(|x| x * x).sum::<f64>().sqrt();
                 let run = |draws: &mut Stream| {
                     let middle = (0.9 + better) * scatter + luck * draws.normal();

@@ -9,7 +9,8 @@ use cifar_eval::interval::Interval;
 use cifar_eval::statistics::contrast::{Group, Stratum, contrast};
 use cifar_eval::statistics::power_law::PowerLaw;
 
-/// The keys that decide which training images there are; combinations on a curve differ only in these.
+/// The keys that decide which training images there are; combinations on a curve differ only in
+/// these.
 const DATA: [&str; 2] = ["dataset_version", "split.train_images"];
 
 /// Numbers of steps count as equal if the largest is at most this many times the smallest.
@@ -18,16 +19,19 @@ const SAME_STEPS: f64 = 1.1;
 /// Combinations that differ only in their training images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LearningCurve {
-    /// The other values that the grid sets for all of them, such as `train.epochs=5`; empty if none.
+    /// The other values that the grid sets for all of them, such as `train.epochs=5`; empty if
+    /// none.
     pub setting: String,
     /// One point per combination, in ascending order of images.
     pub points: Vec<CurvePoint>,
-    /// The power law through the points; none unless two numbers of images differ and no error is 0.
+    /// The power law through the points; none unless two numbers of images differ and no error is
+    /// 0.
     pub law: Option<PowerLaw>,
-    /// 95 % interval of the law's exponent for other seeds and test images; none if a combination has one run.
+    /// 95 % interval of the law's exponent for other seeds and test images; none if a combination
+    /// has one run.
     ///
-    /// Training sets are treated as fixed: the interval ignores that they are nested, and which images
-    /// were drawn.
+    /// Training sets are treated as fixed: the interval ignores that they are nested, and which
+    /// images were drawn.
     pub exponent: Option<Interval>,
     /// EXTRAPOLATION of the law to twice the largest number of images.
     pub doubled: Option<Doubled>,
@@ -50,7 +54,8 @@ pub struct CurvePoint {
     pub runs: usize,
 }
 
-/// An extrapolation. It has no interval, since the runs cannot show whether the law holds beyond them.
+/// An extrapolation. It has no interval, since the runs cannot show whether the law holds beyond
+/// them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Doubled {
     /// Number of training images.
@@ -65,7 +70,8 @@ impl LearningCurve {
         self.points.iter().fold([f64::INFINITY, 0.0], |[least, most], p| [least.min(p.steps), most.max(p.steps)])
     }
 
-    /// Returns whether all points took about the same number of steps, so that they differ in images alone.
+    /// Returns whether all points took about the same number of steps, so that they differ in
+    /// images alone.
     pub fn has_constant_steps(&self) -> bool {
         let [least, most] = self.steps();
         most <= SAME_STEPS * least
@@ -114,8 +120,8 @@ fn with_law(mut curve: LearningCurve, members: &[&Answers]) -> LearningCurve {
     curve
 }
 
-/// Returns the interval of the exponent. To first order it is a weighted sum of accuracies on the same
-/// images: the delta method on the predictions of all runs for each image.
+/// Returns the interval of the exponent. To first order it is a weighted sum of accuracies on the
+/// same images: the delta method on the predictions of all runs for each image.
 fn exponent_interval(law: &PowerLaw, points: &[(f64, f64)], members: &[&Answers]) -> Option<Interval> {
     let images = members.first()?.first()?.len();
     let groups: Vec<Group> =
@@ -146,7 +152,8 @@ mod tests {
             let mut draws = stream(21, Purpose::Synthetic, 0, 0);
             let mut covered = 0;
             for _ in 0..trials {
-                // All runs below an image's difficulty misclassify it, so runs agree on most images.
+                // All runs below an image's difficulty misclassify it, so runs agree on most
+                // images.
                 let difficulty: Vec<f64> = (0..images).map(|_| draws.unit()).collect();
                 let members: Vec<Answers> = (sizes.iter())
                     .map(|n: &f64| {

@@ -1,5 +1,5 @@
-//! Writes the files about all runs: `runs.csv`, `comparisons.csv`, `classes.csv`, `missed_by_all.csv`, `summary.json`, `report.md`,
-//! `report.html`.
+//! Writes the files about all runs: `runs.csv`, `comparisons.csv`, `classes.csv`,
+//! `missed_by_all.csv`, `summary.json`, `report.md`, `report.html`.
 //!
 //! Equal runs produce identical files: none contains a time or a host name.
 
@@ -77,8 +77,9 @@ fn runs_csv(runs: &Runs) -> Vec<u8> {
 }
 
 /// Returns one row per comparison, and one per seed that both combinations have. Rows of a seed are
-/// `McNemar`'s test of two runs: they have `only_first` and `only_second` and no interval. `about` says
-/// whether an interval is for training (other seeds and images) or for these runs (other images).
+/// `McNemar`'s test of two runs: they have `only_first` and `only_second` and no interval. `about`
+/// says whether an interval is for training (other seeds and images) or for these runs (other
+/// images).
 fn comparisons_csv(summary: &GridSummary) -> Vec<u8> {
     let header = [
         "first",
@@ -118,8 +119,8 @@ fn comparisons_csv(summary: &GridSummary) -> Vec<u8> {
     csv(&header, rows)
 }
 
-/// Returns value, low, high, p, corrected p, both standard errors and degrees of freedom; empty where
-/// there is none.
+/// Returns value, low, high, p, corrected p, both standard errors and degrees of freedom; empty
+/// where there is none.
 fn estimate(found: Option<&Estimate>, corrected: Option<f64>) -> [String; 8] {
     let of = |figure: fn(&Estimate) -> f64| found.map(figure);
     let figures = [of(|e| e.value), of(|e| e.low), of(|e| e.high), of(|e| e.p), corrected];

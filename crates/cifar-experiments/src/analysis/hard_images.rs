@@ -1,6 +1,6 @@
-//! Hard images of one combination over all its seeds: means over the seeds of every measure. They vary
-//! less than those of a single network, and an ensemble also ranks the images on which people disagree
-//! better than its members.
+//! Hard images of one combination over all its seeds: means over the seeds of every measure. They
+//! vary less than those of a single network, and an ensemble also ranks the images on which people
+//! disagree better than its members.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -30,12 +30,13 @@ struct Sum {
     suggested: BTreeMap<String, usize>,
 }
 
-/// Writes a table for every combination with two or more runs in `folders`. Returns the tables' paths.
+/// Writes a table for every combination with two or more runs in `folders`. Returns the tables'
+/// paths.
 ///
-/// Columns: `id,content,split,file,label`, the mean of each measure of `hard_images.csv` (empty where it
-/// does not apply to every run), `seeds`, `missed_by` (number of runs), `suggested_label` (the label
-/// most often suggested), `suggested_by` (number of runs that suggest it) and `rank`. The most
-/// suspicious labels come first.
+/// Columns: `id,content,split,file,label`, the mean of each measure of `hard_images.csv` (empty
+/// where it does not apply to every run), `seeds`, `missed_by` (number of runs), `suggested_label`
+/// (the label most often suggested), `suggested_by` (number of runs that suggest it) and `rank`.
+/// The most suspicious labels come first.
 ///
 /// # Errors
 /// If a run's table is missing, damaged or has other images than that of another run.
@@ -161,7 +162,8 @@ mod tests {
     use super::*;
     use cifar_eval::hard_images::{COMMAND, HARD_IMAGES};
 
-    /// Writes a run whose table has these rows of id, label, prediction, suggestion, loss, AUM and score.
+    /// Writes a run whose table has these rows of id, label, prediction, suggestion, loss, AUM and
+    /// score.
     fn run(out: &Path, seed: u64, rows: &[(u32, &str, &str, &str, f64, &str, f64)]) -> PathBuf {
         let folder = out.join(format!("v1-seed{seed}"));
         std::fs::create_dir_all(folder.join("evaluation/hard_images")).unwrap();

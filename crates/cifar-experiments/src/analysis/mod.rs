@@ -2,7 +2,8 @@
 //!
 //! - [`RunRecord`]: the request of one run; [`Runs`]: finished runs and their shared test images;
 //! - [`summarise`]: the figures; [`conclusions`]: what they support, in words;
-//! - [`write()`]: the files, with [`page`], the report; [`average_hard_images`]: hard images over all seeds.
+//! - [`write()`]: the files, with [`page`], the report; [`average_hard_images`]: hard images over
+//!   all seeds.
 
 mod classes;
 mod comparisons;

@@ -1,5 +1,5 @@
-//! `run.json`: the request of one run of a grid, with a hash of the file itself. It is written last, so a
-//! folder that has it belongs to a finished run. Schema 2.
+//! `run.json`: the request of one run of a grid, with a hash of the file itself. It is written
+//! last, so a folder that has it belongs to a finished run. Schema 2.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -79,7 +79,8 @@ impl RunRecord {
         Ok(write_file(&path, &sealed_json(self, &path)?)?)
     }
 
-    /// Returns the first difference between this run and `wanted` in words; none if they are the same.
+    /// Returns the first difference between this run and `wanted` in words; none if they are the
+    /// same.
     pub fn difference(&self, wanted: &Self) -> Option<String> {
         fn first(found: &Value, wanted: &Value, key: &str) -> Option<String> {
             match (found, wanted) {

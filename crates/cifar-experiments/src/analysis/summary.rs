@@ -29,7 +29,8 @@ pub struct GridSummary {
     pub runs: Vec<String>,
     /// Runs of the grid that are not finished.
     pub missing: Vec<String>,
-    /// Identities of the programs that trained the runs; different programs alone can change figures.
+    /// Identities of the programs that trained the runs; different programs alone can change
+    /// figures.
     pub programs: usize,
     /// The figures of each combination, over its seeds.
     pub combinations: Vec<Combination>,
@@ -39,8 +40,8 @@ pub struct GridSummary {
     pub learning_curves: Vec<LearningCurve>,
     /// Classes, hardest first.
     pub classes: Vec<Class>,
-    /// The two hardest classes, and the fraction of resamples in which they are the hardest two; none for
-    /// fewer than three classes.
+    /// The two hardest classes, and the fraction of resamples in which they are the hardest two;
+    /// none for fewer than three classes.
     pub hardest_two: Option<HardestTwo>,
     /// Images of the pool that every run misclassified.
     pub missed_by_all: usize,
@@ -59,13 +60,16 @@ pub struct Combination {
     pub steps: f64,
     /// Number of images of its own test split.
     pub test_images: usize,
-    /// Accuracy on its own test split; the interval in it is for the choice of seeds, on these images.
+    /// Accuracy on its own test split; the interval in it is for the choice of seeds, on these
+    /// images.
     pub test: Spread,
-    /// 95 % interval of the mean accuracy on its own test split for other seeds and images; of one run, for other images.
+    /// 95 % interval of the mean accuracy on its own test split for other seeds and images; of one
+    /// run, for other images.
     pub test_interval: Interval,
     /// Accuracy on the pool; the interval in it is for the choice of seeds, on these images.
     pub pool: Spread,
-    /// 95 % interval of the mean accuracy on the pool for other seeds and images; of one run, for other images.
+    /// 95 % interval of the mean accuracy on the pool for other seeds and images; of one run, for
+    /// other images.
     pub pool_interval: Interval,
     /// How often its runs predict the same class for an image of the pool; none for one run.
     pub agreement: Option<Agreement>,

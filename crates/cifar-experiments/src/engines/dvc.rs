@@ -1,6 +1,7 @@
-//! `--engine dvc`: executes every run as `dvc exp run --temp` under its name, so that `dvc exp show`,
-//! `diff`, `apply`, `branch` and `push` can use it. The work tree and HEAD do not change, and DVC's
-//! run-cache computes shared stages once. Results are copied from DVC's cache into the run's folder.
+//! `--engine dvc`: executes every run as `dvc exp run --temp` under its name, so that `dvc exp
+//! show`, `diff`, `apply`, `branch` and `push` can use it. The work tree and HEAD do not change,
+//! and DVC's run-cache computes shared stages once. Results are copied from DVC's cache into the
+//! run's folder.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -52,7 +53,8 @@ impl<'a> Dvc<'a> {
     /// Checks that experiments can be run here.
     ///
     /// # Errors
-    /// If DVC is missing or too old, HEAD is detached, the work tree has changes, or the partitions are not tracked.
+    /// If DVC is missing or too old, HEAD is detached, the work tree has changes, or the partitions
+    /// are not tracked.
     pub(crate) fn new(session: Session<'a>, jobs: usize) -> Result<Self> {
         let project = session.project;
         let Some(program) = find(project) else {

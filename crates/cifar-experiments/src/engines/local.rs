@@ -34,7 +34,8 @@ pub(crate) struct Local<'a> {
     data: String,
     /// The folder of shared data.
     shared: PathBuf,
-    /// Whether other processes use the data too. If so, the data and other runs' checkpoints are kept.
+    /// Whether other processes use the data too. If so, the data and other runs' checkpoints are
+    /// kept.
     is_shared: bool,
 }
 
@@ -51,8 +52,8 @@ impl<'a> Local<'a> {
         local
     }
 
-    /// Returns an engine for runs of several processes, each with all its threads, that share the data in
-    /// `shared`.
+    /// Returns an engine for runs of several processes, each with all its threads, that share the
+    /// data in `shared`.
     pub(crate) fn shared(session: Session<'a>, data: String, shared: PathBuf) -> Self {
         let (making, needed) = (Mutex::default(), Mutex::new(BTreeMap::new()));
         Self { session, threads: None, making, needed, data, shared, is_shared: true }
@@ -68,7 +69,8 @@ impl<'a> Local<'a> {
         [name("raw", &run.params.split.division()), name("prepared", &run.params.split)]
     }
 
-    /// Changes the number of runs that need the data of `run`. Returns the folders that no run needs.
+    /// Changes the number of runs that need the data of `run`. Returns the folders that no run
+    /// needs.
     fn count(&self, run: &Run, change: impl Fn(usize) -> usize) -> Vec<PathBuf> {
         let mut needed = self.needed.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = self.folders(run).into_iter().filter_map(|folder| {
@@ -79,7 +81,8 @@ impl<'a> Local<'a> {
         changed.collect()
     }
 
-    /// Returns the project in which the stages of a run work, after writing its parameters to its folder.
+    /// Returns the project in which the stages of a run work, after writing its parameters to its
+    /// folder.
     pub(crate) fn project_of(&self, run: &Run, folder: &Path) -> Result<Project> {
         let [raw, prepared] = self.folders(run);
         let params_file = folder.join("params.yaml");

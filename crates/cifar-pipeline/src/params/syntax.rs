@@ -1,7 +1,8 @@
 //! Messages about YAML syntax errors: the line, the column, the cause and what is expected.
 //!
-//! A parser reports where it failed, often a line or two after the mistake, and in terms of tokens. This
-//! module searches backwards from there for the common mistakes in a file of `key: value` lines.
+//! A parser reports where it failed, often a line or two after the mistake, and in terms of tokens.
+//! This module searches backwards from there for the common mistakes in a file of `key: value`
+//! lines.
 
 use serde_saphyr::Error;
 
@@ -39,8 +40,8 @@ pub(super) fn in_plain_words(document: &str, error: &Error) -> String {
     format!("line {line}, column {column}: not valid YAML: {cause}{text}")
 }
 
-/// Returns the line, the column and the cause of a common mistake in line `number`, if there is one that
-/// can make the parser fail at line `place`.
+/// Returns the line, the column and the cause of a common mistake in line `number`, if there is one
+/// that can make the parser fail at line `place`.
 fn cause(lines: &[&str], number: usize, place: usize) -> Option<(usize, usize, String)> {
     /// Maximum number of lines between most mistakes and the line where the parser fails.
     const NEAR: usize = 2;
@@ -102,7 +103,8 @@ fn strange_indent(lines: &[&str], number: usize, indent: usize) -> Option<(usize
     is_strange.then_some((number, indent + 1, cause))
 }
 
-/// Returns the last bracket or quotation mark that a line opens and does not close, with its column.
+/// Returns the last bracket or quotation mark that a line opens and does not close, with its
+/// column.
 fn unclosed(text: &str) -> Option<(usize, char)> {
     let mut open: Vec<(usize, char)> = Vec::new();
     for (column, c) in (1..).zip(text.chars()) {

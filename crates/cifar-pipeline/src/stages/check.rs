@@ -127,8 +127,8 @@ fn version(project: &Project, what: &'static str, needed: &str) -> Line {
     Line { what, state: "ok", detail }
 }
 
-/// Checks the parameters against the prepared images. Their ranges were checked when params.yaml was
-/// read.
+/// Checks the parameters against the prepared images. Their ranges were checked when params.yaml
+/// was read.
 fn parameters(project: &Project, params: &Params) -> Line {
     let file = project.params_file.display();
     let prepared = project.layout.prepared();
@@ -170,8 +170,8 @@ fn missing(what: &'static str, path: &Path, command: &str) -> Line {
     Line { what, state: "missing", detail: format!("{}: `cifar-cli {command}` makes it", path.display()) }
 }
 
-/// Returns the memory and time of a run: memory is estimated from the shapes of the network, time is
-/// measured over a few steps on the available images.
+/// Returns the memory and time of a run: memory is estimated from the shapes of the network, time
+/// is measured over a few steps on the available images.
 fn cost(project: &Project, params: &Params) -> Vec<Line> {
     let wrong = |what, e: &dyn std::fmt::Display| Line { what, state: "wrong", detail: e.to_string() };
     let subject = match subject(project, params) {
@@ -220,8 +220,8 @@ struct Subject {
     images_in_words: String,
 }
 
-/// Returns the prepared images; without these, those of the partitions; without these too, synthetic
-/// images of the size and number of CIFAR-10.
+/// Returns the prepared images; without these, those of the partitions; without these too,
+/// synthetic images of the size and number of CIFAR-10.
 fn subject(project: &Project, params: &Params) -> Result<Subject> {
     if let Ok(data) = TrainingData::open(&project.layout.prepared()) {
         let images_in_words = format!("the {} prepared training images", data.train.len());

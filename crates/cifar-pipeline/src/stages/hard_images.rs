@@ -62,8 +62,8 @@ pub fn run(project: &Project, reporter: &dyn Reporter) -> Result<HardImages> {
     Ok(HardImages { summary, folder })
 }
 
-/// Returns predictions of networks that were not trained on the image, if the parameters ask for them.
-/// Folds that were trained before a stop are read from disk.
+/// Returns predictions of networks that were not trained on the image, if the parameters ask for
+/// them. Folds that were trained before a stop are read from disk.
 fn out_of_fold(
     project: &Project,
     params: &Params,

@@ -109,8 +109,8 @@ fn listed(lines: impl ExactSizeIterator<Item = String>) -> Vec<String> {
     shown
 }
 
-/// Warns if lines of `labels/` are about images whose id among `images` has changed, or that are not
-/// there. `prepare` reports files that cannot be read.
+/// Warns if lines of `labels/` are about images whose id among `images` has changed, or that are
+/// not there. `prepare` reports files that cannot be read.
 pub(super) fn warn_of_misplaced(project: &Project, images: &ImageIndex, classes: &[String], reporter: &dyn Reporter) {
     let layout = &project.layout;
     let overrides = read_overrides(&layout.overrides(), classes).map_or(0, |lines| count_misplaced(&lines, images));

@@ -80,7 +80,8 @@ pub struct Partitioned {
 /// Reads the images and writes the three partitions.
 ///
 /// # Errors
-/// If the images cannot be read, or real images would be replaced by synthetic ones without being asked for.
+/// If the images cannot be read, or real images would be replaced by synthetic ones without being
+/// asked for.
 pub fn run(project: &Project, options: &PartitionOptions, reporter: &dyn Reporter) -> Result<Partitioned> {
     // The ground truth of a synthetic set does not apply to other images.
     let mut truth = None;

@@ -63,8 +63,8 @@ impl fmt::Display for RecipeWritten {
 /// Returns the file with its values replaced by the recipe's, and the changes as
 /// `block.key: old → new`. `before` has the values of the file as JSON.
 fn rewrite(text: &str, recipe: &NamedRecipe, before: &str) -> Result<(String, Vec<String>)> {
-    // Converted through text: an f32 converted to a JSON value directly would show digits that it does
-    // not have.
+    // Converted through text: an f32 converted to a JSON value directly would show digits that it
+    // does not have.
     let block = |text: String| -> Result<Value> { Ok(serde_json::from_str(&text)?) };
     let new = [
         ("model", block(serde_json::to_string(&recipe.recipe.model)?)?),
@@ -95,7 +95,8 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// Replaces the value on the line of `key` in the top-level `block`. A comment after it stays, in its column if possible.
+/// Replaces the value on the line of `key` in the top-level `block`. A comment after it stays, in
+/// its column if possible.
 fn set(text: &str, block: &str, key: &str, value: &str) -> Result<String> {
     let mut within = false;
     let mut lines: Vec<String> = text.lines().map(str::to_string).collect();

@@ -20,7 +20,8 @@ use crate::{Error, Project, Reporter, Result, ensure, program};
 /// Options of a study.
 #[derive(Debug, Clone)]
 pub struct StudyOptions {
-    /// The fraction of labels to make wrong; none restores the original labels that people corrected.
+    /// The fraction of labels to make wrong; none restores the original labels that people
+    /// corrected.
     pub flip: Option<f64>,
     /// Whether a wrong label is the class that is confused most often, rather than any other class.
     pub to_confused: bool,
@@ -50,7 +51,8 @@ impl fmt::Display for Studied {
 /// Trains networks with and without acting on flagged images, and compares them.
 ///
 /// # Errors
-/// If the prepared images are missing or stale, the options are impossible, or the study was stopped.
+/// If the prepared images are missing or stale, the options are impossible, or the study was
+/// stopped.
 pub fn run(project: &Project, options: &StudyOptions, reporter: &dyn Reporter) -> Result<Studied> {
     let params = project.params()?;
     let layout = &project.layout;

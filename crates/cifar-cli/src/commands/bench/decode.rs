@@ -80,8 +80,8 @@ pub(super) fn run(context: &Context, args: &DecodeArgs) -> Result<()> {
     Ok(())
 }
 
-/// Writes synthetic images as class folders of JPEG files. They are removed when the returned value is
-/// dropped.
+/// Writes synthetic images as class folders of JPEG files. They are removed when the returned value
+/// is dropped.
 fn draw_files(context: &Context, count: usize) -> Result<tempfile::TempDir> {
     let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
     context.terminal.say(&format!("no source given: writing {count} synthetic images as JPEG and reading them back"));

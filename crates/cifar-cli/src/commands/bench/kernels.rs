@@ -1,5 +1,5 @@
-//! `bench kernels`: the convolutions of a network, one by one, without tensors and without batch norm
-//! between them.
+//! `bench kernels`: the convolutions of a network, one by one, without tensors and without batch
+//! norm between them.
 
 use std::time::{Duration, Instant};
 
@@ -32,8 +32,8 @@ struct Report {
     layers: Vec<LayerReport>,
 }
 
-/// The measured speed of a layer. Gradients that training does not need are none: those of the images
-/// and of fixed filters.
+/// The measured speed of a layer. Gradients that training does not need are none: those of the
+/// images and of fixed filters.
 #[derive(Debug, Serialize)]
 struct LayerReport {
     name: String,

@@ -7,7 +7,8 @@ use cifar_data::Progress;
 
 use cifar_pipeline::resources::page_faults;
 
-/// Number of warm-up steps: the first allocates memory, and the second may still enlarge some of it.
+/// Number of warm-up steps: the first allocates memory, and the second may still enlarge some of
+/// it.
 pub(super) const WARM_UP_STEPS: usize = 3;
 
 /// Time after which a progress bar is shown.
@@ -78,8 +79,8 @@ impl<'a> Laps<'a> {
     }
 }
 
-/// Returns the median (for an even count, the mean of the middle two) and the minimum of at least one
-/// value.
+/// Returns the median (for an even count, the mean of the middle two) and the minimum of at least
+/// one value.
 pub(super) fn median_and_least(mut values: Vec<f64>) -> (f64, f64) {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;

@@ -52,9 +52,9 @@ type Place = [usize; 3];
 
 /// Returns all convolutions of `model`, from input to output.
 ///
-/// A weight `NAME.weight` of four dimensions belongs to the line NAME of the summary. Its input is the
-/// last output before it with as many channels as its filters have, so a shortcut has the input of its
-/// block. Stride and padding are those that give the number of operations in the summary.
+/// A weight `NAME.weight` of four dimensions belongs to the line NAME of the summary. Its input is
+/// the last output before it with as many channels as its filters have, so a shortcut has the input
+/// of its block. Stride and padding are those that give the number of operations in the summary.
 ///
 /// # Errors
 /// If the summary of a layer and its weight contradict each other.
@@ -84,8 +84,8 @@ pub(super) fn convolutions(model: &Model) -> Result<Vec<ConvLayer>> {
     Ok(found)
 }
 
-/// Returns whether a pooling is between a convolution and its norm, and not after both. The summary does
-/// not show this, since it has no line for a norm.
+/// Returns whether a pooling is between a convolution and its norm, and not after both. The summary
+/// does not show this, since it has no line for a norm.
 fn pools_first(architecture: Architecture) -> bool {
     matches!(architecture, Architecture::Airbench94 | Architecture::Airbench96)
 }

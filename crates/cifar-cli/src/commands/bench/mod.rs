@@ -1,4 +1,5 @@
-//! `bench`: measures the speed of this machine. One file per benchmark; none of them touches the project.
+//! `bench`: measures the speed of this machine. One file per benchmark; none of them touches the
+//! project.
 
 mod decode;
 mod inference;
@@ -23,8 +24,8 @@ pub(super) fn run(context: &Context, args: &BenchArgs) -> Result<()> {
     }
 }
 
-/// Selects the instruction set for all kernels, if one was given, and returns the one in use. Must be
-/// called before any kernel runs.
+/// Selects the instruction set for all kernels, if one was given, and returns the one in use. Must
+/// be called before any kernel runs.
 fn use_isa(typed: Option<Isa>) -> Result<Isa> {
     if let Some(isa) = typed {
         refuse_missing_isa(isa, &Isa::available())?;
@@ -44,8 +45,8 @@ fn refuse_missing_isa(isa: Isa, available: &[Isa]) -> Result<()> {
     )))
 }
 
-/// Returns the peak of the threads in use, in 10⁹ operations per second. Other programs may use cores
-/// for a while, so it is measured before and after a benchmark, and the larger value counts.
+/// Returns the peak of the threads in use, in 10⁹ operations per second. Other programs may use
+/// cores for a while, so it is measured before and after a benchmark, and the larger value counts.
 fn peak() -> Result<f64> {
     Ok(cifar_kernels::peak_gflops(rayon::current_num_threads())?)
 }

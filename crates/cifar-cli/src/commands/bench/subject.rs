@@ -11,7 +11,8 @@ use crate::args::{NetworkArgs, StepArgs};
 
 /// Size of the synthetic images.
 const SIZE: ImageSize = ImageSize { height: 32, width: 32 };
-/// Maximum number of synthetic images, unless two batches have more: a few hundred ms to draw, 25 MB.
+/// Maximum number of synthetic images, unless two batches have more: a few hundred ms to draw, 25
+/// MB.
 const MOST_IMAGES: usize = 8192;
 /// Minimum number of images that the generator can draw.
 const LEAST_IMAGES: usize = 30;
@@ -36,7 +37,8 @@ pub(super) fn network(args: &NetworkArgs) -> Result<Model> {
     Ok(Model::new(ModelSpec { params, classes, size: SIZE, normalisation }, 0)?)
 }
 
-/// Returns the number of images to draw: whole batches, at least two and no more than the steps use.
+/// Returns the number of images to draw: whole batches, at least two and no more than the steps
+/// use.
 pub(super) fn image_count(args: &StepArgs) -> usize {
     let batch = args.network.batch as usize;
     let batches = (WARM_UP_STEPS + args.steps as usize).min((MOST_IMAGES / batch).max(2));
@@ -68,8 +70,8 @@ pub(super) fn refuse_beyond_memory(args: &NetworkArgs, model: &Model, images: us
 fn bytes_needed(layers: &[LayerSummary], parameters: usize, batch: u32, images: usize, purpose: Purpose) -> u64 {
     const VALUE: u64 = 4;
     let outputs = layers.iter().map(|layer| layer.output.iter().product::<usize>() as u64);
-    // The copies of activations that training keeps for gradients, and of weights with gradients and
-    // velocities.
+    // The copies of activations that training keeps for gradients, and of weights with gradients
+    // and velocities.
     let (activations, copies) = match purpose {
         Purpose::Training => (3 * outputs.sum::<u64>(), 4),
         Purpose::Inference => (4 * outputs.max().unwrap_or(0), 1),

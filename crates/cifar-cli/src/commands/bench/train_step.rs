@@ -10,9 +10,9 @@ use super::{Context, arithmetic_row, memory_rows, network_row, peak, row, use_is
 use crate::args::StepArgs;
 use cifar_pipeline::resources::peak_memory_mb;
 
-/// Forward passes to which a training step is equivalent: the gradients with respect to a layer's input
-/// and to its weights each take as many operations as its forward pass. (The first layer needs no
-/// gradient of its input, which is less than 1 % in a network for 32×32 pixels.)
+/// Forward passes to which a training step is equivalent: the gradients with respect to a layer's
+/// input and to its weights each take as many operations as its forward pass. (The first layer
+/// needs no gradient of its input, which is less than 1 % in a network for 32×32 pixels.)
 const FORWARD_PASSES: f64 = 3.0;
 /// Images per epoch for the reported epoch time: those of CIFAR-10's published training set.
 const EPOCH_IMAGES: f64 = 50_000.0;
@@ -28,8 +28,8 @@ struct Report {
     ms_per_step: f64,
     ms_min: f64,
     images_per_s: f64,
-    /// 10⁹ operations per second, counted as direct convolutions and three forward passes per step; a
-    /// multiply-add is two.
+    /// 10⁹ operations per second, counted as direct convolutions and three forward passes per step;
+    /// a multiply-add is two.
     gflops_direct_equivalent: f64,
     peak_gflops: f64,
     peak_rss_mb: Option<f64>,

@@ -10,8 +10,8 @@ const HEIGHT: f64 = 420.0;
 /// Margins for the axes: left, bottom, top and right.
 const MARGIN: [f64; 4] = [64.0, 48.0, 16.0, 24.0];
 
-/// Returns the chart of error over the number of images, both axes logarithmic. Beyond the last point
-/// the line is dashed and marked as an extrapolation.
+/// Returns the chart of error over the number of images, both axes logarithmic. Beyond the last
+/// point the line is dashed and marked as an extrapolation.
 pub(super) fn curve_chart(curve: &LearningCurve) -> Markup {
     let sizes: Vec<f64> = curve.points.iter().map(|p| p.train_images as f64).collect();
     let (Some(first), Some(last)) = (sizes.first().copied(), sizes.last().copied()) else { return html! {} };

@@ -1,5 +1,5 @@
-//! `report.html`: one self-contained file with a table, conclusions, learning curve, classes, confusion
-//! matrices, and links to the results of each run.
+//! `report.html`: one self-contained file with a table, conclusions, learning curve, classes,
+//! confusion matrices, and links to the results of each run.
 
 mod charts;
 

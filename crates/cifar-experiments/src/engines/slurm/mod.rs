@@ -1,4 +1,5 @@
-//! `--engine slurm`: runs as tasks of a job array on a cluster whose nodes share the project folder.
+//! `--engine slurm`: runs as tasks of a job array on a cluster whose nodes share the project
+//! folder.
 //!
 //! This program makes the data, submits the tasks and follows them. Its only state is the queue and
 //! the files in the runs' folders, so it can be killed at any moment and started again. Tasks need
@@ -25,8 +26,8 @@ use crate::plan::Entry;
 use crate::reporter::RunReporter;
 use crate::run::{clear, log, log_error};
 
-/// Executes the runs that are due, at most `jobs` at once if given. Returns the names of the runs that
-/// were cancelled in Slurm.
+/// Executes the runs that are due, at most `jobs` at once if given. Returns the names of the runs
+/// that were cancelled in Slurm.
 ///
 /// # Errors
 /// If the runs cannot be submitted, none of them starts, or this program is stopped. Submitted runs

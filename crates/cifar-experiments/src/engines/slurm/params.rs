@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-/// The allowed options of sbatch: they choose nodes, accounts and when a job starts. Others change how
-/// runs are submitted, or let a file of the project decide what the nodes execute and in which
+/// The allowed options of sbatch: they choose nodes, accounts and when a job starts. Others change
+/// how runs are submitted, or let a file of the project decide what the nodes execute and in which
 /// environment.
 const ALLOWED_OPTIONS: [&str; 43] = [
     "account",

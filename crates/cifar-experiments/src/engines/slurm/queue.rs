@@ -1,5 +1,5 @@
-//! Calls Slurm's programs `sbatch`, `squeue` and `scancel`. `sacct` is not used, since a cluster may
-//! keep no accounting data.
+//! Calls Slurm's programs `sbatch`, `squeue` and `scancel`. `sacct` is not used, since a cluster
+//! may keep no accounting data.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -66,7 +66,8 @@ impl Queue {
     pub(super) fn submit(&self, arguments: &[String]) -> Result<u64> {
         let mut command = Command::new(&self.sbatch);
         command.args(arguments).env_remove("SBATCH_WAIT");
-        // Its own process group: Ctrl-C must not reach sbatch, or a job could be submitted whose number is lost.
+        // Its own process group: Ctrl-C must not reach sbatch, or a job could be submitted whose
+        // number is lost.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         job_number(&answer(command, "sbatch")?)
@@ -105,7 +106,8 @@ impl Queue {
     }
 }
 
-/// Returns the output of a program. If it fails, the error has its message in one line, without prefixes.
+/// Returns the output of a program. If it fails, the error has its message in one line, without
+/// prefixes.
 fn answer(mut command: Command, name: &str) -> Result<String> {
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {name}"))?;
     if output.status.success() {
@@ -124,8 +126,8 @@ fn answer(mut command: Command, name: &str) -> Result<String> {
     }
 }
 
-/// Returns the job number in the output of `sbatch --parsable`: `NUMBER` or `NUMBER;CLUSTER`, possibly
-/// after messages of the site.
+/// Returns the job number in the output of `sbatch --parsable`: `NUMBER` or `NUMBER;CLUSTER`,
+/// possibly after messages of the site.
 fn job_number(text: &str) -> Result<u64> {
     let number = |line: &str| line.trim().split(';').next().and_then(|part| part.parse().ok());
     text.lines().rev().find_map(number).with_context(|| format!("sbatch printed no job number, but {:?}", text.trim()))

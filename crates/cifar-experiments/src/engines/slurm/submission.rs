@@ -1,8 +1,8 @@
-//! A job array on disk, in its own folder in `.cifar/slurm`: a copy of the program at submission, the
-//! runs, the script and the job's number.
+//! A job array on disk, in its own folder in `.cifar/slurm`: a copy of the program at submission,
+//! the runs, the script and the job's number.
 //!
-//! The job's name is written before it is submitted, and its number after. If the process is killed in
-//! between, the next one finds the job by its name and submits nothing twice.
+//! The job's name is written before it is submitted, and its number after. If the process is killed
+//! in between, the next one finds the job by its name and submits nothing twice.
 
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -248,8 +248,8 @@ fn printable(path: &Path) -> Result<&str> {
     }
 }
 
-/// The script that Slurm executes, the same for every job. It runs in the folder of the array and reads
-/// what differs between jobs from files there, so none of it becomes part of a shell's text.
+/// The script that Slurm executes, the same for every job. It runs in the folder of the array and
+/// reads what differs between jobs from files there, so none of it becomes part of a shell's text.
 fn script() -> String {
     format!(
         "#!/bin/sh\n\

@@ -1,5 +1,5 @@
-//! A task of a job array on its node: executes one run as `--engine local` does, in the run's folder of
-//! the shared project. The submitting program sees only the files that it leaves there.
+//! A task of a job array on its node: executes one run as `--engine local` does, in the run's
+//! folder of the shared project. The submitting program sees only the files that it leaves there.
 
 use std::fs::{File, TryLockError};
 use std::io::Write as _;
@@ -24,8 +24,8 @@ use crate::run::{do_run, write_failure};
 
 /// Slurm's number of earlier starts of this task.
 const RESTARTS: &str = "SLURM_RESTART_COUNT";
-/// How long to wait for the run's lock. A lost node may still be working on a run that Slurm has given
-/// to another node.
+/// How long to wait for the run's lock. A lost node may still be working on a run that Slurm has
+/// given to another node.
 const PATIENCE: Duration = Duration::from_mins(10);
 
 /// Executes run `number` of the array in whose folder this process was started.
@@ -87,8 +87,8 @@ fn work(session: Session, record: RunRecord, folder: &Path, begins: &str) -> Res
     Ok(())
 }
 
-/// Takes the run's lock, so that no other process works on it. The system releases the lock when its
-/// process ends, even on another node.
+/// Takes the run's lock, so that no other process works on it. The system releases the lock when
+/// its process ends, even on another node.
 fn lock(session: Session, name: &str) -> Result<File> {
     let folder = session.project.layout.slurm().join("locks");
     std::fs::create_dir_all(&folder).with_context(|| format!("{}: cannot create the folder", folder.display()))?;

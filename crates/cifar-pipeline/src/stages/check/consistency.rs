@@ -1,4 +1,5 @@
-//! Checks whether the results of the stages belong together: each pair of results that a stage reads.
+//! Checks whether the results of the stages belong together: each pair of results that a stage
+//! reads.
 //!
 //! The stages refuse mismatches with the same functions; this checks all pairs and changes nothing.
 

@@ -13,8 +13,8 @@ use super::TrainOptions;
 use crate::links::refuse_links_to;
 use crate::{Project, Reporter, Result};
 
-/// Updates the terminal and the files that are written after each epoch. A file that cannot be written
-/// only causes a warning, since the run matters more.
+/// Updates the terminal and the files that are written after each epoch. A file that cannot be
+/// written only causes a warning, since the run matters more.
 pub(super) struct Watched<'a> {
     reporter: &'a dyn Reporter,
     files: Mutex<Files>,
