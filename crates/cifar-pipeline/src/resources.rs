@@ -23,8 +23,8 @@ fn faults_in(stat: &str) -> Option<u64> {
     // The second field is the program's name in parentheses, which may contain blanks and
     // parentheses. After it, counted from 0, field 7 is the number of minor and field 9 of major
     // faults.
-    let (_, behind_name) = stat.rsplit_once(')')?;
-    let field = |index| behind_name.split_ascii_whitespace().nth(index)?.parse::<u64>().ok();
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let field = |index| after_name.split_ascii_whitespace().nth(index)?.parse::<u64>().ok();
     field(7)?.checked_add(field(9)?)
 }
 

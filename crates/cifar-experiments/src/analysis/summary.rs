@@ -23,7 +23,7 @@ pub struct GridSummary {
     pub source: String,
     /// Number of shared test images (the evaluation pool), the same for all runs.
     pub pool_images: usize,
-    /// Number of resamples of images and seeds behind `hardest_two`.
+    /// Number of resamples of images and seeds used for `hardest_two`.
     pub resamples: usize,
     /// Names of the finished runs.
     pub runs: Vec<String>,

@@ -24,11 +24,9 @@ pub(super) fn in_plain_words(document: &str, error: &Error) -> String {
         Error::MultipleDocuments { .. } => {
             (line, column, "a second document begins after `---`; remove that line".to_string())
         }
-        Error::UnknownAnchor { .. } => (
-            line,
-            column,
-            "`*` refers to a name that is not defined anywhere; put the text in quotation marks".to_string(),
-        ),
+        Error::UnknownAnchor { .. } => {
+            (line, column, "`*` refers to an undefined name; put the text in quotation marks".to_string())
+        }
         _ => match (1..=line).rev().find_map(|number| cause(&lines, number, line)) {
             Some(found) => found,
             None if document.trim().is_empty() => (1, 1, "the file is empty".to_string()),

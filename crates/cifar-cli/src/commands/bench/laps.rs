@@ -7,8 +7,7 @@ use cifar_data::Progress;
 
 use cifar_pipeline::resources::page_faults;
 
-/// Number of warm-up steps: the first allocates memory, and the second may still enlarge some of
-/// it.
+/// Number of warm-up steps: the first allocates memory, the second may still enlarge some of it.
 pub(super) const WARM_UP_STEPS: usize = 3;
 
 /// Time after which a progress bar is shown.

@@ -11,8 +11,7 @@ use crate::args::{NetworkArgs, StepArgs};
 
 /// Size of the synthetic images.
 const SIZE: ImageSize = ImageSize { height: 32, width: 32 };
-/// Maximum number of synthetic images, unless two batches have more: a few hundred ms to draw, 25
-/// MB.
+/// Maximum number of synthetic images, unless two batches have more: a few hundred ms, 25 MB.
 const MOST_IMAGES: usize = 8192;
 /// Minimum number of images that the generator can draw.
 const LEAST_IMAGES: usize = 30;
@@ -37,8 +36,7 @@ pub(super) fn network(args: &NetworkArgs) -> Result<Model> {
     Ok(Model::new(ModelSpec { params, classes, size: SIZE, normalisation }, 0)?)
 }
 
-/// Returns the number of images to draw: whole batches, at least two and no more than the steps
-/// use.
+/// Returns the number of images to draw: whole batches, at least two, no more than the steps use.
 pub(super) fn image_count(args: &StepArgs) -> usize {
     let batch = args.network.batch as usize;
     let batches = (WARM_UP_STEPS + args.steps as usize).min((MOST_IMAGES / batch).max(2));

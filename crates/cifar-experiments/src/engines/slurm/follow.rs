@@ -256,7 +256,7 @@ fn look<'a>(
                 task.place = Place::ToSubmit;
                 task.withdraw();
                 let words = format!(
-                    "{}: stopped ({}); submitted again, it resumes from its checkpoint",
+                    "{}: stopped ({}); it is submitted again and resumes from its checkpoint",
                     task.entry.run.name, task.state
                 );
                 board.reporter().note(&words);
