@@ -9,7 +9,7 @@ use crate::{Context as _, Result, bail};
 
 /// Prefix of unfinished files and folders.
 const PARTIAL: &str = ".partial-";
-/// Files of a stage are this many folders deep; DVC may link them to its cache.
+/// Depth of a stage's files in folders; DVC may link them to its cache.
 const DEPTH_OF_STAGES: usize = 2;
 /// The same for files of a grid's runs, counted from the project's `experiments`.
 const DEPTH_OF_RUNS: usize = 4;

@@ -41,7 +41,8 @@ pub(super) fn in_plain_words(document: &str, error: &Error) -> String {
 /// Returns the line, the column and the cause of a common mistake in line `number`, if there is one
 /// that can make the parser fail at line `place`.
 fn cause(lines: &[&str], number: usize, place: usize) -> Option<(usize, usize, String)> {
-    /// Maximum number of lines between most mistakes and the line where the parser fails.
+    /// Maximum number of lines from a mistake that a parser notices at once to the line that it
+    /// reports.
     const NEAR: usize = 2;
     let text = without_comment(lines.get(number - 1)?);
     let found = |column: usize, cause: &str| Some((number, column, cause.to_string()));

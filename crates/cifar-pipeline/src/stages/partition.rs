@@ -127,9 +127,9 @@ pub fn run(project: &Project, options: &PartitionOptions, reporter: &dyn Reporte
     })
 }
 
-/// Returns whether the folder of the user's images exists and has more than a downloaded archive. A
-/// dangling link, such as to a disk that is not mounted, counts as existing: reading it reports the
-/// error.
+/// Returns whether the folder of the user's images exists, unless it contains only an unfinished
+/// download. A dangling link, such as to a disk that is not mounted, counts as existing: reading it
+/// reports the error.
 fn holds_something(folder: &Path) -> Result<bool> {
     match std::fs::symlink_metadata(folder) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
@@ -141,13 +141,13 @@ fn holds_something(folder: &Path) -> Result<bool> {
     let left = download::partial(&folder.join(download::OFFICIAL));
     let mut entries = std::fs::read_dir(folder).with_context(|| format!("{}: cannot read", shown(folder)))?;
     let first = entries.next();
-    // An empty folder is a mistake that reading it reports.
+    // An empty folder counts as existing: it is a mistake that reading it reports.
     let only_left =
         first.is_some_and(|entry| entry.is_ok_and(|entry| entry.path() == left)) && entries.next().is_none();
     Ok(!only_left)
 }
 
-/// Downloads the official archive into the folder of the user's images.
+/// Returns the official archive in the folder of the user's images, downloading it if needed.
 fn fetch(project: &Project, options: &PartitionOptions, reporter: &dyn Reporter) -> Result<Result<PathBuf, DataError>> {
     let archive = project.layout.dataset().join(download::OFFICIAL);
     if !options.offline && !archive.exists() {

@@ -115,7 +115,7 @@ fn arms(asked: &[Arm]) -> Vec<Arm> {
     Arm::ALL.into_iter().filter(is_asked).collect()
 }
 
-/// Returns the labels to corrupt.
+/// Returns how labels are corrupted; none if the original labels are restored instead.
 fn noise(
     project: &Project,
     options: &StudyOptions,

@@ -1,4 +1,4 @@
-//! `hard-images --truth`: measures how well the measures agree with a user's own labels.
+//! `hard-images --truth`: compares the measures with a user's own labels.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -43,7 +43,7 @@ pub(super) fn image_count(args: &StepArgs) -> usize {
     batches * batch
 }
 
-/// Draws the images, or the generator's minimum if `images` is less.
+/// Draws `count` images. If the generator's minimum is greater, the surplus is dropped.
 pub(super) fn draw(count: usize) -> Result<Dataset> {
     let set = synthetic::generate(&SyntheticParams { count: count.max(LEAST_IMAGES), ..Default::default() })?.dataset;
     Ok(set.filter(|sample| (sample.id.0 as usize) < count))
