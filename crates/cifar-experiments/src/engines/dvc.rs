@@ -1,7 +1,7 @@
-//! `--engine dvc`: executes every run as `dvc exp run --temp` under its name, so that `dvc exp
-//! show`, `diff`, `apply`, `branch` and `push` can use it. The work tree and HEAD do not change,
-//! and DVC's run-cache computes shared stages once. Results are copied from DVC's cache into the
-//! run's folder.
+//! `--engine dvc`: executes every run as `dvc exp run --temp` under its name, so that
+//! `dvc exp show`, `diff`, `apply`, `branch` and `push` can use it. The work tree and HEAD do not
+//! change, and DVC's run-cache computes shared stages once. Results are copied from DVC's cache into
+//! the run's folder.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
