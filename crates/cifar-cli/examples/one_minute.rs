@@ -1,9 +1,11 @@
-//! How far each recipe comes in a given time: trains it on a project's prepared images, stops it when the time is up, and
-//! scores the weights as they stand on the test images, with the recipe's own test-time augmentation.
+//! Measures the accuracy of each recipe after a given training time. Trains it on a project's
+//! prepared images, stops when the time is up, and scores the current weights on the test images
+//! with the recipe's own test-time augmentation.
 //!
-//! `cargo run --release -p cifar-cli --example one_minute -- PROJECT SECONDS SEED,… RECIPE…`, for instance
-//! `… -- . 60 42,123,456 quick simple_cnn airbench94`. One JSON object a run on standard output. The clock starts with the
-//! first step, so that neither loading nor scoring counts. What is printed depends on how fast the machine is.
+//! `cargo run --release -p cifar-cli --example one_minute -- PROJECT SECONDS SEED,… RECIPE…`, for
+//! instance `… -- . 60 42,123,456 quick simple_cnn airbench94`. Prints one JSON object per run on
+//! standard output. The clock starts with the first step, so that neither loading nor scoring
+//! counts. The results depend on the speed of the machine.
 #![expect(clippy::print_stdout, reason = "an example prints what it finds")]
 
 use std::path::Path;
@@ -18,7 +20,7 @@ use cifar_train::recipes::{NamedRecipe, recipe};
 use cifar_train::{EpochRecord, Run, TrainError, TrainingCallback};
 use serde_json::json;
 
-/// As the program does: blocks of memory are kept from step to step.
+/// As in the program, blocks of memory are kept from step to step.
 #[global_allocator]
 static ALLOCATOR: cifar_kernels::CachingAllocator = cifar_kernels::CachingAllocator::new();
 
@@ -47,12 +49,13 @@ fn main() -> Result<()> {
     let [project, seconds, seeds, names @ ..] = arguments.as_slice() else {
         bail!("usage: one_minute PROJECT SECONDS SEED,… RECIPE…");
     };
-    let limit = Duration::try_from_secs_f64(seconds.parse().context("SECONDS is a number")?)?;
-    let seeds: Vec<u64> = seeds.split(',').map(str::parse).collect::<Result<_, _>>().context("SEED is a number")?;
+    let limit = Duration::try_from_secs_f64(seconds.parse().context("SECONDS must be a number")?)?;
+    let seeds: Vec<u64> =
+        seeds.split(',').map(str::parse).collect::<Result<_, _>>().context("SEED must be a number")?;
     let prepared = Path::new(project).join("data/prepared");
     let data = TrainingData::open(&prepared)?;
     let test = TestSet::open(&prepared.join("test"), data.report.test_fingerprint())?;
-    // Recipes take turns, so that none has the quiet minutes to itself.
+    // Recipes take turns, so that changes in the load of the machine affect all of them.
     for seed in seeds {
         for name in names {
             let recipe = recipe(name).with_context(|| format!("there is no recipe {name}"))?;
@@ -70,7 +73,7 @@ fn trained_for(
     test: &TestSet,
 ) -> Result<serde_json::Value> {
     let mut params = recipe.recipe.train.clone();
-    // The weights as they stand are what counts.
+    // The current weights are scored, not the best ones.
     params.select = cifar_train::Select::Last;
     let mut run = Run::start(&params, &recipe.recipe.model, data, seed)?;
     let clock = Clock { limit, started: OnceLock::new() };

@@ -15,7 +15,7 @@ use clap::Parser;
 use crate::args::Cli;
 use crate::terminal::Terminal;
 
-/// Training allocates and frees the same large blocks in every step; this one keeps them.
+/// Training allocates and frees the same large blocks in every step; this allocator keeps them.
 #[global_allocator]
 static ALLOCATOR: cifar_kernels::CachingAllocator = cifar_kernels::CachingAllocator::new();
 
@@ -55,7 +55,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Help, the version, or a mistake in what was typed.
+/// Prints help, the version, or the error of a mistyped command line.
 fn usage(message: &clap::Error) -> ExitCode {
     match terminal::print_usage(message) {
         Ok(()) if message.use_stderr() => ExitCode::from(EXIT_USAGE),

@@ -1,4 +1,4 @@
-//! How far a grid is: each run under way, all runs together, and the time that is left.
+//! Progress of a grid: each running run, all runs together, and the time left.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -6,27 +6,27 @@ use std::time::Instant;
 
 use crate::reporter::GridReporter;
 
-/// The share of a run's time that training takes, more or less; the rest is scoring.
+/// Approximate fraction of a run's time that training takes; the rest is scoring.
 const TRAINING: f64 = 0.95;
-/// The runs of a grid that this process does, and what is known of their progress.
+/// The runs of a grid that this process executes, and their progress.
 pub struct Board<'a> {
     reporter: &'a dyn GridReporter,
     totals: Mutex<Totals>,
 }
 
-/// What is done, in units of cost: training images × epochs.
+/// Completed work, in units of cost: training images × epochs.
 #[derive(Debug)]
 struct Totals {
     started: Instant,
     runs: usize,
     ended: usize,
-    /// Of all runs that this process has to do.
+    /// Of all runs of this process.
     cost: f64,
-    /// Of those that ended.
+    /// Of the runs that ended.
     ended_cost: f64,
-    /// Of those that ended, what this process did itself.
+    /// Of the runs that ended, the part that this process executed.
     own_cost: f64,
-    /// By run: its cost, where it was when it was taken up, and where it is.
+    /// By run: its cost, its fraction done when this process started it, and its fraction done now.
     running: BTreeMap<String, (f64, Option<f64>, f64)>,
 }
 
@@ -38,7 +38,7 @@ pub struct Row<'a> {
 }
 
 impl<'a> Board<'a> {
-    /// A board for runs of these costs.
+    /// Creates a board for runs of these costs.
     pub fn new(reporter: &'a dyn GridReporter, costs: &[f64]) -> Self {
         let totals = Totals {
             started: Instant::now(),
@@ -52,7 +52,7 @@ impl<'a> Board<'a> {
         Self { reporter, totals: Mutex::new(totals) }
     }
 
-    /// Where the board is shown.
+    /// Returns the reporter that shows the board.
     pub fn reporter(&self) -> &'a dyn GridReporter {
         self.reporter
     }
@@ -67,7 +67,7 @@ impl<'a> Board<'a> {
         Row { name: name.into(), board: self }
     }
 
-    /// Number of runs that ended, and of all.
+    /// Returns the number of runs that ended, and of all runs.
     pub fn ended(&self) -> (usize, usize) {
         self.totals.lock().map_or((0, 0), |totals| (totals.ended, totals.runs))
     }
@@ -80,12 +80,12 @@ impl<'a> Board<'a> {
 }
 
 impl<'a> Row<'a> {
-    /// The board that this row is on.
+    /// Returns the board of this row.
     pub fn board(&self) -> &'a Board<'a> {
         self.board
     }
 
-    /// The run has done `done` of `total` units of `what`.
+    /// Shows that the run has finished `done` of `total` units of `what`.
     pub fn show(&self, what: &str, done: u64, total: u64, note: Option<&str>) {
         let fraction = done as f64 / total.max(1) as f64;
         let note = note.map(|note| format!(" · {note}")).unwrap_or_default();
@@ -95,7 +95,7 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// The run has done this fraction of its training, 0 to 1.
+    /// Records the fraction of its training that the run has finished, 0 to 1.
     pub fn trained(&self, fraction: f64) {
         if let Ok(mut totals) = self.board.totals.lock()
             && let Some((_, first, now)) = totals.running.get_mut(&self.name)
@@ -106,12 +106,12 @@ impl<'a> Row<'a> {
         self.board.update();
     }
 
-    /// The run does something that cannot be measured.
+    /// Shows an activity whose progress cannot be measured.
     pub fn note(&self, what: &str) {
         self.board.reporter.run_note(&self.name, what);
     }
 
-    /// The run waits again, and is not over.
+    /// Removes the row of a run that waits again and has not ended.
     pub fn withdraw(&self) {
         if let Ok(mut totals) = self.board.totals.lock() {
             totals.running.remove(&self.name);
@@ -120,7 +120,7 @@ impl<'a> Row<'a> {
         self.board.update();
     }
 
-    /// The run is over.
+    /// Removes the row of a run that has ended.
     pub fn end(&self) {
         if let Ok(mut totals) = self.board.totals.lock()
             && let Some((cost, first, _)) = totals.running.remove(&self.name)
@@ -140,7 +140,8 @@ impl Totals {
         (self.ended_cost + running) / self.cost.max(f64::MIN_POSITIVE)
     }
 
-    /// By the speed of this process so far; none before it has done anything.
+    /// Returns the time left at the speed of this process so far; none before it has finished any
+    /// work.
     fn seconds_left(&self) -> Option<f64> {
         let running: f64 = self.running.values().map(|(cost, first, now)| cost * (now - first.unwrap_or(*now))).sum();
         let own = self.own_cost + running;
@@ -149,7 +150,7 @@ impl Totals {
     }
 }
 
-/// A time as somebody says it.
+/// Returns a time in words, such as `99 s`, `10 min` or `2.0 h`.
 pub fn duration(seconds: f64) -> String {
     match seconds {
         s if s < 100.0 => format!("{s:.0} s"),
@@ -165,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_an_earlier_process_did_says_nothing_of_this_ones_speed() {
+    fn work_of_an_earlier_process_does_not_count_towards_the_speed() {
         let board = Board::new(&cifar_data::Silent, &[10.0, 10.0]);
         let row = board.begin("a", 10.0);
         row.show("training", 50, 100, None);
@@ -174,7 +175,8 @@ mod tests {
         assert_eq!(totals().seconds_left(), None, "nothing was done here");
         row.show("training", 100, 100, None);
         totals().started = Instant::now().checked_sub(Duration::from_secs(19)).unwrap();
-        // A quarter of a run's cost less the scoring took 19 s; what is left is a run and the first one's scoring.
+        // A quarter of a run's training took 19 s; left are one whole run and the scoring of the
+        // first.
         let left = totals().seconds_left().unwrap();
         assert!((left - 19.0 / 4.75 * 10.5).abs() < 0.5, "{left}");
         row.end();

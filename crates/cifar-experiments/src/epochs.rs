@@ -1,14 +1,14 @@
-//! The epochs of a run in another process, which it writes as JSON lines.
+//! Reads the epochs that a run in another process writes as JSON lines.
 
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use cifar_train::EpochRecord;
 
-/// Names the file that the training of another process writes its epochs to.
+/// Environment variable with the file to which the training in another process writes its epochs.
 pub const EVENTS_VARIABLE: &str = "CIFAR_EVENTS";
 
-/// Reads what is new in a file of epochs.
+/// Reads the new lines of a file of epochs.
 #[derive(Debug)]
 pub(crate) struct EpochReader {
     path: PathBuf,
@@ -16,22 +16,23 @@ pub(crate) struct EpochReader {
 }
 
 impl EpochReader {
-    /// For a file that may not be there yet. What is in it now, from an earlier process, is passed over.
+    /// Opens a file that may not exist yet. Its present content, from an earlier process, is
+    /// skipped.
     pub(crate) fn new(path: &Path) -> Self {
         Self { path: path.to_path_buf(), from: path.metadata().map_or(0, |found| found.len()) }
     }
 
-    /// The last epoch that was written since the last call, if any was.
+    /// Returns the last epoch that was written since the previous call, if any.
     pub(crate) fn latest(&mut self) -> Option<u64> {
         let mut file = std::fs::File::open(&self.path).ok()?;
-        // A training that starts over or resumes writes the file from its beginning.
+        // A training that restarts or resumes writes the file from the start.
         if file.metadata().ok()?.len() < self.from {
             self.from = 0;
         }
         let mut bytes = Vec::new();
         file.seek(SeekFrom::Start(self.from)).ok()?;
         file.read_to_end(&mut bytes).ok()?;
-        // The last line may not be whole yet.
+        // The last line may be incomplete.
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         self.from += whole as u64;
         let lines = bytes[..whole].split(|byte| *byte == b'\n');
@@ -63,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn new_epochs_are_found_and_half_lines_wait() {
+    fn new_epochs_are_found_and_incomplete_lines_are_kept_for_later() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("epochs.jsonl");
         std::fs::write(&path, line(7)).unwrap();

@@ -1,4 +1,5 @@
-//! experiments.toml: combinations × seeds × any parameter of params.yaml, as a list of runs with checked parameters.
+//! Reads experiments.toml (combinations × seeds × any parameter of params.yaml) into a list of runs
+//! with checked parameters.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -13,11 +14,12 @@ use serde_json::Value;
 
 use crate::engines::slurm::SlurmParams;
 
-/// What is run where there is no file: the grid of the original project.
+/// The grid without a file: that of the original project.
 pub const USUAL: &str = include_str!("usual_grid.toml");
 const VERSION: &str = "dataset_version";
 const SEED: &str = "random_seed";
-/// These decide which images are for test: runs that differ in them cannot be compared on the same images.
+/// Keys that decide which images are for testing. Runs that differ in them have no common test
+/// images.
 const FIXED: [&str; 3] = ["split.protocol", "split.split_seed", "split.test_fraction"];
 const MOST_RUNS: usize = 10_000;
 
@@ -27,48 +29,49 @@ const CONSTANT_STEPS: &str = "constant_steps";
 /// One run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Run {
-    /// Such as `v1+v2-seed123`: a folder's name and an experiment's.
+    /// Such as `v1+v2-seed123`; also the name of its folder and DVC experiment.
     pub name: String,
-    /// The name without the seed: runs that differ in nothing else.
+    /// The name without the seed, shared by runs that differ in the seed alone.
     pub combination: String,
-    /// The values that the grid gives, with partitions and seed.
+    /// The values that the grid sets, with partitions and seed.
     pub setting: Setting,
     /// All parameters.
     pub params: Params,
 }
 
-/// What experiments.toml says.
+/// The content of experiments.toml.
 #[derive(Debug)]
 pub struct Grid {
-    /// By partitions, then other keys, then seed.
+    /// Ordered by partitions, then other keys, then seed.
     pub runs: Vec<Run>,
-    /// For runs on a cluster.
+    /// Settings for runs on a cluster.
     pub slurm: SlurmParams,
-    /// How many optimiser steps every run is to take; none if `train.epochs` is left as it is.
+    /// Number of optimiser steps of every run; none if `train.epochs` stays unchanged.
     pub constant_steps: Option<ConstantSteps>,
 }
 
-/// How many optimiser steps every run is to take.
+/// The number of optimiser steps of every run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConstantSteps {
-    /// As many as the run of the grid with the most steps.
+    /// That of the run with the most steps.
     Most,
-    /// So many.
+    /// This number.
     Number(usize),
 }
 
-/// Images of a partition.
+/// Image counts of a partition.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PartitionImages {
-    /// All of its images.
+    /// Number of all images.
     pub all: usize,
-    /// Those of the published test set.
+    /// Number of images from the published test set.
     pub published_test: usize,
 }
 
 impl Grid {
-    /// Sets `train.epochs` of every run so that all take the same number of optimiser steps, as nearly as whole epochs allow.
-    /// Returns that number; none if the grid does not ask for it.
+    /// Sets `train.epochs` of every run so that all take the same number of optimiser steps, as
+    /// nearly as whole epochs allow. Returns that number; none if the grid does not set
+    /// `constant_steps`.
     ///
     /// # Errors
     /// If a run's parameters do not allow its number of epochs.
@@ -88,8 +91,8 @@ impl Grid {
 }
 
 impl Run {
-    /// About how many training images it has, by the sizes of partitions and splits: groups of near-duplicates, which stay
-    /// together, move a few.
+    /// Returns the approximate number of training images, from the sizes of partitions and splits.
+    /// Groups of near-duplicates stay together, which shifts a few images.
     pub fn training_images(&self, images: &[PartitionImages; 3]) -> f64 {
         let split = &self.params.split;
         let training = self.images_to_learn(images) * (1.0 - split.val_fraction);
@@ -116,7 +119,7 @@ impl Run {
         (self.training_images(images).round() as usize).div_ceil(self.params.train.batch_size).max(1)
     }
 
-    /// About how many optimiser steps it takes, if it does not stop early.
+    /// Returns the approximate number of optimiser steps without early stopping.
     pub fn steps(&self, images: &[PartitionImages; 3]) -> usize {
         self.steps_per_epoch(images).saturating_mul(self.params.train.epochs)
     }
@@ -139,15 +142,15 @@ struct File {
 /// The values of each key.
 type Lists = BTreeMap<String, Vec<Value>>;
 
-/// A mistake in experiments.toml at `path`.
+/// Returns the error for a mistake in experiments.toml at `path`.
 pub(crate) fn wrong(path: &Path, problem: &str) -> Error {
     Error::usage(format!("{}: {problem}", path.display()))
 }
 
-/// The file, or the usual grid where there is none, on top of `base`.
+/// Reads the file, or the default grid if there is none, with `base` as parameters.
 ///
 /// # Errors
-/// What is wrong in which line or key, and what is allowed.
+/// The line or key, what is wrong with it and what is allowed.
 pub fn read(path: &Path, base: &Params) -> Result<Grid> {
     let wrong = |problem: String| wrong(path, &problem);
     match std::fs::read(path) {
@@ -171,7 +174,7 @@ fn parse(text: &str, base: &Params) -> Result<Grid, String> {
     let grid = lists("[grid]", &file.grid)?;
     let refuse_epochs = |place: &str, lists: &Lists| match constant_steps {
         Some(_) if lists.contains_key(EPOCHS) => {
-            Err(format!("{place}: {EPOCHS} is not allowed with {CONSTANT_STEPS}, which sets it; leave one of both out"))
+            Err(format!("{place}: {EPOCHS} is not allowed with {CONSTANT_STEPS}, which sets it; leave out one of them"))
         }
         _ => Ok(()),
     };
@@ -207,11 +210,11 @@ fn parse(text: &str, base: &Params) -> Result<Grid, String> {
         }
         runs = kept;
         if runs.len() == before {
-            return Err(format!("{place} leaves no run out; a run has to have one of its values for every key"));
+            return Err(format!("{place} excludes no run; a run is excluded if it has one of the values of every key"));
         }
     }
     if runs.is_empty() {
-        return Err("there is no run in this grid".into());
+        return Err("the grid has no runs".into());
     }
     Ok(Grid { runs: named(&runs)?, slurm: file.slurm, constant_steps })
 }
@@ -229,7 +232,7 @@ fn constant_steps(value: Option<&toml::Value>) -> Result<Option<ConstantSteps>, 
     }
 }
 
-/// The cause in a message of the TOML parser, and what is expected.
+/// Rewrites a message of the TOML parser as the cause and what is expected.
 fn toml_in_plain_words(message: &str) -> String {
     let first = message.lines().next().unwrap_or_default();
     let says = |part: &str| first.contains(part);
@@ -253,7 +256,8 @@ fn toml_in_plain_words(message: &str) -> String {
     cause.to_string()
 }
 
-/// A table's keys with their lists; `a.b = [1]` and `"a.b" = [1]` are the same, and a single value is a list of one.
+/// Returns a table's keys with their lists. `a.b = [1]` and `"a.b" = [1]` are equivalent, and a
+/// single value is a list of one.
 fn lists(place: &str, table: &toml::Table) -> Result<Lists, String> {
     fn walk(place: &str, prefix: &str, table: &toml::Table, found: &mut Lists) -> Result<(), String> {
         for (key, value) in table {
@@ -267,11 +271,11 @@ fn lists(place: &str, table: &toml::Table) -> Result<Lists, String> {
                         return Err(format!("{place}: {key}: an empty list is not allowed; leave the key out"));
                     }
                     if key == CONSTANT_STEPS {
-                        return Err(format!("{place}: {CONSTANT_STEPS} is no parameter; write it above [grid]"));
+                        return Err(format!("{place}: {CONSTANT_STEPS} is not a parameter; write it above [grid]"));
                     }
                     if FIXED.contains(&key.as_str()) {
                         return Err(format!(
-                            "{place}: {key} is not allowed; it decides which images are for test, and runs are compared on the same ones"
+                            "{place}: {key} is not allowed; it decides which images are for testing, and runs are compared on the same images"
                         ));
                     }
                     found.insert(key, values);
@@ -288,7 +292,7 @@ fn lists(place: &str, table: &toml::Table) -> Result<Lists, String> {
     Ok(found)
 }
 
-/// Every combination: partitions vary slowest, seeds fastest.
+/// Returns every combination of values; partitions vary slowest, seeds fastest.
 fn combinations(lists: &Lists) -> Result<Vec<Setting>, String> {
     let count = lists.values().try_fold(1usize, |n, values| n.checked_mul(values.len()));
     if count.is_none_or(|n| n > MOST_RUNS) {
@@ -307,7 +311,7 @@ fn combinations(lists: &Lists) -> Result<Vec<Setting>, String> {
     Ok(keys.iter().fold(vec![Setting::new()], extend))
 }
 
-/// Whether for every key one of the values changes nothing about `params`.
+/// Returns whether `params` has one of the values of every key.
 fn matches(params: &Params, lists: &Lists) -> Result<bool, String> {
     for (key, values) in lists {
         let mut found = false;
@@ -343,7 +347,7 @@ fn named(runs: &[(Setting, Params)]) -> Result<Vec<Run>, String> {
     Ok(named)
 }
 
-/// A value as part of a name that files and git accept.
+/// Returns a value as part of a name that is valid for files and git.
 fn in_name(value: &Value) -> String {
     match value {
         Value::Array(items) => items.iter().map(in_name).collect::<Vec<_>>().join("x"),
@@ -365,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn the_usual_grid_is_the_file_of_the_project() {
+    fn the_default_grid_is_the_file_of_the_project() {
         assert_eq!(USUAL, include_str!("../../../experiments.toml"));
     }
 
@@ -380,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn grids_multiply_include_adds_and_exclude_takes_away() {
+    fn grid_multiplies_include_adds_and_exclude_removes() {
         assert_eq!(
             names("[grid]\nrandom_seed = [1, 2]\ntrain.epochs = [3, 4]\n"),
             ["v1-epochs3-seed1", "v1-epochs3-seed2", "v1-epochs4-seed1", "v1-epochs4-seed2"]
@@ -400,10 +404,10 @@ mod tests {
         );
     }
 
-    /// As many as the real data have in each partition, a sixth of them published test images.
+    /// The counts of the real data: a sixth of each partition are published test images.
     const IMAGES: [PartitionImages; 3] = [PartitionImages { all: 20_000, published_test: 3334 }; 3];
 
-    /// The number of steps that is held; names, epochs and steps of a grid's runs.
+    /// The constant number of steps; names, epochs and steps of a grid's runs.
     type Held = (Option<usize>, Vec<(String, usize, usize)>);
 
     fn held(text: &str, change: &str) -> Result<Held, String> {
@@ -419,7 +423,8 @@ mod tests {
         let grid = "[grid]\ndataset_version = ['v1', 'v1+v2', 'v1+v2+v3']\n";
         let include = "[[include]]\ndataset_version = ['v1+v2+v3']\nsplit.train_images = [5000]\n";
         let run = |name: &str, epochs, steps| (format!("{name}-seed42"), epochs, steps);
-        // 14,000, 28,000 and 42,000 images by 128: 110, 219 and 329 steps per epoch. Names do not change.
+        // 14,000, 28,000 and 42,000 images by 128: 110, 219 and 329 steps per epoch. Names do not
+        // change.
         let as_it_is = vec![run("v1", 15, 1650), run("v1+v2", 15, 3285), run("v1+v2+v3", 15, 4935)];
         assert_eq!(held(grid, "train.epochs=15").unwrap(), (None, as_it_is));
         let (steps, runs) = held(&format!("constant_steps = true\n{grid}{include}"), "train.epochs=15").unwrap();
@@ -429,7 +434,7 @@ mod tests {
         let (steps, runs) = held(&format!("constant_steps = 660\n{grid}"), "train.epochs=15").unwrap();
         assert_eq!(steps, Some(660));
         assert_eq!(runs, [run("v1", 6, 660), run("v1+v2", 3, 657), run("v1+v2+v3", 2, 658)]);
-        // The published test images are no training images: 16,666 × ⅞ are 14,583.
+        // Published test images are not used for training: 16,666 × ⅞ = 14,583.
         let (_, runs) = held(&format!("constant_steps = 114\n{grid}"), "split.protocol=\"official\"").unwrap();
         assert_eq!(runs[0], run("v1", 1, 114));
         let error = held(&format!("constant_steps = 660\n{grid}"), "train.warmup_epochs=3.0").unwrap_err();
@@ -468,11 +473,11 @@ mod tests {
         check("[grid]\nrandom_seed = ['x']\n", "random_seed: \"x\" is not allowed; expected a whole number");
         check("[grid]\ndataset_version = ['v4']\n", "dataset_version: \"v4\" is not allowed; allowed are v1, ");
         check("[grid]\nsplit.split_seed = [1]\n", "[grid]: split.split_seed is not allowed; it decides");
-        check("[grid]\nrandom_seed = 1\n[[exclude]]\nrandom_seed = 2\n", "[[exclude]] number 1 leaves no run out");
-        check("[grid]\nrandom_seed = 1\n[[exclude]]\nrandom_seed = 1\n", "there is no run in this grid");
+        check("[grid]\nrandom_seed = 1\n[[exclude]]\nrandom_seed = 2\n", "[[exclude]] number 1 excludes no run");
+        check("[grid]\nrandom_seed = 1\n[[exclude]]\nrandom_seed = 1\n", "the grid has no runs");
         check("constant_steps = 0\n[grid]\nrandom_seed = 1\n", "constant_steps: 0 is not allowed; allowed are true, ");
         check("constant_steps = 'x'\n[grid]\nrandom_seed = 1\n", "constant_steps: \"x\" is not allowed; allowed are");
-        check("[grid]\nconstant_steps = true\n", "[grid]: constant_steps is no parameter; write it above [grid]");
+        check("[grid]\nconstant_steps = true\n", "[grid]: constant_steps is not a parameter; write it above [grid]");
         let both = "is not allowed with constant_steps, which sets it";
         check("constant_steps = true\n[grid]\ntrain.epochs = 3\n", &format!("[grid]: train.epochs {both}"));
         check(

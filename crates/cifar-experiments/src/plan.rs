@@ -10,15 +10,15 @@ use crate::analysis::RunRecord;
 use crate::grid::{self, Grid, PartitionImages, Run};
 use crate::run::FAILED;
 
-/// How far a run is.
+/// The state of a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// Its results are there.
+    /// Its results are complete.
     Finished,
     /// It failed, for this reason.
     Failed(String),
-    /// It has still to be done.
+    /// It has not been executed, or was stopped.
     Waiting,
 }
 
@@ -27,21 +27,21 @@ pub enum State {
 pub struct Entry {
     /// The run.
     pub run: Run,
-    /// Where its results are.
+    /// The folder of its results.
     pub folder: PathBuf,
-    /// What its results must say of themselves.
+    /// The record that its results must have.
     pub record: RunRecord,
-    /// How far it is.
+    /// Its state.
     pub state: State,
-    /// Training images × epochs, more or less: for the time that is left.
+    /// Approximate training images × epochs, to estimate the time left.
     pub cost: f64,
-    /// Optimiser steps, more or less.
+    /// Approximate number of optimiser steps.
     pub steps: usize,
     /// Training and validation images, more or less.
     pub images: [usize; 2],
 }
 
-/// What experiments.toml says.
+/// Reads experiments.toml.
 ///
 /// # Errors
 /// If the grid or the parameters are wrong.
@@ -53,15 +53,15 @@ fn grid_file(project: &Project, file: Option<&Path>) -> PathBuf {
     file.map_or_else(|| project.layout.grid(), Path::to_path_buf)
 }
 
-/// All runs of the grid with their states.
+/// Returns all runs of the grid with their states.
 ///
 /// # Errors
-/// If a folder holds a run of the same name that is another one.
+/// If a folder contains another run of the same name.
 pub fn entries(project: &Project, file: Option<&Path>, reporter: &dyn Reporter) -> Result<Vec<Entry>> {
     let path = grid_file(project, file);
     if !path.exists() {
         ensure!(file.is_none(), "{}: there is no such file", path.display());
-        reporter.note(&format!("{}: not there; using five combinations × three seeds", path.display()));
+        reporter.note(&format!("{}: not found; using five combinations × three seeds", path.display()));
     }
     let mut grid = grid(project, file)?;
     let (data, images) = data(project)?;
@@ -96,7 +96,7 @@ pub fn entries(project: &Project, file: Option<&Path>, reporter: &dyn Reporter) 
     Ok(entries)
 }
 
-/// The identity of images and labels, and the number of images of each partition.
+/// Returns the identity of images and labels, and the image counts of each partition.
 ///
 /// # Errors
 /// If a partition or a file in `labels/` cannot be read.
@@ -109,7 +109,7 @@ pub fn data(project: &Project) -> Result<(String, [PartitionImages; 3])> {
             format!("{}: cannot read the partition; run `cifar-cli partition` first, or `dvc pull`", path.display())
         })?;
         let text = String::from_utf8_lossy(&bytes);
-        // The first line has the names of the columns; `published_split` is the last but two.
+        // The first line is the header; `published_split` is the third column from the right.
         let published = |line: &str| line.rsplit(',').nth(2).is_some_and(|split| split == "test");
         let rows = || text.lines().skip(1);
         *images = PartitionImages { all: rows().count(), published_test: rows().filter(|l| published(l)).count() };

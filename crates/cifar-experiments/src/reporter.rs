@@ -1,4 +1,4 @@
-//! Where a grid and each of its runs report to.
+//! Reporters of a grid and of each of its runs.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -12,31 +12,31 @@ use cifar_train::{EpochRecord, StepRecord, TrainingCallback};
 
 use crate::board::Row;
 
-/// Shows a grid under way: a row for each run, and one for all of them. All methods but those of
-/// [`Reporter`] do nothing unless they are written.
+/// Shows the progress of a grid: a row per run, and one for all runs. All methods except those of
+/// [`Reporter`] do nothing by default.
 pub trait GridReporter: Reporter {
     /// A run starts or resumes.
     fn run_started(&self, _run: &str) {}
 
-    /// A run is at `fraction`, 0 to 1, of what `message` names.
+    /// A run has finished `fraction`, 0 to 1, of what `message` names.
     fn run_progress(&self, _run: &str, _fraction: f64, _message: &str) {}
 
-    /// A run does something that cannot be measured.
+    /// A run is in an activity whose progress cannot be measured.
     fn run_note(&self, _run: &str, _message: &str) {}
 
     /// A run ended, or waits again.
     fn run_ended(&self, _run: &str) {}
 
-    /// All runs together are at `fraction`, 0 to 1.
+    /// The finished fraction of all runs together, 0 to 1.
     fn grid_progress(&self, _fraction: f64, _message: &str) {}
 
-    /// No run is under way any more.
+    /// No run is running any more.
     fn grid_ended(&self) {}
 }
 
 impl GridReporter for cifar_data::Silent {}
 
-/// The reporter of one run: everything it says goes to its log, its progress to its row.
+/// The reporter of one run. Messages go to the run's log, progress to its row.
 pub(crate) struct RunReporter<'a> {
     log: Mutex<File>,
     row: Row<'a>,
@@ -47,7 +47,7 @@ impl<'a> RunReporter<'a> {
         Self { log: Mutex::new(log), row }
     }
 
-    /// A log that cannot be written stops no run.
+    /// Writes a line to the log. Errors are ignored: a log that cannot be written stops no run.
     fn line(&self, text: &str) {
         if let Ok(mut log) = self.log.lock() {
             let _ = writeln!(log, "{text}");

@@ -1,4 +1,4 @@
-//! Doing what is left of a grid, and concluding from what is finished.
+//! Executes the unfinished runs of a grid and evaluates the finished ones.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,36 +23,37 @@ use crate::schedule::{Job, execute};
 pub(crate) const LOG: &str = "log.txt";
 /// The epochs of a run as JSON lines, in its folder.
 pub(crate) const EVENTS: &str = "epochs.jsonl";
-/// Why a run failed, in its folder; a run that was only stopped has none.
+/// The file with the reason of a failure, in the run's folder. A run that was only stopped has
+/// none.
 pub(crate) const FAILED: &str = "failed.txt";
-/// The command that is named as the holder of the project's lock.
+/// The command that is named as the holder of the project lock.
 pub const LOCKED: &str = "experiments";
 /// Number of last lines of a failed run's log that are shown.
 const TAIL: usize = 5;
 
-/// How to do the runs of a grid.
+/// Options of [`run_grid`].
 #[derive(Debug, Clone, Default)]
 pub struct RunOptions {
-    /// The grid; experiments.toml in the project's folder if there is none.
+    /// The grid file; experiments.toml in the project folder if none.
     pub grid: Option<PathBuf>,
-    /// The engine; DVC if the project can be used with it, else this process.
+    /// The engine. If none: DVC where the project supports it, else this process.
     pub engine: Option<EngineKind>,
-    /// How many runs at a time.
+    /// Number of runs at a time.
     pub jobs: Option<u16>,
-    /// Whether to do runs again that failed.
+    /// Whether to repeat failed runs.
     pub retry: bool,
 }
 
-/// What became of a grid.
+/// The outcome of a grid.
 #[derive(Debug)]
 pub struct GridRun {
     /// The number of runs in the grid.
     pub runs: usize,
-    /// Figures and conclusions, if a run is finished.
+    /// Figures and conclusions, if at least one run is finished.
     pub concluded: Option<Concluded>,
     /// The runs that failed.
     pub failed: Vec<FailedRun>,
-    /// The runs that somebody cancelled in Slurm.
+    /// The runs that were cancelled in Slurm.
     pub cancelled: Vec<String>,
 }
 
@@ -70,7 +71,7 @@ pub struct FailedRun {
 }
 
 impl GridRun {
-    /// Fails if a run failed or was cancelled.
+    /// Returns an error if a run failed or was cancelled.
     ///
     /// # Errors
     /// The number of such runs, and the first of them.
@@ -95,19 +96,19 @@ impl GridRun {
     }
 }
 
-/// Figures over the finished runs of a grid, and what they show.
+/// Figures over the finished runs of a grid, and the conclusions from them.
 #[derive(Debug, Serialize)]
 #[serde(transparent)]
 pub struct Concluded {
     /// The figures.
     pub summary: GridSummary,
-    /// Where the files are.
+    /// The folder of the files.
     #[serde(skip)]
     pub folder: PathBuf,
 }
 
 impl Concluded {
-    /// The page with the report.
+    /// Returns the path of the report.
     pub fn report(&self) -> PathBuf {
         self.folder.join(analysis::REPORT)
     }
@@ -129,11 +130,11 @@ impl fmt::Display for Concluded {
     }
 }
 
-/// Does what is left of the grid, then concludes.
+/// Executes the unfinished runs of the grid, then writes figures and conclusions.
 ///
 /// # Errors
-/// If the grid is wrong, the engine cannot be used, or the program was stopped. Runs that fail are in
-/// the result.
+/// If the grid is wrong, the engine cannot be used, or the program was stopped. Failed runs are
+/// part of the result.
 pub fn run_grid(project: &Project, options: &RunOptions, reporter: &dyn GridReporter) -> Result<GridRun> {
     let grid_file = options.grid.as_deref();
     let entries = entries(project, grid_file, reporter)?;
@@ -144,7 +145,7 @@ pub fn run_grid(project: &Project, options: &RunOptions, reporter: &dyn GridRepo
         reporter.note(&constant_steps(&entries));
     }
     let usual = if dvc::is_usable(project) { EngineKind::Dvc } else { EngineKind::Local };
-    // With nothing to do, neither DVC nor Slurm is asked for anything.
+    // With nothing to do, neither DVC nor Slurm is needed.
     let engine = if due.is_empty() { EngineKind::Local } else { options.engine.unwrap_or(usual) };
     let (_lock, cancelled, failures) = match engine {
         EngineKind::Slurm => {
@@ -170,7 +171,7 @@ pub fn run_grid(project: &Project, options: &RunOptions, reporter: &dyn GridRepo
         Error::from(e).context("finished runs are kept; run `cifar-cli experiments run` again to resume")
     })?;
     let mut entries = crate::plan::entries(project, grid_file, reporter)?;
-    // A run whose failure could not even be written, as on a full disk, has failed all the same.
+    // A run also counts as failed if its failure could not be written, as on a full disk.
     let unfinished = |e: &&mut Entry| {
         e.state == State::Waiting && due.iter().any(|d| d.run.name == e.run.name) && !cancelled.contains(&e.run.name)
     };
@@ -212,7 +213,7 @@ fn note_plan(entries: &[Entry], due: &[&Entry], options: &RunOptions, reporter: 
     ));
 }
 
-/// How many epochs and steps each combination has, since the grid and not params.yaml says so.
+/// Returns the epochs and steps of each combination in words, since the grid overrides params.yaml.
 pub fn constant_steps(entries: &[Entry]) -> String {
     let mut told: Vec<(&str, String)> = Vec::new();
     for Entry { run, steps, .. } in entries {
@@ -225,7 +226,7 @@ pub fn constant_steps(entries: &[Entry]) -> String {
     format!("constant_steps sets train.epochs: {}", told.join(", "))
 }
 
-/// Writes all files over the finished runs.
+/// Writes all files about the finished runs.
 fn figures(project: &Project, entries: &[Entry], reporter: &dyn Reporter) -> Result<Concluded> {
     let (finished, others): (Vec<&Entry>, Vec<&Entry>) = entries.iter().partition(|e| e.state == State::Finished);
     let folders: Vec<PathBuf> = finished.iter().map(|e| e.folder.clone()).collect();
@@ -238,7 +239,7 @@ fn figures(project: &Project, entries: &[Entry], reporter: &dyn Reporter) -> Res
     Ok(Concluded { summary, folder })
 }
 
-/// Runs of another grid may lie beside those of this one: they stay, and are left out.
+/// Reports how many run folders do not belong to this grid. They are kept and ignored.
 fn note_other_runs(project: &Project, entries: &[Entry], reporter: &dyn Reporter) {
     let folder = project.layout.experiments().join(analysis::RUNS);
     let names = std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|e| e.file_name());
@@ -249,7 +250,7 @@ fn note_other_runs(project: &Project, entries: &[Entry], reporter: &dyn Reporter
     }
 }
 
-/// Does the runs that are due. Returns why runs failed, by name.
+/// Executes the runs that are due. Returns the reasons of failed runs, by name.
 fn work(session: Session, engine: &dyn Engine, due: &[&Entry], jobs: usize) -> Result<BTreeMap<String, String>> {
     let costs: Vec<f64> = due.iter().map(|e| e.cost).collect();
     let board = Board::new(session.reporter, &costs);
@@ -292,12 +293,13 @@ fn work(session: Session, engine: &dyn Engine, due: &[&Entry], jobs: usize) -> R
     Ok(failures.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Leaves why the run failed. On a full disk this fails too, and the next call does the run like one that was stopped.
+/// Writes why the run failed to its folder. If this fails too, as on a full disk, the next call
+/// treats the run as one that was stopped.
 pub(crate) fn write_failure(folder: &Path, reason: &str) -> Result<()> {
     Ok(cifar_data::output::write_file(&folder.join(FAILED), format!("{reason}\n").as_bytes())?)
 }
 
-/// The line of a run that is over.
+/// Prints the line of a run that has ended.
 pub(crate) fn note_end(board: &Board, entry: &Entry, failure: Option<&str>, seconds: f64) {
     let (done, all) = board.ended();
     let words = match failure {
@@ -307,7 +309,7 @@ pub(crate) fn note_end(board: &Board, entry: &Entry, failure: Option<&str>, seco
     board.reporter().note(&format!("[{done}/{all}] {:<30} {words}", entry.run.name));
 }
 
-/// One run, from whatever there is to its record.
+/// Starts or resumes one run, and writes its record at the end.
 pub(crate) fn do_run(engine: &dyn Engine, entry: &Entry, row: &Row, data_ready: &(dyn Fn() + Sync)) -> Result<()> {
     let folder = &entry.folder;
     clear(folder)?;
@@ -326,7 +328,7 @@ pub(crate) fn clear(folder: &Path) -> Result<()> {
     }
 }
 
-/// Accuracies of a run with their 95 % intervals for the sampling of images, in words.
+/// Returns the accuracies of a run in words, with 95 % intervals for the sampling of images.
 fn score(folder: &Path) -> Option<String> {
     let text = std::fs::read(folder.join("evaluation/test/metrics.json")).ok()?;
     let metrics: serde_json::Value = serde_json::from_slice(&text).ok()?;
@@ -366,7 +368,7 @@ fn failed(entries: &[Entry]) -> Vec<FailedRun> {
         .collect()
 }
 
-/// The last word of a run that fails, into its log as well.
+/// Appends the error of a failed run to its log.
 pub(crate) fn log_error(log: &mut std::fs::File, error: &Error) {
     let _ = writeln!(log, "error: {}", error.one_line());
 }

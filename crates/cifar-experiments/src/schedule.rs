@@ -1,4 +1,4 @@
-//! Who works on which run: a few workers, and data that are made once.
+//! Distributes runs over a few workers; shared data are made only once.
 
 use std::collections::BTreeSet;
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -8,9 +8,10 @@ use cifar_pipeline::{Error, Result};
 /// A run that waits for a worker.
 #[derive(Debug, Clone)]
 pub struct Job {
-    /// Its place in the list of runs.
+    /// Its index in the list of runs.
     pub index: usize,
-    /// Its data. While one worker makes them, no other starts a run that needs the same data.
+    /// The identity of its data. While one worker makes them, no other starts a run that needs
+    /// them.
     pub data: String,
 }
 
@@ -21,7 +22,7 @@ struct State {
     ready: BTreeSet<String>,
 }
 
-/// What the workers share.
+/// State that the workers share.
 #[derive(Debug, Default)]
 pub struct Schedule {
     state: Mutex<State>,
@@ -34,7 +35,7 @@ impl Schedule {
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    /// The data of a run are there: others may begin.
+    /// Marks `data` as made, so that other runs that need them may start.
     pub fn data_ready(&self, data: &str) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.in_the_making.remove(data);
@@ -42,7 +43,7 @@ impl Schedule {
         self.changed.notify_all();
     }
 
-    /// The next run, in order, whose data nobody is making; none if no run waits.
+    /// Returns the next run, in order, whose data no worker is making; none if no run waits.
     fn next(&self) -> Option<Job> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
@@ -60,7 +61,7 @@ impl Schedule {
         }
     }
 
-    /// A run is over, however it ended: if its data did not come to be, another run tries.
+    /// Records that a run has ended. If its data were not made, another run makes them.
     fn over(&self, data: &str) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.in_the_making.remove(data);
@@ -68,7 +69,8 @@ impl Schedule {
     }
 }
 
-/// Does all jobs with `workers` threads; `work` may call [`Schedule::data_ready`]. Once `stopped`, no other run starts.
+/// Executes all jobs on `workers` threads. `work` may call [`Schedule::data_ready`]. Once `stopped`
+/// returns true, no further run starts.
 pub fn execute(
     jobs: Vec<Job>,
     workers: usize,
@@ -105,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn every_run_is_done_once_and_no_data_are_made_twice() {
+    fn every_run_is_executed_once_and_data_are_made_once() {
         for workers in [1, 2, 5] {
             let done = Mutex::new(Vec::new());
             let (making, made) = (Mutex::new(BTreeSet::new()), Mutex::new(BTreeSet::new()));
@@ -127,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_fails_to_make_its_data_leaves_that_to_the_next() {
+    fn after_a_run_fails_to_make_its_data_the_next_run_makes_them() {
         let tries = AtomicUsize::new(0);
         let work = |_: &Job, _: &Schedule| {
             tries.fetch_add(1, Ordering::Relaxed);
@@ -138,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn once_stopped_nothing_begins() {
+    fn no_run_starts_after_a_stop() {
         let begun = AtomicUsize::new(0);
         let work = |_: &Job, _: &Schedule| {
             begun.fetch_add(1, Ordering::Relaxed);

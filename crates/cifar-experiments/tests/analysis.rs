@@ -151,8 +151,9 @@ fn one_seed_allows_words_about_these_runs_alone() {
 }
 
 #[test]
-fn runs_that_scatter_more_than_they_differ_are_not_told_apart() {
-    // Accuracies as of a grid of 1,205 images after four epochs: 43.4 ± 3.1 and 37.6 ± 1.3 %. Images alone would tell them apart.
+fn combinations_whose_runs_scatter_more_than_they_differ_show_no_difference() {
+    // Accuracies as of a grid of 1,205 images after four epochs: 43.4 ± 3.1 and 37.6 ± 1.3 %.
+    // Images alone would tell them apart.
     let labels: Vec<u16> = (0..1205).map(|i| i % 3).collect();
     let rates = [("v1", [0.347, 0.376, 0.405]), ("v2", [0.421, 0.434, 0.447])];
     let list = rates.iter().flat_map(|(name, rates)| {
@@ -196,7 +197,7 @@ fn many(combination: &str, seed: u64, train_images: usize, right: f64) -> Scored
 }
 
 #[test]
-fn a_clear_difference_is_told_with_its_correction_and_more_data_are_an_extrapolation() {
+fn a_clear_difference_is_reported_corrected_and_more_data_are_marked_as_extrapolation() {
     let labels = (0..600).map(|i| i % 3).collect();
     let sizes = [("v1", 100, 0.60), ("v2", 101, 0.60), ("v1+v2", 200, 0.74), ("v1+v2+v3", 400, 0.88)];
     let list = sizes.iter().flat_map(|(name, n, p)| (1..=3).map(move |seed| many(name, seed, *n, *p))).collect();

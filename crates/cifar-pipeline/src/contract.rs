@@ -1,6 +1,7 @@
-//! What each stage of dvc.yaml reads, which parameters it uses and what it writes. A test holds dvc.yaml to it.
+//! What each stage of dvc.yaml reads, which parameters it uses and what it writes. A test compares
+//! dvc.yaml with it.
 
-/// A stage's side of the contract with dvc.yaml.
+/// What dvc.yaml must state about a stage.
 #[derive(Debug)]
 pub struct Stage {
     /// Its name in dvc.yaml.
@@ -9,18 +10,19 @@ pub struct Stage {
     pub command: &'static str,
     /// Files and folders that it reads, besides its fingerprint.
     pub deps: &'static [&'static str],
-    /// Blocks and keys of params.yaml that it uses. The recipe that `identify_hard_images` trains its folds by is
-    /// not among them: with it changes the model file that it reads.
+    /// Blocks and keys of params.yaml that it uses. The training recipe of the folds of
+    /// `identify_hard_images` is not among them: if it changes, so does the model file that the
+    /// stage reads.
     pub params: &'static [&'static str],
     /// The folder that it writes.
     pub out: &'static str,
-    /// Crates of the workspace whose sources decide its results, besides its own command.
+    /// Crates of the workspace whose sources affect its results, besides its own command.
     pub crates: &'static [&'static str],
-    /// Other commands whose code its own one calls.
+    /// Other commands whose code its own command calls.
     pub calls: &'static [&'static str],
 }
 
-/// Every stage but `build`, in order.
+/// All stages except `build`, in order.
 pub const STAGES: [Stage; 7] = [
     Stage {
         name: "pull_data",
@@ -132,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn dvc_yaml_says_what_the_stages_do() {
+    fn dvc_yaml_agrees_with_the_contract() {
         let pipeline: Value = serde_saphyr::from_str(include_str!("../../../dvc.yaml")).unwrap();
         let stages = pipeline["stages"].as_object().unwrap();
         let expected: Vec<&str> = ["build"].into_iter().chain(STAGES.iter().map(|s| s.name)).collect();

@@ -79,7 +79,7 @@ impl Error {
         Self::Failed(problem.into())
     }
 
-    /// The same error with what was attempted.
+    /// Returns the same error with what was attempted.
     #[must_use]
     pub fn context(self, what: impl Into<String>) -> Self {
         Self::Context { what: what.into(), source: Box::new(self) }
@@ -111,8 +111,8 @@ impl Error {
         }
     }
 
-    /// Whether the environment forces an instruction set that this processor does not have. Errors of
-    /// kernels arrive through other libraries, so all causes are looked at.
+    /// Returns whether the environment forces an instruction set that this processor does not have.
+    /// Errors of kernels arrive through other libraries, so all causes are checked.
     fn is_refused_isa(&self) -> bool {
         let mut cause: Option<&dyn std::error::Error> = Some(self);
         while let Some(error) = cause {
@@ -124,13 +124,13 @@ impl Error {
         false
     }
 
-    /// Whether the user stopped the program.
+    /// Returns whether the user stopped the program.
     pub fn is_cancelled(&self) -> bool {
         self.kind() == ErrorKind::Cancelled
     }
 
-    /// Returns what was attempted, what went wrong and which command to run, in one line. A cause that
-    /// the message quotes already is not repeated.
+    /// Returns what was attempted, what went wrong and which command to run, in one line. A cause
+    /// that the message already quotes is not repeated.
     pub fn one_line(&self) -> String {
         let mut line = self.to_string();
         let mut cause = std::error::Error::source(self);
@@ -147,7 +147,7 @@ impl Error {
         }
     }
 
-    /// The error of missing, stale or damaged data that this one is or contains.
+    /// Returns the error of missing, stale or damaged data that this error is or contains.
     fn data_error(&self) -> Option<&DataError> {
         match self {
             Self::Data(e) => Some(e),
@@ -174,7 +174,7 @@ fn data_in_train(error: &TrainError) -> Option<&DataError> {
     }
 }
 
-/// The command that makes what is missing or stale.
+/// Returns the command that makes what is missing or stale.
 fn advice(error: &DataError) -> Option<String> {
     let (when, dvc) = match error {
         DataError::Missing { made_by: [Stage::Partition], .. } => ("first", ", or `dvc pull`"),
@@ -225,7 +225,7 @@ fn of_eval(error: &EvalError) -> ErrorKind {
     }
 }
 
-/// Says what was attempted when something failed.
+/// Adds to an error what was attempted.
 pub trait Context<T> {
     /// Adds `what` to an error.
     fn context(self, what: impl Display) -> Result<T>;

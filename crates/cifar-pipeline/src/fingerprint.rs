@@ -1,7 +1,9 @@
-//! One hash a stage over everything in the program that can change the stage's results: the sources of the crates
-//! and commands that it uses, without comments and tests; their locked dependencies; compiler, target and optimisation.
+//! One hash per stage over everything in the program that can change the stage's results: the
+//! sources of the crates and commands that it uses, without comments and tests; their locked
+//! dependencies; compiler, target and optimisation.
 //!
-//! DVC's stages depend on these files rather than on the binary: a change to a report retrains nothing.
+//! DVC's stages depend on these files rather than on the binary: a change to a report retrains
+//! nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -27,7 +29,7 @@ pub fn write(project: &Project) -> Result<PathBuf> {
     let program = std::env::current_exe().context("cannot find the running program")?;
     let destination = bin.join("cifar-cli");
     fs::create_dir_all(&bin).with_context(|| format!("{}: cannot create the folder", bin.display()))?;
-    // Renamed into place: the old program may be running, or be a link into DVC's cache.
+    // Renamed into place, since the old program may be running or be a link into DVC's cache.
     let aside = bin.join(".partial-cifar-cli");
     fs::copy(&program, &aside)
         .and_then(|_| fs::rename(&aside, &destination))
@@ -70,7 +72,7 @@ pub fn of_stage(workspace: &Path, stage: &Stage) -> Result<String> {
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-/// The files that count, relative to the workspace, with `/`, sorted.
+/// Returns the source files that count, relative to the workspace, with `/` as separator, sorted.
 fn sources(workspace: &Path, stage: &Stage) -> Result<BTreeSet<String>> {
     let mut files = BTreeSet::new();
     for name in stage.crates {
@@ -100,7 +102,7 @@ fn walk(workspace: &Path, folder: &Path, files: &mut BTreeSet<String>) -> Result
     Ok(())
 }
 
-/// A source file's tokens, without comments, documentation and `#[cfg(test)]` items.
+/// Returns a source file's tokens, without comments, documentation and `#[cfg(test)]` items.
 fn code_of(text: &str) -> Result<String> {
     let tokens: TokenStream = text.parse().map_err(|e: proc_macro2::LexError| Error::failed(e.to_string()))?;
     Ok(strip(tokens).to_string())
@@ -166,7 +168,7 @@ struct Package {
     dependencies: Vec<String>,
 }
 
-/// Name, version and checksum of all that `roots` need, by Cargo.lock, sorted.
+/// Returns name, version and checksum of all packages in Cargo.lock that `roots` need, sorted.
 fn locked<'a>(text: &str, roots: impl Iterator<Item = &'a str>) -> Result<BTreeSet<String>> {
     let lock: Lock = toml::from_str(text).context("Cargo.lock: not readable")?;
     let mut by_name: BTreeMap<&str, Vec<&Package>> = BTreeMap::new();
@@ -227,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_a_crate_needs_counts_of_the_lock() {
+    fn only_locked_packages_that_a_crate_needs_count() {
         let lock = r#"
             package = [
               { name = "a", version = "1.0.0", dependencies = ["b 2.0.0"] },

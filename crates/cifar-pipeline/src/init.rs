@@ -20,12 +20,12 @@ pub struct Initialised {
     pub folder: PathBuf,
     /// Files that were written.
     pub written: Vec<&'static str>,
-    /// Files that were there already, and were kept.
+    /// Files that existed already and were kept.
     pub kept: Vec<&'static str>,
 }
 
-/// Writes a new project into `folder`: params.yaml, dvc.yaml, `labels/`, .gitignore and the files of
-/// `more`, as (path, text). A file that exists is kept.
+/// Writes a new project into `folder`: params.yaml, dvc.yaml, `labels/`, .gitignore and the files
+/// of `more`, as (path, text). A file that exists is kept.
 ///
 /// # Errors
 /// If a folder or file cannot be written.
@@ -52,8 +52,8 @@ pub fn init(folder: &Path, more: &[(&'static str, &str)]) -> Result<Initialised>
     Ok(done)
 }
 
-/// The pipeline for a program that is on the path: without the stage that compiles it, and without the
-/// fingerprints of its code, which need its sources.
+/// Returns dvc.yaml for a program that is on the path: without the stage that compiles it, and
+/// without the fingerprints of its code, which need its sources.
 fn without_build(dvc: &str) -> String {
     let mut text = String::from(
         "# The pipeline. `cifar-cli partition` comes before it, because your images are outside the project.\n\

@@ -1,23 +1,23 @@
-//! Where everything is in the project folder. The only place that knows these names.
+//! Paths of all files and folders of a project. These names are defined only here.
 
 use std::path::{Path, PathBuf};
 
 use cifar_data::splits::Split;
 
-/// What runs leave for later ones, out of the way.
+/// The folder of state that later runs use.
 const STATE: &str = ".cifar";
-/// Where the runs of a grid are, in the folder of experiments.
+/// Folder of a grid's runs, in the folder of experiments.
 pub const RUNS_OF_GRID: &str = "runs";
 
 /// The folders and files of a project.
 #[derive(Debug, Clone)]
 pub struct Layout {
     root: PathBuf,
-    /// Where it is not the usual place.
+    /// The paths that differ from the default ones.
     elsewhere: Option<Elsewhere>,
 }
 
-/// One run of a grid has data that others share, and a folder of its own for what it makes.
+/// The paths of one run of a grid: data that runs share, and its own folder for its results.
 #[derive(Debug, Clone)]
 struct Elsewhere {
     raw: PathBuf,
@@ -26,35 +26,36 @@ struct Elsewhere {
 }
 
 impl Layout {
-    /// The layout of the project in `root`.
+    /// Returns the layout of the project in `root`.
     pub fn new(root: &Path) -> Self {
-        // "." adds nothing to a message, and a path without it reads better.
+        // Messages are easier to read without a leading ".".
         let root = if root == Path::new(".") { PathBuf::new() } else { root.to_path_buf() };
         Self { root, elsewhere: None }
     }
 
-    /// For one run of a grid: everything as here, but pulled and prepared data, models and evaluations in those folders.
+    /// Returns the layout of one run of a grid: as this one, except for pulled and prepared data,
+    /// models and evaluations, which are in the given folders.
     #[must_use]
     pub fn of_run(&self, raw: PathBuf, prepared: PathBuf, results: PathBuf) -> Self {
         Self { root: self.root.clone(), elsewhere: Some(Elsewhere { raw, prepared, results }) }
     }
 
-    /// Whether this is the layout of one run of a grid.
+    /// Returns whether this is the layout of one run of a grid.
     pub fn is_of_run(&self) -> bool {
         self.elsewhere.is_some()
     }
 
-    /// Below the project's folder, or that of a grid's run.
+    /// Returns a path in the project's folder, or in that of a grid's run.
     fn result(&self, relative: &str) -> PathBuf {
         self.elsewhere.as_ref().map_or_else(|| self.join(relative), |e| e.results.join(relative))
     }
 
-    /// A path in the project folder.
+    /// Returns a path in the project folder.
     pub fn join(&self, relative: impl AsRef<Path>) -> PathBuf {
         self.root.join(relative)
     }
 
-    /// The parameters.
+    /// params.yaml.
     pub fn params(&self) -> PathBuf {
         self.join("params.yaml")
     }
@@ -69,12 +70,12 @@ impl Layout {
         self.join("dataset_partitions")
     }
 
-    /// What was planted in the synthetic set.
+    /// The known label errors and duplicates of the synthetic set.
     pub fn synthetic_truth(&self) -> PathBuf {
         self.join("dataset_partitions/synthetic_truth.csv")
     }
 
-    /// Corrections of labels, by hand.
+    /// Label corrections by hand.
     pub fn overrides(&self) -> PathBuf {
         self.join("labels/overrides.csv")
     }
@@ -104,7 +105,7 @@ impl Layout {
         self.prepared().join(Split::Test.name())
     }
 
-    /// What training leaves.
+    /// The results of training.
     pub fn final_model(&self) -> PathBuf {
         self.result("models/final")
     }
@@ -119,7 +120,7 @@ impl Layout {
         self.final_model().join(cifar_train::artifacts::HISTORY)
     }
 
-    /// What the network said of each image while it was trained.
+    /// Per-epoch logits of the training.
     pub fn dynamics(&self) -> PathBuf {
         self.final_model().join(cifar_train::artifacts::DYNAMICS)
     }
@@ -129,7 +130,7 @@ impl Layout {
         self.result("evaluation/test")
     }
 
-    /// What the images are like.
+    /// The description of the images.
     pub fn inspection(&self) -> PathBuf {
         self.join("evaluation/data")
     }
@@ -144,7 +145,7 @@ impl Layout {
         self.join("experiments.toml")
     }
 
-    /// Figures over all runs of the grid, and the runs.
+    /// The runs of the grid and the figures over them.
     pub fn experiments(&self) -> PathBuf {
         self.join("experiments")
     }
@@ -159,7 +160,7 @@ impl Layout {
         self.state().join("experiments/data")
     }
 
-    /// Whether acting on hard images helps.
+    /// The result of the study of hard images.
     pub fn study(&self) -> PathBuf {
         self.join("evaluation/study")
     }
@@ -174,17 +175,17 @@ impl Layout {
         self.state().join("slurm")
     }
 
-    /// How well measures agree with somebody's own labels.
+    /// The agreement of measures with a user's own labels.
     pub fn truth(&self) -> PathBuf {
         self.join("evaluation/truth")
     }
 
-    /// What the stages make and `clean` removes.
+    /// Folders that the stages make and `clean` removes.
     pub fn outputs(&self) -> [PathBuf; 3] {
         ["data", "models", "evaluation"].map(|name| self.join(name))
     }
 
-    /// Folders in which files are replaced whole, besides those of a grid's runs.
+    /// Folders in which files are replaced atomically, besides those of a grid's runs.
     pub fn written(&self) -> [PathBuf; 5] {
         ["data", "models", "evaluation", "dataset_partitions", "bin"].map(|name| self.join(name))
     }
@@ -194,7 +195,7 @@ impl Layout {
         self.join("bin")
     }
 
-    /// What the search for better values leaves.
+    /// The results of the search for better values.
     pub fn tuning(&self) -> PathBuf {
         self.result("models/tuning")
     }
@@ -209,23 +210,24 @@ impl Layout {
         self.tuning().join(cifar_train::tune::artifacts::TUNED)
     }
 
-    /// Journals and checkpoints of searches; as for checkpoints of runs.
+    /// Journals and checkpoints of searches, located as those of training runs.
     pub fn searches(&self) -> PathBuf {
         self.lasting_state().join("tune")
     }
 
-    /// Checkpoints of training runs. In a temporary copy of the project that DVC made, they lie in the project itself, where
-    /// they outlive the copy.
+    /// Checkpoints of training runs. For a temporary copy of the project by DVC they are in the
+    /// original project, where they outlive the copy.
     pub fn checkpoints(&self) -> PathBuf {
         self.lasting_state().join("checkpoints")
     }
 
-    /// Pairs of images that show the same picture, as searches found them; as for checkpoints of runs.
+    /// Pairs of images that show the same picture, as found by searches; located as checkpoints of
+    /// runs.
     pub fn near_duplicates(&self) -> PathBuf {
         self.lasting_state().join("near_duplicates")
     }
 
-    /// Where checkpoints and what else outlives a temporary copy of the project are.
+    /// The folder of checkpoints and other state that outlives a temporary copy of the project.
     pub fn lasting_state(&self) -> PathBuf {
         let dvc_root = std::env::var_os("DVC_ROOT").map(PathBuf::from).filter(|root| root.is_dir());
         dvc_root.map_or_else(|| self.state(), |root| root.join(STATE))

@@ -6,8 +6,8 @@
 //! ([`params::Params`]) and has each stage as a method. [`Project::run`] is the whole pipeline.
 //! Stages report through a [`Reporter`] and return what they made as an [`Outcome`].
 //!
-//! This is the only crate that reads YAML. [`contract`] states what each stage of dvc.yaml reads and
-//! writes, and [`fingerprint`] which code decides its results.
+//! This is the only crate that reads YAML. [`contract`] states what each stage of dvc.yaml reads
+//! and writes, and [`fingerprint`] which code decides its results.
 
 mod error;
 mod reporter;

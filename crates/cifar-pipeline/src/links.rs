@@ -1,4 +1,5 @@
-//! Links in a project: a cloned repository can contain them, and a write through one ends up outside of the project.
+//! Refuses links in a project: a cloned repository can contain them, and a write through one would
+//! end up outside of the project.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,19 +9,19 @@ use crate::{Context as _, Result, bail};
 
 /// Prefix of unfinished files and folders.
 const PARTIAL: &str = ".partial-";
-/// Files of a stage are this many folders deep; DVC may link them to its cache.
+/// Depth of a stage's files in folders; DVC may link them to its cache.
 const DEPTH_OF_STAGES: usize = 2;
-/// The same below the folder of a grid's runs, counted from the project's `experiments`.
+/// The same for files of a grid's runs, counted from the project's `experiments`.
 const DEPTH_OF_RUNS: usize = 4;
 
 /// Refuses links in the folders that the program writes to.
 ///
-/// The state in `.cifar` has none at all. Elsewhere a link to a folder, a link that leads nowhere and an unfinished file that
-/// is a link are refused. Other links to files may stay: DVC makes them if its cache is set up so, and the program only reads
-/// such files, or replaces them whole.
+/// In `.cifar` every link is refused. Elsewhere links to folders, dangling links and unfinished
+/// files that are links are refused. Other links to files are allowed: DVC makes them with some
+/// settings of its cache, and the program only reads these files or replaces them atomically.
 ///
 /// # Errors
-/// If there is such a link, with its name and target, or a folder cannot be read.
+/// If there is a refused link, with its name and target, or a folder cannot be read.
 pub fn refuse_links(layout: &Layout) -> Result<()> {
     for state in [layout.state(), layout.lasting_state()] {
         walk(&state, 0, &|_, _, _| false)?;
@@ -35,13 +36,13 @@ pub fn refuse_links(layout: &Layout) -> Result<()> {
             }
         })?;
     }
-    // A run's log is added to where it is.
+    // A run's log is appended to in place.
     walk(&layout.experiments(), 0, &|_, depth, target| {
         depth > DEPTH_OF_RUNS && !matches!(target, Target::Folder) || depth == 1 && matches!(target, Target::File)
     })
 }
 
-/// Refuses links between the project's folder and `path`, if that is inside of it.
+/// Refuses links between the project's folder and `path`, if `path` is inside the folder.
 ///
 /// # Errors
 /// As [`refuse_links`].
@@ -59,7 +60,7 @@ pub fn refuse_links_to(layout: &Layout, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What a link leads to.
+/// The target of a link.
 #[derive(Debug, Clone, Copy)]
 enum Target {
     File,
@@ -67,7 +68,8 @@ enum Target {
     Nothing,
 }
 
-/// Looks at `path` and everything below it; `allows` is asked about each link, with its depth below the first path.
+/// Checks `path` and everything under it. `allows` decides about each link, given its depth under
+/// the first path.
 fn walk(path: &Path, depth: usize, allows: &dyn Fn(&Path, usize, Target) -> bool) -> Result<()> {
     let found = match std::fs::symlink_metadata(path) {
         Ok(found) => found,
@@ -87,7 +89,7 @@ fn walk(path: &Path, depth: usize, allows: &dyn Fn(&Path, usize, Target) -> bool
     }
     let entries = match std::fs::read_dir(path) {
         Ok(entries) => entries,
-        // Another process has removed it meanwhile.
+        // Another process has removed it in the meantime.
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(e).with_context(|| format!("{}: cannot read the folder", path.display())),
     };

@@ -1,4 +1,4 @@
-//! Two runs in one folder do not mix: a process that writes results holds the project's lock.
+//! The project's lock: a process that writes results holds it, so that two runs never mix.
 
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -7,7 +7,7 @@ use crate::layout::Layout;
 use crate::links::refuse_links;
 use crate::{Context as _, Result, bail};
 
-/// Held until dropped; the system releases it if the process dies.
+/// The project's lock. Held until dropped; the system releases it if the process dies.
 #[derive(Debug)]
 pub struct ProjectLock {
     _file: File,
@@ -41,7 +41,7 @@ impl ProjectLock {
             }
             Err(TryLockError::Error(e)) => return Err(e).with_context(|| format!("{}: cannot lock", path.display())),
         }
-        // Who holds it, for the message above; losing this line loses nothing else.
+        // The holder, for the message above. Nothing else depends on this line.
         let _ = file
             .set_len(0)
             .and_then(|()| file.rewind())

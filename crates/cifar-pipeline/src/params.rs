@@ -1,4 +1,5 @@
-//! params.yaml: every hyper-parameter, composed of the crates' own parameter types, all required, none unknown.
+//! params.yaml: every hyper-parameter, composed of the crates' own parameter types. All keys are
+//! required, and unknown keys are refused.
 
 mod syntax;
 pub mod wording;
@@ -17,13 +18,13 @@ use serde_json::Value;
 
 use crate::Error;
 
-/// Everything that params.yaml says. A value in hand is within its range.
+/// The content of params.yaml. All values are within their ranges.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
-    /// The partitions to work with.
+    /// The partitions to use.
     pub dataset_version: DatasetVersion,
-    /// The seed of initial weights, order of images, augmentation and dropout.
+    /// The seed of initial weights, image order, augmentation and dropout.
     pub random_seed: u64,
     /// The division into training, validation and test images.
     pub split: SplitParams,
@@ -59,14 +60,14 @@ impl Params {
         Self::from_value(value)
     }
 
-    /// With other values for some keys; the whole is checked again.
+    /// Returns the parameters with other values for some keys, checked again as a whole.
     pub fn with(&self, setting: &Setting) -> Result<Self, String> {
         let mut value = self.to_json()?;
         for (key, new) in setting {
             let key = current_key(key);
             let leaves = leaves(&value, "");
             if !leaves.iter().any(|known| known == key) {
-                // Somebody may have left out the block's name.
+                // The block's name may have been left out.
                 let short = |known: &str| known.rsplit('.').next().unwrap_or(known).to_string();
                 let likeness = |known: &String| {
                     strsim::jaro_winkler(known, key).max(strsim::jaro_winkler(&short(known), &short(key)))
@@ -83,7 +84,8 @@ impl Params {
         Self::from_value(value)
     }
 
-    /// As JSON. By way of text: an f32 turned into a JSON value directly would show digits that it does not have.
+    /// Returns the parameters as JSON. They are converted through text: an f32 converted to a JSON
+    /// value directly would show digits that it does not have.
     pub fn to_json(&self) -> Result<Value, String> {
         serde_json::to_string(self).and_then(|text| serde_json::from_str(&text)).map_err(|e| e.to_string())
     }
@@ -108,7 +110,8 @@ impl Params {
         })
     }
 
-    /// The defaults of every crate: the keys that must be there, and what to write where one is missing.
+    /// Returns the defaults of every crate: the required keys, and the value to suggest for a
+    /// missing one.
     fn example() -> Self {
         Self {
             dataset_version: DatasetVersion::default(),
@@ -123,8 +126,8 @@ impl Params {
     }
 }
 
-/// Returns the keys of the file at `path` that have another name now, as (former, current). None if
-/// the file cannot be read: reading it reports that.
+/// Returns the keys of the file at `path` that have been renamed, as (former, current). Empty if
+/// the file cannot be read, which reading the parameters reports.
 pub fn former_keys(path: &Path) -> Vec<(String, String)> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let value = serde_saphyr::from_str::<Value>(&text);
@@ -132,10 +135,10 @@ pub fn former_keys(path: &Path) -> Vec<(String, String)> {
     renamed.into_iter().map(|(former, current)| (former.to_string(), current.to_string())).collect()
 }
 
-/// A file's text.
+/// Returns a file's text.
 ///
 /// # Errors
-/// If it is not UTF-8: the line of the first byte that is none.
+/// If it is not UTF-8: the line of the first invalid byte.
 pub fn text_of(bytes: Vec<u8>) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|e| {
         let line = e.as_bytes()[..e.utf8_error().valid_up_to()].split(|byte| *byte == b'\n').count();
@@ -143,7 +146,7 @@ pub fn text_of(bytes: Vec<u8>) -> Result<String, String> {
     })
 }
 
-/// The keys of all values, with the blocks that they stand in.
+/// Returns the keys of all values, with their blocks.
 fn leaves(value: &Value, prefix: &str) -> Vec<String> {
     let Some(map) = value.as_object().filter(|_| prefix != "tune.space.") else {
         return vec![prefix.trim_end_matches('.').to_string()];
@@ -151,10 +154,10 @@ fn leaves(value: &Value, prefix: &str) -> Vec<String> {
     map.iter().flat_map(|(key, value)| leaves(value, &format!("{prefix}{key}."))).collect()
 }
 
-/// Holds the keys of `found` against those of `known`, and theirs in turn.
+/// Compares the keys of `found` with those of `known`, recursively.
 fn check_keys(found: &Value, known: &Value, prefix: &str) -> Result<(), String> {
     let Some(known) = known.as_object() else { return Ok(()) };
-    // Its keys are the user's choice.
+    // The user chooses the keys of this block.
     if prefix == "tune.space." {
         return Ok(());
     }

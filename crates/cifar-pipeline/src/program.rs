@@ -1,13 +1,13 @@
-//! The identity of the running program. Another program may compute other bits.
+//! The identity of the running program. Another program may compute different bits.
 
 use std::path::PathBuf;
 
 use crate::{Context as _, Result};
 
-/// The file beside the program with the fingerprint of the code that trains.
+/// The file next to the program with the fingerprint of the training code.
 pub const FINGERPRINT: &str = "train_model.fingerprint";
 
-/// Returns the identity of this program: the fingerprint of the code that trains, if the stage `build`
+/// Returns the identity of this program: the fingerprint of the training code, if the stage `build`
 /// wrote one next to the program, else a hash of the program's bytes.
 pub fn identity() -> Result<String> {
     let path = std::env::current_exe().context("cannot find this program's own file")?;
@@ -25,8 +25,8 @@ pub fn identity_here() -> Result<String> {
     Ok(format!("{} {}", identity()?, cifar_kernels::numeric_target()?))
 }
 
-/// Returns a path from which this program can be read. Linux keeps it readable while it runs, even if it
-/// was recompiled or deleted since, as happens during a grid that runs for hours.
+/// Returns a path from which this program can be read. Linux keeps it readable while it runs, even
+/// if it was recompiled or deleted since, as happens during a grid that runs for hours.
 pub fn running() -> Result<PathBuf> {
     if cfg!(target_os = "linux") {
         return Ok(PathBuf::from("/proc/self/exe"));

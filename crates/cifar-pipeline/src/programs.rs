@@ -1,9 +1,9 @@
-//! Other programs: found on the path, and never in the folder that happens to be the current one.
+//! Finds other programs on the path, but never in the current folder.
 
 use std::path::{Path, PathBuf};
 
-/// The file of a program in the folders of `PATH`. Relative folders are passed over: what they hold depends on where this
-/// program is started, and may come with a cloned project.
+/// Returns the file of a program in the folders of `PATH`. Relative folders are skipped: their
+/// content depends on where this program is started, and may come with a cloned project.
 pub fn find(name: &str) -> Option<PathBuf> {
     let folders = std::env::var_os("PATH").unwrap_or_default();
     find_in(std::env::split_paths(&folders), name)
@@ -41,7 +41,7 @@ mod tests {
         }
         let find = |folders: &[&Path]| find_in(folders.iter().map(|folder| folder.to_path_buf()), "git");
         assert_eq!(find(&[&first, &second]), Some(second.join("git")), "the first one cannot be executed");
-        // A folder that is there, seen from here.
+        // A relative folder that exists.
         let here = std::env::current_dir().unwrap();
         let up: PathBuf = here.components().skip(1).map(|_| "..").collect();
         let relative = up.join(second.strip_prefix("/").unwrap());

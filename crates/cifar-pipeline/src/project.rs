@@ -26,9 +26,9 @@ use crate::{Result, ensure};
 /// same folder, and records how long it took in `.cifar/runs`.
 #[derive(Debug, Clone)]
 pub struct Project {
-    /// Where everything is.
+    /// The paths of all files and folders.
     pub layout: Layout,
-    /// The file with the parameters, params.yaml in the project's folder unless it was changed.
+    /// The file with the parameters; by default params.yaml in the project's folder.
     pub params_file: PathBuf,
 }
 
@@ -59,7 +59,7 @@ impl Project {
         Ok(Self { params_file: layout.params(), layout })
     }
 
-    /// The same project with its parameters in another file.
+    /// Returns the same project with its parameters in another file.
     #[must_use]
     pub fn with_params_file(self, file: PathBuf) -> Self {
         Self { params_file: file, ..self }
@@ -80,7 +80,7 @@ impl Project {
     /// The first error of a stage. The results of the stages before it stay.
     pub fn run(&self, source: Option<&PartitionOptions>, reporter: &dyn Reporter) -> Result<()> {
         self.locked("run", reporter, || {
-            // A mistake in the parameters is better reported before the images are decoded.
+            // Mistakes in the parameters are reported before any image is decoded.
             self.params()?.train.check_dynamics()?;
             let has_partitions = Partition::ALL.iter().all(|p| self.layout.partitions().join(p.name()).is_dir());
             if source.is_some() || !has_partitions {
@@ -94,7 +94,7 @@ impl Project {
         })
     }
 
-    /// The stages that follow the data: tune, train, evaluate, hard-images.
+    /// Runs the stages after the data stages: tune, train, evaluate, hard-images.
     fn learn(&self, reporter: &dyn Reporter) -> Result<()> {
         reporter.check()?;
         reporter.finished(&tune::run(self, reporter)?);
@@ -107,12 +107,13 @@ impl Project {
     /// Reads images and divides them into the partitions v1, v2 and v3.
     ///
     /// # Errors
-    /// If the images cannot be read, or real images would be replaced by drawn ones unasked.
+    /// If the images cannot be read, or real images would be replaced by synthetic ones without
+    /// being asked for.
     pub fn partition(&self, options: &PartitionOptions, reporter: &dyn Reporter) -> Result<Partitioned> {
         self.locked("partition", reporter, || partition::run(self, options, reporter))
     }
 
-    /// Joins the partitions that the parameters name, and sets the shared test images apart.
+    /// Joins the partitions that the parameters name, and separates the shared test images.
     ///
     /// # Errors
     /// If the partitions are missing, damaged or of different sets.
@@ -168,10 +169,10 @@ impl Project {
         self.locked("hard-images", reporter, || hard_images::run(self, reporter))
     }
 
-    /// Does `work` under the project's lock, and records its time as that of `command`.
+    /// Calls `work` with the project's lock held, and records its time as that of `command`.
     ///
     /// # Errors
-    /// If another process works in this folder, a folder of results is a link, or `work` fails.
+    /// If another process uses this folder, a folder of results is a link, or `work` fails.
     pub fn locked<T>(&self, command: &str, reporter: &dyn Reporter, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let _lock = ProjectLock::take(&self.layout, command)?;
         let watch = Stopwatch::start();

@@ -10,7 +10,7 @@ use serde_json::Value;
 ///
 /// [`cifar_data::Silent`] ignores everything.
 pub trait Reporter: TrainingCallback {
-    /// A remark for people, such as how long something took.
+    /// A note for users, such as how long something took.
     fn note(&self, _message: &str) {}
 
     /// A stage finished. [`crate::Project::run`] calls this after each of its stages.
@@ -19,15 +19,16 @@ pub trait Reporter: TrainingCallback {
 
 impl Reporter for cifar_data::Silent {}
 
-/// What a stage made: for people by [`Display`], for programs as JSON.
+/// The outcome of a stage: for users through [`Display`], for programs as JSON.
 pub trait Outcome: Display {
-    /// The outcome as JSON; none if everything was reported while the stage ran.
+    /// Returns the outcome as JSON; none if everything was reported while the stage ran.
     fn to_json(&self) -> Option<Value>;
 }
 
 impl<T: Display + Serialize> Outcome for T {
     fn to_json(&self) -> Option<Value> {
-        // By way of text: an f32 turned into a JSON value directly would show digits that it does not have.
+        // Converted through text: an f32 converted to a JSON value directly would show digits that
+        // it does not have.
         let value = serde_json::to_string(self).and_then(|text| serde_json::from_str(&text));
         value.ok().filter(|value: &Value| !value.is_null())
     }

@@ -1,16 +1,18 @@
 //! Memory and page faults of this process, where the system reports them (Linux).
 
-/// The most memory that this process held, in MB (10⁶ bytes).
+/// Returns the peak resident memory of this process, in MB (10⁶ bytes).
 pub fn peak_memory_mb() -> Option<f64> {
     kibibytes("/proc/self/status", "VmHWM:").map(|kib| kib as f64 * 1.024e-3)
 }
 
-/// Page faults of all threads of this process so far, those that waited for a disk and those that did not.
+/// Returns the page faults of all threads of this process so far, both major (with disk access) and
+/// minor.
 pub fn page_faults() -> Option<u64> {
     faults_in(&std::fs::read_to_string("/proc/self/stat").ok()?)
 }
 
-/// The number behind `key` in a file of lines such as `MemTotal:  24684084 kB`, where kB means 1,024 bytes.
+/// Returns the number after `key` in a file of lines such as `MemTotal:  24684084 kB`, where kB
+/// means 1,024 bytes.
 fn kibibytes(file: &str, key: &str) -> Option<u64> {
     let text = std::fs::read_to_string(file).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(key))?;
@@ -18,10 +20,11 @@ fn kibibytes(file: &str, key: &str) -> Option<u64> {
 }
 
 fn faults_in(stat: &str) -> Option<u64> {
-    // The second field is the program's name in parentheses, which may hold blanks and parentheses. Of the fields
-    // behind it, counted from 0, number 7 is the minor and number 9 the major faults.
-    let (_, behind_name) = stat.rsplit_once(')')?;
-    let field = |index| behind_name.split_ascii_whitespace().nth(index)?.parse::<u64>().ok();
+    // The second field is the program's name in parentheses, which may contain blanks and
+    // parentheses. After it, counted from 0, field 7 is the number of minor and field 9 of major
+    // faults.
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let field = |index| after_name.split_ascii_whitespace().nth(index)?.parse::<u64>().ok();
     field(7)?.checked_add(field(9)?)
 }
 
@@ -30,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn faults_are_found_behind_any_name() {
+    fn faults_are_parsed_after_any_program_name() {
         let stat = "17 (a) b (c) S 1 17 17 0 -1 4194304 300 40 5 6 7 8 9 10 20 0 1 0 100";
         assert_eq!(faults_in(stat), Some(305));
         assert_eq!(faults_in("17 (a) S 1"), None);

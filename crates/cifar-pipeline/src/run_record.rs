@@ -1,4 +1,5 @@
-//! Facts about a run that are not results: when, how long, on what. No stage depends on them.
+//! Facts about a run that are not results: when, how long, on which machine. No stage depends on
+//! them.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -7,7 +8,7 @@ use serde::Serialize;
 use crate::layout::Layout;
 use crate::resources::peak_memory_mb;
 
-/// Times a command.
+/// Measures the time of a command.
 #[derive(Debug)]
 pub struct Stopwatch {
     started: SystemTime,
@@ -27,7 +28,7 @@ struct RunRecord<'a> {
     arithmetic: String,
 }
 
-/// How long that command took when it was last recorded, if it was.
+/// Returns the last recorded time of a command in seconds, if there is one.
 pub fn seconds(layout: &Layout, command: &str) -> Option<f64> {
     let text = std::fs::read(layout.state().join(format!("runs/{command}.json"))).ok()?;
     serde_json::from_slice::<serde_json::Value>(&text).ok()?.get("seconds")?.as_f64()
@@ -44,7 +45,8 @@ impl Stopwatch {
         self.clock.elapsed().as_secs_f64()
     }
 
-    /// Leaves the record in `.cifar/runs/COMMAND.json`. The results stand already: failing here fails nothing.
+    /// Writes the record to `.cifar/runs/COMMAND.json`. Errors are ignored, since the results are
+    /// written already.
     pub fn record(&self, layout: &Layout, command: &str) {
         let record = RunRecord {
             command,

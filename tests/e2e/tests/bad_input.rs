@@ -124,7 +124,9 @@ fn drawn_images_never_replace_real_ones_unasked() {
     }
     project.run(&["partition", "--source", "pictures"]).success();
     let before = tree(&project.path("dataset_partitions"));
-    project.run(&["partition"]).failure(FAILURE, &["dataset_partitions/v1: holds real images", "--source synthetic"]);
+    project
+        .run(&["partition"])
+        .failure(FAILURE, &["dataset_partitions/v1: contains real images", "--source synthetic"]);
     assert!(tree(&project.path("dataset_partitions")) == before);
     project.run(&["partition", "--source", "synthetic", "--synthetic-images", "60"]).success();
 }

@@ -135,7 +135,7 @@ fn what_is_killed_goes_on_and_what_fails_is_named() {
 
     // The same names for other runs.
     project.edit("params.yaml", "momentum: 0.9 ", "momentum: 0.8 ");
-    let parts = ["experiments/runs/v1-seed1", "train.momentum is 0.9 there and 0.8 now", "move the folder away"];
+    let parts = ["experiments/runs/v1-seed1", "train.momentum was 0.9 and is 0.8 now", "move the folder away"];
     project.run(&local(&[])).failure(FAILURE, &parts);
     project.run(&["experiments", "summary"]).failure(FAILURE, &parts);
 }
@@ -240,16 +240,13 @@ fn dvc_must_be_there_and_new_enough_and_have_a_repository() {
     let output = nowhere.env("PATH", "/nowhere").output().expect("the program starts");
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(FAILURE), "{text}");
-    assert!(
-        text.contains("error: DVC is not there; scripts/dvc.sh installs it, and `--engine local` needs none"),
-        "{text}"
-    );
+    assert!(text.contains("error: DVC is not installed; run scripts/dvc.sh, or use `--engine local`"), "{text}");
 
     project.write(".venv/bin/dvc", b"#!/bin/sh\necho 2.58.2\n");
     project.call("chmod".as_ref(), &["755", ".venv/bin/dvc"]).success();
     project.run(&engine).failure(FAILURE, &["is DVC 2.58.2; 3.67 or newer is needed"]);
     project.write(".venv/bin/dvc", b"#!/bin/sh\necho 3.67.1\n");
-    project.run(&engine).failure(FAILURE, &["no git repository with a commit", "--engine local"]);
+    project.run(&engine).failure(FAILURE, &["is not a git repository with a commit", "--engine local"]);
 }
 
 /// A git repository with DVC's stages, whose `build` copies the program under test.
@@ -302,7 +299,7 @@ fn experiments_of_dvc_have_the_same_bytes() {
     project.run(&engine).failure(FAILURE, &["params.yaml", "commit or stash"]);
     git(&project, &["checkout", "-q", "."]);
     git(&project, &["checkout", "-q", "--detach"]);
-    project.run(&engine).failure(FAILURE, &["HEAD is no branch", "git switch"]);
+    project.run(&engine).failure(FAILURE, &["HEAD is detached", "git switch"]);
     git(&project, &["switch", "-q", "-"]);
 
     project.run(&engine).success();

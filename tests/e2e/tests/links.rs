@@ -133,6 +133,6 @@ fn check_starts_nothing_of_the_project() {
         let output = command.env("PATH", format!("{first}:{path}")).output().expect("the program starts");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(!project.path("started").exists(), "{first}: {text}");
-        assert!(text.contains(".venv/bin/dvc: of this project, so it is not asked"), "{text}");
+        assert!(text.contains(".venv/bin/dvc: inside the project, so it is not run"), "{text}");
     }
 }

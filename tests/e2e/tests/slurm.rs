@@ -197,7 +197,7 @@ fn runs_survive_the_death_of_a_node_a_requeue_and_the_death_of_who_follows() {
     drop(first);
 
     let mut second = begin(&project, &cluster, "second.txt");
-    wait_until("it is followed again", || says(&project, "second.txt", "followed again, tasks of an earlier call: 2"));
+    wait_until("it is followed again", || says(&project, "second.txt", "following tasks of an earlier call: 2"));
     let task_on = |cluster: &Cluster, node: &str| {
         let tasks = cluster.tasks();
         tasks.into_iter().find(|[.., on]| on == node).map(|[job, number, _]| format!("{job}_{number}"))
@@ -275,7 +275,7 @@ fn what_cannot_be_is_one_line_and_leaves_nothing_behind() {
     resources("options = ['--mem-per-cpu=900G', '--exclusive']\n");
     run(&project, &cluster, &RUN).failure(FAILURE, &["sbatch failed: "]);
     resources("partition = 'closed'\nstart_timeout = '0:03'\n");
-    let parts = ["no run started for 3 s, all wait (PartitionDown), so it was cancelled", "start_timeout"];
+    let parts = ["no run started within 3 s, all were waiting (PartitionDown), so it was cancelled", "start_timeout"];
     run(&project, &cluster, &RUN).failure(FAILURE, &parts);
     assert!(is_idle(&cluster));
     // More processors than a node has: some releases of Slurm refuse, others let it wait.
@@ -307,7 +307,7 @@ fn what_cannot_be_is_one_line_and_leaves_nothing_behind() {
     let parts = [&format!("job {job} of Slurm is running v1-seed1"), "--engine slurm", "scancel"];
     run(&project, &cluster, &LOCAL).failure(FAILURE, &parts);
     project.edit("params.yaml", "momentum: 0.9 ", "momentum: 0.8 ");
-    let parts = ["is running another run called v1-seed1", "train.momentum is 0.9 there and 0.8 now", "scancel"];
+    let parts = ["is running another run called v1-seed1", "train.momentum was 0.9 and is 0.8 now", "scancel"];
     run(&project, &cluster, &RUN).failure(FAILURE, &parts);
     cluster.ask("scancel", &[&job]);
     resources("");

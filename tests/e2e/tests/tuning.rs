@@ -87,7 +87,7 @@ fn a_search_finds_better_values_and_train_takes_them() {
     // A setting that was found for something else is taken with a word of warning, or not at all.
     project.edit("params.yaml", "label_smoothing: 0.1", "label_smoothing: 0.05");
     let answer = project.run(&["train"]).success();
-    let warning = "was found for something else: train.label_smoothing was 0.1 and is 0.05";
+    let warning = "was found under other conditions: train.label_smoothing was 0.1 and is 0.05";
     assert!(answer.stderr.contains(warning), "{answer:#?}");
     let good = project.read("models/tuning/tuned.json");
     // What the hash does not refuse, since somebody listed the file again, is refused for what it says.
@@ -214,7 +214,7 @@ fn processes_share_a_search_and_clean_leaves_it_alone() {
     let at_work = std::fs::File::open(&path).unwrap();
     at_work.lock().unwrap();
     let answer = one.run(&["clean"]).success();
-    assert!(answer.stderr.contains(": is kept, another process uses it") && path.is_file(), "{answer:#?}");
+    assert!(answer.stderr.contains(": kept, since another process uses it") && path.is_file(), "{answer:#?}");
     one.run(&["pull"]).success();
     one.run(&["prepare"]).success();
     let log = |project: &Project| project.path("told");

@@ -6,14 +6,14 @@ use cifar_kernels::Isa;
 use cifar_model::Architecture;
 use clap::{Args, Subcommand};
 
-/// `bench` and what it is to measure.
+/// `bench` and its benchmarks.
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
     #[command(subcommand)]
     pub(crate) subject: BenchCommand,
 }
 
-/// What can be measured.
+/// The benchmarks.
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
     /// Time a training step: batch, forward, backward, update
@@ -77,7 +77,7 @@ pub(crate) struct DecodeArgs {
     pub(crate) rounds: u32,
 }
 
-/// An architecture by its name in params.yaml. The error lists all names.
+/// Parses an architecture by its name in params.yaml. The error lists all names.
 fn architecture(name: &str) -> Result<Architecture, String> {
     serde_json::from_value(serde_json::Value::from(name)).map_err(|e| e.to_string())
 }

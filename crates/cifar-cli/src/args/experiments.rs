@@ -54,7 +54,7 @@ pub(crate) struct GridRunArgs {
     pub(crate) dry_run: bool,
 }
 
-/// What does the runs of a grid.
+/// What executes the runs of a grid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum EngineName {
     /// This process.

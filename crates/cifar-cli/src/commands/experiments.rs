@@ -1,4 +1,4 @@
-//! `experiments` and `report`: a grid of runs, and what may be concluded from it.
+//! `experiments` and `report`: runs a grid and reports its figures and conclusions.
 
 use cifar_experiments::engines::slurm::task;
 use cifar_experiments::plan::{Entry, State, entries, grid};
@@ -23,7 +23,7 @@ pub(super) fn run(context: &Context, args: &ExperimentsArgs) -> Result<()> {
     }
 }
 
-/// `report`: the same files as `experiments summary`; prints where the page is.
+/// `report`: writes the same files as `experiments summary` and prints the path of the page.
 pub(super) fn report(context: &Context, args: &GridArgs) -> Result<()> {
     let concluded = conclude(&context.project, args.grid.as_deref(), context.terminal)?;
     let (page, summary) = (concluded.report(), &concluded.summary);
@@ -57,7 +57,7 @@ fn do_grid(context: &Context, args: &GridRunArgs) -> Result<()> {
     done.result()
 }
 
-/// `--dry-run`: what would be run.
+/// `--dry-run`: lists what would be run.
 fn list(context: &Context, args: &GridRunArgs) -> Result<()> {
     let file = args.grid.grid.as_deref();
     let entries = entries(&context.project, file, context.terminal)?;

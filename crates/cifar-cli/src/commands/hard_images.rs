@@ -1,4 +1,4 @@
-//! `hard-images`: ranks images, compares the ranking with other labels, or studies whether it helps.
+//! `hard-images`: ranks images, compares the ranking with labels, or measures its benefit.
 
 use cifar_pipeline::Result;
 use cifar_pipeline::stages::study::{self, StudyOptions};

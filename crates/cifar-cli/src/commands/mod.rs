@@ -1,5 +1,5 @@
-//! The commands. Most call one method of the project and print what it returns; those with more to do
-//! have a file of their own.
+//! The commands. Most call one method of the project and print what it returns; those with more to
+//! do have their own files.
 
 mod bench;
 mod experiments;
@@ -20,7 +20,7 @@ use cifar_pipeline::{Error, PartitionOptions, Project, Result, fingerprint};
 use crate::args::{Cli, Command, Device, LabelsCommand, PartitionArgs, RunArgs};
 use crate::terminal::Terminal;
 
-/// What every command works with.
+/// State that every command uses.
 pub(crate) struct Context<'a> {
     pub(crate) project: Project,
     pub(crate) terminal: &'a Terminal,
@@ -125,7 +125,7 @@ fn partition(context: &Context, args: &PartitionArgs) -> Result<()> {
     Ok(())
 }
 
-/// What `run` is to partition first, if that was typed.
+/// Returns the images that `run` partitions first, if options name them.
 fn source(args: &RunArgs) -> Option<PartitionOptions> {
     let source = args.source.as_deref();
     (source.is_some() || args.offline)

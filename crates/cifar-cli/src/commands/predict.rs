@@ -1,4 +1,4 @@
-//! `predict`: classes of image files.
+//! `predict`: predicts the classes of image files.
 
 use cifar_data::Progress as _;
 use cifar_data::image_file::read_resized;
@@ -17,7 +17,7 @@ pub(super) fn run(context: &Context, args: &PredictArgs) -> Result<()> {
     if model.origin.as_ref().is_some_and(|o| o.source.is_synthetic()) {
         context.terminal.warn("this model was trained on the SYNTHETIC set: it knows drawn figures, not photographs");
     }
-    // A broken file does not keep the others from their answer.
+    // A broken file does not stop the predictions for the others.
     let mut failed = 0;
     for file in &args.images {
         let image = match read_resized(file, spec.size) {

@@ -1,4 +1,4 @@
-//! `completions` and `man`: what a shell and `man` need to know of the commands.
+//! `completions` and `man`: shell completions and manual pages.
 
 use std::path::Path;
 

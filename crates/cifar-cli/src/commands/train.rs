@@ -1,4 +1,4 @@
-//! `train`: trains the network, or measures which learning rates could do.
+//! `train`: trains the network, or runs the learning-rate range test.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub(super) fn run(context: &Context, args: &TrainArgs) -> Result<()> {
         checkpoint_every: Duration::from_secs_f64(args.checkpoint_every),
         allow_mixed_isa: args.allow_mixed_isa || args.any_arithmetic,
         tensorboard: args.tensorboard.clone(),
-        // Set by `experiments run`, which follows the trainings that DVC starts.
+        // Set by `experiments run` to follow the training runs that DVC starts.
         events: std::env::var_os(EVENTS_VARIABLE).map(Into::into),
         keep_other_checkpoints: false,
     };

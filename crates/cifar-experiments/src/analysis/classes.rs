@@ -1,4 +1,4 @@
-//! Classes over all runs: which are hard, and how sure that is.
+//! Recall of classes over all runs: which are hard, with intervals.
 
 use std::collections::BTreeMap;
 
@@ -11,21 +11,22 @@ use cifar_eval::statistics::association::holm;
 use cifar_eval::statistics::bootstrap::{RESAMPLES, resampled_accuracies, resampled_seeds};
 use cifar_eval::statistics::contrast::{Estimate, Group, Stratum, contrast};
 
-/// Keys of the resamples of seeds, one per combination, count up from here, those of a class's images from 0.
+/// First random key for the resamples of seeds, one per combination. Keys of a class's images start
+/// at 0.
 const RESAMPLE_SEEDS: u64 = 1 << 32;
 
-/// One class, over all runs; every combination counts the same.
+/// One class, over all runs; every combination has the same weight.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Class {
     /// Its name.
     pub name: String,
-    /// Its images in the pool.
+    /// Number of its images in the pool.
     pub images: usize,
-    /// Fraction of them that runs classify correctly, with its interval; `p` is of no use here.
+    /// Fraction of them that runs classify correctly, with its interval; `p` has no meaning here.
     pub recall: Estimate,
-    /// The fraction less the mean fraction of the other classes; none if there is no other.
+    /// This fraction minus the mean fraction of the other classes; none if there is no other class.
     pub difference: Option<Estimate>,
-    /// Its probability, corrected for the number of classes (Holm).
+    /// Its p-value, corrected for the number of classes (Holm).
     pub p_holm: Option<f64>,
     /// The fraction for each combination, over its runs.
     pub by_combination: BTreeMap<String, Spread>,
@@ -36,11 +37,13 @@ pub struct Class {
 pub struct HardestTwo {
     /// Their names, the hardest first.
     pub classes: [String; 2],
-    /// Fraction of the resamples of images and seeds in which these two are the hardest, in either order.
+    /// Fraction of the resamples of images and seeds in which these two are the hardest, in either
+    /// order.
     pub share: f64,
 }
 
-/// Returns classes, hardest first, and the two hardest; classes without an image in the pool are left out.
+/// Returns classes, hardest first, and the two hardest; classes without an image in the pool are
+/// left out.
 pub(super) fn classes(
     runs: &Runs,
     groups: &[(&str, Vec<&ScoredRun>)],
@@ -92,10 +95,10 @@ pub(super) fn classes(
     (list, hardest)
 }
 
-/// In what fraction of the resamples the first two of `order` have the lowest recalls.
+/// Returns the fraction of the resamples in which the first two of `order` have the lowest recalls.
 fn share_of_hardest_two(order: &[usize], present: &[(usize, Vec<usize>)], answers: &[Answers]) -> f64 {
     let flat: Vec<&[bool]> = answers.iter().flatten().map(Vec::as_slice).collect();
-    // By place in `order` and run, one value per resample.
+    // By index in `order` and run, one value per resample.
     let resampled: Vec<Vec<Vec<f64>>> =
         (order.iter()).map(|at| resampled_accuracies(&flat, &present[*at].1, present[*at].0 as u64)).collect();
     let same = (0..RESAMPLES).filter(|resample| {

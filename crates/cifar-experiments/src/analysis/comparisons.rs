@@ -1,4 +1,4 @@
-//! Every two combinations on the pool's images.
+//! Compares every two combinations on the pool's images.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,7 @@ use cifar_eval::statistics::association::holm;
 use cifar_eval::statistics::comparison::McNemar;
 use cifar_eval::statistics::contrast::{Estimate, Group, Stratum, contrast};
 
-/// Every pair of so many combinations is compared; of more, none.
+/// Maximum number of combinations of which all pairs are compared; with more, none is.
 pub const MOST_COMPARED: usize = 40;
 
 /// Two combinations on the pool's images.
@@ -18,14 +18,15 @@ pub struct Comparison {
     pub first: String,
     /// The second.
     pub second: String,
-    /// Mean accuracy of the first's runs less that of the second's. If one of both has a single run, the interval and `p` are
-    /// for the sampling of images alone, so about these very runs.
+    /// Mean accuracy of the first's runs minus that of the second's. If either has a single run,
+    /// the interval and `p` cover only the sampling of images, and so apply only to these runs.
     pub difference: Estimate,
-    /// Its probability, corrected for the number of comparisons (Holm).
+    /// Its p-value, corrected for the number of comparisons (Holm).
     pub p_holm: f64,
     /// Number of runs of the first and of the second.
     pub runs: [usize; 2],
-    /// Runs of the same seed, as description: these probabilities are about two runs, and not corrected.
+    /// Comparisons of runs of the same seed, as description: each p-value is about two runs and not
+    /// corrected.
     pub by_seed: Vec<SeedComparison>,
 }
 
@@ -34,12 +35,12 @@ pub struct Comparison {
 pub struct SeedComparison {
     /// The seed.
     pub seed: u64,
-    /// Who was right where the other was not.
+    /// Number of images that only one of the two classifies correctly.
     #[serde(flatten)]
     pub table: McNemar,
 }
 
-/// Compares all pairs; none of more than [`MOST_COMPARED`] combinations.
+/// Compares all pairs; returns none for more than [`MOST_COMPARED`] combinations.
 pub(super) fn comparisons(groups: &[(&str, Vec<&ScoredRun>)], answers: &[Answers], labels: &[u16]) -> Vec<Comparison> {
     if answers.len() > MOST_COMPARED {
         return Vec::new();
@@ -55,7 +56,7 @@ pub(super) fn comparisons(groups: &[(&str, Vec<&ScoredRun>)], answers: &[Answers
     pairs(answers).into_iter().map(compare).collect()
 }
 
-/// Two places in the list of combinations, and their difference.
+/// Two indices in the list of combinations, and their difference.
 #[derive(Debug, Clone, Copy)]
 struct Pair {
     first: usize,
@@ -97,14 +98,14 @@ mod tests {
 
     const LEVEL: f64 = 0.05;
 
-    /// How a grid is drawn, all in probits: an image has a difficulty that all runs share and one for each combination, a run
-    /// has a luck, and each answer some noise.
+    /// How a grid is simulated, all in probits: an image has a difficulty that all runs share and
+    /// one per combination, a run has a luck, and each prediction some noise.
     struct Model {
         images: usize,
         runs: usize,
         /// Standard deviation of runs' luck, for each combination.
         luck: Vec<f64>,
-        /// What combinations are better by, before the others' scatter.
+        /// By how much combinations are better, before the other terms are added.
         better: Vec<f64>,
     }
 
@@ -121,7 +122,8 @@ mod tests {
             let difficulty: Vec<f64> = (0..self.images).map(|_| DIFFICULTY * draws.normal()).collect();
             let combination = |(luck, better): (&f64, &f64)| {
                 let own: Vec<f64> = difficulty.iter().map(|shared| shared + OWN * draws.normal()).collect();
-                // The expected accuracy is that of a standard normal below 0.9 + better, whatever the luck's spread.
+                // The expected accuracy is that of a standard normal below 0.9 + better, whatever
+                // the luck's spread.
                 let scatter = [DIFFICULTY, OWN, NOISE, *luck].iter().map(|x| x * x).sum::<f64>().sqrt();
                 let run = |draws: &mut Stream| {
                     let middle = (0.9 + better) * scatter + luck * draws.normal();
@@ -138,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn of_grids_without_a_difference_one_in_twenty_at_most_concludes_anything() {
+    fn at_most_one_in_twenty_grids_without_a_difference_concludes_one() {
         let grids = 2000;
         for (name, luck) in [
             ("none", vec![0.0; 5]),
@@ -172,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn one_of_many_combinations_differs_from_all_others_and_no_others_do() {
+    fn a_single_better_combination_differs_from_all_others_and_no_other_pair_does() {
         let mut model = Model { images: 1000, ..Model::equal(23, 0.03) };
         // 50 % become 80 %.
         model.better = vec![-0.9; 23];
@@ -186,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn grids_of_one_seed_say_something_of_their_runs_alone() {
+    fn conclusions_of_grids_of_one_seed_apply_only_to_their_runs() {
         let mut model = Model { images: 1000, runs: 1, ..Model::equal(3, 0.0) };
         model.better[2] = 0.6;
         let pairs = pairs(&model.draw(&mut stream(14, Purpose::Synthetic, 0, 0)));

@@ -1,4 +1,4 @@
-//! Error on the pool over the number of training images, and what twice the data would give.
+//! Error on the pool over the number of training images, and its extrapolation to twice the data.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -9,26 +9,31 @@ use cifar_eval::interval::Interval;
 use cifar_eval::statistics::contrast::{Group, Stratum, contrast};
 use cifar_eval::statistics::power_law::PowerLaw;
 
-/// The keys that decide which training images there are; combinations on a curve differ in these alone.
+/// The keys that decide which training images there are; combinations on a curve differ only in
+/// these.
 const DATA: [&str; 2] = ["dataset_version", "split.train_images"];
 
-/// Numbers of steps are taken as equal if the greatest is at most this many times the least.
+/// Numbers of steps count as equal if the largest is at most this many times the smallest.
 const SAME_STEPS: f64 = 1.1;
 
-/// Combinations that differ in their training images alone.
+/// Combinations that differ only in their training images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LearningCurve {
-    /// What else the grid gives to all of them, such as `train.epochs=5`; empty if nothing.
+    /// The other values that the grid sets for all of them, such as `train.epochs=5`; empty if
+    /// none.
     pub setting: String,
-    /// One for each combination, in order of their numbers of images.
+    /// One point per combination, in ascending order of images.
     pub points: Vec<CurvePoint>,
-    /// The line through them; none unless two numbers of images differ and no error is 0.
+    /// The power law through the points; none unless two numbers of images differ and no error is
+    /// 0.
     pub law: Option<PowerLaw>,
-    /// 95 % interval of the law's exponent for other seeds and test images; none if a combination has one run.
+    /// 95 % interval of the law's exponent for other seeds and test images; none if a combination
+    /// has one run.
     ///
-    /// Training sets are taken as they are: that they contain each other, and which images were drawn, is not in it.
+    /// Training sets are treated as fixed: the interval ignores that they are nested, and which
+    /// images were drawn.
     pub exponent: Option<Interval>,
-    /// EXTRAPOLATION: what the law says of twice the greatest number of images.
+    /// EXTRAPOLATION of the law to twice the largest number of images.
     pub doubled: Option<Doubled>,
 }
 
@@ -39,7 +44,7 @@ pub struct CurvePoint {
     pub combination: String,
     /// Number of training images.
     pub train_images: usize,
-    /// Optimiser steps of a run, mean over its runs.
+    /// Mean number of optimiser steps over its runs.
     pub steps: f64,
     /// Mean error of its runs on the pool, 0..1.
     pub error: f64,
@@ -49,29 +54,31 @@ pub struct CurvePoint {
     pub runs: usize,
 }
 
-/// An extrapolation. It has no interval: nothing in the runs says whether the law holds beyond them.
+/// An extrapolation. It has no interval, since the runs cannot show whether the law holds beyond
+/// them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Doubled {
     /// Number of training images.
     pub train_images: usize,
-    /// The error that the law says, 0..1.
+    /// The error by the law, 0..1.
     pub error: f64,
 }
 
 impl LearningCurve {
-    /// The least and the greatest number of steps of its points.
+    /// Returns the smallest and the largest number of steps of its points.
     pub fn steps(&self) -> [f64; 2] {
         self.points.iter().fold([f64::INFINITY, 0.0], |[least, most], p| [least.min(p.steps), most.max(p.steps)])
     }
 
-    /// Whether all points were trained for about as many steps, so that images alone make the difference.
+    /// Returns whether all points took about the same number of steps, so that they differ in
+    /// images alone.
     pub fn has_constant_steps(&self) -> bool {
         let [least, most] = self.steps();
         most <= SAME_STEPS * least
     }
 }
 
-/// A curve for each set of other parameters that has two combinations or more.
+/// Returns a curve for each set of other parameters that has two or more combinations.
 pub(super) fn learning_curves(
     groups: &[(&str, Vec<&ScoredRun>)],
     answers: &[Answers],
@@ -113,8 +120,8 @@ fn with_law(mut curve: LearningCurve, members: &[&Answers]) -> LearningCurve {
     curve
 }
 
-/// To first order the exponent is a weighted sum of accuracies, all on the same images: the delta method on what runs of all
-/// points answer to each image.
+/// Returns the interval of the exponent. To first order it is a weighted sum of accuracies on the
+/// same images: the delta method on the predictions of all runs for each image.
 fn exponent_interval(law: &PowerLaw, points: &[(f64, f64)], members: &[&Answers]) -> Option<Interval> {
     let images = members.first()?.first()?.len();
     let groups: Vec<Group> =
@@ -124,7 +131,7 @@ fn exponent_interval(law: &PowerLaw, points: &[(f64, f64)], members: &[&Answers]
     change.covers_seeds().then_some(Interval { low: law.exponent - half, high: law.exponent + half })
 }
 
-/// What the grid gives besides data and seed.
+/// Returns the values that the grid sets besides data and seed.
 fn others(run: &ScoredRun) -> String {
     let shown = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_string);
     let rest = run.record.setting.iter().filter(|(key, _)| *key != "random_seed" && !DATA.contains(&key.as_str()));
@@ -145,7 +152,8 @@ mod tests {
             let mut draws = stream(21, Purpose::Synthetic, 0, 0);
             let mut covered = 0;
             for _ in 0..trials {
-                // An image is missed by all runs below its difficulty, so runs agree much: the same images everywhere.
+                // All runs below an image's difficulty misclassify it, so runs agree on most
+                // images.
                 let difficulty: Vec<f64> = (0..images).map(|_| draws.unit()).collect();
                 let members: Vec<Answers> = (sizes.iter())
                     .map(|n: &f64| {
@@ -166,7 +174,7 @@ mod tests {
                 covered += u32::from(interval.low <= truth && truth <= interval.high);
             }
             let share = f64::from(covered) / f64::from(trials);
-            // Three standard errors of a share of 0.95 in 1,000 are 0.021.
+            // Three standard errors of a fraction of 0.95 in 1,000 are 0.021.
             assert!(share > 0.929, "luck {luck}: {share}");
         }
     }

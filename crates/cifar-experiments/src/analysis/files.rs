@@ -1,7 +1,7 @@
-//! The files over all runs: `runs.csv`, `comparisons.csv`, `classes.csv`, `missed_by_all.csv`, `summary.json`, `report.md`,
-//! `report.html`.
+//! Writes the files about all runs: `runs.csv`, `comparisons.csv`, `classes.csv`,
+//! `missed_by_all.csv`, `summary.json`, `report.md`, `report.html`.
 //!
-//! Equal runs give equal bytes: no file holds a time or a host.
+//! Equal runs produce identical files: none contains a time or a host name.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -20,7 +20,7 @@ pub const SUMMARY: &str = "summary.json";
 /// File name of the page.
 pub const REPORT: &str = "report.html";
 
-/// Writes all files into `folder`, each of them whole.
+/// Writes all files into `folder`, each of them atomically.
 pub fn write(runs: &Runs, summary: &GridSummary, folder: &Path) -> Result<()> {
     let json = serde_json::to_string_pretty(summary).unwrap_or_default() + "\n";
     let files = [
@@ -38,10 +38,10 @@ pub fn write(runs: &Runs, summary: &GridSummary, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// One row per run; the columns in the middle are the keys of the grid.
+/// Returns one row per run; the middle columns are the keys of the grid.
 fn runs_csv(runs: &Runs) -> Vec<u8> {
     let keys: BTreeSet<&str> = runs.runs.iter().flat_map(|r| r.record.setting.keys()).map(String::as_str).collect();
-    // Intervals are for other images: those of one run.
+    // Intervals of one run are for other images, not other seeds.
     let fixed = [
         "train_images",
         "epochs",
@@ -76,9 +76,10 @@ fn runs_csv(runs: &Runs) -> Vec<u8> {
     csv(&header, rows)
 }
 
-/// One row per comparison, and one per seed that both have. Rows of a seed are `McNemar`'s test of two runs: they have
-/// `only_first` and `only_second` and no interval. `about` says whether an interval is for training (other seeds and images) or
-/// for these runs (other images).
+/// Returns one row per comparison, and one per seed that both combinations have. Rows of a seed are
+/// `McNemar`'s test of two runs: they have `only_first` and `only_second` and no interval. `about`
+/// says whether an interval is for training (other seeds and images) or for these runs (other
+/// images).
 fn comparisons_csv(summary: &GridSummary) -> Vec<u8> {
     let header = [
         "first",
@@ -118,7 +119,8 @@ fn comparisons_csv(summary: &GridSummary) -> Vec<u8> {
     csv(&header, rows)
 }
 
-/// Value, low, high, p, its correction, both standard errors and degrees of freedom; empty where there is none.
+/// Returns value, low, high, p, corrected p, both standard errors and degrees of freedom; empty
+/// where there is none.
 fn estimate(found: Option<&Estimate>, corrected: Option<f64>) -> [String; 8] {
     let of = |figure: fn(&Estimate) -> f64| found.map(figure);
     let figures = [of(|e| e.value), of(|e| e.low), of(|e| e.high), of(|e| e.p), corrected];

@@ -1,5 +1,6 @@
-//! The images that runs of one combination find hard, whatever their seed: means over the seeds of every measure, which are
-//! steadier than those of any one network (an ensemble also ranks what people hesitate over better than its members).
+//! Hard images of one combination over all its seeds: means over the seeds of every measure. They
+//! vary less than those of a single network, and an ensemble also ranks the images on which people
+//! disagree better than its members.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,10 +13,10 @@ use super::RunRecord;
 use cifar_eval::measures::MEASURES;
 use cifar_eval::{EvalError, Result};
 
-/// Folder of the tables, below that of the experiments.
+/// Folder of the tables, in that of the experiments.
 pub const AVERAGES: &str = "hard_images";
 
-/// What runs say of one image, so far.
+/// Sums over runs for one image.
 #[derive(Debug, Default)]
 struct Sum {
     content: String,
@@ -29,12 +30,16 @@ struct Sum {
     suggested: BTreeMap<String, usize>,
 }
 
-/// Writes a table for every combination of which two runs or more are in `folders`: `id,content,split,file,label`, the
-/// mean of each measure of `hard_images.csv` (empty where it does not apply to every run), `seeds`, `missed_by` (runs), `suggested_label` and
-/// `suggested_by` (the label most often suggested, by so many runs), `rank`. The most suspicious labels come first. Gives the tables' paths.
+/// Writes a table for every combination with two or more runs in `folders`. Returns the tables'
+/// paths.
+///
+/// Columns: `id,content,split,file,label`, the mean of each measure of `hard_images.csv` (empty
+/// where it does not apply to every run), `seeds`, `missed_by` (number of runs), `suggested_label`
+/// (the label most often suggested), `suggested_by` (number of runs that suggest it) and `rank`.
+/// The most suspicious labels come first.
 ///
 /// # Errors
-/// If a run's table is missing, damaged or about other images than that of another run.
+/// If a run's table is missing, damaged or has other images than that of another run.
 pub fn average_hard_images(folders: &[PathBuf], out: &Path) -> Result<Vec<PathBuf>> {
     let mut combinations: BTreeMap<String, Vec<&Path>> = BTreeMap::new();
     for folder in folders {
@@ -56,7 +61,7 @@ pub fn average_hard_images(folders: &[PathBuf], out: &Path) -> Result<Vec<PathBu
     Ok(written)
 }
 
-/// Adds the table of a run, `before` of which are in `sums` already.
+/// Adds the table of a run to `sums`, which has `before` runs already.
 fn add(sums: &mut BTreeMap<u32, Sum>, path: &Path, before: usize) -> Result<()> {
     let wrong = |problem: String| EvalError::Malformed { path: path.to_path_buf(), problem };
     let bytes = provenance::read(path, cifar_eval::hard_images::COMMAND)?;
@@ -66,7 +71,7 @@ fn add(sums: &mut BTreeMap<u32, Sum>, path: &Path, before: usize) -> Result<()> 
         columns.iter().position(|column| column == name).ok_or_else(|| wrong(format!("has no column `{name}`")))
     };
     let [id, split, file, label] = [place("id")?, place("split")?, place("file")?, place("label")?];
-    // Tables of earlier versions have none.
+    // Tables of earlier versions lack this column.
     let content = columns.iter().position(|column| column == "content");
     let [predicted, suggested] = [place("pred")?, place("suggested_label")?];
     let measures: Vec<usize> = MEASURES.iter().map(|(name, _)| place(name)).collect::<Result<_>>()?;
@@ -76,10 +81,10 @@ fn add(sums: &mut BTreeMap<u32, Sum>, path: &Path, before: usize) -> Result<()> 
         let row = row.map_err(|e| line(e.to_string()))?;
         let number = |column: usize| -> Result<Option<f64>> {
             let text = &row[column];
-            let parsed = || text.parse().map_err(|_| line(format!("{} {text:?} is no number", &columns[column])));
+            let parsed = || text.parse().map_err(|_| line(format!("{} {text:?} is not a number", &columns[column])));
             if text.is_empty() { Ok(None) } else { Ok(Some(parsed()?)) }
         };
-        let key: u32 = row[id].parse().map_err(|_| line(format!("id {:?} is no number", &row[id])))?;
+        let key: u32 = row[id].parse().map_err(|_| line(format!("id {:?} is not a number", &row[id])))?;
         let sum = sums.entry(key).or_default();
         let content = content.map(|at| row[at].to_string()).unwrap_or_default();
         let is_other = || {
@@ -89,7 +94,7 @@ fn add(sums: &mut BTreeMap<u32, Sum>, path: &Path, before: usize) -> Result<()> 
         };
         if sum.runs != before || (before > 0 && is_other()) {
             return Err(line(format!(
-                "image {key} is not what another run of this combination has; their data differ"
+                "image {key} differs from that of another run of this combination; their data differ"
             )));
         }
         if before == 0 {
@@ -116,7 +121,7 @@ fn add(sums: &mut BTreeMap<u32, Sum>, path: &Path, before: usize) -> Result<()> 
         images += 1;
     }
     if images != sums.len() {
-        return Err(wrong(format!("has {images} images, another run of this combination {}", sums.len())));
+        return Err(wrong(format!("has {images} images, but another run of this combination has {}", sums.len())));
     }
     Ok(())
 }
@@ -138,7 +143,7 @@ fn table(sums: &BTreeMap<u32, Sum>, runs: usize) -> Vec<u8> {
     let columns = columns.chain(["seeds", "missed_by", "suggested_label", "suggested_by", "rank"]);
     let row = |(rank, (id, sum)): (usize, (&u32, &Sum))| {
         let measures = (0..MEASURES.len()).map(|at| mean(sum, at).map(|value| value.to_string()).unwrap_or_default());
-        // The first by name of those that are suggested equally often.
+        // Of ties, the first by name.
         let suggested = sum.suggested.iter().max_by(|a, b| a.1.cmp(b.1).then(b.0.cmp(a.0)));
         let (suggested, by) = suggested.map_or((String::new(), 0), |(label, by)| (label.clone(), *by));
         let who = [id.to_string(), sum.content.clone(), sum.split.clone(), sum.file.clone(), sum.label.clone()];
@@ -157,7 +162,8 @@ mod tests {
     use super::*;
     use cifar_eval::hard_images::{COMMAND, HARD_IMAGES};
 
-    /// A run whose table has these rows of id, label, prediction, suggestion, loss, AUM and score.
+    /// Writes a run whose table has these rows of id, label, prediction, suggestion, loss, AUM and
+    /// score.
     fn run(out: &Path, seed: u64, rows: &[(u32, &str, &str, &str, f64, &str, f64)]) -> PathBuf {
         let folder = out.join(format!("v1-seed{seed}"));
         std::fs::create_dir_all(folder.join("evaluation/hard_images")).unwrap();
@@ -225,10 +231,10 @@ mod tests {
             let error = average_hard_images(&[first.clone(), other], out.path()).unwrap_err().to_string();
             assert!(error.contains("v1-seed3") && error.ends_with(expected), "{error}");
         };
-        check(&[(1, "cat", "cat", "", 1.0, "2", 0.1)], "has 1 images, another run of this combination 3");
-        let differ = "line 2: image 1 is not what another run of this combination has; their data differ";
+        check(&[(1, "cat", "cat", "", 1.0, "2", 0.1)], "has 1 images, but another run of this combination has 3");
+        let differ = "line 2: image 1 differs from that of another run of this combination; their data differ";
         check(&[(1, "dog", "cat", "", 1.0, "2", 0.1)], differ);
         check(&[(9, "dog", "cat", "", 1.0, "2", 0.1)], &differ.replace("image 1", "image 9"));
-        check(&[(1, "cat", "cat", "", 1.0, "x", 0.1)], "line 2: aum \"x\" is no number");
+        check(&[(1, "cat", "cat", "", 1.0, "x", 0.1)], "line 2: aum \"x\" is not a number");
     }
 }

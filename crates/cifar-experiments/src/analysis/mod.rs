@@ -1,8 +1,9 @@
-//! Many runs: what they have in common, what they came to, and what may be concluded.
+//! Figures over the runs of a grid, and the conclusions from them.
 //!
-//! - [`RunRecord`]: what one run was asked for; [`Runs`]: finished runs and the images that they share;
-//! - [`summarise`]: the figures; [`conclusions`]: what they carry, in words;
-//! - [`write()`]: the files, with [`page`], the report; [`average_hard_images`]: what all seeds find hard.
+//! - [`RunRecord`]: the request of one run; [`Runs`]: finished runs and their shared test images;
+//! - [`summarise`]: the figures; [`conclusions`]: what they support, in words;
+//! - [`write()`]: the files, with [`page`], the report; [`average_hard_images`]: hard images over
+//!   all seeds.
 
 mod classes;
 mod comparisons;

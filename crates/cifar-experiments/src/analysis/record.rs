@@ -1,5 +1,5 @@
-//! `run.json`: what one run of a grid was asked for, with a hash of itself. It is written last, so a folder that has it is that of
-//! a finished run. Schema 2.
+//! `run.json`: the request of one run of a grid, with a hash of the file itself. It is written
+//! last, so a folder that has it belongs to a finished run. Schema 2.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,13 +11,13 @@ use serde_json::Value;
 
 use cifar_eval::{EvalError, Result};
 
-/// Folder of the runs, below that of the experiments.
+/// Folder of the runs, in that of the experiments.
 pub const RUNS: &str = "runs";
 /// File name of the record.
 pub const RECORD: &str = "run.json";
 const SCHEMA: u32 = 2;
 
-/// What one run was asked for.
+/// The request of one run: its parameters, data and program.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunRecord {
@@ -25,22 +25,22 @@ pub struct RunRecord {
     schema: u32,
     /// The run's name.
     pub name: String,
-    /// The name of what it shares with runs that differ in the seed alone.
+    /// The name that it shares with runs that differ in the seed alone.
     pub combination: String,
     /// Seed of the run.
     pub seed: u64,
-    /// What the grid gives, by key.
+    /// The values that the grid sets, by key.
     pub setting: BTreeMap<String, Value>,
     /// All parameters.
     pub params: Value,
-    /// Hash over the images and labels that it worked with.
+    /// Hash of its images and labels.
     pub data: String,
-    /// What stands for the code that trained it.
+    /// Identity of the program that trained it.
     pub program: String,
 }
 
 impl RunRecord {
-    /// A record of this version.
+    /// Creates a record of this version.
     pub fn new(
         name: &str,
         combination: &str,
@@ -65,11 +65,10 @@ impl RunRecord {
         let schema = serde_json::from_slice::<Value>(&text).ok().and_then(|v| v.get("schema")?.as_u64());
         if let Some(schema) = schema.filter(|s| *s != u64::from(SCHEMA)) {
             return Err(wrong(format!(
-                "has schema {schema}, this program reads schema {SCHEMA}; move the folder away, and the run is done again"
+                "has schema {schema}, this program reads schema {SCHEMA}; move the folder away to repeat the run"
             )));
         }
-        let mut record: Self =
-            read_sealed(&text).map_err(|e| wrong(format!("{e}; remove it, and the run is done again")))?;
+        let mut record: Self = read_sealed(&text).map_err(|e| wrong(format!("{e}; remove it to repeat the run")))?;
         cifar_train::rename_keys(&mut record.params);
         Ok(Some(record))
     }
@@ -80,7 +79,8 @@ impl RunRecord {
         Ok(write_file(&path, &sealed_json(self, &path)?)?)
     }
 
-    /// The first thing in which `wanted` is another run than this one, in words; none if it is the same.
+    /// Returns the first difference between this run and `wanted` in words; none if they are the
+    /// same.
     pub fn difference(&self, wanted: &Self) -> Option<String> {
         fn first(found: &Value, wanted: &Value, key: &str) -> Option<String> {
             match (found, wanted) {
@@ -93,12 +93,11 @@ impl RunRecord {
                     keys.into_iter().find_map(|name| first(&value(a, name), &value(b, name), &inner(name)))
                 }
                 _ if found == wanted => None,
-                _ => Some(format!("{key} is {found} there and {wanted} now")),
+                _ => Some(format!("{key} was {found} and is {wanted} now")),
             }
         }
-        first(&self.params, &wanted.params, "").or_else(|| {
-            (self.data != wanted.data).then(|| "the partitions or the label overrides are others now".into())
-        })
+        first(&self.params, &wanted.params, "")
+            .or_else(|| (self.data != wanted.data).then(|| "the partitions or the label overrides have changed".into()))
     }
 }
 
@@ -119,15 +118,15 @@ mod tests {
             assert_eq!(old.difference(&record(params, data)).as_deref(), expected);
         };
         check(json!({"a": {"b": 1, "c": [1, 2]}, "d": "x"}), "h", None);
-        check(json!({"a": {"b": 2, "c": [1, 2]}, "d": "x"}), "h", Some("a.b is 1 there and 2 now"));
-        check(json!({"a": {"b": 1, "c": [1]}, "d": "x"}), "h", Some("a.c is [1,2] there and [1] now"));
-        check(json!({"a": {"b": 1, "c": [1, 2]}, "d": "x", "e": 0}), "h", Some("e is null there and 0 now"));
-        let others = "the partitions or the label overrides are others now";
+        check(json!({"a": {"b": 2, "c": [1, 2]}, "d": "x"}), "h", Some("a.b was 1 and is 2 now"));
+        check(json!({"a": {"b": 1, "c": [1]}, "d": "x"}), "h", Some("a.c was [1,2] and is [1] now"));
+        check(json!({"a": {"b": 1, "c": [1, 2]}, "d": "x", "e": 0}), "h", Some("e was null and is 0 now"));
+        let others = "the partitions or the label overrides have changed";
         check(json!({"a": {"b": 1, "c": [1, 2]}, "d": "x"}), "i", Some(others));
     }
 
     #[test]
-    fn earlier_names_of_parameters_are_the_same_parameters() {
+    fn former_names_of_parameters_are_read_as_the_current_ones() {
         let folder = tempfile::tempdir().unwrap();
         let earlier = json!({"train": {"head_rate": 2.0}, "evaluate": {"tta_share": 0.5}});
         record(earlier, "h").write(folder.path()).unwrap();
@@ -137,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn records_are_read_back_and_damage_is_told() {
+    fn records_are_read_back_and_damage_is_reported() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(RunRecord::read(folder.path()).unwrap(), None);
         let written = record(json!({"learning_rate": 0.1}), "h");

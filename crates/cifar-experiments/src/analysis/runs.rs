@@ -1,4 +1,4 @@
-//! What a finished run left, as far as figures over runs need it.
+//! Reads the results of finished runs that figures over runs need.
 
 use std::path::{Path, PathBuf};
 
@@ -13,14 +13,14 @@ use cifar_eval::evaluate::SetMetrics;
 use cifar_eval::predictions::{self, METRICS, POOL_PREDICTIONS};
 use cifar_eval::{EvalError, Result};
 
-/// The images that all runs were scored on.
+/// The shared test images, on which all runs were scored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pool {
     /// Class names.
     pub classes: Vec<String>,
-    /// Identity of each image.
+    /// Id of each image.
     pub ids: Vec<u32>,
-    /// The image's file.
+    /// File name of each image.
     pub files: Vec<String>,
     /// Label of each image.
     pub labels: Vec<u16>,
@@ -29,19 +29,19 @@ pub struct Pool {
 /// One finished run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ScoredRun {
-    /// What it was asked for.
+    /// Its request.
     pub record: RunRecord,
     /// Number of training images.
     pub train_images: usize,
     /// Optimiser steps that its training took.
     pub steps: usize,
-    /// Where the images came from.
+    /// The source of the images.
     pub source: String,
     /// Figures on its own test images.
     pub test: SetMetrics,
     /// Figures on the evaluation pool.
     pub pool: SetMetrics,
-    /// What it said of each image of the pool.
+    /// Its predicted class of each image of the pool.
     pub predicted: Vec<u16>,
 }
 
@@ -78,7 +78,7 @@ impl Runs {
                     return Err(EvalError::Malformed {
                         path: folder.join(EVALUATION).join(POOL_PREDICTIONS),
                         problem: format!(
-                            "is about other images, or other labels, than that of {}; runs are compared on the same images only",
+                            "has other images or labels than that of {}; runs are compared on the same images only",
                             read.runs[0].record.name
                         ),
                     });
@@ -87,12 +87,12 @@ impl Runs {
         }
         read.ok_or_else(|| EvalError::Malformed {
             path: PathBuf::from(super::RUNS),
-            problem: "no run of this grid is finished; `cifar-cli experiments run` does them".into(),
+            problem: "no run of this grid is finished; run `cifar-cli experiments run` first".into(),
         })
     }
 }
 
-/// Where a run has what `evaluate` and `train` write.
+/// Folders in a run's folder with the results of `evaluate` and `train`.
 const EVALUATION: &str = "evaluation/test";
 const MODEL: &str = "models/final";
 
@@ -121,7 +121,7 @@ fn json<T: for<'a> Deserialize<'a>>(path: &Path, made_by: &str) -> Result<T> {
     serde_json::from_slice(&text).map_err(|e| wrong(format!("is of another version ({e})")))
 }
 
-/// Images, labels and predictions of a table that [`cifar_eval::predictions`] wrote.
+/// Reads images, labels and predictions from a table that [`cifar_eval::predictions`] wrote.
 fn pool_predictions(path: &Path) -> Result<(Pool, Vec<u16>)> {
     let wrong = |problem: String| EvalError::Malformed { path: path.to_path_buf(), problem };
     let text = provenance::read(path, predictions::COMMAND)?;
@@ -139,7 +139,7 @@ fn pool_predictions(path: &Path) -> Result<(Pool, Vec<u16>)> {
             let index = pool.classes.iter().position(|c| c == name);
             index.map(|i| i as u16).ok_or_else(|| wrong(format!("line {line}: there is no class {name:?}")))
         };
-        let number = row[id].parse().map_err(|_| wrong(format!("line {line}: id {:?} is no number", &row[id])))?;
+        let number = row[id].parse().map_err(|_| wrong(format!("line {line}: id {:?} is not a number", &row[id])))?;
         let (labelled, answer) = (class(plain(&row[label]))?, class(plain(&row[predicted]))?);
         pool.ids.push(number);
         pool.files.push(plain(&row[file]).to_string());

@@ -1,4 +1,4 @@
-//! `summary.json`: the figures over all runs of a grid, and what each may be used for.
+//! `summary.json`: the figures over all runs of a grid.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,29 +19,31 @@ const SCHEMA: u32 = 2;
 pub struct GridSummary {
     /// Version of this file's layout.
     pub schema: u32,
-    /// Where the images came from.
+    /// The source of the images.
     pub source: String,
-    /// Images of the evaluation pool, the same for all runs.
+    /// Number of shared test images (the evaluation pool), the same for all runs.
     pub pool_images: usize,
-    /// Resamples of images and seeds from which `hardest_two` is.
+    /// Number of resamples of images and seeds used for `hardest_two`.
     pub resamples: usize,
     /// Names of the finished runs.
     pub runs: Vec<String>,
     /// Runs of the grid that are not finished.
     pub missing: Vec<String>,
-    /// Programs that trained the runs: figures of several may differ for that alone.
+    /// Identities of the programs that trained the runs; different programs alone can change
+    /// figures.
     pub programs: usize,
-    /// What runs that differ in the seed alone came to.
+    /// The figures of each combination, over its seeds.
     pub combinations: Vec<Combination>,
-    /// Every two combinations on the same images.
+    /// Comparisons of every two combinations on the same images.
     pub comparisons: Vec<Comparison>,
     /// Error over the number of training images, one curve for each set of other parameters.
     pub learning_curves: Vec<LearningCurve>,
     /// Classes, hardest first.
     pub classes: Vec<Class>,
-    /// The two hardest classes, and in what fraction of the resamples it is these two; none for fewer than three classes.
+    /// The two hardest classes, and the fraction of resamples in which they are the hardest two;
+    /// none for fewer than three classes.
     pub hardest_two: Option<HardestTwo>,
-    /// Images of the pool that no run got right.
+    /// Images of the pool that every run misclassified.
     pub missed_by_all: usize,
 }
 
@@ -54,38 +56,41 @@ pub struct Combination {
     pub seeds: Vec<u64>,
     /// Number of training images.
     pub train_images: usize,
-    /// Optimiser steps of a run, mean over its runs: they differ if training stops early.
+    /// Mean number of optimiser steps over its runs, which differ if training stops early.
     pub steps: f64,
-    /// Images of its own test split.
+    /// Number of images of its own test split.
     pub test_images: usize,
-    /// Accuracy on its own test split; the interval in it is for the choice of seeds, on these images.
+    /// Accuracy on its own test split; the interval in it is for the choice of seeds, on these
+    /// images.
     pub test: Spread,
-    /// 95 % interval of the mean accuracy on its own test split for other seeds and images; of one run, for other images.
+    /// 95 % interval of the mean accuracy on its own test split for other seeds and images; of one
+    /// run, for other images.
     pub test_interval: Interval,
     /// Accuracy on the pool; the interval in it is for the choice of seeds, on these images.
     pub pool: Spread,
-    /// 95 % interval of the mean accuracy on the pool for other seeds and images; of one run, for other images.
+    /// 95 % interval of the mean accuracy on the pool for other seeds and images; of one run, for
+    /// other images.
     pub pool_interval: Interval,
-    /// Whether its runs say the same of an image of the pool; none for one run.
+    /// How often its runs predict the same class for an image of the pool; none for one run.
     pub agreement: Option<Agreement>,
 }
 
-/// An image that no run got right.
+/// An image that every run misclassified.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Missed {
-    /// Its identity.
+    /// Its id.
     pub id: u32,
     /// Its file.
     pub file: String,
     /// Its label.
     pub label: String,
-    /// What most runs say; the first class among equals.
+    /// The class that most runs predict; of ties, the first.
     pub said: String,
-    /// Share of the runs that say it.
+    /// Fraction of the runs that predict it.
     pub share: f64,
 }
 
-/// The runs of one combination, in order of the grid.
+/// Returns the runs of each combination, in order of the grid.
 pub(super) fn grouped(runs: &Runs) -> Vec<(&str, Vec<&ScoredRun>)> {
     let mut groups: Vec<(&str, Vec<&ScoredRun>)> = Vec::new();
     for run in &runs.runs {
@@ -98,10 +103,10 @@ pub(super) fn grouped(runs: &Runs) -> Vec<(&str, Vec<&ScoredRun>)> {
     groups
 }
 
-/// For each run of a combination, whether it classifies each image of the pool correctly.
+/// Returns for each run of a combination whether it classifies each image of the pool correctly.
 pub(super) type Answers = Vec<Vec<bool>>;
 
-/// All figures. `missing` names the runs of the grid that are not finished.
+/// Returns all figures. `missing` names the runs of the grid that are not finished.
 pub fn summarise(runs: &Runs, missing: Vec<String>) -> GridSummary {
     let groups = grouped(runs);
     let combinations: Vec<Combination> =
@@ -149,7 +154,7 @@ fn combination(name: &str, group: &[&ScoredRun], runs: &Runs) -> Option<Combinat
     })
 }
 
-/// The images of the pool that no run got right, in their order.
+/// Returns the images of the pool that every run misclassified, in their order.
 pub fn missed_by_all(runs: &Runs) -> Vec<Missed> {
     let pool = &runs.pool;
     let missed = (0..pool.ids.len()).filter(|i| runs.runs.iter().all(|run| run.predicted[*i] != pool.labels[*i]));

@@ -1,6 +1,7 @@
-//! `--engine dvc`: every run a `dvc exp run --temp` of its name, so that `dvc exp show`, `diff`, `apply`, `branch` and `push`
-//! know it. The work tree and HEAD stay as they are; DVC's run-cache makes shared stages once. Results are then fetched from
-//! DVC's cache into the run's folder.
+//! `--engine dvc`: executes every run as `dvc exp run --temp` under its name, so that
+//! `dvc exp show`, `diff`, `apply`, `branch` and `push` can use it. The work tree and HEAD do not
+//! change, and DVC's run-cache computes shared stages once. Results are copied from DVC's cache into
+//! the run's folder.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -20,13 +21,13 @@ use crate::epochs::{EVENTS_VARIABLE, EpochReader};
 use crate::grid::Run;
 use crate::run::{EVENTS, log, log_error};
 
-/// The oldest DVC that this was tried with.
+/// The oldest tested version of DVC.
 const OLDEST: [u64; 2] = [3, 67];
-/// Changes to these change no run.
+/// Paths whose changes affect no run.
 const HARMLESS: [&str; 3] = ["experiments/", "experiments.toml", "dvc.lock"];
-/// What a run leaves.
+/// The results of a run.
 const RESULTS: [&str; 3] = ["models/final", "evaluation/test", "evaluation/hard_images"];
-/// What decides a run besides parameters and code.
+/// The inputs of a run besides parameters and code.
 const INPUTS: [&str; 2] = ["dataset_partitions", "labels"];
 
 pub(crate) struct Dvc<'a> {
@@ -36,27 +37,28 @@ pub(crate) struct Dvc<'a> {
     threads: usize,
 }
 
-/// DVC's program, in the project's environment or on the path; none if there is none.
+/// Returns DVC's program, from the project's environment or the path, if it is installed.
 pub(crate) fn find(project: &Project) -> Option<PathBuf> {
     let local = project.layout.join(".venv/bin/dvc");
     let local = std::path::absolute(local).ok().filter(|p| p.is_file());
     local.or_else(|| programs::find("dvc"))
 }
 
-/// Whether the project is one that DVC can run experiments in.
+/// Returns whether DVC can run experiments in the project.
 pub(crate) fn is_usable(project: &Project) -> bool {
     find(project).is_some() && [".dvc", ".git", "dvc.yaml"].iter().all(|name| project.layout.join(name).exists())
 }
 
 impl<'a> Dvc<'a> {
-    /// Looks whether experiments can be run here.
+    /// Checks that experiments can be run here.
     ///
     /// # Errors
-    /// If DVC is missing or too old, HEAD is no branch, the work tree has changes, or the partitions are not tracked.
+    /// If DVC is missing or too old, HEAD is detached, the work tree has changes, or the partitions
+    /// are not tracked.
     pub(crate) fn new(session: Session<'a>, jobs: usize) -> Result<Self> {
         let project = session.project;
         let Some(program) = find(project) else {
-            bail!("DVC is not there; scripts/dvc.sh installs it, and `--engine local` needs none");
+            bail!("DVC is not installed; run scripts/dvc.sh, or use `--engine local`");
         };
         ensure!(
             project.params_file == project.layout.params(),
@@ -76,10 +78,10 @@ impl<'a> Dvc<'a> {
         ])?;
         ensure!(
             status.trim() == "{}",
-            "dataset_partitions: not what its .dvc files describe, and an experiment takes what those describe; `dvc add` v1, v2 and v3 and commit their .dvc files"
+            "dataset_partitions: differs from its .dvc files, which experiments use; `dvc add` v1, v2 and v3 and commit their .dvc files"
         );
         session.reporter.note("dvc repro build");
-        // So that no run compiles: the run-cache has it for all.
+        // Fills the run-cache, so that no run compiles.
         dvc.dvc(&["repro", "--quiet", "build"])?;
         Ok(dvc)
     }
@@ -100,12 +102,12 @@ impl<'a> Dvc<'a> {
     fn check_git(&self) -> Result<()> {
         self.git(&["rev-parse", "--verify", "--quiet", "HEAD"]).map_err(|_| {
             Error::failed(
-                "the project is no git repository with a commit; DVC's experiments need one, `--engine local` does not",
+                "the project is not a git repository with a commit, which DVC's experiments need; use `--engine local`",
             )
         })?;
         ensure!(
             self.git(&["symbolic-ref", "--quiet", "HEAD"]).is_ok(),
-            "HEAD is no branch (a killed `dvc exp run` can leave it so): `git switch BRANCH` first, so that experiments belong to a branch's commit"
+            "HEAD is detached (as a killed `dvc exp run` can leave it); run `git switch BRANCH` first, so that experiments belong to a branch's commit"
         );
         let status = self.git(&["status", "--porcelain", "--untracked-files=no"])?;
         let changed: Vec<&str> = (status.lines().filter_map(|line| line.get(3..)))
@@ -120,7 +122,7 @@ impl<'a> Dvc<'a> {
         Ok(())
     }
 
-    /// Experiments of a name: their commits.
+    /// Returns the commits of the experiments of this name.
     fn commits(&self, name: &str) -> Result<Vec<String>> {
         let refs = self.git(&["for-each-ref", "--format=%(refname) %(objectname)", "refs/exps"])?;
         let named = refs.lines().filter_map(|line| {
@@ -132,10 +134,10 @@ impl<'a> Dvc<'a> {
         Ok(named.collect())
     }
 
-    /// The commit of the run's experiment, if there is one.
+    /// Returns the commit of the run's experiment, if there is one.
     ///
     /// # Errors
-    /// If another experiment has its name.
+    /// If an experiment of other parameters, data or labels has its name.
     fn existing(&self, run: &Run) -> Result<Option<String>> {
         let commits = self.commits(&run.name)?;
         let [commit] = commits.as_slice() else {
@@ -161,7 +163,7 @@ impl<'a> Dvc<'a> {
         Ok(Some(commit.clone()))
     }
 
-    /// `dvc exp run`, with its talk into the log.
+    /// Runs `dvc exp run` and writes its output to the log.
     fn experiment(
         &self,
         run: &Run,
@@ -170,7 +172,7 @@ impl<'a> Dvc<'a> {
         row: &Row,
         data_ready: &(dyn Fn() + Sync),
     ) -> Result<()> {
-        // Runs at the same time would refuse each other otherwise.
+        // Without this, parallel runs would refuse each other.
         let mut arguments = vec![
             "--wait-for-lock".to_string(),
             "exp".into(),
@@ -179,7 +181,7 @@ impl<'a> Dvc<'a> {
             "--name".into(),
             run.name.clone(),
         ];
-        // The number of epochs is no key of the grid where the grid holds steps constant.
+        // With constant_steps the number of epochs is not a key of the grid.
         let epochs = ("train.epochs".to_string(), Value::from(run.params.train.epochs));
         for (key, value) in std::iter::once((&epochs.0, &epochs.1)).chain(&run.setting) {
             let value = value.as_str().map_or_else(|| value.to_string(), str::to_string);
@@ -191,7 +193,7 @@ impl<'a> Dvc<'a> {
         command.env(EVENTS_VARIABLE, &events);
         let (reader, writer) = std::io::pipe().context("cannot make a pipe")?;
         let again = writer.try_clone().context("cannot make a pipe")?;
-        // A group of its own: Ctrl-C goes to this process, which then stops the whole group.
+        // Its own process group: Ctrl-C reaches this process, which then stops the whole group.
         command.stdout(writer).stderr(again);
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
@@ -205,7 +207,7 @@ impl<'a> Dvc<'a> {
                 }
             }
         });
-        let mut told = false;
+        let mut is_stopping = false;
         let mut last = String::new();
         loop {
             match lines.recv_timeout(Duration::from_millis(200)) {
@@ -228,13 +230,13 @@ impl<'a> Dvc<'a> {
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            if self.session.reporter.cancelled() && !std::mem::replace(&mut told, true) {
+            if self.session.reporter.cancelled() && !std::mem::replace(&mut is_stopping, true) {
                 interrupt(&child);
             }
         }
         let status = child.wait().context("cannot wait for DVC")?;
         let _ = pipe.join();
-        if told {
+        if is_stopping {
             return Err(DataError::Cancelled.into());
         }
         ensure!(
@@ -245,7 +247,7 @@ impl<'a> Dvc<'a> {
         Ok(())
     }
 
-    /// Brings the results of an experiment into the run's folder.
+    /// Copies the results of an experiment into the run's folder.
     fn fetch(&self, commit: &str, folder: &Path) -> Result<()> {
         let folder = std::path::absolute(folder)?;
         for out in RESULTS {
@@ -265,7 +267,7 @@ impl<'a> Dvc<'a> {
     }
 
     fn git(&self, arguments: &[&str]) -> Result<String> {
-        let git = programs::find("git").context("git is not on the path; `--engine local` needs none")?;
+        let git = programs::find("git").context("git is not on the path; install it, or use `--engine local`")?;
         self.answer(&git, arguments)
     }
 
@@ -275,7 +277,7 @@ impl<'a> Dvc<'a> {
         let output = self.command(program, arguments).output().with_context(|| format!("cannot start {}", what()))?;
         if !output.status.success() {
             let text = String::from_utf8_lossy(&output.stderr).into_owned();
-            let line = text.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("it says nothing").trim();
+            let line = text.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("no output").trim();
             bail!("{} failed: {line}", what());
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
@@ -318,7 +320,7 @@ impl Engine for Dvc<'_> {
     }
 }
 
-/// Ctrl-C for the whole group of a child.
+/// Sends SIGINT to the process group of a child.
 fn interrupt(child: &Child) {
     let Some(kill) = programs::find("kill") else { return };
     let _ = Command::new(kill).args(["-INT", "--", &format!("-{}", child.id())]).status();

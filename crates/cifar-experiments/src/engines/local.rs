@@ -1,6 +1,7 @@
-//! `--engine local`: every run in this process, by the functions that the single commands use, so with the same results.
+//! `--engine local`: executes every run in this process. It calls the same functions as the single
+//! commands, so the results are identical.
 //!
-//! Pulled and prepared data are made once and shared; they go when no run needs them any more.
+//! Pulled and prepared data are made once, shared, and removed when no run needs them any more.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -23,17 +24,18 @@ use crate::run::{EVENTS, log, log_error};
 
 pub(crate) struct Local<'a> {
     session: Session<'a>,
-    /// Threads of each worker; none if there is one worker, which has them all.
+    /// Threads per worker; none if a single worker uses all threads.
     threads: Option<usize>,
-    /// Folders of data that are known to be complete; locked while data are made.
+    /// Data folders that are known to be complete; locked while data are made.
     making: Mutex<BTreeSet<PathBuf>>,
-    /// How many runs still need a folder of data.
+    /// Number of runs that still need each data folder.
     needed: Mutex<BTreeMap<PathBuf, usize>>,
     /// The identity of the partitions and labels.
     data: String,
-    /// Where shared data lie.
+    /// The folder of shared data.
     shared: PathBuf,
-    /// Whether other processes need them too: then they stay, and so do checkpoints of other runs.
+    /// Whether other processes use the data too. If so, the data and other runs' checkpoints are
+    /// kept.
     is_shared: bool,
 }
 
@@ -50,13 +52,14 @@ impl<'a> Local<'a> {
         local
     }
 
-    /// For runs of several processes, each with all its threads, on the same data in `shared`.
+    /// Returns an engine for runs of several processes, each with all its threads, that share the
+    /// data in `shared`.
     pub(crate) fn shared(session: Session<'a>, data: String, shared: PathBuf) -> Self {
         let (making, needed) = (Mutex::default(), Mutex::new(BTreeMap::new()));
         Self { session, threads: None, making, needed, data, shared, is_shared: true }
     }
 
-    /// The folders of pulled and of prepared data for a run.
+    /// Returns the folders of pulled and of prepared data for a run.
     pub(crate) fn folders(&self, run: &Run) -> [PathBuf; 2] {
         let name = |stage: &str, split: &SplitParams| {
             let identity = json!([self.data, run.params.dataset_version, split]);
@@ -66,7 +69,8 @@ impl<'a> Local<'a> {
         [name("raw", &run.params.split.division()), name("prepared", &run.params.split)]
     }
 
-    /// Changes how many runs need the data of `run`; returns the folders that none does.
+    /// Changes the number of runs that need the data of `run`. Returns the folders that no run
+    /// needs.
     fn count(&self, run: &Run, change: impl Fn(usize) -> usize) -> Vec<PathBuf> {
         let mut needed = self.needed.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = self.folders(run).into_iter().filter_map(|folder| {
@@ -77,7 +81,8 @@ impl<'a> Local<'a> {
         changed.collect()
     }
 
-    /// What the stages of a run work with; its parameters are in its folder from now on.
+    /// Returns the project in which the stages of a run work, after writing its parameters to its
+    /// folder.
     pub(crate) fn project_of(&self, run: &Run, folder: &Path) -> Result<Project> {
         let [raw, prepared] = self.folders(run);
         let params_file = folder.join("params.yaml");
@@ -88,7 +93,8 @@ impl<'a> Local<'a> {
         Ok(Project { layout, params_file })
     }
 
-    /// Pulls and prepares, unless somebody did. Data that an earlier process left are read once; what is damaged is made again.
+    /// Pulls and prepares the data unless they exist. Data of an earlier process are read once, and
+    /// damaged data are made again.
     pub(crate) fn make_data(&self, project: &Project, reporter: &dyn Reporter) -> Result<()> {
         let mut whole = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         let (raw, prepared) = (project.layout.raw(), project.layout.prepared());
@@ -101,7 +107,7 @@ impl<'a> Local<'a> {
             if whole.contains(folder) {
                 continue;
             }
-            // Folders appear whole, but they may have been damaged since.
+            // Folders are created atomically, but they may have been damaged since.
             if folder.is_dir()
                 && let Err(error) = read(folder)
             {
@@ -126,7 +132,7 @@ impl<'a> Local<'a> {
         data_ready: &(dyn Fn() + Sync),
         reporter: &dyn Reporter,
     ) -> Result<()> {
-        // Where other processes share the data, the submitting process has made them.
+        // If other processes share the data, the submitting process has made them.
         if !self.is_shared {
             self.make_data(project, reporter)?;
         }
@@ -145,19 +151,19 @@ impl<'a> Local<'a> {
     }
 }
 
-/// Reads everything that `pull` leaves.
+/// Reads and checks everything that `pull` writes.
 fn read_raw(folder: &Path) -> Result<(), DataError> {
     let raw = Raw::read(folder)?;
     TestSet::open(&folder.join(POOL), &raw.record.pool_fingerprint).map(drop)
 }
 
-/// Reads everything that `prepare` leaves.
+/// Reads and checks everything that `prepare` writes.
 fn read_prepared(folder: &Path) -> Result<(), DataError> {
     let data = TrainingData::open(folder)?;
     TestSet::open(&folder.join(Split::Test.name()), data.report.test_fingerprint()).map(drop)
 }
 
-/// Whether the data themselves are wrong, rather than what it takes to read them.
+/// Returns whether the data themselves are wrong, rather than the means of reading them.
 fn is_damage(error: &DataError) -> bool {
     match error {
         DataError::Malformed { .. } | DataError::HashMismatch { .. } | DataError::Line { .. } => true,
@@ -187,7 +193,7 @@ impl Engine for Local<'_> {
             return Ok(());
         }
         for unneeded in self.count(run, |n| n.saturating_sub(1)) {
-            // Data that stay take room, and harm nothing.
+            // Leftover data only use disk space.
             let _ = std::fs::remove_dir_all(unneeded);
         }
         Ok(())

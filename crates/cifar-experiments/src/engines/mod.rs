@@ -1,4 +1,4 @@
-//! The engines: what does the runs of a grid. All give the same bytes.
+//! The engines, which execute the runs of a grid. All produce identical files.
 
 pub(crate) mod dvc;
 pub(crate) mod local;
@@ -11,7 +11,7 @@ use cifar_pipeline::Result;
 use crate::board::Row;
 use crate::grid::Run;
 
-/// What does the runs.
+/// What executes the runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EngineKind {
     /// This process.
@@ -22,12 +22,12 @@ pub enum EngineKind {
     Slurm,
 }
 
-/// Does one run at a time, and leaves its results in the run's folder.
+/// Executes one run per call and writes its results to the run's folder.
 pub(crate) trait Engine: Sync {
-    /// Does the run, or resumes it. `data_ready` is called once others may use the same data.
+    /// Starts or resumes the run. Calls `data_ready` once other runs may use the same data.
     fn run(&self, run: &Run, folder: &Path, row: &Row, data_ready: &(dyn Fn() + Sync)) -> Result<()>;
 
-    /// The identity of a run's data among the runs of a grid.
+    /// Returns the identity of a run's data; runs of a grid that share data have the same one.
     fn data(&self, run: &Run) -> String;
 }
 

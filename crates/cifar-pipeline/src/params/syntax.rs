@@ -1,8 +1,8 @@
-//! Mistakes in YAML itself, in our own words: the line, the column, the cause and what is expected.
+//! Messages about YAML syntax errors: the line, the column, the cause and what is expected.
 //!
-//! A parser says where it got lost. That is often a line or two after the mistake, and its words are about tokens. The
-//! causes here are the mistakes that people make in a file of `key: value` lines, looked for from the parser's place
-//! backwards.
+//! A parser reports where it failed, often a line or two after the mistake, and in terms of tokens.
+//! This module searches backwards from there for the common mistakes in a file of `key: value`
+//! lines.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use serde_saphyr::Error;
 
 const EXPECTED: &str = "expected a line such as `key: value`, indented with spaces like its neighbours";
 
-/// One line about why `document` cannot be read.
+/// Returns one line about why `document` cannot be read.
 pub(super) fn in_plain_words(document: &str, error: &Error) -> String {
     let at = error.location();
     let (line, column) = at.map_or((1, 1), |at| (at.line() as usize, at.column() as usize));
@@ -27,7 +27,7 @@ pub(super) fn in_plain_words(document: &str, error: &Error) -> String {
             (line, column, "a second document begins after `---`; remove that line".to_string())
         }
         Error::UnknownAnchor { .. } => {
-            (line, column, "`*` refers to a name that is nowhere defined; put the text in quotation marks".to_string())
+            (line, column, "`*` refers to an undefined name; put the text in quotation marks".to_string())
         }
         _ => match (1..=line).rev().find_map(|number| cause(&lines, number, line)) {
             Some(found) => found,
@@ -40,7 +40,7 @@ pub(super) fn in_plain_words(document: &str, error: &Error) -> String {
     format!("line {line}, column {column}: not valid YAML: {cause}{text}")
 }
 
-/// As much of a line as helps to find it.
+/// The beginning of a line, to quote it.
 fn beginning(text: &str) -> Cow<'_, str> {
     /// Characters.
     const MOST: usize = 100;
@@ -50,10 +50,11 @@ fn beginning(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// What is wrong with the line `number`, if it is one of the usual mistakes and may have led the parser astray at the line
-/// `place`: the line, the column and the cause.
+/// Returns the line, the column and the cause of a common mistake in line `number`, if there is one
+/// that can make the parser fail at line `place`.
 fn cause(lines: &[&str], number: usize, place: usize) -> Option<(usize, usize, String)> {
-    /// What a parser notices at once, it notices so many lines later at most.
+    /// Maximum number of lines from a mistake that a parser notices at once to the line that it
+    /// reports.
     const NEAR: usize = 2;
     let text = without_comment(lines.get(number - 1)?);
     let found = |column: usize, cause: &str| Some((number, column, cause.to_string()));
@@ -61,7 +62,7 @@ fn cause(lines: &[&str], number: usize, place: usize) -> Option<(usize, usize, S
     if content.is_empty() {
         return None;
     }
-    // A list may go on for some lines.
+    // A list may span several lines.
     let until_place =
         || lines[number - 1..place].iter().map(|line| without_comment(line)).collect::<Vec<_>>().join("\n");
     if let Some((column, open)) = unclosed(text)
@@ -101,7 +102,7 @@ fn cause(lines: &[&str], number: usize, place: usize) -> Option<(usize, usize, S
     }
 }
 
-/// A line that is indented unlike its block.
+/// Returns the mistake of a line whose indentation differs from its block's.
 fn strange_indent(lines: &[&str], number: usize, indent: usize) -> Option<(usize, usize, String)> {
     let before = lines[..number - 1].iter().rev().map(|line| without_comment(line)).find(|l| !l.trim().is_empty())?;
     let its_indent = before.len() - before.trim_start().len();
@@ -113,7 +114,8 @@ fn strange_indent(lines: &[&str], number: usize, indent: usize) -> Option<(usize
     is_strange.then_some((number, indent + 1, cause))
 }
 
-/// The last bracket or quotation mark that a line opens and does not close, with its column.
+/// Returns the last bracket or quotation mark that a line opens and does not close, with its
+/// column.
 fn unclosed(text: &str) -> Option<(usize, char)> {
     let mut open: Vec<(usize, char)> = Vec::new();
     for (column, c) in (1..).zip(text.chars()) {
@@ -122,7 +124,7 @@ fn unclosed(text: &str) -> Option<(usize, char)> {
             (Some(quote), c) if c == quote => drop(open.pop()),
             (None, '[' | '{') => open.push((column, c)),
             (None, ']' | '}') => drop(open.pop()),
-            // Within a word it is an apostrophe.
+            // Inside a word it is an apostrophe.
             (None, '"' | '\'') if begins_value(text, column) => open.push((column, c)),
             _ => {}
         }
@@ -139,7 +141,7 @@ fn key_of(text: &str) -> Option<&str> {
     text.split_once(':').map(|(key, _)| key.trim())
 }
 
-/// A line without its comment.
+/// Returns a line without its comment.
 fn without_comment(line: &str) -> &str {
     if line.trim_start().starts_with('#') { "" } else { line.split(" #").next().unwrap_or(line) }
 }

@@ -1,4 +1,4 @@
-//! Messages of serde about values of the wrong kind, in words for people who do not write Rust.
+//! Rewrites serde's messages about values of the wrong type for users who do not know Rust.
 
 /// Rewrites a message of serde: `invalid type: string "many", expected usize` becomes
 /// `"many" is not allowed; expected a whole number, 0 or more`. Other messages stay as they are.
@@ -23,13 +23,13 @@ pub fn in_plain_words(message: &str) -> String {
     message.to_string()
 }
 
-/// What stands between one of some beginnings and `middle`, and what follows it.
+/// Splits off one of `beginnings`. Returns the text before `middle` and the text after it.
 fn split<'a>(message: &'a str, beginnings: &[&str], middle: &str) -> Option<(&'a str, &'a str)> {
     let rest = beginnings.iter().find_map(|beginning| message.strip_prefix(beginning))?;
     rest.rsplit_once(middle)
 }
 
-/// The value in words: −1 for "integer `-1`", and so on.
+/// Returns the value in words: −1 for "integer `-1`", and so on.
 fn found_value(found: &str) -> String {
     match found {
         "sequence" => "a list".into(),

@@ -1,5 +1,5 @@
-//! `check`: what is there, what is missing, what does not belong together, and what a run will cost. Changes nothing, and
-//! starts no program of the project.
+//! `check`: reports which results exist, are missing or do not belong together, and what a run will
+//! cost. It changes nothing and starts no program inside the project.
 
 mod consistency;
 
@@ -19,14 +19,14 @@ use serde::Serialize;
 use crate::params::Params;
 use crate::{Project, Result, ensure, programs};
 
-/// Steps of the timing, of which the first warms up.
+/// Number of timed steps; the first is warm-up.
 const STEPS: usize = 4;
-/// Images of the timing, at most, if they are small: a few batches.
+/// Maximum number of images for the timing, if they are small: a few batches.
 const TIMED_IMAGES: usize = 1024;
-/// Pixels of the timing, at most; more only if four images have them.
+/// Maximum number of pixels for the timing, unless four images have more.
 const TIMED_PIXELS: usize = TIMED_IMAGES * 32 * 32;
 
-/// One thing that was looked at.
+/// One thing that was checked.
 #[derive(Debug, Serialize)]
 pub struct Line {
     /// Its name.
@@ -46,7 +46,7 @@ pub struct Checked {
 }
 
 impl Checked {
-    /// Fails if a line says `wrong`.
+    /// Returns an error if a line is `wrong`.
     ///
     /// # Errors
     /// The number of such lines.
@@ -64,7 +64,7 @@ impl fmt::Display for Checked {
     }
 }
 
-/// Looks at everything. Changes nothing.
+/// Checks everything. Changes nothing.
 ///
 /// # Errors
 /// If params.yaml is missing or wrong.
@@ -101,7 +101,8 @@ fn environment(project: &Project) -> Vec<Line> {
     lines
 }
 
-/// The version of a program on the path. What is in the project's own folder is not started: it may have come with a clone.
+/// Returns the line with the version of a program on the path. A program inside the project is not
+/// started, since it may have come with a clone.
 fn version(project: &Project, what: &'static str, needed: &str) -> Line {
     let local = project.layout.join(".venv/bin").join(what);
     let root = project.layout.join(".").canonicalize().ok();
@@ -111,7 +112,7 @@ fn version(project: &Project, what: &'static str, needed: &str) -> Line {
     let detail = match found {
         None => format!("not found; needed {needed}, not for `cifar-cli run`"),
         Some(path) if is_in_project(path.parent().unwrap_or(&path)) => {
-            format!("{}: of this project, so it is not started here to ask its version", path.display())
+            format!("{}: inside the project, so it is not run to find its version", path.display())
         }
         Some(path) => {
             let answer = std::process::Command::new(&path).arg("--version").output();
@@ -126,8 +127,8 @@ fn version(project: &Project, what: &'static str, needed: &str) -> Line {
     Line { what, state: "ok", detail }
 }
 
-/// What params.yaml says is within its ranges, or it would not have been read; whether it suits the images shows once some are
-/// prepared.
+/// Checks the parameters against the prepared images. Their ranges were checked when params.yaml
+/// was read.
 fn parameters(project: &Project, params: &Params) -> Line {
     let file = project.params_file.display();
     let prepared = project.layout.prepared();
@@ -156,7 +157,7 @@ fn data(project: &Project, params: &Params) -> Vec<Line> {
             what: "images",
             state: "ok",
             detail: format!(
-                "no {}: `partition` would fetch CIFAR-10 or, without a network, take the SYNTHETIC set",
+                "no {}: `partition` would download CIFAR-10 or, without a network, use the SYNTHETIC set",
                 images.display()
             ),
         }
@@ -169,7 +170,8 @@ fn missing(what: &'static str, path: &Path, command: &str) -> Line {
     Line { what, state: "missing", detail: format!("{}: `cifar-cli {command}` makes it", path.display()) }
 }
 
-/// Memory and time of a run: estimated from the shapes of the network, and timed over a few steps on the images that are there.
+/// Returns the memory and time of a run: memory is estimated from the shapes of the network, time
+/// is measured over a few steps on the available images.
 fn cost(project: &Project, params: &Params) -> Vec<Line> {
     let wrong = |what, e: &dyn std::fmt::Display| Line { what, state: "wrong", detail: e.to_string() };
     let subject = match subject(project, params) {
@@ -207,18 +209,19 @@ fn cost(project: &Project, params: &Params) -> Vec<Line> {
     vec![memory, time]
 }
 
-/// What a run would train on, as far as it is known.
+/// The network and images of a run, as far as they are known.
 struct Subject {
     /// Some of the images.
     set: Dataset,
-    /// The network that they would be given to.
+    /// The network to train.
     spec: ModelSpec,
-    /// Training and validation images.
+    /// Numbers of training and validation images.
     counts: [usize; 2],
     images_in_words: String,
 }
 
-/// The prepared images; if there are none, those of the partitions; if there are none either, drawn ones as CIFAR-10 has them.
+/// Returns the prepared images; without these, those of the partitions; without these too,
+/// synthetic images of the size and number of CIFAR-10.
 fn subject(project: &Project, params: &Params) -> Result<Subject> {
     if let Ok(data) = TrainingData::open(&project.layout.prepared()) {
         let images_in_words = format!("the {} prepared training images", data.train.len());
@@ -254,7 +257,7 @@ fn spec(params: &Params, set: &Dataset, normalisation: Normalisation) -> ModelSp
     ModelSpec { params: params.model.clone(), classes: set.classes().to_vec(), size: set.size(), normalisation }
 }
 
-/// Times a few steps of the trainer.
+/// Measures a few steps of the trainer.
 fn time(params: &Params, subject: &Subject) -> Result<String> {
     let Subject { set, spec, counts: [images, _], images_in_words } = subject;
     let most = (TIMED_PIXELS / (set.size().height * set.size().width)).clamp(STEPS, TIMED_IMAGES).min(set.len());
@@ -278,7 +281,7 @@ fn time(params: &Params, subject: &Subject) -> Result<String> {
     Ok(format!("{rate:.0} training images/s: {epochs} epochs over {images_in_words} take about {minutes:.1} minutes"))
 }
 
-/// Free and total disk space at `path` in GB, where the system reports it.
+/// Returns free and total disk space at `path` in GB, where the system reports it.
 #[cfg(unix)]
 fn disk_gb(path: &Path) -> Option<(f64, f64)> {
     let stat = rustix::fs::statvfs(path).ok()?;
@@ -286,7 +289,7 @@ fn disk_gb(path: &Path) -> Option<(f64, f64)> {
     Some((gb(stat.f_bavail), gb(stat.f_blocks)))
 }
 
-/// Free and total disk space at `path` in GB, where the system reports it.
+/// Returns free and total disk space at `path` in GB, where the system reports it.
 #[cfg(not(unix))]
 fn disk_gb(_path: &Path) -> Option<(f64, f64)> {
     None

@@ -1,4 +1,4 @@
-//! `clean`: removes what the stages made, with checkpoints and searches.
+//! `clean`: removes the results of the stages, checkpoints and searches.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -31,7 +31,7 @@ pub fn run(project: &Project, reporter: &dyn Reporter) -> Result<Cleaned> {
         layout.study(),
         layout.study_state(),
     ]) {
-        // A queued run in a copy of the project elsewhere may be using the state that lasts.
+        // A queued run in a copy of the project may be using the lasting state.
         let in_use = if folder == layout.checkpoints() {
             remove_checkpoints(&folder, false)
         } else if folder == layout.searches() {
@@ -41,7 +41,7 @@ pub fn run(project: &Project, reporter: &dyn Reporter) -> Result<Cleaned> {
         };
         if !in_use.is_empty() {
             for folder in in_use {
-                reporter.warn(&format!("{}: is kept, another process uses it", folder.display()));
+                reporter.warn(&format!("{}: kept, since another process uses it", folder.display()));
             }
             continue;
         }

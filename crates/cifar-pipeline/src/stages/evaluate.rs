@@ -1,4 +1,4 @@
-//! `evaluate`: the trained network on test images.
+//! `evaluate`: scores the trained network on test images.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use crate::{Project, Reporter, Result};
 pub struct Evaluated {
     /// Accuracy, loss and calibration.
     pub metrics: Metrics,
-    /// Where the results are.
+    /// The folder of the results.
     #[serde(skip)]
     pub folder: PathBuf,
 }
@@ -40,7 +40,7 @@ pub fn run(project: &Project, reporter: &dyn Reporter) -> Result<Evaluated> {
     Ok(Evaluated { metrics, folder })
 }
 
-/// The part of a record that the plot of the training needs.
+/// The part of a record that the training plot needs.
 fn curve_point(record: &cifar_train::EpochRecord) -> cifar_eval::evaluate::TrainingCurvePoint {
     cifar_eval::evaluate::TrainingCurvePoint {
         train_loss: record.train_loss,

@@ -1,4 +1,4 @@
-//! `hard-images`: the images that the network finds hard, ranked and drawn.
+//! `hard-images`: ranks and shows the images that the network finds hard.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ use super::train;
 use crate::params::Params;
 use crate::{Project, Reporter, Result, program};
 
-/// How often training fold by fold writes a checkpoint.
+/// How often cross-validated training writes a checkpoint.
 pub(super) const EVERY: Duration = Duration::from_mins(1);
 
 /// What `hard-images` found.
@@ -27,7 +27,7 @@ pub(super) const EVERY: Duration = Duration::from_mins(1);
 pub struct HardImages {
     /// Counts by category, and the patterns of the mistakes.
     pub summary: HardImagesSummary,
-    /// Where the results are.
+    /// The folder of the results.
     #[serde(skip)]
     pub folder: PathBuf,
 }
@@ -65,8 +65,8 @@ pub fn run(project: &Project, reporter: &dyn Reporter) -> Result<HardImages> {
     Ok(HardImages { summary, folder })
 }
 
-/// Predictions of networks that did not learn from the image, if the parameters ask for them. Folds
-/// that were trained before a stop are read again.
+/// Returns predictions of networks that were not trained on the image, if the parameters ask for
+/// them. Folds that were trained before a stop are read from disk.
 fn out_of_fold(
     project: &Project,
     params: &Params,

@@ -1,4 +1,4 @@
-//! `inspect`: what the images are like, whatever network looks at them.
+//! `inspect`: describes the images, independently of any network.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! `labels migrate`: keeps what people wrote about images with their images.
+//! `labels migrate`: keeps corrections and reviews with their images when ids change.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -10,26 +10,26 @@ use serde_json::{Value, json};
 
 use crate::{Project, Reporter, Result};
 
-/// At most this many lines are listed one by one.
+/// Maximum number of lines that are listed one by one.
 const LISTED: usize = 20;
 
 /// The files to migrate.
 #[derive(Debug, Clone, Default)]
 pub struct MigrateOptions {
-    /// The files; both of `labels/` if there are none.
+    /// The files; both of `labels/` if empty.
     pub files: Vec<PathBuf>,
-    /// Leave out lines about images that are gone instead of stopping.
+    /// Whether to leave out lines about missing images instead of stopping.
     pub drop_missing: bool,
 }
 
-/// What became of the lines of each file.
+/// The outcome for the lines of each file.
 #[derive(Debug)]
 pub struct Migrated(Vec<(PathBuf, Migration)>);
 
-/// Moves the lines of each file to the ids that their images have now.
+/// Moves the lines of each file to the current ids of their images.
 ///
 /// # Errors
-/// If a file or the partitions cannot be read, or an image is gone.
+/// If a file or the partitions cannot be read, or an image is missing.
 pub fn run(project: &Project, options: &MigrateOptions, reporter: &dyn Reporter) -> Result<Migrated> {
     let images = ImageIndex::read(&project.layout.partitions())?;
     let mut files = options.files.clone();
@@ -99,7 +99,7 @@ fn in_words(path: &std::path::Path, migration: &Migration) -> String {
     words.join("\n")
 }
 
-/// The first lines, and how many more there are.
+/// Returns the first lines, and how many more there are.
 fn listed(lines: impl ExactSizeIterator<Item = String>) -> Vec<String> {
     let more = lines.len().saturating_sub(LISTED);
     let mut shown: Vec<String> = lines.take(LISTED).map(|line| format!("  {line}")).collect();
@@ -109,8 +109,8 @@ fn listed(lines: impl ExactSizeIterator<Item = String>) -> Vec<String> {
     shown
 }
 
-/// Warns if lines of `labels/` are about images that have another id, or none, among `images`. A file
-/// that cannot be read is for `prepare` to report.
+/// Warns if lines of `labels/` are about images whose id among `images` has changed, or that are
+/// not there. `prepare` reports files that cannot be read.
 pub(super) fn warn_of_misplaced(project: &Project, images: &ImageIndex, classes: &[String], reporter: &dyn Reporter) {
     let layout = &project.layout;
     let overrides = read_overrides(&layout.overrides(), classes).map_or(0, |lines| count_misplaced(&lines, images));
@@ -118,7 +118,7 @@ pub(super) fn warn_of_misplaced(project: &Project, images: &ImageIndex, classes:
     let lines = overrides + review;
     if lines > 0 {
         reporter.warn(&format!(
-            "labels/: lines about images that have another id now, or none: {lines}; `labels migrate` moves them"
+            "labels/: lines about images whose id has changed or that are missing: {lines}; run `cifar-cli labels migrate`"
         ));
     }
 }

@@ -1,5 +1,5 @@
-//! One file per stage. Each function does its stage without the project's lock; the methods of
-//! [`crate::Project`] take it.
+//! One file per stage. Each function runs its stage without the project's lock; the methods of
+//! [`crate::Project`] take the lock.
 
 pub mod check;
 pub mod clean;

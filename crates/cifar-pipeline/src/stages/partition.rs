@@ -1,4 +1,4 @@
-//! `partition`: from the user's images to the three partitions.
+//! `partition`: divides the user's images into the three partitions.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -17,19 +17,19 @@ use super::labels;
 use crate::links::refuse_links_to;
 use crate::{Context as _, Project, Reporter, Result, bail};
 
-/// Where the images come from.
+/// The source of the images.
 #[derive(Debug, Clone)]
 pub struct PartitionOptions {
     /// `auto` (the project's own images, else a download, else the synthetic set), `download`,
     /// `synthetic`, or the path of a folder or an archive.
     pub source: String,
-    /// Never use the network.
+    /// Whether to avoid the network.
     pub offline: bool,
-    /// Another address of the official archive.
+    /// Another URL of the official archive.
     pub mirror: Option<String>,
-    /// CIFAR-100 by its 20 superclasses instead of its 100 classes.
+    /// Whether to label CIFAR-100 by its 20 superclasses instead of its 100 classes.
     pub coarse_labels: bool,
-    /// Leave out files that are not usable images instead of stopping at the first.
+    /// Whether to leave out unusable image files instead of stopping at the first.
     pub skip_broken: bool,
     /// Size of the synthetic set.
     pub synthetic_images: u32,
@@ -61,7 +61,7 @@ impl Default for PartitionOptions {
 /// What `partition` made.
 #[derive(Debug)]
 pub struct Partitioned {
-    /// Where the images are from.
+    /// The source of the images.
     pub source: Source,
     /// Height and width of every image.
     pub size: ImageSize,
@@ -71,18 +71,19 @@ pub struct Partitioned {
     pub images_by_partition: [usize; 3],
     /// Pairs of images that show the same picture.
     pub duplicate_pairs: PairCounts,
-    /// The identity of all images and labels.
+    /// Hash of all images and labels.
     pub fingerprint: String,
-    /// Where the partitions are.
+    /// The folder of the partitions.
     pub folder: PathBuf,
 }
 
 /// Reads the images and writes the three partitions.
 ///
 /// # Errors
-/// If the images cannot be read, or real images would be replaced by drawn ones unasked.
+/// If the images cannot be read, or real images would be replaced by synthetic ones without being
+/// asked for.
 pub fn run(project: &Project, options: &PartitionOptions, reporter: &dyn Reporter) -> Result<Partitioned> {
-    // The truth about a synthetic set says nothing about other images.
+    // The ground truth of a synthetic set does not apply to other images.
     let mut truth = None;
     let images = project.layout.dataset();
     let dataset = match options.source.as_str() {
@@ -106,7 +107,7 @@ pub fn run(project: &Project, options: &PartitionOptions, reporter: &dyn Reporte
         "synthetic" => draw_synthetic(options, &mut truth, reporter)?,
         path => read_images(Path::new(path), options, reporter)?,
     };
-    // The search is done here, where the images change, so that no later `pull` repeats it.
+    // Duplicates are searched here, where the images change, so that no later `pull` repeats it.
     let pairs = duplicates::find_once(&[&dataset], &project.layout.near_duplicates(), reporter)?;
     let folder = project.layout.partitions();
     partitions::write(&dataset, &folder, reporter)?;
@@ -126,8 +127,9 @@ pub fn run(project: &Project, options: &PartitionOptions, reporter: &dyn Reporte
     })
 }
 
-/// Whether there is anything at the place of the user's images, besides what a download has left there. A link that leads
-/// nowhere, such as to a disk that is not mounted, is there: reading it is an error that says so.
+/// Returns whether the folder of the user's images exists, unless it contains only an unfinished
+/// download. A dangling link, such as to a disk that is not mounted, counts as existing: reading it
+/// reports the error.
 fn holds_something(folder: &Path) -> Result<bool> {
     match std::fs::symlink_metadata(folder) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
@@ -139,13 +141,13 @@ fn holds_something(folder: &Path) -> Result<bool> {
     let left = download::partial(&folder.join(download::OFFICIAL));
     let mut entries = std::fs::read_dir(folder).with_context(|| format!("{}: cannot read", shown(folder)))?;
     let first = entries.next();
-    // An empty folder is a mistake that reading it tells of.
+    // An empty folder counts as existing: it is a mistake that reading it reports.
     let only_left =
         first.is_some_and(|entry| entry.is_ok_and(|entry| entry.path() == left)) && entries.next().is_none();
     Ok(!only_left)
 }
 
-/// The official archive in the folder of the user's images, from its page.
+/// Returns the official archive in the folder of the user's images, downloading it if needed.
 fn fetch(project: &Project, options: &PartitionOptions, reporter: &dyn Reporter) -> Result<Result<PathBuf, DataError>> {
     let archive = project.layout.dataset().join(download::OFFICIAL);
     if !options.offline && !archive.exists() {
@@ -199,7 +201,7 @@ fn forget_truth(project: &Project) -> Result<()> {
     }
 }
 
-/// `auto` must not put drawn images in the place of real ones because a folder has moved.
+/// Refuses to replace real images by synthetic ones, as `auto` would if a folder has moved.
 fn refuse_to_replace_real_images(project: &Project) -> Result<()> {
     for partition in Partition::ALL {
         let folder = project.layout.partitions().join(partition.name());
@@ -207,7 +209,7 @@ fn refuse_to_replace_real_images(project: &Project) -> Result<()> {
             && !dataset.header().source.is_synthetic()
         {
             bail!(
-                "{}: holds real images ({}), and there is no {} to read them from again; to replace them by drawn ones, say --source synthetic",
+                "{}: contains real images ({}), and there is no {} to read them from again; use --source synthetic to replace them with synthetic images",
                 folder.display(),
                 dataset.header().source.description,
                 project.layout.dataset().display()

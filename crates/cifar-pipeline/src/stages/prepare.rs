@@ -1,4 +1,4 @@
-//! `prepare`: training, validation and test images.
+//! `prepare`: makes training, validation and test images.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use crate::{Project, Reporter, Result};
 pub struct Prepared {
     /// Counts of images and label corrections.
     pub report: PreparedReport,
-    /// Where the images are.
+    /// The folder of the images.
     #[serde(skip)]
     pub folder: PathBuf,
 }

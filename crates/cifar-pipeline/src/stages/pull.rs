@@ -1,4 +1,4 @@
-//! `pull`: the chosen partitions, joined, and the shared test images.
+//! `pull`: joins the chosen partitions and separates the shared test images.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use crate::{Project, Reporter, Result};
 pub struct Pulled {
     /// What was joined.
     pub record: PullRecord,
-    /// Where it is.
+    /// The folder of the result.
     #[serde(skip)]
     pub folder: PathBuf,
 }

@@ -1,4 +1,5 @@
-//! `recipe`: lists the recipes, or writes one into params.yaml, value by value, so that comments and everything else stay.
+//! `recipe`: lists the recipes, or writes one into params.yaml value by value, so that comments and
+//! everything else stay.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use crate::params::Params;
 use crate::{Context as _, Error, Project, Result, bail, ensure};
 
-/// What writing a recipe changed.
+/// The outcome of writing a recipe.
 #[derive(Debug, Serialize)]
 pub struct RecipeWritten {
     /// The recipe.
@@ -25,7 +26,7 @@ pub struct RecipeWritten {
 /// Writes the recipe `name` into params.yaml; comments stay.
 ///
 /// # Errors
-/// If there is no such recipe, or the file is wrong already or has several values on a line.
+/// If there is no such recipe, or the file is invalid or has several values on a line.
 pub fn run(project: &Project, name: &str) -> Result<RecipeWritten> {
     let Some(recipe) = recipe(name) else {
         let names = recipes().map(|r| r.name).join(", ");
@@ -33,7 +34,7 @@ pub fn run(project: &Project, name: &str) -> Result<RecipeWritten> {
     };
     let path = &project.params_file;
     let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot read", path.display()))?;
-    // What is in the file must be right, or the rest of it would stay wrong.
+    // The file must be valid before, or the rest of it would stay invalid.
     let before = serde_json::to_string(&Params::read(path)?)?;
     let (new_text, changed) = rewrite(&text, &recipe, &before)?;
     let expected = {
@@ -59,10 +60,11 @@ impl fmt::Display for RecipeWritten {
     }
 }
 
-/// The file with the recipe's values in the place of those that stand there, and the changes as `block.key: old → new`.
-/// `before` holds the values of the file as JSON.
+/// Returns the file with its values replaced by the recipe's, and the changes as
+/// `block.key: old → new`. `before` has the values of the file as JSON.
 fn rewrite(text: &str, recipe: &NamedRecipe, before: &str) -> Result<(String, Vec<String>)> {
-    // By way of text: an f32 turned into a JSON value directly would show the digits that it does not have.
+    // Converted through text: an f32 converted to a JSON value directly would show digits that it
+    // does not have.
     let block = |text: String| -> Result<Value> { Ok(serde_json::from_str(&text)?) };
     let new = [
         ("model", block(serde_json::to_string(&recipe.recipe.model)?)?),
@@ -84,7 +86,7 @@ fn rewrite(text: &str, recipe: &NamedRecipe, before: &str) -> Result<(String, Ve
     Ok((text, changed))
 }
 
-/// A value as YAML.
+/// Returns a value as YAML.
 fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
@@ -93,7 +95,8 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// Replaces the value on the line of `key` in the top-level `block`. A comment behind it stays, in its column if it can.
+/// Replaces the value on the line of `key` in the top-level `block`. A comment after it stays, in
+/// its column if possible.
 fn set(text: &str, block: &str, key: &str, value: &str) -> Result<String> {
     let mut within = false;
     let mut lines: Vec<String> = text.lines().map(str::to_string).collect();
@@ -107,14 +110,14 @@ fn set(text: &str, block: &str, key: &str, value: &str) -> Result<String> {
             let start = format!("{}{key}: {value}", " ".repeat(indent));
             let comment = rest.find(" #").map(|at| (line.len() - rest.len() + at + 1, rest[at + 1..].to_string()));
             *line = match comment {
-                // Two spaces at least stand before a comment.
+                // At least two spaces precede a comment.
                 Some((column, comment)) => format!("{start:<width$}{comment}", width = column.max(start.len() + 2)),
                 None => start,
             };
             return Ok(lines.join("\n") + "\n");
         }
     }
-    bail!("it must stand on a line of its own in the block `{block}`")
+    bail!("it must be on a line of its own in the block `{block}`")
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `hard-images study`: whether acting on hard images helps.
+//! `hard-images study`: measures whether acting on hard images helps.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -17,26 +17,27 @@ use super::hard_images::EVERY;
 use super::train;
 use crate::{Error, Project, Reporter, Result, ensure, program};
 
-/// What to study.
+/// Options of a study.
 #[derive(Debug, Clone)]
 pub struct StudyOptions {
-    /// The fraction of labels to make wrong; none restores the labels that people corrected.
+    /// The fraction of labels to make wrong; none restores the original labels that people
+    /// corrected.
     pub flip: Option<f64>,
     /// Whether a wrong label is the class that is confused most often, rather than any other class.
     pub to_confused: bool,
     /// The seeds of the networks.
     pub seeds: Vec<u64>,
-    /// The arms besides the base; all if there are none.
+    /// The arms besides the base; all if empty.
     pub arms: Vec<Arm>,
 }
 
-/// What the study showed.
+/// The outcome of a study.
 #[derive(Debug, Serialize)]
 #[serde(transparent)]
 pub struct Studied {
     /// The figures.
     pub summary: StudySummary,
-    /// Where the results are.
+    /// The folder of the results.
     #[serde(skip)]
     pub folder: PathBuf,
 }
@@ -50,7 +51,8 @@ impl fmt::Display for Studied {
 /// Trains networks with and without acting on flagged images, and compares them.
 ///
 /// # Errors
-/// If the prepared images are missing or stale, the options are impossible, or the study was stopped.
+/// If the prepared images are missing or stale, the options are impossible, or the study was
+/// stopped.
 pub fn run(project: &Project, options: &StudyOptions, reporter: &dyn Reporter) -> Result<Studied> {
     let params = project.params()?;
     let layout = &project.layout;
@@ -107,13 +109,13 @@ pub fn run(project: &Project, options: &StudyOptions, reporter: &dyn Reporter) -
     Ok(Studied { summary, folder: out })
 }
 
-/// The arms asked for, with the base, in their order.
+/// Returns the requested arms with the base, in their order.
 fn arms(asked: &[Arm]) -> Vec<Arm> {
     let is_asked = |arm: &Arm| *arm == Arm::Base || asked.is_empty() || asked.contains(arm);
     Arm::ALL.into_iter().filter(is_asked).collect()
 }
 
-/// The labels to be spoilt.
+/// Returns how labels are corrupted; none if the original labels are restored instead.
 fn noise(
     project: &Project,
     options: &StudyOptions,
@@ -137,7 +139,7 @@ fn noise(
     Ok(Some(Noise { rate, kind }))
 }
 
-/// Shows the steps of the network in training.
+/// Shows the training steps of the current network.
 struct Steps<'a> {
     reporter: &'a dyn Reporter,
 }

@@ -1,4 +1,4 @@
-//! `train`: from prepared images to a model.
+//! `train`: trains a model on the prepared images.
 
 mod find_lr;
 mod watch;
@@ -19,23 +19,23 @@ use self::watch::Watched;
 use crate::params::Params;
 use crate::{Context as _, Error, Outcome, Project, Reporter, Result, program};
 
-/// The name of a damaged checkpoint.
+/// File name that a damaged checkpoint is renamed to.
 const DAMAGED: &str = "checkpoint.damaged.safetensors";
 
-/// How to train; what to train is in the parameters.
+/// Options of a training run; the network and recipe are in the parameters.
 #[derive(Debug, Clone)]
 pub struct TrainOptions {
-    /// Start over instead of resuming from a checkpoint.
+    /// Whether to start over instead of resuming from a checkpoint.
     pub fresh: bool,
     /// Time between checkpoints within an epoch. Results do not depend on it.
     pub checkpoint_every: Duration,
-    /// Resume from a checkpoint that another instruction set or target wrote.
+    /// Whether to resume from a checkpoint of another instruction set or target.
     pub allow_mixed_isa: bool,
-    /// A folder for curves in the format of `TensorBoard`.
+    /// A folder for curves in `TensorBoard` format.
     pub tensorboard: Option<PathBuf>,
-    /// A file for the epochs as JSON lines, for whoever follows this training from another process.
+    /// A file for the epochs as JSON lines, for another process that follows this training.
     pub events: Option<PathBuf>,
-    /// Keep the checkpoints of other runs, however many there are, since other processes use them.
+    /// Whether to keep the checkpoints of all other runs, since other processes use them.
     pub keep_other_checkpoints: bool,
 }
 
@@ -63,7 +63,7 @@ pub struct Trained {
     pub epochs: usize,
     /// Accuracy on the validation images after the selected epoch, if there are any.
     pub validation_accuracy: Option<f64>,
-    /// How the time was spent in this process.
+    /// Where the time of this process went.
     pub timing: Timing,
 }
 
@@ -115,11 +115,11 @@ pub fn run(project: &Project, options: &TrainOptions, reporter: &dyn Reporter) -
         }
         TrainError::NumericTarget { is_mixed, .. } => {
             let as_before = if is_mixed { "" } else { "set CIFAR_ISA to resume with the same instruction set, " };
-            // The options are for a run that `train` starts itself.
+            // The options only apply to a run that `train` starts itself.
             let otherwise = if layout.is_of_run() || std::env::var_os("DVC_ROOT").is_some() {
                 "removing that file starts this run over"
             } else {
-                "`cifar-cli train --allow-mixed-isa` resumes all the same, `cifar-cli train --fresh` starts over"
+                "`cifar-cli train --allow-mixed-isa` resumes anyway, `cifar-cli train --fresh` starts over"
             };
             Error::failed(format!("{e}; {as_before}{otherwise}"))
         }
@@ -137,7 +137,7 @@ pub fn run(project: &Project, options: &TrainOptions, reporter: &dyn Reporter) -
     })
 }
 
-/// Renames a checkpoint that cannot be used, so that its run can start over wherever it was started from.
+/// Renames a checkpoint that cannot be used, so that every kind of caller can start the run over.
 fn put_aside(checkpoints: &mut Checkpoints, error: &TrainError, reporter: &dyn Reporter) -> Result<()> {
     let (path, aside) = (checkpoints.path(), checkpoints.path().with_file_name(DAMAGED));
     std::fs::rename(&path, &aside).with_context(|| format!("{error}; it cannot be renamed"))?;
@@ -145,7 +145,7 @@ fn put_aside(checkpoints: &mut Checkpoints, error: &TrainError, reporter: &dyn R
     Ok(checkpoints.discard()?)
 }
 
-/// The recipe, with the setting that tuning showed to be better if it is to be used.
+/// Returns the recipe, with the setting that tuning showed to be better if `use_tuned` is set.
 pub(super) fn tuned(
     project: &Project,
     params: &Params,
@@ -162,7 +162,7 @@ pub(super) fn tuned(
     let differences = tuned.differences(&blocks, data)?;
     if !differences.is_empty() {
         let differences = differences.join(", ");
-        reporter.warn(&format!("{}: was found for something else: {differences}", path.display()));
+        reporter.warn(&format!("{}: was found under other conditions: {differences}", path.display()));
     }
     if tuned.setting.is_empty() {
         reporter
@@ -174,10 +174,10 @@ pub(super) fn tuned(
     Ok(applied)
 }
 
-/// How the time was spent.
+/// Reports where the time went.
 fn note_timing(timing: Timing, reporter: &dyn Reporter) {
     if timing.steps == 0 {
-        reporter.note("this run was finished already: its result is kept; `--fresh` trains it again");
+        reporter.note("this run is already finished; its result is kept; use `--fresh` to retrain it");
     } else {
         reporter.note(&format!(
             "{} steps in {:.1} s, {:.2} s ({:.2} %) of them waiting for batches",
@@ -200,7 +200,7 @@ impl fmt::Display for Trained {
 }
 
 impl Outcome for Trained {
-    /// None: each epoch was reported as it finished.
+    /// Returns none: each epoch was reported as it finished.
     fn to_json(&self) -> Option<Value> {
         None
     }

@@ -1,4 +1,4 @@
-//! `hard-images --truth`: how well the measures agree with labels of a person's own.
+//! `hard-images --truth`: compares the measures with a user's own labels.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -15,19 +15,19 @@ use crate::{Project, Reporter, Result};
 pub struct TruthOptions {
     /// A CSV file with `id` and a column of 0/1 or numbers.
     pub file: PathBuf,
-    /// The column, if there are several.
+    /// The column, if the file has several.
     pub column: Option<String>,
-    /// The table of hard images, if not that of the project.
+    /// The table of hard images; that of the project if none.
     pub table: Option<PathBuf>,
 }
 
-/// How well each measure agrees.
+/// The agreement of each measure.
 #[derive(Debug, Serialize)]
 #[serde(transparent)]
 pub struct Agreed {
     /// The measures, best first.
     pub judged: Vec<Judged>,
-    /// Where the results are.
+    /// The folder of the results.
     #[serde(skip)]
     pub folder: PathBuf,
 }

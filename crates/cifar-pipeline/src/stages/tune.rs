@@ -14,7 +14,7 @@ use serde::ser::{Serialize, Serializer};
 
 use crate::{Error, Project, Reporter, Result, program};
 
-/// What `tune` found.
+/// The outcome of `tune`.
 #[derive(Debug)]
 pub struct TuningOutcome {
     /// The search's result; none if `tune.trials` is 0.
@@ -40,7 +40,7 @@ pub fn run(project: &Project, reporter: &dyn Reporter) -> Result<TuningOutcome> 
     let data = TrainingData::open(&layout.prepared())?;
     data.report.check(&layout.prepared(), params.dataset_version, &params.split)?;
     data.report.check_labels(&layout.prepared(), &layout.overrides(), &layout.review())?;
-    // Scores of other kernels are not mixed with those of these.
+    // Scores of different kernels are not mixed.
     let program = program::identity_here()?;
     let key = search_key(tune, &blocks, &data.report, seed, &program);
     let folder = layout.searches().join(&key);
@@ -130,7 +130,7 @@ fn in_words(tuned: &Tuned, path: &str) -> String {
     format!("{path}: {verdict}\n  {}\n{}\n{advice}", figures(compared, tuned.epochs), values.join("\n"))
 }
 
-/// The difference in validation accuracy, its interval, and what it was computed from.
+/// Returns the difference in validation accuracy, its interval and its basis, in words.
 fn figures(compared: &Comparison, epochs: usize) -> String {
     let n = compared.seeds.len();
     let Some(difference) = compared.difference else { return "not compared, since tune.rescore_seeds is 0".into() };
@@ -199,7 +199,7 @@ mod tests {
 
     use super::*;
 
-    /// What is printed for a best trial with these accuracies under other seeds, and a baseline with those.
+    /// Returns the output for a best trial and a baseline with these accuracies under other seeds.
     fn words(of_trial: &[Option<f64>], of_baseline: &[Option<f64>]) -> String {
         let trial = |number: usize, accuracies: &[Option<f64>]| {
             let score = |a: &Option<f64>| match a {
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn words_say_no_more_than_what_is_shown() {
+    fn output_claims_no_more_than_the_comparison_shows() {
         let base = [Some(0.75), Some(0.76), Some(0.74)];
         assert_eq!(
             words(&base.map(|a| a.map(|a| a + 0.03)), &base),

@@ -1,4 +1,4 @@
-//! `bench decode`: image files to pixels, by the function that `partition` calls.
+//! `bench decode`: decodes image files with the function that `partition` calls.
 
 use std::fs;
 use std::path::Path;
@@ -15,24 +15,24 @@ use super::laps::median_and_least;
 use super::{Context, row, subject};
 use crate::args::DecodeArgs;
 
-/// Quality of the drawn images' JPEGs: about that of photographs as cameras store them.
+/// JPEG quality of the synthetic images, about that of camera photographs.
 const QUALITY: u8 = 90;
 
-/// What reading came to. The names are the keys of the JSON object.
+/// The measured speed of reading. The names are the keys of the JSON object.
 #[derive(Debug, Serialize)]
 struct Report {
     source: String,
     images: usize,
-    /// Of all files together, 10⁶ bytes.
+    /// Total size of all files, in 10⁶ bytes.
     megabytes: f64,
     threads: usize,
     rounds: u32,
     /// Median over the rounds.
     seconds: f64,
-    /// The first round, in which files may come from the disk and not from memory.
+    /// The first round, in which files may come from disk instead of memory.
     first_seconds: f64,
     images_per_s: f64,
-    /// Of the files, not of the pixels.
+    /// MB of files per second, not of pixels.
     mb_per_s: f64,
 }
 
@@ -52,7 +52,7 @@ pub(super) fn run(context: &Context, args: &DecodeArgs) -> Result<()> {
         seconds.push(started.elapsed().as_secs_f64());
         if images.dataset.header().source.kind != SourceKind::ClassFolders {
             return Err(Error::usage(format!(
-                "{}: is an archive or a parquet file, which hold no image files",
+                "{}: is an archive or a parquet file; expected a folder of image files",
                 folder.display()
             )));
         }
@@ -80,10 +80,11 @@ pub(super) fn run(context: &Context, args: &DecodeArgs) -> Result<()> {
     Ok(())
 }
 
-/// Writes drawn images as class folders of JPEG files, which go away with the value returned.
+/// Writes synthetic images as class folders of JPEG files. They are removed when the returned value
+/// is dropped.
 fn draw_files(context: &Context, count: usize) -> Result<tempfile::TempDir> {
     let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
-    context.terminal.say(&format!("no source was named: {count} drawn images are written as JPEG and read back"));
+    context.terminal.say(&format!("no source given: writing {count} synthetic images as JPEG and reading them back"));
     let set = subject::draw(count)?;
     for class in set.classes() {
         let class = folder.path().join(class);
@@ -95,18 +96,18 @@ fn draw_files(context: &Context, count: usize) -> Result<tempfile::TempDir> {
         let mut bytes = Vec::new();
         JpegEncoder::new_with_quality(&mut bytes, QUALITY)
             .write_image(set.image(index), set.size().width as u32, set.size().height as u32, ExtendedColorType::Rgb8)
-            .map_err(|e| Error::failed(format!("cannot encode a drawn image: {e}")))?;
+            .map_err(|e| Error::failed(format!("cannot encode a synthetic image: {e}")))?;
         fs::write(&path, bytes).with_context(|| format!("{}: cannot write", path.display()))?;
     }
     Ok(folder)
 }
 
-/// The size of all files together.
+/// Returns the total size of all files in bytes.
 fn file_bytes(folder: &Path, images: &Dataset) -> Result<u64> {
     let mut bytes = 0;
     for sample in images.samples() {
         let path = folder.join(&sample.file);
-        bytes += fs::metadata(&path).with_context(|| format!("{}: cannot ask for its size", path.display()))?.len();
+        bytes += fs::metadata(&path).with_context(|| format!("{}: cannot read its size", path.display()))?.len();
     }
     Ok(bytes)
 }
@@ -116,7 +117,7 @@ fn in_words(report: &Report) -> String {
     [
         row("source", &report.source),
         row("files", &format!("{} images, {:.1} MB; {} threads", report.images, report.megabytes, report.threads)),
-        row("time", &format!("{:.2} s (median of {rounds}; the first {first:.2} s)", report.seconds)),
+        row("time", &format!("{:.2} s (median of {rounds}; first round {first:.2} s)", report.seconds)),
         row("speed", &format!("{:.0} images/s, {:.1} MB/s", report.images_per_s, report.mb_per_s)),
     ]
     .join("\n")

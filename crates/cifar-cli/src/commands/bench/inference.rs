@@ -1,4 +1,4 @@
-//! `bench inference`: batch, normalisation and forward pass, as validation and evaluation do them.
+//! `bench inference`: batch, normalisation and forward pass, as in validation and evaluation.
 
 use cifar_data::batches::evaluation_batch;
 use cifar_model::{Mode, ModelError};
@@ -11,7 +11,7 @@ use super::{Context, arithmetic_row, memory_rows, network_row, peak, row, use_is
 use crate::args::StepArgs;
 use cifar_pipeline::resources::peak_memory_mb;
 
-/// What a batch came to. The names are the keys of the JSON object.
+/// The measured speed of a batch. The names are the keys of the JSON object.
 #[derive(Debug, Serialize)]
 struct Report {
     architecture: &'static str,
@@ -22,7 +22,7 @@ struct Report {
     ms_per_batch: f64,
     ms_min: f64,
     images_per_s: f64,
-    /// 10⁹ operations of direct convolutions a second; a multiply-add is two.
+    /// 10⁹ operations per second, counted as direct convolutions; a multiply-add is two.
     gflops_direct_equivalent: f64,
     peak_gflops: f64,
     peak_rss_mb: Option<f64>,
@@ -44,7 +44,7 @@ pub(super) fn run(context: &Context, args: &StepArgs) -> Result<()> {
     let mut laps = Laps::start(context.terminal, "forward passes", args.steps as usize);
     for start in (0..images.len()).step_by(batch).cycle() {
         let batch = evaluation_batch(&images, start, batch);
-        // Only the values themselves end the work.
+        // Reading the values ensures that the computation is complete.
         let logits = model.forward(&batch.pixels, &Mode::Evaluate)?;
         logits.flatten_all().and_then(|logits| logits.to_vec1::<f32>()).map_err(ModelError::from)?;
         if laps.lap()?.is_break() {
@@ -75,7 +75,7 @@ pub(super) fn run(context: &Context, args: &StepArgs) -> Result<()> {
 fn in_words(report: &Report, steps: u32) -> String {
     let mut rows = vec![
         network_row(report.architecture, report.batch, report.threads, report.isa),
-        row("batch", &format!("{:.2} ms (least {:.2}; median of {steps})", report.ms_per_batch, report.ms_min)),
+        row("batch", &format!("{:.2} ms (minimum {:.2}; median of {steps})", report.ms_per_batch, report.ms_min)),
         row("speed", &format!("{:.0} images/s", report.images_per_s)),
         arithmetic_row(report.gflops_direct_equivalent, report.peak_gflops),
     ];

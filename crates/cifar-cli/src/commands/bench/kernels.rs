@@ -1,4 +1,5 @@
-//! `bench kernels`: the convolutions of a network, one by one, without tensors and without batch norm between them.
+//! `bench kernels`: the convolutions of a network, one by one, without tensors and without batch
+//! norm between them.
 
 use std::time::{Duration, Instant};
 
@@ -16,11 +17,11 @@ use super::subject::{self, Purpose};
 use super::{Context, network_row, peak, row, use_isa};
 use crate::args::NetworkArgs;
 
-/// A kernel is repeated until it has had that long in all, or so many turns.
+/// A kernel is repeated until it has run for this long in total, or this many times.
 const TIME_EACH: Duration = Duration::from_millis(300);
 const MOST_TURNS: usize = 50;
 
-/// What the network came to. The names are the keys of the JSON object.
+/// The measured speed of a network's kernels. The names are the keys of the JSON object.
 #[derive(Debug, Serialize)]
 struct Report {
     architecture: &'static str,
@@ -31,19 +32,20 @@ struct Report {
     layers: Vec<LayerReport>,
 }
 
-/// What a layer came to. Gradients that training does not need are none: those of the images and of fixed filters.
+/// The measured speed of a layer. Gradients that training does not need are none: those of the
+/// images and of fixed filters.
 #[derive(Debug, Serialize)]
 struct LayerReport {
     name: String,
     dimensions: String,
-    /// Of the forward pass for the batch; a multiply-add is two.
+    /// Operations of the forward pass for the batch; a multiply-add is two.
     flops: u64,
     forward: Timing,
     input_gradient: Option<Timing>,
     weight_gradient: Option<Timing>,
-    /// The gradients that are needed, in one call.
+    /// The required gradients, in one call.
     backward: Option<Timing>,
-    /// Forward pass and gradients with the 2×2 maximum that follows in the network, as one kernel.
+    /// Forward pass and gradients fused with the 2×2 maximum that follows in the network.
     pooled: Option<[Timing; 2]>,
 }
 
@@ -51,7 +53,7 @@ struct LayerReport {
 struct Timing {
     /// Median.
     ms: f64,
-    /// As a direct convolution.
+    /// Speed, counted as a direct convolution.
     gflops: f64,
 }
 
@@ -131,7 +133,7 @@ fn measure(layer: &ConvLayer, batch: usize) -> Result<LayerReport> {
     })
 }
 
-/// The same with the 2×2 maximum behind it: forward, and both gradients in one call.
+/// Measures the layer fused with the 2×2 maximum after it: forward, and both gradients in one call.
 fn measure_pooled(shape: &Conv2dShape, arrays: &mut Arrays) -> Result<[Timing; 2]> {
     let Arrays { input, weight, output, output_grad, input_grad, weight_grad } = arrays;
     let flops = shape.flops_forward();
@@ -158,7 +160,7 @@ fn time(flops: u64, mut kernel: impl FnMut() -> cifar_kernels::Result<()>) -> Re
     Ok(Timing { ms: median * 1e3, gflops: flops as f64 / median / 1e9 })
 }
 
-/// Values between −1 and 1, none of them so small that processors slow down over it.
+/// Returns values between −1 and 1, none of them subnormal, which would slow processors down.
 fn values(len: usize) -> Vec<f32> {
     (0..len as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 21) as f32 / 1024.0 - 0.9997).collect()
 }

@@ -7,13 +7,13 @@ use cifar_data::Progress;
 
 use cifar_pipeline::resources::page_faults;
 
-/// Steps before the timing: the first takes memory from the system, the second may still enlarge some of it.
+/// Number of warm-up steps: the first allocates memory, the second may still enlarge some of it.
 pub(super) const WARM_UP_STEPS: usize = 3;
 
-/// A bar is worth its trouble where somebody has waited that long.
+/// Time after which a progress bar is shown.
 const SHOWN_AFTER: Duration = Duration::from_secs(2);
 
-/// A stopwatch with a button for each step's end.
+/// A stopwatch that records the end of each step.
 pub(super) struct Laps<'a> {
     monitor: &'a dyn Progress,
     what: &'static str,
@@ -25,19 +25,19 @@ pub(super) struct Laps<'a> {
     seconds: Vec<f64>,
 }
 
-/// What the timed steps came to.
+/// The times of the timed steps.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Measured {
     /// Median.
     pub(super) ms: f64,
-    /// The fastest one.
+    /// Minimum.
     pub(super) ms_min: f64,
     /// Mean, where the system reports it.
     pub(super) page_faults: Option<f64>,
 }
 
 impl<'a> Laps<'a> {
-    /// Starts the clock; `steps` at least 1.
+    /// Starts the clock; `steps` is at least 1.
     pub(super) fn start(monitor: &'a dyn Progress, what: &'static str, steps: usize) -> Self {
         let now = Instant::now();
         let seconds = Vec::with_capacity(steps);
@@ -61,12 +61,12 @@ impl<'a> Laps<'a> {
             self.monitor.update(self.what, self.ended as u64, self.total as u64);
         }
         self.monitor.check()?;
-        // What is done between the steps counts for none of them.
+        // The time between steps does not count.
         self.last = Instant::now();
         Ok(if self.ended < self.total { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
     }
 
-    /// Median, least and page faults of the timed steps.
+    /// Returns median, minimum and page faults of the timed steps.
     pub(super) fn finish(self) -> Measured {
         let page_faults = self.faults.zip(page_faults());
         let (ms, ms_min) = median_and_least(self.seconds.clone());
@@ -78,7 +78,8 @@ impl<'a> Laps<'a> {
     }
 }
 
-/// The median (of an even number, the mean of the middle two) and the least of at least one value.
+/// Returns the median (for an even count, the mean of the middle two) and the minimum of at least
+/// one value.
 pub(super) fn median_and_least(mut values: Vec<f64>) -> (f64, f64) {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;

@@ -1,4 +1,4 @@
-//! The convolutions of a network, with their dimensions, by its own summary and weights.
+//! Finds the convolutions of a network and their dimensions from its summary and weights.
 
 use cifar_kernels::{Conv2dDimensions, Conv2dShape};
 use cifar_model::{Architecture, LayerSummary, Model};
@@ -15,16 +15,16 @@ pub(super) struct ConvLayer {
     pub(super) kernel: usize,
     pub(super) stride: usize,
     pub(super) padding: usize,
-    /// Whether it reads the images themselves: nobody needs the gradient of these.
+    /// Whether its input is the images, whose gradient is not needed.
     pub(super) reads_images: bool,
     /// Whether its filters are trained.
     pub(super) trained: bool,
-    /// Whether the network takes the maximum of each 2×2 square of its output before anything else, in one kernel.
+    /// Whether the network fuses it with the 2×2 maximum of its output in one kernel.
     pub(super) pooled: bool,
 }
 
 impl ConvLayer {
-    /// Its dimensions for `batch` images.
+    /// Returns its dimensions for `batch` images.
     pub(super) fn shape(&self, batch: usize) -> cifar_kernels::Result<Conv2dShape> {
         let [height, width] = self.size;
         Conv2dShape::new(Conv2dDimensions {
@@ -39,7 +39,7 @@ impl ConvLayer {
         })
     }
 
-    /// For people, such as `64→128 @32×32, 3×3/2`.
+    /// Returns its dimensions in words, such as `64→128 @32×32, 3×3/2`.
     pub(super) fn dimensions(&self) -> String {
         let ([height, width], kernel) = (self.size, self.kernel);
         let stride = if self.stride == 1 { String::new() } else { format!("/{}", self.stride) };
@@ -47,17 +47,17 @@ impl ConvLayer {
     }
 }
 
-/// Some values of a network: rows, columns, channels.
+/// Dimensions of an activation: rows, columns, channels.
 type Place = [usize; 3];
 
-/// All convolutions of `model`, from the input on.
+/// Returns all convolutions of `model`, from input to output.
 ///
-/// A weight `NAME.weight` of four dimensions belongs to the line NAME of the summary. It reads the last output before it
-/// with as many channels as its filters have (so a shortcut reads what its block reads), and stride and padding are those
-/// that lead to the number of operations that the summary tells.
+/// A weight `NAME.weight` of four dimensions belongs to the line NAME of the summary. Its input is
+/// the last output before it with as many channels as its filters have, so a shortcut has the input
+/// of its block. Stride and padding are those that give the number of operations in the summary.
 ///
 /// # Errors
-/// If the summary of a layer and its weight contradict one another.
+/// If the summary of a layer and its weight contradict each other.
 pub(super) fn convolutions(model: &Model) -> Result<Vec<ConvLayer>> {
     let size = model.spec().size;
     let mut places: Vec<Place> = vec![[size.height, size.width, 3]];
@@ -84,8 +84,8 @@ pub(super) fn convolutions(model: &Model) -> Result<Vec<ConvLayer>> {
     Ok(found)
 }
 
-/// Whether a pooling stands between a convolution and its norm, and not behind both. The summary does not tell: a norm
-/// has no line of its own there.
+/// Returns whether a pooling is between a convolution and its norm, and not after both. The summary
+/// does not show this, since it has no line for a norm.
 fn pools_first(architecture: Architecture) -> bool {
     matches!(architecture, Architecture::Airbench94 | Architecture::Airbench96)
 }
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn stride_and_padding_follow_from_the_operations() {
+    fn stride_and_padding_are_derived_from_the_operations() {
         let check = |line: LayerSummary, [kernel, inputs, outputs]: [usize; 3], places: &[Place], expected: &str| {
             let layer = convolution(&line, kernel, inputs, outputs, places).unwrap();
             assert_eq!(format!("{}, padding {}", layer.dimensions(), layer.padding), expected);

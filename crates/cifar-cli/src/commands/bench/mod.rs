@@ -1,4 +1,5 @@
-//! `bench`: how fast this machine is. One file for each thing that can be measured; none of them touches the project.
+//! `bench`: measures the speed of this machine. One file per benchmark; none of them touches the
+//! project.
 
 mod decode;
 mod inference;
@@ -23,8 +24,8 @@ pub(super) fn run(context: &Context, args: &BenchArgs) -> Result<()> {
     }
 }
 
-/// Selects the instruction set for all kernels, if one was given, and returns the one in use. Must be
-/// called before any kernel runs.
+/// Selects the instruction set for all kernels, if one was given, and returns the one in use. Must
+/// be called before any kernel runs.
 fn use_isa(typed: Option<Isa>) -> Result<Isa> {
     if let Some(isa) = typed {
         refuse_missing_isa(isa, &Isa::available())?;
@@ -44,24 +45,24 @@ fn refuse_missing_isa(isa: Isa, available: &[Isa]) -> Result<()> {
     )))
 }
 
-/// What the threads in use can do at best, in 10⁹ operations a second. Other programs may take cores away for a while,
-/// so it is measured before and after what is compared with it, and the larger value counts.
+/// Returns the peak of the threads in use, in 10⁹ operations per second. Other programs may use
+/// cores for a while, so it is measured before and after a benchmark, and the larger value counts.
 fn peak() -> Result<f64> {
     Ok(cifar_kernels::peak_gflops(rayon::current_num_threads())?)
 }
 
-/// A line of a report in words: what it is about, then the figure.
+/// Returns a line of a report: what it is about, then the figure.
 fn row(what: &str, figure: &str) -> String {
     format!("{what:<14} {figure}")
 }
 
-/// What was run, and how.
+/// Returns the line with the network and how it was run.
 fn network_row(architecture: &str, batch: u32, threads: usize, isa: &str) -> String {
     let threads = if threads == 1 { "1 thread".into() } else { format!("{threads} threads") };
     row("network", &format!("{architecture}, batches of {batch}, {threads}, {isa}"))
 }
 
-/// Speed of the arithmetic and its share of the peak.
+/// Returns the line with the speed of computation and its percentage of the peak.
 fn arithmetic_row(gflops: f64, peak: f64) -> String {
     let share = 100.0 * gflops / peak;
     row(
@@ -70,10 +71,10 @@ fn arithmetic_row(gflops: f64, peak: f64) -> String {
     )
 }
 
-/// Memory and page faults in words, as far as the system told them.
+/// Returns the lines with memory and page faults, where the system reports them.
 fn memory_rows(peak_rss_mb: Option<f64>, page_faults: Option<f64>, each: &str) -> Vec<String> {
     let memory = peak_rss_mb.map(|mb| row("memory", &format!("{mb:.0} MB at most")));
-    let faults = page_faults.map(|faults| row("page faults", &format!("{faults:.0} a {each}")));
+    let faults = page_faults.map(|faults| row("page faults", &format!("{faults:.0} per {each}")));
     memory.into_iter().chain(faults).collect()
 }
 
@@ -82,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_isa_that_is_not_there_is_refused_with_those_that_are() {
+    fn an_unsupported_isa_is_refused_with_the_supported_ones() {
         assert!(refuse_missing_isa(Isa::Avx2, &[Isa::Avx2, Isa::Portable]).is_ok());
         let refusal = refuse_missing_isa(Isa::Avx512, &[Isa::Avx2, Isa::Portable]).unwrap_err();
         assert_eq!(

@@ -1,4 +1,4 @@
-//! The network and the images that are measured.
+//! The network and the images of a benchmark.
 
 use cifar_data::prepare::Normalisation;
 use cifar_data::sources::synthetic::{self, SyntheticParams};
@@ -9,52 +9,52 @@ use cifar_pipeline::{Error, Result};
 use super::laps::WARM_UP_STEPS;
 use crate::args::{NetworkArgs, StepArgs};
 
-/// Size of the drawn images.
+/// Size of the synthetic images.
 const SIZE: ImageSize = ImageSize { height: 32, width: 32 };
-/// Images that are drawn at most, unless two batches are more: some hundred ms of drawing, 25 MB.
+/// Maximum number of synthetic images, unless two batches have more: a few hundred ms, 25 MB.
 const MOST_IMAGES: usize = 8192;
-/// The fewest that can be drawn.
+/// Minimum number of images that the generator can draw.
 const LEAST_IMAGES: usize = 30;
 
-/// What is run, which decides what is held in memory.
+/// The benchmarked pass, which decides what is kept in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// Forward and backward.
     Training,
     /// Forward.
     Inference,
-    /// One layer after the other, by itself.
+    /// Each layer by itself, one after the other.
     Kernels,
 }
 
-/// A network with fresh weights, for drawn images of ten classes.
+/// Creates a network with initial weights, for synthetic images of ten classes.
 pub(super) fn network(args: &NetworkArgs) -> Result<Model> {
     let params = ModelParams::of(args.architecture);
     let classes = (0..10).map(|k| format!("class {k}")).collect();
-    // About that of photographs; which it is does not matter to the time.
+    // About that of photographs; the values do not affect the time.
     let normalisation = Normalisation { mean: vec![0.5; 3], std: vec![0.25; 3] };
     Ok(Model::new(ModelSpec { params, classes, size: SIZE, normalisation }, 0)?)
 }
 
-/// Number of images to draw: whole batches, at least two and no more than the steps use.
+/// Returns the number of images to draw: whole batches, at least two, no more than the steps use.
 pub(super) fn image_count(args: &StepArgs) -> usize {
     let batch = args.network.batch as usize;
     let batches = (WARM_UP_STEPS + args.steps as usize).min((MOST_IMAGES / batch).max(2));
     batches * batch
 }
 
-/// Draws the images; a few more than asked for, if that is less than the generator can do.
+/// Draws `count` images. If the generator's minimum is greater, the surplus is dropped.
 pub(super) fn draw(count: usize) -> Result<Dataset> {
     let set = synthetic::generate(&SyntheticParams { count: count.max(LEAST_IMAGES), ..Default::default() })?.dataset;
     Ok(set.filter(|sample| (sample.id.0 as usize) < count))
 }
 
-/// Refuses what would not fit into memory, by an estimate, before any of it is taken.
+/// Refuses a benchmark that would not fit into memory by an estimate, before anything is allocated.
 pub(super) fn refuse_beyond_memory(args: &NetworkArgs, model: &Model, images: usize, purpose: Purpose) -> Result<()> {
     let needed = bytes_needed(&model.summary(), model.parameters().count(), args.batch, images, purpose);
     match memory::room().map(|room| room.bytes) {
         Some(available) if needed > available => Err(Error::usage(format!(
-            "--batch {} with {} needs about {:.1} GB of memory, {:.1} GB are free; choose a smaller batch",
+            "--batch {} with {} needs about {:.1} GB of memory, but {:.1} GB are free; choose a smaller batch",
             args.batch,
             args.architecture.name(),
             needed as f64 / 1e9,
@@ -64,11 +64,12 @@ pub(super) fn refuse_beyond_memory(args: &NetworkArgs, model: &Model, images: us
     }
 }
 
-/// An estimate of the memory that a step takes at most.
+/// Returns an estimate of the peak memory of a step.
 fn bytes_needed(layers: &[LayerSummary], parameters: usize, batch: u32, images: usize, purpose: Purpose) -> u64 {
     const VALUE: u64 = 4;
     let outputs = layers.iter().map(|layer| layer.output.iter().product::<usize>() as u64);
-    // What training keeps of each layer for its gradients, and how often weights are held with gradients and velocities.
+    // The copies of activations that training keeps for gradients, and of weights with gradients
+    // and velocities.
     let (activations, copies) = match purpose {
         Purpose::Training => (3 * outputs.sum::<u64>(), 4),
         Purpose::Inference => (4 * outputs.max().unwrap_or(0), 1),

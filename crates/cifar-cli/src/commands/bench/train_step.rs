@@ -1,4 +1,4 @@
-//! `bench train-step`: the trainer's own step, on freshly augmented batches.
+//! `bench train-step`: the trainer's step, on freshly augmented batches.
 
 use cifar_pipeline::Result;
 use cifar_train::{Schedule, TrainParams, Trainer};
@@ -10,14 +10,14 @@ use super::{Context, arithmetic_row, memory_rows, network_row, peak, row, use_is
 use crate::args::StepArgs;
 use cifar_pipeline::resources::peak_memory_mb;
 
-/// Passes over all images of which one counts as three: the gradients with respect to a layer's input and to its weights
-/// take as many operations as its forward pass each. (The first layer needs no gradient of its input: in a network for
-/// 32×32 pixels that is below one per cent.)
+/// Forward passes to which a training step is equivalent: the gradients with respect to a layer's
+/// input and to its weights each take as many operations as its forward pass. (The first layer
+/// needs no gradient of its input, which is less than 1 % in a network for 32×32 pixels.)
 const FORWARD_PASSES: f64 = 3.0;
-/// Images of an epoch in whose time the speed is told: those of CIFAR-10's published training set.
+/// Images per epoch for the reported epoch time: those of CIFAR-10's published training set.
 const EPOCH_IMAGES: f64 = 50_000.0;
 
-/// What a step came to. The names are the keys of the JSON object.
+/// The measured speed of a step. The names are the keys of the JSON object.
 #[derive(Debug, Serialize)]
 struct Report {
     architecture: &'static str,
@@ -28,11 +28,12 @@ struct Report {
     ms_per_step: f64,
     ms_min: f64,
     images_per_s: f64,
-    /// 10⁹ operations of direct convolutions a second, three forward passes a step; a multiply-add is two.
+    /// 10⁹ operations per second, counted as direct convolutions and three forward passes per step;
+    /// a multiply-add is two.
     gflops_direct_equivalent: f64,
     peak_gflops: f64,
     peak_rss_mb: Option<f64>,
-    /// Of the last step, nats.
+    /// Loss of the last step, in nats.
     loss: f32,
     page_faults_per_step: Option<f64>,
     warm_up_steps: usize,
@@ -78,7 +79,8 @@ pub(super) fn run(context: &Context, args: &StepArgs) -> Result<()> {
     Ok(())
 }
 
-/// A recipe under which no loss runs away, however many steps there are; what a step costs does not depend on the rates.
+/// Returns a recipe whose loss never diverges, for any number of steps. The time of a step does not
+/// depend on the rates.
 fn recipe(args: &StepArgs) -> TrainParams {
     TrainParams {
         epochs: WARM_UP_STEPS + args.steps as usize,
@@ -94,11 +96,11 @@ fn recipe(args: &StepArgs) -> TrainParams {
 fn in_words(report: &Report, steps: u32) -> String {
     let mut rows = vec![
         network_row(report.architecture, report.batch, report.threads, report.isa),
-        row("step", &format!("{:.2} ms (least {:.2}; median of {steps})", report.ms_per_step, report.ms_min)),
+        row("step", &format!("{:.2} ms (minimum {:.2}; median of {steps})", report.ms_per_step, report.ms_min)),
         row("speed", &format!("{:.0} images/s", report.images_per_s)),
         row("epoch", &format!("{:.1} s for {EPOCH_IMAGES:.0} images", EPOCH_IMAGES / report.images_per_s)),
         arithmetic_row(report.gflops_direct_equivalent, report.peak_gflops),
-        row("loss", &format!("{:.4} after the last step, on drawn images", report.loss)),
+        row("loss", &format!("{:.4} after the last step, on synthetic images", report.loss)),
     ];
     rows.extend(memory_rows(report.peak_rss_mb, report.page_faults_per_step, "step"));
     rows.join("\n")

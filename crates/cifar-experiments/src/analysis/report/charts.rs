@@ -1,4 +1,4 @@
-//! The drawings of the page, as SVG.
+//! The charts of the report, as SVG.
 
 use maud::{Markup, html};
 
@@ -7,10 +7,11 @@ use cifar_eval::statistics::contrast::Estimate;
 
 const WIDTH: f64 = 1140.0;
 const HEIGHT: f64 = 420.0;
-/// Room for the axes: left, bottom, top and right.
+/// Margins for the axes: left, bottom, top and right.
 const MARGIN: [f64; 4] = [64.0, 48.0, 16.0, 24.0];
 
-/// Error over the number of images, both in logarithms; beyond the last point dashed and marked as an extrapolation.
+/// Returns the chart of error over the number of images, both axes logarithmic. Beyond the last
+/// point the line is dashed and marked as an extrapolation.
 pub(super) fn curve_chart(curve: &LearningCurve) -> Markup {
     let sizes: Vec<f64> = curve.points.iter().map(|p| p.train_images as f64).collect();
     let (Some(first), Some(last)) = (sizes.first().copied(), sizes.last().copied()) else { return html! {} };
@@ -34,7 +35,7 @@ pub(super) fn curve_chart(curve: &LearningCurve) -> Markup {
         format!("M{:.1},{:.1} L{:.1},{:.1}", x(from), y(a), x(to), y(b))
     };
     let ticks: Vec<f64> = (0..5).map(|i| lowest * libm::pow(highest / lowest, f64::from(i) / 4.0)).collect();
-    // Labels that would lie on each other are left out.
+    // Labels that would overlap are left out.
     let mut marks: Vec<f64> = Vec::new();
     for n in sizes {
         if marks.last().is_none_or(|before| x(n) - x(*before) > 40.0) {
@@ -83,7 +84,7 @@ pub(super) fn curve_chart(curve: &LearningCurve) -> Markup {
     }
 }
 
-/// One bar per class, hardest first, with the interval as a whisker.
+/// Returns a chart with one bar per class, hardest first, and its interval as a whisker.
 pub(super) fn class_chart(classes: &[Class]) -> Markup {
     let (row, left, right) = (26.0, 120.0, 150.0);
     let height = row * classes.len() as f64 + 4.0;
@@ -104,7 +105,7 @@ pub(super) fn class_chart(classes: &[Class]) -> Markup {
     }
 }
 
-/// A coordinate with one decimal.
+/// Returns a coordinate with one decimal.
 fn fixed(value: f64) -> String {
     format!("{value:.1}")
 }

@@ -1,5 +1,5 @@
-//! `report.html`: one self-contained file with a table, conclusions, learning curve, classes, confusion
-//! matrices, and links to the results of each run.
+//! `report.html`: one self-contained file with a table, conclusions, learning curve, classes,
+//! confusion matrices, and links to the results of each run.
 
 mod charts;
 
@@ -12,12 +12,12 @@ use super::{Conclusions, GridSummary, LearningCurve, RUNS, Runs, conclusions};
 use cifar_eval::confusion::ConfusionMatrix;
 
 const STYLE: &str = include_str!("report.css");
-/// The mark of the built-in set in the description of a source.
+/// The word that marks the built-in set in the description of a source.
 const SYNTHETIC: &str = "SYNTHETIC";
-/// Confusion matrices are drawn for classes up to this number.
+/// Maximum number of classes for which confusion matrices are drawn.
 const MOST_CLASSES: usize = 25;
 
-/// The page. Links are relative to the folder of the experiments.
+/// Returns the page. Links are relative to the folder of the experiments.
 pub fn page(runs: &Runs, summary: &GridSummary) -> String {
     let title = "Experiments";
     html! {
@@ -131,7 +131,7 @@ fn combinations(runs: &Runs, summary: &GridSummary) -> Markup {
     }
 }
 
-/// The points of a curve as a table.
+/// Returns the points of a curve as a table.
 fn points(curve: &LearningCurve) -> Markup {
     html! {
         table {
@@ -156,9 +156,9 @@ fn points(curve: &LearningCurve) -> Markup {
     }
 }
 
-/// A relative link into a run's folder.
+/// Returns a relative link into a run's folder.
 fn link(run: &str, file: &str) -> String {
-    // The only character of a run's name that means something else in an address.
+    // The only character of a run's name that has another meaning in a URL.
     format!("{RUNS}/{}/{file}", run.replace('+', "%2B"))
 }
 

@@ -1,4 +1,4 @@
-//! Following arrays until nothing of them waits or runs.
+//! Follows job arrays until none of their tasks waits or runs.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -16,39 +16,40 @@ use crate::epochs::EpochReader;
 use crate::plan::Entry;
 use crate::run::{EVENTS, FAILED, log, log_error, note_end, write_failure};
 
-/// A shared file system may show what a node wrote a little later than Slurm knows that it is over: so many looks.
+/// Polls for which a task may be gone without a result before it counts as over. A shared file
+/// system may show what a node wrote a little later than Slurm reports the end of the task.
 const LOOKS: u32 = 6;
-/// How long Ctrl-C waits for an answer, at most.
+/// The longest time until Ctrl-C takes effect.
 const NAP: Duration = Duration::from_millis(100);
 
-/// A run that is followed.
+/// A run that this process follows.
 pub(super) struct Followed<'a> {
     entry: &'a Entry,
     place: Place,
-    /// How often it was submitted by this process.
+    /// Number of times that this process submitted it.
     tries: i64,
     row: Option<Row<'a>>,
-    /// Its node, once it had one.
+    /// Its latest node; empty before the first.
     node: String,
-    /// So many looks ago it ended without leaving a word.
+    /// Number of polls since it ended without leaving a result.
     silent: u32,
-    /// What Slurm said last.
+    /// The last state that Slurm reported.
     state: String,
     epochs: EpochReader,
 }
 
-/// Where a run is.
+/// The stage that a run has reached.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Place {
-    /// It has to be submitted.
+    /// It must be submitted.
     ToSubmit,
-    /// It is a task of that array, with that number.
+    /// Index of its array, and its task number in it.
     Submitted(usize, usize),
-    /// It came to an end.
+    /// It has ended.
     Ended,
 }
 
-/// How a run ended, by its own word.
+/// How a run ended, by the files that it left.
 enum Outcome {
     Finished,
     Failed(String),
@@ -69,21 +70,21 @@ impl<'a> Followed<'a> {
         self.place == Place::ToSubmit
     }
 
-    /// It is a task of an array now.
+    /// Records that it was submitted as task `number` of `array`.
     pub(super) fn submitted(&mut self, array: usize, number: usize) {
         self.place = Place::Submitted(array, number);
         self.tries += 1;
         self.silent = 0;
     }
 
-    /// The row goes, until the run has a node again.
+    /// Removes its row until it has a node again.
     fn withdraw(&mut self) {
         if let Some(row) = self.row.take() {
             row.withdraw();
         }
     }
 
-    /// It is over, and why it failed is known here alone.
+    /// Ends it with a `reason` that only this process knows, and writes that to its folder.
     pub(super) fn failed(&mut self, project: &Project, board: &'a Board<'a>, reason: &str) {
         if let Err(e) = write_failure(&self.entry.folder, reason) {
             board.reporter().warn(&e.to_string());
@@ -94,13 +95,13 @@ impl<'a> Followed<'a> {
     fn end(&mut self, project: &Project, board: &'a Board<'a>, failure: Option<&str>) {
         self.place = Place::Ended;
         self.row.take().unwrap_or_else(|| board.begin(&self.entry.run.name, self.entry.cost)).end();
-        // The task's own time; what this process saw of it may be less.
+        // The time that the task recorded; this process may have followed only a part of it.
         let known = run_record::seconds(&project.layout, &format!("experiments/{}", self.entry.run.name));
         let seconds = known.filter(|_| failure.is_none()).unwrap_or_default();
         note_end(board, self.entry, failure, seconds);
     }
 
-    /// What the run left, if it is over.
+    /// Returns how the run ended; none if it left neither a result nor a failure.
     fn outcome(&self) -> Result<Option<Outcome>> {
         if RunRecord::read(&self.entry.folder)?.is_some() {
             return Ok(Some(Outcome::Finished));
@@ -109,7 +110,7 @@ impl<'a> Followed<'a> {
         Ok(reason.map(|reason| Outcome::Failed(reason.trim().to_string())))
     }
 
-    /// It has a node: shows how far it is.
+    /// Shows the progress of a run that has a node.
     fn runs(&mut self, board: &'a Board<'a>, listed: &Listed) {
         self.node.clone_from(&listed.node);
         self.silent = 0;
@@ -123,14 +124,14 @@ impl<'a> Followed<'a> {
         }
     }
 
-    /// It waits: for the first time, or again.
+    /// Handles a run that waits for a node, for the first time or again.
     fn waits(&mut self, board: &Board, listed: &Listed) {
         self.silent = 0;
         if self.row.is_some() {
             self.withdraw();
             let (name, node) = (&self.entry.run.name, &self.node);
             let words = format!(
-                "{name}: requeued by Slurm ({}), away from {node}; it will resume from its checkpoint",
+                "{name}: requeued by Slurm ({}) after running on {node}; it will resume from its checkpoint",
                 listed.reason
             );
             board.reporter().note(&words);
@@ -138,8 +139,8 @@ impl<'a> Followed<'a> {
     }
 }
 
-/// Looks at the queue until every task of `tasks` ended or has to be submitted again. Returns the names of those that
-/// somebody cancelled.
+/// Polls the queue until every task of `tasks` has ended or must be submitted again. Returns the
+/// names of the runs that were cancelled in Slurm.
 pub(super) fn follow<'a>(
     session: Session,
     queue: &Queue,
@@ -150,19 +151,20 @@ pub(super) fn follow<'a>(
 ) -> Result<Vec<String>> {
     let mut cancelled = Vec::new();
     let mut progress = Instant::now();
-    let (mut says_nothing, mut reasons) = (false, BTreeSet::new());
+    let (mut is_unreachable, mut reasons) = (false, BTreeSet::new());
     loop {
         let arrays: BTreeSet<usize> = tasks.iter().filter_map(Followed::array).collect();
         if arrays.is_empty() {
             return Ok(cancelled);
         }
         let jobs: Vec<u64> = arrays.iter().map(|array| submissions[*array].job).collect();
-        // First the queue, then what the tasks left: it was there before they were over.
+        // The queue first, then the files: a task writes its files before it ends, so a task
+        // that the queue reports as over has written all of them.
         let listings: Result<Vec<(usize, Listing)>> =
             arrays.iter().map(|array| Ok((*array, queue.list(submissions[*array].job)?))).collect();
         match listings {
             Ok(listings) => {
-                says_nothing = false;
+                is_unreachable = false;
                 for task in tasks.iter_mut() {
                     let Place::Submitted(array, number) = task.place else { continue };
                     let listing = listings.iter().find(|(of, _)| *of == array);
@@ -181,16 +183,16 @@ pub(super) fn follow<'a>(
                     && now.iter().any(|reason| reason != "None")
                 {
                     let words = now.iter().cloned().collect::<Vec<_>>().join(", ");
-                    board.reporter().note(&format!("{}: all runs wait ({words})", named(&jobs)));
+                    board.reporter().note(&format!("{}: all runs are waiting ({words})", named(&jobs)));
                     reasons.clone_from(now);
                 }
                 if now.is_some() && progress.elapsed() >= params.start_timeout() {
                     return Err(never_starts(queue, params, submissions, &jobs, &reasons));
                 }
             }
-            Err(error) if !says_nothing => {
-                says_nothing = true;
-                board.reporter().note(&format!("{error}; the runs continue, and Slurm is asked again"));
+            Err(error) if !is_unreachable => {
+                is_unreachable = true;
+                board.reporter().note(&format!("{error}; the runs continue, and the query is repeated"));
             }
             Err(_) => {}
         }
@@ -215,7 +217,7 @@ impl Followed<'_> {
     }
 }
 
-/// Looks at one task. Returns whether somebody cancelled it.
+/// Updates one task from the queue and its files. Returns whether it was cancelled in Slurm.
 fn look<'a>(
     project: &Project,
     params: &SlurmParams,
@@ -249,8 +251,8 @@ fn look<'a>(
             return Ok(true);
         }
         _ => {
-            let is_to_go_on = phase == Phase::Stopped || interrupted_file(&submission.folder, number).exists();
-            if is_to_go_on && task.tries <= params.resubmissions {
+            let can_resume = phase == Phase::Stopped || interrupted_file(&submission.folder, number).exists();
+            if can_resume && task.tries <= params.resubmissions {
                 task.place = Place::ToSubmit;
                 task.withdraw();
                 let words = format!(
@@ -266,16 +268,16 @@ fn look<'a>(
     Ok(false)
 }
 
-/// A task is over that left no word: its reason is what Slurm says.
+/// Fails a task that ended without a result. The reason is the state that Slurm reports.
 fn fail<'a>(project: &Project, submission: &Submission, number: usize, task: &mut Followed<'a>, board: &'a Board<'a>) {
     let words = submission.last_words(number);
     let tries = if task.tries > 1 { format!(", {} tries", task.tries) } else { String::new() };
     let hint = match task.state.as_str() {
-        "OUT_OF_MEMORY" => "; `memory` in [slurm] gives it more",
-        "TIMEOUT" => "; `time_limit` in [slurm] gives it longer, `resubmissions` more tries",
+        "OUT_OF_MEMORY" => "; raise `memory` in [slurm]",
+        "TIMEOUT" => "; raise `time_limit` or `resubmissions` in [slurm]",
         _ => "",
     };
-    // What a task says that is stopped from outside explains nothing.
+    // The last line of a task that was stopped from outside does not explain the stop.
     let last = words.last().filter(|_| hint.is_empty()).map(|line| format!(": {line}")).unwrap_or_default();
     let reason =
         format!("its task {}_{number} ended without a result ({}{tries}){hint}{last}", submission.job, task.state);
@@ -288,7 +290,7 @@ fn fail<'a>(project: &Project, submission: &Submission, number: usize, task: &mu
     task.failed(project, board, &reason);
 }
 
-/// Why the runs wait, if all do.
+/// Returns why the runs wait; none unless all of them do.
 fn waiting_reasons(tasks: &[Followed], listings: &[(usize, Listing)]) -> Option<BTreeSet<String>> {
     let mut reasons = BTreeSet::new();
     for task in tasks {
@@ -302,7 +304,7 @@ fn waiting_reasons(tasks: &[Followed], listings: &[(usize, Listing)]) -> Option<
     (!reasons.is_empty()).then_some(reasons)
 }
 
-/// Takes the jobs out.
+/// Cancels jobs of which no run started in time, and returns the error that says so.
 fn never_starts(
     queue: &Queue,
     params: &SlurmParams,
@@ -319,11 +321,12 @@ fn never_starts(
     }
     submissions.iter().filter(|s| jobs.contains(&s.job)).for_each(Submission::remove);
     Error::failed(format!(
-        "{}: no run started for {waited}, all wait ({reasons}), so it was cancelled; [slurm] in experiments.toml says what it asks for, and how long it may wait (start_timeout)",
+        "{}: no run started within {waited}, all were waiting ({reasons}), so it was cancelled; lower the request or raise start_timeout in [slurm] of experiments.toml",
         named(jobs)
     ))
 }
 
+/// Returns the jobs in words, such as `job 7 and job 8`.
 fn named(jobs: &[u64]) -> String {
     let numbers: Vec<String> = jobs.iter().map(u64::to_string).collect();
     format!("job {}", numbers.join(" and job "))

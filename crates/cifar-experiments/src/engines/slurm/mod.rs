@@ -1,8 +1,9 @@
-//! `--engine slurm`: the runs as the tasks of a job array on a cluster, whose nodes share the project's folder.
+//! `--engine slurm`: runs as tasks of a job array on a cluster whose nodes share the project
+//! folder.
 //!
-//! This program makes the data, submits, and follows: it looks at the queue and at what tasks leave in the folders of their
-//! runs, nothing else, so it may be killed at any moment and started again. Tasks need neither DVC nor git: each does one run
-//! as `--engine local` would.
+//! This program makes the data, submits the tasks and follows them. Its only state is the queue and
+//! the files in the runs' folders, so it can be killed at any moment and started again. Tasks need
+//! neither DVC nor git: each executes one run as `--engine local` would.
 
 mod follow;
 mod params;
@@ -25,10 +26,12 @@ use crate::plan::Entry;
 use crate::reporter::RunReporter;
 use crate::run::{clear, log, log_error};
 
-/// Does the runs that are due, `jobs` of them at once if that is given. Returns the names of those that somebody cancelled.
+/// Executes the runs that are due, at most `jobs` at once if given. Returns the names of the runs
+/// that were cancelled in Slurm.
 ///
 /// # Errors
-/// If they cannot be submitted, none of them starts, or this program is stopped. The runs then continue.
+/// If the runs cannot be submitted, none of them starts, or this program is stopped. Submitted runs
+/// continue after a stop.
 pub(crate) fn work(
     session: Session,
     queue: &Queue,
@@ -63,7 +66,7 @@ pub(crate) fn work(
         }
         submissions.iter().for_each(Submission::remove);
         if folders(&project.layout).is_empty() {
-            // Data that stay take room, and harm nothing.
+            // Leftover data only use disk space.
             let _ = std::fs::remove_dir_all(data_folder(&project.layout));
         }
         Ok(cancelled)
@@ -72,7 +75,7 @@ pub(crate) fn work(
     result
 }
 
-/// Finds arrays that an earlier call submitted, and in them the tasks that still wait or run.
+/// Finds the arrays that an earlier call submitted, and their tasks that still wait or run.
 fn adopt(project: &Project, queue: &Queue, tasks: &mut [Followed], board: &Board) -> Result<Vec<Submission>> {
     let mut submissions = Vec::new();
     for folder in folders(&project.layout) {
@@ -82,7 +85,7 @@ fn adopt(project: &Project, queue: &Queue, tasks: &mut [Followed], board: &Board
             listing.get(&number).is_some_and(|task| matches!(task.phase, Phase::Waiting | Phase::Running))
         };
         let Some(submission) = submission.filter(|s| (0..s.runs.len()).any(is_alive)) else {
-            // No task uses this folder any more. Their results are in the folders of the runs.
+            // No task uses this folder any more; the results are in the folders of the runs.
             let _ = std::fs::remove_dir_all(&folder);
             continue;
         };
@@ -101,17 +104,17 @@ fn adopt(project: &Project, queue: &Queue, tasks: &mut [Followed], board: &Board
         }
         if count > 0 {
             let job = submission.job;
-            board.reporter().note(&format!("job {job}: followed again, tasks of an earlier call: {count}"));
+            board.reporter().note(&format!("job {job}: following tasks of an earlier call: {count}"));
             submissions.push(submission);
         }
     }
     Ok(submissions)
 }
 
-/// Makes the data of all runs that are to be submitted. Those whose data cannot be made have failed.
+/// Makes the data of all runs that will be submitted. A run whose data cannot be made fails.
 fn make_data<'a>(session: Session, tasks: &mut [Followed<'a>], board: &'a Board<'a>) -> Result<()> {
     let data = tasks.first().map(|task| task.entry().record.data.clone()).unwrap_or_default();
-    // One for all: it reads data that are there no more than once.
+    // One engine for all runs, so that existing data are read only once.
     let local = Local::shared(session, data, data_folder(&session.project.layout));
     for task in tasks.iter_mut().filter(|task| task.is_to_submit()) {
         let entry = task.entry();
@@ -130,13 +133,13 @@ fn make_data<'a>(session: Session, tasks: &mut [Followed<'a>], board: &'a Board<
     Ok(())
 }
 
-/// Refuses runs that are waiting or running in Slurm, for the other engines.
+/// Refuses runs that wait or run in Slurm. The other engines call this before they start.
 pub(crate) fn refuse_what_is_at_work(project: &Project, due: &[&Entry]) -> Result<()> {
     let found = folders(&project.layout);
     let Some(first) = found.first() else { return Ok(()) };
     let Ok(queue) = Queue::find() else {
         bail!(
-            "{}: a job of Slurm may still work on runs of this project, and there is no Slurm here to ask; use a machine that has it, or remove the folder if the job is over",
+            "{}: a Slurm job may still be running runs of this project, and Slurm is not available here; use a machine that has it, or remove the folder if the job is over",
             first.display()
         );
     };

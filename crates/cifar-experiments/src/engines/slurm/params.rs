@@ -1,11 +1,12 @@
-//! `[slurm]` of experiments.toml: what each run gets from a cluster, and how patiently its queue is followed.
+//! `[slurm]` of experiments.toml: the resources of each run, and how the queue is polled.
 
 use std::time::Duration;
 
 use serde::Deserialize;
 
-/// Options of sbatch that may be given: they choose nodes, accounts and when a job starts. Others change how runs are submitted, or
-/// let a file of the project decide what is executed on the nodes and under which environment.
+/// The allowed options of sbatch: they choose nodes, accounts and when a job starts. Others change
+/// how runs are submitted, or let a file of the project decide what the nodes execute and in which
+/// environment.
 const ALLOWED_OPTIONS: [&str; 43] = [
     "account",
     "acctg-freq",
@@ -52,23 +53,23 @@ const ALLOWED_OPTIONS: [&str; 43] = [
     "wckey",
 ];
 
-/// What `[slurm]` says; everything has a default.
+/// The keys of `[slurm]`; all have defaults.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SlurmParams {
-    /// Partition of the cluster; its own default if there is none.
+    /// Partition of the cluster; the cluster's default if none.
     pub partition: Option<String>,
-    /// Processors of a run, and its threads.
+    /// Processors per run, which is also its number of threads.
     pub cpus_per_task: i64,
-    /// Memory of a run, such as `4G`; the cluster's default if there is none.
+    /// Memory per run, such as `4G`; the cluster's default if none.
     pub memory: Option<String>,
-    /// How long a run may take before it is stopped and submitted again; the partition's own limit if there is none.
+    /// Time after which Slurm stops a run and it is submitted again; the partition's limit if none.
     pub time_limit: Option<String>,
-    /// So many runs at once at most; 0 is no limit.
+    /// Maximum number of runs at once; 0 means no limit.
     pub max_tasks: i64,
-    /// How long all runs may wait, while none goes on, until they are taken to never start.
+    /// How long all runs may wait, with none running, before the jobs are cancelled.
     pub start_timeout: String,
-    /// How often a run is submitted again that was stopped at its time limit, or whose node went away for good.
+    /// How often a run is submitted again after it reached its time limit or lost its node.
     pub resubmissions: i64,
     /// From one look at the queue to the next.
     pub poll_seconds: i64,
@@ -93,7 +94,7 @@ impl Default for SlurmParams {
 }
 
 impl SlurmParams {
-    /// The first value that is not allowed, in words.
+    /// Checks all values. The error names the first one that is not allowed.
     pub fn check(&self) -> Result<(), String> {
         let number = |key: &str, value: i64, lowest: i64, highest: i64| {
             if (lowest..=highest).contains(&value) {
@@ -125,7 +126,7 @@ impl SlurmParams {
         self.options.iter().try_for_each(|option| check_option(option))
     }
 
-    /// How long all runs may wait while none goes on.
+    /// Returns how long all runs may wait with none running.
     pub fn start_timeout(&self) -> Duration {
         duration(&self.start_timeout).unwrap_or_default()
     }
@@ -135,7 +136,7 @@ impl SlurmParams {
         Duration::from_secs(self.poll_seconds.unsigned_abs())
     }
 
-    /// The resources as options of sbatch.
+    /// Returns the resources as options of sbatch.
     pub fn arguments(&self) -> Vec<String> {
         let mut arguments = vec![format!("--cpus-per-task={}", self.cpus_per_task)];
         let optional = [("partition", &self.partition), ("mem", &self.memory), ("time", &self.time_limit)];
@@ -146,7 +147,7 @@ impl SlurmParams {
     }
 }
 
-/// Refuses what is not one of the allowed options under its whole name; sbatch itself takes abbreviations.
+/// Refuses all but the allowed options under their full names; sbatch itself accepts abbreviations.
 fn check_option(option: &str) -> Result<(), String> {
     if option.contains(char::is_control) {
         return Err(format!(
@@ -175,8 +176,8 @@ fn is_memory(text: &str) -> bool {
     number.parse::<u64>().is_ok_and(|n| n > 0)
 }
 
-/// A time as Slurm writes it: `minutes`, `minutes:seconds`, `hours:minutes:seconds`, `days-hours`, `days-hours:minutes`,
-/// `days-hours:minutes:seconds`.
+/// Parses a time as Slurm writes it: `minutes`, `minutes:seconds`, `hours:minutes:seconds`,
+/// `days-hours`, `days-hours:minutes` or `days-hours:minutes:seconds`.
 fn duration(text: &str) -> Option<Duration> {
     let (days, rest) = match text.split_once('-') {
         Some((days, rest)) => (Some(days.parse::<u32>().ok()?), rest),

@@ -1,4 +1,5 @@
-//! Slurm's own programs: `sbatch`, `squeue`, `scancel`. `sacct` is not among them, since a cluster may keep no accounts.
+//! Calls Slurm's programs `sbatch`, `squeue` and `scancel`. `sacct` is not used, since a cluster
+//! may keep no accounting data.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,12 +7,12 @@ use std::process::{Command, Stdio};
 
 use cifar_pipeline::{Context as _, Error, Result, bail, programs};
 
-/// Fields of a line of `squeue`: number in the array, state, reason, node.
+/// Fields of a line of `squeue`: task number in the array, state, reason, node.
 const FORMAT: &str = "--format=%K|%T|%r|%N";
-/// Settings in the environment that begin so would change which lines `squeue` shows.
+/// Prefix of environment variables that would change which lines `squeue` shows.
 const FILTERS: &str = "SQUEUE_";
 
-/// Whoever asks Slurm.
+/// The paths of Slurm's programs.
 #[derive(Debug)]
 pub(crate) struct Queue {
     sbatch: PathBuf,
@@ -19,26 +20,26 @@ pub(crate) struct Queue {
     scancel: PathBuf,
 }
 
-/// Where a task is, as far as the queue goes.
+/// The state of a task according to the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     /// It has not started, or waits to start again.
     Waiting,
     /// It has a node.
     Running,
-    /// It left its node, and nobody asked it to: another try may go well.
+    /// It left its node without being cancelled, so another attempt may succeed.
     Stopped,
-    /// Somebody took it out.
+    /// It was cancelled.
     Cancelled,
-    /// It is over by itself.
+    /// It ended by itself.
     Over,
 }
 
-/// What `squeue` says of a task.
+/// A task as `squeue` reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Listed {
     pub(super) phase: Phase,
-    /// The state in Slurm's word.
+    /// The state as Slurm names it.
     pub(super) state: String,
     pub(super) reason: String,
     pub(super) node: String,
@@ -48,10 +49,10 @@ pub(super) struct Listed {
 pub(super) type Listing = BTreeMap<usize, Listed>;
 
 impl Queue {
-    /// Looks for Slurm.
+    /// Finds Slurm's programs.
     ///
     /// # Errors
-    /// If one of its programs is not on the path.
+    /// If one of them is not on the path.
     pub(crate) fn find() -> Result<Self> {
         let find = |name: &str| {
             programs::find(name).ok_or_else(|| {
@@ -61,17 +62,18 @@ impl Queue {
         Ok(Self { sbatch: find("sbatch")?, squeue: find("squeue")?, scancel: find("scancel")? })
     }
 
-    /// Submits a job; its number.
+    /// Submits a job. Returns its number.
     pub(super) fn submit(&self, arguments: &[String]) -> Result<u64> {
         let mut command = Command::new(&self.sbatch);
         command.args(arguments).env_remove("SBATCH_WAIT");
-        // Ctrl-C is for this program; a job that is half submitted would be lost sight of.
+        // Its own process group: Ctrl-C must not reach sbatch, or a job could be submitted whose
+        // number is lost.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         job_number(&answer(command, "sbatch")?)
     }
 
-    /// The tasks of a job; none if Slurm knows it no more.
+    /// Returns the tasks of a job; empty if Slurm no longer knows it.
     pub(super) fn list(&self, job: u64) -> Result<Listing> {
         let jobs = format!("--jobs={job}");
         match self.squeue(&["--array", "--states=all", FORMAT, &jobs]) {
@@ -81,13 +83,13 @@ impl Queue {
         }
     }
 
-    /// The number of the job that has this name, if Slurm knows one.
+    /// Returns the number of the job of this name, if Slurm knows one.
     pub(super) fn named(&self, name: &str) -> Result<Option<u64>> {
         let text = self.squeue(&["--states=all", "--format=%F", &format!("--name={name}")])?;
         Ok(text.lines().find_map(|line| line.trim().parse().ok()))
     }
 
-    /// Takes a job out, waiting or running.
+    /// Cancels a job, waiting or running.
     pub(super) fn cancel(&self, job: u64) -> Result<()> {
         let mut command = Command::new(&self.scancel);
         command.arg(job.to_string());
@@ -104,7 +106,8 @@ impl Queue {
     }
 }
 
-/// What a program says, or why it failed: its last line without what it puts before.
+/// Returns the output of a program. If it fails, the error has its message in one line, without
+/// prefixes.
 fn answer(mut command: Command, name: &str) -> Result<String> {
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {name}"))?;
     if output.status.success() {
@@ -116,17 +119,18 @@ fn answer(mut command: Command, name: &str) -> Result<String> {
         let words = line.strip_prefix(name).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(line);
         words.strip_prefix("error: ").or_else(|| words.strip_prefix("fatal: ")).unwrap_or(words).to_string()
     });
-    let first = lines.find(|line| !line.is_empty()).unwrap_or_else(|| "it says nothing".into());
+    let first = lines.find(|line| !line.is_empty()).unwrap_or_else(|| "no output".into());
     match lines.rfind(|line| !line.is_empty()) {
         Some(last) => bail!("{name} failed: {first}; {last}"),
         None => bail!("{name} failed: {first}"),
     }
 }
 
-/// The number in what `sbatch --parsable` says: `NUMBER`, or `NUMBER;CLUSTER`, perhaps behind a site's own words.
+/// Returns the job number in the output of `sbatch --parsable`: `NUMBER` or `NUMBER;CLUSTER`,
+/// possibly after messages of the site.
 fn job_number(text: &str) -> Result<u64> {
     let number = |line: &str| line.trim().split(';').next().and_then(|part| part.parse().ok());
-    text.lines().rev().find_map(number).with_context(|| format!("sbatch said no job number, but {:?}", text.trim()))
+    text.lines().rev().find_map(number).with_context(|| format!("sbatch printed no job number, but {:?}", text.trim()))
 }
 
 fn listing(text: &str) -> Listing {
@@ -147,7 +151,7 @@ fn phase(state: &str) -> Phase {
         "TIMEOUT" | "NODE_FAIL" | "PREEMPTED" | "BOOT_FAIL" | "DEADLINE" | "REVOKED" => Phase::Stopped,
         "CANCELLED" => Phase::Cancelled,
         "COMPLETED" | "FAILED" | "OUT_OF_MEMORY" => Phase::Over,
-        // RUNNING, CONFIGURING, COMPLETING, SUSPENDED and what else there is between start and end.
+        // RUNNING, CONFIGURING, COMPLETING, SUSPENDED and all other states between start and end.
         _ => Phase::Running,
     }
 }
@@ -157,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_of_jobs_are_found_in_what_sbatch_says() {
+    fn job_numbers_are_parsed_from_the_output_of_sbatch() {
         for (text, expected) in [
             ("17\n", Some(17)),
             ("17;alpha\n", Some(17)),
@@ -170,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_squeue_become_tasks() {
+    fn lines_of_squeue_are_parsed_into_tasks() {
         let text = "2|PENDING|JobArrayTaskLimit|\n0|RUNNING|None|n1\n1|COMPLETED|None|n2\n3|NODE_FAIL|NodeDown|n2\n\
                     N/A|PENDING|None|\nodd\n4|CANCELLED|PartitionDown|\n5|STAGE_OUT|a|b|c\n";
         let listing = listing(text);
@@ -188,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_program_complains_of_is_one_line() {
+    fn errors_of_programs_are_one_line() {
         let script = |text: &str| {
             let mut command = Command::new("sh");
             command.args(["-c", &format!("{text}; exit 1")]);
@@ -200,6 +204,6 @@ mod tests {
             "sbatch failed: invalid partition specified: x; Batch job submission failed: Invalid partition"
         );
         assert_eq!(script("echo sbatch: fatal: no >&2"), "sbatch failed: no");
-        assert_eq!(script("true"), "sbatch failed: it says nothing");
+        assert_eq!(script("true"), "sbatch failed: no output");
     }
 }

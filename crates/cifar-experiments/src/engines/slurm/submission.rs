@@ -1,8 +1,8 @@
-//! A job array on disk, in its own folder in `.cifar/slurm`: the program as it was when it was submitted, the runs, the
-//! script, and the job's number.
+//! A job array on disk, in its own folder in `.cifar/slurm`: a copy of the program at submission,
+//! the runs, the script and the job's number.
 //!
-//! The name of the job stands in the folder before it is submitted, and its number behind: whoever comes after a process that
-//! was killed in between finds the job by its name, and submits nothing twice.
+//! The job's name is written before it is submitted, and its number after. If the process is killed
+//! in between, the next one finds the job by its name and submits nothing twice.
 
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -25,24 +25,24 @@ const JOB: &str = "job.json";
 const RUNS: &str = "runs.json";
 const SCRIPT: &str = "task.sh";
 const PROGRAM: &str = "cifar-cli";
-/// The name of the kernels that are forced, if some are.
+/// The name of the forced instruction set, if there is one.
 const ARM: &str = "arm.txt";
-/// What a task says outside of its run's log, as Slurm writes it: `%a` is the task's number.
+/// Slurm's file with the output of a task outside of its run's log; `%a` is the task's number.
 const OUTPUT: &str = "task-%a.txt";
-/// Below `.cifar/slurm`, beside the folders of arrays.
+/// Under `.cifar/slurm`, next to the folders of arrays.
 const DATA: &str = "data";
 /// What to do with the folder of an array that cannot be read.
-const REMEDY: &str = "if no job of Slurm works for this project any more, remove its folder";
-/// So many last lines of what a task said are kept when it ends without a word of its own.
+const REMEDY: &str = "if no Slurm job works for this project any more, remove its folder";
+/// Number of last lines of a task's output that are kept if it ends without a result.
 const TAIL: usize = 5;
 
-/// A job array that Slurm has.
+/// A submitted job array.
 #[derive(Debug)]
 pub(super) struct Submission {
     pub(super) folder: PathBuf,
-    /// Slurm's number of it.
+    /// Its job number in Slurm.
     pub(super) job: u64,
-    /// What its tasks do, by number.
+    /// The runs of its tasks, by task number.
     pub(super) runs: Vec<RunRecord>,
 }
 
@@ -63,16 +63,16 @@ struct Job {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Runs {
-    /// By the number of their tasks.
+    /// In the order of their tasks.
     runs: Vec<RunRecord>,
 }
 
-/// Pulled and prepared data, which the tasks of all arrays share.
+/// Returns the folder of pulled and prepared data, which the tasks of all arrays share.
 pub(super) fn data_folder(layout: &Layout) -> PathBuf {
     layout.slurm().join(DATA)
 }
 
-/// The run of a task, and the number of its threads.
+/// Returns the run of a task and its number of threads.
 pub(super) fn run_of_task(folder: &Path, number: usize) -> Result<(RunRecord, usize)> {
     let job = Job::read(folder)?;
     let runs = read_runs(folder)?;
@@ -83,7 +83,7 @@ pub(super) fn run_of_task(folder: &Path, number: usize) -> Result<(RunRecord, us
     Ok((run, usize::try_from(job.threads).unwrap_or(1)))
 }
 
-/// The project in whose state the folder of an array is.
+/// Returns the folder of the project to which the folder of an array belongs.
 pub(super) fn project_of(folder: &Path) -> Result<PathBuf> {
     let root = folder.ancestors().nth(3).map(Path::to_path_buf);
     let root = root.filter(|root| Layout::new(root).slurm() == folder.parent().unwrap_or(folder));
@@ -92,12 +92,12 @@ pub(super) fn project_of(folder: &Path) -> Result<PathBuf> {
     })
 }
 
-/// The file that a task leaves which was asked to stop, and would go on.
+/// Returns the file that a task leaves when it was asked to stop and can resume.
 pub(super) fn interrupted_file(folder: &Path, number: usize) -> PathBuf {
     folder.join(format!("interrupted-{number}"))
 }
 
-/// Folders of arrays, whether Slurm still knows them or not.
+/// Returns the folders of all arrays, whether Slurm still knows them or not.
 pub(super) fn folders(layout: &Layout) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(layout.slurm()).into_iter().flatten().flatten();
     let mut folders: Vec<PathBuf> = entries.map(|e| e.path()).filter(|path| path.join(JOB).is_file()).collect();
@@ -106,7 +106,7 @@ pub(super) fn folders(layout: &Layout) -> Vec<PathBuf> {
 }
 
 impl Submission {
-    /// Reads the folder of an array; none if it never came to be submitted.
+    /// Reads the folder of an array; none if it was never submitted.
     pub(super) fn read(folder: &Path, queue: &Queue) -> Result<Option<Self>> {
         let mut job = Job::read(folder)?;
         if job.number.is_none() {
@@ -119,7 +119,7 @@ impl Submission {
         Ok(Some(Self { folder: folder.to_path_buf(), job: number, runs: read_runs(folder)? }))
     }
 
-    /// Submits an array of these runs, so many at once if there is a limit.
+    /// Submits an array of these runs, with a limit on how many run at once if given.
     pub(super) fn submit(
         project: &Project,
         queue: &Queue,
@@ -135,7 +135,7 @@ impl Submission {
         match result {
             Ok(job) => Ok(Self { folder, job, runs }),
             Err(error) => {
-                // If Slurm cannot say whether it took the job, whoever comes next asks again.
+                // If Slurm cannot say whether it accepted the job, the next call asks again.
                 if queue.named(&name).is_ok() {
                     let _ = std::fs::remove_dir_all(&folder);
                 }
@@ -163,7 +163,7 @@ impl Submission {
             format!("--job-name={name}"),
             format!("--array=0-{}{limit}", runs.len() - 1),
             "--open-mode=append".into(),
-            // Seen from the folder of the next option.
+            // Relative to the folder of the next option.
             format!("--output={OUTPUT}"),
             format!("--chdir={folder_text}"),
         ];
@@ -178,16 +178,16 @@ impl Submission {
         job.write(folder)?;
         let number = match queue.submit(&arguments) {
             Ok(number) => number,
-            // It may have given up on the answer to a job that Slurm took.
+            // sbatch may have timed out although Slurm accepted the job.
             Err(error) => queue.named(name).ok().flatten().ok_or(error)?,
         };
         job.number = Some(number);
-        // Without its number the array would be lost sight of.
+        // Without its number the array could not be followed.
         job.write(folder).inspect_err(|_| drop(queue.cancel(number)))?;
         Ok(number)
     }
 
-    /// The end of what Slurm and the task said outside of the run's log.
+    /// Returns the last lines that Slurm and the task printed outside of the run's log.
     pub(super) fn last_words(&self, number: usize) -> Vec<String> {
         let text = std::fs::read(self.folder.join(OUTPUT.replace("%a", &number.to_string()))).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
@@ -197,7 +197,7 @@ impl Submission {
 
     /// Removes the folder, once no task needs it.
     pub(super) fn remove(&self) {
-        // A folder that stays takes room, and harms nothing.
+        // A leftover folder only uses disk space.
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
@@ -237,7 +237,8 @@ fn write_runs(runs: &[RunRecord], folder: &Path) -> Result<()> {
     Ok(write_file(&path, &sealed_json(&Runs { runs: runs.to_vec() }, &path)?)?)
 }
 
-/// The program, with what stands for its code: tasks that wait for days do not see that it was compiled anew.
+/// Copies the program and the fingerprint of its code, so that tasks that wait for days are not
+/// affected when it is recompiled.
 fn copy_program(folder: &Path) -> Result<()> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let to = folder.join(PROGRAM);
@@ -250,10 +251,11 @@ fn copy_program(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A path as text for the command line of sbatch.
+/// Returns a path as text for the command line of sbatch.
 ///
 /// # Errors
-/// If it is not UTF-8, or has a control character such as a newline, which Slurm's own files of lines cannot hold.
+/// If it is not UTF-8, or has a control character such as a newline, which Slurm's line-based files
+/// cannot represent.
 fn printable(path: &Path) -> Result<&str> {
     match path.to_str() {
         Some(text) if !text.contains(char::is_control) => Ok(text),
@@ -264,8 +266,8 @@ fn printable(path: &Path) -> Result<&str> {
     }
 }
 
-/// What Slurm executes: the same text for every job. It runs in the folder of the array, so what differs from job to job is
-/// found in files beside it and never becomes part of a shell's text.
+/// The script that Slurm executes, the same for every job. It runs in the folder of the array and
+/// reads what differs between jobs from files there, so none of it becomes part of a shell's text.
 fn script() -> String {
     format!(
         "#!/bin/sh\n\

@@ -1,5 +1,5 @@
-//! What a task of a job array does on its node: one run, as `--engine local` does it, in the run's folder of the shared project.
-//! What it leaves there is all that the submitting program sees of it.
+//! A task of a job array on its node: executes one run as `--engine local` does, in the run's
+//! folder of the shared project. The submitting program sees only the files that it leaves there.
 
 use std::fs::{File, TryLockError};
 use std::io::Write as _;
@@ -24,13 +24,14 @@ use crate::run::{do_run, write_failure};
 
 /// Slurm's number of earlier starts of this task.
 const RESTARTS: &str = "SLURM_RESTART_COUNT";
-/// A node that went away may still work on the run that Slurm gave to another: until its lock is gone, for so long.
+/// How long to wait for the run's lock. A lost node may still be working on a run that Slurm has
+/// given to another node.
 const PATIENCE: Duration = Duration::from_mins(10);
 
-/// Does the run of that number of the array in whose folder this process was started.
+/// Executes run `number` of the array in whose folder this process was started.
 ///
 /// # Errors
-/// If the run fails: the reason is in its folder then.
+/// If the run fails. The reason is also written to its folder.
 pub fn run(number: usize, reporter: &dyn GridReporter) -> Result<()> {
     let array = std::env::current_dir().context("cannot find the current folder")?;
     let project = &Project::open(&project_of(&array)?)?;
@@ -70,11 +71,11 @@ fn work(session: Session, record: RunRecord, folder: &Path, begins: &str) -> Res
     let run = Run { name, combination, setting, params };
     ensure!(
         data(project)?.0 == record.data,
-        "the partitions or the label overrides have changed since the run was submitted; `--retry` submits it with what is there now"
+        "the partitions or the label overrides have changed since the run was submitted; use `--retry` to submit it with the current ones"
     );
     let local = Local::shared(session, record.data.clone(), data_folder(&project.layout));
     if let Some(missing) = local.folders(&run).iter().find(|data| !data.is_dir()) {
-        bail!("{}: the data of this run are gone; `--retry` makes them again", missing.display());
+        bail!("{}: the data of this run are missing; use `--retry` to make them again", missing.display());
     }
     let entry =
         Entry { run, folder: folder.to_path_buf(), record, state: State::Waiting, cost: 1.0, steps: 0, images: [0, 0] };
@@ -87,7 +88,8 @@ fn work(session: Session, record: RunRecord, folder: &Path, begins: &str) -> Res
     Ok(())
 }
 
-/// Keeps other processes from the run. The lock goes with its process, also with one on another node that dies.
+/// Takes the run's lock, so that no other process works on it. The system releases the lock when
+/// its process ends, even on another node.
 fn lock(session: Session, name: &str) -> Result<File> {
     let folder = session.project.layout.slurm().join("locks");
     std::fs::create_dir_all(&folder).with_context(|| format!("{}: cannot create the folder", folder.display()))?;

@@ -1,6 +1,7 @@
-//! Whether the results of the stages belong together: each pair of results of which a stage reads both.
+//! Checks whether the results of the stages belong together: each pair of results that a stage
+//! reads.
 //!
-//! The stages refuse what does not belong together by the same functions; this looks at all pairs and changes nothing.
+//! The stages refuse mismatches with the same functions; this checks all pairs and changes nothing.
 
 use std::path::Path;
 
@@ -19,7 +20,7 @@ use super::{Line, missing};
 use crate::params::Params;
 use crate::{Project, Result};
 
-/// A line for each result that is there and for each that is missing, in the order of the stages.
+/// Returns a line for each result, existing or missing, in the order of the stages.
 pub(super) fn lines(project: &Project, params: &Params) -> Vec<Line> {
     let layout = &project.layout;
     let (raw, prepared, model) = (layout.raw(), layout.prepared(), layout.model_file());
@@ -106,7 +107,7 @@ fn report(project: &Project, params: &Params) -> Result<PreparedReport> {
     Ok(report)
 }
 
-/// The accuracies in the metrics file, in words.
+/// Returns the accuracies in the metrics file, in words.
 fn scores(metrics: &Path) -> Option<String> {
     let metrics: serde_json::Value = serde_json::from_slice(&std::fs::read(metrics).ok()?).ok()?;
     let score = |set: &str| {

@@ -1,4 +1,4 @@
-//! `train --find-lr`: which learning rates could do.
+//! `train --find-lr`: the learning-rate range test.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -12,21 +12,21 @@ use serde::Serialize;
 use super::tuned;
 use crate::{Project, Reporter, Result};
 
-/// What the range test of learning rates found.
+/// The outcome of a learning-rate range test.
 #[derive(Debug, Serialize)]
 #[serde(transparent)]
 pub struct LearningRates {
-    /// The losses and what they say.
+    /// The losses and what follows from them.
     pub found: RangeTest,
     /// The learning rate of the parameters.
     #[serde(skip)]
     pub current: f64,
-    /// Where the curve and its picture are.
+    /// The folder of the curve and its plot.
     #[serde(skip)]
     pub folder: PathBuf,
 }
 
-/// Measures the loss of 100 steps while the learning rate grows. Trains no model.
+/// Measures the loss of 100 steps while the learning rate increases. Saves no model.
 ///
 /// # Errors
 /// If the prepared images are missing or stale, or the test was stopped.

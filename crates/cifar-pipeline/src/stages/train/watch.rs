@@ -1,4 +1,4 @@
-//! Who watches a training run: the terminal, the files for DVC and editors, `TensorBoard`.
+//! Callbacks of a training run: the terminal, the files for DVC and editors, `TensorBoard`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -13,8 +13,8 @@ use super::TrainOptions;
 use crate::links::refuse_links_to;
 use crate::{Project, Reporter, Result};
 
-/// The terminal, and the files that are written epoch by epoch. If one of those fails, that is a warning: the run is worth
-/// more.
+/// Updates the terminal and the files that are written after each epoch. A file that cannot be
+/// written only causes a warning, since the run matters more.
 pub(super) struct Watched<'a> {
     reporter: &'a dyn Reporter,
     files: Mutex<Files>,
@@ -28,7 +28,7 @@ struct Files {
 }
 
 impl<'a> Watched<'a> {
-    /// The run `key` is to be watched, with `TensorBoard` in that folder if there is one.
+    /// Creates the callbacks of run `key`, with `TensorBoard` files in a folder if given.
     pub(super) fn new(
         project: &Project,
         options: &TrainOptions,
@@ -58,7 +58,7 @@ impl<'a> Watched<'a> {
     }
 }
 
-/// All epochs so far as JSON lines.
+/// Returns all epochs so far as JSON lines.
 fn write_epochs(path: &Path, history: &[EpochRecord]) -> cifar_train::Result<()> {
     let lines = history.iter().filter_map(|record| serde_json::to_string(record).ok());
     let text: String = lines.map(|line| line + "\n").collect();
