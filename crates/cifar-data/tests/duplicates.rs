@@ -5,7 +5,6 @@ mod changes;
 
 use crate::common;
 
-
 use std::collections::{BTreeMap, BTreeSet};
 
 use cifar_data::duplicates::{
