@@ -9,7 +9,7 @@ use cifar_data::partitions::{self, DatasetVersion};
 use cifar_data::prepare::{TestSet, TrainingData, prepare, read_pairs};
 use cifar_data::sources::synthetic::{self, Planted, SyntheticParams};
 use cifar_data::splits::SplitParams;
-use cifar_data::{Dataset, SampleId, Silent, provenance, pull, store};
+use cifar_data::{Dataset, SampleId, Silent, Stage, provenance, pull, store};
 use cifar_eval::hard_images::{HardImagesParams, Inputs, identify};
 use cifar_eval::predictions::{self, PREDICTIONS};
 use cifar_model::{ModelParams, predict};
@@ -216,5 +216,6 @@ fn refusals(project: &Project, data: &TrainingData) {
     std::fs::write(&path, &bytes[..bytes.len() - 9]).unwrap();
     check(data, "is damaged or cut short");
     std::fs::remove_file(&path).unwrap();
-    check(data, "run `cifar-cli train` first");
+    check(data, "cannot read it");
+    assert_eq!(project.dynamics(data).unwrap_err().made_by(), [Stage::Train]);
 }

@@ -150,12 +150,9 @@ impl Error {
     /// Returns the error of missing, stale or damaged data that this error is or contains.
     fn data_error(&self) -> Option<&DataError> {
         match self {
-            Self::Data(e) => Some(e),
-            Self::Model(e) => data_in_model(e),
-            Self::Train(e) => data_in_train(e),
-            Self::Eval(EvalError::Data(e)) => Some(e),
-            Self::Eval(EvalError::Model(e)) => data_in_model(e),
-            Self::Eval(EvalError::Train(e)) => data_in_train(e),
+            Self::Data(e) | Self::Eval(EvalError::Data(e)) => Some(e),
+            Self::Model(e) | Self::Eval(EvalError::Model(e)) => data_in_model(e),
+            Self::Train(e) | Self::Eval(EvalError::Train(e)) => data_in_train(e),
             Self::Context { source, .. } => source.data_error(),
             _ => None,
         }
