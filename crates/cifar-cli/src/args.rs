@@ -1,4 +1,5 @@
 //! The command line: commands, options and their help. Hyper-parameters are in params.yaml only.
+#![expect(clippy::doc_markdown, reason = "help is read on a terminal, not as Markdown")]
 
 mod bench;
 mod experiments;
@@ -266,6 +267,7 @@ pub(crate) struct RecipeArgs {
     pub(crate) name: Option<String>,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[derive(Debug, Args)]
 pub(crate) struct TrainArgs {
     /// Start over instead of resuming an interrupted run or keeping a finished one

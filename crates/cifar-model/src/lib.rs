@@ -6,7 +6,7 @@
 //! use cifar_data::sources::synthetic::{SyntheticParams, generate};
 //! use cifar_model::{Architecture, Model, ModelParams, ModelSpec, predict};
 //!
-//! let images = generate(&SyntheticParams { count: 20, ..Default::default() })?.dataset;
+//! let images = generate(&SyntheticParams { count: 30, ..Default::default() })?.dataset;
 //! let spec = ModelSpec {
 //!     params: ModelParams::of(Architecture::SimpleCnn),
 //!     classes: images.classes().to_vec(),
@@ -15,7 +15,7 @@
 //! };
 //! let model = Model::new(spec, 7)?; // not trained: its initial values are drawn from seed 7
 //! let logits = predict(&model, &images, "images", &Silent)?;
-//! assert_eq!((logits.len(), logits.classes()), (20, 10));
+//! assert_eq!((logits.len(), logits.classes()), (30, 10));
 //! # Ok::<(), cifar_model::ModelError>(())
 //! ```
 //!

@@ -102,7 +102,7 @@ impl Logits {
 /// # use cifar_data::prepare::normalisation;
 /// # use cifar_data::sources::synthetic::{SyntheticParams, generate};
 /// # use cifar_model::{Architecture, Model, ModelParams, ModelSpec};
-/// # let images = generate(&SyntheticParams { count: 20, ..Default::default() })?.dataset;
+/// # let images = generate(&SyntheticParams { count: 30, ..Default::default() })?.dataset;
 /// # let (classes, size) = (images.classes().to_vec(), images.size());
 /// # let params = ModelParams::of(Architecture::SimpleCnn);
 /// # let spec = ModelSpec { params, classes, size, normalisation: normalisation(&images) };
@@ -140,7 +140,7 @@ pub fn predict(model: &Model, set: &Dataset, what: &'static str, monitor: &dyn P
 /// # use cifar_data::prepare::normalisation;
 /// # use cifar_data::sources::synthetic::{SyntheticParams, generate};
 /// # use cifar_model::{Architecture, Model, ModelParams, ModelSpec};
-/// # let images = generate(&SyntheticParams { count: 20, ..Default::default() })?.dataset;
+/// # let images = generate(&SyntheticParams { count: 30, ..Default::default() })?.dataset;
 /// # let (classes, size) = (images.classes().to_vec(), images.size());
 /// # let params = ModelParams::of(Architecture::SimpleCnn);
 /// # let spec = ModelSpec { params, classes, size, normalisation: normalisation(&images) };
@@ -195,7 +195,7 @@ pub struct Seen {
 /// # use cifar_data::prepare::normalisation;
 /// # use cifar_data::sources::synthetic::{SyntheticParams, generate};
 /// # use cifar_model::{Architecture, Model, ModelParams, ModelSpec};
-/// # let images = generate(&SyntheticParams { count: 20, ..Default::default() })?.dataset;
+/// # let images = generate(&SyntheticParams { count: 30, ..Default::default() })?.dataset;
 /// # let (classes, size) = (images.classes().to_vec(), images.size());
 /// # let params = ModelParams::of(Architecture::SimpleCnn);
 /// # let spec = ModelSpec { params, classes, size, normalisation: normalisation(&images) };
@@ -232,7 +232,7 @@ pub fn predict_with_features(model: &Model, set: &Dataset, what: &'static str, m
 /// # use cifar_data::prepare::normalisation;
 /// # use cifar_data::sources::synthetic::{SyntheticParams, generate};
 /// # use cifar_model::{Architecture, Model, ModelParams, ModelSpec};
-/// # let images = generate(&SyntheticParams { count: 20, ..Default::default() })?.dataset;
+/// # let images = generate(&SyntheticParams { count: 30, ..Default::default() })?.dataset;
 /// # let (classes, size) = (images.classes().to_vec(), images.size());
 /// # let params = ModelParams::of(Architecture::SimpleCnn);
 /// # let spec = ModelSpec { params, classes, size, normalisation: normalisation(&images) };

@@ -84,7 +84,7 @@ pub struct Augmented {
 /// # use cifar_data::prepare::normalisation;
 /// # use cifar_data::sources::synthetic::{SyntheticParams, generate};
 /// # use cifar_model::{Architecture, Model, ModelParams, ModelSpec};
-/// # let images = generate(&SyntheticParams { count: 20, ..Default::default() })?.dataset;
+/// # let images = generate(&SyntheticParams { count: 30, ..Default::default() })?.dataset;
 /// # let (classes, size) = (images.classes().to_vec(), images.size());
 /// # let params = ModelParams::of(Architecture::SimpleCnn);
 /// # let spec = ModelSpec { params, classes, size, normalisation: normalisation(&images) };

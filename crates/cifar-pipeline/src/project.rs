@@ -43,8 +43,7 @@ impl Project {
     /// use cifar_pipeline::{PartitionOptions, Project};
     ///
     /// let folder = tempfile::tempdir()?;
-    /// let params = include_str!("../../../params.yaml").replace("epochs: 15", "epochs: 1");
-    /// std::fs::write(folder.path().join("params.yaml"), params)?;
+    /// cifar_pipeline::init::init(folder.path(), &[])?;
     /// let project = Project::open(folder.path())?;
     /// let images = PartitionOptions { synthetic_images: 300, ..PartitionOptions::of("synthetic") };
     /// project.partition(&images, &Silent)?;

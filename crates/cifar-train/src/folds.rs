@@ -62,7 +62,7 @@ pub struct OutOfFold {
 /// # let model = ModelParams { widths: vec![8, 8, 8], ..Default::default() };
 /// # let folder = tempfile::tempdir().unwrap();
 /// let folds = Folds {
-///     train: &TrainParams { epochs: 1, ..Default::default() },
+///     train: &TrainParams { epochs: 1, batch_size: 32, ..Default::default() },
 ///     model: &model,
 ///     folds: 2,
 ///     seed: 42,

@@ -11,7 +11,7 @@
 //! The degrees of freedom are like those of Welch (1947) and Satterthwaite (1946), with variances to the power of 1.5 in the
 //! place of squares. Squares trust a small variance of three seeds too much: if seeds scatter unequally, 6 % of the grids of five
 //! combinations without a difference conclude something, with the power of 1.5 4 % at most. A power of 1 would be safe too, and
-//! find less than half of the differences that are found so. A test of [`crate::experiments`] holds this.
+//! find less than half of the differences that are found so. A test of `cifar-experiments` holds this.
 //!
 //! The structure is that of multi-reader multi-case studies (Obuchowski & Rockette 1995; Hillis 2007), with seeds as readers nested
 //! in combinations. A bootstrap over three seeds would have variances that are too small by a third, and tails of a normal

@@ -295,7 +295,8 @@ mod tests {
     fn what_an_array_was_submitted_with_is_not_read_if_a_bit_of_it_changed() {
         let folder = tempfile::tempdir().unwrap();
         let params = serde_json::json!({"train": {"learning_rate": 0.05}});
-        let run = RunRecord::new("v1-seed1", "v1", 1, Default::default(), params, "d".into(), "p".into());
+        let run =
+            RunRecord::new("v1-seed1", "v1", 1, std::collections::BTreeMap::default(), params, "d".into(), "p".into());
         let job = Job { schema: SCHEMA, name: "cifar-1".into(), number: Some(17), threads: 4 };
         job.write(folder.path()).unwrap();
         write_runs(std::slice::from_ref(&run), folder.path()).unwrap();
