@@ -35,6 +35,7 @@
 mod error;
 mod feature_map;
 mod input;
+mod memory;
 mod model;
 mod plan;
 mod predict;
@@ -49,6 +50,7 @@ pub mod parameters;
 pub use error::{ModelError, Result};
 pub use feature_map::FeatureMap;
 pub use input::{Mode, images_to_feature_map, views_to_feature_map};
+pub use memory::check_memory;
 pub use model::{Model, ModelOrigin, ModelSpec};
 pub use networks::{Architecture, LayerSummary, ModelParams};
 pub use plan::Plan;

@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
-use cifar_data::memory;
 use cifar_data::output::write_file;
 use cifar_data::prepare::{Normalisation, PreparedReport};
 use cifar_data::seal::{self, PLACEHOLDER};
@@ -18,6 +17,7 @@ use cifar_kernels::PixelView;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
+use crate::memory::check_memory;
 use crate::networks::{Extent, LayerSummary, ModelParams, Network, build};
 use crate::parameters::Parameters;
 use crate::{FeatureMap, Mode, ModelError, Result, images_to_feature_map, views_to_feature_map};
@@ -260,7 +260,7 @@ impl Model {
         };
         // Memory for the file, its values, and a network of them.
         let needed = std::fs::metadata(path).map_err(unreadable)?.len().saturating_mul(4);
-        memory::check(&format!("{}: reading this model", path.display()), needed, "use a smaller model")?;
+        check_memory(&format!("{}: reading this model", path.display()), needed, "use a smaller model")?;
         let bytes = std::fs::read(path).map_err(unreadable)?;
         let not_ours = |e: safetensors::SafeTensorError| wrong(format!("is not a valid safetensors file ({e})"));
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(not_ours)?;

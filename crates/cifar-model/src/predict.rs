@@ -2,9 +2,9 @@
 
 use candle_core::Error;
 use cifar_data::batches::{evaluation_batch, selected_batch};
-use cifar_data::{Dataset, ImageSize, Progress, memory};
+use cifar_data::{Dataset, ImageSize, Progress};
 
-use crate::{Mode, Model, ModelError, Result};
+use crate::{Mode, Model, ModelError, Result, memory};
 
 /// Maximum images per forward pass.
 const BATCH: usize = 250;
@@ -21,7 +21,7 @@ fn check_memory(model: &Model, images: usize) -> Result<()> {
     let (spec, extent) = (model.spec(), model.extent());
     let needed = prediction_bytes(extent.largest, images, spec.classes.len(), spec.size) as u64;
     let what = format!("classifying {images} images of {} pixels", spec.size);
-    Ok(memory::check(&what, needed, "use smaller images or model.widths")?)
+    Ok(memory::check_memory(&what, needed, "use smaller images or model.widths")?)
 }
 
 /// Returns the bytes that forward passes over `images` images need besides the network: one batch

@@ -114,6 +114,10 @@ impl Error {
     /// Returns whether the environment forces an instruction set that this processor does not have.
     /// Errors of kernels arrive through other libraries, so all causes are checked.
     fn is_refused_isa(&self) -> bool {
+        // A transparent error has the causes of what it contains, so that itself is looked at first.
+        if let Self::Kernel(cifar_kernels::KernelError::Isa { .. }) = self {
+            return true;
+        }
         let mut cause: Option<&dyn std::error::Error> = Some(self);
         while let Some(error) = cause {
             if matches!(error.downcast_ref(), Some(cifar_kernels::KernelError::Isa { .. })) {
@@ -205,7 +209,9 @@ fn of_model(error: &ModelError) -> ErrorKind {
 
 fn of_train(error: &TrainError) -> ErrorKind {
     match error {
-        TrainError::Parameter { .. } | TrainError::Space(_) => ErrorKind::Usage,
+        TrainError::Parameter { .. }
+        | TrainError::Space(_)
+        | TrainError::Kernel(cifar_kernels::KernelError::Isa { .. }) => ErrorKind::Usage,
         TrainError::Data(e) => of_data(e),
         TrainError::Model(e) => of_model(e),
         _ => ErrorKind::Failure,

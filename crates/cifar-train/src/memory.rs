@@ -1,7 +1,6 @@
 //! Estimates the memory of a training run before anything is allocated.
 
-use cifar_data::memory;
-use cifar_model::ModelSpec;
+use cifar_model::{ModelSpec, check_memory};
 
 use crate::{Averaging, OptimiserKind, Result, Select, TrainParams};
 
@@ -48,5 +47,5 @@ pub(crate) fn check(params: &TrainParams, spec: &ModelSpec, images: [usize; 2]) 
     let needed = training_memory(params, spec, images)?;
     let (epochs, batch) = (params.epochs, params.batch_size);
     let what = format!("training {} for {epochs} epochs in batches of {batch}", spec.params.architecture.name());
-    Ok(memory::check(&what, needed, "lower train.batch_size, model.widths or train.epochs")?)
+    Ok(check_memory(&what, needed, "lower train.batch_size, model.widths or train.epochs")?)
 }

@@ -208,8 +208,8 @@ fn damaged_files_are_refused_by_name() {
         bytes[middle] ^= 1;
     };
     damage("dataset_partitions/v2/images.safetensors", &flip_pixel, "pull", "does not match its hash in manifest.csv");
-    damage("dataset_partitions/v2/images.safetensors", &halve, "pull", "is no readable safetensors file");
-    damage("dataset_partitions/v2/images.safetensors", &empty, "pull", "is no readable safetensors file");
+    damage("dataset_partitions/v2/images.safetensors", &halve, "pull", "is not a readable safetensors file");
+    damage("dataset_partitions/v2/images.safetensors", &empty, "pull", "is not a readable safetensors file");
     damage(
         "dataset_partitions/v2/images.safetensors",
         &replace("\\\"schema\\\":2", "\\\"schema\\\":0"),

@@ -38,8 +38,7 @@ impl Scene {
         std::fs::create_dir_all(link.parent().expect("a folder")).expect("a folder");
         symlink(&target, &link).expect("a link");
         let answer = self.project.run(command);
-        let words =
-            format!("{place}: is a link to {}, and this program does not write through links", target.display());
+        let words = format!("{place}: is a link to {}; this program does not write through links", target.display());
         answer.failure(FAILURE, &[&words]);
         assert!(tree(self.outside.path()) == before, "{place}");
         assert!(link.is_symlink(), "{place}: it is left alone");

@@ -204,10 +204,10 @@ fn a_finished_run_is_not_trained_again_unless_asked_for() {
     let (project, expected) = trained();
     std::fs::remove_dir_all(project.path("models")).unwrap();
     let again = project.run(&["train"]).success();
-    assert!(again.stderr.contains("this run was finished already"), "{again:#?}");
+    assert!(again.stderr.contains("this run is already finished"), "{again:#?}");
     assert!(tree(&project.path("models/final")) == expected, "every file is written anew");
     let fresh = project.run(&["train", "--fresh"]).success();
-    assert!(!fresh.stderr.contains("this run was finished already"), "{fresh:#?}");
+    assert!(!fresh.stderr.contains("this run is already finished"), "{fresh:#?}");
     assert!(tree(&project.path("models/final")) == expected);
 }
 
@@ -306,7 +306,7 @@ fn other_parameters_data_and_seeds_start_anew() {
     let one_epoch = |program: &Path| {
         let answer = project.call(program, &["train", "--checkpoint-every", "0"]).success();
         assert_eq!(steps_behind(&answer.stderr), 0, "{answer:#?}");
-        assert!(!answer.stderr.contains("this run was finished already"), "{answer:#?}");
+        assert!(!answer.stderr.contains("this run is already finished"), "{answer:#?}");
     };
     one_epoch(&binary());
     // Taken back, it is the first run's again; but another program's.
@@ -319,7 +319,7 @@ fn other_parameters_data_and_seeds_start_anew() {
     project.write("bin/train_model.fingerprint", b"another program");
     one_epoch(&program);
     let answer = project.call(&program, &["train"]).success();
-    assert!(answer.stderr.contains("this run was finished already"), "it finds its own: {answer:#?}");
+    assert!(answer.stderr.contains("this run is already finished"), "it finds its own: {answer:#?}");
     project.write("params.yaml", &good);
     assert!(std::fs::read(&first).unwrap() == bytes, "the interrupted run keeps its checkpoint");
 
@@ -350,7 +350,7 @@ fn a_full_disk_costs_a_warning_and_no_checkpoint() {
     let answer = project.call("sh".as_ref(), &["-c", &script]);
     let answer = answer.failure(FAILURE, &["models/final/model.safetensors"]);
     let warnings: Vec<&str> = answer.stderr.lines().filter(|l| l.starts_with("warning: ")).collect();
-    assert!(warnings.len() == 1 && warnings[0].contains("the checkpoint before stands"), "{answer:#?}");
+    assert!(warnings.len() == 1 && warnings[0].contains("the earlier checkpoint stays"), "{answer:#?}");
     assert!(std::fs::read(&path).unwrap() == before);
     assert!(tree(&project.path("models/final")) == expected, "the old model is left");
     project.run(&["train"]).success();
@@ -385,7 +385,7 @@ fn early_stopping_ends_a_run_and_needs_validation_images() {
     let (epochs, best) = (metrics["step"].as_u64().unwrap(), metrics["selected"]["epoch"].as_u64().unwrap());
     assert!(epochs < 12 && epochs == best + 1, "{metrics}");
     let answer = project.run(&["train"]).success();
-    assert!(answer.stderr.contains("this run was finished already"), "{answer:#?}");
+    assert!(answer.stderr.contains("this run is already finished"), "{answer:#?}");
     assert_eq!(project.json("models/final/metrics.json"), metrics);
 
     project.edit("params.yaml", "val_fraction: 0.125", "val_fraction: 0.0");

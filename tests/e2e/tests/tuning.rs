@@ -263,7 +263,7 @@ fn searches_that_cannot_be_are_refused() {
         "tune.space.train.batch_size: train.batch_size: 100000 is not allowed; there are ",
     );
     refused("train.label_smoothing:", "train.early_stopping:", "cannot be tuned; it has no effect on trials");
-    refused("train.label_smoothing:", "random_seed:", "there is no parameter `random_seed`; those of the blocks");
+    refused("train.label_smoothing:", "random_seed:", "there is no parameter `random_seed`; parameters of the blocks");
 
     project.edit("params.yaml", "val_fraction: 0.125", "val_fraction: 0.0");
     project.edit("params.yaml", "select: best", "select: last");
