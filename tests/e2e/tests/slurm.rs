@@ -282,7 +282,10 @@ fn what_cannot_be_is_one_line_and_leaves_nothing_behind() {
     project.edit("experiments.toml", "cpus_per_task = 1", "cpus_per_task = 3");
     project.edit("experiments.toml", "partition = 'closed'\n", "");
     let answer = run(&project, &cluster, &RUN).failure(FAILURE, &[]);
-    assert!(["cancelled; [slurm]", "sbatch failed: "].iter().any(|words| answer.stderr.contains(words)), "{answer:#?}");
+    assert!(
+        ["so it was cancelled; lower the request", "sbatch failed: "].iter().any(|words| answer.stderr.contains(words)),
+        "{answer:#?}"
+    );
     assert!(is_idle(&cluster));
     // A disk that is full, as far as a limit on the size of files can play one.
     let script = format!("trap '' XFSZ; ulimit -f 64; exec '{}' {}", binary().display(), RUN.join(" "));
