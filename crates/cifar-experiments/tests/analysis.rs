@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use cifar_data::random::{Purpose, stream};
 use cifar_eval::evaluate::SetMetrics;
 use cifar_experiments::analysis::{
-    Pool, RunRecord, Runs, ScoredRun, conclusions, markdown, missed_by_all, summarise, write,
+    Pool, RunRecord, Runs, ScoredRun, conclusions, markdown, missed_by_all, page, summarise, write,
 };
 use serde_json::{Value, json};
 
@@ -124,7 +124,9 @@ fn words_say_what_the_figures_carry_and_no_more() {
         run("v1+v2", 1, 200, &labels, vec![0, 0, 1, 1, 2, 2]),
         run("v1+v2", 2, 200, &labels, vec![0, 1, 0, 1, 2, 2]),
     ];
-    let summary = summarise(&runs(labels, list), vec!["v1-seed2".into()]);
+    let all = runs(labels, list);
+    let summary = summarise(&all, vec!["v1-seed2".into()]);
+    assert!(!page(&all, &summary).contains("EXTRAPOLATION"), "two points and one seed carry none");
     let found = conclusions(&summary);
     let words = found.to_string();
     let has = |part: &str| assert!(words.contains(part), "{part}: {words}");
@@ -136,8 +138,8 @@ fn words_say_what_the_figures_carry_and_no_more() {
     has("trained for 6 to 12 optimiser steps");
     assert!(found.differences.is_empty() && !words.contains("EXTRAPOLATION"), "{words}");
     assert!(found.sentences.len() <= 3, "{words}");
-    let page = markdown(&summary);
-    assert!(page.contains("| v1 | 1 | 100 | 6 | 50.00 [18.76, 81.24] (n = 1) | 6 |"), "{page}");
+    let text = markdown(&summary);
+    assert!(text.contains("| v1 | 1 | 100 | 6 | 50.00 [18.76, 81.24] (n = 1) | 6 |"), "{text}");
 }
 
 #[test]
@@ -211,6 +213,7 @@ fn a_clear_difference_is_reported_corrected_and_more_data_are_marked_as_extrapol
     let words = found.to_string();
     assert!(words.contains("after Holm's correction for 6 comparisons"), "{words}");
     assert!(words.contains("EXTRAPOLATION: twice the data (800 images)"), "{words}");
+    assert!(page(&runs, &summary).contains("EXTRAPOLATION to 800"));
     assert!(words.contains("An extrapolation has no interval"), "{words}");
     assert!(found.sentences.len() <= 3, "{words}");
     let interval = summary.learning_curves[0].exponent.expect("three seeds each");

@@ -70,6 +70,12 @@ impl LearningCurve {
         self.points.iter().fold([f64::INFINITY, 0.0], |[least, most], p| [least.min(p.steps), most.max(p.steps)])
     }
 
+    /// Returns whether the error is established to fall with the number of images: the 95 % interval of
+    /// the exponent is above 0. Without that, nothing is extrapolated.
+    pub fn has_trend(&self) -> bool {
+        self.exponent.is_some_and(|interval| interval.low > 0.0)
+    }
+
     /// Returns whether all points took about the same number of steps, so that they differ in
     /// images alone.
     pub fn has_constant_steps(&self) -> bool {

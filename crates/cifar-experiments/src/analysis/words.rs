@@ -184,8 +184,14 @@ fn learning_curve(curve: &LearningCurve) -> String {
         || "no interval, since a combination has one seed".to_string(),
         |Interval { low, high }| format!("95 % interval {low:.3} to {high:.3}"),
     );
+    if curve.exponent.is_some() && !curve.has_trend() {
+        return format!(
+            "Learning curve{name}: the error is not established to fall with the number of training images (exponent of \
+             the fall {:.3}, {interval}; {} combinations).",
+            law.exponent, law.points
+        );
+    }
     let more = match (&curve.doubled, curve.exponent) {
-        (_, Some(interval)) if interval.low <= 0.0 => ", which is not distinguished from a flat curve".to_string(),
         (Some(doubled), Some(_)) if law.points > 2 => format!(
             "; EXTRAPOLATION: twice the data ({} images) would give {:.2} % errors",
             doubled.train_images,
@@ -194,8 +200,8 @@ fn learning_curve(curve: &LearningCurve) -> String {
         _ => String::new(),
     };
     format!(
-        "Learning curve{name}: the error on the shared test images falls as n^-{:.3} ({interval}; {} combinations){more}.",
-        law.exponent, law.points
+        "Learning curve{name}: the error on the shared test images falls as n^{:.3} ({interval}; {} combinations){more}.",
+        -law.exponent, law.points
     )
 }
 

@@ -15,8 +15,9 @@ const MARGIN: [f64; 4] = [64.0, 48.0, 16.0, 24.0];
 pub(super) fn curve_chart(curve: &LearningCurve) -> Markup {
     let sizes: Vec<f64> = curve.points.iter().map(|p| p.train_images as f64).collect();
     let (Some(first), Some(last)) = (sizes.first().copied(), sizes.last().copied()) else { return html! {} };
-    let far = curve.doubled.as_ref().map_or(last, |d| d.train_images as f64);
-    let beyond = curve.doubled.as_ref().map(|d| d.error);
+    let doubled = curve.doubled.as_ref().filter(|_| curve.has_trend());
+    let far = doubled.map_or(last, |d| d.train_images as f64);
+    let beyond = doubled.map(|d| d.error);
     let bounds = curve.points.iter().flat_map(|p| [p.error, p.interval.low, p.interval.high]);
     let errors: Vec<f64> = bounds.chain(beyond).filter(|e| *e > 0.0).collect();
     let lowest = errors.iter().copied().fold(f64::INFINITY, f64::min) / 1.1;
@@ -64,7 +65,7 @@ pub(super) fn curve_chart(curve: &LearningCurve) -> Markup {
                     }
                 }
             }
-            @if let Some(doubled) = &curve.doubled {
+            @if let Some(doubled) = doubled {
                 circle.far cx=(fixed(x(far))) cy=(fixed(y(doubled.error))) r="5" {}
                 text x=(fixed(x(far) - 10.0)) y=(fixed(y(doubled.error) + 20.0)) text-anchor="end" {
                     "EXTRAPOLATION to " (doubled.train_images) ": " (format!("{:.1} %", doubled.error * 100.0))
@@ -74,11 +75,12 @@ pub(super) fn curve_chart(curve: &LearningCurve) -> Markup {
         p.faint {
             "Error on the shared test images, mean over a combination's runs, with its 95 % interval; both axes logarithmic."
             @if let Some(law) = curve.law {
-                " Line: error = " (format!("{:.3}", law.scale)) " · n^−" (format!("{:.3}", law.exponent))
+                " Line: error = " (format!("{:.3}", law.scale)) " · n^" (format!("{:.3}", -law.exponent))
                 @if let Some(interval) = curve.exponent {
                     (format!(" (95 % interval of the exponent {:.3} to {:.3}, for other seeds and test images)", interval.low, interval.high))
                 } @else { " (one seed: no interval)" }
-                ". Dashed: beyond the data, without an interval."
+                "."
+                @if doubled.is_some() { " Dashed: beyond the data, without an interval." }
             }
         }
     }
