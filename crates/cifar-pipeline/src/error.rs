@@ -114,7 +114,7 @@ impl Error {
     /// Returns whether the environment forces an instruction set that this processor does not have.
     /// Errors of kernels arrive through other libraries, so all causes are checked.
     fn is_refused_isa(&self) -> bool {
-        // A transparent error has the causes of what it contains, so that itself is looked at first.
+        // The source of a transparent error skips the error inside it, so that one is checked first.
         if let Self::Kernel(cifar_kernels::KernelError::Isa { .. }) = self {
             return true;
         }
