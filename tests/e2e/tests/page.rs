@@ -111,9 +111,19 @@ fn keys_alone_review_images_and_the_file_is_saved_loaded_and_remembered() {
     // The second image, opened and closed; the third one accepted; the fourth relabelled; the fifth dropped.
     browser.press(&format!("j{}", key::ENTER));
     browser.wait(&format!("document.getElementById('detail').textContent.includes('image {} ')", ids[1]));
+    // A key right after the view of one image was closed acts on the gallery.
+    let reopened = browser.run(
+        "const detail = document.getElementById('detail');
+         detail.close();
+         document.body.dispatchEvent(new KeyboardEvent('keydown', { key: 'k', bubbles: true }));
+         return detail.open",
+    );
+    assert_eq!(reopened, json!(false));
+    browser.press(&format!("jj{}", key::ENTER));
+    browser.wait(&format!("document.getElementById('detail').textContent.includes('image {} ')", ids[2]));
     browser.press(key::ESCAPE);
     browser.wait("!document.getElementById('detail').open");
-    browser.press(&format!("ja{}3{}{}", key::RIGHT, key::RIGHT, key::ENTER));
+    browser.press(&format!("a{}3{}{}", key::RIGHT, key::RIGHT, key::ENTER));
     browser.wait(&format!("document.getElementById('detail').textContent.includes('image {} ')", ids[4]));
     browser.press("dn");
     browser.press(&format!("too dark{}", key::ENTER));

@@ -5,7 +5,12 @@ let opened = -1;
 
 function setUpDetail() {
   const dialog = byId("detail");
-  dialog.addEventListener("close", () => { opened = -1; if (byId("view-gallery").hidden === false) goTo(current); });
+  dialog.addEventListener("close", () => {
+    // The event comes a moment after the dialog has closed; by then it may show another image.
+    if (dialog.open) return;
+    opened = -1;
+    if (!byId("view-gallery").hidden) goTo(current);
+  });
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
   reviewListeners.push(() => { if (opened >= 0) showDetail(); });
 }

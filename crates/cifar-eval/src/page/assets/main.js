@@ -68,6 +68,8 @@ function onKey(event) {
     return;
   }
   if (byId("help").open) return;
+  // A key may arrive between the closing of the dialog and its event.
+  if (!byId("detail").open) opened = -1;
   const gallery = !byId("view-gallery").hidden;
   const actions = {
     "?": () => byId("help").showModal(),
