@@ -73,8 +73,9 @@ fn data_of(folder: &Path, images: &Dataset, overrides: &str, review: &str) -> (T
 fn every_arm_does_what_it_says_and_nothing_is_trained_twice() {
     let folder = tempfile::tempdir().unwrap();
     // A network has to know its images: one that does not flags nothing.
-    let (data, test) = data_of(folder.path(), &three_classes(1800), "", "");
-    let (train, model) = (TrainParams { epochs: 12, batch_size: 32, ..Default::default() }, ModelParams::default());
+    let (data, test) = data_of(folder.path(), &three_classes(1200), "", "");
+    let train = TrainParams { epochs: 12, batch_size: 32, ..Default::default() };
+    let model = ModelParams { widths: vec![8, 16, 32], ..ModelParams::default() };
     let noise = Noise { rate: 0.2, kind: NoiseKind::Symmetric };
     let [state, checkpoints, out] = ["state", "checkpoints", "out"].map(|name| folder.path().join(name));
     let params = StudyParams {

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use cifar_e2e::{Project, dvc, note, repository, target};
+use cifar_e2e::{Project, binary, dvc, note, repository, target};
 
-/// The crates of the clone are compiled four times in part; what they train is small. No profile is that of the repository,
+/// The crates of the clone are compiled several times in part; what they train is small. No profile is that of the repository,
 /// whose compiled crates would be replaced.
 const CARGO_CONFIG: &str = "\
 [build]
@@ -126,6 +126,7 @@ fn the_pipeline_runs_under_dvc_and_experiments_work() {
 
     comments_retrain_nothing(&clone);
     reports_retrain_nothing(&clone);
+    take_the_built_program(&clone);
     experiments(&clone);
     killed_experiments_go_on(&clone);
 }
@@ -150,6 +151,14 @@ fn reports_retrain_nothing(clone: &Clone) {
     );
     clone.project.write(file, &good);
     clone.dvc(&["repro"]);
+}
+
+/// From here on the first stage takes the tests' own program: a copy of the project that DVC makes would compile it once more.
+fn take_the_built_program(clone: &Clone) {
+    let build = "cargo run --locked --release --quiet -p cifar-cli --";
+    clone.project.edit("dvc.yaml", build, binary().to_str().expect("a path in UTF-8"));
+    clone.dvc(&["repro"]);
+    clone.git(&["commit", "-q", "-a", "-m", "a program that is built elsewhere"]);
 }
 
 fn experiments(clone: &Clone) {

@@ -167,7 +167,7 @@ fn check_tells_what_is_there_and_what_is_missing() {
     let project = Project::new();
     let before = project.run(&["check"]).success();
     assert!(before.stdout.contains("missing"), "{before:?}");
-    project.run(&["run", "--source", "synthetic"]).success();
+    let project = Project::finished();
     let after = project.run(&["check"]).success();
     assert!(after.stdout.contains("SYNTHETIC") && !after.stdout.contains("missing"), "{after:?}");
     project.edit("params.yaml", "momentum: 0.9", "momentum: 1.9");
