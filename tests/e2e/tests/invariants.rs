@@ -112,6 +112,18 @@ fn training_never_opens_test_images() {
     check_absent(&["crates/cifar-train/src"], &["TestSet", "Split::Test", "POOL", "store::read"]);
 }
 
+/// Errors name the stage that has to run; the pipeline says with which command.
+#[test]
+fn libraries_below_the_pipeline_do_not_know_the_program() {
+    for name in ["cifar-kernels", "cifar-data", "cifar-model", "cifar-train"] {
+        for (file, text) in sources(&format!("crates/{name}/src")) {
+            for word in ["cifar-cli", "params.yaml", "dvc.yaml", "\".dvc", "`dvc", "`--", " --"] {
+                assert!(!text.contains(word), "{file}: `{word}` does not belong here");
+            }
+        }
+    }
+}
+
 #[test]
 fn libraries_print_nothing() {
     check_absent(
@@ -176,13 +188,11 @@ fn paths<'a>(text: &'a str, before: &[&'a str], found: &mut Vec<Vec<&'a str>>) -
     }
     let end = text.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(text.len());
     let path = [before, &[&text[..end]]].concat();
-    match text[end..].strip_prefix("::") {
-        Some(rest) => paths(rest, &path, found),
-        None => {
-            found.push(path);
-            &text[end..]
-        }
+    if let Some(rest) = text[end..].strip_prefix("::") {
+        return paths(rest, &path, found);
     }
+    found.push(path);
+    &text[end..]
 }
 
 /// Returns the paths in `text`, outside of comments and unit tests, that start with `crate`, `super`
