@@ -80,6 +80,26 @@ pub enum DataError {
         /// What was found and what is allowed.
         problem: String,
     },
+    /// Several files of a source cannot be used as images; this is the first.
+    /// [`ReadOptions::skip_broken`](crate::sources::ReadOptions::skip_broken) leaves them out.
+    #[error("{}: {problem} (and {} unusable)", shown(path), other_images(*others))]
+    Unusable {
+        /// The first such file.
+        path: PathBuf,
+        /// What was found and what is allowed.
+        problem: String,
+        /// Number of the other files, at least 1.
+        others: usize,
+    },
+    /// Lines of a label file are about images that no longer exist.
+    /// [`labels::migrate`](fn@crate::labels::migrate) can leave them out.
+    #[error("{}: the images of these lines are no longer there: {lines}", shown(path))]
+    Gone {
+        /// The file.
+        path: PathBuf,
+        /// The lines and their images.
+        lines: String,
+    },
     /// The pixels of a stored image do not match their hash in the manifest.
     #[error(
         "{}: image {id} does not match its hash in manifest.csv; the data was changed or damaged; write it again",
@@ -202,6 +222,23 @@ impl DataError {
     pub(crate) fn image(path: &Path, problem: impl Into<String>) -> Self {
         Self::Image { path: path.to_path_buf(), problem: tidy(problem.into()) }
     }
+
+    pub(crate) fn gone(path: &Path, lines: String) -> Self {
+        Self::Gone { path: path.to_path_buf(), lines: tidy(lines) }
+    }
+
+    /// Returns the error for the first of several unusable files, of which there are `others` more.
+    pub(crate) fn unusable(path: &Path, problem: impl Into<String>, others: usize) -> Self {
+        match others {
+            0 => Self::image(path, problem),
+            _ => Self::Unusable { path: path.to_path_buf(), problem: tidy(problem.into()), others },
+        }
+    }
+}
+
+/// Returns the subject and verb of what is wrong with the other images.
+fn other_images(count: usize) -> String {
+    if count == 1 { "1 other image is".into() } else { format!("{count} other images are") }
 }
 
 /// Makes one line of bounded length of a message, whatever a damaged file or another library put

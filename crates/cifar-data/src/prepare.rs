@@ -11,39 +11,43 @@
 
 mod corrections;
 mod coverage;
+mod pairs;
+mod report;
+mod sets;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use self::corrections::{override_labels, review_images};
-use crate::duplicates::{Kind, NEAR_DUPLICATES, Pair, PairCounts};
+use self::pairs::{PAIR_COLUMNS, placed, straddling};
+use self::report::SCHEMA;
+use crate::duplicates::{NEAR_DUPLICATES, PairCounts};
 use crate::labels::{self, Entries, Review, read_overrides, read_review};
 use crate::output::OutputFolder;
 use crate::partitions::{DatasetVersion, Partition};
-use crate::provenance::{self, Provenance};
-use crate::pull::{Raw, check_fingerprint, json, parse_json, table};
+use crate::provenance;
+use crate::pull::{Raw, json, table};
 use crate::splits::{Protocol, Split, SplitParams, training_subset};
 use crate::spreadsheet::neutral;
-use crate::{DataError, Dataset, Header, ImageSize, Progress, Result, SampleId, Source, Stage, store};
+use crate::{DataError, Dataset, Progress, Result, SampleId, store};
 
 pub use self::corrections::{OverrideCounts, ReviewCounts};
+pub use self::pairs::{PlacedPair, read_pairs};
+pub use self::report::PreparedReport;
+pub use self::sets::{TestSet, TrainingData};
 
 /// File name of the copy of the decisions.
 pub const REVIEW: &str = "review.csv";
 const SPLIT: &str = "split.csv";
 const REPORT: &str = "report.json";
-const SCHEMA: u32 = 4;
 /// Name of the stage that writes the folder.
 const COMMAND: &str = "prepare";
-/// The stages that follow a change of the division.
-const PULL_AND_PREPARE: &[Stage] = &[Stage::Pull, Stage::Prepare];
 const OVERRIDES_INPUT: &str = "overrides";
 const REVIEW_INPUT: &str = "review";
 const SPLIT_COLUMNS: [&str; 5] = ["id", "split", "partition", "label", "original_label"];
-const PAIR_COLUMNS: [&str; 6] = ["id_a", "id_b", "split_a", "split_b", "similarity", "kind"];
 
 /// Mean and standard deviation of each channel over the training images, for pixel values in 0..1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -53,119 +57,6 @@ pub struct Normalisation {
     pub mean: Vec<f32>,
     /// Red, green, blue; at least 1/255, so that a constant channel does not divide by zero.
     pub std: Vec<f32>,
-}
-
-/// The content of `report.json`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PreparedReport {
-    /// Version of the file's layout.
-    pub schema: u32,
-    /// The chosen partitions.
-    pub dataset_version: DatasetVersion,
-    /// How the images were divided.
-    pub split: SplitParams,
-    /// The source of the images.
-    pub source: Source,
-    /// Identity of the set of all three partitions ([`crate::store::identity`]).
-    pub set: String,
-    /// Class names.
-    pub classes: Vec<String>,
-    /// Size of every image.
-    pub size: ImageSize,
-    /// Number of images of each split.
-    pub images: BTreeMap<Split, usize>,
-    /// Number of images of each split and class, by the current labels.
-    pub images_by_class: BTreeMap<Split, BTreeMap<String, usize>>,
-    /// Number of images of each split and partition.
-    pub images_by_partition: BTreeMap<Split, BTreeMap<String, usize>>,
-    /// Numbers of label overrides.
-    pub overrides: OverrideCounts,
-    /// Numbers of review decisions.
-    pub review: ReviewCounts,
-    /// Statistics of the training images.
-    pub normalisation: Normalisation,
-    /// Hash over ids, labels and pixels of each split.
-    pub fingerprints: BTreeMap<Split, String>,
-    /// Hash over ids, labels and pixels of the evaluation pool that belongs to these splits.
-    pub pool_fingerprint: String,
-    /// Numbers of pairs that show the same picture, with both images in these splits.
-    pub duplicate_pairs: PairCounts,
-    /// Of those, the pairs with one test image. Under `pooled` none is exact or near; `official`
-    /// keeps the published test set with all duplicates that it shares with the training images.
-    pub straddling_pairs: PairCounts,
-}
-
-/// The images that training may use. It gives no access to test images.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TrainingData {
-    /// Training images: weights are learnt from these.
-    pub train: Dataset,
-    /// Validation images: epochs and settings are chosen by these. May be empty.
-    pub val: Dataset,
-    /// The report of the prepared set.
-    pub report: PreparedReport,
-}
-
-/// Test images. Opened by evaluation and later stages, never by training or tuning.
-///
-/// The type has this one constructor, and `cifar-train` does not call it; a test of the workspace
-/// enforces this.
-///
-/// ```no_run
-/// use cifar_data::prepare::{PreparedReport, TestSet};
-///
-/// let report = PreparedReport::read("data/prepared".as_ref())?;
-/// let test = TestSet::open("data/prepared/test".as_ref(), report.test_fingerprint())?;
-/// assert_eq!(test.dataset().classes(), report.classes);
-/// # Ok::<(), cifar_data::DataError>(())
-/// ```
-#[derive(Debug, Clone, PartialEq)]
-pub struct TestSet(Dataset);
-
-impl TestSet {
-    /// Reads the test images in `folder`, which is `test/` of a prepared set or the evaluation
-    /// pool.
-    ///
-    /// # Errors
-    /// If they are not those of the prepared set's report: `fingerprint` is
-    /// [`PreparedReport::test_fingerprint`] or [`PreparedReport::pool_fingerprint`].
-    pub fn open(folder: &Path, fingerprint: &str) -> Result<Self> {
-        let set = store::read(folder)?;
-        check_fingerprint(folder, &set, fingerprint, COMMAND)?;
-        Ok(Self(set))
-    }
-
-    /// Returns the images.
-    pub fn dataset(&self) -> &Dataset {
-        &self.0
-    }
-}
-
-/// A pair of `near_duplicates.csv`, with the splits of its images.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct PlacedPair {
-    /// The images and their similarity.
-    pub pair: Pair,
-    /// The splits of the first and the second image.
-    pub splits: [Split; 2],
-}
-
-impl PlacedPair {
-    /// Returns whether exactly one image is a test image.
-    pub fn straddles(&self) -> bool {
-        (self.splits[0] == Split::Test) != (self.splits[1] == Split::Test)
-    }
-}
-
-/// Reads the pairs of a prepared set whose images are both in it, ordered by their ids.
-pub fn read_pairs(prepared: &Path) -> Result<Vec<PlacedPair>> {
-    type Fields = (SampleId, SampleId, Split, Split, f64, Kind);
-    let place = |(first, second, one, other, similarity, kind): Fields| PlacedPair {
-        pair: Pair { first, second, similarity, kind },
-        splits: [one, other],
-    };
-    Ok(read_table(&prepared.join(NEAR_DUPLICATES), &PAIR_COLUMNS)?.into_iter().map(place).collect())
 }
 
 /// Reads the partition of every image of a prepared set.
@@ -312,99 +203,6 @@ pub fn prepare(
 
 fn hash_of(path: &Path) -> Result<String> {
     Ok(provenance::hash(&fs::read(path).map_err(DataError::io("read", path))?))
-}
-
-/// Returns the pairs whose images are both in `sets`, with their splits.
-fn placed(pairs: &[Pair], sets: &[(Split, &Dataset)]) -> Vec<PlacedPair> {
-    let place = |id| sets.iter().find(|(_, set)| set.index_of(id).is_some()).map(|(split, _)| *split);
-    let placed = |pair: &Pair| Some(PlacedPair { pair: *pair, splits: [place(pair.first)?, place(pair.second)?] });
-    pairs.iter().filter_map(placed).collect()
-}
-
-/// Returns the pairs of one test image and one other; warns if there are duplicates among them.
-fn straddling(placed: &[PlacedPair], progress: &dyn Progress) -> Vec<Pair> {
-    let pairs: Vec<Pair> = placed.iter().filter(|placed| placed.straddles()).map(|placed| placed.pair).collect();
-    let copies = pairs.iter().filter(|pair| pair.kind != Kind::Similar).count();
-    if copies > 0 {
-        progress.warn(&format!(
-            "{copies} pairs of duplicates have one image for test and one for training or validation; {NEAR_DUPLICATES} lists them"
-        ));
-    }
-    pairs
-}
-
-impl PreparedReport {
-    /// Reads the report of a prepared set.
-    pub fn read(prepared: &Path) -> Result<Self> {
-        let path = prepared.join(REPORT);
-        let report: Self = parse_json(&provenance::read(&path, COMMAND)?, &path, COMMAND)?;
-        if report.schema == SCHEMA {
-            Ok(report)
-        } else {
-            let problem = format!("has schema {}, this program reads schema {SCHEMA}", report.schema);
-            Err(DataError::stale(&prepared.join(REPORT), problem, Stage::Prepare.alone()))
-        }
-    }
-
-    /// Refuses a set that was prepared with other parameters.
-    pub fn check(&self, prepared: &Path, version: DatasetVersion, split: &SplitParams) -> Result<()> {
-        let report: PathBuf = prepared.join(REPORT);
-        if self.dataset_version != version {
-            let problem = format!("was prepared for dataset_version {}, expected {version}", self.dataset_version);
-            return Err(DataError::stale(&report, problem, PULL_AND_PREPARE));
-        }
-        if self.split != *split {
-            let problem = "was prepared with other `split` parameters";
-            return Err(DataError::stale(&report, problem, PULL_AND_PREPARE));
-        }
-        Ok(())
-    }
-
-    /// Refuses a set that was prepared before one of the label files changed.
-    ///
-    /// # Errors
-    /// If `overrides` or `review` is not what [`prepare`] read, or cannot be read.
-    pub fn check_labels(&self, prepared: &Path, overrides: &Path, review: &Path) -> Result<()> {
-        let provenance = Provenance::read(prepared, COMMAND)?;
-        for (input, path) in [(OVERRIDES_INPUT, overrides), (REVIEW_INPUT, review)] {
-            if provenance.input(input) != hash_of(path)? {
-                let problem = format!("has changed since {} was made", prepared.display());
-                return Err(DataError::stale(path, problem, Stage::Prepare.alone()));
-            }
-        }
-        Ok(())
-    }
-
-    /// Returns the classes, size and source of the images.
-    pub fn header(&self) -> Header {
-        Header { classes: self.classes.clone(), size: self.size, source: self.source.clone() }
-    }
-
-    /// Returns the hash over ids, labels and pixels of the test images; empty if the report has
-    /// none.
-    pub fn test_fingerprint(&self) -> &str {
-        self.fingerprint(Split::Test)
-    }
-
-    /// Returns the hash over ids, labels and pixels of the images of `split`; empty if the report
-    /// has none.
-    pub fn fingerprint(&self, split: Split) -> &str {
-        self.fingerprints.get(&split).map_or("", String::as_str)
-    }
-}
-
-impl TrainingData {
-    /// Reads the training and validation images of a prepared set.
-    pub fn open(prepared: &Path) -> Result<Self> {
-        let report = PreparedReport::read(prepared)?;
-        let read = |split: Split| {
-            let folder = prepared.join(split.name());
-            let set = store::read(&folder)?;
-            check_fingerprint(&folder, &set, report.fingerprint(split), COMMAND)?;
-            Ok::<_, DataError>(set)
-        };
-        Ok(Self { train: read(Split::Train)?, val: read(Split::Val)?, report })
-    }
 }
 
 /// Computes mean and standard deviation of each channel from exact integer sums.

@@ -16,6 +16,7 @@ mod memory;
 pub mod plan;
 mod reporter;
 pub mod run;
+mod run_folder;
 pub mod schedule;
 
 pub use engines::EngineKind;

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::analysis::RunRecord;
 use crate::grid::{self, Grid, PartitionImages, Run};
-use crate::run::FAILED;
+use crate::run_folder::FAILED;
 
 /// The state of a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -2,30 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use cifar_pipeline::lock::ProjectLock;
 use cifar_pipeline::run_record::Stopwatch;
-use cifar_pipeline::{Context as _, Error, Project, Reporter, Result, bail};
+use cifar_pipeline::{Error, Project, Reporter, Result, bail};
 use serde::Serialize;
 
-use crate::GridReporter;
 use crate::analysis::{self, GridSummary, Runs, conclusions, summarise};
-use crate::board::{Board, Row, duration};
-use crate::engines::{Engine, EngineKind, Session, dvc, local, slurm};
+use crate::board::Board;
+use crate::engines::{Engine, EngineKind, Session, do_run, dvc, local, note_end, slurm};
 use crate::memory;
 use crate::plan::{Entry, State, entries, grid};
+use crate::reporter::GridReporter;
+use crate::run_folder::{LOG, write_failure};
 use crate::schedule::{Job, execute};
 
-/// The log of a run, in its folder.
-pub(crate) const LOG: &str = "log.txt";
-/// The epochs of a run as JSON lines, in its folder.
-pub(crate) const EVENTS: &str = "epochs.jsonl";
-/// The file with the reason of a failure, in the run's folder. A run that was only stopped has
-/// none.
-pub(crate) const FAILED: &str = "failed.txt";
 /// The command that is named as the holder of the project lock.
 pub const LOCKED: &str = "experiments";
 /// Number of last lines of a failed run's log that are shown.
@@ -293,63 +286,6 @@ fn work(session: Session, engine: &dyn Engine, due: &[&Entry], jobs: usize) -> R
     Ok(failures.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Writes why the run failed to its folder. If this fails too, as on a full disk, the next call
-/// treats the run as one that was stopped.
-pub(crate) fn write_failure(folder: &Path, reason: &str) -> Result<()> {
-    Ok(cifar_data::output::write_file(&folder.join(FAILED), format!("{reason}\n").as_bytes())?)
-}
-
-/// Prints the line of a run that has ended.
-pub(crate) fn note_end(board: &Board, entry: &Entry, failure: Option<&str>, seconds: f64) {
-    let (done, all) = board.ended();
-    let words = match failure {
-        None => format!("{}{}", score(&entry.folder).unwrap_or_default(), duration(seconds)),
-        Some(reason) => format!("failed: {reason}"),
-    };
-    board.reporter().note(&format!("[{done}/{all}] {:<30} {words}", entry.run.name));
-}
-
-/// Starts or resumes one run, and writes its record at the end.
-pub(crate) fn do_run(engine: &dyn Engine, entry: &Entry, row: &Row, data_ready: &(dyn Fn() + Sync)) -> Result<()> {
-    let folder = &entry.folder;
-    clear(folder)?;
-    engine.run(&entry.run, folder, row, data_ready)?;
-    Ok(entry.record.write(folder)?)
-}
-
-/// Prepares the folder of a run that starts or resumes.
-pub(crate) fn clear(folder: &Path) -> Result<()> {
-    std::fs::create_dir_all(folder).with_context(|| format!("{}: cannot create the folder", folder.display()))?;
-    match std::fs::remove_file(folder.join(FAILED)) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(e).with_context(|| format!("{}: cannot remove", folder.join(FAILED).display()))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Returns the accuracies of a run in words, with 95 % intervals for the sampling of images.
-fn score(folder: &Path) -> Option<String> {
-    let text = std::fs::read(folder.join("evaluation/test/metrics.json")).ok()?;
-    let metrics: serde_json::Value = serde_json::from_slice(&text).ok()?;
-    let percent = |set: &str, figure: &str| metrics[set][figure].as_f64().map(|a| a * 100.0);
-    let accuracy = |set: &str| {
-        let [value, low, high] = ["accuracy", "accuracy_low", "accuracy_high"].map(|figure| percent(set, figure));
-        Some(format!("{set} {:.2} % [{:.2}, {:.2}], ", value?, low?, high?))
-    };
-    Some(accuracy("test")? + &accuracy("pool")?)
-}
-
-/// Opens the log of a run to append to it.
-pub(crate) fn log(folder: &Path) -> Result<std::fs::File> {
-    let path = folder.join(LOG);
-    std::fs::File::options()
-        .create(true)
-        .append(true)
-        .open(&path)
-        .with_context(|| format!("{}: cannot write the log", path.display()))
-}
-
 /// The runs that failed, with the last lines of their logs.
 fn failed(entries: &[Entry]) -> Vec<FailedRun> {
     let failed = entries.iter().filter_map(|entry| match &entry.state {
@@ -366,9 +302,4 @@ fn failed(entries: &[Entry]) -> Vec<FailedRun> {
             FailedRun { name: entry.run.name.clone(), reason: reason.clone(), log, tail }
         })
         .collect()
-}
-
-/// Appends the error of a failed run to its log.
-pub(crate) fn log_error(log: &mut std::fs::File, error: &Error) {
-    let _ = writeln!(log, "error: {}", error.one_line());
 }

@@ -39,6 +39,8 @@
 //! fastest that the processor supports is selected at run time. The environment variable
 //! [`ISA_VARIABLE`], [`force_isa`] and [`with_isa`] force another.
 
+#![expect(clippy::too_many_arguments, reason = "kernels take the dimensions and slices that their formulas have")]
+
 mod activation;
 #[expect(unsafe_code, reason = "an allocator")]
 mod allocator;

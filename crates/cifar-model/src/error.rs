@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use cifar_data::{DataError, Stage};
+
 /// The result of a function of this crate.
 pub type Result<T, E = ModelError> = std::result::Result<T, E>;
 
@@ -14,7 +16,7 @@ pub enum ModelError {
     Candle(#[from] candle_core::Error),
     /// Data could not be read or written.
     #[error(transparent)]
-    Data(#[from] cifar_data::DataError),
+    Data(#[from] DataError),
     /// A model file exists but is not valid.
     #[error("{}: {problem}", path.display())]
     Malformed {
@@ -39,6 +41,15 @@ pub enum ModelError {
 }
 
 impl ModelError {
+    /// Returns the stages that have to run before the operation can succeed, in their order; see
+    /// [`DataError::made_by`].
+    pub fn made_by(&self) -> &'static [Stage] {
+        match self {
+            Self::Data(error) => error.made_by(),
+            _ => &[],
+        }
+    }
+
     pub(crate) fn malformed(path: &std::path::Path, problem: impl Into<String>) -> Self {
         Self::Malformed { path: path.to_path_buf(), problem: problem.into() }
     }

@@ -30,8 +30,6 @@
 //! - [`predict`](fn@predict): the forward pass that validation and evaluation share.
 //! - [`predict_augmented`]: test-time augmentation, the mean over augmented copies of each image.
 
-#![warn(clippy::too_many_arguments)]
-
 mod error;
 mod feature_map;
 mod input;

@@ -12,7 +12,7 @@ use cifar_data::output::write_file;
 use cifar_data::prepare::{Normalisation, PreparedReport};
 use cifar_data::seal::{self, PLACEHOLDER};
 use cifar_data::splits::Split;
-use cifar_data::{Dataset, ImageSize, Source};
+use cifar_data::{DataError, Dataset, ImageSize, Source, Stage};
 use cifar_kernels::PixelView;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
@@ -199,21 +199,18 @@ impl Model {
     /// those that the model was trained on. `path` is the model's file, for errors.
     ///
     /// # Errors
-    /// If the training or validation images, or their labels, differ from those of the model.
+    /// [`DataError::Stale`] if the training or validation images, or their labels, differ from those
+    /// of the model, or the model does not say what it was trained on.
     pub fn expect_trained_on(&self, data: &PreparedReport, path: &Path) -> Result<()> {
-        let origin = self.origin.as_ref().ok_or_else(|| {
-            ModelError::malformed(path, "does not say what it was trained on; run `cifar-cli train` again")
-        })?;
+        let made_by = Stage::Train.alone();
+        let stale = |problem: String| DataError::Stale { path: path.to_path_buf(), problem, made_by };
+        let origin = self.origin.as_ref().ok_or_else(|| stale("does not say what it was trained on".into()))?;
         let splits = [(Split::Train, &origin.training_fingerprint), (Split::Val, &origin.validation_fingerprint)];
         match splits.iter().find(|(split, fingerprint)| data.fingerprint(*split) != **fingerprint) {
             Some((split, _)) => {
                 let images = if *split == Split::Train { "training" } else { "validation" };
-                Err(ModelError::malformed(
-                    path,
-                    format!(
-                        "was trained on other {images} images or labels than those of the prepared set; run `cifar-cli train` again"
-                    ),
-                ))
+                let problem = format!("was trained on other {images} images or labels than those of the prepared set");
+                Err(stale(problem).into())
             }
             None => Ok(()),
         }
@@ -251,12 +248,16 @@ impl Model {
     /// Reads a model written by [`Model::save`].
     ///
     /// # Errors
-    /// If the file cannot be read, is damaged or has another schema, or there is not enough memory.
+    /// [`DataError::Missing`] if there is no such file. Otherwise if the file cannot be read, is
+    /// damaged or has another schema, or there is not enough memory.
     pub fn load(path: &Path) -> Result<Self> {
         let wrong = |problem: String| ModelError::malformed(path, problem);
         let unreadable = |e: std::io::Error| {
-            let hint = if e.kind() == std::io::ErrorKind::NotFound { "; run `cifar-cli train` first" } else { "" };
-            wrong(format!("cannot read the model: {e}{hint}"))
+            let problem = format!("cannot read the model: {e}");
+            if e.kind() != std::io::ErrorKind::NotFound {
+                return wrong(problem);
+            }
+            DataError::Missing { path: path.to_path_buf(), problem, made_by: Stage::Train.alone() }.into()
         };
         // Memory for the file, its values, and a network of them.
         let needed = std::fs::metadata(path).map_err(unreadable)?.len().saturating_mul(4);

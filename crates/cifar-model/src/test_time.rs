@@ -23,7 +23,7 @@ pub enum Views {
 }
 
 impl Views {
-    /// Returns the name in params.yaml.
+    /// Returns the name as parameters have it.
     pub fn name(self) -> &'static str {
         match self {
             Self::None => "none",

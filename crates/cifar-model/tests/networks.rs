@@ -4,13 +4,14 @@
 mod common;
 
 use candle_core::Tensor;
-use cifar_data::ImageSize;
 use cifar_data::prepare::normalisation;
-use cifar_data::sources::synthetic::{SyntheticParams, generate};
+use cifar_data::sources::synthetic::{SyntheticParams, generate, training_data};
+use cifar_data::splits::Split;
+use cifar_data::{DataError, ImageSize, Stage};
 use cifar_model::networks::{Airbench, AirbenchParams, Architecture};
 use cifar_model::ops::{self, Targets};
 use cifar_model::parameters::Parameters;
-use cifar_model::{Mode, Model, ModelParams, ModelSpec};
+use cifar_model::{Mode, Model, ModelError, ModelOrigin, ModelParams, ModelSpec};
 use common::{BATCH, CLASSES, NAMES, SIZE, get, ids, images, labels, narrow, train};
 
 /// Runs a training pass and returns the logits, the gradients of the loss, and the parameters.
@@ -165,4 +166,45 @@ fn invalid_network_parameters_are_refused() {
     );
     refused(network("resnet18", "[64, 128, 256]", "0"), "widths: [64, 128, 256] is not allowed");
     refused(network("simple_cnn", "[0, 16, 32]", "0"), "widths: [0, 16, 32] is not allowed");
+}
+
+#[test]
+fn a_missing_model_and_one_of_other_images_name_the_stage_that_trains() {
+    let data = training_data(&SyntheticParams { count: 60, ..Default::default() }).unwrap();
+    let path = std::path::Path::new("no/such/model.safetensors");
+    let missing = Model::load(path).unwrap_err();
+    assert!(missing.to_string().starts_with("no/such/model.safetensors: cannot read the model: "), "{missing}");
+    assert!(matches!(&missing, ModelError::Data(DataError::Missing { .. })) && missing.made_by() == [Stage::Train]);
+
+    let report = &data.report;
+    let spec = ModelSpec {
+        params: spec(Architecture::SimpleCnn),
+        classes: report.classes.clone(),
+        size: report.size,
+        normalisation: report.normalisation.clone(),
+    };
+    let mut model = Model::new(spec, 3).unwrap();
+    let check = |model: &Model, expected: &str| {
+        let stale = model.expect_trained_on(report, path).unwrap_err();
+        assert_eq!(stale.to_string(), format!("no/such/model.safetensors: {expected}"));
+        assert!(matches!(&stale, ModelError::Data(DataError::Stale { .. })) && stale.made_by() == [Stage::Train]);
+    };
+    check(&model, "does not say what it was trained on");
+    let fingerprint = |split| report.fingerprint(split).to_string();
+    let origin = ModelOrigin {
+        source: report.source.clone(),
+        dataset_version: report.dataset_version.to_string(),
+        training_fingerprint: fingerprint(Split::Train),
+        validation_fingerprint: fingerprint(Split::Val),
+        seed: 3,
+        epoch: 1,
+        arithmetic: String::new(),
+    };
+    model.origin = Some(origin.clone());
+    model.expect_trained_on(report, path).unwrap();
+    let other = "images or labels than those of the prepared set";
+    model.origin = Some(ModelOrigin { training_fingerprint: String::new(), ..origin.clone() });
+    check(&model, &format!("was trained on other training {other}"));
+    model.origin = Some(ModelOrigin { validation_fingerprint: String::new(), ..origin });
+    check(&model, &format!("was trained on other validation {other}"));
 }

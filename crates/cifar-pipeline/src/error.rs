@@ -175,7 +175,7 @@ fn data_in_train(error: &TrainError) -> Option<&DataError> {
     }
 }
 
-/// Returns the command that makes what is missing or stale.
+/// Returns the command that solves the problem, such as the one that makes what is missing or stale.
 fn advice(error: &DataError) -> Option<String> {
     let (when, dvc) = match error {
         DataError::Missing { made_by: [Stage::Partition], .. } => ("first", ", or `dvc pull`"),
@@ -184,6 +184,10 @@ fn advice(error: &DataError) -> Option<String> {
         DataError::Stale { .. } => ("again", ""),
         DataError::Misplaced { .. } => {
             return Some("`cifar-cli labels migrate` moves the line to the id that its image has now".into());
+        }
+        DataError::Unusable { .. } => return Some("`cifar-cli partition --skip-broken` leaves them out".into()),
+        DataError::Gone { .. } => {
+            return Some("`cifar-cli labels migrate --drop-missing` leaves the lines out".into());
         }
         _ => return None,
     };
@@ -272,4 +276,29 @@ macro_rules! ensure {
             return Err($crate::Error::failed(format!($($message)*)));
         }
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_libraries_say_which_command_to_run() {
+        let (path, made_by) = ("m.safetensors".into(), Stage::Train.alone());
+        let missing = DataError::Missing { path, problem: "cannot read the model".into(), made_by };
+        let expected = "m.safetensors: cannot read the model; run `cifar-cli train` first";
+        assert_eq!(Error::from(ModelError::from(missing)).one_line(), expected);
+        let (path, problem) = ("m.safetensors".into(), "was trained on other images".into());
+        let stale = TrainError::from(ModelError::from(DataError::Stale { path, problem, made_by }));
+        let expected = "m.safetensors: was trained on other images; run `cifar-cli train` again";
+        assert_eq!(Error::from(EvalError::from(stale)).one_line(), expected);
+        let unusable = DataError::Unusable { path: "a.png".into(), problem: "is empty".into(), others: 1 };
+        let expected =
+            "a.png: is empty (and 1 other image is unusable); `cifar-cli partition --skip-broken` leaves them out";
+        assert_eq!(Error::from(unusable).one_line(), expected);
+        let gone = DataError::Gone { path: "review.csv".into(), lines: "line 2: image 0 (a.png)".into() };
+        let expected = "review.csv: the images of these lines are no longer there: line 2: image 0 (a.png); \
+                        `cifar-cli labels migrate --drop-missing` leaves the lines out";
+        assert_eq!(Error::from(gone).one_line(), expected);
+    }
 }

@@ -92,6 +92,7 @@ impl TrainError {
     pub fn made_by(&self) -> &'static [cifar_data::Stage] {
         match self {
             Self::Data(error) => error.made_by(),
+            Self::Model(error) => error.made_by(),
             _ => &[],
         }
     }

@@ -31,6 +31,7 @@
 //! never opens. The same arguments give bit-identical results with any number of threads.
 
 mod averaging;
+mod callback;
 mod checkpoint;
 mod error;
 mod fit;
@@ -42,6 +43,7 @@ mod params;
 mod range_test;
 mod recipe;
 mod renamed;
+mod run;
 mod schedule;
 mod trainer;
 
@@ -53,10 +55,11 @@ pub mod recipes;
 pub mod tensorboard;
 pub mod tune;
 
+pub use callback::TrainingCallback;
 pub use checkpoint::{Checkpoints, remove_checkpoints, run_key};
 pub use dynamics::Dynamics;
 pub use error::{Result, TrainError};
-pub use fit::{Fitted, Run, Timing, TrainingCallback, fit, fit_resumable};
+pub use fit::{fit, fit_resumable};
 pub use history::{EPOCH_COLUMNS, EpochRecord};
 pub use memory::training_memory;
 pub use optimiser::{LrMultipliers, Optimiser};
@@ -64,6 +67,7 @@ pub use params::{Averaging, OptimiserKind, Reduction, Select, TrainParams};
 pub use range_test::{RangePoint, RangeTest, range_test};
 pub use recipe::Recipe;
 pub use renamed::{RENAMED_KEYS, current_key, rename_keys};
+pub use run::{Fitted, Run, Timing};
 pub use schedule::Schedule;
 pub use trainer::{StepRecord, Trainer};
 

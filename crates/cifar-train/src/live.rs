@@ -1,7 +1,7 @@
 //! Files to watch a run with while it trains: the curves and metrics of the epochs so far.
 //!
 //! The files are those that [`artifacts`](crate::artifacts) writes at the end. A signal file tells
-//! DVC's editor extensions that there are new values.
+//! a program that shows them that there are new values.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,9 +12,6 @@ use serde_json::json;
 
 use crate::artifacts::{MODEL, curves, progress};
 use crate::{EpochRecord, Result};
-
-/// Under DVC's root, as `DVCLive` has it.
-const SIGNAL: &str = ".dvc/tmp/exps/run/DVCLIVE_STEP_COMPLETED";
 
 /// Writes the files after each epoch.
 ///
@@ -46,13 +43,10 @@ pub struct Live {
 }
 
 impl Live {
-    /// Writes into `out`, and signals the DVC repository at `dvc_root`. If `out` holds the model of
-    /// an earlier run, its files stay until the new model replaces them.
-    pub fn new(out: &Path, dvc_root: Option<&Path>) -> Self {
-        Self {
-            out: (!out.join(MODEL).exists()).then(|| out.to_path_buf()),
-            signal: dvc_root.filter(|root| root.join(".dvc").is_dir()).map(|root| root.join(SIGNAL)),
-        }
+    /// Writes into `out`, and after each epoch writes process id and epoch into the file `signal`.
+    /// If `out` holds the model of an earlier run, its files stay until the new model replaces them.
+    pub fn new(out: &Path, signal: Option<PathBuf>) -> Self {
+        Self { out: (!out.join(MODEL).exists()).then(|| out.to_path_buf()), signal }
     }
 
     /// Writes the values after the last epoch of `history`.
@@ -102,15 +96,14 @@ mod tests {
     fn each_epoch_updates_the_files_and_the_signal() {
         let root = tempfile::tempdir().unwrap();
         let out = root.path().join("models/final");
-        fs::create_dir(root.path().join(".dvc")).unwrap();
-        let live = Live::new(&out, Some(root.path()));
+        let live = Live::new(&out, Some(root.path().join("signal")));
         live.update(&[record(1, Some(1.5))]).unwrap();
         live.update(&[record(1, Some(1.5)), record(2, Some(1.25))]).unwrap();
         let read = |path: &str| fs::read_to_string(root.path().join(path)).unwrap();
         assert_eq!(read("models/final/plots/metrics/val/loss.tsv"), "step\tloss\n1\t1.5\n2\t1.25\n");
         let metrics: serde_json::Value = serde_json::from_str(&read("models/final/metrics.json")).unwrap();
         assert_eq!((&metrics["step"], &metrics["val"]["loss"]), (&json!(2), &json!(1.25)));
-        let signal: serde_json::Value = serde_json::from_str(&read(SIGNAL)).unwrap();
+        let signal: serde_json::Value = serde_json::from_str(&read("signal")).unwrap();
         assert_eq!((&signal["step"], &signal["pid"]), (&json!(2), &json!(std::process::id())));
 
         Live::new(&out, None).update(&[record(1, None)]).unwrap();
@@ -121,7 +114,7 @@ mod tests {
     fn the_files_of_a_finished_model_are_kept() {
         let root = tempfile::tempdir().unwrap();
         fs::write(root.path().join(MODEL), "a model").unwrap();
-        Live::new(root.path(), Some(root.path())).update(&[record(1, None)]).unwrap();
+        Live::new(root.path(), None).update(&[record(1, None)]).unwrap();
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
     }
 }

@@ -134,7 +134,7 @@ fn the_pipeline_runs_under_dvc_and_experiments_work() {
 fn comments_retrain_nothing(clone: &Clone) {
     let file = "crates/cifar-train/src/fit.rs";
     let good = clone.project.read(file);
-    clone.project.edit(file, "//! A whole training run", "//! A training run as a whole");
+    clone.project.edit(file, "//! Trains a network", "//! This file trains a network");
     let output = clone.dvc(&["repro"]);
     assert!(output.contains("Running stage 'build'") && !output.contains("Running stage 'train_model'"), "{output}");
     clone.project.write(file, &good);

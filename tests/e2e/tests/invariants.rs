@@ -19,6 +19,7 @@ fn sources(folder: &str) -> Vec<(String, String)> {
     let root = repository();
     let mut files = Vec::new();
     collect(&root.join(folder), &mut files);
+    files.sort();
     assert!(!files.is_empty(), "{folder} has sources");
     let name = |path: &Path| path.strip_prefix(&root).expect("a readable source folder").display().to_string();
     files.iter().map(|path| (name(path), std::fs::read_to_string(path).expect("a readable source folder"))).collect()
@@ -111,6 +112,18 @@ fn training_never_opens_test_images() {
     check_absent(&["crates/cifar-train/src"], &["TestSet", "Split::Test", "POOL", "store::read"]);
 }
 
+/// Errors name the stage that has to run; the pipeline says with which command.
+#[test]
+fn libraries_below_the_pipeline_do_not_know_the_program() {
+    for name in ["cifar-kernels", "cifar-data", "cifar-model", "cifar-train"] {
+        for (file, text) in sources(&format!("crates/{name}/src")) {
+            for word in ["cifar-cli", "params.yaml", "dvc.yaml", "\".dvc", "`dvc", "`--", " --"] {
+                assert!(!text.contains(word), "{file}: `{word}` does not belong here");
+            }
+        }
+    }
+}
+
 #[test]
 fn libraries_print_nothing() {
     check_absent(
@@ -157,4 +170,125 @@ fn results_use_no_functions_of_the_system() {
             }
         }
     }
+}
+
+/// Parses a path such as `a::b`, or a tree such as `a::{b, c::{d}}`, at the start of `text` and adds
+/// its paths to `found`, each after `before`. Returns the rest of the text.
+fn paths<'a>(text: &'a str, before: &[&'a str], found: &mut Vec<Vec<&'a str>>) -> &'a str {
+    let text = text.trim_start();
+    if let Some(mut rest) = text.strip_prefix('{') {
+        loop {
+            // After each path there may be ` as NAME`.
+            rest = paths(rest, before, found).trim_start_matches(|c| !matches!(c, ',' | '}'));
+            match rest.strip_prefix(',') {
+                Some(next) => rest = next,
+                None => return rest.strip_prefix('}').unwrap_or(rest),
+            }
+        }
+    }
+    let end = text.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(text.len());
+    let path = [before, &[&text[..end]]].concat();
+    if let Some(rest) = text[end..].strip_prefix("::") {
+        return paths(rest, &path, found);
+    }
+    found.push(path);
+    &text[end..]
+}
+
+/// Returns the paths in `text`, outside of comments and unit tests, that start with `crate`, `super`
+/// or `self`.
+fn paths_of_crate(text: &str) -> Vec<Vec<String>> {
+    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let code: Vec<&str> = code.lines().filter_map(|line| line.split("//").next()).collect();
+    let code = code.join("\n");
+    let (mut rest, mut found) = (code.as_str(), Vec::new());
+    while let Some(start) = ["crate::", "super::", "self::"].iter().filter_map(|first| rest.find(first)).min() {
+        let is_word = !rest[..start].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':');
+        let known = found.len();
+        rest = paths(&rest[start..], &[], &mut found);
+        if !is_word {
+            found.truncate(known);
+        }
+    }
+    found.into_iter().map(|path| path.into_iter().map(String::from).collect()).collect()
+}
+
+/// Returns the files of a circle in which each uses the next, if there is one. `files` are paths from
+/// the folder `src` of a crate, with their texts. A module and those below it may use each other. A
+/// name that a file exports again counts as a use of that file.
+fn circle(files: &[(&str, &str)]) -> Option<Vec<String>> {
+    let module = |file: &str| -> Vec<String> {
+        let name = file.trim_end_matches(".rs").trim_end_matches("/mod");
+        name.split('/').filter(|part| !matches!(*part, "lib" | "main")).map(String::from).collect()
+    };
+    let modules: Vec<Vec<String>> = files.iter().map(|(file, _)| module(file)).collect();
+    let mut uses: Vec<Vec<usize>> = Vec::new();
+    for (of, (_, text)) in modules.iter().zip(files) {
+        let used = |path: Vec<String>| {
+            let above = path.iter().take_while(|part| *part == "super").count();
+            let start = if path[0] == "crate" { 0 } else { of.len().saturating_sub(above) };
+            let names = path.iter().skip(above.max(usize::from(path[0] != "super")));
+            let path: Vec<String> = of[..start].iter().chain(names).cloned().collect();
+            let known = |length: usize| modules.iter().position(|module| *module == path[..length]);
+            (0..=path.len()).rev().find_map(known)
+        };
+        let is_apart = |other: &usize| !modules[*other].starts_with(of) && !of.starts_with(&modules[*other]);
+        uses.push(paths_of_crate(text).into_iter().filter_map(used).filter(is_apart).collect());
+    }
+    // Files that use no other are in no circle, and neither are those that use only such files.
+    let mut left: Vec<usize> = (0..files.len()).collect();
+    loop {
+        let before = left.len();
+        let among = left.clone();
+        left.retain(|file| uses[*file].iter().any(|used| among.contains(used)));
+        if left.len() == before {
+            break;
+        }
+    }
+    let mut circle = vec![*left.first()?];
+    loop {
+        let next = uses[circle[circle.len() - 1]].iter().find(|used| left.contains(used))?;
+        if let Some(start) = circle.iter().position(|file| file == next) {
+            return Some(circle[start..].iter().map(|file| files[*file].0.to_string()).collect());
+        }
+        circle.push(*next);
+    }
+}
+
+#[test]
+fn no_file_uses_another_in_a_circle() {
+    let mut circles = Vec::new();
+    for entry in std::fs::read_dir(repository().join("crates")).expect("a folder of crates") {
+        let name = entry.expect("a folder of crates").file_name().into_string().expect("a name of letters");
+        let folder = format!("crates/{name}/src");
+        let sources = sources(&folder);
+        let files: Vec<(&str, &str)> =
+            sources.iter().map(|(file, text)| (&file[folder.len() + 1..], text.as_str())).collect();
+        circles.extend(circle(&files).map(|files| format!("{folder}: {}", files.join(", "))));
+    }
+    assert!(circles.is_empty(), "move what these files share into a file that all of them use: {circles:?}");
+}
+
+#[test]
+fn circles_are_found_however_the_files_use_each_other() {
+    let check = |files: &[(&str, &str)], expected: &[&str]| {
+        assert_eq!(circle(files).unwrap_or_default(), expected, "{files:?}");
+    };
+    let b = ("b.rs", "pub use super::a::{self};");
+    for a in
+        ["use crate::b;", "use crate::{c, d::{E, F as G}, b::B};", "fn f() -> super::b::B {}", "use super::b as x;"]
+    {
+        check(&[("lib.rs", "mod a;"), ("a.rs", a), b], &["a.rs", "b.rs"]);
+    }
+    for a in ["use crate::c;", "// use crate::b;", "#[cfg(test)]\nmod tests {\n use crate::b; }", "use other_crate::b;"]
+    {
+        check(&[("main.rs", "use crate::b;"), ("a.rs", a), b, ("c.rs", "use crate::C;")], &[]);
+    }
+    let above = ("a/mod.rs", "mod b;\nmod c;\nuse self::b::B;");
+    check(&[above, ("a/b.rs", "use super::A;"), ("a/c.rs", "use super::b::B;")], &[]);
+    check(&[above, ("a/b.rs", "use super::super::d;"), ("a/c.rs", ""), ("d.rs", "use crate::a::c;")], &[]);
+    check(
+        &[above, ("a/b.rs", "use super::super::d::D;"), ("a/c.rs", "use super::b;"), ("d.rs", "use crate::a::c;")],
+        &["a/b.rs", "d.rs", "a/c.rs"],
+    );
 }

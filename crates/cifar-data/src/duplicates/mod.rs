@@ -19,6 +19,7 @@
 //! what was found for the next time.
 
 mod align;
+mod colours;
 mod detail;
 mod difference;
 mod grid;

@@ -1,6 +1,7 @@
 //! Whether two images agree but for a rectangle, as a picture and its copy with a caption do.
 
 use super::align::Plane;
+use super::colours::ColourSums;
 use super::thumbnail::{AREA, SIDE, Sums, Thumbnail};
 
 /// Greatest rectangle that may differ, in points.
@@ -154,32 +155,19 @@ pub(super) fn rest(planes: [&Plane; 2], thumbnails: impl FnOnce() -> [Thumbnail;
     let count = Sums::of(&std::array::from_fn(|at| i32::from(shown(at))));
     let [one, other] = [&plane, planes[1]].map(|plane| details(plane, &count, &shown));
     let (mut aa, mut ab, mut bb, mut n) = (0.0, 0.0, 0.0, 0.0);
-    let mut colours = [0i64; 3];
-    let mut luma = [0i64; 6];
+    let mut colours = ColourSums::default();
     for at in (0..AREA).filter(|at| shown(*at)) {
         let (a, b) = (f64::from(one[at]), f64::from(other[at]));
         aa += a * a;
         ab += a * b;
         bb += b * b;
         n += 1.0;
-        let (a, b) = (i64::from(first.luma[at]), i64::from(second.luma[at]));
-        for (sum, value) in luma.iter_mut().zip([1, a, b, a * a, a * b, b * b]) {
-            *sum += value;
-        }
-        for (a, b) in first.chroma.iter().zip(&second.chroma) {
-            let (a, b) = (i64::from(a[at]), i64::from(b[at]));
-            for (sum, value) in colours.iter_mut().zip([a * a, a * b, b * b]) {
-                *sum += value;
-            }
-        }
+        colours.add([&first, &second], [at, at]);
     }
-    let [points, a, b, a2, a_b, b2] = luma;
-    let [caa, cab, cbb] =
-        [points * (a2 + colours[0]) - a * a, points * (a_b + colours[1]) - a * b, points * (b2 + colours[2]) - b * b];
     Some(Rest {
         slopes,
         details: ab / (aa.max(1.0) * bb.max(1.0)).sqrt(),
-        colours: cab as f64 / (caa.max(1) as f64 * cbb.max(1) as f64).sqrt(),
+        colours: colours.correlation(),
         contrast: (aa.min(bb) / n).sqrt(),
         share: part(0).max(part(2)),
     })

@@ -219,11 +219,5 @@ fn missing(path: &Path, gone: &[Gone]) -> DataError {
         gone.iter().take(SHOWN).map(|g| format!("line {}: image {} ({})", g.line, g.id, g.image)).collect();
     let more = gone.len().saturating_sub(SHOWN);
     let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-    DataError::malformed(
-        path,
-        format!(
-            "the images of these lines are no longer there: {}{more}; `--drop-missing` leaves the lines out",
-            listed.join("; ")
-        ),
-    )
+    DataError::gone(path, listed.join("; ") + &more)
 }

@@ -214,7 +214,7 @@ fn lines_of_missing_images_are_dropped_only_on_request() {
     assert_eq!(
         refused.unwrap_err(),
         format!(
-            "review.csv: the images of these lines are no longer there: line 2: image 0 ({a} (a.png)); line 4: image 7 (no content given); `--drop-missing` leaves the lines out"
+            "review.csv: the images of these lines are no longer there: line 2: image 0 ({a} (a.png)); line 4: image 7 (no content given)"
         )
     );
     assert_eq!(kept, text);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::summary::Answers;
+use super::combinations::Answers;
 use super::{Runs, ScoredRun};
 use cifar_eval::statistics::Spread;
 use cifar_eval::statistics::association::holm;

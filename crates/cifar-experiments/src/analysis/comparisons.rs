@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::ScoredRun;
-use super::summary::Answers;
+use super::combinations::Answers;
 use cifar_eval::statistics::association::holm;
 use cifar_eval::statistics::comparison::McNemar;
 use cifar_eval::statistics::contrast::{Estimate, Group, Stratum, contrast};

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::ScoredRun;
-use super::summary::{Answers, Combination};
+use super::combinations::{Answers, Combination};
 use cifar_eval::interval::Interval;
 use cifar_eval::statistics::contrast::{Group, Stratum, contrast};
 use cifar_eval::statistics::power_law::PowerLaw;

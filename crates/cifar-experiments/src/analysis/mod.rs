@@ -6,6 +6,7 @@
 //!   all seeds.
 
 mod classes;
+mod combinations;
 mod comparisons;
 mod curve;
 mod files;
@@ -17,6 +18,7 @@ mod summary;
 mod words;
 
 pub use classes::{Class, HardestTwo};
+pub use combinations::Combination;
 pub use comparisons::{Comparison, MOST_COMPARED, SeedComparison};
 pub use curve::{CurvePoint, Doubled, LearningCurve};
 pub use files::{REPORT, SUMMARY, write};
@@ -24,5 +26,5 @@ pub use hard_images::{AVERAGES, average_hard_images};
 pub use record::{RECORD, RUNS, RunRecord};
 pub use report::page;
 pub use runs::{Pool, Runs, ScoredRun};
-pub use summary::{Combination, GridSummary, Missed, missed_by_all, summarise};
+pub use summary::{GridSummary, Missed, missed_by_all, summarise};
 pub use words::{Conclusions, Difference, conclusions, markdown, table};

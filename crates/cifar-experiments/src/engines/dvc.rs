@@ -19,7 +19,7 @@ use super::{Engine, Session};
 use crate::board::Row;
 use crate::epochs::{EVENTS_VARIABLE, EpochReader};
 use crate::grid::Run;
-use crate::run::{EVENTS, log, log_error};
+use crate::run_folder::{EVENTS, log, log_error};
 
 /// The oldest tested version of DVC.
 const OLDEST: [u64; 2] = [3, 67];

@@ -15,12 +15,12 @@ use cifar_pipeline::stages::{evaluate, hard_images, prepare, pull, train, tune};
 use cifar_pipeline::{Context as _, Error, Project, Reporter, Result, TrainOptions};
 use serde_json::json;
 
+use super::run_reporter::RunReporter;
 use super::{Engine, Session};
 use crate::board::Row;
 use crate::grid::Run;
 use crate::plan::Entry;
-use crate::reporter::RunReporter;
-use crate::run::{EVENTS, log, log_error};
+use crate::run_folder::{EVENTS, log, log_error};
 
 pub(crate) struct Local<'a> {
     session: Session<'a>,

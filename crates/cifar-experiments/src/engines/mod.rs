@@ -2,14 +2,18 @@
 
 pub(crate) mod dvc;
 pub(crate) mod local;
+mod run_reporter;
 pub mod slurm;
 
 use std::path::Path;
 
 use cifar_pipeline::Result;
 
-use crate::board::Row;
+use crate::board::{Board, Row, duration};
 use crate::grid::Run;
+use crate::plan::Entry;
+use crate::reporter::GridReporter;
+use crate::run_folder::{clear, score};
 
 /// What executes the runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,5 +39,23 @@ pub(crate) trait Engine: Sync {
 #[derive(Clone, Copy)]
 pub(crate) struct Session<'a> {
     pub(crate) project: &'a cifar_pipeline::Project,
-    pub(crate) reporter: &'a dyn crate::GridReporter,
+    pub(crate) reporter: &'a dyn GridReporter,
+}
+
+/// Starts or resumes one run, and writes its record at the end.
+pub(crate) fn do_run(engine: &dyn Engine, entry: &Entry, row: &Row, data_ready: &(dyn Fn() + Sync)) -> Result<()> {
+    let folder = &entry.folder;
+    clear(folder)?;
+    engine.run(&entry.run, folder, row, data_ready)?;
+    Ok(entry.record.write(folder)?)
+}
+
+/// Reports the line of a run that has ended.
+pub(crate) fn note_end(board: &Board, entry: &Entry, failure: Option<&str>, seconds: f64) {
+    let (done, all) = board.ended();
+    let words = match failure {
+        None => format!("{}{}", score(&entry.folder).unwrap_or_default(), duration(seconds)),
+        Some(reason) => format!("failed: {reason}"),
+    };
+    board.reporter().note(&format!("[{done}/{all}] {:<30} {words}", entry.run.name));
 }

@@ -36,7 +36,7 @@ pub enum Architecture {
 }
 
 impl Architecture {
-    /// Returns the name in params.yaml.
+    /// Returns the name as parameters and model files have it.
     pub fn name(self) -> &'static str {
         match self {
             Self::SimpleCnn => "simple_cnn",
@@ -47,7 +47,7 @@ impl Architecture {
     }
 }
 
-/// The parameters of a network: the block `model` of params.yaml.
+/// The parameters of a network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, try_from = "UncheckedModelParams")]
 pub struct ModelParams {

@@ -14,7 +14,7 @@ use cifar_model::ops::{self, Targets};
 use cifar_model::parameters::Parameters;
 use cifar_model::{FeatureMap, Mode};
 
-/// The names of the networks in params.yaml.
+/// The names of the networks.
 pub(crate) const NAMES: [&str; 4] = ["simple_cnn", "airbench94", "airbench96", "resnet18"];
 /// Number of classes of every network here.
 pub(crate) const CLASSES: usize = 5;

@@ -13,7 +13,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
 use crate::dynamics::{Dynamics, Part};
-use crate::fit::RunState;
+use crate::run::RunState;
 use crate::{EpochRecord, Result, TrainError, Trainer};
 
 pub(super) const SCHEMA: u64 = 3;

@@ -21,8 +21,8 @@ use safetensors::tensor::Dtype;
 use serde_json::json;
 
 use self::file::{MEMORY, Record, SCHEMA, decode, encode, floats, parts, tensors};
-use crate::fit::{Run, RunState};
 use crate::lock::{lock, lock_if_free};
+use crate::run::{Run, RunState};
 use crate::{Result, TrainError, TrainParams, Trainer};
 
 const FILE: &str = "checkpoint.safetensors";

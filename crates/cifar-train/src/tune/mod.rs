@@ -53,6 +53,7 @@ mod importance;
 mod journal;
 mod params;
 mod sampler;
+mod score;
 mod space;
 mod trials;
 
@@ -61,7 +62,8 @@ pub mod artifacts;
 pub use comparison::{Comparison, Verdict};
 pub use halving::{Objective, Outcome, Trial, search};
 pub use importance::{Importance, importances};
-pub use journal::{Journal, Score, Scored, remove_searches};
+pub use journal::{Journal, remove_searches};
 pub use params::{SamplerKind, TuneParams};
+pub use score::{Score, Scored};
 pub use space::{Domain, Setting, Space, apply};
 pub use trials::{Trials, search_key};

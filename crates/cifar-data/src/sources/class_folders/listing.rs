@@ -70,8 +70,7 @@ pub(super) fn list(folder: &Path, skip_broken: bool) -> Result<Listing> {
         listing.add_classes(folder, &format!("{name}/"), published)?;
     }
     if let (Some(first), false) = (listing.unusable.first(), skip_broken) {
-        let problem = format!("{}{}", first.problem, super::others(listing.unusable.len() - 1));
-        return Err(DataError::image(&folder.join(&first.file), problem));
+        return Err(DataError::unusable(&folder.join(&first.file), &first.problem, listing.unusable.len() - 1));
     }
     if let Some(empty) = listing.files.iter().position(Vec::is_empty) {
         let path = folder.join(&listing.folders[empty]);

@@ -100,15 +100,6 @@ fn check_emptied(folder: &Path, entries: &[Entry], read: &ClassFolders) -> Resul
     Err(DataError::malformed(&folder.join(class), message))
 }
 
-/// Returns the text that follows the problem of the first of several unusable files.
-fn others(count: usize) -> String {
-    match count {
-        0 => String::new(),
-        1 => " (and 1 other image is unusable; --skip-broken leaves them out)".into(),
-        n => format!(" (and {n} other images are unusable; --skip-broken leaves them out)"),
-    }
-}
-
 /// Returns the first of each class, then the second of each class, …; training images before test
 /// images.
 fn interleaved(found: Vec<Vec<Entry>>) -> Vec<Entry> {
@@ -159,8 +150,7 @@ fn decode_all(
         .collect::<Result<_>>()?;
     let problems: Vec<(usize, String)> = problems.into_iter().flatten().collect();
     if let (Some((index, problem)), false) = (problems.first(), options.skip_broken) {
-        let others = others(problems.len() - 1);
-        return Err(DataError::image(&folder.join(&entries[*index].file), format!("{problem}{others}")));
+        return Err(DataError::unusable(&folder.join(&entries[*index].file), problem, problems.len() - 1));
     }
     let samples = (0..).zip(entries).map(|(id, e)| Sample {
         id: SampleId(id),

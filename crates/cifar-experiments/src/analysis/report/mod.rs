@@ -6,7 +6,7 @@ mod charts;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use self::charts::{class_chart, curve_chart};
-use super::summary::grouped;
+use super::combinations::grouped;
 use super::words::{COLUMNS, accuracies, method, steps_of_curve};
 use super::{Conclusions, GridSummary, LearningCurve, RUNS, Runs, conclusions};
 use cifar_eval::confusion::ConfusionMatrix;

@@ -10,11 +10,11 @@ use super::queue::{Listed, Listing, Phase, Queue};
 use super::submission::{Submission, interrupted_file};
 use crate::analysis::RunRecord;
 use crate::board::{Board, Row, duration};
-use crate::engines::Session;
-use crate::engines::slurm::SlurmParams;
+use crate::engines::{Session, note_end};
 use crate::epochs::EpochReader;
+use crate::grid::SlurmParams;
 use crate::plan::Entry;
-use crate::run::{EVENTS, FAILED, log, log_error, note_end, write_failure};
+use crate::run_folder::{EVENTS, FAILED, log, log_error, write_failure};
 
 /// Polls for which a task may be gone without a result before it counts as over. A shared file
 /// system may show what a node wrote a little later than Slurm reports the end of the task.

@@ -6,7 +6,6 @@
 //! neither DVC nor git: each executes one run as `--engine local` would.
 
 mod follow;
-mod params;
 mod queue;
 mod submission;
 pub mod task;
@@ -14,17 +13,17 @@ pub mod task;
 use cifar_pipeline::{Context as _, Project, Result, bail};
 
 use self::follow::{Followed, follow};
-pub use self::params::SlurmParams;
 use self::queue::Phase;
 pub(crate) use self::queue::Queue;
 use self::submission::{Submission, data_folder, folders};
 use super::Session;
 use super::local::Local;
+use super::run_reporter::RunReporter;
 use crate::analysis::RunRecord;
 use crate::board::Board;
+use crate::grid::SlurmParams;
 use crate::plan::Entry;
-use crate::reporter::RunReporter;
-use crate::run::{clear, log, log_error};
+use crate::run_folder::{clear, log, log_error};
 
 /// Executes the runs that are due, at most `jobs` at once if given. Returns the names of the runs
 /// that were cancelled in Slurm.

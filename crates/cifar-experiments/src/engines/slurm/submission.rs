@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::queue::Queue;
 use crate::analysis::RunRecord;
-use crate::engines::slurm::SlurmParams;
+use crate::grid::SlurmParams;
 
 const SCHEMA: u32 = 3;
 const JOB: &str = "job.json";

@@ -13,14 +13,14 @@ use cifar_pipeline::run_record::Stopwatch;
 use cifar_pipeline::{Context as _, Error, Project, Result, bail, ensure};
 
 use super::submission::{data_folder, interrupted_file, project_of, run_of_task};
-use crate::GridReporter;
 use crate::analysis::RunRecord;
 use crate::board::Board;
-use crate::engines::Session;
 use crate::engines::local::Local;
+use crate::engines::{Session, do_run};
 use crate::grid::Run;
 use crate::plan::{Entry, State, data};
-use crate::run::{do_run, write_failure};
+use crate::reporter::GridReporter;
+use crate::run_folder::{self, write_failure};
 
 /// Slurm's number of earlier starts of this task.
 const RESTARTS: &str = "SLURM_RESTART_COUNT";
@@ -80,7 +80,7 @@ fn work(session: Session, record: RunRecord, folder: &Path, begins: &str) -> Res
     let entry =
         Entry { run, folder: folder.to_path_buf(), record, state: State::Waiting, cost: 1.0, steps: 0, images: [0, 0] };
     std::fs::create_dir_all(folder).with_context(|| format!("{}: cannot create the folder", folder.display()))?;
-    let _ = writeln!(crate::run::log(folder)?, "{begins}");
+    let _ = writeln!(run_folder::log(folder)?, "{begins}");
     let watch = Stopwatch::start();
     let board = Board::new(session.reporter, &[entry.cost]);
     do_run(&local, &entry, &board.begin(&entry.run.name, entry.cost), &|| {})?;

@@ -56,43 +56,49 @@ impl<'a> Cut<'a> {
     /// `outside(range)` for taps in the padding. A run is the part of a filter row inside the
     /// image.
     #[inline(always)]
-    pub(super) fn for_each_run(
+    fn for_each_run<S: Simd>(
         &self,
+        s: S,
         windows: Range<usize>,
         mut inside: impl FnMut(Range<usize>, usize),
         mut outside: impl FnMut(Range<usize>),
     ) {
-        let shape = self.shape;
-        let (c, k, window) = (shape.in_channels, shape.kernel, shape.window());
-        let (mut image, at) = (windows.start / self.windows, windows.start % self.windows);
-        let (mut y, mut x) = (at / shape.out_width, at % shape.out_width);
-        for index in 0..windows.len() {
-            // The window's left edge in padded coordinates. Filter columns first..last are inside
-            // the image.
-            let left = x * shape.stride;
-            let first = shape.padding.saturating_sub(left).min(k);
-            let last = (shape.in_width + shape.padding).saturating_sub(left).clamp(first, k);
-            for i in 0..k {
-                let start = index * window + i * k * c;
-                let row = y * shape.stride + i;
-                if first == last || row < shape.padding || row >= shape.in_height + shape.padding {
-                    outside(start..start + k * c);
-                    continue;
+        s.vectorize(
+            #[inline(always)]
+            move || {
+                let shape = self.shape;
+                let (c, k, window) = (shape.in_channels, shape.kernel, shape.window());
+                let (mut image, at) = (windows.start / self.windows, windows.start % self.windows);
+                let (mut y, mut x) = (at / shape.out_width, at % shape.out_width);
+                for index in 0..windows.len() {
+                    // The window's left edge in padded coordinates. Filter columns first..last are inside
+                    // the image.
+                    let left = x * shape.stride;
+                    let first = shape.padding.saturating_sub(left).min(k);
+                    let last = (shape.in_width + shape.padding).saturating_sub(left).clamp(first, k);
+                    for i in 0..k {
+                        let start = index * window + i * k * c;
+                        let row = y * shape.stride + i;
+                        if first == last || row < shape.padding || row >= shape.in_height + shape.padding {
+                            outside(start..start + k * c);
+                            continue;
+                        }
+                        outside(start..start + first * c);
+                        let row = image * shape.in_height + row - shape.padding;
+                        let from = (row * shape.in_width + left + first - shape.padding) * c;
+                        inside(from..from + (last - first) * c, start + first * c);
+                        outside(start + last * c..start + k * c);
+                    }
+                    x += 1;
+                    if x == shape.out_width {
+                        (x, y) = (0, y + 1);
+                    }
+                    if y == shape.out_height {
+                        (y, image) = (0, image + 1);
+                    }
                 }
-                outside(start..start + first * c);
-                let row = image * shape.in_height + row - shape.padding;
-                let from = (row * shape.in_width + left + first - shape.padding) * c;
-                inside(from..from + (last - first) * c, start + first * c);
-                outside(start + last * c..start + k * c);
-            }
-            x += 1;
-            if x == shape.out_width {
-                (x, y) = (0, y + 1);
-            }
-            if y == shape.out_height {
-                (y, image) = (0, image + 1);
-            }
-        }
+            },
+        );
     }
 
     /// Copies windows into the rows of a matrix.
@@ -100,23 +106,19 @@ impl<'a> Cut<'a> {
         let to = Shared::new(laid_out);
         let len = laid_out.len();
         assert_eq!(len, windows.len() * self.shape.window(), "every window has its place");
-        s.vectorize(
+        self.for_each_run(
+            s,
+            windows,
             #[inline(always)]
-            || {
-                self.for_each_run(
-                    windows,
-                    #[inline(always)]
-                    |from, at| {
-                        let run = &images[from];
-                        // SAFETY: runs are inside their windows, and `laid_out` has all windows.
-                        unsafe { copy(s, run.as_ptr(), to.at(at), run.len()) };
-                    },
-                    #[inline(always)]
-                    |padding| {
-                        // SAFETY: as above.
-                        unsafe { std::ptr::write_bytes(to.at(padding.start), 0, padding.len()) };
-                    },
-                );
+            |from, at| {
+                let run = &images[from];
+                // SAFETY: runs are inside their windows, and `laid_out` has all windows.
+                unsafe { copy(s, run.as_ptr(), to.at(at), run.len()) };
+            },
+            #[inline(always)]
+            |padding| {
+                // SAFETY: as above.
+                unsafe { std::ptr::write_bytes(to.at(padding.start), 0, padding.len()) };
             },
         );
     }
@@ -132,27 +134,22 @@ impl<'a> Cut<'a> {
         laid_out: &[f32],
         images: Shared<f32>,
     ) {
-        s.vectorize(
+        self.for_each_run(
+            s,
+            windows,
             #[inline(always)]
-            || {
-                self.for_each_run(
-                    windows,
-                    #[inline(always)]
-                    |to, at| {
-                        let run = &laid_out[at..at + to.len()];
-                        for (index, from) in run.chunks(S::LANES).enumerate() {
-                            let pixel = images.at(to.start + index * S::LANES);
-                            // SAFETY: the run is in an image that only this caller accesses.
-                            unsafe {
-                                let sum =
-                                    s.add(s.load_first(pixel, from.len()), s.load_first(from.as_ptr(), from.len()));
-                                s.store_first(pixel, sum, from.len());
-                            }
-                        }
-                    },
-                    |_| {},
-                );
+            |to, at| {
+                let run = &laid_out[at..at + to.len()];
+                for (index, from) in run.chunks(S::LANES).enumerate() {
+                    let pixel = images.at(to.start + index * S::LANES);
+                    // SAFETY: the run is in an image that only this caller accesses.
+                    unsafe {
+                        let sum = s.add(s.load_first(pixel, from.len()), s.load_first(from.as_ptr(), from.len()));
+                        s.store_first(pixel, sum, from.len());
+                    }
+                }
             },
+            |_| {},
         );
     }
 

@@ -13,6 +13,10 @@ use super::TrainOptions;
 use crate::links::refuse_links_to;
 use crate::{Project, Reporter, Result};
 
+/// The file that tells DVC's editor extensions that there are new values, in DVC's root, as
+/// `DVCLive` has it.
+const SIGNAL: &str = ".dvc/tmp/exps/run/DVCLIVE_STEP_COMPLETED";
+
 /// Updates the terminal and the files that are written after each epoch. A file that cannot be
 /// written only causes a warning, since the run matters more.
 pub(super) struct Watched<'a> {
@@ -35,8 +39,8 @@ impl<'a> Watched<'a> {
         key: &str,
         reporter: &'a dyn Reporter,
     ) -> Result<Self> {
-        let root = std::env::var_os("DVC_ROOT").map(PathBuf::from);
-        let live = Live::new(&project.layout.final_model(), root.as_deref());
+        let root = std::env::var_os("DVC_ROOT").map(PathBuf::from).filter(|root| root.join(".dvc").is_dir());
+        let live = Live::new(&project.layout.final_model(), root.map(|root| root.join(SIGNAL)));
         let tensorboard = options.tensorboard.as_deref();
         if let Some(folder) = tensorboard {
             refuse_links_to(&project.layout, folder)?;

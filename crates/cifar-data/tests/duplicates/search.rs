@@ -1,44 +1,17 @@
-//! Exact copies, near-duplicates and look-alikes: what is found, what is not, and where groups go.
-
-#[path = "../examples/near_duplicates/changes.rs"]
-mod changes;
-
-use crate::common;
+//! Which pairs the search finds, and which it does not.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cifar_data::duplicates::{
-    Kind, NEAR_DUPLICATES, Pair, PairCounts, difference, find, find_once, find_slowly, groups,
-};
-use cifar_data::pull::Raw;
+use cifar_data::duplicates::{Kind, Pair, PairCounts, difference, find, find_slowly, groups};
 use cifar_data::random::{Purpose, stream};
-use cifar_data::sources::synthetic::{Planted, Synthetic, SyntheticParams, generate};
-use cifar_data::splits::{Split, SplitParams};
-use cifar_data::{DataError, Dataset, ImageSize, Progress, SampleId, Silent};
-use common::flow::{Flow, list_again, rows};
-use common::{Warned, check_refused, edit, header, official, on_threads, pooled, put, sample, shown};
+use cifar_data::sources::synthetic::{Planted, Synthetic};
+use cifar_data::{DataError, Dataset, ImageSize, SampleId};
 use image::{RgbImage, imageops};
 
-const SIDE: ImageSize = changes::SIZE;
-
-fn drawn(count: usize, seed: u64, near_duplicates: f64) -> Synthetic {
-    let params = SyntheticParams { count, seed, near_duplicates, ..SyntheticParams::default() };
-    generate(&params).expect("allowed parameters")
-}
-
-fn found(set: &Dataset) -> Vec<Pair> {
-    find(&[set], &Silent).expect("nobody stops it")
-}
-
-/// Ids from 0 on.
-fn set_of(images: &[Vec<u8>]) -> Dataset {
-    let samples = (0..images.len() as u32).map(|id| sample(id, 0)).collect();
-    Dataset::new(header(&["a"], SIDE), samples, images.concat()).expect("a valid set")
-}
-
-fn ids(pairs: &[Pair], kinds: &[Kind]) -> Vec<(u32, u32)> {
-    pairs.iter().filter(|p| kinds.contains(&p.kind)).map(|p| (p.first.0, p.second.0)).collect()
-}
+use super::{
+    SIDE, StopEarly, changes, compressed, cropped, drawn, found, ids, is_strong, lit, moved, noised, set_of, smooth,
+};
+use crate::common::{self, header, on_threads, sample};
 
 /// The group of every planted copy: all copies of one image belong together.
 fn true_groups(truth: &[(SampleId, Planted)]) -> BTreeMap<SampleId, SampleId> {
@@ -78,47 +51,6 @@ fn planted_near_duplicates_are_found_and_little_else() {
     }
 }
 
-/// The picture with each point taken from elsewhere, edges repeated.
-fn moved(image: &[u8], from: impl Fn(i64, i64) -> (i64, i64)) -> Vec<u8> {
-    let place = |at: usize| {
-        let (y, x) = from(at as i64 / 32, at as i64 % 32);
-        (y.clamp(0, 31) * 32 + x.clamp(0, 31)) as usize * 3
-    };
-    (0..32 * 32).flat_map(|at| image[place(at)..place(at) + 3].to_vec()).collect()
-}
-
-fn lit(image: &[u8], contrast: f64, brightness: f64) -> Vec<u8> {
-    image.iter().map(|v| ((f64::from(*v) - 128.0) * contrast + 128.0 + brightness).clamp(0.0, 255.0) as u8).collect()
-}
-
-fn noised(image: &[u8], deviation: f64) -> Vec<u8> {
-    let mut random = stream(5, Purpose::Synthetic, u64::MAX, 1);
-    image.iter().map(|v| (f64::from(*v) + deviation * random.normal()).clamp(0.0, 255.0) as u8).collect()
-}
-
-fn compressed(image: &[u8], quality: u8) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, quality)
-        .encode(image, 32, 32, image::ExtendedColorType::Rgb8)
-        .expect("pixels fit");
-    image::load_from_memory(&bytes).expect("just written").into_rgb8().into_raw()
-}
-
-/// A crop of `side` pixels, enlarged to the whole.
-fn cropped(image: &[u8], top: u32, left: u32, side: u32) -> Vec<u8> {
-    let image = RgbImage::from_raw(32, 32, image.to_vec()).expect("pixels fit");
-    let crop = imageops::crop_imm(&image, left, top, side, side).to_image();
-    imageops::resize(&crop, 32, 32, imageops::FilterType::Triangle).into_raw()
-}
-
-/// Whether an image shows enough that noise and compression leave something of it: a deviation of
-/// 30 levels.
-fn is_strong(image: &[u8]) -> bool {
-    let n = image.len() as f64;
-    let mean = image.iter().map(|v| f64::from(*v)).sum::<f64>() / n;
-    image.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / n > 900.0
-}
-
 /// Changes forty strong drawn images, and expects `least` of them to be near their originals, and
 /// near nothing else.
 fn check_change(name: &str, least: usize, change: impl Fn(&[u8]) -> Vec<u8>) {
@@ -154,13 +86,6 @@ fn each_change_that_keeps_the_picture_is_seen_through() {
     check_change("everything", 36, |image| {
         compressed(&noised(&lit(&moved(image, |y, x| (y - 1, 32 - x)), 0.9, 8.0), 3.0), 80)
     });
-}
-
-/// As smooth as photographs of this size are: drawn images have noise in every pixel, which scaling
-/// takes away.
-fn smooth(image: &[u8]) -> Vec<u8> {
-    let image = RgbImage::from_raw(32, 32, image.to_vec()).expect("pixels fit");
-    imageops::blur(&image, 0.8).into_raw()
 }
 
 type Change<'a> = &'a dyn Fn(&[u8], usize) -> Vec<u8>;
@@ -343,167 +268,8 @@ fn the_number_of_threads_changes_nothing() {
     assert_eq!(on_threads(3, || found(&set)), one);
 }
 
-/// Stops as soon as a tenth of the pairs was compared.
-struct StopEarly(std::sync::atomic::AtomicBool);
-
-impl Progress for StopEarly {
-    fn update(&self, _: &'static str, done: u64, total: u64) {
-        if done * 10 > total {
-            self.0.store(true, std::sync::atomic::Ordering::Relaxed);
-        }
-    }
-
-    fn cancelled(&self) -> bool {
-        self.0.load(std::sync::atomic::Ordering::Relaxed)
-    }
-}
-
 #[test]
 fn the_search_can_be_stopped() {
     let set = drawn(600, 3, 0.2).dataset;
     assert!(matches!(find(&[&set], &StopEarly(false.into())), Err(DataError::Cancelled)));
-}
-
-/// Pulls and prepares a set with many near-duplicates, and returns its flow.
-fn prepared(version: &str, split: &SplitParams) -> Flow {
-    let flow = Flow::of(drawn(360, 4, 0.3).dataset);
-    flow.both(version, split);
-    flow
-}
-
-#[test]
-fn groups_never_straddle_splits() {
-    for split in [SplitParams::default(), pooled(5, 0.4, 0.4)] {
-        for version in ["v1", "v1+v2", "v1+v2+v3"] {
-            let flow = prepared(version, &split);
-            let raw = Raw::read(&flow.path("raw")).expect("just pulled");
-            // The same pairs and places whichever partitions are chosen.
-            assert_eq!(raw.pairs, found(&flow.all));
-            assert!(raw.record.duplicate_groups > 50, "{}", raw.record.duplicate_groups);
-            for (id, leader) in groups(&raw.pairs) {
-                assert_eq!(raw.membership[&id].split, raw.membership[&leader].split, "{id} and {leader}");
-            }
-            let report = flow.prepare(version, &split).expect("it was pulled");
-            assert_eq!((report.straddling_pairs.exact, report.straddling_pairs.near), (0, 0));
-        }
-    }
-}
-
-#[test]
-fn the_prepared_list_holds_the_pairs_of_which_both_images_are_there() {
-    for (version, split) in [("v1", SplitParams::default()), ("v1+v2", pooled(1, 0.3, 0.2)), ("v1", official(0.2))] {
-        let flow = prepared(version, &split);
-        let places = flow.places();
-        let expected: Vec<Vec<String>> = found(&flow.all)
-            .iter()
-            .filter_map(|p| Some((p, places.get(&p.first.0)?, places.get(&p.second.0)?)))
-            .map(|(p, one, other)| {
-                let kind = format!("{:?}", p.kind).to_lowercase();
-                [p.first.to_string(), p.second.to_string(), one.clone(), other.clone(), p.similarity.to_string(), kind]
-                    .to_vec()
-            })
-            .collect();
-        let mut listed = rows(&flow.path("prepared").join(NEAR_DUPLICATES));
-        for row in &mut listed {
-            row[4] = row[4].parse::<f64>().expect("a number").to_string();
-        }
-        assert_eq!(listed, expected, "{version}");
-        assert!(!listed.is_empty());
-    }
-}
-
-#[test]
-fn official_keeps_the_published_test_set_and_counts_what_it_shares() {
-    let split = official(0.2);
-    let flow = prepared("v1+v2+v3", &split);
-    assert_eq!(
-        flow.places().iter().filter(|(_, s)| *s == "test").map(|(id, _)| *id).collect::<Vec<_>>(),
-        (300..360).collect::<Vec<_>>()
-    );
-    let expected: Vec<Pair> = found(&flow.all).into_iter().filter(|p| p.first.0 < 300 && p.second.0 >= 300).collect();
-    let warned = Warned::default();
-    let version = common::flow::version("v1+v2+v3");
-    let [raw, overrides, review] = ["raw", "overrides.csv", "review.csv"].map(|name| flow.path(name));
-    let report = cifar_data::prepare::prepare(&raw, &overrides, &review, version, &split, &flow.path("again"), &warned)
-        .expect("it was pulled");
-    assert_eq!(report.straddling_pairs, PairCounts::of(&expected));
-    let leaks = report.straddling_pairs.exact + report.straddling_pairs.near;
-    assert!(leaks > 10);
-    let warnings = warned.0.into_inner().expect("nobody panicked");
-    assert!(warnings.len() == 1 && warnings[0].starts_with(&format!("{leaks} pairs")), "{warnings:?}");
-}
-
-#[test]
-fn a_group_goes_where_its_smallest_id_goes() {
-    let flow = prepared("v1", &SplitParams::default());
-    let raw = Raw::read(&flow.path("raw")).expect("just pulled");
-    let splits: BTreeSet<Split> = groups(&raw.pairs).values().map(|leader| raw.membership[leader].split).collect();
-    assert_eq!(splits.len(), 3, "groups go to every split");
-}
-
-fn check_damaged(damage: impl Fn(&Flow), parts: &[&str]) {
-    let flow = prepared("v1", &SplitParams::default());
-    damage(&flow);
-    let list = flow.path("raw").join(NEAR_DUPLICATES);
-    let again = ["changed or damaged", "after the stage pull wrote it"];
-    check_refused(Raw::read(&flow.path("raw")), &[&[shown(&list).as_str()], &again[..]].concat());
-    // What the hash does not catch, since somebody listed it again, is read with care.
-    list_again(&flow.path("raw"), "pull");
-    check_refused(Raw::read(&flow.path("raw")), &[&[shown(&list).as_str()], parts].concat());
-}
-
-#[test]
-fn a_damaged_list_is_refused() {
-    let list = |flow: &Flow| flow.path("raw").join(NEAR_DUPLICATES);
-    check_damaged(|flow| put(&list(flow), b"id_a,id_b,similarity,kind\n1,2,0.9,twin\n"), &["line 2", "twin"]);
-    check_damaged(|flow| edit(&list(flow), "id_a", "a"), &["columns", "id_a,id_b,similarity,kind"]);
-}
-
-#[test]
-fn what_was_found_is_found_again_without_a_search() {
-    let (set, folder) = (drawn(300, 5, 0.2).dataset, common::temporary());
-    let expected = found(&set);
-    assert_eq!(find_once(&[&set], folder.path(), &Silent).expect("the folder is free"), expected);
-    let files = common::tree(folder.path());
-    assert_eq!(files.len(), 1);
-    // A search would be stopped at once; however the images are cut, the result is there.
-    let stopped = StopEarly(true.into());
-    let parts = [set.filter(|s| s.id.0 < 100), set.filter(|s| s.id.0 >= 100)];
-    assert_eq!(find_once(&[&parts[0], &parts[1]], folder.path(), &stopped).expect("no search"), expected);
-    // Other images know nothing of it.
-    assert!(matches!(find_once(&[&parts[0]], folder.path(), &stopped), Err(DataError::Cancelled)));
-
-    // Damage of any kind is told of and mended.
-    let name = files.keys().next().expect("one file");
-    for change in [0, 40, 70, files[name].len() - 2] {
-        let mut damaged = files[name].clone();
-        damaged[change] ^= 1;
-        put(&folder.path().join(name), &damaged);
-        let warned = Warned::default();
-        assert_eq!(find_once(&[&set], folder.path(), &warned).expect("it can be searched"), expected);
-        let warnings = warned.0.into_inner().expect("nobody panicked");
-        assert!(warnings.len() == 1 && warnings[0].contains("is damaged; the search is made again"), "{warnings:?}");
-        assert_eq!(common::tree(folder.path()), files);
-    }
-    // A folder that takes no file costs time alone.
-    put(&folder.path().join("file"), b"");
-    let warned = Warned::default();
-    assert_eq!(find_once(&[&set], &folder.path().join("file"), &warned).expect("it can be searched"), expected);
-    assert!(!warned.0.into_inner().expect("nobody panicked").is_empty());
-}
-
-#[test]
-fn pulling_gives_the_same_bytes_with_and_without_a_known_list() {
-    let flow = Flow::of(drawn(360, 4, 0.3).dataset);
-    let split = SplitParams::default();
-    flow.pull("v1", &split).expect("partitions are there");
-    let without = common::tree(&flow.path("raw"));
-    let known = flow.path("known");
-    for _ in 0..2 {
-        let version = common::flow::version("v1");
-        cifar_data::pull::pull(&flow.path("partitions"), version, &split, Some(&known), &flow.path("raw"), &Silent)
-            .expect("partitions are there");
-        assert!(common::tree(&flow.path("raw")) == without);
-    }
-    assert_eq!(common::tree(&known).len(), 1);
 }

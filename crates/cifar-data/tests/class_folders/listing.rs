@@ -1,59 +1,12 @@
-//! Folders of images: the order of the images, and folders that are refused.
-
-use crate::common;
+//! The order of the images, and folders that are refused.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
-use cifar_data::sources::class_folders::{ClassFolders, Skipped, read};
-use cifar_data::sources::{Labels, ReadOptions};
-use cifar_data::{DataError, Dataset, ImageSize, Progress, Published, Result, Silent, SourceKind};
-use common::{SIZE, Warned, check_refused, noise, noisy_png, on_threads, put, shown, temporary};
+use cifar_data::sources::class_folders::read;
+use cifar_data::{Dataset, Published, Silent, SourceKind};
 
-const STOP: ReadOptions = ReadOptions { skip_broken: false, labels: Labels::Fine };
-const SKIP: ReadOptions = ReadOptions { skip_broken: true, labels: Labels::Fine };
-
-/// A folder with a PNG file of noise at each path; the noise depends on its position in the list.
-struct Images(tempfile::TempDir);
-
-impl Images {
-    fn new(files: &[&str]) -> Self {
-        let images = Self(temporary());
-        for (seed, file) in files.iter().enumerate() {
-            put(&images.path(file), &noisy_png(seed as u64, SIZE));
-        }
-        images
-    }
-
-    fn path(&self, file: &str) -> PathBuf {
-        self.0.path().join(file)
-    }
-
-    fn put(&self, file: &str, contents: impl AsRef<[u8]>) -> &Self {
-        put(&self.path(file), contents.as_ref());
-        self
-    }
-
-    fn read(&self, options: ReadOptions) -> Result<ClassFolders> {
-        read(self.0.path(), &options, &Silent)
-    }
-
-    fn dataset(&self) -> Dataset {
-        let read = self.read(STOP).expect("these images are fine");
-        assert_eq!(read.skipped, []);
-        read.dataset
-    }
-
-    /// Checks that the source is refused with and without `skip_broken`, with a message that names
-    /// `file` and has `problem`.
-    fn check_refused(&self, file: &str, problem: &str) {
-        check_refused(self.read(STOP), &[&shown(&self.path(file)), problem]);
-    }
-}
-
-const TWO_PARTS: [&str; 6] =
-    ["train/cat/a.png", "train/cat/b.png", "train/dog/a.png", "test/cat/a.png", "test/cat/b.png", "test/dog/z.png"];
-const ONE_LEVEL: [&str; 5] = ["dog/2.png", "dog/10.png", "cat/x.png", "cat/y.png", "cat/z.png"];
+use super::{Images, ONE_LEVEL, STOP, TWO_PARTS};
+use crate::common::{self, SIZE, Warned, check_refused, noise, noisy_png, shown};
 
 /// Reads images at `files` and checks their order: index into `files`, label, published split.
 fn check_order(images: &Images, files: &[&str], classes: &[&str], expected: &[(usize, u16, Published)]) {
@@ -222,7 +175,7 @@ fn class_folders_hold_images_only() {
     let images = Images::new(&ONE_LEVEL);
     images.put("cat/a.webp", b"RIFF\0\0\0\0WEBPVP8 ").check_refused("cat/a.webp", "is not an image but a WebP image");
     images.put("cat/b.gif", "GIF89a");
-    images.check_refused("cat/a.webp", "and 1 other image is unusable; --skip-broken");
+    images.check_refused("cat/a.webp", "and 1 other image is unusable)");
     // Other names of JPEG files are recognised by their content.
     let images = Images::new(&ONE_LEVEL);
     images.put("cat/z.jfif", noisy_png(9, SIZE));
@@ -290,173 +243,4 @@ fn names_that_look_the_same_are_refused() {
     assert_eq!(images.dataset().classes(), ["caf\u{e9}"]);
     images.put("index.csv", "id,file\n0,train/cafe\u{301}/a.png\n1,test/cafe\u{301}/\u{e9}.png\n");
     assert_eq!(images.dataset().len(), 2);
-}
-
-#[test]
-fn an_image_of_another_size_is_refused() {
-    let images = Images::new(&ONE_LEVEL);
-    images.put("dog/2.png", noisy_png(0, ImageSize { height: SIZE.width, width: SIZE.height }));
-    images.check_refused("dog/2.png", "has 3×5 pixels, the first image has 5×3");
-}
-
-#[test]
-fn an_image_with_too_many_pixels_is_refused() {
-    let images = Images::new(&[]);
-    images.put("a/1.png", noisy_png(0, ImageSize { height: 1, width: 1025 }));
-    images.check_refused("a/1.png", "has 1025×1 pixels; allowed are 1 to 1024 a side");
-}
-
-#[test]
-fn a_file_that_is_not_an_image_is_refused() {
-    let images = Images::new(&ONE_LEVEL);
-    images.put("cat/y.png", "GIF89a").check_refused("cat/y.png", "is neither a JPEG nor a PNG file");
-    images.put("cat/y.png", "").check_refused("cat/y.png", "is empty");
-    // The first file too, which decides the size.
-    images.put("cat/x.png", "").check_refused("cat/x.png", "is empty");
-}
-
-/// 600 images, more than one task decodes; the files at these positions are broken.
-fn with_broken(places: &[usize]) -> Images {
-    let images = Images(temporary());
-    let png = noisy_png(0, SIZE);
-    for place in 0..600 {
-        images.put(&name(place), if places.contains(&place) { &png[..png.len() - 20] } else { &png });
-    }
-    images
-}
-
-fn name(place: usize) -> String {
-    format!("{}/{:03}.png", ["cat", "dog"][place % 2], place / 2)
-}
-
-#[test]
-fn the_first_broken_image_is_named_and_the_others_are_counted() {
-    let images = with_broken(&[301]);
-    images.check_refused(&name(301), "is damaged");
-    let message = images.read(STOP).expect_err("it is broken").to_string();
-    assert!(!message.contains("--skip-broken"), "{message}");
-    with_broken(&[301, 599]).check_refused(&name(301), "and 1 other image is unusable; --skip-broken");
-    for threads in [1, 4] {
-        let images = with_broken(&[2, 3, 301, 599]);
-        on_threads(threads, || images.check_refused(&name(2), "and 3 other images are unusable; --skip-broken"));
-    }
-}
-
-#[test]
-fn broken_images_are_skipped_on_request() {
-    let broken = [0, 301, 599];
-    let images = with_broken(&broken);
-    let ClassFolders { dataset, skipped } = images.read(SKIP).expect("most are fine");
-    assert_eq!(skipped.iter().map(|s| s.file.clone()).collect::<Vec<_>>(), broken.map(name));
-    assert!(skipped.iter().all(|s| s.problem.starts_with("is damaged")), "{skipped:?}");
-    let ids: Vec<usize> = dataset.samples().iter().map(|s| s.id.0 as usize).collect();
-    assert_eq!(ids, (0..600).filter(|id| !broken.contains(id)).collect::<Vec<_>>(), "the other images keep their ids");
-    assert_eq!(dataset.header().source.description, "class folders, 597 images");
-    for (index, sample) in dataset.samples().iter().enumerate() {
-        assert_eq!(sample.file, name(sample.id.0 as usize));
-        assert_eq!(dataset.image(index), noise(0, SIZE.bytes()));
-    }
-}
-
-/// In earlier versions the first readable header decided the size: one broken image of another size
-/// excluded all others.
-#[test]
-fn a_broken_first_image_does_not_decide_the_size() {
-    let images = Images::new(&ONE_LEVEL);
-    let other = noisy_png(0, ImageSize { height: 8, width: 8 });
-    images.put("cat/x.png", &other[..other.len() - 20]);
-    let ClassFolders { dataset, skipped } = images.read(SKIP).expect("four are fine");
-    assert_eq!((dataset.len(), dataset.size()), (4, SIZE));
-    let [Skipped { file, .. }] = &skipped[..] else { panic!("{skipped:?}") };
-    assert_eq!(file, "cat/x.png");
-}
-
-#[test]
-fn only_broken_images_are_an_error() {
-    let images = Images::new(&[]);
-    let png = noisy_png(0, SIZE);
-    images.put("a/1.png", "x").put("a/2.png", &png[..png.len() - 20]);
-    check_refused(images.read(SKIP), &[&shown(images.0.path()), "no images found"]);
-}
-
-#[test]
-fn the_number_of_threads_does_not_matter() {
-    let images = Images(temporary());
-    for place in 0..600 {
-        images.put(&name(place), noisy_png(place as u64, SIZE));
-    }
-    let run = |threads| on_threads(threads, || images.dataset());
-    assert_eq!(run(1), run(4));
-}
-
-#[cfg(unix)]
-#[test]
-fn links_are_followed() {
-    let images = Images::new(&["a/1.png"]);
-    std::os::unix::fs::symlink(images.path("a/1.png"), images.path("a/2.png")).expect("links can be made");
-    assert_eq!(images.dataset().len(), 2);
-    std::os::unix::fs::symlink(images.path("gone.png"), images.path("a/3.png")).expect("links can be made");
-    images.check_refused("a/3.png", "cannot follow the link");
-}
-
-/// Earlier versions stopped at each file that was not an image, even with `skip_broken`.
-#[cfg(unix)]
-#[test]
-fn files_that_are_not_images_are_skipped_on_request() {
-    use std::os::unix::fs::symlink;
-    let images = Images::new(&ONE_LEVEL);
-    let before = images.dataset();
-    images.put("cat/desktop.ini", "x").put("cat/a.webp", "x").put("dog/THUMBS.DB", "x").put("dog/deeper/x.png", "x");
-    symlink("/nowhere/a.bin", images.path("dog/link")).expect("links can be made");
-    symlink("/nowhere/class", images.path("eel")).expect("links can be made");
-    common::make_pipe(&images.path("dog/pipe"));
-    check_refused(
-        images.read(STOP),
-        &[&shown(&images.path("eel")), "cannot follow the link to /nowhere/class", "4 other"],
-    );
-    let ClassFolders { dataset, skipped } = images.read(SKIP).expect("the images are fine");
-    assert_eq!(dataset, before, "files that are not images take no id");
-    let mut files: Vec<&str> = skipped.iter().map(|s| s.file.as_str()).collect();
-    files.sort_unstable();
-    let expected = ["cat/a.webp", "cat/desktop.ini", "dog/THUMBS.DB", "dog/deeper", "dog/link", "dog/pipe", "eel"];
-    assert_eq!(files, expected);
-
-    // A file with an image extension keeps its id, in case it becomes readable.
-    let images = Images::new(&ONE_LEVEL);
-    symlink("/nowhere/a.png", images.path("cat/a.png")).expect("links can be made");
-    common::make_pipe(&images.path("dog/1.jpg"));
-    images.check_refused("cat/a.png", "cannot follow the link to /nowhere/a.png: No such file or directory");
-    let ClassFolders { dataset, skipped } = images.read(SKIP).expect("the others are fine");
-    assert_eq!(dataset.samples().iter().map(|s| s.id.0).collect::<Vec<_>>(), [2, 3, 4, 5, 6]);
-    let skipped: Vec<String> = skipped.into_iter().map(|s| format!("{}: {}", s.file, s.problem)).collect();
-    assert!(skipped[0].starts_with("cat/a.png: cannot follow the link to /nowhere/a.png"), "{skipped:?}");
-    assert_eq!(skipped[1], "dog/1.jpg: is a named pipe; expected a regular file");
-}
-
-#[test]
-fn a_class_without_usable_images_is_an_error() {
-    let images = Images::new(&["cat/a.png", "cat/b.png", "dog/a.png"]);
-    images.put("dog/a.png", "x").put("dog/b.jpg", "x");
-    let parts = ["dog: none of its 2 images can be used; the first, dog/a.png, is neither a JPEG nor a PNG file"];
-    check_refused(images.read(SKIP), &parts);
-    let images = Images::new(&["cat/a.png"]);
-    images.put("dog/desktop.ini", "x");
-    check_refused(images.read(SKIP), &["dog: holds no images; every class folder must hold some"]);
-}
-
-struct Stop;
-
-impl Progress for Stop {
-    fn update(&self, _: &'static str, _: u64, _: u64) {}
-
-    fn cancelled(&self) -> bool {
-        true
-    }
-}
-
-#[test]
-fn decoding_can_be_stopped() {
-    let images = Images::new(&ONE_LEVEL);
-    let stopped = read(Path::new(images.0.path()), &STOP, &Stop);
-    assert!(matches!(stopped, Err(DataError::Cancelled)), "{stopped:?}");
 }
