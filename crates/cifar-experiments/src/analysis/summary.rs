@@ -8,7 +8,7 @@ use super::curve::{LearningCurve, learning_curves};
 use super::{Runs, ScoredRun};
 use cifar_eval::interval::Interval;
 use cifar_eval::statistics::Spread;
-use cifar_eval::statistics::agreement::Agreement;
+use cifar_eval::statistics::agreement::RunAgreement;
 use cifar_eval::statistics::bootstrap::RESAMPLES;
 
 /// 2: comparisons and classes have standard errors of images and seeds; combinations have steps.
@@ -72,7 +72,7 @@ pub struct Combination {
     /// other images.
     pub pool_interval: Interval,
     /// How often its runs predict the same class for an image of the pool; none for one run.
-    pub agreement: Option<Agreement>,
+    pub agreement: Option<RunAgreement>,
 }
 
 /// An image that every run misclassified.
@@ -150,7 +150,7 @@ fn combination(name: &str, group: &[&ScoredRun], runs: &Runs) -> Option<Combinat
         test_interval: test.accuracy_interval(first.test.images),
         pool,
         pool_interval: pool.accuracy_interval(runs.pool.ids.len()),
-        agreement: Agreement::of(&predictions, runs.pool.classes.len()),
+        agreement: RunAgreement::of(&predictions, runs.pool.classes.len()),
     })
 }
 
