@@ -1,7 +1,8 @@
-//! What scoring 50,000 images costs, from what was recorded over eight epochs to places: `cargo bench -p cifar-eval`.
+//! Time to score 50,000 images, from the logits of eight epochs to percentile ranks:
+//! `cargo bench -p cifar-eval`.
 
 use cifar_data::random::{Purpose, stream};
-use cifar_eval::measures::{Joint, NoiseRates, Trajectories, ranks};
+use cifar_eval::measures::{ConfidentJoint, NoiseRates, Trajectories, ranks};
 use criterion::{Criterion, criterion_group, criterion_main};
 
 const IMAGES: usize = 50_000;
@@ -18,16 +19,16 @@ fn score(criterion: &mut Criterion) {
         .collect();
     criterion.bench_function("all measures of 50,000 images over 8 epochs", |bencher| {
         bencher.iter(|| {
-            let found = Trajectories::follow(CLASSES, &labels, EPOCHS, |epoch| epochs[epoch].clone());
+            let found = Trajectories::from_logits(CLASSES, &labels, EPOCHS, |epoch| epochs[epoch].clone());
             let found = found.ok().flatten();
             let scores = found.as_ref().map(|found| {
-                let beliefs = &found.late_probabilities;
-                let rates = NoiseRates::estimate(CLASSES, &labels, beliefs);
-                let rows = labels.iter().zip(beliefs.chunks_exact(CLASSES));
-                let doubts: Vec<f64> =
+                let probabilities = &found.late_probabilities;
+                let rates = NoiseRates::estimate(CLASSES, &labels, probabilities);
+                let rows = labels.iter().zip(probabilities.chunks_exact(CLASSES));
+                let log_odds: Vec<f64> =
                     rows.map(|(label, row)| rates.log_odds_wrong(usize::from(*label), row)).collect();
                 let losses: Vec<f64> = found.images.iter().map(|image| image.mean_loss).collect();
-                (Joint::estimate(CLASSES, &labels, beliefs), ranks(&doubts), ranks(&losses))
+                (ConfidentJoint::estimate(CLASSES, &labels, probabilities), ranks(&log_odds), ranks(&losses))
             });
             (found, scores)
         });

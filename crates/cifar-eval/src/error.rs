@@ -35,6 +35,16 @@ pub enum EvalError {
         /// What was found and what is expected.
         problem: String,
     },
+    /// A truth does not have the column to compare with, or it is unclear which column that is.
+    #[error("{}: has the columns {}; expected {expected}", path.display(), found.join(", "))]
+    TruthColumn {
+        /// The file.
+        path: PathBuf,
+        /// Its columns.
+        found: Vec<String>,
+        /// The column that was looked for.
+        expected: String,
+    },
     /// A parameter lies outside of its range.
     #[error("{key}: {value} is not allowed; {allowed}")]
     Parameter {

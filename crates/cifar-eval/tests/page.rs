@@ -6,7 +6,7 @@ mod demo;
 use cifar_data::labels::Entries;
 use cifar_data::splits::Split;
 use cifar_data::{Content, Header, ImageSize, SampleId, Source, SourceKind};
-use cifar_eval::page::{Embed, Measures, PageData, PageError, Pattern, Patterns, Row, hard_images_page};
+use cifar_eval::page::{Embed, Measures, PageData, PageError, PatternLine, Patterns, Row, hard_images_page};
 use demo::Demo;
 
 const EMBED: Embed = Embed { images: 40, neighbours_of: 5, pairs: 2 };
@@ -125,7 +125,7 @@ fn patterns_that_do_not_survive_are_not_told() {
     let told = |q| Patterns {
         tested: 9,
         level: 0.05,
-        told: vec![Pattern { sentence: "Dark ones are missed.".into(), effect: "ratio 2".into(), n: 5, q }],
+        told: vec![PatternLine { sentence: "Dark ones are missed.".into(), effect: "ratio 2".into(), n: 5, q }],
     };
     assert!(page(&[row(0)], &told(0.04)).unwrap().contains("1 of 9 tested patterns survive"));
     for q in [0.06, f64::NAN] {

@@ -1,5 +1,5 @@
-//! A study of a small synthetic set: every arm does what it says, and nothing is trained twice.
-#![expect(clippy::unwrap_used, reason = "a test fails where it panics")]
+//! Studies of a small synthetic set: what each arm trains on, resuming, and the summary.
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ use cifar_eval::study::{Arm, Noise, NoiseKind, Outcome, StudyParams, study, summ
 use cifar_model::ModelParams;
 use cifar_train::{StepRecord, TrainError, TrainParams, TrainingCallback};
 
-/// Counts steps, and asks to stop behind so many.
+/// Counts steps and asks to stop after `limit`.
 struct Steps {
     done: AtomicUsize,
     limit: usize,
@@ -41,19 +41,19 @@ impl TrainingCallback for Steps {
     }
 }
 
-/// Prepared data of `count` drawn images, with these corrections of labels.
+/// Prepares `count` synthetic images with these corrections of labels.
 fn data(folder: &Path, count: usize, overrides: &str, review: &str) -> (TrainingData, TestSet) {
     let images = synthetic::generate(&SyntheticParams { count, ..Default::default() }).unwrap();
     data_of(folder, &images.dataset, overrides, review)
 }
 
-/// Drawn images of three classes: a small network knows them after a few steps.
+/// Returns synthetic images of three classes, which a small network learns within a few steps.
 fn three_classes(count: usize) -> Dataset {
-    let drawn = synthetic::generate(&SyntheticParams { count, ..Default::default() }).unwrap().dataset;
-    let few = drawn.filter(|s| s.label < 3 && s.original_label < 3);
-    let mut header = few.header().clone();
+    let all = synthetic::generate(&SyntheticParams { count, ..Default::default() }).unwrap().dataset;
+    let kept = all.filter(|s| s.label < 3 && s.original_label < 3);
+    let mut header = kept.header().clone();
     header.classes.truncate(3);
-    Dataset::new(header, few.samples().to_vec(), few.pixels().to_vec()).unwrap()
+    Dataset::new(header, kept.samples().to_vec(), kept.pixels().to_vec()).unwrap()
 }
 
 fn data_of(folder: &Path, images: &Dataset, overrides: &str, review: &str) -> (TrainingData, TestSet) {
@@ -70,9 +70,9 @@ fn data_of(folder: &Path, images: &Dataset, overrides: &str, review: &str) -> (T
 }
 
 #[test]
-fn every_arm_does_what_it_says_and_nothing_is_trained_twice() {
+fn arms_change_the_expected_labels_and_nothing_is_trained_twice() {
     let folder = tempfile::tempdir().unwrap();
-    // A network has to know its images: one that does not flags nothing.
+    // The network must learn its images: otherwise it flags nothing.
     let (data, test) = data_of(folder.path(), &three_classes(1200), "", "");
     let train = TrainParams { epochs: 12, batch_size: 32, ..Default::default() };
     let model = ModelParams { widths: vec![8, 16, 32], ..ModelParams::default() };
@@ -98,32 +98,33 @@ fn every_arm_does_what_it_says_and_nothing_is_trained_twice() {
         let images = data.train.len();
         assert_eq!(base.wrong_labels, (0.2 * images as f64).round() as usize);
         assert!(found.flagged > 0 && found.flagged_wrong <= found.flagged && found.withheld.is_empty(), "{found:?}");
-        let is = |o: &Outcome, train_images, wrong_labels| {
+        let check = |o: &Outcome, train_images, wrong_labels| {
             assert_eq!((o.train_images, o.wrong_labels), (train_images, wrong_labels), "{:?}", o.arm);
         };
-        is(dropped, images - found.flagged, base.wrong_labels - found.flagged_wrong);
-        is(weighted, images, base.wrong_labels);
-        // A flag on a right label makes it wrong, one with the right suggestion makes a wrong one right.
-        let spoilt = found.flagged - found.flagged_wrong;
-        is(relabelled, images, base.wrong_labels - found.suggested_right + spoilt);
+        check(dropped, images - found.flagged, base.wrong_labels - found.flagged_wrong);
+        check(weighted, images, base.wrong_labels);
+        // Relabelling makes a flagged correct label wrong, and a wrong label correct if the
+        // suggestion is the true label.
+        let made_wrong = found.flagged - found.flagged_wrong;
+        check(relabelled, images, base.wrong_labels - found.suggested_right + made_wrong);
         assert_eq!(random.train_images, images - found.flagged);
-        is(truth, images, 0);
-        assert_eq!(found.measures.len(), 15, "all measures but those of folds: {:?}", found.measures);
+        check(truth, images, 0);
+        assert_eq!(found.measures.len(), 15, "all but the out-of-fold measures: {:?}", found.measures);
     }
 
     let again = Steps::up_to(usize::MAX);
     assert_eq!(study(&params, &data, &test, &again).unwrap(), outcomes);
-    assert_eq!(again.done.load(Ordering::Relaxed), 0, "what was trained was trained again");
+    assert_eq!(again.done.load(Ordering::Relaxed), 0, "a finished network was trained again");
 
-    // Stopped every few steps, it comes to the same, by about as many steps.
+    // Interrupted every few steps, it gives the same outcomes after the same number of steps.
     for name in [&state, &checkpoints] {
         std::fs::remove_dir_all(name).unwrap();
     }
     let (mut stops, mut taken) = (0, 0);
-    let pieces = loop {
-        let few = Steps::up_to(steps / 5);
-        let result = study(&params, &data, &test, &few);
-        taken += few.done.load(Ordering::Relaxed);
+    let resumed = loop {
+        let part = Steps::up_to(steps / 5);
+        let result = study(&params, &data, &test, &part);
+        taken += part.done.load(Ordering::Relaxed);
         match result {
             Ok(outcomes) => break outcomes,
             Err(EvalError::Train(TrainError::Data(DataError::Cancelled)) | EvalError::Data(DataError::Cancelled)) => {
@@ -133,32 +134,32 @@ fn every_arm_does_what_it_says_and_nothing_is_trained_twice() {
         }
     };
     assert!(stops >= 4, "{stops}");
-    assert_eq!((pieces, taken), (outcomes.clone(), steps));
+    assert_eq!((resumed, taken), (outcomes.clone(), steps));
 
-    let summary = summarise(&outcomes, "drawn", "a fifth");
+    let summary = summarise(&outcomes, "synthetic", "20 % wrong labels");
     assert_eq!(summary.arms.len(), 6);
     let mean = outcomes.iter().filter(|o| o.arm == Arm::Dropped).map(|o| o.accuracy).sum::<f64>();
     let dropped = summary.arms.iter().find(|a| a.arm == Arm::Dropped).unwrap();
     let over_base = dropped.over_base.unwrap();
     assert!((dropped.accuracy.mean - mean).abs() < 1e-12 && over_base.n == 1);
     assert!((over_base.mean - (mean - outcomes[0].accuracy)).abs() < 1e-12 && over_base.low.is_none());
-    assert_eq!((summary.arms[0].over_base, summary.comparisons), (None, 5), "the base is nothing over itself");
+    assert_eq!((summary.arms[0].over_base, summary.comparisons), (None, 5), "the base has no difference from itself");
     write(&outcomes, &summary, &out).unwrap();
     let table = std::fs::read_to_string(out.join("study.csv")).unwrap();
     assert_eq!(table.lines().count(), 7);
-    assert!(table.lines().skip(1).all(|line| line.ends_with(",drawn")), "{table}");
+    assert!(table.lines().skip(1).all(|line| line.ends_with(",synthetic")), "{table}");
     assert!(summary.in_words().contains("true_labels"));
 
     let clean = StudyParams { noise: None, ..params };
     let refused = study(&clean, &data, &test, &Silent).unwrap_err().to_string();
     assert!(refused.contains("no training label is corrected in labels/overrides.csv"), "{refused}");
-    let few = Noise { rate: 0.001, kind: NoiseKind::Symmetric };
-    let refused = study(&StudyParams { noise: Some(&few), ..params }, &data, &test, &Silent).unwrap_err().to_string();
-    let expected = format!("that share of {} training labels rounds to none", data.train.len());
+    let rare = Noise { rate: 0.001, kind: NoiseKind::Symmetric };
+    let refused = study(&StudyParams { noise: Some(&rare), ..params }, &data, &test, &Silent).unwrap_err().to_string();
+    let expected = format!("that fraction of {} training labels rounds to 0", data.train.len());
     assert!(refused.contains(&expected), "{refused}");
 }
 
-/// A study of one epoch with these arms.
+/// Runs a study of one epoch with these arms.
 fn short_study(
     folder: &Path,
     data: &TrainingData,
@@ -182,7 +183,7 @@ fn short_study(
 }
 
 #[test]
-fn what_people_corrected_is_the_truth() {
+fn corrected_labels_count_as_true() {
     let folder = tempfile::tempdir().unwrap();
     let plain = data(&folder.path().join("plain"), 150, "", "").0;
     let ids: Vec<SampleId> = plain.train.samples().iter().map(|s| s.id).collect();
@@ -203,42 +204,44 @@ fn what_people_corrected_is_the_truth() {
     let of = |outcomes: &[Outcome]| outcomes.iter().map(|o| (o.arm, o.wrong_labels)).collect::<Vec<_>>();
     let outcomes = short_study(folder.path(), &corrected, &test, Some(&noise), &arms);
     assert_eq!(of(&outcomes), [(Arm::Base, flips), (Arm::TrueLabels, 0)]);
-    // The measures are judged by the same truth.
-    let judged = &outcomes[0].found.as_ref().unwrap().measures;
-    assert!(judged.iter().any(|(name, a)| name == "loss" && a.positives == Some(flips)), "{judged:?}");
-    // Arms with true labels learn from the corrected ones, so they end as a network of the corrected data does.
+    // The measures are compared with the same truth.
+    let measures = &outcomes[0].found.as_ref().unwrap().measures;
+    assert!(measures.iter().any(|(name, a)| name == "loss" && a.positives == Some(flips)), "{measures:?}");
+    // The arm with true labels trains on the corrected labels, so its accuracy is that of a network
+    // trained on the corrected data.
     let clean = cifar_train::fit(
         &TrainParams { epochs: 1, batch_size: 64, ..Default::default() },
         &ModelParams::default(),
-        &TrainingData { val: spoilt(&corrected, &noise), ..corrected.clone() },
+        &TrainingData { val: noisy_val(&corrected, &noise), ..corrected.clone() },
         1,
         &Silent,
     );
-    let answers = cifar_model::predict(&clean.unwrap().model, test.dataset(), "", &Silent).unwrap();
-    let right = (0..test.dataset().len()).filter(|i| {
-        let answer = cifar_eval::predictions::predicted_class(answers.row(*i));
-        answer == usize::from(test.dataset().samples()[*i].label)
+    let logits = cifar_model::predict(&clean.unwrap().model, test.dataset(), "", &Silent).unwrap();
+    let correct = (0..test.dataset().len()).filter(|i| {
+        let predicted = cifar_eval::predictions::predicted_class(logits.row(*i));
+        predicted == usize::from(test.dataset().samples()[*i].label)
     });
-    assert!((outcomes[1].accuracy - right.count() as f64 / test.dataset().len() as f64).abs() < 1e-12);
+    assert!((outcomes[1].accuracy - correct.count() as f64 / test.dataset().len() as f64).abs() < 1e-12);
 
-    // Without noise the corrections are undone first, and these are the wrong labels.
+    // Without noise the corrections are undone, and these are the wrong labels.
     let undone = short_study(folder.path(), &corrected, &test, None, &arms);
     assert_eq!(of(&undone), [(Arm::Base, 3), (Arm::TrueLabels, 0)]);
-    // A network of one epoch knows nothing, so it flags nothing, and says why.
+    // A network trained for one epoch is too inaccurate to flag an image, and the reason is
+    // reported.
     let found = undone[0].found.as_ref().unwrap();
     assert!(found.flagged == 0 && found.withheld[0].contains("the network knows too little"), "{found:?}");
-    let words = summarise(&undone, "drawn", "corrections undone").in_words();
+    let words = summarise(&undone, "synthetic", "corrections undone").in_words();
     assert!(words.contains("seed 1: no image is likely mislabelled"), "{words}");
 }
 
-/// The validation images as a study under seed 1 has them.
-fn spoilt(data: &TrainingData, noise: &Noise) -> cifar_data::Dataset {
+/// Returns the validation images of a study under seed 1.
+fn noisy_val(data: &TrainingData, noise: &Noise) -> cifar_data::Dataset {
     let mut val = data.val.clone();
-    noise.spoil(&mut val, 1).unwrap();
+    noise.corrupt(&mut val, 1).unwrap();
     val
 }
 
-/// Outcomes of a study of six arms under three seeds, with these accuracies.
+/// Returns the outcomes of a study of six arms under three seeds, with these accuracies.
 fn outcomes(accuracy: &[[f64; 3]]) -> Vec<Outcome> {
     let of_arm = |(arm, row): (&Arm, &[f64; 3])| {
         let arm = *arm;
@@ -257,8 +260,9 @@ fn outcomes(accuracy: &[[f64; 3]]) -> Vec<Outcome> {
 }
 
 #[test]
-fn words_are_those_of_all_comparisons_at_once() {
-    // Dropped: 1, 2 and 1.5 points over base. Alone that is a difference (0.26 to 2.74), among five it is none.
+fn conclusions_are_corrected_for_the_number_of_arms() {
+    // Dropped is 1, 2 and 1.5 points above base. Alone that is a difference (0.26 to 2.74), but not
+    // among five.
     let five = outcomes(&[
         [0.80, 0.80, 0.80],
         [0.81, 0.82, 0.815],
@@ -268,15 +272,15 @@ fn words_are_those_of_all_comparisons_at_once() {
         [0.86, 0.88, 0.87],
     ]);
     let of = |outcomes: &[Outcome]| {
-        let summary = summarise(outcomes, "drawn", "a fifth");
+        let summary = summarise(outcomes, "synthetic", "20 % wrong labels");
         let dropped = summary.arms.iter().find(|a| a.arm == Arm::Dropped).unwrap().over_base.unwrap();
         (summary.comparisons, dropped.low.unwrap(), summary.in_words())
     };
     let (comparisons, low, words) = of(&five);
     assert!(comparisons == 5 && low < 0.0, "{low} {words}");
-    assert!(words.contains("against base for all 5 comparisons at once"), "{words}");
+    assert!(words.contains("of differences for all 5 comparisons at once"), "{words}");
     assert!(
-        words.contains("dropped: no difference that 3 seeds could show")
+        words.contains("dropped: no difference established with 3 seeds")
             && words.contains("true_labels: better than base")
     );
     let two: Vec<Outcome> = five.into_iter().filter(|o| matches!(o.arm, Arm::Base | Arm::Dropped)).collect();

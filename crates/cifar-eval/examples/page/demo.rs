@@ -9,7 +9,9 @@ use cifar_data::random::{Purpose, Stream, stream};
 use cifar_data::sources::synthetic::{self, Planted, Synthetic, SyntheticParams};
 use cifar_data::splits::Split;
 use cifar_data::{Content, Sample, SampleId};
-use cifar_eval::page::{Decision, Embed, Entry, Measures, PageData, Pattern, Patterns, Review, Row, hard_images_page};
+use cifar_eval::page::{
+    Decision, Embed, Entry, Measures, PageData, PatternLine, Patterns, Review, Row, hard_images_page,
+};
 
 /// Streams apart from those that draw the images.
 const FIGURES: u64 = 1000;
@@ -123,8 +125,12 @@ fn decided(decision: Decision, note: &str, file: &str) -> Entry<Review> {
 }
 
 fn patterns(images: usize) -> Patterns {
-    let told =
-        |sentence: &str, effect: &str, q| Pattern { sentence: sentence.into(), effect: effect.into(), n: images, q };
+    let told = |sentence: &str, effect: &str, q| PatternLine {
+        sentence: sentence.into(),
+        effect: effect.into(),
+        n: images,
+        q,
+    };
     Patterns {
         tested: 48,
         level: 0.05,

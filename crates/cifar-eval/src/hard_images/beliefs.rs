@@ -5,7 +5,7 @@ use cifar_data::Dataset;
 use super::competence::{Competence, Evidence};
 use super::triage::LIKELY_WRONG;
 use crate::Result;
-use crate::measures::{Joint, NoiseRates, Trajectories, Trajectory, ranks};
+use crate::measures::{ConfidentJoint, NoiseRates, Trajectories, Trajectory, ranks};
 use crate::metrics::{entropy, loss, margin};
 use crate::predictions::predicted_class;
 
@@ -19,7 +19,7 @@ pub(super) struct Beliefs<'a> {
     out_of_fold: Option<&'a [f32]>,
     /// The probabilities that decide: the final network's, and where there are trajectories half of their means over the epochs.
     belief: Vec<f32>,
-    pub(super) joint: Joint,
+    pub(super) joint: ConfidentJoint,
     rates: NoiseRates,
     /// Whether the network may be believed.
     pub(super) competence: Competence,
@@ -97,7 +97,7 @@ impl<'a> Beliefs<'a> {
         let doubts: Vec<f64> = rows().map(|(row, label)| rates.log_odds_wrong(label, row)).collect();
         let uncertainty: Vec<f64> = rows().map(|(row, _)| entropy(row)).collect();
         let (label_issue, hardness) = (ranks(&doubts), ranks(&uncertainty));
-        let joint = Joint::estimate(classes, &labels, &belief);
+        let joint = ConfidentJoint::estimate(classes, &labels, &belief);
         let suggests =
             |row: &[f32], label: usize| rates.most_probable_class(label, row) != label || predicted_class(row) != label;
         let is_accused: Vec<bool> = rows()
@@ -189,5 +189,5 @@ pub(super) fn follow(
     epochs: usize,
     logits: impl FnMut(usize) -> Vec<f32>,
 ) -> Result<Option<Trajectories>> {
-    Trajectories::follow(set.classes().len(), &set.labels(), epochs, logits)
+    Trajectories::from_logits(set.classes().len(), &set.labels(), epochs, logits)
 }

@@ -40,7 +40,7 @@ pub(super) fn page(
 
 /// The patterns that survive.
 fn told(patterns: &[Pattern]) -> Patterns {
-    let told = |pattern: &Pattern| page::Pattern {
+    let told = |pattern: &Pattern| page::PatternLine {
         sentence: pattern.words.clone(),
         effect: match pattern.statistic {
             Statistic::OddsRatio => format!("odds ratio {:.2}", pattern.effect),

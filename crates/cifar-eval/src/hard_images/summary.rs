@@ -155,7 +155,7 @@ fn split_summary(part: &Part, rows: &[Row]) -> Option<SplitSummary> {
         missed_low: low,
         missed_high: high,
         estimated_mislabelled: knows.then(|| part.beliefs.joint.mislabelled()),
-        doubted_by_confident_learning: knows.then(|| part.beliefs.joint.doubted.iter().flatten().count()),
+        doubted_by_confident_learning: knows.then(|| part.beliefs.joint.label_issues.iter().flatten().count()),
         withheld: part.beliefs.competence.withheld.clone(),
         categories: Category::ALL.iter().map(|category| (category.name().to_string(), count(*category))).collect(),
     })

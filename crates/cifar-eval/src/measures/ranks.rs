@@ -1,7 +1,15 @@
-//! Places among others, as numbers in 0..1.
+//! Percentile ranks.
 
-/// For each value the share of the values that lie below it, those equal to it counted half: (below + (equal − 1) / 2 + ½) / n.
-/// Between 0 and 1, never either; ½ where all are equal. NaN counts as below everything.
+/// Returns the percentile rank of each value among `values`: (number of smaller values + half the
+/// number of equal values, itself included) / n.
+///
+/// Ranks are above 0 and below 1, and ½ if all values are equal. NaN ranks below all numbers.
+///
+/// ```
+/// use cifar_eval::measures::ranks;
+///
+/// assert_eq!(ranks(&[3.0, 1.0, 3.0, 2.0]), [0.75, 0.125, 0.75, 0.375]);
+/// ```
 pub fn ranks(values: &[f64]) -> Vec<f64> {
     let key = |i: usize| if values[i].is_nan() { f64::NEG_INFINITY } else { values[i] };
     let mut order: Vec<usize> = (0..values.len()).collect();
@@ -24,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn equal_values_share_their_place() {
+    fn equal_values_share_a_rank() {
         assert_eq!(ranks(&[3.0, 1.0, 3.0, 2.0]), [0.75, 0.125, 0.75, 0.375]);
         assert_eq!(ranks(&[7.0; 3]), [0.5; 3]);
         assert_eq!(ranks(&[f64::NAN, 0.0]), [0.25, 0.75]);

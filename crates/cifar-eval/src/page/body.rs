@@ -3,7 +3,8 @@
 use cifar_data::splits::Split;
 use maud::{Markup, html};
 
-use super::data::{Embed, MEASURES, PageData, Pattern, Patterns};
+use super::data::{Embed, PageData, PatternLine, Patterns};
+use crate::measures::scores_first;
 
 /// Keys and what they do, for the help.
 const KEYS: [(&str, &str); 12] = [
@@ -147,7 +148,7 @@ fn patterns(patterns: &Patterns) -> Markup {
     }
 }
 
-fn told(patterns: &[Pattern]) -> Markup {
+fn told(patterns: &[PatternLine]) -> Markup {
     html! {
         @if !patterns.is_empty() {
             ul.patterns {
@@ -219,12 +220,12 @@ fn measures() -> Markup {
                 table.plain {
                     thead { tr { th { "Measure" } th { "Column" } th { "Meaning" } th { "Direction" } } }
                     tbody {
-                        @for measure in &MEASURES {
+                        @for measure in scores_first() {
                             tr {
                                 th scope="row" { (measure.title) }
                                 td { code { (measure.key) } }
                                 td { (measure.meaning) }
-                                td { (measure.harder.in_words()) }
+                                td { (measure.direction.in_words()) }
                             }
                         }
                     }

@@ -4,9 +4,8 @@ use cifar_data::duplicates::Pair;
 use cifar_data::labels::{Entries, Review};
 use cifar_data::splits::Split;
 use cifar_data::{Content, Header, SampleId};
-use serde::Serialize;
 
-use crate::measures::Harder;
+use crate::measures::Measures;
 
 /// Everything that the page shows. Plain data: nothing is read or computed by the page that is not in here.
 #[derive(Debug, Clone, Copy)]
@@ -66,146 +65,6 @@ pub struct Row<'a> {
     pub pixels: &'a [u8],
 }
 
-/// The figures of one image; none where a measure does not apply. [`MEASURES`] explains each.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-#[expect(missing_docs, reason = "MEASURES explains each, for the page too")]
-pub struct Measures {
-    pub label_issue_score: Option<f64>,
-    pub hardness_score: Option<f64>,
-    pub p_label: Option<f64>,
-    pub p_suggested: Option<f64>,
-    pub margin: Option<f64>,
-    pub entropy: Option<f64>,
-    pub loss: Option<f64>,
-    pub aum: Option<f64>,
-    pub mean_margin: Option<f64>,
-    pub el2n: Option<f64>,
-    pub forgetting_events: Option<f64>,
-    pub first_learnt_epoch: Option<f64>,
-    pub confidence: Option<f64>,
-    pub variability: Option<f64>,
-    pub correctness: Option<f64>,
-    pub oof_self_confidence: Option<f64>,
-    pub oof_margin: Option<f64>,
-}
-
-/// A measure, as the page explains it.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub struct Measure {
-    /// The column of `hard_images.csv`.
-    pub key: &'static str,
-    /// Its name for people.
-    pub title: &'static str,
-    /// One line: what it is, and its range.
-    pub meaning: &'static str,
-    /// Its direction.
-    pub harder: Harder,
-    /// Where [`Measures`] keeps it.
-    #[serde(skip)]
-    pub(super) get: fn(&Measures) -> Option<f64>,
-}
-
-impl Measure {
-    /// Its value, if it applies.
-    pub fn of(&self, measures: &Measures) -> Option<f64> {
-        (self.get)(measures)
-    }
-}
-
-/// A line of [`MEASURES`].
-macro_rules! measure {
-    ($field:ident, $title:literal, $harder:ident, $meaning:literal) => {
-        Measure {
-            key: stringify!($field),
-            title: $title,
-            meaning: $meaning,
-            harder: Harder::$harder,
-            get: |measures| measures.$field,
-        }
-    };
-}
-
-/// All measures, in the order of the detail view.
-pub const MEASURES: [Measure; 17] = [
-    measure!(
-        label_issue_score,
-        "Label issue",
-        Higher,
-        "Place among the images of the split by the odds that the label is wrong, 0 to 1; a place, not a probability."
-    ),
-    measure!(
-        hardness_score,
-        "Hardness",
-        Higher,
-        "Place among the images of the split by the entropy of the belief, whatever the label is, 0 to 1; a place, not a probability."
-    ),
-    measure!(p_label, "P(label)", Lower, "Probability that the trained network gives the label, 0 to 1."),
-    measure!(
-        p_suggested,
-        "P(suggested)",
-        Higher,
-        "Belief in the suggested label, 0 to 1; empty where the label is the likeliest class."
-    ),
-    measure!(
-        margin,
-        "Margin",
-        Lower,
-        "Probability of the label less that of the most probable other class, −1 to 1; below 0 the image is missed."
-    ),
-    measure!(
-        entropy,
-        "Entropy",
-        Higher,
-        "How evenly the probabilities are spread, in nats, 0 to the logarithm of the number of classes."
-    ),
-    measure!(loss, "Loss", Higher, "Cross-entropy of the label under the trained network, in nats, from 0."),
-    measure!(
-        aum,
-        "AUM",
-        Lower,
-        "Area under the margin: the label's logit less the largest other one, mean over the epochs; any number."
-    ),
-    measure!(mean_margin, "Mean margin", Lower, "The margin of probabilities, mean over the epochs, −1 to 1."),
-    measure!(
-        el2n,
-        "EL2N",
-        Higher,
-        "Distance between the probabilities and certainty of the label, mean over the first half of the epochs, 0 to √2."
-    ),
-    measure!(
-        forgetting_events,
-        "Forgetting events",
-        Higher,
-        "How often the image was got right in one epoch and missed in the next, from 0."
-    ),
-    measure!(
-        first_learnt_epoch,
-        "First learnt",
-        Higher,
-        "The first epoch in which the image was got right; empty if it never was."
-    ),
-    measure!(confidence, "Confidence", Lower, "Probability of the label, mean over the epochs, 0 to 1."),
-    measure!(
-        variability,
-        "Variability",
-        Higher,
-        "Standard deviation of the label's probability over the epochs, 0 to 0.5; high for ambiguous images, low for wrong labels."
-    ),
-    measure!(correctness, "Correctness", Lower, "Share of the epochs in which the image was got right, 0 to 1."),
-    measure!(
-        oof_self_confidence,
-        "Out-of-fold P(label)",
-        Lower,
-        "Probability of the label under networks that did not learn from this image, 0 to 1."
-    ),
-    measure!(
-        oof_margin,
-        "Out-of-fold margin",
-        Lower,
-        "The margin under networks that did not learn from this image, −1 to 1."
-    ),
-];
-
 /// What the mistakes have in common, as far as it survives statistics.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Patterns {
@@ -214,12 +73,12 @@ pub struct Patterns {
     /// The false discovery rate that the told ones keep to, such as 0.05 (Benjamini & Hochberg 1995).
     pub level: f64,
     /// Those that survived, strongest first.
-    pub told: Vec<Pattern>,
+    pub told: Vec<PatternLine>,
 }
 
-/// A pattern that survived.
+/// A pattern that survived, as the page shows it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Pattern {
+pub struct PatternLine {
     /// What it is, in words: a whole sentence.
     pub sentence: String,
     /// Its size, in words, such as `odds ratio 2.1`.

@@ -17,8 +17,9 @@ mod shell;
 
 use cifar_data::SampleId;
 
+pub use crate::measures::Measures;
 pub use cifar_data::labels::{Decision, Entries, Entry, Review};
-pub use data::{Embed, MEASURES, Measure, Measures, PageData, Pattern, Patterns, Row};
+pub use data::{Embed, PageData, PatternLine, Patterns, Row};
 
 /// Why a page could not be made.
 #[derive(Debug, thiserror::Error)]

@@ -8,8 +8,9 @@ use cifar_data::splits::Split;
 use cifar_data::{Content, ImageSize, SampleId};
 use serde::{Serialize, Serializer};
 
-use super::data::{MEASURES, Measure, PageData, Row};
+use super::data::{PageData, Row};
 use super::{PageError, Review, sheets};
+use crate::measures::{Measure, scores_first};
 
 /// The layout of the JSON; the scripts check it.
 const SCHEMA: u32 = 2;
@@ -23,7 +24,7 @@ pub(super) struct Payload<'a> {
     classes: &'a [String],
     size: ImageSize,
     splits: [&'static str; 3],
-    measures: &'static [Measure],
+    measures: Vec<&'static Measure>,
     categories: Vec<&'a str>,
     reasons: Vec<&'a str>,
     rows: Columns<'a>,
@@ -57,7 +58,7 @@ struct Columns<'a> {
     category: Vec<usize>,
     reason: Vec<usize>,
     neighbours: Vec<Vec<usize>>,
-    /// In the order of [`MEASURES`].
+    /// In the order of [`scores_first`].
     measures: Vec<Vec<Option<Figure>>>,
 }
 
@@ -119,7 +120,7 @@ pub(super) fn payload<'a>(data: &PageData<'a>) -> Result<(Payload<'a>, Vec<&'a [
         classes: &data.header.classes,
         size: data.header.size,
         splits: Split::ALL.map(Split::name),
-        measures: &MEASURES,
+        measures: scores_first().collect(),
         categories,
         reasons,
         rows: Columns {
@@ -134,9 +135,8 @@ pub(super) fn payload<'a>(data: &PageData<'a>) -> Result<(Payload<'a>, Vec<&'a [
             category,
             reason,
             neighbours,
-            measures: MEASURES
-                .iter()
-                .map(|measure| rows.iter().map(|row| (measure.get)(&row.measures).map(Figure)).collect())
+            measures: scores_first()
+                .map(|measure| rows.iter().map(|row| measure.of(&row.measures).map(Figure)).collect())
                 .collect(),
         },
         pictures: Pictures { columns: sheets::COLUMNS, per_sheet: sheets::PER_SHEET, rows: pictures },
@@ -166,8 +166,8 @@ fn check(row: &Row, data: &PageData) -> Result<(), PageError> {
     if row.pixels.len() != data.header.size.bytes() {
         return Err(PageError::Pixels { id, found: row.pixels.len(), expected: data.header.size.bytes() });
     }
-    let not_finite = |measure: &&Measure| (measure.get)(&row.measures).is_some_and(|value| !value.is_finite());
-    match MEASURES.iter().find(not_finite) {
+    let not_finite = |measure: &&Measure| measure.of(&row.measures).is_some_and(|value| !value.is_finite());
+    match scores_first().find(not_finite) {
         Some(measure) => Err(PageError::NotFinite { id, what: measure.key }),
         None => Ok(()),
     }

@@ -1,29 +1,39 @@
-//! Whether a property goes with an outcome: rank tests for numbers, Fisher's test for yes and no, and
-//! corrections for many tests.
+//! Tests whether a property goes along with an outcome: a rank test for numbers, Fisher's test for
+//! yes and no, and corrections for many tests.
 
 use std::cmp::Ordering;
 
 use statrs::distribution::{ContinuousCDF as _, Discrete as _, Hypergeometric, Normal};
 
-/// A tested association.
+/// The result of a test for association.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Association {
-    /// How strong it is: see the test.
+    /// Size of the effect, as the test defines it.
     pub effect: f64,
-    /// Observations.
+    /// Number of observations.
     pub n: usize,
-    /// Two-sided probability of one so strong if there was none.
+    /// Two-sided p-value under the hypothesis of no association.
     pub p: f64,
 }
 
-/// Whether a number is greater where the outcome holds: van Elteren's test (1960), which is Wilcoxon's and Mann & Whitney's
-/// within each stratum, added up with the weights 1/(N + 1); ties at their mean rank, normal approximation.
+/// Tests whether numbers are greater where the outcome holds (van Elteren 1960): the test of
+/// Wilcoxon, Mann and Whitney within each stratum, summed with the weights 1/(N + 1). Ties get
+/// their mean rank; the p-value is from the normal approximation.
 ///
-/// `strata` holds pairs of number and outcome. The effect is an AUROC: the probability that a number with the outcome is
-/// greater than one of its stratum without it, ties counted half, in the test's weights; ½ if there is nothing to tell. None if no
+/// Each stratum has pairs of (number, outcome). The effect is an AUROC: the probability that a
+/// number with the outcome is greater than a number of the same stratum without it, with the
+/// weights of the test and ties counted half. It is ½ without association. Returns none if no
 /// stratum has both outcomes and two different numbers.
+///
+/// ```
+/// use cifar_eval::statistics::association::rank_test;
+///
+/// let stratum: Vec<(f64, bool)> = (0..20).map(|i| (f64::from(i), i >= 10)).collect();
+/// let found = rank_test(&[stratum]).unwrap();
+/// assert!(found.effect == 1.0 && found.p < 0.001);
+/// ```
 pub fn rank_test(strata: &[Vec<(f64, bool)>]) -> Option<Association> {
-    let (mut above, mut pairs, mut difference, mut variance) = (0.0, 0.0, 0.0, 0.0);
+    let (mut greater_pairs, mut pairs, mut difference, mut variance) = (0.0, 0.0, 0.0, 0.0);
     for stratum in strata {
         let mut sorted = stratum.clone();
         sorted.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -43,7 +53,7 @@ pub fn rank_test(strata: &[Vec<(f64, bool)>]) -> Option<Association> {
         }
         let greater = ranks - with * (with + 1.0) / 2.0;
         let weight = 1.0 / (n + 1.0);
-        above += weight * greater;
+        greater_pairs += weight * greater;
         pairs += weight * product;
         difference += weight * (greater - product / 2.0);
         variance += weight * weight * product / 12.0 * (n + 1.0 - ties / (n * (n - 1.0)));
@@ -52,14 +62,23 @@ pub fn rank_test(strata: &[Vec<(f64, bool)>]) -> Option<Association> {
         return None;
     }
     let n = strata.iter().map(Vec::len).sum();
-    Some(Association { effect: above / pairs, n, p: two_sided(difference / variance.sqrt()) })
+    Some(Association { effect: greater_pairs / pairs, n, p: two_sided(difference / variance.sqrt()) })
 }
 
-/// Whether an outcome is more frequent with a property than without: Fisher's exact test (1922), two-sided over all tables that
-/// are at most as probable.
+/// Tests whether an outcome is more frequent with a property than without (Fisher's exact test,
+/// 1922). The two-sided p-value is the probability of all tables that are at most as probable.
 ///
-/// `with` and `without` are (outcomes, observations). The effect is the odds ratio, with ½ added to every cell (Haldane
-/// 1956), so that it is finite. None if the margins leave one table only.
+/// `with` and `without` are (number of outcomes, number of observations). The effect is the odds
+/// ratio, with ½ added to every cell so that it is finite (Haldane 1956). Returns none if only one
+/// table has these margins.
+///
+/// ```
+/// use cifar_eval::statistics::association::fisher_test;
+///
+/// // 3 of 4 dark images are misclassified, and 1 of 4 others.
+/// let found = fisher_test((3, 4), (1, 4)).unwrap();
+/// assert!((found.p - 0.486).abs() < 0.001 && found.effect > 5.0);
+/// ```
 pub fn fisher_test(with: (usize, usize), without: (usize, usize)) -> Option<Association> {
     let n = with.1 + without.1;
     let outcomes = with.0 + without.0;
@@ -68,15 +87,23 @@ pub fn fisher_test(with: (usize, usize), without: (usize, usize)) -> Option<Asso
     }
     let [a, b, c, d] = [with.0, with.1 - with.0, without.0, without.1 - without.0].map(|count| count as f64 + 0.5);
     let tables = Hypergeometric::new(n as u64, outcomes as u64, with.1 as u64).ok()?;
-    let (least, most) = (outcomes.saturating_sub(without.1), outcomes.min(with.1));
-    // Room for rounding among tables that are equally probable.
+    let (fewest, most) = (outcomes.saturating_sub(without.1), outcomes.min(with.1));
+    // The tolerance keeps equally probable tables in, whatever their rounding.
     let at_most = tables.ln_pmf(with.0 as u64) + 1e-7;
-    let p: f64 = (least..=most).map(|k| tables.ln_pmf(k as u64)).filter(|ln| *ln <= at_most).map(libm::exp).sum();
+    let p: f64 = (fewest..=most).map(|k| tables.ln_pmf(k as u64)).filter(|ln| *ln <= at_most).map(libm::exp).sum();
     Some(Association { effect: (a * d) / (b * c), n, p: p.min(1.0) })
 }
 
-/// Returns probabilities corrected for the number of tests (Holm 1979), in their order: reporting all tests below a level keeps
-/// the probability of any false one to that level, however the tests depend on each other.
+/// Returns p-values corrected for the number of tests (Holm 1979), in the order of `p`.
+///
+/// If all tests below a level are reported, the probability of any false report is at most that
+/// level, however the tests depend on each other.
+///
+/// ```
+/// use cifar_eval::statistics::association::holm;
+///
+/// assert_eq!(holm(&[0.5, 0.01]), [0.5, 0.02]);
+/// ```
 pub fn holm(p: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p.len()).collect();
     order.sort_by(|a, b| p[*a].total_cmp(&p[*b]));
@@ -88,15 +115,22 @@ pub fn holm(p: &[f64]) -> Vec<f64> {
     corrected
 }
 
-/// Returns q values in the order of `p`: reporting all tests with q up to a level keeps the expected fraction of false ones
-/// among those reported to that level (Benjamini & Hochberg 1995), if tests are independent or depend positively on each
-/// other (Benjamini & Yekutieli 2001).
+/// Returns q-values (Benjamini & Hochberg 1995), in the order of `p`.
+///
+/// If all tests with q up to a level are reported, the expected fraction of false reports is at
+/// most that level. Tests must be independent or positively dependent (Benjamini & Yekutieli 2001).
+///
+/// ```
+/// use cifar_eval::statistics::association::benjamini_hochberg;
+///
+/// assert_eq!(benjamini_hochberg(&[0.5, 0.01]), [0.5, 0.02]);
+/// ```
 pub fn benjamini_hochberg(p: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p.len()).collect();
     order.sort_by(|a, b| p[*b].total_cmp(&p[*a]));
     let (mut corrected, mut lowest) = (vec![0.0; p.len()], 1.0f64);
-    for (above, index) in order.into_iter().enumerate() {
-        let rank = (p.len() - above) as f64;
+    for (larger, index) in order.into_iter().enumerate() {
+        let rank = (p.len() - larger) as f64;
         lowest = lowest.min(p[index] * p.len() as f64 / rank);
         corrected[index] = lowest;
     }
@@ -118,14 +152,14 @@ mod tests {
         assert!((found - expected).abs() <= 1e-9 * expected.abs().max(1e-3), "{found} {expected}");
     }
 
-    /// The numbers of goldens.py, `mann_whitney`.
-    fn numbers() -> Vec<(f64, bool)> {
+    /// The observations of goldens.py, `mann_whitney`.
+    fn observations() -> Vec<(f64, bool)> {
         (0..40).map(|i| (f64::from(i * 7 % 13), i % 3 == 0)).collect()
     }
 
     #[test]
-    fn one_stratum_is_the_test_of_mann_and_whitney() {
-        let found = rank_test(&[numbers()]).unwrap();
+    fn one_stratum_gives_the_mann_whitney_test() {
+        let found = rank_test(&[observations()]).unwrap();
         close(found.effect, MANN_WHITNEY.0);
         close(found.p, MANN_WHITNEY.1);
         assert_eq!(found.n, 40);
@@ -133,16 +167,16 @@ mod tests {
     const MANN_WHITNEY: (f64, f64) = (0.467_032_967_032_967_04, 0.732_950_108_356_891_4);
 
     #[test]
-    fn strata_are_added_and_those_without_both_outcomes_say_nothing() {
-        let twice = rank_test(&[numbers(), numbers()]).unwrap();
-        let once = rank_test(&[numbers()]).unwrap();
+    fn strata_are_added_and_those_with_one_outcome_are_ignored() {
+        let twice = rank_test(&[observations(), observations()]).unwrap();
+        let once = rank_test(&[observations()]).unwrap();
         close(twice.effect, once.effect);
-        assert!(twice.p < once.p, "the same again is more evidence");
-        let silent = vec![(1.0, true), (2.0, true)];
-        close(rank_test(&[numbers(), silent.clone()]).unwrap().p, once.p);
-        assert_eq!(rank_test(&[silent]), None);
-        assert_eq!(rank_test(&[vec![(1.0, true), (1.0, false)]]), None, "equal numbers tell nothing");
-        // A difference between strata alone is none within them.
+        assert!(twice.p < once.p, "the same observations twice are more evidence");
+        let one_outcome = vec![(1.0, true), (2.0, true)];
+        close(rank_test(&[observations(), one_outcome.clone()]).unwrap().p, once.p);
+        assert_eq!(rank_test(&[one_outcome]), None);
+        assert_eq!(rank_test(&[vec![(1.0, true), (1.0, false)]]), None, "equal numbers carry no information");
+        // A difference between strata is not one within them.
         let low = vec![(1.0, true), (2.0, false), (1.0, false), (2.0, true)];
         let high = vec![(101.0, true), (102.0, true), (101.0, true), (102.0, true), (101.0, false), (102.0, false)];
         close(rank_test(&[low, high]).unwrap().p, 1.0);
@@ -169,14 +203,14 @@ mod tests {
                 assert!((found - expected).abs() < 1e-12, "{p:?}: {:?}", holm(p));
             }
         };
-        // By hand: 4·0.005; 3·0.01; 2·0.03; 0.04, which must not be below the one before.
+        // 4·0.005; 3·0.01; 2·0.03; 0.04, which must not be below the previous value.
         check(&[0.01, 0.04, 0.03, 0.005], &[0.03, 0.06, 0.06, 0.02]);
         check(&[0.5, 0.6], &[1.0, 1.0]);
         check(&[], &[]);
     }
 
     #[test]
-    fn benjamini_and_hochberg_by_hand() {
+    fn benjamini_hochberg_agrees_with_the_definition() {
         let check = |p: &[f64], expected: &[f64]| {
             benjamini_hochberg(p).iter().zip(expected).for_each(|(found, expected)| close(*found, *expected));
         };
@@ -187,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn without_anything_to_tell_one_test_in_twenty_says_otherwise() {
+    fn without_association_one_test_in_twenty_is_significant() {
         let trials = 2000;
         let mut draws = stream(5, Purpose::Synthetic, 0, 0);
         let mut false_alarms = 0;
@@ -196,8 +230,8 @@ mod tests {
                 (0..3).map(|_| (0..40).map(|_| (draws.normal(), draws.chance(0.3))).collect()).collect();
             false_alarms += usize::from(rank_test(&strata).is_some_and(|found| found.p < 0.05));
         }
-        let share = false_alarms as f64 / f64::from(trials);
-        // Four standard errors of a share of 0.05 in 2,000 are 0.019.
-        assert!((share - 0.05).abs() < 0.02, "{share}");
+        let fraction = false_alarms as f64 / f64::from(trials);
+        // Four standard errors of a fraction of 0.05 in 2,000 are 0.019.
+        assert!((fraction - 0.05).abs() < 0.02, "{fraction}");
     }
 }

@@ -1,21 +1,30 @@
-//! Two runs on the same images, as description: who was right where the other was not.
+//! Describes two runs on the same images by the images that only one of them classifies correctly.
 
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{Binomial, DiscreteCDF as _};
 
-/// `McNemar`'s table of two runs (1947).
+/// `McNemar`'s test of two runs (1947).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct McNemar {
-    /// Images that the first got right and the second did not.
+    /// Number of images that only the first run classifies correctly.
     pub only_first: u64,
-    /// Images that the second got right and the first did not.
+    /// Number of images that only the second run classifies correctly.
     pub only_second: u64,
-    /// Two-sided probability of so uneven a table if both were equally good (exact binomial).
+    /// Two-sided p-value under the hypothesis that both are equally good (exact binomial test).
     pub p: f64,
 }
 
 impl McNemar {
-    /// From pairs of (first is right, second is right).
+    /// Tests pairs of (first is correct, second is correct), one per image.
+    ///
+    /// ```
+    /// use cifar_eval::statistics::comparison::McNemar;
+    ///
+    /// let images = [(true, false), (true, false), (true, true), (false, true), (true, false)];
+    /// let found = McNemar::of(images.into_iter());
+    /// assert_eq!((found.only_first, found.only_second), (3, 1));
+    /// assert!((found.p - 0.625).abs() < 1e-12);
+    /// ```
     pub fn of(pairs: impl Iterator<Item = (bool, bool)>) -> Self {
         let (mut only_first, mut only_second) = (0, 0);
         for (first, second) in pairs {
@@ -23,8 +32,8 @@ impl McNemar {
             only_second += u64::from(second && !first);
         }
         let n = only_first + only_second;
-        let below = Binomial::new(0.5, n).map_or(0.5, |d| d.cdf(only_first.min(only_second)));
-        Self { only_first, only_second, p: (2.0 * below).min(1.0) }
+        let tail = Binomial::new(0.5, n).map_or(0.5, |d| d.cdf(only_first.min(only_second)));
+        Self { only_first, only_second, p: (2.0 * tail).min(1.0) }
     }
 }
 
@@ -40,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn probabilities_agree_with_those_by_hand_and_scipy() {
+    fn p_values_agree_with_the_formula_and_scipy() {
         // 2·(1 + 10)/2¹⁰.
         check(1, 9, 22.0 / 1024.0);
         check(9, 1, 22.0 / 1024.0);

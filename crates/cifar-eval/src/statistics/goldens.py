@@ -1,4 +1,4 @@
-"""Prints the figures that the tests of this folder expect. Made with SciPy 1.x: python goldens.py"""
+"""Prints the values that the tests in this folder expect, as SciPy 1.x computes them: python goldens.py"""
 
 import numpy as np
 from scipy import stats

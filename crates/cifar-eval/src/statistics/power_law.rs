@@ -1,34 +1,44 @@
-//! A learning curve with two parameters: error = scale · n^(−exponent), a straight line in logarithms (Hestness et al. 2017,
-//! arXiv 1712.00409).
+//! A learning curve with two parameters: error = scale · n^(−exponent), a straight line in
+//! logarithms (Hestness et al. 2017, arXiv 1712.00409).
 
 use serde::{Deserialize, Serialize};
 
-/// The line through points of (ln n, ln error), by least squares.
+/// The least-squares line through the points (ln n, ln error).
 ///
-/// It has no interval of its own. The textbook's takes points as independent, and those of a grid are not: all are scored on the
-/// same images, and training sets contain each other. [`PowerLaw::gradient`] leads from errors of points to that of the exponent.
+/// It has no interval: the textbook interval assumes independent points. Those of a grid are not
+/// independent, since all are scored on the same images, and training sets contain each other.
+/// [`PowerLaw::gradient`] propagates errors of the points to the exponent.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PowerLaw {
     /// Number of points.
     pub points: usize,
-    /// The error at n = 1, were the law to hold that far.
+    /// The error at n = 1, extrapolated.
     pub scale: f64,
-    /// How fast the error falls: twice the data take it to 2^(−exponent) of itself.
+    /// How fast the error falls: twice the data multiply it by 2^(−exponent).
     pub exponent: f64,
-    /// How far points lie from the line, as a description: root of the sum of squares in ln(error) over points − 2; none for
-    /// two points, which always lie on a line.
+    /// Residual standard deviation of ln(error), with points − 2 degrees of freedom. None for two
+    /// points, which always lie on a line.
     pub residual_sd: Option<f64>,
 }
 
 impl PowerLaw {
-    /// Fits points of (number of images, error); none unless two numbers differ and all are above 0.
+    /// Fits points of (number of images, error). Returns none unless all are above 0 and two
+    /// numbers of images differ.
+    ///
+    /// ```
+    /// use cifar_eval::statistics::power_law::PowerLaw;
+    ///
+    /// // Four times the data halve the error.
+    /// let law = PowerLaw::fit(&[(100.0, 0.4), (400.0, 0.2)]).unwrap();
+    /// assert!((law.exponent - 0.5).abs() < 1e-12 && (law.at(1600.0) - 0.1).abs() < 1e-12);
+    /// ```
     pub fn fit(points: &[(f64, f64)]) -> Option<Self> {
         if !points.iter().all(|(n, error)| *n > 0.0 && *error > 0.0) {
             return None;
         }
         let logs: Vec<(f64, f64)> = points.iter().map(|(n, error)| (libm::log(*n), libm::log(*error))).collect();
         let m = logs.len() as f64;
-        // Equal numbers leave rounding errors of their mean.
+        // Equal numbers of images leave rounding errors in sxx.
         let distinct = points.iter().any(|p| (p.0 - points[0].0).abs() > 1e-9 * p.0);
         if !distinct {
             return None;
@@ -45,8 +55,17 @@ impl PowerLaw {
         })
     }
 
-    /// Returns the derivative of the fitted exponent by each point's accuracy (1 − error): a small change of accuracies changes the
-    /// exponent by the sum of derivative × change. For points that [`PowerLaw::fit`] accepts.
+    /// Returns the derivative of the fitted exponent with respect to the accuracy (1 − error) of
+    /// each point. Small changes of accuracies change the exponent by the sum of derivative ×
+    /// change. The points must be valid for [`PowerLaw::fit`].
+    ///
+    /// ```
+    /// use cifar_eval::statistics::power_law::PowerLaw;
+    ///
+    /// // Fewer errors at the right end make the curve steeper, fewer at the left end flatter.
+    /// let gradient = PowerLaw::gradient(&[(100.0, 0.4), (400.0, 0.2)]);
+    /// assert!(gradient[0] < 0.0 && gradient[1] > 0.0);
+    /// ```
     pub fn gradient(points: &[(f64, f64)]) -> Vec<f64> {
         let m = points.len() as f64;
         let mean_x = points.iter().map(|p| libm::log(p.0)).sum::<f64>() / m;
@@ -79,7 +98,7 @@ mod tests {
     const GOLDEN: [f64; 3] = [7.199_888_245_932_626, 0.335_215_167_054_384_14, 0.160_928_384_661_742_43];
 
     #[test]
-    fn two_points_have_a_line_and_no_distance_from_it() {
+    fn two_points_have_a_line_and_no_residual() {
         let law = PowerLaw::fit(&[(100.0, 0.4), (400.0, 0.2)]).unwrap();
         assert!((law.exponent - 0.5).abs() < 1e-12 && (law.scale - 4.0).abs() < 1e-9);
         assert_eq!(law.residual_sd, None);
@@ -87,23 +106,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_line_is_none() {
+    fn too_few_or_perfect_points_give_none() {
         for points in [&[][..], &[(100.0, 0.3)], &[(100.0, 0.3), (100.0, 0.2)], &[(100.0, 0.3), (200.0, 0.0)]] {
             assert_eq!(PowerLaw::fit(points), None, "{points:?}");
         }
     }
 
     #[test]
-    fn the_gradient_is_the_one_of_small_changes() {
+    fn the_gradient_agrees_with_small_changes() {
         let exponent = |points: &[(f64, f64)]| PowerLaw::fit(points).unwrap().exponent;
         for (index, derivative) in PowerLaw::gradient(&POINTS).into_iter().enumerate() {
             let change = 1e-6;
-            let [less, more] = [change, -change].map(|change| {
+            let [lower, higher] = [change, -change].map(|change| {
                 let mut points = POINTS;
                 points[index].1 += change;
                 exponent(&points)
             });
-            let found = (more - less) / (2.0 * change);
+            let found = (higher - lower) / (2.0 * change);
             assert!((found - derivative).abs() < 1e-6 * derivative.abs().max(1.0), "{index}: {found} {derivative}");
         }
     }

@@ -1,31 +1,33 @@
-//! How much better or worse arms are than the base, for all arms at once.
+//! How much better or worse the arms are than the base, with intervals for all arms at once.
 
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF as _, StudentsT};
 
-/// An arm's accuracy less that of the base, mean over the seeds.
+/// Accuracy of an arm minus that of the base, mean over the seeds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Difference {
     /// Number of seeds.
     pub n: usize,
     /// The mean.
     pub mean: f64,
-    /// Lower end of its interval; none for one seed. With a probability of 95 % the intervals of *all* arms
-    /// hold the true differences (for other seeds).
+    /// Lower end of its interval; none for one seed. With a probability of 95 %, the intervals of
+    /// *all* arms contain the expected differences (over the choice of seeds).
     pub low: Option<f64>,
-    /// Its upper end.
+    /// Upper end of its interval.
     pub high: Option<f64>,
 }
 
-/// Compares arms with the base. `accuracy` has one row per arm with one value per seed; the first row is
-/// the base's, and every row has the same seeds in the same order. Returns one difference per other row.
+/// Compares arms with the base. `accuracy` has one row per arm, with one value per seed. The first
+/// row is the base, and all rows have the same seeds in the same order. Returns one difference for
+/// each of the other rows.
 ///
-/// The seeds are blocks: accuracy = arm + seed + error, with errors of one variance (two-way analysis of
-/// variance without interaction; Fisher 1935). That variance is estimated from all arms together, with
-/// (arms − 1) · (seeds − 1) degrees of freedom, since three seeds of one arm say hardly anything of it.
-/// Each interval is one of Student's t at 1 − 0.05 / (number of differences) (Bonferroni), so that all of
-/// them hold at once. Where the base varies twice as much as the arms, they do in 90 % of studies, and in 95 %
-/// where an arm does. With one arm beside the base this is the paired t interval.
+/// The seeds are blocks: accuracy = arm + seed + error, with errors of one variance (two-way
+/// analysis of variance without interaction; Fisher 1935). That variance is estimated from all arms
+/// together, with (arms − 1) · (seeds − 1) degrees of freedom, because three seeds of one arm
+/// estimate it poorly. Each interval is Student's t at the level 1 − 0.05 / (number of differences)
+/// (Bonferroni), so that all of them hold at once. If the base varies twice as much as the arms,
+/// they hold in 90 % of studies; if one arm does, in 95 %. With one arm besides the base, this is
+/// the paired t interval.
 pub(super) fn from_base(accuracy: &[Vec<f64>]) -> Vec<Difference> {
     let Some((base, others)) = accuracy.split_first() else { return Vec::new() };
     let (arms, n) = (accuracy.len(), base.len());
@@ -70,8 +72,9 @@ mod tests {
     }
 
     #[test]
-    fn more_arms_have_wider_intervals() {
-        // Residuals by hand: seed means 2, 4 and arm means 1, 3, 5 leave ±1, 0, ∓1 in two columns: squares 4, 2 degrees.
+    fn more_arms_give_wider_intervals() {
+        // Seed means 2, 4 and arm means 1, 3, 5 leave the residuals ±1, 0, ∓1 in two columns: a sum
+        // of squares of 4 with 2 degrees of freedom.
         let found = from_base(&[vec![-1.0, 3.0], vec![2.0, 4.0], vec![5.0, 5.0]]);
         // The 98.75 % quantile of Student's t with 2 degrees: u·√(2/(4α(1−α))), u = 2·0.9875 − 1.
         let t = 0.975 * (2.0f64 / (4.0 * 0.9875 * 0.0125)).sqrt();
@@ -84,29 +87,30 @@ mod tests {
     }
 
     #[test]
-    fn one_seed_has_no_interval_and_no_arm_no_difference() {
+    fn one_seed_gives_no_interval_and_no_arm_no_difference() {
         assert_eq!(from_base(&[vec![0.5], vec![0.75]]), [Difference { n: 1, mean: 0.25, low: None, high: None }]);
         assert_eq!(from_base(&[vec![0.5, 0.6]]), []);
         assert_eq!(from_base(&[]), []);
     }
 
     #[test]
-    fn one_study_in_twenty_sees_a_difference_where_there_is_none() {
-        // Five arms and three seeds, equal or with twice the standard deviation in one arm or in the base.
-        for (odd, most) in [(None, 0.05), (Some(3), 0.065), (Some(0), 0.12)] {
+    fn one_study_in_twenty_reports_a_difference_between_equal_arms() {
+        // Five arms and three seeds, with equal standard deviations, or twice that in one arm or in
+        // the base.
+        for (noisy_arm, limit) in [(None, 0.05), (Some(3), 0.065), (Some(0), 0.12)] {
             let trials = 4000;
             let is_false_alarm = |trial: u64| {
-                let mut draws = stream(trial, Purpose::Synthetic, 4, odd.map_or(9, |arm| arm as u64));
+                let mut draws = stream(trial, Purpose::Synthetic, 4, noisy_arm.map_or(9, |arm| arm as u64));
                 let seeds: Vec<f64> = (0..3).map(|_| draws.normal()).collect();
                 let mut row = |arm: usize| -> Vec<f64> {
-                    let sd = if Some(arm) == odd { 2.0 } else { 1.0 };
+                    let sd = if Some(arm) == noisy_arm { 2.0 } else { 1.0 };
                     seeds.iter().map(|seed| 80.0 + 3.0 * seed + sd * draws.normal()).collect()
                 };
                 let accuracy: Vec<Vec<f64>> = (0..6).map(&mut row).collect();
                 from_base(&accuracy).iter().any(|d| d.low.unwrap() > 0.0 || d.high.unwrap() < 0.0)
             };
-            let share = (0..trials).filter(|trial| is_false_alarm(*trial)).count() as f64 / trials as f64;
-            assert!(share < most, "{odd:?}: {share}");
+            let fraction = (0..trials).filter(|trial| is_false_alarm(*trial)).count() as f64 / trials as f64;
+            assert!(fraction < limit, "{noisy_arm:?}: {fraction}");
         }
     }
 }

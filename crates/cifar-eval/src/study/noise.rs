@@ -1,4 +1,4 @@
-//! Wrong labels on purpose.
+//! Makes labels wrong on purpose.
 
 use cifar_data::random::{Purpose, stream};
 use cifar_data::{Dataset, SampleId};
@@ -7,44 +7,57 @@ use serde::{Deserialize, Serialize};
 use crate::confusion::ConfusionMatrix;
 use crate::{EvalError, Result};
 
-/// Which wrong labels an image may get.
+/// Which wrong label an image gets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NoiseKind {
-    /// Any other, all alike.
+    /// Any other class, with equal probability.
     Symmetric,
-    /// For each class a certain other one: [`most_confused`] makes the list from answers.
+    /// For each class, a fixed other class, such as that of [`most_confused`].
     Confused(Vec<u16>),
 }
 
-/// Labels to be spoilt.
+/// Label noise.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Noise {
-    /// Share of the images, more than 0 and less than 1.
+    /// Fraction of images that get a wrong label, above 0 and below 1.
     pub rate: f64,
-    /// What they get.
+    /// Which labels they get.
     pub kind: NoiseKind,
 }
 
 impl Noise {
-    /// Gives ⌊rate · N + ½⌋ images of the set another label than the one in force; which ones and which labels depends on the
-    /// seed and the ids alone. The original labels stay.
+    /// Gives ⌊rate · N + ½⌋ images of the set another label than the one in force. The original
+    /// labels stay. Which images and which labels depends only on the seed and the ids.
+    ///
+    /// ```
+    /// use cifar_data::sources::synthetic::{SyntheticParams, generate};
+    /// use cifar_eval::study::{Noise, NoiseKind};
+    ///
+    /// let clean = generate(&SyntheticParams { count: 100, ..Default::default() })?.dataset;
+    /// let mut noisy = clean.clone();
+    /// Noise { rate: 0.2, kind: NoiseKind::Symmetric }.corrupt(&mut noisy, 1)?;
+    /// let changed = noisy.labels().iter().zip(clean.labels()).filter(|(new, old)| **new != *old);
+    /// assert_eq!(changed.count(), 20);
+    /// # Ok::<(), cifar_eval::EvalError>(())
+    /// ```
     ///
     /// # Errors
-    /// If the rate is out of range, there is one class only, or the list of confused classes does not fit the set.
-    pub fn spoil(&self, set: &mut Dataset, seed: u64) -> Result<()> {
+    /// If the rate is out of range, there is only one class, or the list of confused classes does
+    /// not fit the set.
+    pub fn corrupt(&self, set: &mut Dataset, seed: u64) -> Result<()> {
         let classes = set.classes().len() as u16;
         let wrong = |value: String, allowed: &str| EvalError::Parameter { key: "flip", value, allowed: allowed.into() };
         if !(self.rate > 0.0 && self.rate < 1.0) {
             return Err(wrong(self.rate.to_string(), "allowed is more than 0 and less than 1"));
         }
         if classes < 2 {
-            return Err(wrong(format!("{classes} class"), "there must be two classes or more"));
+            return Err(wrong(format!("{classes} class"), "at least two classes are needed"));
         }
         if let NoiseKind::Confused(others) = &self.kind {
             let fits = |(class, other): (usize, &u16)| *other < classes && usize::from(*other) != class;
             if others.len() != usize::from(classes) || !others.iter().enumerate().all(fits) {
-                return Err(wrong(format!("{others:?}"), "each class needs another one"));
+                return Err(wrong(format!("{others:?}"), "each class needs another class of the set"));
             }
         }
         let mut order: Vec<(u64, SampleId)> = set
@@ -61,10 +74,10 @@ impl Noise {
             Some(match &self.kind {
                 NoiseKind::Confused(others) => others[usize::from(sample.label)],
                 NoiseKind::Symmetric => {
-                    let further =
+                    let offset =
                         stream(seed, Purpose::LabelNoise, 1, u64::from(sample.id.0)).below(u64::from(classes) - 1);
-                    // In 64 bits: the sum may be twice the number of classes.
-                    ((u64::from(sample.label) + 1 + further) % u64::from(classes)) as u16
+                    // In 64 bits, because the sum may be twice the number of classes.
+                    ((u64::from(sample.label) + 1 + offset) % u64::from(classes)) as u16
                 }
             })
         })?;
@@ -72,11 +85,21 @@ impl Noise {
     }
 }
 
-/// For each class the one that it is most often taken for; of those that are never missed, the next.
+/// Returns, for each class, the other class that it is most often predicted as. Of ties, and for a
+/// class that is never misclassified, it is the next class.
+///
+/// ```
+/// use cifar_eval::confusion::ConfusionMatrix;
+/// use cifar_eval::study::most_confused;
+///
+/// // Pairs of label and prediction. Class 0 is mostly confused with class 2.
+/// let pairs = [(0, 0), (0, 2), (0, 2), (0, 1), (1, 1), (2, 0)];
+/// assert_eq!(most_confused(&ConfusionMatrix::count(3, pairs.into_iter())), [2, 2, 0]);
+/// ```
 pub fn most_confused(confusion: &ConfusionMatrix) -> Vec<u16> {
     let classes = confusion.classes();
     let of = |class: usize| {
-        let others = (1..classes).map(|further| (class + further) % classes);
+        let others = (1..classes).map(|offset| (class + offset) % classes);
         others.fold(None, |best: Option<usize>, other| match best {
             Some(best) if confusion.get(class, best) >= confusion.get(class, other) => Some(best),
             _ => Some(other),
@@ -92,35 +115,34 @@ mod tests {
     use super::*;
 
     fn images() -> Dataset {
-        let images = synthetic::generate(&SyntheticParams { count: 1000, ..Default::default() }).unwrap().dataset;
-        // Without planted mislabels.
-        let mut images = images;
+        let mut images = synthetic::generate(&SyntheticParams { count: 1000, ..Default::default() }).unwrap().dataset;
+        // Removes the planted wrong labels.
         images.relabel(|s| Some(s.original_label)).unwrap();
         images
     }
 
     #[test]
-    fn so_many_labels_are_wrong_and_nothing_else_has_changed() {
+    fn the_given_fraction_of_labels_is_wrong_and_nothing_else_changes() {
         let clean = images();
         for kind in [NoiseKind::Symmetric, NoiseKind::Confused((0..10).map(|k| (k + 1) % 10).collect())] {
             let noise = Noise { rate: 0.2, kind };
-            let spoilt = |seed| {
+            let corrupted = |seed| {
                 let mut set = clean.clone();
-                noise.spoil(&mut set, seed).unwrap();
+                noise.corrupt(&mut set, seed).unwrap();
                 set
             };
-            let set = spoilt(1);
+            let set = corrupted(1);
             assert_eq!(set.samples().iter().filter(|s| s.label != s.original_label).count(), 200);
-            assert_eq!((&set, set.pixels()), (&spoilt(1), clean.pixels()));
-            assert_ne!(set.labels(), spoilt(2).labels());
+            assert_eq!((&set, set.pixels()), (&corrupted(1), clean.pixels()));
+            assert_ne!(set.labels(), corrupted(2).labels());
             if let NoiseKind::Symmetric = noise.kind {
-                let labels: std::collections::BTreeSet<u16> = set
+                let offsets: std::collections::BTreeSet<u16> = set
                     .samples()
                     .iter()
                     .filter(|s| s.label != s.original_label)
                     .map(|s| (s.label + 10 - s.original_label) % 10)
                     .collect();
-                assert_eq!(labels, (1..10).collect(), "every other class is drawn");
+                assert_eq!(offsets, (1..10).collect(), "every other class is drawn");
             }
         }
         for (rate, kind) in [
@@ -130,12 +152,12 @@ mod tests {
             (0.1, NoiseKind::Confused(vec![0; 10])),
             (0.1, NoiseKind::Confused(vec![1])),
         ] {
-            assert!(Noise { rate, kind }.spoil(&mut clean.clone(), 1).is_err());
+            assert!(Noise { rate, kind }.corrupt(&mut clean.clone(), 1).is_err());
         }
     }
 
     #[test]
-    fn the_most_confused_class_is_another_one() {
+    fn the_most_confused_class_is_another_class() {
         let pairs = [(0, 0), (0, 2), (0, 2), (0, 1), (1, 1), (2, 0), (2, 2)];
         assert_eq!(most_confused(&ConfusionMatrix::count(3, pairs.into_iter())), [2, 2, 0]);
     }

@@ -1,4 +1,4 @@
-//! What a study comes to: `study.csv`, `measures.csv`, `summary.json`, and a table for people.
+//! The results of a study: `study.csv`, `measures.csv`, `summary.json`, and a table for people.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -8,71 +8,103 @@ use cifar_data::output::OutputFolder;
 use serde::{Deserialize, Serialize};
 
 use super::differences::{Difference, from_base};
-use super::{Arm, Outcome};
+use super::{Arm, BaseAnalysis, Outcome};
 use crate::Result;
 use crate::evaluate::quoted;
 use crate::statistics::Spread;
-use crate::truth::{Agreement, Estimate};
+use crate::truth::{BootstrapEstimate, MeasureAgreement};
 
-/// An arm over the seeds. The accuracy's interval is for the choice of seeds (Student's t) and for this arm alone; none for one
-/// seed.
+/// An arm over all seeds. The interval of the accuracy is over the choice of seeds (Student's t),
+/// and for this arm alone; none for one seed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ArmSummary {
     /// The arm.
     pub arm: Arm,
     /// Accuracy on test images.
     pub accuracy: Spread,
-    /// Accuracy less that of the base under the same seeds, with an interval that holds for all arms at once; none for the base.
+    /// Accuracy minus that of the base under the same seeds, with an interval that holds for all
+    /// arms at once; none for the base.
     pub over_base: Option<Difference>,
     /// Mean number of training images.
     pub train_images: f64,
-    /// Mean share of them whose label is wrong.
+    /// Mean fraction of the training images whose label is wrong.
     pub wrong_share: f64,
 }
 
-/// A measure over the seeds.
+/// How well a measure finds wrong labels, over all seeds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MeasureSummary {
     /// The column of `hard_images.csv`.
     pub measure: String,
-    /// Mean number of training images that have it; the figures are of those alone.
+    /// Mean number of training images to which it applies. The other values are over these images.
     pub images: f64,
-    /// How well it finds the wrong labels among the training images.
+    /// AUROC for wrong labels; see [`MeasureAgreement`].
     pub auroc: Spread,
-    /// The same.
+    /// Average precision for wrong labels.
     pub average_precision: Spread,
-    /// The same.
+    /// Recall among the n highest, where n is the number of wrong labels.
     pub recall_at_n: Spread,
 }
 
-/// `summary.json`.
+/// The results of a study over all seeds: `summary.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StudySummary {
-    /// Where the images came from.
+    /// Where the images come from.
     pub source: String,
-    /// The labels that were spoilt, in words.
+    /// How labels were made wrong, in words.
     pub noise: String,
-    /// Number of test images. The study changes no label of them.
+    /// Number of test images. The study does not change their labels.
     pub test_images: usize,
     /// Number of seeds.
     pub seeds: usize,
-    /// Differences from the base that `over_base` is corrected for.
+    /// Number of differences from the base that `over_base` is corrected for.
     pub comparisons: usize,
-    /// Share of the flagged images whose label is wrong, over the seeds in which images were flagged; none if there are none.
+    /// Fraction of the flagged images whose label is wrong, over the seeds under which images were
+    /// flagged; none if there are none.
     pub precision: Option<Spread>,
-    /// Share of the wrong labels that are flagged.
+    /// Fraction of the wrong labels that are flagged.
     pub recall: Option<Spread>,
-    /// Share of the flagged images whose suggested label is the true one.
+    /// Fraction of the flagged images whose suggested label is the true one.
     pub suggested_right: Option<Spread>,
-    /// In the order of [`Arm::ALL`].
+    /// The arms, in the order of [`Arm::ALL`].
     pub arms: Vec<ArmSummary>,
-    /// Best AUROC first.
+    /// The measures, best AUROC first.
     pub measures: Vec<MeasureSummary>,
-    /// Why nothing is flagged, or nothing of some classes: each reason with its seed.
+    /// Why no image, or no image of some classes, is flagged: each reason with its seed.
     pub withheld: Vec<String>,
 }
 
-/// Figures over the seeds.
+/// Summarises outcomes over the seeds. `source` says where the images come from, and `noise` how
+/// labels were made wrong.
+///
+/// ```
+/// use cifar_eval::study::{Arm, Outcome, summarise, write};
+///
+/// let outcome = |arm, seed, accuracy| Outcome {
+///     arm,
+///     seed,
+///     train_images: 100,
+///     wrong_labels: 20,
+///     accuracy,
+///     test_images: 50,
+///     found: None,
+/// };
+/// let outcomes = [
+///     outcome(Arm::Base, 1, 0.80),
+///     outcome(Arm::Dropped, 1, 0.85),
+///     outcome(Arm::Base, 2, 0.82),
+///     outcome(Arm::Dropped, 2, 0.87),
+/// ];
+/// let summary = summarise(&outcomes, "drawn images", "20 % random labels");
+/// assert!((summary.arms[1].over_base.unwrap().mean - 0.05).abs() < 1e-12);
+/// assert!(summary.in_words().contains("dropped: better than base"));
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let out = folder.path().join("study");
+/// write(&outcomes, &summary, &out)?;
+/// assert!(out.join("summary.json").is_file());
+/// # Ok::<(), cifar_eval::EvalError>(())
+/// ```
 pub fn summarise(outcomes: &[Outcome], source: &str, noise: &str) -> StudySummary {
     let differences = differences(outcomes);
     let arms = Arm::ALL.into_iter().filter_map(|arm| {
@@ -80,7 +112,7 @@ pub fn summarise(outcomes: &[Outcome], source: &str, noise: &str) -> StudySummar
         let n = of_arm.len() as f64;
         Some(ArmSummary {
             arm,
-            accuracy: share(&of_arm.iter().map(|o| o.accuracy).collect::<Vec<_>>())?,
+            accuracy: spread_of_fractions(&of_arm.iter().map(|o| o.accuracy).collect::<Vec<_>>())?,
             over_base: differences.iter().find(|(of, _)| *of == arm).map(|(_, difference)| *difference),
             train_images: of_arm.iter().map(|o| o.train_images as f64).sum::<f64>() / n,
             wrong_share: of_arm.iter().map(|o| o.wrong_labels as f64 / o.train_images as f64).sum::<f64>() / n,
@@ -88,14 +120,14 @@ pub fn summarise(outcomes: &[Outcome], source: &str, noise: &str) -> StudySummar
     });
     let arms = arms.collect();
     let found: Vec<_> = outcomes.iter().filter_map(|o| Some((o, o.found.as_ref()?))).collect();
-    let shares = |of: &dyn Fn(&Outcome, &super::Found) -> (usize, usize)| {
-        let shares: Vec<f64> = found
+    let fraction = |of: &dyn Fn(&Outcome, &BaseAnalysis) -> (usize, usize)| {
+        let fractions: Vec<f64> = found
             .iter()
             .map(|(o, f)| of(o, f))
             .filter(|(_, n)| *n > 0)
             .map(|(hits, n)| hits as f64 / n as f64)
             .collect();
-        share(&shares)
+        spread_of_fractions(&fractions)
     };
     let withheld = found.iter().flat_map(|(o, f)| f.withheld.iter().map(|reason| format!("seed {}: {reason}", o.seed)));
     let seeds: BTreeSet<u64> = outcomes.iter().map(|o| o.seed).collect();
@@ -105,16 +137,16 @@ pub fn summarise(outcomes: &[Outcome], source: &str, noise: &str) -> StudySummar
         test_images: outcomes.first().map_or(0, |o| o.test_images),
         seeds: seeds.len(),
         comparisons: differences.len(),
-        precision: shares(&|_, f| (f.flagged_wrong, f.flagged)),
-        recall: shares(&|o, f| (f.flagged_wrong, o.wrong_labels)),
-        suggested_right: shares(&|_, f| (f.suggested_right, f.flagged)),
+        precision: fraction(&|_, f| (f.flagged_wrong, f.flagged)),
+        recall: fraction(&|o, f| (f.flagged_wrong, o.wrong_labels)),
+        suggested_right: fraction(&|_, f| (f.suggested_right, f.flagged)),
         arms,
         measures: measures(&found.iter().map(|(_, f)| f.measures.as_slice()).collect::<Vec<_>>()),
         withheld: withheld.collect(),
     }
 }
 
-/// Arms against the base, under the seeds that all arms have.
+/// Compares the arms with the base under the seeds that all arms have.
 fn differences(outcomes: &[Outcome]) -> Vec<(Arm, Difference)> {
     let arms: Vec<Arm> = Arm::ALL.into_iter().filter(|arm| outcomes.iter().any(|o| o.arm == *arm)).collect();
     let of = |arm: Arm, seed: u64| outcomes.iter().find(|o| o.arm == arm && o.seed == seed).map(|o| o.accuracy);
@@ -129,18 +161,18 @@ fn differences(outcomes: &[Outcome]) -> Vec<(Arm, Difference)> {
     arms[1..].iter().copied().zip(from_base(&accuracy)).collect()
 }
 
-/// The spread of shares, which are never below 0 or above 1.
-fn share(values: &[f64]) -> Option<Spread> {
+/// Returns the spread of fractions, with the interval clamped to 0 to 1.
+fn spread_of_fractions(values: &[f64]) -> Option<Spread> {
     let spread = Spread::of(values)?;
-    let within = |end: Option<f64>| end.map(|end| end.clamp(0.0, 1.0));
-    Some(Spread { low: within(spread.low), high: within(spread.high), ..spread })
+    let clamped = |end: Option<f64>| end.map(|end| end.clamp(0.0, 1.0));
+    Some(Spread { low: clamped(spread.low), high: clamped(spread.high), ..spread })
 }
 
-fn measures(runs: &[&[(String, Agreement)]]) -> Vec<MeasureSummary> {
+fn measures(runs: &[&[(String, MeasureAgreement)]]) -> Vec<MeasureSummary> {
     let names = runs.first().into_iter().flat_map(|run| run.iter().map(|(name, _)| name));
-    let over = |name: &str, figure: fn(&Agreement) -> Option<Estimate>| {
+    let over = |name: &str, figure: fn(&MeasureAgreement) -> Option<BootstrapEstimate>| {
         let values = runs.iter().filter_map(|run| figure(&run.iter().find(|(n, _)| n == name)?.1));
-        share(&values.map(|estimate| estimate.value).collect::<Vec<_>>())
+        spread_of_fractions(&values.map(|estimate| estimate.value).collect::<Vec<_>>())
     };
     let mut measures: Vec<MeasureSummary> = names
         .filter_map(|name| {
@@ -162,12 +194,12 @@ fn measures(runs: &[&[(String, Agreement)]]) -> Vec<MeasureSummary> {
 }
 
 impl StudySummary {
-    /// Two tables for people, and what they say.
+    /// Returns two tables for people and the conclusions.
     pub fn in_words(&self) -> String {
         let mut text = format!("{}; {}\n\n", self.source, self.noise);
         let _ = writeln!(
             text,
-            "training on            images  wrong labels   test accuracy over the seeds         against base"
+            "training on            images  wrong labels   test accuracy (mean over seeds)      difference from base"
         );
         for arm in &self.arms {
             let _ = writeln!(
@@ -180,14 +212,14 @@ impl StudySummary {
                 arm.over_base.as_ref().map(points).unwrap_or_default()
             );
         }
-        let _ = writeln!(text, "n = {} test images, whose labels the study does not change", self.test_images);
+        let _ = writeln!(text, "n = {} test images, with unchanged labels", self.test_images);
         let _ = match self.comparisons {
             0 => writeln!(text),
             1 => writeln!(text, "95 % intervals over the seeds (Student's t)\n"),
             count => writeln!(
                 text,
-                "95 % intervals over the seeds (Student's t): of accuracies for each arm alone, against base for all {count} \
-                 comparisons at once\n(Bonferroni; one variance for all arms)\n"
+                "95 % intervals over the seeds (Student's t): of accuracies for each arm alone, of differences for all \
+                 {count} comparisons at once\n(Bonferroni; one variance for all arms)\n"
             ),
         };
         for reason in &self.withheld {
@@ -216,18 +248,18 @@ impl StudySummary {
         text + &self.verdict()
     }
 
-    /// Whether acting on the flags helped, by the intervals that hold for all arms at once.
+    /// Says whether each arm helped, according to the intervals that hold for all arms at once.
     fn verdict(&self) -> String {
-        let told =
+        let lines =
             self.arms.iter().filter_map(|a| Some((a.arm.name(), a.over_base?))).map(|(name, difference)| {
                 match (difference.low, difference.high) {
                     (Some(low), _) if low > 0.0 => format!("{name}: better than base"),
                     (_, Some(high)) if high < 0.0 => format!("{name}: worse than base"),
-                    (Some(_), Some(_)) => format!("{name}: no difference that {} seeds could show", difference.n),
-                    _ => format!("{name}: one seed, so nothing can be said"),
+                    (Some(_), Some(_)) => format!("{name}: no difference established with {} seeds", difference.n),
+                    _ => format!("{name}: no conclusion from one seed"),
                 }
             });
-        told.collect::<Vec<_>>().join("\n")
+        lines.collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -240,7 +272,7 @@ fn points(difference: &Difference) -> String {
     shown(values, |value| format!("{:+.2}", value * 100.0), " points")
 }
 
-/// A mean with its interval.
+/// Formats a mean with its interval.
 fn shown(values: [Option<f64>; 3], number: impl Fn(f64) -> String, unit: &str) -> String {
     match values.map(|value| value.map(&number)) {
         [Some(mean), Some(low), Some(high)] => format!("{mean}{unit} ({low} to {high})"),
@@ -248,10 +280,10 @@ fn shown(values: [Option<f64>; 3], number: impl Fn(f64) -> String, unit: &str) -
     }
 }
 
-/// Writes the files.
+/// Writes `study.csv`, `measures.csv` and `summary.json` to the folder `out`, which is replaced.
 ///
 /// # Errors
-/// If one cannot be written.
+/// If a file cannot be written.
 pub fn write(outcomes: &[Outcome], summary: &StudySummary, out: &Path) -> Result<()> {
     let source = quoted(&summary.source);
     let mut rows = String::from("seed,arm,train_images,wrong_labels,test_images,accuracy,source\n");

@@ -1,15 +1,15 @@
-//! Reading the table of an analysis and a truth.
+//! Reads the table of an analysis and the truth.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use cifar_data::csv_table::{CsvRow, CsvTable};
-use cifar_data::{Content, Progress};
+use cifar_data::{Content, DataError, Stage};
 
 use crate::measures::MEASURES;
 use crate::{EvalError, Result};
 
-/// Columns that say which image a row is about; all others may be the truth.
+/// Columns that identify an image. Any other column may be the truth.
 const IDENTITY: [&str; 3] = ["id", "content", "file"];
 
 /// An image of `hard_images.csv`.
@@ -18,15 +18,34 @@ pub(super) struct Image {
     content: Option<Content>,
     file: String,
     pub(super) split: String,
-    /// Where the images came from; empty in tables without that column, such as means over seeds.
+    /// Where the images come from; empty in tables without that column, such as means over seeds.
     pub(super) source: String,
-    /// In the order of [`MEASURES`]; none where a measure does not apply.
+    /// One value per measure, in the order of [`MEASURES`]; none where a measure does not apply.
     pub(super) values: Vec<Option<f64>>,
+}
+
+/// The truth for the images of an analysis.
+pub(super) struct Truth {
+    /// Index of an image, ascending, and its value.
+    pub(super) values: Vec<(usize, f64)>,
+    /// Number of rows in the file.
+    pub(super) rows: usize,
+    /// Number of rows without content, although the analysis knows the content of their images.
+    pub(super) rows_without_content: usize,
 }
 
 fn number<T: std::str::FromStr>(table: &CsvTable, row: &CsvRow, column: usize) -> Result<T> {
     let (name, text) = (&table.columns()[column], &row.fields[column]);
     Ok(text.parse().map_err(|_| table.wrong(row, format!("{name} {text:?} is not a number")))?)
+}
+
+/// Rust parses "NaN" and "inf" as numbers, too.
+fn finite_number(table: &CsvTable, row: &CsvRow, column: usize) -> Result<f64> {
+    let value: f64 = number(table, row, column)?;
+    if value.is_finite() {
+        return Ok(value);
+    }
+    Err(table.wrong(row, format!("{} {value} is not a finite number", table.columns()[column])).into())
 }
 
 fn content(table: &CsvTable, row: &CsvRow, column: Option<usize>) -> Result<Option<Content>> {
@@ -35,37 +54,34 @@ fn content(table: &CsvTable, row: &CsvRow, column: Option<usize>) -> Result<Opti
     if text.is_empty() { Ok(None) } else { Ok(Some(parsed()?)) }
 }
 
-/// The images and their measures. The first-learnt epoch of an image that was never learnt is infinite.
+/// Reads the images and their measures. The first learnt epoch of an image that was never learnt is
+/// infinite.
 pub(super) fn read_images(path: &Path) -> Result<Vec<Image>> {
-    let wrong = |problem: String| EvalError::Malformed { path: path.to_path_buf(), problem };
+    let made_by = Stage::HardImages.alone();
     if !path.exists() {
-        return Err(wrong("is missing; run the stage `hard-images` first".into()));
+        let problem = "there is no such file".into();
+        return Err(DataError::Missing { path: path.to_path_buf(), problem, made_by }.into());
     }
     let table = CsvTable::read(path)?;
-    let place = |name: &str| {
-        let problem = || wrong(format!("has no column `{name}`; run the stage `hard-images` again"));
-        table.column(name).ok_or_else(problem)
+    let index = |name: &str| {
+        let stale =
+            || DataError::Stale { path: path.to_path_buf(), problem: format!("has no column `{name}`"), made_by };
+        table.column(name).ok_or_else(stale)
     };
-    let (id, split, events) = (place("id")?, place("split")?, place("forgetting_events")?);
-    let (content_at, file) = (table.column("content"), table.column("file"));
-    let measures: Vec<usize> = MEASURES.iter().map(|(name, _)| place(name)).collect::<Result<_>>()?;
+    let (id, split, events) = (index("id")?, index("split")?, index("forgetting_events")?);
+    let (content_column, file) = (table.column("content"), table.column("file"));
+    let columns: Vec<usize> = MEASURES.iter().map(|measure| index(measure.key)).collect::<Result<_, _>>()?;
     let source = table.column("source");
     let mut known = BTreeSet::new();
     let mut images = Vec::new();
     for row in table.rows() {
-        let value = |column: usize| -> Result<Option<f64>> {
-            if !row.fields[column].is_empty() {
-                let value: f64 = number(&table, row, column)?;
-                // "NaN" and "inf" are numbers to Rust; no measure is.
-                return if value.is_finite() {
-                    Ok(Some(value))
-                } else {
-                    Err(table.wrong(row, format!("{} {value} is not a finite number", table.columns()[column])).into())
-                };
+        let values = MEASURES.iter().zip(&columns).map(|(measure, column)| -> Result<Option<f64>> {
+            if !row.fields[*column].is_empty() {
+                return finite_number(&table, row, *column).map(Some);
             }
-            let is_never = table.columns()[column] == "first_learnt_epoch" && !row.fields[events].is_empty();
-            Ok(is_never.then_some(f64::INFINITY))
-        };
+            let is_never_learnt = measure.is_first_learnt() && !row.fields[events].is_empty();
+            Ok(is_never_learnt.then_some(f64::INFINITY))
+        });
         let id: u32 = number(&table, row, id)?;
         if !known.insert(id) {
             return Err(table.wrong(row, format!("id {id} appears twice")).into());
@@ -75,74 +91,62 @@ pub(super) fn read_images(path: &Path) -> Result<Vec<Image>> {
         }
         images.push(Image {
             id,
-            content: content(&table, row, content_at)?,
+            content: content(&table, row, content_column)?,
             file: file.map(|at| row.fields[at].clone()).unwrap_or_default(),
             split: row.fields[split].clone(),
             source: source.map(|at| row.fields[at].clone()).unwrap_or_default(),
-            values: measures.iter().map(|column| value(*column)).collect::<Result<_>>()?,
+            values: values.collect::<Result<_>>()?,
         });
     }
     Ok(images)
 }
 
-/// For each image that the truth names its place among `images`, and the truth; in the order of `images`. A row whose
-/// image has another content there is refused; rows without content are taken by their id, with one warning.
-pub(super) fn read_truth(
-    path: &Path,
-    column: Option<&str>,
-    images: &[Image],
-    monitor: &dyn Progress,
-) -> Result<Vec<(usize, f64)>> {
-    let wrong = |problem: String| EvalError::Malformed { path: path.to_path_buf(), problem };
+/// Reads the truth for `images`. A row must have the content that its image has in the analysis, or
+/// no content.
+pub(super) fn read_truth(path: &Path, column: Option<&str>, images: &[Image]) -> Result<Truth> {
     let table = CsvTable::read(path)?;
+    let id = table.column("id").ok_or_else(|| EvalError::Malformed {
+        path: path.to_path_buf(),
+        problem: format!("has no column `id`, only {}", table.columns().join(", ")),
+    })?;
+    let (truth, content_column) = (truth_column(path, &table, column)?, table.column("content"));
+    let indices: BTreeMap<u32, usize> = images.iter().enumerate().map(|(at, image)| (image.id, at)).collect();
+    let mut values = BTreeMap::new();
+    let mut rows_without_content = 0;
+    for row in table.rows() {
+        let wrong = |problem: String| table.wrong(row, problem);
+        let id: u32 = number(&table, row, id)?;
+        let content = content(&table, row, content_column)?;
+        let index = *indices.get(&id).ok_or_else(|| wrong(format!("there is no image {id} in the analysis")))?;
+        let image = &images[index];
+        match (content, image.content) {
+            (Some(then), Some(now)) if then != now => {
+                let problem =
+                    format!("image {id} of the analysis is {now} ({}), but this row is about image {then}", image.file);
+                return Err(DataError::Misplaced { path: path.to_path_buf(), line: row.line, problem }.into());
+            }
+            (None, Some(_)) => rows_without_content += 1,
+            _ => {}
+        }
+        if values.insert(index, finite_number(&table, row, truth)?).is_some() {
+            return Err(wrong(format!("id {id} appears twice")).into());
+        }
+    }
+    Ok(Truth { values: values.into_iter().collect(), rows: table.rows().len(), rows_without_content })
+}
+
+/// Returns the column named `name`, or the only one that does not identify an image.
+fn truth_column(path: &Path, table: &CsvTable, name: Option<&str>) -> Result<usize> {
     let columns = table.columns();
-    let listed = columns.join(", ");
-    let id = table.column("id").ok_or_else(|| wrong(format!("has no column `id`, only {listed}")))?;
-    let content_at = table.column("content");
     let others: Vec<usize> = (0..columns.len()).filter(|at| !IDENTITY.contains(&columns[*at].as_str())).collect();
-    let truth = match (column, others.as_slice()) {
+    let found = match (name, others.as_slice()) {
         (Some(name), _) => table.column(name),
         (None, [only]) => Some(*only),
         (None, _) => None,
     };
-    let truth = truth.ok_or_else(|| {
-        let wanted = column.map_or("one column beside `id`".into(), |name| format!("a column `{name}`"));
-        wrong(format!("has the columns {listed}, not {wanted}; `--column` names the one to use"))
-    })?;
-    let places: BTreeMap<u32, usize> = images.iter().enumerate().map(|(at, image)| (image.id, at)).collect();
-    let mut found = BTreeMap::new();
-    let mut without = 0;
-    for row in table.rows() {
-        let wrong = |problem: String| table.wrong(row, problem);
-        let id: u32 = number(&table, row, id)?;
-        let content = content(&table, row, content_at)?;
-        let place = *places.get(&id).ok_or_else(|| wrong(format!("there is no image {id} in the analysis")))?;
-        match (content, images[place].content) {
-            (Some(then), Some(now)) if then != now => {
-                return Err(wrong(format!(
-                    "image {id} is another one in the analysis: this row is about {then}, there it is {now} ({}); `cifar-cli labels migrate {}` moves rows to the ids that their images have now",
-                    images[place].file,
-                    path.display()
-                ))
-                .into());
-            }
-            (None, Some(_)) => without += 1,
-            _ => {}
-        }
-        let value: f64 = number(&table, row, truth)?;
-        if !value.is_finite() {
-            return Err(wrong(format!("{} {value} is not a finite number", columns[truth])).into());
-        }
-        if found.insert(place, value).is_some() {
-            return Err(wrong(format!("id {id} appears twice")).into());
-        }
-    }
-    if without > 0 {
-        monitor.warn(&format!(
-            "{0}: no `content` on {without} of {1} rows: they would go to another image if files were added or removed; add it with `cifar-cli labels migrate {0}`",
-            path.display(),
-            table.rows().len()
-        ));
-    }
-    Ok(found.into_iter().collect())
+    found.ok_or_else(|| EvalError::TruthColumn {
+        path: path.to_path_buf(),
+        found: columns.to_vec(),
+        expected: name.map_or("one column besides `id`".into(), |name| format!("a column `{name}`")),
+    })
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Runs, ScoredRun};
 use cifar_eval::interval::Interval;
 use cifar_eval::statistics::Spread;
-use cifar_eval::statistics::agreement::Agreement;
+use cifar_eval::statistics::agreement::RunAgreement;
 
 /// Runs that differ in the seed alone.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,7 +32,7 @@ pub struct Combination {
     /// other images.
     pub pool_interval: Interval,
     /// How often its runs predict the same class for an image of the pool; none for one run.
-    pub agreement: Option<Agreement>,
+    pub agreement: Option<RunAgreement>,
 }
 
 /// For each run of a combination, whether it classifies each image of the pool correctly.
@@ -67,6 +67,6 @@ pub(super) fn combination(name: &str, group: &[&ScoredRun], runs: &Runs) -> Opti
         test_interval: test.accuracy_interval(first.test.images),
         pool,
         pool_interval: pool.accuracy_interval(runs.pool.ids.len()),
-        agreement: Agreement::of(&predictions, runs.pool.classes.len()),
+        agreement: RunAgreement::of(&predictions, runs.pool.classes.len()),
     })
 }

@@ -74,7 +74,7 @@ fn add(sums: &mut BTreeMap<u32, Sum>, path: &Path, before: usize) -> Result<()> 
     // Tables of earlier versions lack this column.
     let content = columns.iter().position(|column| column == "content");
     let [predicted, suggested] = [place("pred")?, place("suggested_label")?];
-    let measures: Vec<usize> = MEASURES.iter().map(|(name, _)| place(name)).collect::<Result<_>>()?;
+    let measures: Vec<usize> = MEASURES.iter().map(|measure| place(measure.key)).collect::<Result<_>>()?;
     let mut images = 0;
     for (at, row) in csv.records().enumerate() {
         let line = |problem: String| wrong(format!("line {}: {problem}", at + 2));
@@ -132,14 +132,15 @@ fn table(sums: &BTreeMap<u32, Sum>, runs: usize) -> Vec<u8> {
         (counted == runs).then(|| total / runs as f64)
     };
     let score = |sum: &Sum, name: &str| {
-        MEASURES.iter().position(|(measure, _)| *measure == name).and_then(|at| mean(sum, at)).unwrap_or_default()
+        MEASURES.iter().position(|measure| measure.key == name).and_then(|at| mean(sum, at)).unwrap_or_default()
     };
     let mut order: Vec<(&u32, &Sum)> = sums.iter().collect();
     order.sort_by(|(one, a), (other, b)| {
         let by = |name| score(b, name).total_cmp(&score(a, name));
         by("label_issue_score").then(by("hardness_score")).then(one.cmp(other))
     });
-    let columns = ["id", "content", "split", "file", "label"].into_iter().chain(MEASURES.iter().map(|(name, _)| *name));
+    let columns =
+        ["id", "content", "split", "file", "label"].into_iter().chain(MEASURES.iter().map(|measure| measure.key));
     let columns = columns.chain(["seeds", "missed_by", "suggested_label", "suggested_by", "rank"]);
     let row = |(rank, (id, sum)): (usize, (&u32, &Sum))| {
         let measures = (0..MEASURES.len()).map(|at| mean(sum, at).map(|value| value.to_string()).unwrap_or_default());
@@ -169,7 +170,7 @@ mod tests {
         std::fs::create_dir_all(folder.join("evaluation/hard_images")).unwrap();
         let record = RunRecord::new("", "v1", seed, BTreeMap::new(), json!({}), "d".into(), "p".into());
         record.write(&folder).unwrap();
-        let names: Vec<&str> = MEASURES.iter().map(|(name, _)| *name).collect();
+        let names: Vec<&str> = MEASURES.iter().map(|measure| measure.key).collect();
         let mut text = format!("id,split,file,label,pred,suggested_label,{}\n", names.join(","));
         for (id, label, predicted, suggested, loss, aum, score) in rows {
             let values = names.iter().map(|name| match *name {

@@ -63,11 +63,11 @@ pub fn run(project: &Project, options: &StudyOptions, reporter: &dyn Reporter) -
     let test = TestSet::open(&layout.prepared_test(), data.report.test_fingerprint())?;
     let noise = noise(project, options, &data, reporter)?;
     let described = match (&noise, options.to_confused) {
-        (None, _) => "every label that labels/overrides.csv or labels/review.csv corrects made its original, wrong one"
+        (None, _) => "labels corrected in labels/overrides.csv or labels/review.csv reset to the original, wrong ones"
             .to_string(),
-        (Some(noise), false) => format!("{} % of the labels made any other", noise.rate * 100.0),
+        (Some(noise), false) => format!("{} % of the labels changed to any other class", noise.rate * 100.0),
         (Some(noise), true) => {
-            format!("{} % of the labels made the class most confused with", noise.rate * 100.0)
+            format!("{} % of the labels changed to the class most often confused with theirs", noise.rate * 100.0)
         }
     };
     let mut seeds = options.seeds.clone();

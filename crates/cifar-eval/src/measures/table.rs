@@ -1,0 +1,243 @@
+//! The measures that an analysis reports: their names, meanings and directions.
+//!
+//! The page of hard images, the comparison with known labels ([`crate::truth`]) and the study
+//! ([`crate::study`]) all use this table.
+
+use serde::Serialize;
+
+/// Whether high or low values of a measure mean a hard image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// High values are hard.
+    Higher,
+    /// Low values are hard.
+    Lower,
+}
+
+impl Direction {
+    /// Returns the direction in words.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::Higher => "higher is harder",
+            Self::Lower => "lower is harder",
+        }
+    }
+
+    /// Returns `value` with the sign that makes higher harder.
+    pub fn higher_is_harder(self, value: f64) -> f64 {
+        match self {
+            Self::Higher => value,
+            Self::Lower => -value,
+        }
+    }
+}
+
+/// The values of all measures for one image; none where a measure does not apply. [`MEASURES`]
+/// explains each of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[expect(missing_docs, reason = "MEASURES explains each, for the page too")]
+pub struct Measures {
+    pub label_issue_score: Option<f64>,
+    pub hardness_score: Option<f64>,
+    pub p_label: Option<f64>,
+    pub p_suggested: Option<f64>,
+    pub margin: Option<f64>,
+    pub entropy: Option<f64>,
+    pub loss: Option<f64>,
+    pub aum: Option<f64>,
+    pub mean_margin: Option<f64>,
+    pub el2n: Option<f64>,
+    pub forgetting_events: Option<f64>,
+    pub first_learnt_epoch: Option<f64>,
+    pub confidence: Option<f64>,
+    pub variability: Option<f64>,
+    pub correctness: Option<f64>,
+    pub oof_self_confidence: Option<f64>,
+    pub oof_margin: Option<f64>,
+}
+
+/// A measure: its names, meaning and direction.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Measure {
+    /// Its column in `hard_images.csv`.
+    pub key: &'static str,
+    /// Its name for people.
+    pub title: &'static str,
+    /// What it is, with its range, in one line.
+    pub meaning: &'static str,
+    /// Its direction.
+    #[serde(rename = "harder")]
+    pub direction: Direction,
+    /// Reads it from [`Measures`].
+    #[serde(skip)]
+    get: fn(&Measures) -> Option<f64>,
+}
+
+impl Measure {
+    /// Returns its value for an image; none where it does not apply.
+    ///
+    /// ```
+    /// use cifar_eval::measures::{MEASURES, Measures};
+    ///
+    /// let image = Measures { loss: Some(2.5), ..Measures::default() };
+    /// let known: Vec<_> = MEASURES.iter().filter_map(|m| Some((m.key, m.of(&image)?))).collect();
+    /// assert_eq!(known, [("loss", 2.5)]);
+    /// ```
+    pub fn of(&self, measures: &Measures) -> Option<f64> {
+        (self.get)(measures)
+    }
+
+    /// Returns its value for an image, with the sign that makes higher harder. An image that was
+    /// never learnt has an infinite first learnt epoch.
+    pub fn hardness(&self, measures: &Measures) -> Option<f64> {
+        let is_never_learnt = self.is_first_learnt() && measures.forgetting_events.is_some();
+        let value = self.of(measures).or(is_never_learnt.then_some(f64::INFINITY))?;
+        Some(self.direction.higher_is_harder(value))
+    }
+
+    /// Returns whether this is the first learnt epoch, which is empty for images that were never
+    /// learnt.
+    pub(crate) fn is_first_learnt(&self) -> bool {
+        self.key == "first_learnt_epoch"
+    }
+}
+
+/// An entry of [`MEASURES`].
+macro_rules! measure {
+    ($field:ident, $title:literal, $direction:ident, $meaning:literal) => {
+        Measure {
+            key: stringify!($field),
+            title: $title,
+            meaning: $meaning,
+            direction: Direction::$direction,
+            get: |measures| measures.$field,
+        }
+    };
+}
+
+/// Number of scores, which are the last entries of [`MEASURES`].
+const SCORES: usize = 2;
+
+/// All measures, in the order of the columns of `hard_images.csv`: figures of single images first,
+/// then the scores that rank images.
+pub const MEASURES: [Measure; 17] = [
+    measure!(p_label, "P(label)", Lower, "Probability that the trained network gives the label, 0 to 1."),
+    measure!(
+        p_suggested,
+        "P(suggested)",
+        Higher,
+        "Belief in the suggested label, 0 to 1; empty where the label is the likeliest class."
+    ),
+    measure!(
+        margin,
+        "Margin",
+        Lower,
+        "Probability of the label less that of the most probable other class, −1 to 1; below 0 the image is missed."
+    ),
+    measure!(
+        entropy,
+        "Entropy",
+        Higher,
+        "How evenly the probabilities are spread, in nats, 0 to the logarithm of the number of classes."
+    ),
+    measure!(loss, "Loss", Higher, "Cross-entropy of the label under the trained network, in nats, from 0."),
+    measure!(
+        aum,
+        "AUM",
+        Lower,
+        "Area under the margin: the label's logit less the largest other one, mean over the epochs; any number."
+    ),
+    measure!(mean_margin, "Mean margin", Lower, "The margin of probabilities, mean over the epochs, −1 to 1."),
+    measure!(
+        el2n,
+        "EL2N",
+        Higher,
+        "Distance between the probabilities and certainty of the label, mean over the first half of the epochs, 0 to √2."
+    ),
+    measure!(
+        forgetting_events,
+        "Forgetting events",
+        Higher,
+        "How often the image was got right in one epoch and missed in the next, from 0."
+    ),
+    measure!(
+        first_learnt_epoch,
+        "First learnt",
+        Higher,
+        "The first epoch in which the image was got right; empty if it never was."
+    ),
+    measure!(confidence, "Confidence", Lower, "Probability of the label, mean over the epochs, 0 to 1."),
+    measure!(
+        variability,
+        "Variability",
+        Higher,
+        "Standard deviation of the label's probability over the epochs, 0 to 0.5; high for ambiguous images, low for wrong labels."
+    ),
+    measure!(correctness, "Correctness", Lower, "Share of the epochs in which the image was got right, 0 to 1."),
+    measure!(
+        oof_self_confidence,
+        "Out-of-fold P(label)",
+        Lower,
+        "Probability of the label under networks that did not learn from this image, 0 to 1."
+    ),
+    measure!(
+        oof_margin,
+        "Out-of-fold margin",
+        Lower,
+        "The margin under networks that did not learn from this image, −1 to 1."
+    ),
+    measure!(
+        label_issue_score,
+        "Label issue",
+        Higher,
+        "Place among the images of the split by the odds that the label is wrong, 0 to 1; a place, not a probability."
+    ),
+    measure!(
+        hardness_score,
+        "Hardness",
+        Higher,
+        "Place among the images of the split by the entropy of the belief, whatever the label is, 0 to 1; a place, not a probability."
+    ),
+];
+
+/// Returns all measures in the order of the page: the two scores, then the other measures in the
+/// order of [`MEASURES`].
+///
+/// ```
+/// let keys: Vec<_> = cifar_eval::measures::scores_first().map(|measure| measure.key).collect();
+/// assert_eq!(keys[..3], ["label_issue_score", "hardness_score", "p_label"]);
+/// ```
+pub fn scores_first() -> impl Iterator<Item = &'static Measure> {
+    let measures: &'static [Measure] = &MEASURES;
+    let (others, scores) = measures.split_at(measures.len() - SCORES);
+    scores.iter().chain(others)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_measure_is_listed_once_in_either_order() {
+        let columns: Vec<&str> = MEASURES.iter().map(|measure| measure.key).collect();
+        assert_eq!(columns[15..], ["label_issue_score", "hardness_score"]);
+        let page: Vec<&str> = scores_first().map(|measure| measure.key).collect();
+        assert_eq!(page, [&columns[15..], &columns[..15]].concat());
+        assert_eq!(columns.iter().collect::<std::collections::BTreeSet<_>>().len(), columns.len());
+    }
+
+    #[test]
+    fn hardness_points_upwards_and_never_learnt_is_the_hardest() {
+        let hardness = |key: &str, measures: &Measures| {
+            MEASURES.iter().find(|measure| measure.key == key).and_then(|measure| measure.hardness(measures))
+        };
+        let image = Measures { loss: Some(2.0), margin: Some(0.5), ..Measures::default() };
+        assert_eq!((hardness("loss", &image), hardness("margin", &image)), (Some(2.0), Some(-0.5)));
+        assert_eq!(hardness("first_learnt_epoch", &image), None, "no epochs were recorded");
+        let never = Measures { forgetting_events: Some(0.0), ..image };
+        assert_eq!(hardness("first_learnt_epoch", &never), Some(f64::INFINITY));
+        let third = Measures { first_learnt_epoch: Some(3.0), ..never };
+        assert_eq!(hardness("first_learnt_epoch", &third), Some(3.0));
+    }
+}
