@@ -1,4 +1,4 @@
-//! What the page of hard images is made from.
+//! Input types of the hard-images page.
 
 use cifar_data::duplicates::Pair;
 use cifar_data::labels::{Entries, Review};
@@ -8,67 +8,68 @@ use serde::Serialize;
 
 use crate::measures::Harder;
 
-/// Everything that the page shows. Plain data: nothing is read or computed by the page that is not in here.
+/// Everything that the page shows. The page reads and computes nothing else.
 #[derive(Debug, Clone, Copy)]
 pub struct PageData<'a> {
-    /// Classes, size of images and where they came from. A synthetic source puts a banner over the page.
+    /// Classes, image size and data source. A synthetic source adds a banner to the page.
     pub header: &'a Header,
-    /// The partitions, such as `v1+v2`.
+    /// The partitions, for example `v1+v2`.
     pub dataset_version: &'a str,
-    /// What was trained, in a few words, such as `airbench94, 8 epochs`.
+    /// A short description of the model, for example `airbench94, 8 epochs`.
     pub model: &'a str,
-    /// The seeds of the runs that the measures come from.
+    /// The seeds of the runs that produced the measures.
     pub seeds: &'a [u64],
-    /// A fingerprint of the data. A browser keeps decisions under it, so that those for other data stay apart.
+    /// A fingerprint of the data. The browser stores decisions under it, one store per data set.
     pub fingerprint: &'a str,
-    /// A row an image, of every split, hardest first: an image's rank is its place.
+    /// One row per image of all splits, hardest first. The position of a row is the image's rank.
     pub rows: &'a [Row<'a>],
-    /// Pairs of images that look alike, the most telling first.
+    /// Pairs of similar images, most important first.
     pub pairs: &'a [Pair],
-    /// What the mistakes have in common.
+    /// Patterns among misclassified images.
     pub patterns: &'a Patterns,
-    /// Why some images have no category that rests on the network's answers: whole sentences, often none.
+    /// Why categories that need a competent network are empty for some images. Whole sentences,
+    /// often none.
     pub withheld: &'a [String],
-    /// The decisions of before, from `labels/review.csv`. Those on images that are not among the rows are kept.
+    /// Earlier decisions, from `labels/review.csv`. Those about images without a row are kept.
     pub review: &'a Entries<Review>,
-    /// Whose pictures the file holds.
+    /// Which images have their pixels embedded in the file.
     pub embed: Embed,
 }
 
 /// One image. `hard_images.csv` has the same columns.
 #[derive(Debug, Clone, Copy)]
 pub struct Row<'a> {
-    /// Its identity.
+    /// Its id.
     pub id: SampleId,
-    /// What it shows: goes beside the id in `review.csv`.
+    /// The hash of its pixels, stored next to the id in `review.csv`.
     pub content: Content,
     /// Its split.
     pub split: Split,
-    /// Its file, as in the manifest.
+    /// Its file name, as in the manifest.
     pub file: &'a str,
-    /// The label in force, an index into the classes.
+    /// The current label, an index into the classes.
     pub label: u16,
     /// The label before any correction.
     pub original_label: u16,
-    /// The class that the network finds most probable.
+    /// The class that the network predicts.
     pub predicted: u16,
-    /// The class that the analysis would give it, if it has a suggestion.
+    /// The class that the analysis suggests as label, if any.
     pub suggested: Option<u16>,
-    /// Figures.
+    /// Its measures.
     pub measures: Measures,
-    /// What kind of trouble this is, such as `ambiguous`; empty for an image that was not flagged.
+    /// Its category, for example `ambiguous`. Empty if the image is not flagged.
     pub category: &'a str,
-    /// Why it is in this category, in words; may be empty.
+    /// Why it is in this category, in words. May be empty.
     pub reason: &'a str,
-    /// The nearest training images by the network's features, nearest first; each is among the rows.
+    /// The nearest training images in feature space, nearest first. Each needs a row.
     pub neighbours: &'a [SampleId],
-    /// height × width × RGB.
+    /// height × width × RGB, one byte per value.
     pub pixels: &'a [u8],
 }
 
-/// The figures of one image; none where a measure does not apply. [`MEASURES`] explains each.
+/// The measures of one image, `None` where a measure does not apply. [`MEASURES`] describes each.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-#[expect(missing_docs, reason = "MEASURES explains each, for the page too")]
+#[expect(missing_docs, reason = "MEASURES describes each field")]
 pub struct Measures {
     pub label_issue_score: Option<f64>,
     pub hardness_score: Option<f64>,
@@ -89,30 +90,38 @@ pub struct Measures {
     pub oof_margin: Option<f64>,
 }
 
-/// A measure, as the page explains it.
+/// A measure and its description.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Measure {
     /// The column of `hard_images.csv`.
     pub key: &'static str,
-    /// Its name for people.
+    /// The name that the page shows.
     pub title: &'static str,
-    /// One line: what it is, and its range.
+    /// What it is and its range, in one line.
     pub meaning: &'static str,
-    /// Its direction.
+    /// Whether higher or lower values are harder.
     pub harder: Harder,
-    /// Where [`Measures`] keeps it.
+    /// Reads the measure from [`Measures`].
     #[serde(skip)]
     pub(super) get: fn(&Measures) -> Option<f64>,
 }
 
 impl Measure {
-    /// Its value, if it applies.
+    /// Returns the value of this measure, or `None` if it does not apply.
+    ///
+    /// ```
+    /// use cifar_eval::page::{MEASURES, Measures};
+    ///
+    /// let loss = MEASURES.iter().find(|measure| measure.key == "loss").unwrap();
+    /// let measures = Measures { loss: Some(0.5), ..Measures::default() };
+    /// assert_eq!(loss.of(&measures), Some(0.5));
+    /// ```
     pub fn of(&self, measures: &Measures) -> Option<f64> {
         (self.get)(measures)
     }
 }
 
-/// A line of [`MEASURES`].
+/// One entry of [`MEASURES`].
 macro_rules! measure {
     ($field:ident, $title:literal, $harder:ident, $meaning:literal) => {
         Measure {
@@ -125,124 +134,130 @@ macro_rules! measure {
     };
 }
 
-/// All measures, in the order of the detail view.
+/// All measures, in the order of the image view.
 pub const MEASURES: [Measure; 17] = [
     measure!(
         label_issue_score,
         "Label issue",
         Higher,
-        "Place among the images of the split by the odds that the label is wrong, 0 to 1; a place, not a probability."
+        "Percentile rank within the split of the odds that the label is wrong, 0 to 1. A rank, not a probability."
     ),
     measure!(
         hardness_score,
         "Hardness",
         Higher,
-        "Place among the images of the split by the entropy of the belief, whatever the label is, 0 to 1; a place, not a probability."
+        "Percentile rank within the split of the entropy of the class probabilities, regardless of the label, 0 to 1. A rank, not a probability."
     ),
-    measure!(p_label, "P(label)", Lower, "Probability that the trained network gives the label, 0 to 1."),
+    measure!(p_label, "P(label)", Lower, "Probability of the label under the final network, 0 to 1."),
     measure!(
         p_suggested,
         "P(suggested)",
         Higher,
-        "Belief in the suggested label, 0 to 1; empty where the label is the likeliest class."
+        "Probability of the suggested label, 0 to 1. Empty if there is no suggestion."
     ),
     measure!(
         margin,
         "Margin",
         Lower,
-        "Probability of the label less that of the most probable other class, −1 to 1; below 0 the image is missed."
+        "Probability of the label minus the highest other probability, −1 to 1. Negative if the image is misclassified."
     ),
     measure!(
         entropy,
         "Entropy",
         Higher,
-        "How evenly the probabilities are spread, in nats, 0 to the logarithm of the number of classes."
+        "Entropy of the predicted probabilities in nats, 0 to the logarithm of the number of classes."
     ),
-    measure!(loss, "Loss", Higher, "Cross-entropy of the label under the trained network, in nats, from 0."),
+    measure!(loss, "Loss", Higher, "Cross-entropy of the label under the final network in nats, 0 or more."),
     measure!(
         aum,
         "AUM",
         Lower,
-        "Area under the margin: the label's logit less the largest other one, mean over the epochs; any number."
+        "Area under the margin: logit of the label minus the largest other logit, mean over epochs. Unbounded."
     ),
-    measure!(mean_margin, "Mean margin", Lower, "The margin of probabilities, mean over the epochs, −1 to 1."),
+    measure!(mean_margin, "Mean margin", Lower, "Margin of the probabilities, mean over epochs, −1 to 1."),
     measure!(
         el2n,
         "EL2N",
         Higher,
-        "Distance between the probabilities and certainty of the label, mean over the first half of the epochs, 0 to √2."
+        "Euclidean distance between the probabilities and the one-hot label, mean over the first half of the epochs, 0 to √2."
     ),
     measure!(
         forgetting_events,
         "Forgetting events",
         Higher,
-        "How often the image was got right in one epoch and missed in the next, from 0."
+        "How often the image was classified correctly in one epoch and misclassified in the next, 0 or more."
     ),
     measure!(
         first_learnt_epoch,
-        "First learnt",
+        "First learned",
         Higher,
-        "The first epoch in which the image was got right; empty if it never was."
+        "First epoch in which the image was classified correctly. Empty if there is none."
     ),
-    measure!(confidence, "Confidence", Lower, "Probability of the label, mean over the epochs, 0 to 1."),
+    measure!(confidence, "Confidence", Lower, "Probability of the label, mean over epochs, 0 to 1."),
     measure!(
         variability,
         "Variability",
         Higher,
-        "Standard deviation of the label's probability over the epochs, 0 to 0.5; high for ambiguous images, low for wrong labels."
+        "Standard deviation of the label's probability over epochs, 0 to 0.5. High for ambiguous images, low for wrong labels."
     ),
-    measure!(correctness, "Correctness", Lower, "Share of the epochs in which the image was got right, 0 to 1."),
+    measure!(
+        correctness,
+        "Correctness",
+        Lower,
+        "Fraction of epochs in which the image was classified correctly, 0 to 1."
+    ),
     measure!(
         oof_self_confidence,
         "Out-of-fold P(label)",
         Lower,
-        "Probability of the label under networks that did not learn from this image, 0 to 1."
+        "Probability of the label under networks that were not trained on the image, 0 to 1."
     ),
     measure!(
         oof_margin,
         "Out-of-fold margin",
         Lower,
-        "The margin under networks that did not learn from this image, −1 to 1."
+        "Margin under networks that were not trained on the image, −1 to 1."
     ),
 ];
 
-/// What the mistakes have in common, as far as it survives statistics.
+/// Statistically significant patterns among misclassified images.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Patterns {
-    /// How many patterns were tested, told or not.
+    /// Number of patterns that were tested, significant or not.
     pub tested: usize,
-    /// The false discovery rate that the told ones keep to, such as 0.05 (Benjamini & Hochberg 1995).
+    /// False discovery rate of the significant ones, for example 0.05 (Benjamini & Hochberg 1995).
     pub level: f64,
-    /// Those that survived, strongest first.
-    pub told: Vec<Pattern>,
+    /// The significant patterns, strongest first.
+    pub significant: Vec<Pattern>,
 }
 
-/// A pattern that survived.
+/// A statistically significant pattern.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pattern {
-    /// What it is, in words: a whole sentence.
+    /// The pattern in words, a whole sentence.
     pub sentence: String,
-    /// Its size, in words, such as `odds ratio 2.1`.
+    /// Its effect size in words, for example `odds ratio 2.1`.
     pub effect: String,
-    /// Images that it was found on.
+    /// Number of images in the test.
     pub n: usize,
-    /// The q value, not above [`Patterns::level`].
+    /// The q value, at most [`Patterns::level`].
     pub q: f64,
 }
 
-/// Whose pictures the file holds. All other images are listed without theirs, and the page says how many.
+/// Which images have their pixels embedded in the file. The page lists all other images without a
+/// picture and says how many there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Embed {
-    /// The hardest so many images.
+    /// The number of hardest images to embed.
     pub images: usize,
-    /// The neighbours of the hardest so many.
+    /// The number of hardest images whose neighbours are embedded.
     pub neighbours_of: usize,
-    /// Both images of the first so many pairs.
+    /// The number of pairs, from the first, whose images are embedded.
     pub pairs: usize,
 }
 
 impl Default for Embed {
-    /// About 10 MB for photographs of 32×32 pixels.
+    /// A file of about 10 MB for 32×32 photographs.
     fn default() -> Self {
         Self { images: 2000, neighbours_of: 200, pairs: 200 }
     }
