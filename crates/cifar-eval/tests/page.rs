@@ -126,7 +126,12 @@ fn insignificant_patterns_are_refused() {
     let patterns = |q| Patterns {
         tested: 9,
         level: 0.05,
-        significant: vec![Pattern { sentence: "Dark images are misclassified.".into(), effect: "ratio 2".into(), n: 5, q }],
+        significant: vec![Pattern {
+            sentence: "Dark images are misclassified.".into(),
+            effect: "ratio 2".into(),
+            n: 5,
+            q,
+        }],
     };
     assert!(page(&[row(0)], &patterns(0.04)).unwrap().contains("1 of 9 tested patterns are significant"));
     for q in [0.06, f64::NAN] {

@@ -174,7 +174,11 @@ fn finding(image: usize, sample: &Sample, planted: Option<&Planted>, all: &[Samp
         ),
         Some(Planted::Blend { .. }) => (
             "ambiguous",
-            format!("The network is undecided between {} and {} in every epoch.", classes[usize::from(label)], classes[usize::from(rival)]),
+            format!(
+                "The network is undecided between {} and {} in every epoch.",
+                classes[usize::from(label)],
+                classes[usize::from(rival)]
+            ),
         ),
         Some(Planted::NearDuplicate { of }) => ("duplicate or leak", format!("Near duplicate of image {of}.")),
         None if predicted != label => {

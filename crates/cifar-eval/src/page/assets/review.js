@@ -167,7 +167,7 @@ function readReview(text) {
       COLUMNS.map((name) => (columnOf[name] < 0 ? "" : unescaped(fields[columnOf[name]])));
     // A table of candidates has rows without a decision.
     if (decision === "") return null;
-    if (!/^\d{1,10}$/.test(id)) throw new Error(`line ${line}: ${JSON.stringify(id)} is not an id`);
+    if (!/^\d{1,10}$/.test(id)) throw new Error(`line ${line}: ${JSON.stringify(id)} is not an id; expected a whole number`);
     if (seen.has(Number(id))) throw new Error(`line ${line}: image ${id} appears twice`);
     seen.add(Number(id));
     if (!DECISIONS.includes(decision)) {
@@ -178,7 +178,7 @@ function readReview(text) {
       throw new Error(`line ${line}: ${JSON.stringify(label)} is not a class; allowed: ${CLASSES.join(", ")}`);
     }
     if (content !== "" && digitsOf(content) === null) {
-      throw new Error(`line ${line}: content ${JSON.stringify(content)} is not an image hash`);
+      throw new Error(`line ${line}: content ${JSON.stringify(content)} is not the hash of an image; expected b3: and 16 hexadecimal digits, or nothing`);
     }
     const row = ROW_OF_ID.get(Number(id));
     if (content !== "" && row !== undefined && digitsOf(content) !== digitsOf(ROWS.content[row])) {
