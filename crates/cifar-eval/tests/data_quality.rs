@@ -1,4 +1,4 @@
-//! The inspection of a prepared set: what it counts, what it lists and what it draws.
+//! Tests of the inspection of prepared images: counts, lists and contact sheets.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -11,18 +11,19 @@ use cifar_data::splits::{Protocol, Split, SplitParams};
 use cifar_data::{Dataset, Silent};
 use cifar_eval::data_quality::{DataQualityReport, Issue, PAGE, REPORT, inspect};
 
-/// Four images that fail a test each, by their places, in the set of [`project`].
+/// The index of four images of [`images`] which each fail one test, and the test.
 const PLANTED: [(usize, Issue); 4] =
     [(10, Issue::Dark), (20, Issue::Bright), (30, Issue::LowInformation), (40, Issue::Blurred)];
 
-/// A drawn set whose images are loud, but for those planted, and in which 50 and 51 are the same picture with other labels.
+/// Synthetic images with strong contrast, apart from the planted ones. Images 50 and 51 are identical
+/// and have different labels.
 fn images() -> Dataset {
     let drawn = synthetic::generate(&SyntheticParams { count: 240, near_duplicates: 0.2, ..Default::default() });
-    let drawn = drawn.expect("allowed parameters").dataset;
+    let drawn = drawn.expect("valid parameters").dataset;
     let mut pixels = drawn.pixels().to_vec();
     let bytes = drawn.size().bytes();
-    for (place, issue) in PLANTED {
-        for (at, pixel) in pixels[place * bytes..][..bytes].chunks_exact_mut(3).enumerate() {
+    for (index, issue) in PLANTED {
+        for (at, pixel) in pixels[index * bytes..][..bytes].chunks_exact_mut(3).enumerate() {
             let (y, x) = (at / 32, at % 32);
             let scattered = ((y * 37 + x * 101 + y * x * 7) % 256) as u8;
             pixel.fill(match issue {
@@ -40,17 +41,17 @@ fn images() -> Dataset {
     Dataset::new(drawn.header().clone(), samples, pixels).expect("a valid set")
 }
 
-/// Prepares the set and looks at it.
+/// Prepares the images and inspects them.
 fn inspected(root: &Path, split: &SplitParams) -> DataQualityReport {
-    let version: DatasetVersion = "v1+v2+v3".parse().expect("an allowed version");
+    let version: DatasetVersion = "v1+v2+v3".parse().expect("a valid version");
     let at = |name: &str| root.join(name);
-    partitions::write(&images(), &at("partitions"), &Silent).expect("the folder is free");
-    std::fs::write(at("overrides.csv"), "id,label\n").expect("the folder is there");
-    pull(&at("partitions"), version, split, None, &at("raw"), &Silent).expect("partitions are there");
-    std::fs::write(at("review.csv"), "id,decision,label,note\n").expect("a file");
+    partitions::write(&images(), &at("partitions"), &Silent).expect("partitions are written");
+    std::fs::write(at("overrides.csv"), "id,label\n").expect("overrides are written");
+    pull(&at("partitions"), version, split, None, &at("raw"), &Silent).expect("images are pulled");
+    std::fs::write(at("review.csv"), "id,decision,label,note\n").expect("a review is written");
     prepare(&at("raw"), &at("overrides.csv"), &at("review.csv"), version, split, &at("prepared"), &Silent)
-        .expect("it was pulled");
-    inspect(&at("prepared"), &at("out"), &Silent).expect("it was prepared")
+        .expect("images are prepared");
+    inspect(&at("prepared"), &at("out"), &Silent).expect("images are inspected")
 }
 
 fn rows(path: &Path) -> Vec<Vec<String>> {
@@ -59,7 +60,7 @@ fn rows(path: &Path) -> Vec<Vec<String>> {
 }
 
 #[test]
-fn every_image_is_counted_and_what_was_planted_is_found() {
+fn all_images_are_counted_and_planted_issues_are_found() {
     let root = tempfile::tempdir().expect("a temporary folder");
     let report = inspected(root.path(), &SplitParams::default());
     let all = images();
@@ -87,7 +88,7 @@ fn every_image_is_counted_and_what_was_planted_is_found() {
 }
 
 #[test]
-fn contradicting_labels_are_those_of_pairs_that_differ() {
+fn label_conflicts_are_the_duplicates_with_different_labels() {
     let root = tempfile::tempdir().expect("a temporary folder");
     let report = inspected(root.path(), &SplitParams::default());
     let all = images();
@@ -108,7 +109,7 @@ fn contradicting_labels_are_those_of_pairs_that_differ() {
 }
 
 #[test]
-fn pairs_that_straddle_the_published_test_set_are_drawn() {
+fn duplicates_across_the_official_test_split_are_drawn() {
     let root = tempfile::tempdir().expect("a temporary folder");
     let report = inspected(root.path(), &SplitParams { protocol: Protocol::Official, ..SplitParams::default() });
     assert!(report.straddling_pairs.near > 0, "{report:?}");
@@ -117,7 +118,7 @@ fn pairs_that_straddle_the_published_test_set_are_drawn() {
 }
 
 #[test]
-fn the_page_shows_every_picture_and_loads_nothing_from_elsewhere() {
+fn the_page_shows_every_contact_sheet_and_has_no_urls() {
     let root = tempfile::tempdir().expect("a temporary folder");
     let report = inspected(root.path(), &SplitParams::default());
     let page = std::fs::read_to_string(root.path().join("out").join(PAGE)).expect("a page");
@@ -130,12 +131,12 @@ fn the_page_shows_every_picture_and_loads_nothing_from_elsewhere() {
         }
     }
     assert_eq!(page.matches("<img").count(), pictures);
-    assert!(page.contains("SYNTHETIC") && !page.contains("http"), "it is stamped and stands alone");
+    assert!(page.contains("SYNTHETIC") && !page.contains("http"), "the page is marked and self-contained");
     let json = std::fs::read(root.path().join("out").join(REPORT)).expect("a report");
     assert_eq!(serde_json::from_slice::<DataQualityReport>(&json).expect("a report"), report);
-    // The same again, to the byte.
+    // A second inspection writes identical files.
     let read = |name: &str| std::fs::read(root.path().join("out").join(name)).expect("a file");
     let before = [read(PAGE), read("near_duplicates.png"), read("issues.csv")];
-    inspect(&root.path().join("prepared"), &root.path().join("out"), &Silent).expect("it was prepared");
+    inspect(&root.path().join("prepared"), &root.path().join("out"), &Silent).expect("images are inspected");
     assert!([read(PAGE), read("near_duplicates.png"), read("issues.csv")] == before);
 }

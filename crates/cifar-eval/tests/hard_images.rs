@@ -195,7 +195,7 @@ fn a_network_that_knows_nothing_accuses_nobody() {
         assert!(reason.contains("the network knows too little: it is right on "), "{split}: {reason}");
         assert!(summary[split]["estimated_mislabelled"].is_null(), "{summary}");
     }
-    assert!(std::fs::read_to_string(out.join("index.html")).unwrap().contains("What the network cannot tell"));
+    assert!(std::fs::read_to_string(out.join("index.html")).unwrap().contains("Images that the network cannot judge"));
 }
 
 /// Dynamics that belong to something else are refused.

@@ -1,4 +1,4 @@
-//! The page of hard images as a file; what a browser makes of it is tested with a browser.
+//! Tests of the hard-images page as a file. The end-to-end tests open it in a browser.
 
 #[path = "../examples/page/demo.rs"]
 mod demo;
@@ -11,14 +11,14 @@ use demo::Demo;
 
 const EMBED: Embed = Embed { images: 40, neighbours_of: 5, pairs: 2 };
 
-/// The JSON in the page.
+/// Returns the JSON data of the page.
 fn data_of(page: &str) -> serde_json::Value {
     let data = page.split("<script id=\"data\" type=\"application/json\">").nth(1).expect("the data of the page");
     serde_json::from_str(data.split("</script>").next().expect("the data of the page")).expect("the data of the page")
 }
 
 #[test]
-fn the_same_data_give_the_same_bytes_and_all_rows_are_there() {
+fn the_page_is_reproducible_and_has_all_rows() {
     let demo = Demo::new(300).unwrap();
     let page = demo.page(EMBED).unwrap();
     assert!(page == demo.page(EMBED).unwrap(), "two pages of the same data differ");
@@ -31,28 +31,28 @@ fn the_same_data_give_the_same_bytes_and_all_rows_are_there() {
     }
     let pictures = data["pictures"]["rows"].as_array().unwrap();
     assert!(pictures.len() > 40 && pictures.len() < 75, "{}", pictures.len());
-    assert!(page.contains(&format!("This file holds {} pictures of 300 images", pictures.len())));
+    assert!(page.contains(&format!("This file contains pictures of {} of 300 images", pictures.len())));
 }
 
 #[test]
-fn the_page_names_no_address_and_forbids_requests() {
+fn the_page_has_no_urls_and_forbids_requests() {
     let page = String::from_utf8(Demo::new(60).unwrap().page(EMBED).unwrap()).unwrap();
     for word in ["http:", "https:", "//cdn", "src=\"", "@import", "fetch(", "XMLHttpRequest", "WebSocket"] {
         assert!(!page.contains(word), "{word}");
     }
     assert!(page.contains("default-src 'none'"));
-    // Every script and style ends where it should.
+    // Every script and style element is closed.
     assert_eq!(page.matches("<style").count(), page.matches("</style").count());
     assert_eq!(page.matches("<script").count(), page.matches("</script").count());
 }
 
-const NASTY: &str = "</script><script>alert(1)</script><!--";
+const HOSTILE: &str = "</script><script>alert(1)</script><!--";
 
 fn header() -> Header {
     Header {
         classes: vec!["<b>".into(), "a&b".into()],
         size: ImageSize { height: 2, width: 2 },
-        source: Source { kind: SourceKind::ClassFolders, description: NASTY.into() },
+        source: Source { kind: SourceKind::ClassFolders, description: HOSTILE.into() },
     }
 }
 
@@ -61,14 +61,14 @@ fn row(id: u32) -> Row<'static> {
         id: SampleId(id),
         content: Content::of(&[7; 12]),
         split: Split::Train,
-        file: NASTY,
+        file: HOSTILE,
         label: 0,
         original_label: 1,
         predicted: 1,
         suggested: Some(1),
         measures: Measures { loss: Some(0.5), ..Measures::default() },
-        category: NASTY,
-        reason: NASTY,
+        category: HOSTILE,
+        reason: HOSTILE,
         neighbours: &[],
         pixels: &[7; 12],
     }
@@ -78,26 +78,26 @@ fn page(rows: &[Row], patterns: &Patterns) -> Result<String, PageError> {
     let bytes = hard_images_page(&PageData {
         header: &header(),
         dataset_version: "v1",
-        model: NASTY,
+        model: HOSTILE,
         seeds: &[1],
         fingerprint: "abc",
         rows,
         pairs: &[],
         patterns,
         review: &Entries::new(),
-        withheld: &[format!("Of the test images, {NASTY}")],
+        withheld: &[format!("Of the test images, {HOSTILE}")],
         embed: Embed::default(),
     })?;
     Ok(String::from_utf8(bytes).expect("text"))
 }
 
 #[test]
-fn no_name_breaks_out() {
+fn hostile_names_are_escaped() {
     let page = page(&[row(0), row(1)], &Patterns::default()).unwrap();
-    assert!(!page.contains(NASTY) && !page.contains("<p class=\"synthetic\""));
+    assert!(!page.contains(HOSTILE) && !page.contains("<p class=\"synthetic\""));
     let data = data_of(&page);
-    assert_eq!(data["rows"]["file"][1], NASTY);
-    assert!(page.contains("What the network cannot tell") && page.contains("Of the test images, "));
+    assert_eq!(data["rows"]["file"][1], HOSTILE);
+    assert!(page.contains("Images that the network cannot judge") && page.contains("Of the test images, "));
     assert_eq!(data["classes"][0], "<b>");
 }
 
@@ -107,28 +107,34 @@ fn an_empty_set_has_a_page() {
 }
 
 #[test]
-fn what_does_not_fit_is_refused_in_one_line() {
+fn invalid_data_is_refused_with_a_one_line_error() {
     let check = |rows: &[Row], expected: &str| {
         let message = page(rows, &Patterns::default()).unwrap_err().to_string();
         assert!(message.ends_with(expected) && message.lines().count() == 1, "{message}");
     };
-    check(&[row(3), row(3)], "image 3 appears twice");
-    check(&[Row { predicted: 2, ..row(3) }], "image 3 has label 2, but there are 2 classes");
-    check(&[Row { pixels: &[7; 11], ..row(3) }], "image 3 has 11 bytes of pixels; expected 12");
-    check(&[Row { neighbours: &[SampleId(9)], ..row(3) }], "image 9, neighbour of image 3, is not among the rows");
+    check(&[row(3), row(3)], "image 3 appears twice; each image needs exactly one row");
+    check(&[Row { predicted: 2, ..row(3) }], "image 3 has label 2; with 2 classes it must be below 2");
+    check(&[Row { pixels: &[7; 11], ..row(3) }], "image 3 has 11 bytes of pixels; expected 12 (height × width × 3)");
+    let unknown = "image 9, neighbour of image 3, has no row; add one for every pair and neighbour";
+    check(&[Row { neighbours: &[SampleId(9)], ..row(3) }], unknown);
     let measures = Measures { loss: Some(f64::NAN), ..Measures::default() };
-    check(&[Row { measures, ..row(3) }], "loss of image 3 is not a finite number");
+    check(&[Row { measures, ..row(3) }], "loss of image 3 is NaN or infinite; it must be finite");
 }
 
 #[test]
-fn patterns_that_do_not_survive_are_not_told() {
-    let told = |q| Patterns {
+fn insignificant_patterns_are_refused() {
+    let patterns = |q| Patterns {
         tested: 9,
         level: 0.05,
-        told: vec![PatternLine { sentence: "Dark ones are missed.".into(), effect: "ratio 2".into(), n: 5, q }],
+        significant: vec![PatternLine {
+            sentence: "Dark images are misclassified.".into(),
+            effect: "ratio 2".into(),
+            n: 5,
+            q,
+        }],
     };
-    assert!(page(&[row(0)], &told(0.04)).unwrap().contains("1 of 9 tested patterns survive"));
+    assert!(page(&[row(0)], &patterns(0.04)).unwrap().contains("1 of 9 tested patterns are significant"));
     for q in [0.06, f64::NAN] {
-        assert!(matches!(page(&[row(0)], &told(q)), Err(PageError::Insignificant { .. })));
+        assert!(matches!(page(&[row(0)], &patterns(q)), Err(PageError::Insignificant { .. })));
     }
 }

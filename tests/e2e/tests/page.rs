@@ -84,7 +84,7 @@ fn a_cell_of_the_matrix_opens_its_images() {
     let labels = browser.run("return [...document.querySelectorAll('.tile')].map((tile) => tile.ariaLabel)");
     let labels = labels.as_array().unwrap();
     assert_eq!(json!(labels.len().to_string()), cell[0]);
-    let words = format!(", labelled {}, predicted {}", cell[1].as_str().unwrap(), cell[2].as_str().unwrap());
+    let words = format!(", labelled {}, predicted as {}", cell[1].as_str().unwrap(), cell[2].as_str().unwrap());
     assert!(labels.iter().all(|label| label.as_str().unwrap().contains(&words)), "{words}: {labels:?}");
 
     browser.click(".tile");
@@ -102,8 +102,8 @@ fn a_cell_of_the_matrix_opens_its_images() {
 fn keys_alone_review_images_and_the_file_is_saved_loaded_and_remembered() {
     let Some((browser, ids, folder)) = opened() else { return };
     let first = ids[0];
-    let old = row(first, "dismiss", "", "a planted \"remark\", with a comma");
-    let absent = row(4_000_000_000, "drop", "", "not among these images");
+    let old = row(first, "dismiss", "", "a note with \"quotes\", and a comma");
+    let absent = row(4_000_000_000, "drop", "", "not in this data set");
     assert_eq!(saved(&browser), [old.clone(), absent.clone()]);
 
     browser.click("nav a[href='#gallery']");
@@ -166,17 +166,18 @@ fn keys_alone_review_images_and_the_file_is_saved_loaded_and_remembered() {
     assert_eq!(saved(&browser), ascending(undone.clone()));
 
     let another = format!("id,content,file,decision,label,note\n\n{},{},x.png,drop,,\n", ids[3], Content::of(b"x"));
-    let is_another = format!("line 3: image {} is another one than when the line was written: it was b3:", ids[3]);
+    let is_another =
+        format!("line 3: image {} is a different image than when this line was written: it was b3:", ids[3]);
     for (text, complaint) in [
         (another.as_str(), is_another.as_str()),
-        ("id,content,decision,label\n1,12,drop,\n", "line 2: content \"12\" is not the hash of an image"),
-        ("id,decision,label\n1,drop,\"\"x\n", "line 2: a quotation mark is closed in the middle of a field"),
+        ("id,content,decision,label\n1,12,drop,\n", "line 2: content \"12\" is not the hash of an image; expected b3:"),
+        ("id,decision,label\n1,drop,\"\"x\n", "line 2: text after the closing quotation mark of a field"),
         ("id,label\n", "line 1: found \"id,label\", expected id,content,file,decision,label,note"),
         ("id,decision,label,note\n1,drop,,\n1,drop,,\n", "line 3: image 1 appears twice"),
-        ("id,decision,label,note\n1,delete,,\n", "line 2: \"delete\" is no decision; allowed are accept"),
-        ("id,decision,label,note\n1,relabel,unicorn,\n", "line 2: \"unicorn\" is no class; allowed are "),
+        ("id,decision,label,note\n1,delete,,\n", "line 2: \"delete\" is not a decision; allowed: accept"),
+        ("id,decision,label,note\n1,relabel,unicorn,\n", "line 2: \"unicorn\" is not a class; allowed: "),
         ("id,decision,label,note\n1,drop,,\"open\n", "line 2: a quotation mark is not closed"),
-        ("id,decision,label,note\n-1,drop,,\n", "line 2: \"-1\" is not an id"),
+        ("id,decision,label,note\n-1,drop,,\n", "line 2: \"-1\" is not an id; expected a whole number"),
     ] {
         load(&browser, &folder, text);
         browser.wait(&format!("document.getElementById('message').textContent.includes({})", json!(complaint)));
@@ -210,7 +211,7 @@ fn filters_narrow_the_gallery_and_few_tiles_exist_at_once() {
     assert_eq!(count(), IMAGES);
 
     browser.click("#add-range");
-    browser.type_into(".range input[aria-label=from]", "0.8");
+    browser.type_into(".range input[aria-label=min]", "0.8");
     let scores = browser.run(
         "const data = JSON.parse(document.getElementById('data').textContent);
          return data.rows.measures[0].filter((value) => value >= 0.8).length",

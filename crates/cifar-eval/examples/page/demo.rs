@@ -1,5 +1,7 @@
-//! Drawn images with figures that nobody measured: they follow from what was planted and from a random stream, so that
-//! the page has something of everything to show. The page says SYNTHETIC.
+//! Synthetic images with invented measures, so that the page has an example of everything.
+//!
+//! No network is trained. The measures follow from the planted flaws and a random stream. The page
+//! is marked SYNTHETIC.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -13,21 +15,21 @@ use cifar_eval::page::{
     Decision, Embed, Entry, Measures, PageData, PatternLine, Patterns, Review, Row, hard_images_page,
 };
 
-/// Streams apart from those that draw the images.
-const FIGURES: u64 = 1000;
+/// Separates these random streams from those that generate the images.
+const MEASURES_STREAM: u64 = 1000;
 const EPOCHS: f64 = 8.0;
 const NEIGHBOURS: usize = 5;
 
-/// Images and what is said of them.
+/// Synthetic images and their invented analysis.
 #[derive(Debug)]
 pub(crate) struct Demo {
     set: Synthetic,
-    figures: Vec<Figures>,
+    findings: Vec<Finding>,
 }
 
 #[derive(Debug)]
-struct Figures {
-    /// Place of the image in the set.
+struct Finding {
+    /// Index of the image in the set.
     image: usize,
     split: Split,
     predicted: u16,
@@ -39,32 +41,32 @@ struct Figures {
 }
 
 impl Demo {
-    /// With so many images.
+    /// Generates `images` images.
     pub(crate) fn new(images: usize) -> Result<Self, Box<dyn Error>> {
         let set = synthetic::generate(&SyntheticParams { count: images, ..Default::default() })?;
         let planted: BTreeMap<SampleId, Planted> = set.truth.iter().copied().collect();
         let samples = set.dataset.samples();
-        let mut figures: Vec<Figures> = samples
+        let mut findings: Vec<Finding> = samples
             .iter()
             .enumerate()
-            .map(|(image, sample)| figures_of(image, sample, planted.get(&sample.id), samples, set.dataset.classes()))
+            .map(|(image, sample)| finding(image, sample, planted.get(&sample.id), samples, set.dataset.classes()))
             .collect();
-        let score = |f: &Figures| f.measures.label_issue_score.unwrap_or(0.0);
-        figures.sort_by(|a, b| score(b).total_cmp(&score(a)).then(a.image.cmp(&b.image)));
-        Ok(Self { set, figures })
+        let score = |f: &Finding| f.measures.label_issue_score.unwrap_or(0.0);
+        findings.sort_by(|a, b| score(b).total_cmp(&score(a)).then(a.image.cmp(&b.image)));
+        Ok(Self { set, findings })
     }
 
-    /// Ids in the order of the page, hardest first.
+    /// Returns the ids in the order of the page, hardest first.
     #[allow(dead_code, reason = "tests use it, the example does not")]
     pub(crate) fn ids(&self) -> Vec<u32> {
-        self.figures.iter().map(|f| self.set.dataset.samples()[f.image].id.0).collect()
+        self.findings.iter().map(|f| self.set.dataset.samples()[f.image].id.0).collect()
     }
 
-    /// The page.
+    /// Renders the page.
     pub(crate) fn page(&self, embed: Embed) -> Result<Vec<u8>, Box<dyn Error>> {
         let dataset = &self.set.dataset;
         let rows: Vec<Row> = self
-            .figures
+            .findings
             .iter()
             .map(|f| {
                 let sample = &dataset.samples()[f.image];
@@ -97,15 +99,15 @@ impl Demo {
                 _ => None,
             })
             .collect();
-        let first = dataset.samples()[self.figures[0].image].id;
+        let first = dataset.samples()[self.findings[0].image].id;
         let review = BTreeMap::from([
-            (first, decided(Decision::Dismiss, "a planted \"remark\", with a comma", "")),
-            (SampleId(4_000_000_000), decided(Decision::Drop, "not among these images", "gone.png")),
+            (first, decided(Decision::Dismiss, "a note with \"quotes\", and a comma", "")),
+            (SampleId(4_000_000_000), decided(Decision::Drop, "not in this data set", "gone.png")),
         ]);
         let page = hard_images_page(&PageData {
             header: dataset.header(),
             dataset_version: "v1+v2+v3",
-            model: "made-up figures",
+            model: "invented measures",
             seeds: &[42, 43, 44],
             fingerprint: &format!("demo-{}", dataset.len()),
             rows: &rows,
@@ -125,7 +127,7 @@ fn decided(decision: Decision, note: &str, file: &str) -> Entry<Review> {
 }
 
 fn patterns(images: usize) -> Patterns {
-    let told = |sentence: &str, effect: &str, q| PatternLine {
+    let pattern = |sentence: &str, effect: &str, q| PatternLine {
         sentence: sentence.into(),
         effect: effect.into(),
         n: images,
@@ -134,25 +136,29 @@ fn patterns(images: usize) -> Patterns {
     Patterns {
         tested: 48,
         level: 0.05,
-        told: vec![
-            told("Images that mix two classes are missed more often than others.", "odds ratio 6.2 (5.1 to 7.6)", 3e-9),
-            told("Dark images are missed a little more often.", "odds ratio 1.3 (1.1 to 1.5)", 0.021),
+        significant: vec![
+            pattern(
+                "Images that mix two classes are misclassified more often than others.",
+                "odds ratio 6.2 (5.1 to 7.6)",
+                3e-9,
+            ),
+            pattern("Dark images are misclassified slightly more often.", "odds ratio 1.3 (1.1 to 1.5)", 0.021),
         ],
     }
 }
 
-fn figures_of(image: usize, sample: &Sample, planted: Option<&Planted>, all: &[Sample], classes: &[String]) -> Figures {
-    let mut random = stream(0, Purpose::Synthetic, FIGURES, sample.id.0.into());
+fn finding(image: usize, sample: &Sample, planted: Option<&Planted>, all: &[Sample], classes: &[String]) -> Finding {
+    let mut random = stream(0, Purpose::Synthetic, MEASURES_STREAM, sample.id.0.into());
     let label = sample.label;
     let other = {
         let other = random.below(classes.len() as u64 - 1) as u16;
         if other < label { other } else { other + 1 }
     };
-    let missed = random.chance(0.06);
+    let misclassified = random.chance(0.06);
     let (rival, p_label) = match planted {
         Some(Planted::Mislabel { true_label }) => (*true_label, random.uniform(0.005, 0.2)),
         Some(Planted::Blend { with, .. }) => (*with, random.uniform(0.3, 0.62)),
-        _ if missed => (other, random.uniform(0.12, 0.45)),
+        _ if misclassified => (other, random.uniform(0.12, 0.45)),
         _ => (other, 1.0 - 0.45 * random.unit().powi(3)),
     };
     let p_rival = (1.0 - p_label) * random.uniform(0.75, 0.98);
@@ -167,18 +173,22 @@ fn figures_of(image: usize, sample: &Sample, planted: Option<&Planted>, all: &[S
         Some(Planted::Mislabel { .. }) => (
             "likely mislabelled",
             format!(
-                "The network never believed in {}; it says {} in every epoch.",
+                "The network never predicts {}; it predicts {} in every epoch.",
                 classes[usize::from(label)],
                 classes[usize::from(rival)]
             ),
         ),
         Some(Planted::Blend { .. }) => (
             "ambiguous",
-            format!("Torn between {} and {} until the end.", classes[usize::from(label)], classes[usize::from(rival)]),
+            format!(
+                "The network is undecided between {} and {} in every epoch.",
+                classes[usize::from(label)],
+                classes[usize::from(rival)]
+            ),
         ),
-        Some(Planted::NearDuplicate { of }) => ("duplicate or leak", format!("Shows the same picture as image {of}.")),
+        Some(Planted::NearDuplicate { of }) => ("duplicate or leak", format!("Near duplicate of image {of}.")),
         None if predicted != label => {
-            ("clear but missed", "Images like it are got right, and this one is not.".to_string())
+            ("clear but missed", "Similar images are classified correctly, and this one is not.".to_string())
         }
         None => ("", String::new()),
     };
@@ -187,16 +197,17 @@ fn figures_of(image: usize, sample: &Sample, planted: Option<&Planted>, all: &[S
     let neighbours = all.iter().cycle().skip(start).take(all.len());
     let neighbours = neighbours.filter(|s| s.label == predicted && s.id.0 % 10 <= 6 && s.id != sample.id);
     let neighbours = neighbours.take(NEIGHBOURS).map(|s| s.id).collect();
-    Figures { image, split, predicted, suggested, measures, category, reason, neighbours }
+    Finding { image, split, predicted, suggested, measures, category, reason, neighbours }
 }
 
-/// Test images have no dynamics: the network was asked about them once.
+/// Returns invented measures. Test images have no training dynamics: only the final network predicts
+/// them.
 fn measures(random: &mut Stream, split: Split, p_label: f64, p_rival: f64) -> Measures {
     let dynamic = |value: f64| (split != Split::Test).then_some(value);
     let confidence = (p_label * random.uniform(0.75, 1.0)).clamp(0.0, 1.0);
     let variability = (confidence * (1.0 - confidence)).sqrt() * random.uniform(0.35, 0.95);
     let correctness = ((confidence + random.uniform(-0.12, 0.12)).clamp(0.0, 1.0) * EPOCHS).round() / EPOCHS;
-    let learnt = (correctness > 0.0).then(|| ((1.0 - correctness) * EPOCHS).round() + 1.0);
+    let first_learnt = (correctness > 0.0).then(|| ((1.0 - correctness) * EPOCHS).round() + 1.0);
     let rest = (1.0 - p_label - p_rival).max(1e-9);
     let entropy = -[p_label, p_rival, rest].iter().map(|p| p * p.ln()).sum::<f64>();
     Measures {
@@ -211,7 +222,7 @@ fn measures(random: &mut Stream, split: Split, p_label: f64, p_rival: f64) -> Me
         mean_margin: dynamic(confidence - p_rival * 0.9),
         el2n: dynamic((1.0 - confidence) * 1.2),
         forgetting_events: dynamic((variability * 8.0).round()),
-        first_learnt_epoch: learnt.and_then(dynamic),
+        first_learnt_epoch: first_learnt.and_then(dynamic),
         confidence: dynamic(confidence),
         variability: dynamic(variability),
         correctness: dynamic(correctness),

@@ -1,4 +1,5 @@
-//! Writes the page of hard images for drawn images with made-up figures, to look at or to work on the page:
+//! Writes the hard-images page for synthetic images with invented measures. Use it to try out the
+//! page or to work on it:
 //!
 //! ```sh
 //! cargo run --release -p cifar-eval --example page -- demo.html 60000

@@ -1,10 +1,15 @@
-//! What the prepared images are like: counts, statistics, images that fail absolute tests, duplicates and the labels that
-//! contradict each other among them; as figures, as lists and as a page with pictures.
+//! Describes prepared images without a network: counts, brightness statistics, suspicious images,
+//! duplicates, and duplicates with different labels.
 //!
-//! In: a prepared set. Out, in one folder: `report.json`; `issues.csv` (`id,content,split,class,issue,value,file`);
-//! `label_conflicts.csv` (`id_a,id_b,content_a,content_b,split_a,split_b,label_a,label_b,similarity,kind`); `index.html`
-//! and its pictures.
-//! Nothing here decides anything: no image is left out, and no label is changed.
+//! [`inspect`] reads a prepared data set and writes one folder:
+//!
+//! - `report.json`: a [`DataQualityReport`];
+//! - `issues.csv`: suspicious images, `id,content,split,class,issue,value,file`;
+//! - `label_conflicts.csv`: duplicates with different labels,
+//!   `id_a,id_b,content_a,content_b,split_a,split_b,label_a,label_b,similarity,kind`;
+//! - `index.html` and its contact sheets.
+//!
+//! The inspection removes no image and changes no label.
 
 mod page;
 mod pairs;
@@ -26,80 +31,80 @@ pub use quality::{Issue, Quality};
 use crate::plots::{Caption, Tile, contact_sheet};
 use crate::{EvalError, Result};
 
-/// File name of the figures.
+/// File name of the report.
 pub const REPORT: &str = "report.json";
 /// File name of the page.
 pub const PAGE: &str = "index.html";
 const ISSUES: &str = "issues.csv";
 const CONFLICTS: &str = "label_conflicts.csv";
 const SCHEMA: u32 = 1;
-/// Images on a sheet at most.
+/// Maximum number of images on a contact sheet.
 const SHEET: usize = 60;
 
-/// What was found: `report.json`.
+/// The content of `report.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataQualityReport {
     /// Version of this file's layout.
     pub schema: u32,
-    /// Where the images came from.
+    /// The source of the images.
     pub source: String,
-    /// Whether that is the built-in set of drawn images.
+    /// Whether the images are synthetic.
     pub synthetic: bool,
     /// The partitions.
     pub dataset_version: String,
-    /// Seed of the division into splits.
+    /// Seed of the split.
     pub split_seed: u64,
     /// Number of images.
     pub images: usize,
-    /// Number of images of each split, class (by the label in force) and partition.
+    /// Number of images by split, class (current label) and partition.
     pub counts: BTreeMap<Split, BTreeMap<String, BTreeMap<String, usize>>>,
-    /// Statistics of each split's images.
+    /// Brightness statistics by split.
     pub statistics: BTreeMap<Split, Statistics>,
-    /// Number of images that fail each test, by split and class; classes without one are left out.
+    /// Number of images that fail each test, by split and class. Zero counts are omitted.
     pub issues: BTreeMap<Issue, BTreeMap<Split, BTreeMap<String, usize>>>,
-    /// What each test is.
+    /// The criterion of each test, in words.
     pub tests: BTreeMap<Issue, String>,
-    /// Pairs of images that show the same picture.
+    /// Number of duplicate pairs.
     pub duplicate_pairs: PairCounts,
-    /// Those of them with one image for test and the other not.
+    /// Number of duplicate pairs with one image in the test split and the other in another split.
     pub straddling_pairs: PairCounts,
-    /// Exact and near pairs whose images have different labels.
+    /// Number of exact and near duplicates with different labels.
     pub label_conflicts: usize,
 }
 
-/// Of the images of a split, by brightness from 0 to 255.
+/// Brightness statistics of the images of a split. Brightness is 0 to 255.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Statistics {
     /// Number of images.
     pub images: usize,
-    /// Mean of the images' mean brightness.
+    /// Mean brightness of an image, mean over images.
     pub brightness: f64,
-    /// Mean of the images' standard deviations of brightness.
+    /// Standard deviation of the brightness of an image, mean over images.
     pub contrast: f64,
-    /// Mean entropy of brightness, bits a pixel.
+    /// Entropy of the brightness of an image in bits per pixel, mean over images.
     pub entropy: f64,
-    /// Mean sharpness of those images that have any contrast.
+    /// Sharpness of an image, mean over images with any contrast.
     pub sharpness: f64,
-    /// The darkest and the brightest image's mean brightness.
+    /// Mean brightness of the darkest image.
     pub darkest: f64,
-    /// See `darkest`.
+    /// Mean brightness of the brightest image.
     pub brightest: f64,
 }
 
 impl DataQualityReport {
-    /// Number of images that fail a test.
+    /// Returns the number of images that fail a test.
     pub fn failing(&self, issue: Issue) -> usize {
         self.issues.get(&issue).into_iter().flat_map(BTreeMap::values).flat_map(BTreeMap::values).sum()
     }
 
-    /// A few lines for people.
+    /// Returns a summary of three lines.
     pub fn in_words(&self) -> String {
         let issues = Issue::ALL.map(|issue| format!("{} {}", self.failing(issue), issue.name().replace('_', " ")));
         let PairCounts { exact, near, similar } = self.duplicate_pairs;
         format!(
-            "{} images of {} ({})\nto look at: {}\npairs: {exact} exact, {near} near, {similar} similar; {} of exact and near between test and other images; {} with labels that differ",
+            "{} images of {} ({})\nsuspicious images: {}\nduplicate pairs: {exact} exact, {near} near, {similar} similar; of the exact and near ones, {} between test and other images, {} with different labels",
             self.images,
             self.dataset_version,
             self.source,
@@ -110,7 +115,7 @@ impl DataQualityReport {
     }
 }
 
-/// An image in its split.
+/// An image and its split.
 #[derive(Debug, Clone, Copy)]
 struct Placed<'a> {
     split: Split,
@@ -119,7 +124,7 @@ struct Placed<'a> {
     pixels: &'a [u8],
 }
 
-/// Everything that is looked at.
+/// All images of the prepared data set.
 struct Images<'a> {
     sets: [(Split, &'a Dataset); 3],
     classes: &'a [String],
@@ -147,9 +152,23 @@ impl<'a> Images<'a> {
     }
 }
 
-/// Looks at the prepared set in `prepared` and writes `out`.
-pub fn inspect(prepared: &Path, out: &Path, monitor: &dyn Progress) -> Result<DataQualityReport> {
-    const WHAT: &str = "looking at images";
+/// Inspects the prepared data set in the folder `prepared` and writes the folder `out`.
+///
+/// # Errors
+/// If `prepared` is incomplete or inconsistent, `out` cannot be written, or `progress` cancels.
+///
+/// ```no_run
+/// use std::path::Path;
+///
+/// use cifar_data::Silent;
+/// use cifar_eval::data_quality::{Issue, inspect};
+///
+/// let report = inspect(Path::new("data/prepared"), Path::new("evaluation/data"), &Silent)?;
+/// println!("{} dark images", report.failing(Issue::Dark));
+/// # Ok::<(), cifar_eval::EvalError>(())
+/// ```
+pub fn inspect(prepared: &Path, out: &Path, progress: &dyn Progress) -> Result<DataQualityReport> {
+    const WHAT: &str = "inspecting images";
     let data = TrainingData::open(prepared)?;
     let test = TestSet::open(&prepared.join(Split::Test.name()), data.report.test_fingerprint())?;
     let pairs = read_pairs(prepared)?;
@@ -162,68 +181,68 @@ pub fn inspect(prepared: &Path, out: &Path, monitor: &dyn Progress) -> Result<Da
     let mut measured = Vec::with_capacity(total);
     for (number, placed) in images.all().enumerate() {
         if number % 1000 == 0 {
-            monitor.check()?;
-            monitor.update(WHAT, number as u64, total as u64);
+            progress.check()?;
+            progress.update(WHAT, number as u64, total as u64);
         }
         measured.push((placed, Quality::of(placed.pixels, data.report.size.width)));
     }
-    monitor.update(WHAT, total as u64, total as u64);
-    let mut found: Vec<Found> = measured
+    progress.update(WHAT, total as u64, total as u64);
+    let mut findings: Vec<Finding> = measured
         .iter()
         .flat_map(|(placed, quality)| {
-            quality.issues().into_iter().map(|(issue, value)| Found { placed: *placed, issue, value })
+            quality.issues().into_iter().map(|(issue, value)| Finding { placed: *placed, issue, value })
         })
         .collect();
-    // The worst first; of equals the smallest id.
-    found.sort_by(|a, b| {
-        let badness = |f: &Found| if f.issue == Issue::Bright { -f.value } else { f.value };
+    // Worst first; ties by id.
+    findings.sort_by(|a, b| {
+        let badness = |f: &Finding| if f.issue == Issue::Bright { -f.value } else { f.value };
         (a.issue, badness(a))
             .partial_cmp(&(b.issue, badness(b)))
             .unwrap_or(std::cmp::Ordering::Equal)
             .then(a.placed.sample.id.cmp(&b.placed.sample.id))
     });
-    let conflicts: Vec<&PlacedPair> = pairs.iter().filter(|pair| contradicts(&images, pair)).collect();
-    let report = summary(&data.report, &images, &partitions, &measured, &found, &pairs, conflicts.len())?;
+    let conflicts: Vec<&PlacedPair> = pairs.iter().filter(|pair| labels_conflict(&images, pair)).collect();
+    let report = summary(&data.report, &images, &partitions, &measured, &findings, &pairs, conflicts.len())?;
 
     let folder = OutputFolder::create(out)?;
     folder.write(REPORT, &json(&report))?;
-    folder.write(ISSUES, &issues_csv(&images, &found))?;
+    folder.write(ISSUES, &issues_csv(&images, &findings))?;
     folder.write(CONFLICTS, &conflicts_csv(&images, &conflicts))?;
     let mut pictures = Vec::new();
     for sheet in pairs::sheets(&pairs, &conflicts) {
-        monitor.check()?;
+        progress.check()?;
         let png = pairs::draw(&sheet, &images, &data.report)?;
         folder.write(&format!("{}.png", sheet.name), &png)?;
         pictures.push((sheet.name, sheet.title));
     }
     for issue in Issue::ALL {
-        monitor.check()?;
-        let of_issue: Vec<&Found> = found.iter().filter(|f| f.issue == issue).collect();
+        progress.check()?;
+        let of_issue: Vec<&Finding> = findings.iter().filter(|f| f.issue == issue).collect();
         if of_issue.is_empty() {
             continue;
         }
-        let title = format!("{}: {} images, the worst first", issue.name().replace('_', " "), of_issue.len());
+        let title = format!("{}: {} images, worst first", issue.name().replace('_', " "), of_issue.len());
         let png = issue_sheet(&images, &of_issue, &title, &data.report)?;
         folder.write(&format!("{}.png", issue.name()), &png)?;
         pictures.push((issue.name(), title));
     }
     folder.write(PAGE, page::html(&report, classes, &pictures).as_bytes())?;
-    monitor.check()?;
+    progress.check()?;
     folder.commit()?;
     Ok(report)
 }
 
 /// An image that fails a test.
 #[derive(Clone, Copy)]
-struct Found<'a> {
+struct Finding<'a> {
     placed: Placed<'a>,
     issue: Issue,
-    /// The measure that decided.
+    /// The measure that was tested.
     value: f64,
 }
 
-/// Whether two images show the same picture and have different labels.
-fn contradicts(images: &Images, pair: &PlacedPair) -> bool {
+/// Whether two images are exact or near duplicates with different labels.
+fn labels_conflict(images: &Images, pair: &PlacedPair) -> bool {
     let label = |id| images.get(id).map(|placed| placed.sample.label);
     pair.pair.kind != Kind::Similar && label(pair.pair.first) != label(pair.pair.second)
 }
@@ -233,7 +252,7 @@ fn summary(
     images: &Images,
     partitions: &BTreeMap<SampleId, Partition>,
     measured: &[(Placed, Quality)],
-    found: &[Found],
+    findings: &[Finding],
     pairs: &[PlacedPair],
     label_conflicts: usize,
 ) -> Result<DataQualityReport> {
@@ -241,16 +260,19 @@ fn summary(
     let mut statistics: BTreeMap<Split, Vec<&Quality>> = BTreeMap::new();
     for (placed, quality) in measured {
         let partition = partitions.get(&placed.sample.id).ok_or_else(|| {
-            cifar_data::DataError::Unsuitable(format!("split.csv does not list image {}", placed.sample.id))
+            cifar_data::DataError::Unsuitable(format!(
+                "split.csv does not list image {}; run the stage `prepare`",
+                placed.sample.id
+            ))
         })?;
         let class = counts.entry(placed.split).or_default().entry(images.class(*placed).to_string()).or_default();
         *class.entry(partition.to_string()).or_default() += 1;
         statistics.entry(placed.split).or_default().push(quality);
     }
     let mut issues: BTreeMap<Issue, BTreeMap<Split, BTreeMap<String, usize>>> = BTreeMap::new();
-    for one in found {
-        let split = issues.entry(one.issue).or_default().entry(one.placed.split).or_default();
-        *split.entry(images.class(one.placed).to_string()).or_default() += 1;
+    for finding in findings {
+        let split = issues.entry(finding.issue).or_default().entry(finding.placed.split).or_default();
+        *split.entry(images.class(finding.placed).to_string()).or_default() += 1;
     }
     Ok(DataQualityReport {
         schema: SCHEMA,
@@ -286,10 +308,10 @@ fn statistics_of(qualities: &[&Quality]) -> Statistics {
     }
 }
 
-fn issue_sheet(images: &Images, found: &[&Found], title: &str, prepared: &PreparedReport) -> Result<Vec<u8>> {
+fn issue_sheet(images: &Images, findings: &[&Finding], title: &str, prepared: &PreparedReport) -> Result<Vec<u8>> {
     let mut tiles = Vec::new();
-    for one in found.iter().take(SHEET) {
-        let Found { placed, value, .. } = **one;
+    for finding in findings.iter().take(SHEET) {
+        let Finding { placed, value, .. } = **finding;
         let lines =
             vec![format!("{} {}", placed.sample.id, images.class(placed)), format!("{} {value:.2}", placed.split)];
         tiles.push(Tile { pixels: placed.pixels, lines, warn: false });
@@ -317,20 +339,20 @@ fn json(report: &DataQualityReport) -> Vec<u8> {
     text
 }
 
-fn issues_csv(images: &Images, found: &[Found]) -> Vec<u8> {
-    let row = |one: &Found| {
-        let Placed { split, sample, content, .. } = one.placed;
+fn issues_csv(images: &Images, findings: &[Finding]) -> Vec<u8> {
+    let row = |finding: &Finding| {
+        let Placed { split, sample, content, .. } = finding.placed;
         [
             sample.id.to_string(),
             content.to_string(),
             split.to_string(),
-            images.class(one.placed).to_string(),
-            one.issue.name().to_string(),
-            format!("{:.4}", one.value),
+            images.class(finding.placed).to_string(),
+            finding.issue.name().to_string(),
+            format!("{:.4}", finding.value),
             sample.file.clone(),
         ]
     };
-    spreadsheet::csv(&["id", "content", "split", "class", "issue", "value", "file"], found.iter().map(row))
+    spreadsheet::csv(&["id", "content", "split", "class", "issue", "value", "file"], findings.iter().map(row))
 }
 
 fn conflicts_csv(images: &Images, conflicts: &[&PlacedPair]) -> Vec<u8> {
@@ -355,7 +377,7 @@ fn conflicts_csv(images: &Images, conflicts: &[&PlacedPair]) -> Vec<u8> {
     spreadsheet::csv(&columns, conflicts.iter().map(row))
 }
 
-/// An image that a list names and no set holds.
+/// The error for an image that a list names but no split contains.
 fn missing(prepared: &str, id: SampleId) -> EvalError {
     cifar_data::DataError::Unsuitable(format!(
         "{prepared} lists image {id}, which is in no split; run the stage `prepare`"

@@ -1,4 +1,5 @@
-//! The page: the report's figures as tables, and the pictures beside it. It loads nothing from elsewhere.
+//! The data-quality page: the report as tables, and the contact sheets in the same folder. It makes
+//! no network request.
 
 use cifar_data::duplicates::PairCounts;
 use cifar_data::splits::Split;
@@ -11,17 +12,18 @@ table{border-collapse:collapse;margin:1em 0}th,td{padding:.2em .8em;border-botto
 th:first-child,td:first-child{text-align:left}img{max-width:100%;border:1px solid #ddd;margin:.5em 0}\
 .stamp{color:#d55e00;font-weight:bold}";
 
-/// The whole page; `pictures` are names of files, without their ending, and what they show.
+/// Returns the page as HTML. `pictures` has the file name without extension and the title of each
+/// contact sheet.
 pub(super) fn html(report: &DataQualityReport, classes: &[String], pictures: &[(&str, String)]) -> String {
     html! {
         (DOCTYPE)
         html lang="en" {
-            head { meta charset="utf-8"; title { "Images of " (report.dataset_version) } style { (PreEscaped(STYLE)) } }
+            head { meta charset="utf-8"; title { "Data quality of " (report.dataset_version) } style { (PreEscaped(STYLE)) } }
             body {
-                h1 { "The images" @if report.synthetic { " " span.stamp { "SYNTHETIC" } } }
+                h1 { "Data quality" @if report.synthetic { " " span.stamp { "SYNTHETIC" } } }
                 p {
                     (report.images) " images of " (report.dataset_version) " (" (report.source) "), split seed " (report.split_seed)
-                    ". Counts are by the labels in force. Nothing on this page was used to choose anything."
+                    ". Counts are by current label. Nothing on this page affects training or evaluation."
                 }
                 (counts(report, classes))
                 (statistics(report))
@@ -47,7 +49,7 @@ fn counts(report: &DataQualityReport, classes: &[String]) -> Markup {
             tr {
                 th { "class" }
                 @for split in Split::ALL { @for partition in &partitions { th { (split) " " (partition) } } }
-                th { "all" }
+                th { "total" }
             }
             @for class in classes {
                 tr {
@@ -68,7 +70,7 @@ fn statistics(report: &DataQualityReport) -> Markup {
     html! {
         h2 { "Brightness (0 to 255)" }
         table {
-            tr { th { "split" } th { "images" } th { "mean" } th { "contrast" } th { "entropy, bits" } th { "sharpness" } th { "darkest" } th { "brightest" } }
+            tr { th { "split" } th { "images" } th { "mean" } th { "contrast" } th { "entropy (bits per pixel)" } th { "sharpness" } th { "darkest" } th { "brightest" } }
             @for (split, s) in &report.statistics {
                 tr {
                     td { (split) } td { (s.images) }
@@ -86,9 +88,9 @@ fn issues(report: &DataQualityReport) -> Markup {
         report.issues.get(&issue).and_then(|splits| splits.get(&split)).map_or(0, |c| c.values().sum::<usize>())
     };
     html! {
-        h2 { "Images to look at" }
+        h2 { "Suspicious images" }
         table {
-            tr { th { "test" } @for split in Split::ALL { th { (split) } } th { "all" } th { "an image fails if" } }
+            tr { th { "test" } @for split in Split::ALL { th { (split) } } th { "total" } th { "criterion" } }
             @for issue in Issue::ALL {
                 tr {
                     td { (issue.name().replace('_', " ")) }
@@ -98,7 +100,7 @@ fn issues(report: &DataQualityReport) -> Markup {
                 }
             }
         }
-        p { "All of them are in " code { "issues.csv" } "." }
+        p { "The full list is in " code { "issues.csv" } "." }
     }
 }
 
@@ -109,15 +111,15 @@ fn pairs(report: &DataQualityReport) -> Markup {
         }
     };
     html! {
-        h2 { "Pairs that show the same picture" }
+        h2 { "Duplicates" }
         table {
             tr { th { "pairs" } th { "exact" } th { "near" } th { "similar" } }
             (row("all", &report.duplicate_pairs))
             (row("between test and other images", &report.straddling_pairs))
         }
         p {
-            (report.label_conflicts) " exact and near pairs have labels that differ (" code { "label_conflicts.csv" }
-            "). Similar pairs may be other photographs; they are not kept together."
+            (report.label_conflicts) " exact and near duplicate pairs have different labels (" code { "label_conflicts.csv" }
+            "). Similar pairs may be different photographs, so they are not kept in one split."
         }
     }
 }

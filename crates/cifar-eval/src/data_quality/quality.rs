@@ -1,38 +1,45 @@
-//! What can be said of one image by its pixels alone, and which of it is a reason to look.
+//! Quality measures of one image, and the tests that flag suspicious images.
 //!
-//! All tests are absolute: an image passes or fails whatever the others look like. Thresholds were found by looking at the
-//! extremes of CIFAR-10; there each test picks less than two in a thousand.
+//! The tests are absolute: whether an image fails does not depend on other images. The thresholds
+//! come from inspecting the extremes of CIFAR-10, where each test flags fewer than 2 in 1,000 images.
 
 use serde::{Deserialize, Serialize};
 
-/// Brightness up to which an image is dark, if 99 % of its pixels are no brighter; 0 to 255.
+/// An image is dark if 99 % of its pixels have at most this brightness, 0 to 255.
 const DARK: u8 = 100;
-/// Brightness from which an image is bright, if 95 % of its pixels are no darker; 0 to 255.
+/// An image is bright if 95 % of its pixels have at least this brightness, 0 to 255.
 const BRIGHT: u8 = 180;
-/// Bits a pixel below which an image has little information: entropy of its brightness, 0 to 8.
+/// An image has little information if the entropy of its brightness is below this value, in bits per
+/// pixel, 0 to 8.
 const LOW_INFORMATION: f64 = 4.0;
-/// Sharpness below which an image is blurred.
+/// An image is blurred if its sharpness is below this value.
 const BLURRED: f64 = 0.3;
 
-/// A reason to look at an image.
+/// A test that flags suspicious images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Issue {
-    /// Hardly anything in it is bright.
+    /// Almost all pixels are dark.
     Dark,
-    /// Hardly anything in it is dark.
+    /// Almost all pixels are bright.
     Bright,
-    /// Nearly all of it has the same brightness.
+    /// The entropy of the brightness is low.
     LowInformation,
-    /// It changes slowly from pixel to pixel, for the contrast that it has.
+    /// Neighbouring pixels differ little, relative to the contrast.
     Blurred,
 }
 
 impl Issue {
-    /// All, in the order in which they are shown.
+    /// All tests, in display order.
     pub const ALL: [Self; 4] = [Self::Dark, Self::Bright, Self::LowInformation, Self::Blurred];
 
-    /// Its name in files.
+    /// Returns the name used in files.
+    ///
+    /// ```
+    /// use cifar_eval::data_quality::Issue;
+    ///
+    /// assert_eq!(Issue::LowInformation.name(), "low_information");
+    /// ```
     pub fn name(self) -> &'static str {
         match self {
             Self::Dark => "dark",
@@ -42,41 +49,59 @@ impl Issue {
         }
     }
 
-    /// The test in words.
+    /// Returns the criterion in words.
+    ///
+    /// ```
+    /// use cifar_eval::data_quality::Issue;
+    ///
+    /// let criterion = Issue::Dark.test();
+    /// assert_eq!(criterion, "99 % of the pixels have a brightness of at most 100 of 255");
+    /// ```
     pub fn test(self) -> String {
         match self {
             Self::Dark => format!("99 % of the pixels have a brightness of at most {DARK} of 255"),
             Self::Bright => format!("95 % of the pixels have a brightness of at least {BRIGHT} of 255"),
-            Self::LowInformation => format!("the entropy of brightness is below {LOW_INFORMATION} bits a pixel"),
+            Self::LowInformation => format!("the entropy of brightness is below {LOW_INFORMATION} bits per pixel"),
             Self::Blurred => {
-                format!("the deviation of the Laplacian is below {BLURRED} of the deviation of brightness")
+                format!("the standard deviation of the Laplacian is below {BLURRED} times that of the brightness")
             }
         }
     }
 }
 
-/// Measures of one image: of its brightness, 0 to 255 with the weights of JPEG, if nothing else is said.
+/// Quality measures of one image.
+///
+/// Brightness is the luma of JPEG, 0 to 255.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Quality {
-    /// Mean.
+    /// Mean brightness.
     pub mean: f64,
-    /// Standard deviation.
+    /// Standard deviation of the brightness.
     pub contrast: f64,
-    /// 99 % of the pixels are no brighter.
+    /// The 99 % quantile of the brightness.
     pub bright_end: u8,
-    /// 95 % of the pixels are no darker.
+    /// The 5 % quantile of the brightness.
     pub dark_end: u8,
-    /// Of the distribution, bits a pixel.
+    /// Entropy of the brightness histogram in bits per pixel, 0 to 8.
     pub entropy: f64,
-    /// Greatest less smallest of red, green and blue, mean over the pixels; 0 to 255, 0 for grey images.
+    /// Maximum minus minimum of red, green and blue, mean over pixels, 0 to 255. Grey images have 0.
     pub saturation: f64,
-    /// Standard deviation of the Laplacian (four neighbours) over the contrast; none for an image without contrast, or of
-    /// fewer than three pixels a side.
+    /// Standard deviation of the Laplacian (four neighbours), divided by the contrast. `None` for an
+    /// image without contrast or with a side below three pixels.
     pub sharpness: Option<f64>,
 }
 
 impl Quality {
-    /// Measures an image of `width` pixels a row, RGB.
+    /// Measures an RGB image with `width` pixels per row, one byte per value.
+    ///
+    /// ```
+    /// use cifar_eval::data_quality::{Issue, Quality};
+    ///
+    /// let black = Quality::of(&[0; 32 * 32 * 3], 32);
+    /// assert_eq!((black.mean, black.contrast, black.sharpness), (0.0, 0.0, None));
+    /// let issues: Vec<Issue> = black.issues().into_iter().map(|(issue, _)| issue).collect();
+    /// assert_eq!(issues, [Issue::Dark, Issue::LowInformation]);
+    /// ```
     pub fn of(pixels: &[u8], width: usize) -> Self {
         let luma: Vec<i32> = pixels
             .chunks_exact(3)
@@ -90,7 +115,7 @@ impl Quality {
         let (mean, contrast) = moments(luma.iter().copied());
         let entropy = counts.iter().filter(|c| **c > 0).map(|c| f64::from(*c) / n).map(|p| -p * libm::log2(p)).sum();
         let laplacian = luma.windows(width.max(1) * 2 + 1).enumerate().filter_map(|(at, window)| {
-            // The window begins above the pixel and ends below it; those at the left and right edge have no neighbour.
+            // The window spans from the pixel above to the pixel below. Edge pixels lack a neighbour.
             let inside = (1..width.saturating_sub(1)).contains(&(at % width.max(1)));
             let middle = width;
             inside.then(|| 4 * window[middle] - window[0] - window[middle - 1] - window[middle + 1] - window[2 * width])
@@ -110,7 +135,7 @@ impl Quality {
         }
     }
 
-    /// The tests that the image fails, each with the measure that decided.
+    /// Returns the tests that the image fails, each with the measure that was tested.
     pub fn issues(&self) -> Vec<(Issue, f64)> {
         let mut issues = Vec::new();
         if self.bright_end <= DARK {
@@ -129,7 +154,7 @@ impl Quality {
     }
 }
 
-/// Mean and standard deviation; zeros of nothing.
+/// Returns mean and standard deviation, or zeros without values.
 fn moments(values: impl Iterator<Item = i32>) -> (f64, f64) {
     let (mut n, mut sum, mut squares) = (0i64, 0i64, 0i64);
     for value in values {
@@ -139,14 +164,14 @@ fn moments(values: impl Iterator<Item = i32>) -> (f64, f64) {
         squares += value * value;
     }
     let count = n.max(1) as f64;
-    // Whole numbers until here, so that equal values have no deviation at all.
+    // Integers up to here, so that equal values have a deviation of exactly zero.
     let spread = (n * squares - sum * sum).max(0) as f64;
     (sum as f64 / count, spread.sqrt() / count)
 }
 
-/// The smallest value that so large a share of the pixels does not exceed.
-fn quantile(counts: &[u32; 256], share: f64) -> u8 {
-    let wanted = share * f64::from(counts.iter().sum::<u32>());
+/// Returns the smallest value that at least the given fraction of pixels do not exceed.
+fn quantile(counts: &[u32; 256], fraction: f64) -> u8 {
+    let wanted = fraction * f64::from(counts.iter().sum::<u32>());
     let mut seen = 0.0;
     for (value, count) in (0..=255).zip(counts) {
         seen += f64::from(*count);
@@ -163,7 +188,7 @@ mod tests {
 
     const SIDE: usize = 32;
 
-    /// A grey image.
+    /// Builds a grey image.
     fn image(value: impl Fn(usize, usize) -> u8) -> Vec<u8> {
         (0..SIDE * SIDE).flat_map(|at| [value(at / SIDE, at % SIDE); 3]).collect()
     }
@@ -174,13 +199,13 @@ mod tests {
         assert_eq!(found, expected, "{name}: {quality:?}");
     }
 
-    /// Different at every pixel, and by much.
+    /// Varies strongly from pixel to pixel.
     fn scattered(y: usize, x: usize) -> u8 {
         ((y * 37 + x * 101 + y * x * 7) % 256) as u8
     }
 
     #[test]
-    fn each_test_finds_its_image_and_no_other() {
+    fn each_test_flags_only_its_own_image() {
         check("scattered", &image(scattered), &[]);
         check("dark", &image(|y, x| scattered(y, x) / 3), &[Issue::Dark]);
         check("bright", &image(|y, x| 255 - scattered(y, x) / 4), &[Issue::Bright]);
@@ -191,13 +216,13 @@ mod tests {
     }
 
     #[test]
-    fn measures_are_what_they_say() {
+    fn measures_match_hand_computed_values() {
         let quality = Quality::of(&image(|_, x| if x < 16 { 50 } else { 150 }), SIDE);
         assert_eq!((quality.mean, quality.contrast, quality.entropy), (100.0, 50.0, 1.0));
         assert_eq!((quality.dark_end, quality.bright_end), (50, 150));
-        // Two columns of 30 have a step of 100 beside them; one goes up, one down.
+        // Two of 30 columns are next to a step of 100, one up and one down.
         let change = (2.0 * 100.0_f64.powi(2) / 30.0).sqrt();
-        assert!((quality.sharpness.expect("it has contrast") - change / 50.0).abs() < 1e-12);
+        assert!((quality.sharpness.expect("the image has contrast") - change / 50.0).abs() < 1e-12);
         let saturation = |pixels: &[u8]| Quality::of(pixels, 2).saturation;
         assert!(saturation(&[9; 6]).abs() < 1e-12 && (saturation(&[0, 50, 200, 10, 10, 40]) - 115.0).abs() < 1e-12);
         assert_eq!(Quality::of(&[7; 3], 1).sharpness, None);

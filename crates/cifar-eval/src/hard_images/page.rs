@@ -40,7 +40,7 @@ pub(super) fn page(
 
 /// The patterns that survive.
 fn told(patterns: &[Pattern]) -> Patterns {
-    let told = |pattern: &Pattern| page::PatternLine {
+    let significant = |pattern: &Pattern| page::PatternLine {
         sentence: pattern.words.clone(),
         effect: match pattern.statistic {
             Statistic::OddsRatio => format!("odds ratio {:.2}", pattern.effect),
@@ -50,7 +50,7 @@ fn told(patterns: &[Pattern]) -> Patterns {
         q: pattern.q,
     };
     let survive = patterns.iter().filter(|pattern| pattern.is_told());
-    Patterns { tested: patterns.len(), level: LEVEL, told: survive.map(told).collect() }
+    Patterns { tested: patterns.len(), level: LEVEL, significant: survive.map(significant).collect() }
 }
 
 /// A row as the page has it.

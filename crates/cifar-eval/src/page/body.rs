@@ -1,4 +1,4 @@
-//! The body of the page of hard images: what is known beforehand is written here, the scripts fill in the rest.
+//! The body of the hard-images page. Static content is written here; the scripts fill in the rest.
 
 use cifar_data::splits::Split;
 use maud::{Markup, html};
@@ -6,26 +6,26 @@ use maud::{Markup, html};
 use super::data::{Embed, PageData, PatternLine, Patterns};
 use crate::measures::scores_first;
 
-/// Keys and what they do, for the help.
+/// Keyboard shortcuts, for the help.
 const KEYS: [(&str, &str); 12] = [
-    ("j k ← → ↑ ↓", "next and previous image, a line down and up"),
+    ("j k ← → ↑ ↓", "next and previous image, next and previous row"),
     ("Enter", "open the image"),
     ("Esc", "close"),
     ("a", "accept the suggested label"),
-    ("0 … 9", "give the label of this number"),
-    ("d", "drop: leave the image out of training"),
-    ("x", "dismiss: the label is right"),
-    ("n", "write a note on the open image"),
+    ("0 … 9", "relabel to the class with this number"),
+    ("d", "drop: exclude the image from training"),
+    ("x", "dismiss: the label is correct"),
+    ("n", "add a note to the open image"),
     ("u", "undo"),
     ("s", "save review.csv"),
     ("/", "search"),
-    ("?", "this help"),
+    ("?", "show this help"),
 ];
 
-/// Patterns that are told at once; the others are a click away.
-const PATTERNS_AT_FIRST: usize = 12;
+/// Patterns that are visible at first. The others are behind a click.
+const PATTERNS_VISIBLE: usize = 12;
 
-/// `pictures` is the number of those that the file holds.
+/// Returns the body. `pictures` is the number of embedded images.
 pub(super) fn body(data: &PageData, pictures: usize) -> Markup {
     html! {
         header.top {
@@ -42,12 +42,12 @@ pub(super) fn body(data: &PageData, pictures: usize) -> Markup {
                 input #load type="file" accept=".csv,text/csv" hidden;
                 button #undo type="button" disabled { "Undo" }
                 button #theme type="button" aria-label="Switch between dark and light" { "◐" }
-                button #help-open type="button" aria-label="Help: keys" { "?" }
+                button #help-open type="button" aria-label="Help: keyboard shortcuts" { "?" }
             }
             nav aria-label="Views" {
                 a href="#overview" { "Overview" }
                 a href="#gallery" { "Gallery " span.count #gallery-count {} }
-                a href="#pairs" { "Pairs " span.count { (grouped(data.pairs.len())) } }
+                a href="#pairs" { "Duplicates " span.count { (grouped(data.pairs.len())) } }
                 a href="#measures" { "Measures" }
             }
         }
@@ -56,12 +56,12 @@ pub(super) fn body(data: &PageData, pictures: usize) -> Markup {
             (overview(data))
             (gallery(data, pictures))
             section.view #view-pairs hidden aria-labelledby="pairs-title" {
-                h2 #pairs-title { "Pairs that look alike" }
+                h2 #pairs-title { "Exact and near duplicates" }
                 p.lead {
-                    "Each pair with its difference: the second image is laid over the first where it fits best (mirrored or not, shifted by up "
-                    "to two pixels), grey is equal, and differences are shown four times as strong."
+                    "Each pair with its difference image. The second image is aligned to the first: mirrored or not, and shifted by up to two "
+                    "pixels. Grey means equal; differences are amplified four times."
                     @if data.pairs.len() > data.embed.pairs {
-                        " Pictures are in this file for the first " (grouped(data.embed.pairs)) " pairs of " (grouped(data.pairs.len())) "."
+                        " This file contains pictures for the first " (grouped(data.embed.pairs)) " of " (grouped(data.pairs.len())) " pairs."
                     }
                 }
                 div #pair-list {}
@@ -71,11 +71,11 @@ pub(super) fn body(data: &PageData, pictures: usize) -> Markup {
         }
         dialog #detail aria-labelledby="detail-title" {}
         dialog #help aria-labelledby="help-title" {
-            h2 #help-title { "Keys" }
+            h2 #help-title { "Keyboard shortcuts" }
             dl.keys { @for (key, meaning) in KEYS { dt { kbd { (key) } } dd { (meaning) } } }
             p {
-                "Decisions stay in this browser until you save them. The file " code { "review.csv" } " (" code { "id,content,file,decision,label,note" }
-                ") goes to " code { "labels/review.csv" } "; nothing is relabelled before."
+                "Decisions stay in this browser until you save them. Save " code { "review.csv" }
+                " into the labels folder, as " code { "labels/review.csv" } ". No label changes before that."
             }
             form method="dialog" { button { "Close" } }
         }
@@ -91,18 +91,21 @@ fn overview(data: &PageData) -> Markup {
             div.columns {
                 section.panel aria-labelledby="confusion-title" {
                     div.head {
-                        h3 #confusion-title { "What is taken for what" }
+                        h3 #confusion-title { "Confusion matrix" }
                         label { "Split " select #confusion-split {} }
                     }
-                    p.lead { "Rows are given labels, columns predictions; shade is the share of the row. A cell opens its images." }
+                    p.lead { "Rows are labels, columns are predictions. Shading is the fraction of the row. Click a cell to see its images." }
                     div.scroll #confusion {}
                 }
                 section.panel aria-labelledby="map-title" {
                     div.head { h3 #map-title { "Data map" } span #map-count .faint {} }
-                    p.lead { "Each point an image that passes the gallery's filters: how sure the network was of its label over the epochs, and how much that moved." }
+                    p.lead {
+                        "Each point is an image that passes the gallery filters. Confidence is the probability of its label, mean over epochs. "
+                        "Variability is the standard deviation over epochs."
+                    }
                     div #map-box {
                         canvas #map tabindex="0" role="application"
-                            aria-label="Data map: variability across, confidence upwards. Arrow keys go from image to image, Enter opens." {}
+                            aria-label="Data map: variability on the horizontal axis, confidence on the vertical axis. Arrow keys select an image, Enter opens it." {}
                         p #map-hint .faint aria-live="polite" {}
                     }
                 }
@@ -112,12 +115,12 @@ fn overview(data: &PageData) -> Markup {
     }
 }
 
-/// Why a category is empty: nobody is to take that for clean labels.
+/// Says why a category is empty. Without a reason, an empty category looks like clean labels.
 fn withheld(reasons: &[String]) -> Markup {
     html! {
         @if !reasons.is_empty() {
             section.panel #withheld aria-labelledby="withheld-title" {
-                h3 #withheld-title { "What the network cannot tell" }
+                h3 #withheld-title { "Images that the network cannot judge" }
                 @for reason in reasons { p.lead { (reason) } }
             }
         }
@@ -132,30 +135,30 @@ fn patterns(patterns: &Patterns) -> Markup {
                 @if patterns.tested == 0 {
                     "No patterns were tested."
                 } @else {
-                    (patterns.told.len()) " of " (patterns.tested) " tested patterns survive at a false discovery rate of "
-                    (patterns.level) " (Benjamini–Hochberg). The others are not told."
+                    (patterns.significant.len()) " of " (patterns.tested) " tested patterns are significant at a false discovery rate of "
+                    (patterns.level) " (Benjamini–Hochberg). The others are not shown."
                 }
             }
-            @let (first, others) = patterns.told.split_at(patterns.told.len().min(PATTERNS_AT_FIRST));
-            (told(first))
+            @let (first, others) = patterns.significant.split_at(patterns.significant.len().min(PATTERNS_VISIBLE));
+            (pattern_list(first))
             @if !others.is_empty() {
                 details {
                     summary { (others.len()) " more" }
-                    (told(others))
+                    (pattern_list(others))
                 }
             }
         }
     }
 }
 
-fn told(patterns: &[PatternLine]) -> Markup {
+fn pattern_list(patterns: &[PatternLine]) -> Markup {
     html! {
         @if !patterns.is_empty() {
             ul.patterns {
                 @for pattern in patterns {
                     li {
                         (pattern.sentence) " "
-                        span.faint { (pattern.effect) ", n = " (grouped(pattern.n)) ", q = " (short(pattern.q)) }
+                        span.faint { (pattern.effect) ", n = " (grouped(pattern.n)) ", q = " (q_value(pattern.q)) }
                     }
                 }
             }
@@ -168,19 +171,19 @@ fn gallery(data: &PageData, pictures: usize) -> Markup {
         section.view #view-gallery hidden aria-labelledby="gallery-title" {
             h2 #gallery-title .hidden { "Gallery" }
             form.filters #filters aria-label="Filters" {
-                label { "Search " input #search type="search" placeholder="id or file" autocomplete="off"; }
+                label { "Search " input #search type="search" placeholder="id or file name" autocomplete="off"; }
                 label { "Category " select #by-category {} }
                 label { "Label " select #by-label {} }
                 label { "Predicted " select #by-predicted {} }
                 label { "Split " select #by-split {} }
                 label { "Decision " select #by-decision {} }
                 fieldset {
-                    legend { "Range of a measure" }
+                    legend { "Measure range" }
                     div #ranges {}
-                    button #add-range type="button" { "Add a range" }
+                    button #add-range type="button" { "Add range" }
                 }
                 label { "Sort by " select #sort {} }
-                label.check { input #reverse type="checkbox"; " reversed" }
+                label.check { input #reverse type="checkbox"; " reverse order" }
                 label.check { input #only-pictures type="checkbox"; " only images with a picture" }
                 button #clear type="button" { "Clear filters" }
             }
@@ -193,14 +196,14 @@ fn gallery(data: &PageData, pictures: usize) -> Markup {
     }
 }
 
-/// Which pictures there are, and that the others are missing.
+/// Says which images have a picture in this file.
 fn embedded(embed: Embed, rows: usize, pictures: usize) -> String {
     let hardest = rows.min(embed.images);
     if pictures == rows {
-        return format!("This file holds the pictures of all {} images.", grouped(rows));
+        return format!("This file contains the pictures of all {} images.", grouped(rows));
     }
     format!(
-        "This file holds {} pictures of {} images: the hardest {}, and {} more of pairs and neighbours. The others are listed without.",
+        "This file contains pictures of {} of {} images: the {} hardest, and {} more from duplicates and neighbours. The others are listed without a picture.",
         grouped(pictures),
         grouped(rows),
         grouped(hardest),
@@ -213,8 +216,8 @@ fn measures() -> Markup {
         section.view #view-measures hidden aria-labelledby="measures-title" {
             h2 #measures-title { "Measures" }
             p.lead {
-                "Figures on this page are rounded to four digits; " code { "hard_images.csv" }
-                " has all of them, in the columns named here. Empty means that a measure does not apply to an image."
+                "Values on this page are rounded to four significant digits. " code { "hard_images.csv" }
+                " has the exact values, in the columns named here. An empty value means that the measure does not apply to the image."
             }
             div.scroll {
                 table.plain {
@@ -245,7 +248,7 @@ fn splits(data: &PageData) -> String {
     Split::ALL.map(|split| format!("{split} {}", grouped(count(split)))).join(", ")
 }
 
-/// `12345` as `12,345`.
+/// Formats `12345` as `12,345`.
 fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -258,8 +261,8 @@ fn grouped(number: usize) -> String {
     text
 }
 
-/// Two significant digits.
-fn short(value: f64) -> String {
+/// Formats a q value: three decimals, or scientific notation below 0.001.
+fn q_value(value: f64) -> String {
     if value >= 0.001 { format!("{value:.3}") } else { format!("{value:.1e}") }
 }
 
@@ -268,7 +271,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_grouped_by_three() {
+    fn large_numbers_have_thousands_separators() {
         for (number, expected) in
             [(0, "0"), (999, "999"), (1000, "1,000"), (60_000, "60,000"), (1_234_567, "1,234,567")]
         {
@@ -277,10 +280,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_is_counted() {
+    fn the_number_of_images_without_a_picture_is_shown() {
         let embed = Embed { images: 100, neighbours_of: 10, pairs: 5 };
-        let words = embedded(embed, 60_000, 140);
-        assert!(words.contains("140 pictures of 60,000 images: the hardest 100, and 40 more"), "{words}");
+        let text = embedded(embed, 60_000, 140);
+        assert!(text.contains("pictures of 140 of 60,000 images: the 100 hardest, and 40 more"), "{text}");
         assert!(embedded(embed, 90, 90).contains("all 90 images"));
     }
 }

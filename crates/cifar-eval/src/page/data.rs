@@ -1,4 +1,4 @@
-//! What the page of hard images is made from.
+//! Input types of the hard-images page.
 
 use cifar_data::duplicates::Pair;
 use cifar_data::labels::{Entries, Review};
@@ -7,101 +7,103 @@ use cifar_data::{Content, Header, SampleId};
 
 use crate::measures::Measures;
 
-/// Everything that the page shows. Plain data: nothing is read or computed by the page that is not in here.
+/// Everything that the page shows. The page reads and computes nothing else.
 #[derive(Debug, Clone, Copy)]
 pub struct PageData<'a> {
-    /// Classes, size of images and where they came from. A synthetic source puts a banner over the page.
+    /// Classes, image size and data source. A synthetic source adds a banner to the page.
     pub header: &'a Header,
-    /// The partitions, such as `v1+v2`.
+    /// The partitions, for example `v1+v2`.
     pub dataset_version: &'a str,
-    /// What was trained, in a few words, such as `airbench94, 8 epochs`.
+    /// A short description of the model, for example `airbench94, 8 epochs`.
     pub model: &'a str,
-    /// The seeds of the runs that the measures come from.
+    /// The seeds of the runs that produced the measures.
     pub seeds: &'a [u64],
-    /// A fingerprint of the data. A browser keeps decisions under it, so that those for other data stay apart.
+    /// A fingerprint of the data. The browser stores decisions under it, one store per data set.
     pub fingerprint: &'a str,
-    /// A row an image, of every split, hardest first: an image's rank is its place.
+    /// One row per image of all splits, hardest first. The position of a row is the image's rank.
     pub rows: &'a [Row<'a>],
-    /// Pairs of images that look alike, the most telling first.
+    /// Pairs of similar images, most important first.
     pub pairs: &'a [Pair],
-    /// What the mistakes have in common.
+    /// Patterns among misclassified images.
     pub patterns: &'a Patterns,
-    /// Why some images have no category that rests on the network's answers: whole sentences, often none.
+    /// Why categories that need a competent network are empty for some images. Whole sentences,
+    /// often none.
     pub withheld: &'a [String],
-    /// The decisions of before, from `labels/review.csv`. Those on images that are not among the rows are kept.
+    /// Earlier decisions, from `labels/review.csv`. Those about images without a row are kept.
     pub review: &'a Entries<Review>,
-    /// Whose pictures the file holds.
+    /// Which images have their pixels embedded in the file.
     pub embed: Embed,
 }
 
 /// One image. `hard_images.csv` has the same columns.
 #[derive(Debug, Clone, Copy)]
 pub struct Row<'a> {
-    /// Its identity.
+    /// Its id.
     pub id: SampleId,
-    /// What it shows: goes beside the id in `review.csv`.
+    /// The hash of its pixels, stored next to the id in `review.csv`.
     pub content: Content,
     /// Its split.
     pub split: Split,
-    /// Its file, as in the manifest.
+    /// Its file name, as in the manifest.
     pub file: &'a str,
-    /// The label in force, an index into the classes.
+    /// The current label, an index into the classes.
     pub label: u16,
     /// The label before any correction.
     pub original_label: u16,
-    /// The class that the network finds most probable.
+    /// The class that the network predicts.
     pub predicted: u16,
-    /// The class that the analysis would give it, if it has a suggestion.
+    /// The class that the analysis suggests as label, if any.
     pub suggested: Option<u16>,
-    /// Figures.
+    /// Its measures.
     pub measures: Measures,
-    /// What kind of trouble this is, such as `ambiguous`; empty for an image that was not flagged.
+    /// Its category, for example `ambiguous`. Empty if the image is not flagged.
     pub category: &'a str,
-    /// Why it is in this category, in words; may be empty.
+    /// Why it is in this category, in words. May be empty.
     pub reason: &'a str,
-    /// The nearest training images by the network's features, nearest first; each is among the rows.
+    /// The nearest training images in feature space, nearest first. Each needs a row.
     pub neighbours: &'a [SampleId],
-    /// height × width × RGB.
+    /// height × width × RGB, one byte per value.
     pub pixels: &'a [u8],
 }
 
-/// What the mistakes have in common, as far as it survives statistics.
+/// Statistically significant patterns among misclassified images.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Patterns {
-    /// How many patterns were tested, told or not.
+    /// Number of patterns that were tested, significant or not.
     pub tested: usize,
-    /// The false discovery rate that the told ones keep to, such as 0.05 (Benjamini & Hochberg 1995).
+    /// False discovery rate of the significant ones, for example 0.05 (Benjamini & Hochberg 1995).
     pub level: f64,
-    /// Those that survived, strongest first.
-    pub told: Vec<PatternLine>,
+    /// The significant patterns, strongest first.
+    pub significant: Vec<PatternLine>,
 }
 
-/// A pattern that survived, as the page shows it.
+/// A statistically significant pattern, as the page shows it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PatternLine {
-    /// What it is, in words: a whole sentence.
+    /// The pattern in words, a whole sentence.
     pub sentence: String,
-    /// Its size, in words, such as `odds ratio 2.1`.
+    /// Its effect size in words, for example `odds ratio 2.1`.
     pub effect: String,
-    /// Images that it was found on.
+    /// Number of images in the test.
     pub n: usize,
-    /// The q value, not above [`Patterns::level`].
+    /// The q value, at most [`Patterns::level`].
     pub q: f64,
 }
 
-/// Whose pictures the file holds. All other images are listed without theirs, and the page says how many.
+/// Which images have their pixels embedded in the file. The page lists all other images without a
+/// picture and says how many there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Embed {
-    /// The hardest so many images.
+    /// The number of hardest images to embed.
     pub images: usize,
-    /// The neighbours of the hardest so many.
+    /// The number of hardest images whose neighbours are embedded.
     pub neighbours_of: usize,
-    /// Both images of the first so many pairs.
+    /// The number of pairs, from the first, whose images are embedded.
     pub pairs: usize,
 }
 
 impl Default for Embed {
-    /// About 10 MB for photographs of 32×32 pixels.
+    /// A file of about 10 MB for 32×32 photographs.
     fn default() -> Self {
         Self { images: 2000, neighbours_of: 200, pairs: 200 }
     }

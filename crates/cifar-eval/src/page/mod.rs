@@ -1,13 +1,13 @@
-//! One HTML file that opens from a disk and shows an analysis: pictures, tables and controls, with everything in it and
-//! without any request to a network.
+//! The hard-images page: one self-contained HTML file that opens from disk and makes no request.
 //!
-//! - [`hard_images_page`] turns [`PageData`] into the page of hard images, `evaluation/hard_images/index.html`;
-//! - `shell` and `sheets` are what any such page needs: the document around it, data that no name can break out of, and
-//!   pictures as sheets;
-//! - `assets/` holds style and scripts as they are read by people; there is no build step.
+//! - [`hard_images_page`] renders [`PageData`] as the page;
+//! - `shell` and `sheets` hold the parts of any such page: the document, safely escaped data, and
+//!   images packed into PNG sheets;
+//! - `assets/` holds the style sheets and scripts. There is no build step.
 //!
-//! A person's decisions stay in the browser's own store until they are saved as `review.csv`, columns
-//! `id,content,file,decision,label,note` (see [`Decision`]), ids ascending, which goes to `labels/review.csv`.
+//! Decisions of a reviewer stay in the browser until they are saved as `review.csv`, with the
+//! columns `id,content,file,decision,label,note` (see [`Decision`]), ids ascending. By convention
+//! that file is kept as `labels/review.csv`.
 
 mod body;
 mod data;
@@ -21,26 +21,26 @@ pub use crate::measures::Measures;
 pub use cifar_data::labels::{Decision, Entries, Entry, Review};
 pub use data::{Embed, PageData, PatternLine, Patterns, Row};
 
-/// Why a page could not be made.
+/// Why the page cannot be rendered.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PageError {
-    /// An image has two rows.
-    #[error("the page of hard images: image {id} appears twice")]
-    Twice {
+    /// Two rows have the same id.
+    #[error("hard-images page: image {id} appears twice; each image needs exactly one row")]
+    DuplicateImage {
         /// The image.
         id: SampleId,
     },
-    /// A neighbour or a pair names an image that has no row.
-    #[error("the page of hard images: image {id}, {of}, is not among the rows")]
+    /// A neighbour list or a pair names an image that has no row.
+    #[error("hard-images page: image {id}, {role}, has no row; add one for every pair and neighbour")]
     UnknownImage {
-        /// What names it.
-        of: String,
+        /// Where the image is named.
+        role: String,
         /// The image.
         id: SampleId,
     },
-    /// A label without a class.
-    #[error("the page of hard images: image {id} has label {label}, but there are {classes} classes")]
+    /// A label is not an index into the classes.
+    #[error("hard-images page: image {id} has label {label}; with {classes} classes it must be below {classes}")]
     UnknownClass {
         /// The image.
         id: SampleId,
@@ -49,26 +49,26 @@ pub enum PageError {
         /// Number of classes.
         classes: usize,
     },
-    /// An image's pixels are too few or too many.
-    #[error("the page of hard images: image {id} has {found} bytes of pixels; expected {expected}")]
+    /// An image has too few or too many pixels.
+    #[error("hard-images page: image {id} has {found} bytes of pixels; expected {expected} (height × width × 3)")]
     Pixels {
         /// The image.
         id: SampleId,
-        /// Its bytes.
+        /// Its number of bytes.
         found: usize,
         /// height × width × 3.
         expected: usize,
     },
-    /// A figure is infinite or no number.
-    #[error("the page of hard images: {what} of image {id} is not a finite number")]
+    /// A measure is infinite or NaN.
+    #[error("hard-images page: {what} of image {id} is NaN or infinite; it must be finite")]
     NotFinite {
         /// The image.
         id: SampleId,
         /// The measure.
         what: &'static str,
     },
-    /// A pattern that is told does not keep to the level.
-    #[error("the page of hard images: q = {q} is above the level {level}: {sentence:?} must not be told")]
+    /// A pattern has a q value above the false discovery rate.
+    #[error("hard-images page: pattern {sentence:?} has q = {q}; only patterns with q of at most {level} may be shown")]
     Insignificant {
         /// The pattern.
         sentence: String,
@@ -77,15 +77,15 @@ pub enum PageError {
         /// The false discovery rate.
         level: f64,
     },
-    /// A picture could not be encoded.
-    #[error("the page of hard images: a picture cannot be encoded: {0}")]
+    /// An image sheet could not be encoded.
+    #[error("hard-images page: an image sheet cannot be encoded as PNG: {0}")]
     Picture(String),
     /// The data could not be written as JSON.
-    #[error("the page of hard images: data cannot be written as JSON: {0}")]
+    #[error("hard-images page: the data cannot be written as JSON: {0}")]
     Data(String),
 }
 
-/// Scripts in the order in which they need each other.
+/// Scripts in the order of their dependencies.
 const SCRIPTS: [&str; 11] = [
     include_str!("assets/data.js"),
     include_str!("assets/dom.js"),
@@ -101,10 +101,58 @@ const SCRIPTS: [&str; 11] = [
 ];
 const STYLES: [&str; 2] = [include_str!("assets/base.css"), include_str!("assets/hard_images.css")];
 
-/// The bytes of the page of hard images. The same data give the same bytes.
+/// Renders the hard-images page and returns the bytes of the HTML file.
+///
+/// The same data produce identical bytes.
+///
+/// # Errors
+/// If an image has no row or two rows, a label has no class, an image has the wrong number of
+/// pixels, a measure is not finite, or a pattern is not significant.
+///
+/// ```
+/// use cifar_data::labels::Entries;
+/// use cifar_data::splits::Split;
+/// use cifar_data::{Content, Header, ImageSize, SampleId, Source, SourceKind};
+/// use cifar_eval::page::{Embed, Measures, PageData, Patterns, Row, hard_images_page};
+///
+/// let source = Source { kind: SourceKind::ClassFolders, description: "two pets".into() };
+/// let size = ImageSize { height: 1, width: 2 };
+/// let header = Header { classes: vec!["cat".into(), "dog".into()], size, source };
+/// let pixels = [90, 80, 70, 60, 50, 40];
+/// let row = Row {
+///     id: SampleId(0),
+///     content: Content::of(&pixels),
+///     split: Split::Train,
+///     file: "cat/0.png",
+///     label: 0,
+///     original_label: 0,
+///     predicted: 1,
+///     suggested: Some(1),
+///     measures: Measures { p_label: Some(0.1), ..Measures::default() },
+///     category: "ambiguous",
+///     reason: "Looks like a dog.",
+///     neighbours: &[],
+///     pixels: &pixels,
+/// };
+/// let page = hard_images_page(&PageData {
+///     header: &header,
+///     dataset_version: "v1",
+///     model: "airbench94, 8 epochs",
+///     seeds: &[42],
+///     fingerprint: "pets",
+///     rows: &[row],
+///     pairs: &[],
+///     patterns: &Patterns::default(),
+///     withheld: &[],
+///     review: &Entries::new(),
+///     embed: Embed::default(),
+/// })?;
+/// assert!(page.starts_with(b"<!DOCTYPE html>"));
+/// # Ok::<(), cifar_eval::page::PageError>(())
+/// ```
 pub fn hard_images_page(data: &PageData) -> Result<Vec<u8>, PageError> {
     let level = data.patterns.level;
-    if let Some(pattern) = data.patterns.told.iter().find(|pattern| pattern.q.is_nan() || pattern.q > level) {
+    if let Some(pattern) = data.patterns.significant.iter().find(|pattern| pattern.q.is_nan() || pattern.q > level) {
         return Err(PageError::Insignificant { sentence: pattern.sentence.clone(), q: pattern.q, level });
     }
     let (payload, pictures) = payload::payload(data)?;

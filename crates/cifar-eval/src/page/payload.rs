@@ -1,4 +1,5 @@
-//! The page's data as JSON: a column an array, so that a browser reads 60,000 rows at once.
+//! The data of the page as JSON, with one array per column. A browser parses 60,000 rows quickly in
+//! this layout.
 
 use std::collections::HashMap;
 
@@ -12,9 +13,9 @@ use super::data::{PageData, Row};
 use super::{PageError, Review, sheets};
 use crate::measures::{Measure, scores_first};
 
-/// The layout of the JSON; the scripts check it.
+/// Version of the JSON layout, which the scripts check.
 const SCHEMA: u32 = 2;
-/// Significant digits of the page's figures; the table has all of them.
+/// Significant digits of the values on the page. The CSV table has the exact values.
 const DIGITS: usize = 4;
 
 #[derive(Debug, Serialize)]
@@ -30,12 +31,12 @@ pub(super) struct Payload<'a> {
     rows: Columns<'a>,
     pictures: Pictures,
     pairs: Vec<(usize, usize, Figure, Kind)>,
-    review: Vec<Decided<'a>>,
+    review: Vec<ReviewRow<'a>>,
 }
 
-/// A line of `labels/review.csv`.
+/// A row of `review.csv`.
 #[derive(Debug, Serialize)]
-struct Decided<'a> {
+struct ReviewRow<'a> {
     id: SampleId,
     content: Option<Content>,
     file: &'a str,
@@ -44,7 +45,8 @@ struct Decided<'a> {
     note: &'a str,
 }
 
-/// Rows, hardest first. Classes, categories and reasons are places in their lists; neighbours are places of rows.
+/// The rows as columns, hardest first. Classes, categories and reasons are indices into their lists;
+/// neighbours are row indices.
 #[derive(Debug, Serialize)]
 struct Columns<'a> {
     id: Vec<SampleId>,
@@ -62,7 +64,7 @@ struct Columns<'a> {
     measures: Vec<Vec<Option<Figure>>>,
 }
 
-/// Which rows have a picture, in the order in which they stand on the sheets.
+/// The rows whose images are embedded, in the order of the sheets.
 #[derive(Debug, Serialize)]
 struct Pictures {
     columns: usize,
@@ -70,7 +72,7 @@ struct Pictures {
     rows: Vec<usize>,
 }
 
-/// A number with [`DIGITS`] significant digits.
+/// A number that is serialized with [`DIGITS`] significant digits.
 #[derive(Debug, Clone, Copy)]
 struct Figure(f64);
 
@@ -86,26 +88,26 @@ impl Serialize for Figure {
     }
 }
 
-/// Brings `data` into the page's form; also gives the pixels of the pictures to embed, in their order.
+/// Converts `data` to the JSON layout. Also returns the pixels of the embedded images, in order.
 pub(super) fn payload<'a>(data: &PageData<'a>) -> Result<(Payload<'a>, Vec<&'a [u8]>), PageError> {
-    let places = places(data.rows)?;
+    let indices = row_indices(data.rows)?;
     for row in data.rows {
-        check(row, data)?;
+        check_row(row, data)?;
     }
-    let place = |of: &str, id: SampleId| {
-        places.get(&id).copied().ok_or_else(|| PageError::UnknownImage { of: of.to_string(), id })
+    let index = |role: &str, id: SampleId| {
+        indices.get(&id).copied().ok_or_else(|| PageError::UnknownImage { role: role.to_string(), id })
     };
     let mut neighbours = Vec::with_capacity(data.rows.len());
     for row in data.rows {
-        let of = format!("neighbour of image {}", row.id);
-        neighbours.push(row.neighbours.iter().map(|id| place(&of, *id)).collect::<Result<Vec<_>, _>>()?);
+        let role = format!("neighbour of image {}", row.id);
+        neighbours.push(row.neighbours.iter().map(|id| index(&role, *id)).collect::<Result<Vec<_>, _>>()?);
     }
     let mut pairs = Vec::with_capacity(data.pairs.len());
     for pair in data.pairs {
         if !pair.similarity.is_finite() {
             return Err(PageError::NotFinite { id: pair.first, what: "similarity" });
         }
-        let (first, second) = (place("half of a pair", pair.first)?, place("half of a pair", pair.second)?);
+        let (first, second) = (index("part of a pair", pair.first)?, index("part of a pair", pair.second)?);
         pairs.push((first, second, Figure(pair.similarity), pair.kind));
     }
     let pictures = embedded(data, &neighbours, &pairs);
@@ -146,18 +148,18 @@ pub(super) fn payload<'a>(data: &PageData<'a>) -> Result<(Payload<'a>, Vec<&'a [
     Ok((payload, pixels))
 }
 
-/// Where each image stands.
-fn places(rows: &[Row]) -> Result<HashMap<SampleId, usize>, PageError> {
-    let mut places = HashMap::with_capacity(rows.len());
-    for (place, row) in rows.iter().enumerate() {
-        if places.insert(row.id, place).is_some() {
-            return Err(PageError::Twice { id: row.id });
+/// Returns the index of each image's row.
+fn row_indices(rows: &[Row]) -> Result<HashMap<SampleId, usize>, PageError> {
+    let mut indices = HashMap::with_capacity(rows.len());
+    for (index, row) in rows.iter().enumerate() {
+        if indices.insert(row.id, index).is_some() {
+            return Err(PageError::DuplicateImage { id: row.id });
         }
     }
-    Ok(places)
+    Ok(indices)
 }
 
-fn check(row: &Row, data: &PageData) -> Result<(), PageError> {
+fn check_row(row: &Row, data: &PageData) -> Result<(), PageError> {
     let (id, classes) = (row.id, data.header.classes.len());
     let labels = [row.label, row.original_label, row.predicted].into_iter().chain(row.suggested);
     if let Some(label) = labels.filter(|label| usize::from(*label) >= classes).max() {
@@ -173,29 +175,29 @@ fn check(row: &Row, data: &PageData) -> Result<(), PageError> {
     }
 }
 
-/// The rows whose pictures are embedded: the hardest, then those of pairs, then neighbours; each once.
+/// Returns the rows to embed, each once: the hardest, then those of pairs, then neighbours.
 fn embedded(data: &PageData, neighbours: &[Vec<usize>], pairs: &[(usize, usize, Figure, Kind)]) -> Vec<usize> {
     let hardest = 0..data.rows.len().min(data.embed.images);
     let of_pairs = pairs.iter().take(data.embed.pairs).flat_map(|(first, second, ..)| [*first, *second]);
     let of_neighbours = neighbours.iter().take(data.embed.neighbours_of).flatten().copied();
-    let mut taken = vec![false; data.rows.len()];
-    hardest.chain(of_pairs).chain(of_neighbours).filter(|row| !std::mem::replace(&mut taken[*row], true)).collect()
+    let mut chosen = vec![false; data.rows.len()];
+    hardest.chain(of_pairs).chain(of_neighbours).filter(|row| !std::mem::replace(&mut chosen[*row], true)).collect()
 }
 
-/// Different texts, in order of their first appearance, and for each text its place among them.
+/// Returns the distinct texts in order of first appearance, and the index of each text among them.
 fn dictionary<'a>(texts: impl Iterator<Item = &'a str>) -> (Vec<&'a str>, Vec<usize>) {
     let (mut distinct, mut known) = (Vec::new(), HashMap::new());
-    let places = texts.map(|text| {
+    let indices = texts.map(|text| {
         *known.entry(text).or_insert_with(|| {
             distinct.push(text);
             distinct.len() - 1
         })
     });
-    let places = places.collect();
-    (distinct, places)
+    let indices = indices.collect();
+    (distinct, indices)
 }
 
-fn review<'a>(data: &PageData<'a>) -> Result<Vec<Decided<'a>>, PageError> {
+fn review<'a>(data: &PageData<'a>) -> Result<Vec<ReviewRow<'a>>, PageError> {
     let classes = &data.header.classes;
     let line = |(id, entry): (&SampleId, &'a Entry<Review>)| {
         let (id, Review { decision, note }) = (*id, &entry.says);
@@ -205,7 +207,7 @@ fn review<'a>(data: &PageData<'a>) -> Result<Vec<Decided<'a>>, PageError> {
                 classes.get(usize::from(label)).ok_or(PageError::UnknownClass { id, label, classes: classes.len() })?
             }
         };
-        Ok(Decided { id, content: entry.content, file: &entry.file, decision: decision.name(), label, note })
+        Ok(ReviewRow { id, content: entry.content, file: &entry.file, decision: decision.name(), label, note })
     };
     data.review.iter().map(line).collect()
 }
@@ -215,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_are_short() {
+    fn values_have_four_significant_digits() {
         let check = |value: f64, expected: &str| {
             assert_eq!(serde_json::to_string(&Figure(value)).unwrap(), expected);
         };

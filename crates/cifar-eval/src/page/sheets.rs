@@ -1,4 +1,5 @@
-//! Pictures in a page: sheets of many small ones as PNG, so that a browser decodes few files, and only when they are seen.
+//! Packs many small images into PNG sheets. A browser then decodes few files, and only when they
+//! become visible.
 
 use cifar_data::ImageSize;
 use image::codecs::png::PngEncoder;
@@ -6,12 +7,13 @@ use image::{ExtendedColorType, ImageEncoder};
 
 use super::PageError;
 
-/// Pictures beside each other on a sheet.
+/// Images per row of a sheet.
 pub(super) const COLUMNS: usize = 16;
-/// Pictures on a full sheet.
+/// Images on a full sheet.
 pub(super) const PER_SHEET: usize = 256;
 
-/// The pictures in order, [`COLUMNS`] a line, [`PER_SHEET`] a sheet; each sheet as the bytes of a PNG file.
+/// Returns sheets with the images in order, each as the bytes of a PNG file. A row has [`COLUMNS`]
+/// images, a sheet [`PER_SHEET`].
 pub(super) fn sheets(pictures: &[&[u8]], size: ImageSize) -> Result<Vec<Vec<u8>>, PageError> {
     pictures.chunks(PER_SHEET).map(|pictures| sheet(pictures, size)).collect()
 }
@@ -39,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_picture_stands_in_its_place() {
+    fn every_image_is_at_its_position_on_the_sheet() {
         let size = ImageSize { height: 2, width: 3 };
         let pictures: Vec<Vec<u8>> = (0..270u32).map(|n| (0..18).map(|k| (n * 7 + k) as u8).collect()).collect();
         let borrowed: Vec<&[u8]> = pictures.iter().map(Vec::as_slice).collect();

@@ -1,4 +1,4 @@
-//! What all pictures share: a white canvas with a title, a footer, a stamp, and the embedded font.
+//! The canvas of all plots: white, with a title, a footer, the SYNTHETIC mark, and an embedded font.
 
 use std::sync::Once;
 
@@ -14,7 +14,7 @@ use super::{Caption, PlotError};
 
 pub(super) type Area<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
 
-// Okabe & Ito's palette, which colour-blind people can tell apart.
+// Okabe and Ito's palette, which is safe for colour-blind readers.
 pub(super) const BLUE: RGBColor = RGBColor(0, 114, 178);
 pub(super) const ORANGE: RGBColor = RGBColor(230, 159, 0);
 pub(super) const VERMILION: RGBColor = RGBColor(213, 94, 0);
@@ -24,7 +24,7 @@ pub(super) const FAINT: RGBColor = RGBColor(110, 110, 110);
 pub(super) const GRID: RGBColor = RGBColor(225, 225, 225);
 pub(super) const WHITE: RGBColor = RGBColor(255, 255, 255);
 
-/// Room for the title and for the footer, in pixels.
+/// Heights of title and footer, in pixels.
 const TITLE: u32 = 44;
 const FOOTER: u32 = 30;
 
@@ -32,17 +32,17 @@ pub(super) fn failed(error: impl std::fmt::Display) -> PlotError {
     PlotError(error.to_string())
 }
 
-/// Text of `size` pixels.
+/// Returns a style for text of `size` pixels.
 pub(super) fn text(size: f64, colour: RGBColor) -> TextStyle<'static> {
     TextStyle { font: ("sans-serif", size).into_font(), color: colour.to_backend_color(), pos: Pos::default() }
 }
 
-/// The same, placed relative to its point.
+/// Returns the same style with an anchor.
 pub(super) fn anchored(size: f64, colour: RGBColor, horizontal: HPos, vertical: VPos) -> TextStyle<'static> {
     text(size, colour).pos(Pos::new(horizontal, vertical))
 }
 
-/// `content` shortened to `width` pixels, with an ellipsis if something was cut.
+/// Shortens `content` to `width` pixels, with an ellipsis if it was cut.
 pub(super) fn fitted(area: &Area, content: &str, style: &TextStyle, width: u32) -> String {
     let fits = |text: &str| area.estimate_text_size(text, style).is_ok_and(|(w, _)| w <= width);
     if fits(content) {
@@ -56,7 +56,9 @@ pub(super) fn fitted(area: &Area, content: &str, style: &TextStyle, width: u32) 
         .unwrap_or_default()
 }
 
-/// Draws a picture of `width` × `height` pixels (plus title and footer) with `draw` and encodes it.
+/// Draws a plot and encodes it as PNG.
+///
+/// `draw` fills `width` × `height` pixels. Title and footer are added above and below.
 pub(super) fn picture(
     caption: &Caption,
     width: u32,
@@ -65,7 +67,7 @@ pub(super) fn picture(
 ) -> Result<Vec<u8>, PlotError> {
     static FONTS: Once = Once::new();
     FONTS.call_once(|| {
-        // The bytes are a valid font, so this cannot fail; were it to, drawing text below says so.
+        // The bytes are a valid font, so this cannot fail. If it did, drawing text would fail below.
         let _ = register_font("sans-serif", FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT);
     });
     let (full_height, pixels) = (height + TITLE + FOOTER, |h: u32| width as usize * h as usize * 3);

@@ -1,4 +1,4 @@
-//! Confusion matrix: a cell a pair of classes, its shade the share of the row.
+//! Confusion matrix: one cell per pair of classes, shaded by the fraction of the row.
 
 use plotters::element::Rectangle;
 use plotters::style::text_anchor::{HPos, VPos};
@@ -8,7 +8,20 @@ use super::canvas::{self, BLUE, GRID, INK, WHITE, anchored, failed, fitted, pict
 use super::{Caption, PlotError};
 use crate::confusion::ConfusionMatrix;
 
-/// Rows are labels, columns predictions. Cells hold count and share of the row where there is room.
+/// Draws a confusion matrix. Rows are labels, columns are predictions.
+///
+/// Cells show the count and the percentage of the row if there is space.
+///
+/// ```
+/// use cifar_eval::confusion::ConfusionMatrix;
+/// use cifar_eval::plots::{Caption, confusion_matrix};
+///
+/// let caption = Caption { title: "Confusion matrix", footer: "n = 3", synthetic: false };
+/// let matrix = ConfusionMatrix::count(2, [(0, 0), (0, 1), (1, 1)].into_iter());
+/// let png = confusion_matrix(&matrix, &["cat".into(), "dog".into()], &caption)?;
+/// assert!(png.starts_with(b"\x89PNG"));
+/// # Ok::<(), cifar_eval::plots::PlotError>(())
+/// ```
 pub fn confusion_matrix(matrix: &ConfusionMatrix, classes: &[String], caption: &Caption) -> Result<Vec<u8>, PlotError> {
     const NAMES: i32 = 120;
     let n = classes.len().max(1) as i32;
@@ -28,18 +41,18 @@ pub fn confusion_matrix(matrix: &ConfusionMatrix, classes: &[String], caption: &
             area.draw_text(&name, &style, (NAMES + middle, cell * n + 8)).map_err(failed)?;
             for column in 0..n {
                 let count = matrix.get(row as usize, column as usize);
-                let share = if total > 0 { count as f64 / total as f64 } else { 0.0 };
+                let fraction = if total > 0 { count as f64 / total as f64 } else { 0.0 };
                 let corner = (NAMES + column * cell, row * cell);
                 let cells = [corner, (corner.0 + cell, corner.1 + cell)];
-                area.draw(&Rectangle::new(cells, shade(share).filled())).map_err(failed)?;
+                area.draw(&Rectangle::new(cells, shade(fraction).filled())).map_err(failed)?;
                 area.draw(&Rectangle::new(cells, GRID)).map_err(failed)?;
                 if cell >= 40 && count > 0 {
-                    let ink = if share > 0.55 { WHITE } else { INK };
+                    let ink = if fraction > 0.55 { WHITE } else { INK };
                     let centre = (corner.0 + cell / 2, corner.1 + cell / 2);
                     let style = anchored(font, ink, HPos::Center, VPos::Bottom);
                     area.draw_text(&count.to_string(), &style, centre).map_err(failed)?;
                     let style = anchored(font * 0.78, ink, HPos::Center, VPos::Top);
-                    area.draw_text(&format!("{:.1} %", share * 100.0), &style, (centre.0, centre.1 + 2))
+                    area.draw_text(&format!("{:.1} %", fraction * 100.0), &style, (centre.0, centre.1 + 2))
                         .map_err(failed)?;
                 }
             }
@@ -51,9 +64,9 @@ pub fn confusion_matrix(matrix: &ConfusionMatrix, classes: &[String], caption: &
     })
 }
 
-/// From white to blue; the square root lets rare confusions be seen.
-fn shade(share: f64) -> RGBColor {
-    let strength = share.clamp(0.0, 1.0).sqrt();
+/// From white to blue. The square root makes rare confusions visible.
+fn shade(fraction: f64) -> RGBColor {
+    let strength = fraction.clamp(0.0, 1.0).sqrt();
     let mix = |end: u8| (255.0 + (f64::from(end) - 255.0) * strength).round() as u8;
     RGBColor(mix(BLUE.0), mix(BLUE.1), mix(BLUE.2))
 }

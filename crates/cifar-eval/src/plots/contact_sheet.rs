@@ -1,4 +1,4 @@
-//! Contact sheet: small pictures, enlarged, with lines of text under each.
+//! Contact sheet: enlarged images with lines of text below each.
 
 use plotters::element::Rectangle;
 use plotters::style::{Color, RGBColor};
@@ -6,18 +6,31 @@ use plotters::style::{Color, RGBColor};
 use super::canvas::{FAINT, GRID, INK, VERMILION, failed, fitted, picture, text};
 use super::{Caption, PlotError};
 
-/// One image of a sheet.
+/// One image of a contact sheet.
 #[derive(Debug, Clone)]
 pub struct Tile<'a> {
-    /// height × width × RGB.
+    /// height × width × RGB, one byte per value.
     pub pixels: &'a [u8],
-    /// Lines under the image.
+    /// Lines of text below the image.
     pub lines: Vec<String>,
-    /// Draws the frame in a warning colour.
+    /// Whether the frame has a warning colour.
     pub warn: bool,
 }
 
-/// Images of `height` × `width` pixels, `columns` a row, enlarged to about 96 pixels.
+/// Draws images of `height` × `width` pixels, `columns` per row, enlarged to about 96 pixels.
+///
+/// # Errors
+/// If a tile does not have `height` × `width` pixels.
+///
+/// ```
+/// use cifar_eval::plots::{Caption, Tile, contact_sheet};
+///
+/// let caption = Caption { title: "Images", footer: "n = 1", synthetic: false };
+/// let tile = Tile { pixels: &[200; 2 * 2 * 3], lines: vec!["7 cat".into()], warn: false };
+/// let png = contact_sheet(&[tile], 2, 2, 10, &caption)?;
+/// assert!(png.starts_with(b"\x89PNG"));
+/// # Ok::<(), cifar_eval::plots::PlotError>(())
+/// ```
 pub fn contact_sheet(
     tiles: &[Tile],
     height: usize,
@@ -28,8 +41,10 @@ pub fn contact_sheet(
     const LINE: i32 = 16;
     const GAP: i32 = 14;
     const ABOVE: i32 = 7;
-    if tiles.iter().any(|t| t.pixels.len() != height * width * 3) {
-        return Err(PlotError(format!("a tile does not have {width}×{height} pixels")));
+    let expected = height * width * 3;
+    if let Some(tile) = tiles.iter().find(|t| t.pixels.len() != expected) {
+        let found = tile.pixels.len();
+        return Err(PlotError(format!("a tile has {found} bytes of pixels; expected {expected} (height × width × 3)")));
     }
     let factor = (96 / height.max(width).max(1)).max(1);
     let (tile_width, tile_height) = ((width * factor) as i32, (height * factor) as i32);

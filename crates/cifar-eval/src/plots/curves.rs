@@ -1,4 +1,4 @@
-//! Training curves: loss and accuracy by epoch.
+//! Training curves: loss and accuracy per epoch.
 
 use plotters::chart::ChartBuilder;
 use plotters::element::{Circle, PathElement};
@@ -7,20 +7,33 @@ use plotters::style::{Color, RGBColor, ShapeStyle};
 use super::canvas::{Area, BLUE, FAINT, GREEN, GRID, INK, ORANGE, failed, picture, text};
 use super::{Caption, PlotError};
 
-/// A named series over the epochs, from the first on; what is not finite is left out.
+/// A named series over epochs, starting with the first. Values that are not finite are omitted.
 #[derive(Debug, Clone)]
 pub struct Curve<'a> {
     /// Its name in the legend.
     pub name: &'a str,
-    /// One value an epoch.
+    /// One value per epoch.
     pub values: Vec<Option<f64>>,
 }
 
-/// Width of a panel, and of the legend at its right.
+/// Widths of a panel and of the legend on its right, in pixels.
 const PANEL: i32 = 600;
 const LEGEND: i32 = 170;
 
-/// Two panels, losses and accuracies, with a line at the selected epoch (counted from 1).
+/// Draws losses and accuracies per epoch in two panels.
+///
+/// A vertical line marks the epoch `selected`, counted from 1. A panel shows at most two curves.
+///
+/// ```
+/// use cifar_eval::plots::{Caption, Curve, training_curves};
+///
+/// let caption = Caption { title: "Training", footer: "n = 500", synthetic: false };
+/// let loss = Curve { name: "training", values: vec![Some(2.0), Some(1.2)] };
+/// let accuracy = Curve { name: "validation", values: vec![Some(0.4), Some(0.6)] };
+/// let png = training_curves(&[loss], &[accuracy], 2, &caption)?;
+/// assert!(png.starts_with(b"\x89PNG"));
+/// # Ok::<(), cifar_eval::plots::PlotError>(())
+/// ```
 pub fn training_curves(
     losses: &[Curve],
     accuracies: &[Curve],
@@ -29,7 +42,7 @@ pub fn training_curves(
 ) -> Result<Vec<u8>, PlotError> {
     picture(caption, 2 * PANEL as u32, 420, |area| {
         let (left, right) = area.split_horizontally(PANEL);
-        panel(&left, losses, "cross-entropy (nats)", None, selected)?;
+        panel(&left, losses, "loss (cross-entropy, nats)", None, selected)?;
         panel(&right, accuracies, "accuracy", Some(1.0), selected)
     })
 }

@@ -1,4 +1,6 @@
-//! Pictures, as PNG bytes; callers write the files. Each tells under itself what it was made from.
+//! Plots and contact sheets as PNG bytes. The caller writes the files.
+//!
+//! Every function returns a [`PlotError`] if the plot cannot be drawn or encoded.
 
 mod canvas;
 mod confusion_matrix;
@@ -15,18 +17,26 @@ pub use range_test::{RangeCurve, range_test};
 pub use reliability::reliability;
 pub use tuning::{TrialPoint, importance_bars, parallel_coordinates, tuning_history};
 
-/// Why a picture could not be drawn.
+/// Why a plot could not be drawn.
 #[derive(Debug, thiserror::Error)]
-#[error("a picture cannot be drawn: {0}")]
+#[error("a plot cannot be drawn: {0}")]
 pub struct PlotError(String);
 
-/// What a picture says of itself.
+/// The texts around a plot.
+///
+/// ```
+/// use cifar_eval::plots::Caption;
+///
+/// let footer = "n = 10,000, test split, CIFAR-10, seed 42";
+/// let caption = Caption { title: "Confusion matrix", footer, synthetic: false };
+/// # assert!(!caption.synthetic);
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Caption<'a> {
-    /// Above it.
+    /// The title above the plot.
     pub title: &'a str,
-    /// Under it: n, split, data source, seed.
+    /// The footer below the plot: n, split, data source, seed.
     pub footer: &'a str,
-    /// Whether it was made from drawn images: then it is stamped SYNTHETIC.
+    /// Whether the images are synthetic. The plot is then marked SYNTHETIC.
     pub synthetic: bool,
 }

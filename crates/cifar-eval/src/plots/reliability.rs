@@ -1,4 +1,4 @@
-//! Reliability plot: how often the network is right, by how sure it is.
+//! Reliability diagram: accuracy against confidence.
 
 use plotters::chart::ChartBuilder;
 use plotters::element::{PathElement, Rectangle};
@@ -9,7 +9,22 @@ use super::canvas::{BLUE, FAINT, GRID, INK, VERMILION, failed, picture, text};
 use super::{Caption, PlotError};
 use crate::calibration::Calibration;
 
-/// Bars are the accuracy of each bin, lines across them its mean confidence; below, how many images each holds.
+/// Draws a reliability diagram.
+///
+/// Bars show the accuracy of each bin and lines its mean confidence. A histogram below shows the
+/// number of images per bin.
+///
+/// ```
+/// use cifar_eval::calibration::{Bin, Calibration};
+/// use cifar_eval::plots::{Caption, reliability};
+///
+/// let caption = Caption { title: "Reliability", footer: "n = 10", synthetic: false };
+/// let bin = Bin { low: 0.5, high: 1.0, count: 10, confidence: Some(0.8), accuracy: Some(0.7) };
+/// let calibration = Calibration { bins: vec![bin], expected_error: 0.1, largest_error: 0.1 };
+/// let png = reliability(&calibration, &caption)?;
+/// assert!(png.starts_with(b"\x89PNG"));
+/// # Ok::<(), cifar_eval::plots::PlotError>(())
+/// ```
 pub fn reliability(calibration: &Calibration, caption: &Caption) -> Result<Vec<u8>, PlotError> {
     const WIDTH: u32 = 620;
     picture(caption, WIDTH, 640, |area| {
@@ -48,7 +63,7 @@ pub fn reliability(calibration: &Calibration, caption: &Caption) -> Result<Vec<u
         let note = format!("ECE {:.2} %", calibration.expected_error * 100.0);
         upper.draw_text(&note, &text(18.0, INK), (84, 22)).map_err(failed)?;
         upper.draw_text("bars: accuracy", &text(14.0, BLUE), (84, 48)).map_err(failed)?;
-        upper.draw_text("lines: confidence; shaded: the gap", &text(14.0, VERMILION), (84, 68)).map_err(failed)?;
+        upper.draw_text("lines: mean confidence, shaded: gap", &text(14.0, VERMILION), (84, 68)).map_err(failed)?;
 
         let most = calibration.bins.iter().map(|b| b.count).max().unwrap_or(1).max(1) as f64;
         let mut chart = ChartBuilder::on(&lower)

@@ -1,4 +1,4 @@
-//! What a search did: scores by trial, settings side by side, what mattered.
+//! Hyperparameter search: accuracy by trial, parallel coordinates, and parameter importance.
 
 use plotters::chart::ChartBuilder;
 use plotters::element::{Circle, Cross, PathElement, Rectangle};
@@ -8,30 +8,48 @@ use plotters::style::{Color, RGBColor, ShapeStyle};
 use super::canvas::{Area, BLUE, FAINT, GREEN, GRID, INK, ORANGE, VERMILION, anchored, failed, fitted, picture, text};
 use super::{Caption, PlotError};
 
-/// One trial of a search.
+/// One trial of a hyperparameter search.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrialPoint {
-    /// Its number; 0 is the baseline.
+    /// Its number. 0 is the baseline.
     pub number: usize,
-    /// Its accuracies on validation images by epochs trained, in ascending order; failed ones left out.
+    /// Epochs trained and validation accuracy, epochs ascending. Failed trainings are omitted.
     pub accuracies: Vec<(usize, f64)>,
-    /// Its accuracies after all epochs under the seeds by which the best trial is compared with the baseline.
+    /// Accuracies after all epochs, with the seeds that compare the best trial with the baseline.
     pub rescored: Vec<f64>,
-    /// Whether its training failed, under any seed.
+    /// Whether its training failed with any seed.
     pub failed: bool,
-    /// Its place on each axis, 0..1; empty for the baseline.
+    /// Its coordinate on each axis, 0 to 1. Empty for the baseline.
     pub point: Vec<f64>,
 }
 
 impl TrialPoint {
-    /// Its accuracy after exactly `epochs` epochs.
+    /// Returns its accuracy after exactly `epochs` epochs.
     fn after(&self, epochs: usize) -> Option<f64> {
         self.accuracies.iter().find(|(at, _)| *at == epochs).map(|(_, accuracy)| *accuracy)
     }
 }
 
-/// The accuracy of every trial by number: the more epochs, the darker; hollow under other seeds than the search's. A ring
-/// marks the best trial, a cross at the bottom a training that failed, a line the baseline after all `epochs` epochs.
+/// Draws the accuracy of every trial. Darker dots have more epochs; hollow dots have other seeds.
+///
+/// A ring marks the trial `best`, a cross at the bottom a failed training. A horizontal line marks
+/// the baseline after all `epochs` epochs.
+///
+/// ```
+/// use cifar_eval::plots::{Caption, TrialPoint, tuning_history};
+///
+/// let caption = Caption { title: "Trials", footer: "n = 500", synthetic: false };
+/// let trial = |number, accuracy, at| TrialPoint {
+///     number,
+///     accuracies: vec![(4, accuracy)],
+///     rescored: vec![],
+///     failed: false,
+///     point: vec![at],
+/// };
+/// let png = tuning_history(&[trial(0, 0.80, 0.5), trial(1, 0.83, 0.2)], 1, 4, &caption)?;
+/// assert!(png.starts_with(b"\x89PNG"));
+/// # Ok::<(), cifar_eval::plots::PlotError>(())
+/// ```
 pub fn tuning_history(
     trials: &[TrialPoint],
     best: usize,
@@ -63,7 +81,7 @@ pub fn tuning_history(
             .light_line_style(ShapeStyle::from(&GRID.mix(0.0)))
             .bold_line_style(GRID)
             .axis_style(FAINT)
-            .x_desc("trial (0: the baseline)")
+            .x_desc("trial (0 = baseline)")
             .y_desc("validation accuracy")
             .x_labels(12)
             .x_label_formatter(&|trial| format!("{trial:.0}"))
@@ -75,14 +93,14 @@ pub fn tuning_history(
             let line = PathElement::new([(-0.5, baseline), (last + 0.5, baseline)], ORANGE.stroke_width(2));
             chart.draw_series([line]).map_err(failed)?;
         }
-        let share = |epochs: usize| {
+        let shade = |epochs: usize| {
             (rungs.iter().position(|r| *r == epochs).unwrap_or(0) + 1) as f64 / rungs.len().max(1) as f64
         };
         for trial in trials {
             let x = trial.number as f64;
             let points = trial.accuracies.iter().map(|(_, a)| (x, *a));
             chart.draw_series([PathElement::new(points.collect::<Vec<_>>(), GRID.stroke_width(1))]).map_err(failed)?;
-            let dots = trial.accuracies.iter().map(|(e, a)| Circle::new((x, *a), 4, BLUE.mix(share(*e)).filled()));
+            let dots = trial.accuracies.iter().map(|(e, a)| Circle::new((x, *a), 4, BLUE.mix(shade(*e)).filled()));
             chart.draw_series(dots).map_err(failed)?;
             let others = trial.rescored.iter().map(|a| Circle::new((x + 0.25, *a), 4, INK.stroke_width(1)));
             chart.draw_series(others).map_err(failed)?;
@@ -98,7 +116,7 @@ pub fn tuning_history(
         }
         let legend = rungs
             .iter()
-            .map(|e| (format!("after {e} epoch{}", if *e == 1 { "" } else { "s" }), BLUE.mix(share(*e)).to_rgba()));
+            .map(|e| (format!("{e} epoch{}", if *e == 1 { "" } else { "s" }), BLUE.mix(shade(*e)).to_rgba()));
         let others = [
             ("other seeds".into(), INK.to_rgba()),
             ("baseline".into(), ORANGE.to_rgba()),
@@ -116,8 +134,28 @@ pub fn tuning_history(
     })
 }
 
-/// Parallel coordinates: one axis per parameter, one line per trial, coloured by its accuracy after the first rung, the best
-/// one thick. Trials that failed in the first rung are left out. `labels` has the values at both ends of each axis.
+/// Draws parallel coordinates: one axis per parameter, one line per trial.
+///
+/// Lines are coloured by the accuracy after the first rung. The line of trial `best` is thick. Trials
+/// that failed in the first rung are omitted. `labels` has the values at both ends of each axis.
+///
+/// ```
+/// use cifar_eval::plots::{Caption, TrialPoint, parallel_coordinates};
+///
+/// let caption = Caption { title: "Trials", footer: "n = 500", synthetic: false };
+/// let trial = |number, accuracy, at| TrialPoint {
+///     number,
+///     accuracies: vec![(4, accuracy)],
+///     rescored: vec![],
+///     failed: false,
+///     point: vec![at],
+/// };
+/// let trials = [trial(1, 0.80, 0.5), trial(2, 0.83, 0.2)];
+/// let labels = [["0.1".into(), "1".into()]];
+/// let png = parallel_coordinates(&["learning rate"], &labels, &trials, 2, &caption)?;
+/// assert!(png.starts_with(b"\x89PNG"));
+/// # Ok::<(), cifar_eval::plots::PlotError>(())
+/// ```
 pub fn parallel_coordinates(
     names: &[&str],
     labels: &[[String; 2]],
@@ -135,18 +173,18 @@ pub fn parallel_coordinates(
     let scaled = |accuracy: f64| if high > low { (accuracy - low) / (high - low) } else { 0.5 };
     let axes = names.len() as i32 + 1;
     let at = |axis: i32| 90 + axis * (WIDTH as i32 - 180) / (axes - 1).max(1);
-    let height = |share: f64| BOTTOM - (share * f64::from(BOTTOM - TOP)) as i32;
+    let height = |fraction: f64| BOTTOM - (fraction * f64::from(BOTTOM - TOP)) as i32;
     picture(caption, WIDTH, 420, |area| {
         let mut lines = shown.clone();
         lines.sort_by(|a, b| a.1.total_cmp(&b.1));
         for (trial, accuracy) in lines {
-            let share = scaled(accuracy);
-            let places = trial.point.iter().copied().chain([share]);
-            let points: Vec<(i32, i32)> = (0..).zip(places).map(|(axis, x)| (at(axis), height(x))).collect();
+            let relative = scaled(accuracy);
+            let coordinates = trial.point.iter().copied().chain([relative]);
+            let points: Vec<(i32, i32)> = (0..).zip(coordinates).map(|(axis, x)| (at(axis), height(x))).collect();
             let style = if trial.number == best {
                 GREEN.stroke_width(4)
             } else {
-                blend(share).mix(0.3 + 0.6 * share).stroke_width(2)
+                blend(relative).mix(0.3 + 0.6 * relative).stroke_width(2)
             };
             area.draw(&PathElement::new(points, style)).map_err(failed)?;
         }
@@ -165,28 +203,37 @@ pub fn parallel_coordinates(
     })
 }
 
-/// From grey to blue.
-fn blend(share: f64) -> RGBColor {
-    let mix = |from: u8, to: u8| (f64::from(from) + share * (f64::from(to) - f64::from(from))) as u8;
+/// From grey (0) to blue (1).
+fn blend(fraction: f64) -> RGBColor {
+    let mix = |from: u8, to: u8| (f64::from(from) + fraction * (f64::from(to) - f64::from(from))) as u8;
     RGBColor(mix(190, BLUE.0), mix(190, BLUE.1), mix(190, BLUE.2))
 }
 
-/// One bar per parameter: the share of the variance of accuracies that it explains.
+/// Draws one bar per parameter: the fraction of the variance of the accuracies that it explains.
+///
+/// ```
+/// use cifar_eval::plots::{Caption, importance_bars};
+///
+/// let caption = Caption { title: "Parameter importance", footer: "n = 20", synthetic: false };
+/// let png = importance_bars(&[("learning rate", 0.7), ("momentum", 0.1)], &caption)?;
+/// assert!(png.starts_with(b"\x89PNG"));
+/// # Ok::<(), cifar_eval::plots::PlotError>(())
+/// ```
 pub fn importance_bars(rows: &[(&str, f64)], caption: &Caption) -> Result<Vec<u8>, PlotError> {
     const LEFT: i32 = 240;
     const ROW: i32 = 34;
     let mut rows = rows.to_vec();
     rows.sort_by(|a, b| b.1.total_cmp(&a.1));
     picture(caption, 700, (rows.len() as u32) * ROW as u32 + 20, |area: &Area| {
-        for (row, (name, share)) in (0..).zip(&rows) {
+        for (row, (name, fraction)) in (0..).zip(&rows) {
             let y = 10 + row * ROW;
             let style = anchored(14.0, INK, HPos::Right, VPos::Center);
             area.draw_text(&fitted(area, name, &style, LEFT as u32 - 24), &style, (LEFT - 10, y + ROW / 2))
                 .map_err(failed)?;
-            let end = LEFT + (share * 380.0) as i32;
+            let end = LEFT + (fraction * 380.0) as i32;
             area.draw(&Rectangle::new([(LEFT, y + 6), (end.max(LEFT + 1), y + ROW - 6)], BLUE.filled()))
                 .map_err(failed)?;
-            let label = format!("{:.0} %", share * 100.0);
+            let label = format!("{:.0} %", fraction * 100.0);
             area.draw_text(&label, &anchored(14.0, INK, HPos::Left, VPos::Center), (end + 8, y + ROW / 2))
                 .map_err(failed)?;
         }

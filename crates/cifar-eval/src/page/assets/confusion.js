@@ -1,4 +1,4 @@
-// The overview: counts by category, and the confusion matrix whose cells open their images.
+// The overview: counts by category, and a confusion matrix whose cells open their images.
 
 function setUpOverview() {
   const split = byId("confusion-split");
@@ -23,7 +23,7 @@ function showCategories() {
     const card = make("button", { type: "button", className: "card", onclick: () => show({ ...EVERYTHING, category: String(DATA.categories.indexOf(name)) }) },
       make("span", { className: "name", textContent: name }),
       make("span", { className: "big", textContent: grouped(images) }),
-      make("span", { className: "faint", textContent: `${percent(images / COUNT)} of all · ${grouped(decided)} decided` }));
+      make("span", { className: "faint", textContent: `${percent(images / COUNT)} of images · ${grouped(decided)} reviewed` }));
     card.style.setProperty("--category", colourOf(name));
     return card;
   }));
@@ -51,17 +51,17 @@ function showConfusion() {
 
 function cell(count, total, label, predicted, split) {
   if (count === 0) return make("td", {});
-  const share = count / total;
+  const fraction = count / total;
   const control = make("button", {
     type: "button",
     textContent: CLASSES.length > 20 ? "" : grouped(count),
-    title: `${CLASSES[label]} → ${CLASSES[predicted]}: ${grouped(count)} of ${grouped(total)}, ${percent(share)}`,
-    "aria-label": `${grouped(count)} of ${grouped(total)} images labelled ${CLASSES[label]} are predicted ${CLASSES[predicted]}; open them`,
+    title: `${CLASSES[label]} → ${CLASSES[predicted]}: ${grouped(count)} of ${grouped(total)}, ${percent(fraction)}`,
+    "aria-label": `${grouped(count)} of ${grouped(total)} images labelled ${CLASSES[label]} are predicted as ${CLASSES[predicted]}; show them`,
     "data-pair": `${label}-${predicted}`,
     onclick: () => show({ ...EVERYTHING, label: String(label), predicted: String(predicted), split }),
   });
-  // The square root lets rare confusions be seen.
-  const shade = Math.round(Math.sqrt(share) * 100);
+  // The square root makes rare confusions visible.
+  const shade = Math.round(Math.sqrt(fraction) * 100);
   control.style.setProperty("--shade", `${shade}%`);
   control.className = `${label === predicted ? "right" : "wrong"}${shade > 55 ? " deep" : ""}`;
   return make("td", {}, control);

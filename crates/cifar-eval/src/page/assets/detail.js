@@ -1,12 +1,12 @@
-// One image: enlarged, with all that is known of it, its neighbours and the controls of the review.
+// The image view: the enlarged image, its measures, its neighbours and the review controls.
 
-/** The row that the detail view shows; −1 while it is closed. */
+/** The row in the image view; −1 while the view is closed. */
 let opened = -1;
 
 function setUpDetail() {
   const dialog = byId("detail");
   dialog.addEventListener("close", () => {
-    // The event comes a moment after the dialog has closed; by then it may show another image.
+    // The event arrives shortly after the dialog closed; by then the dialog may show another image.
     if (dialog.open) return;
     opened = -1;
     if (!byId("view-gallery").hidden) goTo(current);
@@ -15,14 +15,14 @@ function setUpDetail() {
   reviewListeners.push(() => { if (opened >= 0) showDetail(); });
 }
 
-/** Opens the image at a place of `matching`. */
+/** Opens the image at an index of `matching`. */
 function openAt(at) {
   if (at < 0 || at >= matching.length) return;
   if (at !== current) goTo(at);
   openRow(matching[at]);
 }
 
-/** Opens any image, whether it passes the filters or not. */
+/** Opens any image, even if it does not pass the filters. */
 function openRow(row) {
   opened = row;
   const at = matching.indexOf(row);
@@ -43,14 +43,14 @@ function step(by) {
 
 function showDetail() {
   const dialog = byId("detail");
-  // Focus stays on the control that was used, although all of them are made anew.
+  // All controls are recreated, so focus moves to the new copy of the focused one.
   const focused = dialog.contains(document.activeElement) ? document.activeElement.dataset.key : null;
   const at = matching.indexOf(opened);
   dialog.replaceChildren(
     make("div", { className: "bar" },
       button("previous", "←", "previous image", () => step(-1), at <= 0),
       button("next", "→", "next image", () => step(1), at < 0 || at === matching.length - 1),
-      make("span", { className: "faint", textContent: at < 0 ? "outside of the filters" : `${grouped(at + 1)} of ${grouped(matching.length)}` }),
+      make("span", { className: "faint", textContent: at < 0 ? "hidden by the filters" : `${grouped(at + 1)} of ${grouped(matching.length)}` }),
       button("close", "✕", "close", () => dialog.close())),
     make("div", { className: "detail" },
       make("div", { className: "left" }, picture(opened, 256), review(), neighbours()),
@@ -66,7 +66,7 @@ function button(key, text, label, onclick, disabled = false) {
 function heading() {
   const row = opened;
   const suggested = ROWS.suggested[row];
-  const chance = measure("p_suggested", row);
+  const probability = measure("p_suggested", row);
   const lines = [];
   if (categoryOf(row)) {
     const chip = make("span", { className: "chip", textContent: categoryOf(row) });
@@ -75,25 +75,25 @@ function heading() {
   }
   if (reasonOf(row)) lines.push(make("p", { className: "reason", textContent: reasonOf(row) }));
   if (suggested !== null) {
-    lines.push(make("p", {}, "Suggested label: ", make("strong", { textContent: CLASSES[suggested] }), chance === null ? null : ` with probability ${figure(chance)}`));
+    lines.push(make("p", {}, "Suggested label: ", make("strong", { textContent: CLASSES[suggested] }), probability === null ? null : ` (probability ${formatted(probability)})`));
   }
   if (ROWS.original_label[row] !== ROWS.label[row]) {
-    lines.push(make("p", { className: "faint", textContent: `The data set says ${CLASSES[ROWS.original_label[row]]}; the label was corrected.` }));
+    lines.push(make("p", { className: "faint", textContent: `The original label was ${CLASSES[ROWS.original_label[row]]}.` }));
   }
   return make("div", {},
-    make("h2", { id: "detail-title" }, labelOf(row), isMissed(row) ? make("span", { className: "missed", textContent: ` → ${predictedOf(row)}` }) : null),
+    make("h2", { id: "detail-title" }, labelOf(row), isMisclassified(row) ? make("span", { className: "warn", textContent: ` → ${predictedOf(row)}` }) : null),
     make("p", { className: "faint", textContent: `image ${ROWS.id[row]} · ${splitOf(row)} · rank ${grouped(row + 1)} of ${grouped(COUNT)} · ${ROWS.file[row]}` }),
     ...lines);
 }
 
 function table() {
-  const rows = [...MEASURES.values()].map((one) => {
-    const value = one.values[opened];
-    const direction = { higher: "Higher is harder", lower: "Lower is harder" }[one.harder];
+  const rows = [...MEASURES.values()].map((column) => {
+    const value = column.values[opened];
+    const direction = { higher: "Higher is harder", lower: "Lower is harder" }[column.harder];
     return make("tr", { className: value === null ? "empty" : "" },
-      make("th", { scope: "row", textContent: one.title }),
-      make("td", { className: "number", textContent: figure(value) }),
-      make("td", { className: "faint" }, one.meaning, direction ? make("em", { textContent: ` ${direction}.` }) : null));
+      make("th", { scope: "row", textContent: column.title }),
+      make("td", { className: "number", textContent: formatted(value) }),
+      make("td", { className: "faint" }, column.meaning, direction ? make("em", { textContent: ` ${direction}.` }) : null));
   });
   return make("table", { className: "plain measures" }, make("caption", { className: "hidden", textContent: "Measures of this image" }), make("tbody", {}, ...rows));
 }
@@ -114,13 +114,13 @@ function review() {
     control.setAttribute("aria-pressed", String(entry?.decision === "relabel" && entry.label === name));
     return control;
   });
-  const text = make("input", { type: "text", id: "note", value: entry?.note ?? "", placeholder: entry ? "a remark" : "decide first", disabled: !entry, "data-key": "note", onchange: ({ target }) => note(row, target.value) });
+  const text = make("input", { type: "text", id: "note", value: entry?.note ?? "", placeholder: entry ? "optional" : "decide first", disabled: !entry, "data-key": "note", onchange: ({ target }) => note(row, target.value) });
   return make("section", { className: "review", "aria-label": "Review" },
-    make("p", { className: "verdict", textContent: entry ? `Decided: ${inWords(entry)}.` : "Not decided yet." }),
+    make("p", { className: "verdict", textContent: entry ? `Decision: ${inWords(entry)}.` : "No decision yet." }),
     make("div", { className: "choices" },
       choice("accept", suggested === null ? "Accept" : `Accept ${CLASSES[suggested]}`, "a"),
       choice("drop", "Drop", "d"), choice("dismiss", "Dismiss", "x"),
-      button("undo", "Undo", "undo (key u)", undo, done.length === 0)),
+      button("undo", "Undo", "undo (key u)", undo, undoSteps.length === 0)),
     make("div", { className: "labels", role: "group", "aria-label": "Relabel to" }, ...labels),
     make("label", { className: "note" }, "Note ", text));
 }
@@ -133,7 +133,7 @@ function neighbours() {
     make("div", { className: "neighbours" }, ...rows.map((row) => {
       const control = button(`row-${row}`, "", `open image ${ROWS.id[row]}, labelled ${labelOf(row)}, ${splitOf(row)}`, () => openRow(row));
       const same = ROWS.label[row] === ROWS.label[opened];
-      control.append(picture(row, 56), make("span", { className: same ? "" : "missed", textContent: labelOf(row) }), make("span", { className: "faint", textContent: `#${ROWS.id[row]}` }), make("span", { className: "faint", textContent: splitOf(row) }));
+      control.append(picture(row, 56), make("span", { className: same ? "" : "warn", textContent: labelOf(row) }), make("span", { className: "faint", textContent: `#${ROWS.id[row]}` }), make("span", { className: "faint", textContent: splitOf(row) }));
       return control;
     })));
 }

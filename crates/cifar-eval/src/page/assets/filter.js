@@ -1,8 +1,8 @@
-// Which images are shown, and in which order. Gallery, map and detail view all follow `matching`.
+// Which images are shown, and in which order. Gallery, data map and image view all use `matching`.
 
 const EVERYTHING = { text: "", category: "", label: "", predicted: "", split: "", decision: "", pictures: false, ranges: [], sort: "rank", reverse: false };
 let filter = { ...EVERYTHING };
-/** Rows that pass, in order. */
+/** The rows that pass the filter, in order. */
 let matching = [];
 const filterListeners = [];
 
@@ -22,7 +22,7 @@ function select() {
   }
   if (filter.category !== "") tests.push((row) => ROWS.category[row] === Number(filter.category));
   if (filter.label !== "") tests.push((row) => ROWS.label[row] === Number(filter.label));
-  if (filter.predicted === "missed") tests.push(isMissed);
+  if (filter.predicted === "misclassified") tests.push(isMisclassified);
   else if (filter.predicted !== "") tests.push((row) => ROWS.predicted[row] === Number(filter.predicted));
   if (filter.split !== "") tests.push((row) => ROWS.split[row] === Number(filter.split));
   if (filter.decision === "none") tests.push((row) => !decisions.has(ROWS.id[row]));
@@ -40,7 +40,7 @@ function select() {
   return rows;
 }
 
-/** Hardest first by the chosen measure; images without it come last, and equal ones by rank. */
+/** Sorts hardest first by the chosen measure. Images without a value come last. Ties keep rank. */
 function sort(rows) {
   const way = filter.reverse ? -1 : 1;
   if (filter.sort === "id") rows.sort((a, b) => way * (ROWS.id[a] - ROWS.id[b]));
@@ -55,18 +55,18 @@ function sort(rows) {
   }
 }
 
-/** Fills the controls of the filter and listens to them. */
+/** Fills the filter controls and listens to them. */
 function setUpFilters() {
   const fill = (id, first, entries) => byId(id).replaceChildren(option("", first), ...entries.map(([value, text]) => option(value, text)));
   const classes = CLASSES.map((name, at) => [at, name]);
   const categories = [...DATA.categories.entries()].sort(([, a], [, b]) => (a === "") - (b === "") || (a < b ? -1 : 1));
   fill("by-category", "all", categories.map(([at, name]) => [at, name || "not flagged"]));
   fill("by-label", "all", classes);
-  fill("by-predicted", "all", [["missed", "not the label"], ...classes]);
+  fill("by-predicted", "all", [["misclassified", "misclassified"], ...classes]);
   fill("by-split", "all", DATA.splits.map((name, at) => [at, name]));
-  fill("by-decision", "all", [["none", "undecided"], ["any", "decided"], ...DECISIONS.map((name) => [name, name])]);
-  const measures = [...MEASURES.values()].filter((one) => one.values.some((value) => value !== null));
-  byId("sort").replaceChildren(option("rank", "rank"), option("id", "id"), ...measures.map((one) => option(one.key, one.title)));
+  fill("by-decision", "all", [["none", "not reviewed"], ["any", "reviewed"], ...DECISIONS.map((name) => [name, name])]);
+  const measures = [...MEASURES.values()].filter((column) => column.values.some((value) => value !== null));
+  byId("sort").replaceChildren(option("rank", "rank"), option("id", "id"), ...measures.map((column) => option(column.key, column.title)));
 
   const listen = (id, key, read = (control) => control.value, event = "change") =>
     byId(id).addEventListener(event, ({ target }) => setFilter({ [key]: read(target) }));
@@ -83,7 +83,7 @@ function setUpFilters() {
   reviewListeners.push(() => { if (filter.decision !== "") setFilter({}); });
 }
 
-/** Brings the controls in line with the filter, which a cell of the matrix may have changed. */
+/** Updates the controls from the filter, which a cell of the confusion matrix may have changed. */
 function showFilter() {
   if (byId("search").value !== filter.text) byId("search").value = filter.text;
   for (const key of ["category", "label", "predicted", "split", "decision"]) byId(`by-${key}`).value = filter[key];
@@ -96,12 +96,12 @@ function showRanges(measures) {
   const box = byId("ranges");
   const update = (at, parts) => setFilter({ ranges: filter.ranges.map((range, k) => (k === at ? { ...range, ...parts } : range)) });
   const read = (control) => (control.value === "" || Number.isNaN(control.valueAsNumber) ? null : control.valueAsNumber);
-  // While a person types in them, the fields are left alone.
+  // Do not replace the fields while the user types in them.
   if (box.children.length === filter.ranges.length && box.contains(document.activeElement)) return;
   box.replaceChildren(...filter.ranges.map(({ key, low, high }, at) => make("div", { className: "range" },
     make("select", { "aria-label": "measure", onchange: ({ target }) => update(at, { key: target.value }) },
-      ...measures.map((one) => make("option", { value: one.key, textContent: one.title, selected: one.key === key }))),
-    make("input", { type: "number", step: "any", placeholder: "from", "aria-label": "from", value: low ?? "", oninput: ({ target }) => update(at, { low: read(target) }) }),
-    make("input", { type: "number", step: "any", placeholder: "to", "aria-label": "to", value: high ?? "", oninput: ({ target }) => update(at, { high: read(target) }) }),
+      ...measures.map((column) => make("option", { value: column.key, textContent: column.title, selected: column.key === key }))),
+    make("input", { type: "number", step: "any", placeholder: "min", "aria-label": "min", value: low ?? "", oninput: ({ target }) => update(at, { low: read(target) }) }),
+    make("input", { type: "number", step: "any", placeholder: "max", "aria-label": "max", value: high ?? "", oninput: ({ target }) => update(at, { high: read(target) }) }),
     make("button", { type: "button", textContent: "×", "aria-label": "remove this range", onclick: () => { document.activeElement.blur(); setFilter({ ranges: filter.ranges.filter((_, k) => k !== at) }); } }))));
 }

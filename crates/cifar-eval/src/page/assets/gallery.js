@@ -1,10 +1,11 @@
-// The gallery: a grid in which only the tiles near the window exist, so that 60,000 images scroll as well as 60.
+// The gallery: a grid that creates only the tiles near the viewport. So 60,000 images scroll as
+// smoothly as 60.
 
 const TILE = { width: 132, height: 154, picture: 96 };
-/** Lines of tiles that are kept above and below the window. */
-const SPARE = 3;
+/** Rows of tiles to keep above and below the viewport. */
+const OVERSCAN = 3;
 
-/** The place in `matching` of the image that keys act on. */
+/** The index in `matching` of the image that keys act on. */
 let current = 0;
 const tiles = new Map();
 let across = 1;
@@ -26,7 +27,7 @@ function clearTiles() {
   tiles.clear();
 }
 
-/** Height of the grid and number of tiles a line, from the room there is. */
+/** Computes the number of tiles per row and the height of the grid from the available width. */
 function layOut() {
   const grid = byId("grid");
   if (grid.clientWidth === 0) return;
@@ -37,21 +38,21 @@ function layOut() {
   showTiles();
 }
 
-/** Makes the tiles near the window and removes the others. */
+/** Creates the tiles near the viewport and removes the others. */
 function showTiles() {
   const grid = byId("grid");
   if (grid.clientWidth === 0) return;
   const top = -grid.getBoundingClientRect().top;
-  const first = Math.max(0, (Math.floor(top / TILE.height) - SPARE) * across);
-  const last = Math.min(matching.length, (Math.ceil((top + innerHeight) / TILE.height) + SPARE) * across);
+  const first = Math.max(0, (Math.floor(top / TILE.height) - OVERSCAN) * across);
+  const last = Math.min(matching.length, (Math.ceil((top + innerHeight) / TILE.height) + OVERSCAN) * across);
   for (const [at, tile] of tiles) {
     if (at < first || at >= last) { tile.remove(); tiles.delete(at); }
   }
   for (let at = first; at < last; at++) {
     if (tiles.has(at)) continue;
-    const made = makeTile(at);
-    tiles.set(at, made);
-    grid.append(made);
+    const tile = makeTile(at);
+    tiles.set(at, tile);
+    grid.append(tile);
   }
 }
 
@@ -59,17 +60,17 @@ function makeTile(at) {
   const row = matching[at];
   const entry = decisions.get(ROWS.id[row]);
   const [left, top] = [(at % across) * TILE.width, Math.floor(at / across) * TILE.height];
-  const shown = filter.sort === "rank" || filter.sort === "id" ? `#${ROWS.id[row]}` : `${MEASURES.get(filter.sort).title} ${figure(measure(filter.sort, row))}`;
+  const shown = filter.sort === "rank" || filter.sort === "id" ? `#${ROWS.id[row]}` : `${MEASURES.get(filter.sort).title} ${formatted(measure(filter.sort, row))}`;
   const tile = make("button", {
     type: "button",
     className: "tile",
     tabIndex: at === current ? 0 : -1,
     title: reasonOf(row),
-    "aria-label": `image ${ROWS.id[row]}, labelled ${labelOf(row)}, predicted ${predictedOf(row)}${categoryOf(row) ? `, ${categoryOf(row)}` : ""}${entry ? `, ${inWords(entry)}` : ""}`,
+    "aria-label": `image ${ROWS.id[row]}, labelled ${labelOf(row)}, predicted as ${predictedOf(row)}${categoryOf(row) ? `, ${categoryOf(row)}` : ""}${entry ? `, ${inWords(entry)}` : ""}`,
     "data-at": at,
   },
     picture(row, TILE.picture),
-    make("span", { className: "names" }, labelOf(row), isMissed(row) ? make("span", { className: "missed", textContent: ` → ${predictedOf(row)}` }) : null),
+    make("span", { className: "names" }, labelOf(row), isMisclassified(row) ? make("span", { className: "warn", textContent: ` → ${predictedOf(row)}` }) : null),
     make("span", { className: "more", textContent: `${shown} · ${splitOf(row)}` }));
   if (entry) tile.append(make("span", { className: `badge ${entry.decision}`, textContent: entry.label || entry.decision }));
   tile.style.cssText = `left:${left}px;top:${top}px;--category:${colourOf(categoryOf(row))}`;
@@ -81,12 +82,12 @@ function summarise() {
   const pictured = matching.filter((row) => PICTURE[row] >= 0).length;
   const without = matching.length - pictured;
   byId("gallery-summary").textContent = matching.length === 0
-    ? "No image passes these filters."
+    ? "No image matches the filters."
     : `${grouped(matching.length)} of ${grouped(COUNT)} images${without > 0 ? `, ${grouped(without)} of them without a picture in this file` : ""}.`;
   byId("gallery-count").textContent = grouped(matching.length);
 }
 
-/** Moves the current place by `step` images and brings it into view. */
+/** Moves the selection by `step` images and scrolls it into view. */
 function move(step) {
   if (matching.length === 0) return;
   goTo(Math.min(matching.length - 1, Math.max(0, current + step)));

@@ -1,4 +1,4 @@
-// Views, theme, keys: what holds the page together.
+// Views, theme and keyboard shortcuts, and the setup of all parts.
 
 const VIEWS = ["overview", "gallery", "pairs", "measures"];
 
@@ -46,14 +46,14 @@ function setUpReview() {
   });
   const update = () => {
     byId("save").textContent = decisions.size === 0 ? "Save review.csv" : `Save review.csv (${grouped(decisions.size)})`;
-    byId("undo").disabled = done.length === 0;
+    byId("undo").disabled = undoSteps.length === 0;
   };
   reviewListeners.push(update);
   update();
 }
 
-/** The row that keys decide about: the open image, or the current one of the gallery. */
-function chosenRow() {
+/** The row that review keys act on: the open image, or the selected one in the gallery. */
+function selectedRow() {
   if (opened >= 0) return opened;
   return byId("view-gallery").hidden || matching.length === 0 ? -1 : matching[current];
 }
@@ -68,7 +68,7 @@ function onKey(event) {
     return;
   }
   if (byId("help").open) return;
-  // A key may arrive between the closing of the dialog and its event.
+  // A key may arrive after the dialog closed but before its close event.
   if (!byId("detail").open) opened = -1;
   const gallery = !byId("view-gallery").hidden;
   const actions = {
@@ -86,10 +86,10 @@ function onKey(event) {
       Home: () => move(-Infinity), End: () => move(Infinity),
       PageDown: () => move(across * 4), PageUp: () => move(-across * 4),
     });
-    // On a control of its own, Enter does what that control does.
+    // On a focused control, Enter activates that control.
     if (!target.closest("button, a, label, summary")) actions.Enter = () => openAt(current);
   }
-  const row = chosenRow();
+  const row = selectedRow();
   if (row >= 0) {
     Object.assign(actions, { a: () => decide(row, "accept"), d: () => decide(row, "drop"), x: () => decide(row, "dismiss") });
     CLASSES.slice(0, 10).forEach((name, at) => { actions[at] = () => decide(row, "relabel", name); });

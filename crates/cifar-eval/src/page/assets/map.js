@@ -1,8 +1,9 @@
-// The data map: variability across, confidence upwards, correctness as colour. Swayamdipta et al. 2020, arXiv 2009.10795.
+// The data map: variability on the horizontal axis, confidence on the vertical axis, correctness as
+// colour. Swayamdipta et al. 2020, arXiv 2009.10795.
 
 const MARGIN = { left: 46, right: 12, top: 12, bottom: 38 };
 let mapRows = [];
-/** The place in `mapRows` of the point that is pointed at; −1 for none. */
+/** The index in `mapRows` of the selected point; −1 for none. */
 let pointed = -1;
 let drawn = null;
 
@@ -27,17 +28,18 @@ const VARIABILITY = MEASURES.get("variability").values;
 const confidence = (row) => CONFIDENCE[row];
 const variability = (row) => VARIABILITY[row];
 
-/** The axis of variability ends at the largest one of all images, so that filters do not move it. */
-const REACH = Math.max(0.1, VARIABILITY.reduce((most, value) => Math.max(most, value ?? 0), 0));
+/** End of the variability axis: the maximum over all images, so that filters do not change it. */
+const MAX_VARIABILITY = Math.max(0.1, VARIABILITY.reduce((most, value) => Math.max(most, value ?? 0), 0));
 
-function place(row, width, height) {
+/** The position of a row's point, in pixels. */
+function position(row, width, height) {
   return [
-    MARGIN.left + (variability(row) / REACH) * (width - MARGIN.left - MARGIN.right),
+    MARGIN.left + (variability(row) / MAX_VARIABILITY) * (width - MARGIN.left - MARGIN.right),
     MARGIN.top + (1 - confidence(row)) * (height - MARGIN.top - MARGIN.bottom),
   ];
 }
 
-/** Draws all points into an image of their own; pointing then only adds a ring. */
+/** Draws all points once into an off-screen canvas. Selecting a point then only adds a ring. */
 function showMap() {
   const canvas = byId("map");
   if (canvas.clientWidth === 0) return;
@@ -53,12 +55,12 @@ function showMap() {
   axes(context, width, height);
   context.globalAlpha = mapRows.length > 5000 ? 0.35 : 0.75;
   const radius = mapRows.length > 5000 ? 1 : 2;
-  // A colour is given in text, which takes longer to read than a point to draw: only where it changes.
+  // Parsing a colour is slower than drawing a point, so it is set only when it changes.
   const { values: correctness } = MEASURES.get("correctness");
   const colours = new Map();
   let last;
   for (const row of mapRows) {
-    const [x, y] = place(row, width, height);
+    const [x, y] = position(row, width, height);
     const value = correctness[row];
     if (!colours.has(value)) colours.set(value, shade(value));
     if (value !== last) context.fillStyle = colours.get(value);
@@ -68,7 +70,7 @@ function showMap() {
   drawMap();
 }
 
-/** From vermilion (never right) over grey to blue (always right). */
+/** From vermilion (never correct) through grey to blue (always correct). */
 function shade(correctness) {
   if (correctness === null) return "gray";
   const mix = (low, middle, high) => Math.round(correctness < 0.5 ? low + (middle - low) * correctness * 2 : middle + (high - middle) * (correctness * 2 - 1));
@@ -88,7 +90,7 @@ function axes(context, width, height) {
     context.moveTo(left, y); context.lineTo(right, y);
     context.stroke();
     context.textAlign = tick === 4 ? "right" : "center";
-    context.fillText(((REACH * tick) / 4).toFixed(2), x, bottom + 15);
+    context.fillText(((MAX_VARIABILITY * tick) / 4).toFixed(2), x, bottom + 15);
     context.textAlign = "right";
     context.fillText((tick / 4).toFixed(2), left - 6, y + 4);
   }
@@ -109,7 +111,7 @@ function drawMap() {
   context.clearRect(0, 0, canvas.width, canvas.height);
   context.drawImage(drawn, 0, 0);
   const hint = byId("map-hint");
-  if (mapRows.length === 0) hint.textContent = "No image that passes the filters has dynamics.";
+  if (mapRows.length === 0) hint.textContent = "No image that matches the filters has training dynamics.";
   else if (pointed < 0) hint.replaceChildren(...legend());
   else {
     const row = mapRows[pointed];
@@ -118,9 +120,9 @@ function drawMap() {
     context.lineWidth = 2;
     context.strokeStyle = getComputedStyle(document.body).color;
     context.beginPath();
-    context.arc(...place(row, canvas.clientWidth, canvas.clientHeight), 6, 0, 2 * Math.PI);
+    context.arc(...position(row, canvas.clientWidth, canvas.clientHeight), 6, 0, 2 * Math.PI);
     context.stroke();
-    const words = `#${ROWS.id[row]} ${labelOf(row)}${isMissed(row) ? ` → ${predictedOf(row)}` : ""}, confidence ${figure(confidence(row))}, variability ${figure(variability(row))}, correctness ${figure(measure("correctness", row))}`;
+    const words = `#${ROWS.id[row]} ${labelOf(row)}${isMisclassified(row) ? ` → ${predictedOf(row)}` : ""}, confidence ${formatted(confidence(row))}, variability ${formatted(variability(row))}, correctness ${formatted(measure("correctness", row))}`;
     hint.replaceChildren(picture(row, 32), " ", words);
   }
 }
@@ -131,22 +133,25 @@ function legend() {
     mark.style.background = shade(correctness);
     return make("span", { className: "key" }, mark, text);
   };
-  return [dot(0, "never right"), dot(0.5, "right in half of the epochs"), dot(1, "always right")];
+  return [dot(0, "never correct"), dot(0.5, "correct in half of the epochs"), dot(1, "always correct")];
 }
 
-/** The place of the point nearest to (x, y), if one lies within `reach` pixels. */
+/** The index of the point nearest to (x, y) within `reach` pixels; −1 if there is none. */
 function nearestTo(x, y, reach) {
   const { clientWidth: width, clientHeight: height } = byId("map");
   let [best, least] = [-1, reach * reach];
   mapRows.forEach((row, at) => {
-    const [px, py] = place(row, width, height);
+    const [px, py] = position(row, width, height);
     const distance = (px - x) ** 2 + (py - y) ** 2;
     if (distance < least) [best, least] = [at, distance];
   });
   return best;
 }
 
-/** Arrow keys go to the next point in their direction: along one axis, and not farther away across it. */
+/**
+ * Arrow keys select the nearest point in their direction. A point counts if it is at least as far
+ * along the arrow's axis as across it.
+ */
 function mapKey(event) {
   const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
   if (event.key === "Enter" && pointed >= 0) { openRow(mapRows[pointed]); event.preventDefault(); event.stopPropagation(); }
@@ -156,10 +161,10 @@ function mapKey(event) {
   const { clientWidth: width, clientHeight: height } = byId("map");
   if (pointed < 0) pointed = 0;
   else {
-    const [x, y] = place(mapRows[pointed], width, height);
+    const [x, y] = position(mapRows[pointed], width, height);
     let [best, least] = [pointed, Infinity];
     mapRows.forEach((row, at) => {
-      const [px, py] = place(row, width, height);
+      const [px, py] = position(row, width, height);
       const along = (px - x) * way[0] + (py - y) * way[1];
       const across = Math.abs((px - x) * way[1]) + Math.abs((py - y) * way[0]);
       if (along > 0.5 && across <= along && along + across < least) [best, least] = [at, along + across];

@@ -1,10 +1,10 @@
-// Pictures: cut from sheets that are decoded when the first picture on them is needed.
+// Pictures are cut from sheets. A sheet is decoded when its first picture is needed.
 
 const HEIGHT = DATA.size.height;
 const WIDTH = DATA.size.width;
 const sheets = new Map();
 
-/** A promise of the decoded sheet. */
+/** Returns a promise of the decoded sheet. */
 function sheetOf(number) {
   if (!sheets.has(number)) {
     const image = new Image();
@@ -14,16 +14,16 @@ function sheetOf(number) {
   return sheets.get(number);
 }
 
-/** Draws the picture of `row` into a canvas context at the origin, once its sheet is there. */
+/** Draws the picture of `row` into a canvas context at the origin, once its sheet is decoded. */
 async function draw(row, context) {
   const { columns, per_sheet: perSheet } = DATA.pictures;
-  const place = PICTURE[row];
-  const sheet = await sheetOf(Math.floor(place / perSheet));
-  const at = place % perSheet;
+  const index = PICTURE[row];
+  const sheet = await sheetOf(Math.floor(index / perSheet));
+  const at = index % perSheet;
   context.drawImage(sheet, (at % columns) * WIDTH, Math.floor(at / columns) * HEIGHT, WIDTH, HEIGHT, 0, 0, WIDTH, HEIGHT);
 }
 
-/** A canvas with the picture of `row`, or a placeholder that says that it is not in this file. */
+/** Returns a canvas with the picture of `row`, or a placeholder if this file does not have it. */
 function picture(row, size) {
   const style = `width:${size}px;height:${Math.round((size * HEIGHT) / WIDTH)}px`;
   if (PICTURE[row] < 0) {
@@ -35,7 +35,7 @@ function picture(row, size) {
   return canvas;
 }
 
-/** The pixels of `row` as RGBA bytes. */
+/** Returns the pixels of `row` as RGBA bytes. */
 async function pixels(row) {
   const canvas = make("canvas", { width: WIDTH, height: HEIGHT });
   const context = canvas.getContext("2d", { willReadFrequently: true });
