@@ -11,8 +11,8 @@
 
 mod corrections;
 mod coverage;
+mod division;
 mod in_memory;
-mod sets;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use self::corrections::{override_labels, review_images};
-use self::sets::{Basis, Sets};
+use self::division::{Basis, Sets};
 use crate::duplicates::{Kind, NEAR_DUPLICATES, Pair, PairCounts};
 use crate::labels::{self, Entries, Review, read_overrides, read_review};
 use crate::output::OutputFolder;

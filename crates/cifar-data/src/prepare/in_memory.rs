@@ -1,6 +1,6 @@
 //! The division of images in memory.
 
-use super::sets::{Basis, Sets};
+use super::division::{Basis, Sets};
 use super::{OverrideCounts, ReviewCounts, TestSet, TrainingData};
 use crate::duplicates::{self, Pair};
 use crate::pull::membership;
@@ -29,7 +29,8 @@ pub struct SplitImages {
 /// use cifar_data::sources::synthetic::{self, SyntheticParams};
 /// use cifar_data::splits::SplitParams;
 ///
-/// let images = synthetic::generate(&SyntheticParams { count: 300, ..Default::default() })?.dataset;
+/// let params = SyntheticParams { count: 300, ..Default::default() };
+/// let images = synthetic::generate(&params)?.dataset;
 /// let found = split(&images, &SplitParams::default(), &Silent)?;
 /// let (data, test) = (found.data, found.test);
 /// assert_eq!(data.train.len() + data.val.len() + test.dataset().len(), 300);

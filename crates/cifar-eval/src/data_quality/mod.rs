@@ -186,7 +186,7 @@ pub fn inspect(prepared: &Path, out: &Path, monitor: &dyn Progress) -> Result<Da
     let report = summary(&data.report, &images, &partitions, &measured, &found, &pairs, conflicts.len())?;
 
     let folder = OutputFolder::create(out)?;
-    folder.write(REPORT, &json(&report))?;
+    folder.write_json(REPORT, &report)?;
     folder.write(ISSUES, &issues_csv(&images, &found))?;
     folder.write(CONFLICTS, &conflicts_csv(&images, &conflicts))?;
     let mut pictures = Vec::new();
@@ -309,12 +309,6 @@ fn footer(prepared: &PreparedReport) -> String {
 
 fn caption<'a>(title: &'a str, footer: &'a str, prepared: &PreparedReport) -> Caption<'a> {
     Caption { title, footer, synthetic: prepared.source.is_synthetic() }
-}
-
-fn json(report: &DataQualityReport) -> Vec<u8> {
-    let mut text = serde_json::to_vec_pretty(report).expect("a report of plain values is always JSON");
-    text.push(b'\n');
-    text
 }
 
 fn issues_csv(images: &Images, found: &[Found]) -> Vec<u8> {

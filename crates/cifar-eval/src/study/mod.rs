@@ -24,7 +24,7 @@ use cifar_train::{Checkpoints, Fitted, Run, TrainParams, TrainingCallback, run_k
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::hard_images::{Suspect, suspects};
+use crate::hard_images::{AssessedLabel, assess_labels};
 use crate::measures::Harder;
 use crate::page::MEASURES;
 use crate::predictions::predicted_class;
@@ -211,7 +211,7 @@ fn treated(
     arm: Arm,
     data: &TrainingData,
     truth: &Dataset,
-    found: &[Suspect],
+    found: &[AssessedLabel],
     seed: u64,
 ) -> Result<(TrainingData, Option<Vec<f32>>)> {
     let mut data = data.clone();
@@ -280,7 +280,7 @@ impl<'a> Training<'a> {
     }
 
     /// Trains and scores; of a base run also what it found.
-    fn outcome(self, test: &TestSet, watcher: &dyn TrainingCallback) -> Result<(Outcome, Vec<Suspect>)> {
+    fn outcome(self, test: &TestSet, watcher: &dyn TrainingCallback) -> Result<(Outcome, Vec<AssessedLabel>)> {
         let path = self.params.state.join(format!("{}.json", self.key));
         let known = match std::fs::read(&path) {
             Err(_) => None,
@@ -300,7 +300,7 @@ impl<'a> Training<'a> {
         let (seed, arm, train) = (self.seed, self.arm, &self.data.train);
         let fitted = self.fitted(watcher)?;
         let (found, withheld) = match &fitted.dynamics {
-            Some(dynamics) => suspects(&fitted.model, dynamics, train, watcher)?,
+            Some(dynamics) => assess_labels(&fitted.model, dynamics, train, watcher)?,
             None => (Vec::new(), Vec::new()),
         };
         if let Some(known) = known {
@@ -346,7 +346,7 @@ impl<'a> Training<'a> {
 }
 
 /// Compares what was found with the true labels.
-fn judge(train: &Dataset, truth: &Dataset, found: &[Suspect], withheld: Vec<String>, seed: u64) -> Found {
+fn judge(train: &Dataset, truth: &Dataset, found: &[AssessedLabel], withheld: Vec<String>, seed: u64) -> Found {
     let is_wrong: Vec<bool> = train.samples().iter().map(|s| true_label(truth, s) != Some(s.label)).collect();
     let flagged = || found.iter().zip(train.samples()).zip(&is_wrong).filter(|((s, _), _)| s.is_flagged);
     let measures = MEASURES.iter().filter_map(|measure| {
