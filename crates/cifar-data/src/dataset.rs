@@ -91,6 +91,8 @@ pub enum SourceKind {
     Archive,
     /// Parquet files in the layout of Hugging Face.
     Parquet,
+    /// Arrays of the calling program.
+    Arrays,
     /// Drawn by this crate.
     Synthetic,
 }
@@ -182,6 +184,58 @@ impl Dataset {
             ));
         }
         Ok(Self { header, samples, pixels, hashes: OnceLock::new() })
+    }
+
+    /// Creates a set from arrays: pixels (N × height × width × RGB) and the N labels, which are
+    /// indices into `classes`. Ids count from 0.
+    ///
+    /// ```
+    /// use cifar_data::{Dataset, ImageSize};
+    ///
+    /// let (size, pixels) = (ImageSize { height: 8, width: 8 }, [vec![0; 192], vec![255; 192]].concat());
+    /// let images = Dataset::from_arrays(&["black", "white"], size, &[0, 1], pixels)?;
+    /// assert_eq!((images.len(), images.labels()), (2, vec![0, 1]));
+    /// assert!(Dataset::from_arrays(&["black"], size, &[0, 1], vec![0; 384]).is_err(), "label 1 has no class");
+    /// # Ok::<(), cifar_data::DataError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Dataset::new`].
+    pub fn from_arrays(classes: &[&str], size: ImageSize, labels: &[u16], pixels: Vec<u8>) -> Result<Self> {
+        let source = Source { kind: SourceKind::Arrays, description: format!("arrays, {} images", labels.len()) };
+        let header = Header { classes: classes.iter().map(|c| (*c).to_string()).collect(), size, source };
+        let sample = |(id, label): (u32, &u16)| Sample {
+            id: SampleId(id),
+            label: *label,
+            original_label: *label,
+            published: Published::None,
+            file: format!("array[{id}]"),
+        };
+        Self::new(header, (0..).zip(labels).map(sample).collect(), pixels)
+    }
+
+    /// Returns the set with ids from `first` on, so that it can be used beside sets with other ids.
+    ///
+    /// ```
+    /// use cifar_data::sources::synthetic::{self, SyntheticParams};
+    ///
+    /// let images = synthetic::generate(&SyntheticParams { count: 30, ..Default::default() })?.dataset;
+    /// let images = images.numbered_from(50_000)?;
+    /// assert_eq!(images.samples()[29].id.0, 50_029);
+    /// # Ok::<(), cifar_data::DataError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If an id does not fit 32 bits.
+    pub fn numbered_from(mut self, first: u32) -> Result<Self> {
+        if u32::try_from(self.len()).ok().and_then(|n| first.checked_add(n)).is_none() {
+            let problem = format!("{} ids from {first} on do not fit 32 bits; begin with a smaller one", self.len());
+            return Err(DataError::Unsuitable(problem));
+        }
+        for (id, sample) in (first..).zip(&mut self.samples) {
+            sample.id = SampleId(id);
+        }
+        Ok(self)
     }
 
     /// Returns the set with the hashes of its images, which the caller has already computed.

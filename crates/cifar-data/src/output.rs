@@ -5,6 +5,8 @@ use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
 use crate::{DataError, Result};
 
 /// Writes a file: to a temporary file beside it, flushed to the disk, then renamed.
@@ -21,6 +23,33 @@ pub fn write_file(path: &Path, contents: &[u8]) -> Result<()> {
     file.write_all(contents).and_then(|()| file.as_file().sync_all()).map_err(DataError::io("write", path))?;
     file.persist(path).map_err(|e| DataError::io("write", path)(e.error))?;
     sync_folder(parent).map_err(DataError::io("write", path))
+}
+
+/// Writes `value` as an indented JSON file with a final newline, like [`write_file`].
+///
+/// ```
+/// use cifar_data::output::write_json;
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("scores.json");
+/// write_json(&path, &[0.5, 1.0])?;
+/// assert_eq!(std::fs::read_to_string(&path).unwrap(), "[\n  0.5,\n  1.0\n]\n");
+/// # Ok::<(), cifar_data::DataError>(())
+/// ```
+///
+/// # Errors
+/// If the value has no form in JSON, such as a map whose keys are not text, or the file cannot be
+/// written.
+pub fn write_json<T: Serialize + ?Sized>(path: &Path, value: &T) -> Result<()> {
+    write_file(path, &to_json(value, path)?)
+}
+
+/// Returns `value` as indented JSON with a final newline. `path` is for messages.
+pub(crate) fn to_json<T: Serialize + ?Sized>(value: &T, path: &Path) -> Result<Vec<u8>> {
+    let mut text = serde_json::to_vec_pretty(value)
+        .map_err(|e| DataError::malformed(path, format!("cannot be written as JSON: {e}")))?;
+    text.push(b'\n');
+    Ok(text)
 }
 
 /// Removes temporary files whose lock nobody holds: their writer is gone. A failure here loses
@@ -86,6 +115,14 @@ impl OutputFolder {
         let shown = self.destination.join(relative);
         let mut file = fs::File::create(&path).map_err(DataError::io("write", &shown))?;
         file.write_all(contents).map_err(DataError::io("write", &shown))
+    }
+
+    /// Writes `value` into the folder as [`write_json`] does.
+    ///
+    /// # Errors
+    /// As [`write_json`].
+    pub fn write_json<T: Serialize + ?Sized>(&self, relative: &str, value: &T) -> Result<()> {
+        self.write(relative, &to_json(value, &self.destination.join(relative))?)
     }
 
     /// Replaces the destination. The old folder is removed only after the new one is in place.
@@ -233,6 +270,21 @@ mod tests {
         check("data/.partial-raw-x3Bq7z/pool/manifest.csv", "data/raw/pool/manifest.csv");
         check("/a/.partial-my-set-x3Bq7z", "/a/my-set");
         check("a/partial-b/.partial-x3Bq7z", "a/partial-b/.partial-x3Bq7z");
+    }
+
+    #[test]
+    fn json_that_cannot_be_written_is_an_error() {
+        let root = tempfile::tempdir().unwrap();
+        let no_json = std::collections::BTreeMap::from([([1u8], 2)]);
+        let message = write_json(&root.path().join("x.json"), &no_json).unwrap_err().to_string();
+        assert!(message.ends_with("x.json: cannot be written as JSON: key must be a string"), "{message}");
+        let folder = OutputFolder::create(&root.path().join("out")).unwrap();
+        let message = folder.write_json("y.json", &no_json).unwrap_err().to_string();
+        assert!(message.contains("out/y.json: cannot be written as JSON"), "{message}");
+        folder.write_json("y.json", "text").unwrap();
+        folder.commit().unwrap();
+        assert_eq!(fs::read(root.path().join("out/y.json")).unwrap(), b"\"text\"\n");
+        assert!(!root.path().join("x.json").exists());
     }
 
     #[test]

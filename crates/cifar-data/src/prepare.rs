@@ -11,6 +11,8 @@
 
 mod corrections;
 mod coverage;
+mod division;
+mod in_memory;
 mod pairs;
 mod report;
 mod sets;
@@ -22,19 +24,20 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use self::corrections::{override_labels, review_images};
-use self::pairs::{PAIR_COLUMNS, placed, straddling};
-use self::report::SCHEMA;
-use crate::duplicates::{NEAR_DUPLICATES, PairCounts};
+use self::division::{Basis, Sets};
+use self::pairs::PAIR_COLUMNS;
+use crate::duplicates::NEAR_DUPLICATES;
 use crate::labels::{self, Entries, Review, read_overrides, read_review};
 use crate::output::OutputFolder;
 use crate::partitions::{DatasetVersion, Partition};
 use crate::provenance;
-use crate::pull::{Raw, json, table};
-use crate::splits::{Protocol, Split, SplitParams, training_subset};
+use crate::pull::{Raw, table};
+use crate::splits::{Protocol, Split, SplitParams};
 use crate::spreadsheet::neutral;
 use crate::{DataError, Dataset, Progress, Result, SampleId, store};
 
 pub use self::corrections::{OverrideCounts, ReviewCounts};
+pub use self::in_memory::{SplitImages, split};
 pub use self::pairs::{PlacedPair, read_pairs};
 pub use self::report::PreparedReport;
 pub use self::sets::{TestSet, TrainingData};
@@ -112,67 +115,33 @@ pub fn prepare(
     progress.update(WHAT, 1, 5);
     progress.check()?;
 
-    let part = |wanted| pulled.dataset.filter(|s| pulled.membership[&s.id].split == wanted);
-    let (mut train, mut val) = (part(Split::Train), part(Split::Val));
     let test = match split.protocol {
-        Protocol::Pooled => part(Split::Test),
+        Protocol::Pooled => None,
         // The published test set, whichever partitions are chosen.
-        Protocol::Official => pulled.pool()?,
+        Protocol::Official => Some(pulled.pool()?),
     };
-    let Raw { membership, pairs, record, .. } = pulled;
-    if split.train_images > 0 {
-        let stratum = |s: &crate::Sample| (s.id, (membership[&s.id].partition, s.original_label));
-        let used = training_subset(train.samples().iter().map(stratum).collect(), split)?;
-        train = train.filter(|s| used.contains(&s.id));
-    }
-    if train.is_empty() {
-        return Err(DataError::Unsuitable(format!(
-            "no training image is left of dataset_version {version} with protocol {:?}; choose other partitions or fractions",
-            split.protocol
-        )));
-    }
-    let counts = override_labels(&new_labels, [&mut train, &mut val], &test, overrides, progress)?;
-    let reviewed = review_images(&decisions, [&mut train, &mut val], &test, review, progress)?;
+    let Raw { dataset, membership, pairs, record, .. } = pulled;
+    let basis = Basis {
+        version,
+        split,
+        membership: &membership,
+        pairs: &pairs,
+        set: record.set,
+        pool_fingerprint: record.pool_fingerprint,
+    };
+    let mut sets = Sets::divide(&dataset, test, &basis)?;
+    let Sets { train, val, test } = &mut sets;
+    let counts = override_labels(&new_labels, [&mut *train, &mut *val], test, overrides, progress)?;
+    let reviewed = review_images(&decisions, [&mut *train, val], test, review, progress)?;
     if train.is_empty() {
         return Err(DataError::malformed(review, "drops every training image"));
     }
     progress.update(WHAT, 2, 5);
 
-    let sets = [(Split::Train, &train), (Split::Val, &val), (Split::Test, &test)];
-    coverage::check(sets, version, split, progress)?;
-    let placed = placed(&pairs, &sets);
-    let straddling = straddling(&placed, progress);
-    let by_split =
-        |of: &dyn Fn(&Dataset) -> BTreeMap<String, usize>| sets.iter().map(|(split, set)| (*split, of(set))).collect();
-    let report = PreparedReport {
-        schema: SCHEMA,
-        dataset_version: version,
-        split: split.clone(),
-        source: record.source,
-        set: record.set,
-        classes: train.classes().to_vec(),
-        size: train.size(),
-        images: sets.iter().map(|(split, set)| (*split, set.len())).collect(),
-        images_by_class: by_split(&|set| set.classes().iter().cloned().zip(set.counts_by_class()).collect()),
-        images_by_partition: by_split(&|set| {
-            let mut counts = BTreeMap::new();
-            for sample in set.samples() {
-                *counts.entry(membership[&sample.id].partition.to_string()).or_insert(0) += 1;
-            }
-            counts
-        }),
-        overrides: counts,
-        review: reviewed,
-        normalisation: normalisation(&train),
-        fingerprints: sets.iter().map(|(split, set)| (*split, store::fingerprint(set))).collect(),
-        pool_fingerprint: record.pool_fingerprint,
-        duplicate_pairs: PairCounts::of(placed.iter().map(|placed| &placed.pair)),
-        straddling_pairs: PairCounts::of(&straddling),
-    };
-
+    let (report, placed) = sets.report(basis, (counts, reviewed), progress)?;
     let folder = OutputFolder::create(out)?;
     let mut rows: Vec<_> = Vec::new();
-    for (done, (split, set)) in sets.iter().enumerate() {
+    for (done, (split, set)) in sets.each().into_iter().enumerate() {
         progress.check()?;
         progress.update(WHAT, 2 + done as u64, 5);
         let path = folder.path().join(split.name());
@@ -180,7 +149,7 @@ pub fn prepare(
         store::write(set, &path)?;
         rows.extend(set.samples().iter().map(|s| {
             let class = |label: u16| neutral(&set.classes()[usize::from(label)]);
-            (s.id, *split, membership[&s.id].partition, class(s.label), class(s.original_label))
+            (s.id, split, membership[&s.id].partition, class(s.label), class(s.original_label))
         }));
     }
     rows.sort_unstable();
@@ -191,7 +160,7 @@ pub fn prepare(
     folder.write(NEAR_DUPLICATES, &table(&PAIR_COLUMNS, rows))?;
     let copy = fs::read(review).map_err(DataError::io("read", review))?;
     folder.write(REVIEW, &copy)?;
-    folder.write(REPORT, json(&report).as_bytes())?;
+    folder.write_json(REPORT, &report)?;
     let inputs =
         [("raw", &*record.fingerprint), (OVERRIDES_INPUT, &hash_of(overrides)?), (REVIEW_INPUT, &hash_of(review)?)];
     provenance::write(folder.path(), COMMAND, &inputs, &[SPLIT, NEAR_DUPLICATES, REVIEW, REPORT])?;

@@ -21,7 +21,7 @@ use crate::output::OutputFolder;
 use crate::partitions::{self, DatasetVersion, Partition, Partitions};
 use crate::provenance::{self, Provenance};
 use crate::splits::{Candidate, Split, SplitParams, assign};
-use crate::{Content, DataError, Dataset, ImageIndex, Known, Progress, Result, SampleId, Source, Stage, store};
+use crate::{Content, DataError, Dataset, ImageIndex, Known, Progress, Result, Sample, SampleId, Source, Stage, store};
 
 /// Name of the evaluation pool's folder.
 pub const POOL: &str = "pool";
@@ -112,7 +112,7 @@ pub fn pull(
     let candidates: Vec<Candidate> = Partition::ALL
         .into_iter()
         .zip(&sets)
-        .flat_map(|(partition, set)| candidates(partition, set, &groups))
+        .flat_map(|(partition, set)| candidates(partition, set.samples(), &groups))
         .collect();
     let assigned = assign(&candidates, split)?;
     let fingerprints =
@@ -148,7 +148,7 @@ pub fn pull(
     let rows = candidates.iter().zip(contents).map(|(c, content)| (c.id, c.partition, assigned[&c.id], content));
     folder.write(MEMBERSHIP, &table(&["id", "partition", "split", "content"], rows))?;
     folder.write(NEAR_DUPLICATES, &duplicates::to_csv(&pairs))?;
-    folder.write(RECORD, json(&record).as_bytes())?;
+    folder.write_json(RECORD, &record)?;
     provenance::write(folder.path(), COMMAND, &[("partitions", &identity)], &[MEMBERSHIP, NEAR_DUPLICATES, RECORD])?;
     progress.check()?;
     folder.commit()?;
@@ -222,12 +222,26 @@ pub(crate) fn check_fingerprint(folder: &Path, set: &Dataset, expected: &str, ma
     Err(DataError::stale(folder, problem, Stage::named(made_by)))
 }
 
+/// Returns the partition and split of every image of a whole set, as [`pull`] assigns them.
+pub(crate) fn membership(set: &Dataset, pairs: &[Pair], split: &SplitParams) -> Result<BTreeMap<SampleId, Membership>> {
+    let groups = duplicates::groups(pairs);
+    let of_partition =
+        |partition: Partition| candidates(partition, &set.samples()[partition.range(set.len())], &groups);
+    let candidates: Vec<Candidate> = Partition::ALL.into_iter().flat_map(of_partition).collect();
+    let assigned = assign(&candidates, split)?;
+    let member = |(index, c): (usize, &Candidate)| {
+        let (partition, split, content) = (c.partition, assigned[&c.id], set.content(index));
+        (c.id, Membership { partition, split, content })
+    };
+    Ok(candidates.iter().enumerate().map(member).collect())
+}
+
 fn candidates(
     partition: Partition,
-    set: &Dataset,
+    samples: &[Sample],
     groups: &BTreeMap<SampleId, SampleId>,
 ) -> impl Iterator<Item = Candidate> {
-    set.samples().iter().map(move |s| Candidate {
+    samples.iter().map(move |s| Candidate {
         id: s.id,
         original_label: s.original_label,
         partition,
@@ -254,12 +268,6 @@ pub(crate) fn table<R: Serialize>(columns: &[&str], rows: impl IntoIterator<Item
         csv.serialize(row).expect("writing to memory does not fail");
     }
     csv.into_inner().expect("writing to memory does not fail")
-}
-
-pub(crate) fn json<T: Serialize>(value: &T) -> String {
-    let mut text = serde_json::to_string_pretty(value).expect("a record of plain values is always JSON");
-    text.push('\n');
-    text
 }
 
 /// Parses a JSON record that the stage `made_by` wrote to `path`.

@@ -5,10 +5,10 @@ use crate::common;
 use std::collections::BTreeSet;
 
 use cifar_data::labels::migrate;
-use cifar_data::prepare::{OverrideCounts, ReviewCounts, TestSet, TrainingData, normalisation};
+use cifar_data::prepare::{OverrideCounts, ReviewCounts, TestSet, TrainingData, normalisation, read_pairs, split};
 use cifar_data::pull::Raw;
 use cifar_data::splits::{Split, SplitParams};
-use cifar_data::{DataError, Dataset, ImageIndex, Sample, SampleId, store};
+use cifar_data::{DataError, Dataset, ImageIndex, Sample, SampleId, Silent, store};
 use common::flow::{Flow, ids, rows};
 use common::{header, official, pooled, put, sample, set, text, tree};
 
@@ -110,6 +110,25 @@ fn prepare_divides_every_image_once_and_counts_right() {
         assert_eq!(row[0], id.to_string());
         assert_eq!(row[2..], [if id < 40 { "v1" } else { "v2" }, class, class].map(String::from));
     }
+}
+
+#[test]
+fn a_division_in_memory_is_that_of_the_folders() {
+    for params in [SplitParams::default(), SplitParams { train_images: 50, ..pooled(3, 0.3, 0.3) }] {
+        let flow = Flow::new();
+        let report = flow.both("v1+v2+v3", &params);
+        let found = split(&flow.all, &params, &Silent).expect("enough images");
+        assert_eq!(found.data, TrainingData::open(&flow.path("prepared")).expect("just prepared"));
+        let test = TestSet::open(&flow.path("prepared/test"), report.test_fingerprint()).expect("just prepared");
+        assert_eq!(found.test, test);
+        let pairs = read_pairs(&flow.path("prepared")).expect("just prepared");
+        let used = |id| found.data.train.index_of(id).or(found.data.val.index_of(id)).or(test.dataset().index_of(id));
+        let expected = found.pairs.iter().filter(|p| used(p.first).is_some() && used(p.second).is_some());
+        assert!(expected.eq(pairs.iter().map(|placed| &placed.pair)));
+    }
+    let none = Flow::new().all.filter(|_| false);
+    let message = split(&none, &SplitParams::default(), &Silent).unwrap_err().to_string();
+    assert!(message.starts_with("no training image is left"), "{message}");
 }
 
 #[test]

@@ -1,36 +1,48 @@
-//! Whether a network is as often right as it says (Guo et al. 2017, arXiv 1706.04599).
+//! Whether predictions are correct as often as their probabilities say (Guo et al. 2017, arXiv
+//! 1706.04599).
+//!
+//! ```
+//! use cifar_eval::calibration::Calibration;
+//! use cifar_eval::metrics::Scores;
+//!
+//! // Two predictions with a confidence of 0.9, of which one is correct.
+//! let scores = Scores::new(&[0.9, 0.1, 0.9, 0.1], &[0, 1], 2)?;
+//! assert!((Calibration::new(&scores, 15).expected_error - 0.4).abs() < 1e-6);
+//! # Ok::<(), cifar_eval::metrics::MetricsError>(())
+//! ```
 
 use crate::metrics::Scores;
 use crate::predictions::predicted_class;
 
-/// Images whose highest probability lies in (low, high].
+/// The images whose highest probability is in (low, high].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bin {
-    /// Lower end, excluded.
+    /// Lower limit, excluded.
     pub low: f64,
-    /// Upper end, included.
+    /// Upper limit, included.
     pub high: f64,
     /// Number of images.
     pub count: usize,
-    /// Mean highest probability; none without images.
+    /// Mean highest probability; `None` without images.
     pub confidence: Option<f64>,
-    /// Share that was right; none without images.
+    /// Fraction of the images that are classified correctly; `None` without images.
     pub accuracy: Option<f64>,
 }
 
-/// Calibration by bins of equal width.
+/// Calibration in bins of equal width.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Calibration {
     /// The bins, from 0 to 1.
     pub bins: Vec<Bin>,
-    /// Expected calibration error: mean over the images of |accuracy − confidence| of their bin, 0..1.
+    /// Expected calibration error, 0..1: the mean over the images of their bin's
+    /// |accuracy − confidence|.
     pub expected_error: f64,
-    /// The largest |accuracy − confidence| of a bin, 0..1.
+    /// Maximum calibration error, 0..1: the largest |accuracy − confidence| of a bin.
     pub largest_error: f64,
 }
 
 impl Calibration {
-    /// Sorts the images of `scores` into `bins` bins (at least one).
+    /// Computes the calibration of `scores` in `bins` bins; 0 counts as 1.
     pub fn new(scores: &Scores, bins: usize) -> Self {
         let bins = bins.max(1);
         let mut sums = vec![(0usize, 0.0f64, 0usize); bins];
@@ -62,8 +74,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_agree_with_those_by_hand() {
-        // Two images at 0.9, one right: a gap of 0.4. Two at 0.5 (the upper end of its bin), both right: a gap of 0.5.
+    fn errors_equal_those_computed_on_paper() {
+        // Two images at 0.9, one of them correct: a gap of 0.4. Two at 0.5, the upper limit of its
+        // bin, both correct: a gap of 0.5.
         let probabilities = [0.9, 0.1, 0.9, 0.1, 0.5, 0.5, 0.5, 0.5];
         let scores = Scores::new(&probabilities, &[0, 1, 0, 0], 2).unwrap();
         let found = Calibration::new(&scores, 2);
@@ -75,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_that_is_always_surely_right_has_no_error() {
+    fn certain_and_correct_predictions_have_no_error() {
         let scores = Scores::new(&[1.0, 0.0, 0.0, 1.0], &[0, 1], 2).unwrap();
         assert!(Calibration::new(&scores, 15).expected_error.abs() < f64::EPSILON);
     }

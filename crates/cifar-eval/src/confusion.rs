@@ -1,32 +1,40 @@
-//! Which classes are taken for which.
+//! Which classes are predicted as which.
+//!
+//! ```
+//! use cifar_eval::confusion::ConfusionMatrix;
+//!
+//! let matrix = ConfusionMatrix::count(2, [(0, 0), (0, 1), (1, 1)].into_iter());
+//! assert_eq!((matrix.get(0, 1), matrix.row_sum(0), matrix.column_sum(1)), (1, 2, 2));
+//! assert_eq!(matrix.confused_pairs()[0].predicted, 1);
+//! ```
 
 use cifar_data::{DataError, memory};
 
-/// Counts by given label (row) and predicted class (column).
+/// Numbers of images by label (row) and predicted class (column).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfusionMatrix {
     classes: usize,
     counts: Vec<usize>,
 }
 
-/// An ordered pair of different classes.
+/// Images with one label that are predicted as another class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConfusedPair {
-    /// The given label.
+    /// The label.
     pub label: usize,
-    /// What was predicted.
+    /// The predicted class.
     pub predicted: usize,
     /// Number of images.
     pub count: usize,
 }
 
-/// Bytes for each pair of classes: counts of two sets of images, as numbers and as text.
+/// Bytes per pair of classes: the counts of two sets of images, as numbers and as text.
 const BYTES_PER_PAIR: u64 = 64;
 
-/// Refuses so many classes for which there is not enough memory: tables have a row and a column for each.
+/// Checks that there is enough memory for tables with a row and a column per class.
 ///
 /// # Errors
-/// If so.
+/// If there is not.
 pub(crate) fn check_memory(classes: usize) -> Result<(), DataError> {
     let pairs = (classes as u64).saturating_mul(classes as u64);
     let what = format!("a table of {classes} by {classes} classes");
@@ -34,10 +42,10 @@ pub(crate) fn check_memory(classes: usize) -> Result<(), DataError> {
 }
 
 impl ConfusionMatrix {
-    /// Counts pairs of (label, predicted).
+    /// Counts pairs of (label, predicted class).
     ///
     /// # Panics
-    /// If one of them is not below `classes`.
+    /// If a label or a prediction is not below `classes`.
     pub fn count(classes: usize, pairs: impl Iterator<Item = (usize, usize)>) -> Self {
         let mut counts = vec![0; classes * classes];
         for (label, predicted) in pairs {
@@ -47,27 +55,29 @@ impl ConfusionMatrix {
         Self { classes, counts }
     }
 
-    /// Number of classes.
+    /// Returns the number of classes.
     pub fn classes(&self) -> usize {
         self.classes
     }
 
-    /// Images of class `label` that were predicted to be `predicted`.
+    /// Returns the number of images labelled `label` that are predicted as `predicted`.
     pub fn get(&self, label: usize, predicted: usize) -> usize {
         self.counts[label * self.classes + predicted]
     }
 
-    /// Images of class `label`.
+    /// Returns the number of images labelled `label`.
     pub fn row_sum(&self, label: usize) -> usize {
         (0..self.classes).map(|k| self.get(label, k)).sum()
     }
 
-    /// Images that were predicted to be `predicted`.
+    /// Returns the number of images predicted as `predicted`.
     pub fn column_sum(&self, predicted: usize) -> usize {
         (0..self.classes).map(|k| self.get(k, predicted)).sum()
     }
 
-    /// Pairs that occur, most images first, then by label and prediction.
+    /// Returns the pairs of different classes with their numbers of images. Pairs without images
+    /// are left out. The most frequent come first; equally frequent ones are ordered by label and
+    /// prediction.
     pub fn confused_pairs(&self) -> Vec<ConfusedPair> {
         let mut pairs: Vec<ConfusedPair> = (0..self.classes)
             .flat_map(|label| (0..self.classes).map(move |predicted| (label, predicted)))

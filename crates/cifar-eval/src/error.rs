@@ -1,4 +1,4 @@
-//! Everything that can go wrong in evaluation.
+//! The errors of this crate.
 
 use std::path::PathBuf;
 
@@ -9,29 +9,37 @@ pub type Result<T, E = EvalError> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EvalError {
-    /// Data could not be read or written, or the user asked to stop.
+    /// Data cannot be read or written, or the caller cancelled.
     #[error(transparent)]
     Data(#[from] cifar_data::DataError),
-    /// Training failed or was stopped.
+    /// Training failed or was cancelled.
     #[error(transparent)]
     Train(#[from] cifar_train::TrainError),
-    /// The model could not be run.
+    /// The model cannot be run.
     #[error(transparent)]
     Model(#[from] cifar_model::ModelError),
-    /// Probabilities and labels do not fit together.
+    /// Probabilities do not fit labels.
     #[error(transparent)]
     Metrics(#[from] crate::metrics::MetricsError),
-    /// A picture could not be drawn.
+    /// A plot cannot be drawn.
     #[error(transparent)]
     Plot(#[from] crate::plots::PlotError),
-    /// A page could not be made.
+    /// A page cannot be made.
     #[error(transparent)]
     Page(#[from] crate::page::PageError),
-    /// A file exists but is not what it should be.
+    /// A file exists but has the wrong content.
     #[error("{}: {problem}", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
+        /// What was found and what is allowed.
+        problem: String,
+    },
+    /// The predictions for a split do not fit its images.
+    #[error("the predictions for the {split} images: {problem}")]
+    Predictions {
+        /// The split.
+        split: cifar_data::splits::Split,
         /// What was found and what is expected.
         problem: String,
     },
@@ -45,12 +53,12 @@ pub enum EvalError {
         /// The column that was looked for.
         expected: String,
     },
-    /// A parameter lies outside of its range.
+    /// A parameter is out of range.
     #[error("{key}: {value} is not allowed; {allowed}")]
     Parameter {
         /// The parameter's name.
         key: &'static str,
-        /// What was given.
+        /// The value.
         value: String,
         /// What is allowed.
         allowed: String,

@@ -1,21 +1,27 @@
-//! Intervals for proportions.
+//! Confidence intervals of proportions.
 
 use serde::{Deserialize, Serialize};
 
-/// The standard normal's 97.5 % quantile.
+/// The 97.5 % quantile of the standard normal distribution.
 const Z: f64 = 1.959_963_984_540_054;
 
-/// A 95 % interval.
+/// A 95 % confidence interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
-    /// Its lower end.
+    /// The lower end.
     pub low: f64,
-    /// Its upper end.
+    /// The upper end.
     pub high: f64,
 }
 
-/// The 95 % score interval of `successes` in `n` trials (Wilson 1927); 0..1 for no trials. It covers the sampling of
-/// the images only, not the spread between seeds.
+/// Returns the 95 % score interval of `successes` in `n` trials (Wilson 1927); 0..1 for no trials.
+///
+/// For an accuracy it covers the sampling of the images only, not the spread between seeds.
+///
+/// ```
+/// let interval = cifar_eval::interval::wilson(81, 263);
+/// assert!((interval.low - 0.2553).abs() < 5e-5 && (interval.high - 0.3662).abs() < 5e-5);
+/// ```
 pub fn wilson(successes: usize, n: usize) -> Interval {
     if n == 0 {
         return Interval { low: 0.0, high: 1.0 };
@@ -33,12 +39,12 @@ mod tests {
 
     fn check(successes: usize, n: usize, low: f64, high: f64) {
         let found = wilson(successes, n);
-        // Published tables have four digits.
+        // The published table has four digits.
         assert!((found.low - low).abs() < 5e-5 && (found.high - high).abs() < 5e-5, "{found:?}");
     }
 
     #[test]
-    fn intervals_agree_with_published_ones() {
+    fn intervals_equal_published_ones() {
         // Newcombe 1998, Statistics in Medicine 17:857, table I, method 3.
         check(81, 263, 0.2553, 0.3662);
         check(15, 148, 0.0624, 0.1605);

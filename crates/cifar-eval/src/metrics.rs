@@ -1,4 +1,16 @@
-//! Figures from class probabilities and labels.
+//! Figures from class probabilities and labels, of any model.
+//!
+//! ```
+//! use cifar_eval::metrics::{Scores, by_class, macro_average};
+//!
+//! // Three images and two classes.
+//! let scores = Scores::new(&[0.9, 0.1, 0.4, 0.6, 0.2, 0.8], &[0, 0, 1], 2)?;
+//! assert_eq!((scores.correct(), scores.len()), (2, 3));
+//! let classes = by_class(&scores.confusion());
+//! assert_eq!(classes[1].recall, Some(1.0));
+//! assert!((macro_average(&classes, |class| class.f1).unwrap() - 2.0 / 3.0).abs() < 1e-9);
+//! # Ok::<(), cifar_eval::metrics::MetricsError>(())
+//! ```
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +22,7 @@ use crate::predictions::predicted_class;
 #[error("cannot be scored: {0}")]
 pub struct MetricsError(String);
 
-/// Probabilities (N × classes, each row adds up to 1) and labels of N images.
+/// Probabilities (N × classes; each row sums to 1) and labels of N images, N ≥ 1.
 #[derive(Debug, Clone, Copy)]
 pub struct Scores<'a> {
     probabilities: &'a [f32],
@@ -18,23 +30,27 @@ pub struct Scores<'a> {
     classes: usize,
 }
 
-/// Precision, recall and F1 of one class; none where the denominator is 0.
+/// Precision, recall and F1 of one class; `None` where the denominator is 0.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ClassMetrics {
     /// Images with this label.
     pub support: usize,
-    /// Images that were predicted to be this class.
+    /// Images that are predicted as this class.
     pub predicted: usize,
-    /// Share of the predicted ones that have the label.
+    /// Fraction of the images predicted as this class that have its label.
     pub precision: Option<f64>,
-    /// Share of the labelled ones that were predicted.
+    /// Fraction of the images with this label that are predicted as this class.
     pub recall: Option<f64>,
     /// Harmonic mean of both: 2 · correct / (support + predicted).
     pub f1: Option<f64>,
 }
 
 impl<'a> Scores<'a> {
-    /// Checks that the two fit together.
+    /// Checks probabilities and labels.
+    ///
+    /// # Errors
+    /// If there are no images, the numbers of probabilities and labels do not match, a label is not
+    /// below `classes`, or a row has a probability outside of 0..1 or does not sum to 1.
     pub fn new(probabilities: &'a [f32], labels: &'a [u16], classes: usize) -> Result<Self, MetricsError> {
         let wrong = |problem: String| Err(MetricsError(problem));
         if labels.is_empty() || classes == 0 {
@@ -52,7 +68,7 @@ impl<'a> Scores<'a> {
         }
         for (image, row) in probabilities.chunks_exact(classes).enumerate() {
             let sum: f32 = row.iter().sum();
-            // Rounding of f32 over at most 65,535 classes stays far below this.
+            // The rounding error of f32 over at most 65,535 classes is far smaller.
             if !row.iter().all(|p| (0.0..=1.001).contains(p)) || (sum - 1.0).abs() > 1e-3 {
                 return wrong(format!("the probabilities of image {image} add up to {sum}, not 1"));
             }
@@ -60,27 +76,29 @@ impl<'a> Scores<'a> {
         Ok(Self { probabilities, labels, classes })
     }
 
-    /// Number of images.
+    /// Returns the number of images.
     pub fn len(&self) -> usize {
         self.labels.len()
     }
 
-    /// Never: a checked value has images.
+    /// Returns false: a checked value has images.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
 
-    /// Each image's probabilities with its label.
+    /// Returns the probabilities and the label of each image.
     pub fn rows(&self) -> impl Iterator<Item = (&'a [f32], usize)> {
         self.probabilities.chunks_exact(self.classes).zip(self.labels.iter().map(|l| usize::from(*l)))
     }
 
-    /// Images whose label has the highest probability (the first class among equals).
+    /// Returns the number of images whose label has the highest probability. Of equal probabilities
+    /// the first counts.
     pub fn correct(&self) -> usize {
         self.rows().filter(|(row, label)| predicted_class(row) == *label).count()
     }
 
-    /// Share of the images whose label is among the `k` most probable classes, 0..1; among equals the first count.
+    /// Returns the fraction of the images whose label is among the `k` most probable classes, 0..1.
+    /// Of equal probabilities the first count.
     pub fn top_k_accuracy(&self, k: usize) -> f64 {
         let within = |(row, label): &(&[f32], usize)| {
             let precedes = |(c, p): &(usize, &f32)| p.total_cmp(&row[*label]).then(label.cmp(c)).is_gt();
@@ -89,12 +107,14 @@ impl<'a> Scores<'a> {
         self.rows().filter(within).count() as f64 / self.len() as f64
     }
 
-    /// Mean of −ln p(label), nats; a probability below the smallest normal f32 counts as that (a loss of 87.3).
+    /// Returns the mean of −ln p(label), nats. A probability below the smallest normal `f32` counts
+    /// as that number (a loss of 87.3).
     pub fn cross_entropy(&self) -> f64 {
         self.rows().map(|(row, label)| loss(row[label])).sum::<f64>() / self.len() as f64
     }
 
-    /// Mean over the images of the squared distance between probabilities and one-hot label, 0..2 (Brier 1950).
+    /// Returns the Brier score, 0..2: the mean squared distance between the probabilities and the
+    /// one-hot label (Brier 1950).
     pub fn brier(&self) -> f64 {
         let distance = |(row, label): (&[f32], usize)| {
             let term = |(c, p): (usize, &f32)| (f64::from(*p) - f64::from(u8::from(c == label))).powi(2);
@@ -103,48 +123,63 @@ impl<'a> Scores<'a> {
         self.rows().map(distance).sum::<f64>() / self.len() as f64
     }
 
-    /// Counts by label and prediction.
+    /// Returns the numbers of images by label and predicted class.
     pub fn confusion(&self) -> ConfusionMatrix {
         ConfusionMatrix::count(self.classes, self.rows().map(|(row, label)| (label, predicted_class(row))))
     }
 }
 
-/// −ln p, nats; a probability below the smallest normal f32 counts as that.
+/// Returns −ln `p`, nats. A probability below the smallest normal `f32` counts as that number.
+///
+/// ```
+/// assert!((cifar_eval::metrics::loss(0.5) - 0.693_147).abs() < 1e-6);
+/// ```
 pub fn loss(p: f32) -> f64 {
     -libm::log(f64::from(p.max(f32::MIN_POSITIVE)))
 }
 
-/// Entropy of a row of probabilities, nats, 0..ln(classes).
+/// Returns the entropy of an image's probabilities, nats, 0..ln(classes).
+///
+/// ```
+/// assert!((cifar_eval::metrics::entropy(&[0.5, 0.5, 0.0]) - 0.693_147).abs() < 1e-6);
+/// ```
 pub fn entropy(row: &[f32]) -> f64 {
     -row.iter().map(|p| f64::from(*p)).filter(|p| *p > 0.0).map(|p| p * libm::log(p)).sum::<f64>()
 }
 
-/// p(label) less the highest other probability, −1..1; below 0 where the network says something else.
+/// Returns p(label) minus the highest other probability, −1..1. It is negative if another class is
+/// predicted.
+///
+/// ```
+/// assert!((cifar_eval::metrics::margin(&[0.7, 0.2, 0.1], 1) + 0.5).abs() < 1e-6);
+/// ```
 pub fn margin(row: &[f32], label: usize) -> f64 {
     let other = row.iter().enumerate().filter(|(c, _)| *c != label).map(|(_, p)| *p).fold(0.0, f32::max);
     f64::from(row[label]) - f64::from(other)
 }
 
-/// Metrics of every class.
+/// Returns the metrics of every class.
 pub fn by_class(confusion: &ConfusionMatrix) -> Vec<ClassMetrics> {
-    let share = |part: usize, whole: usize| (whole > 0).then(|| part as f64 / whole as f64);
+    let fraction = |part: usize, whole: usize| (whole > 0).then(|| part as f64 / whole as f64);
     let class = |k| {
         let (correct, support, predicted) = (confusion.get(k, k), confusion.row_sum(k), confusion.column_sum(k));
         ClassMetrics {
             support,
             predicted,
-            precision: share(correct, predicted),
-            recall: share(correct, support),
-            f1: share(2 * correct, support + predicted),
+            precision: fraction(correct, predicted),
+            recall: fraction(correct, support),
+            f1: fraction(2 * correct, support + predicted),
         }
     };
     (0..confusion.classes()).map(class).collect()
 }
 
-/// Returns the mean of a figure over the classes that occur as a label or as a prediction; none without such a class.
+/// Returns the mean of a figure over the classes that have images or are predicted; `None` if there
+/// are none.
 ///
-/// A figure that is undefined counts as 0, as in scikit-learn (`average="macro"`, `zero_division` as it comes): the precision of
-/// a class that is never predicted, the recall of one that has no image.
+/// An undefined figure counts as 0, as in scikit-learn (`average="macro"`, default
+/// `zero_division`): the precision of a class that is never predicted, and the recall of a class
+/// without images.
 pub fn macro_average(classes: &[ClassMetrics], figure: impl Fn(&ClassMetrics) -> Option<f64>) -> Option<f64> {
     let present: Vec<f64> = (classes.iter())
         .filter(|class| class.support + class.predicted > 0)
@@ -166,11 +201,11 @@ mod tests {
     const LABELS: [u16; 4] = [0, 2, 1, 2];
 
     #[test]
-    fn figures_agree_with_those_by_hand() {
+    fn figures_equal_those_computed_on_paper() {
         let scores = Scores::new(&PROBABILITIES, &LABELS, 3).unwrap();
         let close = |found: f64, expected: f64| assert!((found - expected).abs() < 1e-6, "{found} {expected}");
         assert_eq!(scores.correct(), 2);
-        // Image 1: classes 1, then 0 (the first among equals), then 2. Image 2: 0, then 1.
+        // Image 1: classes 1, then 0 (the first of two equal ones), then 2. Image 2: 0, then 1.
         close(scores.top_k_accuracy(2), 0.75);
         close(scores.top_k_accuracy(3), 1.0);
         close(scores.cross_entropy(), -(0.7f64.ln() + 0.3f64.ln() + 0.25f64.ln() + 0.8f64.ln()) / 4.0);
@@ -182,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_undefined_is_none() {
+    fn undefined_figures_are_none() {
         let scores = Scores::new(&[1.0, 0.0, 0.0], &[0], 3).unwrap();
         let classes = by_class(&scores.confusion());
         assert_eq!((classes[2].precision, classes[2].recall, classes[2].f1), (None, None, None));
@@ -192,7 +227,8 @@ mod tests {
 
     #[test]
     fn a_class_that_is_never_predicted_has_a_precision_of_0_as_in_scikit_learn() {
-        // y_true = [0, 0, 1, 2], y_pred = [0, 0, 0, 2]: scikit-learn has macro precision (⅔ + 0 + 1)/3, recall ⅔, F1 (0.8 + 0 + 1)/3.
+        // y_true = [0, 0, 1, 2], y_pred = [0, 0, 0, 2]. In scikit-learn, macro precision is
+        // (⅔ + 0 + 1)/3, recall ⅔ and F1 (0.8 + 0 + 1)/3.
         let mut probabilities = [0.0; 12];
         [0, 0, 0, 2].iter().enumerate().for_each(|(image, class)| probabilities[image * 3 + class] = 1.0);
         let scores = Scores::new(&probabilities, &[0, 0, 1, 2], 3).unwrap();
@@ -205,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn single_rows() {
+    fn figures_of_single_images() {
         let close = |found: f64, expected: f64| assert!((found - expected).abs() < 1e-6, "{found} {expected}");
         close(entropy(&[0.5, 0.5, 0.0]), 2f64.ln());
         close(entropy(&[1.0, 0.0]), 0.0);
@@ -215,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused() {
+    fn invalid_probabilities_and_labels_are_refused() {
         for (probabilities, labels) in [
             (&[][..], &[][..]),
             (&[0.5, 0.5][..], &[0, 1][..]),

@@ -20,8 +20,8 @@ pub struct TrainingData {
 
 /// Test images. Opened by evaluation and later stages, never by training or tuning.
 ///
-/// The type has this one constructor, and `cifar-train` does not call it; a test of the workspace
-/// enforces this.
+/// Only [`TestSet::open`] and [`split`](super::split()) make one. `cifar-train` never names the type;
+/// a test of the workspace enforces this.
 ///
 /// ```no_run
 /// use cifar_data::prepare::{PreparedReport, TestSet};
@@ -32,7 +32,7 @@ pub struct TrainingData {
 /// # Ok::<(), cifar_data::DataError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
-pub struct TestSet(Dataset);
+pub struct TestSet(pub(super) Dataset);
 
 impl TestSet {
     /// Reads the test images in `folder`, which is `test/` of a prepared set or the evaluation

@@ -205,7 +205,7 @@ pub fn inspect(prepared: &Path, out: &Path, progress: &dyn Progress) -> Result<D
     let report = summary(&data.report, &images, &partitions, &measured, &findings, &pairs, conflicts.len())?;
 
     let folder = OutputFolder::create(out)?;
-    folder.write(REPORT, &json(&report))?;
+    folder.write_json(REPORT, &report)?;
     folder.write(ISSUES, &issues_csv(&images, &findings))?;
     folder.write(CONFLICTS, &conflicts_csv(&images, &conflicts))?;
     let mut pictures = Vec::new();
@@ -331,12 +331,6 @@ fn footer(prepared: &PreparedReport) -> String {
 
 fn caption<'a>(title: &'a str, footer: &'a str, prepared: &PreparedReport) -> Caption<'a> {
     Caption { title, footer, synthetic: prepared.source.is_synthetic() }
-}
-
-fn json(report: &DataQualityReport) -> Vec<u8> {
-    let mut text = serde_json::to_vec_pretty(report).expect("a report of plain values is always JSON");
-    text.push(b'\n');
-    text
 }
 
 fn issues_csv(images: &Images, findings: &[Finding]) -> Vec<u8> {

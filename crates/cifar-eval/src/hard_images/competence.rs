@@ -1,63 +1,66 @@
-//! Whether a network knows the images of a split well enough to doubt their labels.
+//! Whether predictions are good enough to judge the labels of a split.
 //!
-//! A network that knows nothing disagrees with most labels, and is surest where it is wrong: taken at its
-//! word, it accuses everybody. No figure of a single image tells such a network from one that is right
-//! about wrong labels. So it must show over the whole split, and for each class, that it knows them. This
-//! takes for granted that labels are mostly right.
+//! A network that knows nothing disagrees with most labels, and is most certain where it is wrong.
+//! Judged by it, every label would be wrong. No figure of a single image distinguishes this network
+//! from one that is right about wrong labels. So the predictions must be good over the whole split,
+//! and for each class. This assumes that most labels are right.
 
 use crate::interval::wilson;
 use crate::measures::NoiseRates;
 use crate::predictions::predicted_class;
 
-/// The least part of the way from the best constant answer to no error that the network must have gone,
-/// by the lower end of the 95 % interval of its accuracy.
-const LEAST_SKILL: f64 = 0.25;
-/// The least share of the images whose class the network must know. That share is its agreement with all
-/// labels over that with the labels of its surest images: wrong labels lower both alike, ignorance lowers
-/// the first more.
+/// Minimum skill: (accuracy − that of the best constant prediction) / (1 − the latter), where the
+/// accuracy is the lower end of its 95 % interval.
+const MIN_SKILL: f64 = 0.25;
+/// Minimum fraction of the images whose class the network must know: its accuracy on all images
+/// divided by that on the images of which it is most certain. Wrong labels lower both alike;
+/// ignorance lowers the first more.
 ///
-/// Measured (docs/measurements.md): 0.35, 0.52 and 0.62 where 59, 43 and 12 % of test labels that are nearly
-/// all right would be called wrong, after one or two epochs. With 40 % of wrong labels and a network that
-/// knows 78 % of the images, whose flags are right in 96 of 100 cases, it is about 0.8.
-const LEAST_KNOWN: f64 = 2.0 / 3.0;
-/// The share of labels that must be right, among the images that the network is surest of and in each
-/// class. Where most labels of a class are wrong, nothing in the data says which they are.
-const MOSTLY: f64 = 0.5;
+/// Measured (docs/measurements.md): 0.35, 0.52 and 0.62 after one or two epochs, where 59, 43 and
+/// 12 % of test labels that are nearly all right would be called wrong. With 40 % of wrong labels
+/// and a network that knows 78 % of the images, 96 of 100 flags are right, and the fraction is
+/// about 0.8.
+const MIN_KNOWN: f64 = 2.0 / 3.0;
+/// Fraction of labels that must be right, among the images of which the network is most certain and
+/// in each class. If most labels of a class are wrong, the data do not show which.
+const MAJORITY: f64 = 0.5;
 
-/// What a network may be asked about the images of a split.
+/// Which labels of a split can be judged.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Competence {
-    /// Whether the network knows the split at all.
+    /// Whether any label of the split can be judged.
     pub(super) knows_split: bool,
-    /// For each class whether the network can tell that an image is or is not of it.
+    /// For each class, whether the network can tell its images from others.
     knows: Vec<bool>,
-    /// Why something is withheld, one sentence each.
+    /// The reasons for which categories are withheld, one sentence each.
     pub(super) withheld: Vec<String>,
 }
 
-/// What competence is judged by.
+/// What competence is determined from.
 pub(super) struct Evidence<'a> {
     pub(super) classes: &'a [String],
-    /// Labels in force.
+    /// The current labels.
     pub(super) labels: &'a [u16],
-    /// Of the final network: images × classes.
+    /// Predicted probabilities: images × classes.
     pub(super) probabilities: &'a [f32],
-    /// What labels are doubted by: images × classes.
-    pub(super) belief: &'a [f32],
+    /// The probabilities that labels are judged by: images × classes.
+    pub(super) class_probabilities: &'a [f32],
     pub(super) rates: &'a NoiseRates,
-    /// For each image whether its label would be called wrong.
-    pub(super) is_accused: &'a [bool],
+    /// For each image, whether its label would be called wrong.
+    pub(super) is_suspicious: &'a [bool],
 }
 
 impl Competence {
-    /// Judges the network.
+    /// Determines the competence.
     ///
-    /// - The split: the lower end of the interval of its accuracy (Wilson, 95 %) is at least a quarter of the
-    ///   way from the share of the most frequent label to 1; of the images that it is surest of, more than
-    ///   half carry the label (again the lower end), as [`NoiseRates`] assumes; and its accuracy is at least
-    ///   two thirds of that on its surest images, so that those speak for the others.
-    /// - A class: the network predicts it at least once; most of the surest images of it carry the label,
-    ///   by the estimated rate; and it would call at most half of the labels of that class wrong.
+    /// - The split: the lower end of the 95 % interval (Wilson) of the accuracy is at least a
+    ///   quarter of the way from the fraction of the most frequent label to 1. Of the images of
+    ///   which the network is most certain, more than half have the predicted label (again the
+    ///   lower end), as [`NoiseRates`] assumes. The accuracy is at least two thirds of that on
+    ///   those images, so that they represent the others.
+    /// - A class: the network predicts it at least once. By the estimated rate, most of its most
+    ///   certain images have its label. At most half of the labels of the class would be called
+    ///   wrong.
     pub(super) fn of(evidence: &Evidence) -> Self {
         let count = evidence.classes.len();
         if let Err(reason) = knows_split(evidence) {
@@ -71,13 +74,14 @@ impl Competence {
         }
     }
 
-    /// Whether the network can tell that an image is or is not of this class.
+    /// Returns whether the network can tell images of this class from others.
     pub(super) fn knows(&self, class: u16) -> bool {
         self.knows[usize::from(class)]
     }
 }
 
-fn answers(rows: &[f32], classes: usize) -> impl Iterator<Item = usize> {
+/// Returns the predicted class of each image.
+fn predictions(rows: &[f32], classes: usize) -> impl Iterator<Item = usize> {
     rows.chunks_exact(classes).map(predicted_class)
 }
 
@@ -86,38 +90,40 @@ fn knows_split(e: &Evidence) -> Result<(), String> {
     let (count, images) = (e.classes.len(), e.labels.len());
     let mut by_label = vec![0usize; count];
     e.labels.iter().for_each(|label| by_label[usize::from(*label)] += 1);
-    let right = answers(e.probabilities, count).zip(e.labels).filter(|(answer, label)| *answer == usize::from(**label));
-    let (right, most) = (right.count(), by_label.iter().copied().max().unwrap_or_default());
+    let is_correct = |(predicted, label): &(usize, &u16)| *predicted == usize::from(**label);
+    let right = predictions(e.probabilities, count).zip(e.labels).filter(is_correct).count();
+    let most = by_label.iter().copied().max().unwrap_or_default();
     let constant = most as f64 / images.max(1) as f64;
-    let least = constant + LEAST_SKILL * (1.0 - constant);
+    let required = constant + MIN_SKILL * (1.0 - constant);
     let low = wilson(right, images).low;
     if constant >= 1.0 {
         return Err(format!("{EMPTY} all labels are the same, so that nothing shows what the network knows"));
     }
-    if low < least {
+    if low < required {
         return Err(format!(
             "{EMPTY} the network knows too little: it is right on {right} of {images} images, {:.1} % at least (95 % \
              interval), and must be right on {:.1} % (a quarter of the way from the most frequent label's {:.1} % to all)",
             low * 100.0,
-            least * 100.0,
+            required * 100.0,
             constant * 100.0
         ));
     }
-    let (own, surest) =
-        (0..count).map(|class| e.rates.anchors(class)).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
-    if wilson(own, surest).low <= MOSTLY {
+    let (own, surest) = (0..count)
+        .map(|class| e.rates.anchors(class))
+        .fold((0, 0), |(own, surest), (of_class, anchors)| (own + of_class, surest + anchors));
+    if wilson(own, surest).low <= MAJORITY {
         return Err(format!(
             "{EMPTY} only {own} of the {surest} images that the network is surest of carry the label that it gives them"
         ));
     }
     let sure = own as f64 / surest as f64;
-    if low < LEAST_KNOWN * sure {
+    if low < MIN_KNOWN * sure {
         return Err(format!(
             "{EMPTY} the network knows too little: it is right on {:.1} % of the images that it is surest of, but on {right} of \
              all {images}, {:.1} % at least (95 % interval), where it must be right on {:.1} % (two thirds of the former)",
             sure * 100.0,
             low * 100.0,
-            LEAST_KNOWN * sure * 100.0
+            MIN_KNOWN * sure * 100.0
         ));
     }
     Ok(())
@@ -132,21 +138,20 @@ fn knows_class(e: &Evidence, class: usize) -> Result<(), String> {
             "no image labelled {name} is likely mislabelled, ambiguous or clear but missed, and no label {name} is suggested, since {reason}"
         ))
     };
-    if answers(e.belief, e.classes.len()).all(|answer| answer != class) {
-        // Nothing to withhold for a class without images.
+    if predictions(e.class_probabilities, e.classes.len()).all(|predicted| predicted != class) {
+        // A class without images has no labels to judge.
         return if labelled == 0 { Ok(()) } else { because(format!("the network never predicts {name}")) };
     }
-    if e.rates.get(class, class) <= MOSTLY {
+    if e.rates.get(class, class) <= MAJORITY {
         return because(format!(
             "only {own} of the {surest} images that the network most surely predicts as {name} carry that label"
         ));
     }
-    let accused =
-        e.labels.iter().zip(e.is_accused).filter(|(label, accused)| usize::from(**label) == class && **accused);
-    let accused = accused.count();
-    if accused as f64 > MOSTLY * labelled as f64 {
+    let of_class = |(label, suspicious): &(&u16, &bool)| usize::from(**label) == class && **suspicious;
+    let suspicious = e.labels.iter().zip(e.is_suspicious).filter(of_class).count();
+    if suspicious as f64 > MAJORITY * labelled as f64 {
         return because(format!(
-            "the network would call {accused} of its {labelled} labels wrong, which is more than half"
+            "the network would call {suspicious} of its {labelled} labels wrong, which is more than half"
         ));
     }
     Ok(())
@@ -160,117 +165,127 @@ mod tests {
 
     const CLASSES: usize = 4;
 
-    /// `images` images of four classes in turns and a network that is right with the probability `right`;
-    /// where it is not, it gives any other class. It is as sure of the wrong as of the right.
+    /// Returns the labels of `images` images of four classes, and predictions that are right with
+    /// the probability `right`. Wrong ones are another class at random, and as certain as right
+    /// ones.
     fn draws(images: usize, right: f64, seed: u64) -> (Vec<u16>, Vec<f32>) {
         let mut draws = stream(seed, Purpose::Synthetic, 3, 0);
         let labels: Vec<u16> = (0..images).map(|i| (i % CLASSES) as u16).collect();
-        let belief = labels.iter().flat_map(|label| {
-            let further = if draws.chance(right) { 0 } else { 1 + draws.below(CLASSES as u64 - 1) as usize };
-            let answer = (usize::from(*label) + further) % CLASSES;
+        let rows = labels.iter().flat_map(|label| {
+            let shift = if draws.chance(right) { 0 } else { 1 + draws.below(CLASSES as u64 - 1) as usize };
+            let predicted = (usize::from(*label) + shift) % CLASSES;
             let most = 0.5 + 0.4 * (draws.below(1000) as f32 / 1000.0);
-            (0..CLASSES).map(move |k| if k == answer { most } else { (1.0 - most) / (CLASSES - 1) as f32 })
+            (0..CLASSES).map(move |k| if k == predicted { most } else { (1.0 - most) / (CLASSES - 1) as f32 })
         });
-        let belief = belief.collect();
-        (labels, belief)
+        let rows = rows.collect();
+        (labels, rows)
     }
 
-    fn judged(labels: &[u16], belief: &[f32]) -> (Competence, usize) {
+    /// Returns the competence, and how many labels would be called wrong without it.
+    fn judged(labels: &[u16], probabilities: &[f32]) -> (Competence, usize) {
         let names: Vec<String> = ["ape", "bee", "cat", "dog"].map(String::from).to_vec();
-        let rates = NoiseRates::estimate(CLASSES, labels, belief);
-        let rows = labels.iter().zip(belief.chunks_exact(CLASSES));
-        let is_accused: Vec<bool> =
+        let rates = NoiseRates::estimate(CLASSES, labels, probabilities);
+        let rows = labels.iter().zip(probabilities.chunks_exact(CLASSES));
+        let is_suspicious: Vec<bool> =
             rows.map(|(label, row)| rates.log_odds_wrong(usize::from(*label), row) > 0.0).collect();
-        let evidence =
-            Evidence { classes: &names, labels, probabilities: belief, belief, rates: &rates, is_accused: &is_accused };
-        (Competence::of(&evidence), is_accused.iter().filter(|accused| **accused).count())
+        let evidence = Evidence {
+            classes: &names,
+            labels,
+            probabilities,
+            class_probabilities: probabilities,
+            rates: &rates,
+            is_suspicious: &is_suspicious,
+        };
+        (Competence::of(&evidence), is_suspicious.iter().filter(|suspicious| **suspicious).count())
     }
 
     #[test]
-    fn a_network_that_knows_little_accuses_nobody() {
-        for (right, what) in [(0.25, "guesses"), (0.3, "hardly better")] {
-            let (labels, belief) = draws(800, right, 1);
-            let (found, accused) = judged(&labels, &belief);
-            assert!(accused > 200, "{what}: without this, {accused} would be accused");
+    fn a_network_that_knows_little_flags_nothing() {
+        for (right, what) in [(0.25, "a guess"), (0.3, "hardly better than a guess")] {
+            let (labels, probabilities) = draws(800, right, 1);
+            let (found, suspicious) = judged(&labels, &probabilities);
+            assert!(suspicious > 200, "{what}: otherwise {suspicious} labels would be called wrong");
             assert!(!found.knows_split && (0..4).all(|class| !found.knows(class)), "{what}: {found:?}");
             assert!(found.withheld[0].contains("the network knows too little: it is right on "), "{found:?}");
         }
-        let (labels, belief) = draws(800, 0.9, 1);
-        let (found, accused) = judged(&labels, &belief);
-        assert!(found.knows_split && found.withheld.is_empty() && accused > 0, "{found:?}");
+        let (labels, probabilities) = draws(800, 0.9, 1);
+        let (found, suspicious) = judged(&labels, &probabilities);
+        assert!(found.knows_split && found.withheld.is_empty() && suspicious > 0, "{found:?}");
     }
 
     #[test]
-    fn few_images_do_not_show_what_a_network_knows() {
-        // 3 of 4 right may be luck: the interval begins at 30 %.
-        let belief: Vec<f32> =
-            [0, 1, 2, 0].iter().flat_map(|answer| (0..4).map(move |k| if k == *answer { 0.7 } else { 0.1 })).collect();
-        assert!(!judged(&[0, 1, 2, 3], &belief).0.knows_split);
+    fn few_images_are_not_enough_to_judge_labels() {
+        // 3 of 4 correct predictions may be chance: the interval begins at 30 %.
+        let probabilities: Vec<f32> = [0, 1, 2, 0]
+            .iter()
+            .flat_map(|predicted| (0..4).map(move |k| if k == *predicted { 0.7 } else { 0.1 }))
+            .collect();
+        assert!(!judged(&[0, 1, 2, 3], &probabilities).0.knows_split);
         assert!(!judged(&[], &[]).0.knows_split);
-        // One label only: always to answer it is never wrong.
+        // If all labels are the same, a constant prediction is always right.
         let (found, _) = judged(&[2; 50], &[0.1, 0.1, 0.7, 0.1].repeat(50));
         assert!(!found.knows_split && found.withheld[0].contains("all labels are the same"), "{found:?}");
     }
 
     #[test]
-    fn the_surest_images_must_carry_their_label() {
-        // 55 % right, and surest where it is wrong.
-        let (labels, mut belief) = draws(800, 0.55, 2);
-        for (row, label) in belief.chunks_exact_mut(CLASSES).zip(&labels) {
-            let answer = predicted_class(row);
-            let most = if answer == usize::from(*label) { 0.6 } else { 0.9 };
-            row.iter_mut().enumerate().for_each(|(k, p)| *p = if k == answer { most } else { (1.0 - most) / 3.0 });
+    fn the_most_certain_images_must_have_the_predicted_label() {
+        // 55 % are right, and wrong predictions are the most certain.
+        let (labels, mut probabilities) = draws(800, 0.55, 2);
+        for (row, label) in probabilities.chunks_exact_mut(CLASSES).zip(&labels) {
+            let predicted = predicted_class(row);
+            let most = if predicted == usize::from(*label) { 0.6 } else { 0.9 };
+            row.iter_mut().enumerate().for_each(|(k, p)| *p = if k == predicted { most } else { (1.0 - most) / 3.0 });
         }
-        let (found, _) = judged(&labels, &belief);
+        let (found, _) = judged(&labels, &probabilities);
         assert!(!found.knows_split && found.withheld[0].contains("images that the network is surest of"), "{found:?}");
     }
 
     #[test]
-    fn the_surest_images_must_speak_for_the_others() {
-        // A fifth of the images is known for sure, and 42 % of the rest are right.
-        let (labels, mut belief) = draws(800, 0.42, 4);
-        for (at, (row, label)) in belief.chunks_exact_mut(CLASSES).zip(&labels).enumerate() {
-            let is_sure = at % 5 == 0;
-            let answer = if is_sure { usize::from(*label) } else { predicted_class(row) };
-            let most = if is_sure { 0.95 } else { 0.55 };
-            row.iter_mut().enumerate().for_each(|(k, p)| *p = if k == answer { most } else { (1.0 - most) / 3.0 });
+    fn the_most_certain_images_must_represent_the_others() {
+        // A fifth of the images are known with certainty; of the others, 42 % are right.
+        let (labels, mut probabilities) = draws(800, 0.42, 4);
+        for (at, (row, label)) in probabilities.chunks_exact_mut(CLASSES).zip(&labels).enumerate() {
+            let is_known = at % 5 == 0;
+            let predicted = if is_known { usize::from(*label) } else { predicted_class(row) };
+            let most = if is_known { 0.95 } else { 0.55 };
+            row.iter_mut().enumerate().for_each(|(k, p)| *p = if k == predicted { most } else { (1.0 - most) / 3.0 });
         }
-        let (found, _) = judged(&labels, &belief);
+        let (found, _) = judged(&labels, &probabilities);
         assert!(!found.knows_split, "{found:?}");
         assert!(
             found.withheld[0].contains("it is right on 100.0 % of the images that it is surest of, but on "),
             "{found:?}"
         );
-        // A network that knows its images agrees as seldom where three tenths of the labels are wrong.
-        let (mut labels, belief) = draws(800, 0.9, 5);
+        // With 30 % of wrong labels, a network that knows its images has as low an accuracy.
+        let (mut labels, probabilities) = draws(800, 0.9, 5);
         let mut draws = stream(6, Purpose::Synthetic, 3, 0);
         for label in &mut labels {
             if draws.chance(0.3) {
                 *label = (*label + 1 + draws.below(3) as u16) % CLASSES as u16;
             }
         }
-        let (found, accused) = judged(&labels, &belief);
-        assert!(found.knows_split && found.withheld.is_empty() && accused > 200, "{accused} {found:?}");
+        let (found, suspicious) = judged(&labels, &probabilities);
+        assert!(found.knows_split && found.withheld.is_empty() && suspicious > 200, "{suspicious} {found:?}");
     }
 
     #[test]
-    fn a_class_that_is_never_predicted_is_not_accused() {
-        let (labels, mut belief) = draws(800, 0.95, 3);
-        // What was class 3 is class 0 to this network.
-        for row in belief.chunks_exact_mut(CLASSES).filter(|row| predicted_class(row) == 3) {
+    fn labels_of_a_class_that_is_never_predicted_are_not_flagged() {
+        let (labels, mut probabilities) = draws(800, 0.95, 3);
+        // This network predicts class 0 for class 3.
+        for row in probabilities.chunks_exact_mut(CLASSES).filter(|row| predicted_class(row) == 3) {
             row.swap(0, 3);
         }
-        let (found, _) = judged(&labels, &belief);
+        let (found, _) = judged(&labels, &probabilities);
         assert!(found.knows_split, "{found:?}");
         assert!(!found.knows(3) && found.knows(1) && found.knows(2), "{found:?}");
         assert!(
             found.withheld.iter().any(|reason| reason.ends_with("since the network never predicts dog")),
             "{found:?}"
         );
-        // Once is not enough: nearly all labels of the class would be called wrong.
-        let one = labels.iter().position(|label| *label == 3).unwrap() * CLASSES;
-        belief[one..one + CLASSES].copy_from_slice(&[0.02, 0.02, 0.02, 0.94]);
-        let (found, _) = judged(&labels, &belief);
+        // One prediction is not enough: nearly all labels of the class would be called wrong.
+        let first = labels.iter().position(|label| *label == 3).unwrap() * CLASSES;
+        probabilities[first..first + CLASSES].copy_from_slice(&[0.02, 0.02, 0.02, 0.94]);
+        let (found, _) = judged(&labels, &probabilities);
         assert!(found.knows_split && !found.knows(3), "{found:?}");
         assert!(
             found.withheld.iter().any(|reason| reason.contains("of its 200 labels wrong, which is more than half")),

@@ -1,46 +1,40 @@
-//! The analysis as one HTML file.
+//! The page of an analysis: one HTML file.
 
 use cifar_data::duplicates::{Kind, Pair};
 use cifar_data::{SampleId, store};
 
-use super::beliefs::Figures;
-use super::patterns::LEVEL;
-use super::{HardImagesSummary, Inputs, Part, Pattern, Row, Statistic};
+use super::figures::Figures;
+use super::patterns::FALSE_DISCOVERY_RATE;
+use super::{Category, ErrorPattern, HardImage, HardImages, Statistic};
 use crate::Result;
 use crate::page::{self, Embed, Measures, PageData, Patterns, hard_images_page};
 
-/// The bytes of the page over `rows`, in their order.
-pub(super) fn page(
-    inputs: &Inputs,
-    parts: &[Part],
-    rows: &[Row],
-    summary: &HardImagesSummary,
-    patterns: &[Pattern],
-) -> Result<Vec<u8>> {
-    let train = &inputs.data.train;
+/// Returns the page.
+pub(super) fn page(found: &HardImages) -> Result<Vec<u8>> {
+    let HardImages { images, patterns, summary, inputs, .. } = found;
     let neighbours: Vec<Vec<SampleId>> =
-        rows.iter().map(|row| row.neighbours.iter().map(|n| train.samples()[n.place].id).collect()).collect();
+        images.iter().map(|image| image.neighbours.iter().map(|n| n.id).collect()).collect();
     let mut pairs: Vec<Pair> = inputs.pairs.iter().copied().filter(|pair| pair.kind != Kind::Similar).collect();
     pairs.sort_by(|a, b| b.similarity.total_cmp(&a.similarity).then((a.first, a.second).cmp(&(b.first, b.second))));
-    let fingerprints: Vec<String> = parts.iter().map(|part| store::fingerprint(part.set)).collect();
+    let fingerprints: Vec<String> = inputs.with_images().map(|split| store::fingerprint(split.images)).collect();
     Ok(hard_images_page(&PageData {
-        header: train.header(),
+        header: found.header(),
         dataset_version: &summary.dataset_version,
-        model: &format!("{}, {} epochs", inputs.model.spec().params.architecture.name(), summary.epochs),
-        seeds: &[summary.seed],
+        model: &inputs.model,
+        seeds: inputs.seed.as_slice(),
         fingerprint: &fingerprints.join("-"),
-        rows: &rows.iter().zip(&neighbours).map(|(row, neighbours)| shown(row, neighbours)).collect::<Vec<_>>(),
+        rows: &images.iter().zip(&neighbours).map(|(image, neighbours)| row(image, neighbours)).collect::<Vec<_>>(),
         pairs: &pairs,
-        patterns: &told(patterns),
+        patterns: &significant(patterns),
         withheld: &summary.withheld(),
-        review: inputs.review,
+        review: &inputs.review,
         embed: Embed::default(),
     })?)
 }
 
-/// The patterns that survive.
-fn told(patterns: &[Pattern]) -> Patterns {
-    let significant = |pattern: &Pattern| page::PatternLine {
+/// Returns the significant patterns as the page shows them.
+fn significant(patterns: &[ErrorPattern]) -> Patterns {
+    let shown = |pattern: &ErrorPattern| page::PatternLine {
         sentence: pattern.words.clone(),
         effect: match pattern.statistic {
             Statistic::OddsRatio => format!("odds ratio {:.2}", pattern.effect),
@@ -49,38 +43,38 @@ fn told(patterns: &[Pattern]) -> Patterns {
         n: pattern.n,
         q: pattern.q,
     };
-    let survive = patterns.iter().filter(|pattern| pattern.is_told());
-    Patterns { tested: patterns.len(), level: LEVEL, significant: survive.map(significant).collect() }
+    let significant = patterns.iter().filter(|pattern| pattern.is_significant());
+    Patterns { tested: patterns.len(), level: FALSE_DISCOVERY_RATE, significant: significant.map(shown).collect() }
 }
 
-/// A row as the page has it.
-fn shown<'a>(row: &'a Row, neighbours: &'a [SampleId]) -> page::Row<'a> {
-    let (sample, figures) = (row.sample, &row.figures);
+/// Returns the row of an image.
+fn row<'a>(image: &'a HardImage, neighbours: &'a [SampleId]) -> page::Row<'a> {
+    let (sample, figures) = (image.sample, &image.figures);
     page::Row {
         id: sample.id,
-        content: row.content,
-        split: row.split,
+        content: image.content,
+        split: image.split,
         file: &sample.file,
         label: sample.label,
         original_label: sample.original_label,
         predicted: figures.predicted,
         suggested: figures.suggested.map(|(class, _)| class),
         measures: measures(figures),
-        category: row.finding.as_ref().map_or("", |finding| finding.category.name()),
-        reason: row.finding.as_ref().map_or("", |finding| &finding.reason),
+        category: image.category.map_or("", Category::name),
+        reason: &image.reason,
         neighbours,
-        pixels: row.pixels,
+        pixels: image.pixels,
     }
 }
 
-/// The figures of an image as the page has them.
+/// Returns the figures of an image as the page shows them.
 pub(super) fn measures(figures: &Figures) -> Measures {
     let over_epochs = figures.trajectory;
     Measures {
         label_issue_score: Some(figures.label_issue),
         hardness_score: Some(figures.hardness),
         p_label: Some(f64::from(figures.p_label)),
-        p_suggested: figures.suggested.map(|(_, belief)| f64::from(belief)),
+        p_suggested: figures.suggested.map(|(_, p)| f64::from(p)),
         margin: Some(figures.margin),
         entropy: Some(figures.entropy),
         loss: Some(figures.loss),

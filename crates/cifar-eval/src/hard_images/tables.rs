@@ -4,7 +4,9 @@ use cifar_data::Dataset;
 use cifar_data::labels::{Entries, Review};
 use cifar_data::spreadsheet::csv as table;
 
-use super::{Category, Part, Pattern, Row, Statistic};
+use super::analysis::SplitAnalysis;
+use super::{Category, ErrorPattern, HardImage, Statistic};
+use crate::Result;
 use crate::confusion::ConfusionMatrix;
 use crate::interval::wilson;
 use crate::metrics::Scores;
@@ -42,22 +44,23 @@ const COLUMNS: [&str; 29] = [
     "source",
 ];
 
-/// A figure that may not apply: empty then.
+/// Returns a figure as a field; empty if it does not apply.
 fn optional<T: ToString>(value: Option<T>) -> String {
     value.map(|v| v.to_string()).unwrap_or_default()
 }
 
-/// Every image, in the order of `rows`. As in all tables, the last column names the source of the images.
-pub(super) fn hard_images(rows: &[Row], classes: &[String], source: &str) -> Vec<u8> {
+/// Returns one row per image, in the order of `images`. As in all tables, the last column is the
+/// source of the images.
+pub(super) fn hard_images(images: &[HardImage], classes: &[String], source: &str) -> Vec<u8> {
     let class = |label: u16| classes[usize::from(label)].clone();
     table(
         &COLUMNS,
-        (1..).zip(rows).map(|(rank, row): (usize, _)| {
-            let (s, f, t) = (row.sample, &row.figures, row.figures.trajectory);
+        (1..).zip(images).map(|(rank, image): (usize, _)| {
+            let (s, f, t) = (image.sample, &image.figures, image.figures.trajectory);
             vec![
                 s.id.to_string(),
-                row.content.to_string(),
-                row.split.to_string(),
+                image.content.to_string(),
+                image.split.to_string(),
                 s.file.clone(),
                 class(s.label),
                 class(s.original_label),
@@ -80,8 +83,8 @@ pub(super) fn hard_images(rows: &[Row], classes: &[String], source: &str) -> Vec
                 optional(f.out_of_fold.map(|(_, margin)| margin)),
                 f.label_issue.to_string(),
                 f.hardness.to_string(),
-                row.finding.as_ref().map(|finding| finding.category.name().to_string()).unwrap_or_default(),
-                row.finding.as_ref().map(|finding| finding.reason.clone()).unwrap_or_default(),
+                optional(image.category.map(Category::name)),
+                image.reason.clone(),
                 rank.to_string(),
                 source.into(),
             ]
@@ -89,25 +92,24 @@ pub(super) fn hard_images(rows: &[Row], classes: &[String], source: &str) -> Vec
     )
 }
 
-/// For each split, which class is taken for which, and how many images of the one confident learning finds to be the other;
-/// that is empty where the network knows too little of the split.
-pub(super) fn confusion_pairs(parts: &[Part], classes: &[String], source: &str) -> Vec<u8> {
-    let rows = parts.iter().flat_map(|part| {
-        let confusion = confusion(part);
-        confusion.as_ref().map(ConfusionMatrix::confused_pairs).unwrap_or_default().into_iter().map(move |pair| {
-            let total = confusion.as_ref().map_or(0, |c| c.row_sum(pair.label));
+/// Returns, for each split, how many images of each class are predicted as each other class, and
+/// how many confident learning estimates to be mislabelled so. The estimate is empty if the network
+/// knows too little of the split.
+pub(super) fn confusion_pairs(splits: &[SplitAnalysis], classes: &[String], source: &str) -> Result<Vec<u8>> {
+    let confusions = splits.iter().map(|split| Ok((split, confusion(split)?))).collect::<Result<Vec<_>>>()?;
+    let rows = confusions.iter().flat_map(|(split, confusion)| {
+        confusion.confused_pairs().into_iter().map(|pair| {
+            let total = confusion.row_sum(pair.label);
             let interval = wilson(pair.count, total);
             vec![
-                part.split.to_string(),
+                split.input.split.to_string(),
                 classes[pair.label].clone(),
                 classes[pair.predicted].clone(),
                 pair.count.to_string(),
                 (pair.count as f64 / total as f64).to_string(),
                 interval.low.to_string(),
                 interval.high.to_string(),
-                optional(
-                    (part.beliefs.competence.knows_split).then(|| part.beliefs.joint.get(pair.label, pair.predicted)),
-                ),
+                optional(split.competence.knows_split.then(|| split.joint.get(pair.label, pair.predicted))),
                 source.into(),
             ]
         })
@@ -123,11 +125,11 @@ pub(super) fn confusion_pairs(parts: &[Part], classes: &[String], source: &str) 
         "estimated_mislabelled",
         "source",
     ];
-    table(&columns, rows)
+    Ok(table(&columns, rows))
 }
 
-/// Every question that was asked; words for what survives only.
-pub(super) fn patterns(patterns: &[Pattern], source: &str) -> Vec<u8> {
+/// Returns one row per question; only significant answers have words.
+pub(super) fn patterns(patterns: &[ErrorPattern], source: &str) -> Vec<u8> {
     let rows = patterns.iter().map(|pattern| {
         vec![
             pattern.name.clone(),
@@ -139,34 +141,35 @@ pub(super) fn patterns(patterns: &[Pattern], source: &str) -> Vec<u8> {
             pattern.n.to_string(),
             pattern.p.to_string(),
             pattern.q.to_string(),
-            if pattern.is_told() { pattern.words.clone() } else { String::new() },
+            if pattern.is_significant() { pattern.words.clone() } else { String::new() },
             source.into(),
         ]
     });
     table(&["pattern", "statistic", "effect_size", "n", "p", "q", "words", "source"], rows)
 }
 
-/// Label and prediction of a split's images; none without images.
-pub(super) fn confusion(part: &Part) -> Option<ConfusionMatrix> {
-    let labels = part.set.labels();
-    Scores::new(part.beliefs.probabilities(), &labels, part.set.classes().len()).ok().map(|scores| scores.confusion())
+/// Returns the numbers of images of a split by label and predicted class.
+pub(super) fn confusion(split: &SplitAnalysis) -> Result<ConfusionMatrix> {
+    let (set, labels) = (split.input.images, split.input.images.labels());
+    Ok(Scores::new(&split.input.probabilities, &labels, set.classes().len())?.confusion())
 }
 
-/// The nearest training images of every image with a finding.
-pub(super) fn neighbours(rows: &[Row], train: &Dataset, source: &str) -> Vec<u8> {
-    let rows = rows.iter().flat_map(|row| {
-        (1..).zip(&row.neighbours).map(|(nearness, neighbour): (usize, _)| {
-            let other = &train.samples()[neighbour.place];
-            vec![
-                row.sample.id.to_string(),
-                row.content.to_string(),
+/// Returns the nearest training images of every image that has some.
+pub(super) fn neighbours(images: &[HardImage], train: Option<&Dataset>, source: &str) -> Vec<u8> {
+    let rows = images.iter().flat_map(|image| {
+        (1..).zip(&image.neighbours).filter_map(|(nearness, neighbour): (usize, _)| {
+            let index = train?.index_of(neighbour.id)?;
+            let train = train?;
+            Some(vec![
+                image.sample.id.to_string(),
+                image.content.to_string(),
                 nearness.to_string(),
-                other.id.to_string(),
-                train.content(neighbour.place).to_string(),
-                train.classes()[usize::from(other.label)].clone(),
+                neighbour.id.to_string(),
+                train.content(index).to_string(),
+                train.classes()[usize::from(train.samples()[index].label)].clone(),
                 neighbour.similarity.to_string(),
                 source.into(),
-            ]
+            ])
         })
     });
     let columns =
@@ -174,28 +177,32 @@ pub(super) fn neighbours(rows: &[Row], train: &Dataset, source: &str) -> Vec<u8>
     table(&columns, rows)
 }
 
-/// What a person might look at, in an order that makes the most of their time: likely mislabels, then copies with another label
-/// or across the test set; not what was decided before. The columns `decision`, `label` (the suggestion stands there) and `note` are for that
-/// person; the lines may then go into `labels/review.csv` as they are.
-pub(super) fn review_candidates(rows: &[Row], classes: &[String], review: &Entries<Review>) -> Vec<u8> {
+/// Returns the images to review, the most suspicious labels first: likely mislabels, and copies
+/// with another label or on the other side of the test split. Images that people decided on are
+/// left out.
+///
+/// A person fills in the columns `decision`, `label` (which has the suggestion) and `note`. The
+/// table is then a valid `labels/review.csv`.
+pub(super) fn review_candidates(images: &[HardImage], classes: &[String], review: &Entries<Review>) -> Vec<u8> {
     let class = |label: u16| classes[usize::from(label)].clone();
-    let is_wanted = |category| matches!(category, Category::LikelyMislabelled | Category::DuplicateOrLeak);
-    let candidates = rows.iter().filter(|row| !review.contains_key(&row.sample.id)).filter_map(|row| {
-        let finding = row.finding.as_ref().filter(|finding| is_wanted(finding.category))?;
-        let (s, f) = (row.sample, &row.figures);
+    let is_wanted = |category: Category| matches!(category, Category::LikelyMislabelled | Category::DuplicateOrLeak);
+    let open = images.iter().filter(|image| !review.contains_key(&image.sample.id));
+    let candidates = open.filter_map(|image| {
+        let category = image.category.filter(|category| is_wanted(*category))?;
+        let (s, f) = (image.sample, &image.figures);
         Some(vec![
             s.id.to_string(),
-            row.content.to_string(),
+            image.content.to_string(),
             s.file.clone(),
             String::new(),
             optional(f.suggested.map(|(label, _)| class(label))),
             String::new(),
-            row.split.to_string(),
+            image.split.to_string(),
             class(s.label),
             optional(f.suggested.map(|(_, p)| p)),
             f.label_issue.to_string(),
-            finding.category.name().to_string(),
-            finding.reason.clone(),
+            category.name().to_string(),
+            image.reason.clone(),
         ])
     });
     let columns = [

@@ -1,40 +1,40 @@
-//! What kind of trouble an image is, and why, in words.
+//! The category of an image, with the reasons in words.
 
 use cifar_data::SampleId;
 use cifar_data::duplicates::Kind;
 use cifar_data::splits::Split;
 
-use super::beliefs::Figures;
+use super::figures::{Figures, LIKELY_WRONG};
 use crate::data_quality::Issue;
 
-/// A label is likely wrong if the probability of that is above this. With 10 to 40 % of wrong labels planted, 83 to 96 % of such labels were wrong
-/// (docs/measurements.md).
-pub(super) const LIKELY_WRONG: f64 = 0.5;
-/// An image is ambiguous if belief in the second class is at least this share of that in the first.
+/// An image is ambiguous if the second highest class probability is at least this fraction of the
+/// highest.
 const MIN_RUNNER_UP_RATIO: f32 = 0.5;
 
-/// Kinds of trouble, the gravest first.
+/// The categories, the most serious first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Category {
-    /// The label is more likely wrong than right, given what is believed and how often the split's labels are wrong, and there is a class
-    /// to suggest in its stead.
+    /// The label is more likely wrong than right, given the class probabilities and how often
+    /// labels of the split are wrong, and another class is suggested.
     LikelyMislabelled,
-    /// An exact or near copy has another label, or one of the two is a test image and the other is not.
+    /// An exact or near copy has another label, or exactly one of the two is a test image.
     DuplicateOrLeak,
-    /// Dark, bright, low in information or blurred, by the absolute tests of [`crate::data_quality`].
+    /// The image is dark, bright, low in information or blurred, by the absolute tests of
+    /// [`crate::data_quality`].
     PoorImage,
-    /// Belief in the second class is at least half of that in the first, and the image is missed or one of the two is not its label.
+    /// The second highest class probability is at least half of the highest, and the image is
+    /// misclassified or the highest is not that of its label.
     Ambiguous,
-    /// The network misses it, and none of the above explains why.
+    /// The image is misclassified, and none of the above explains it.
     ClearButMissed,
 }
 
 impl Category {
-    /// All of them.
+    /// All categories, the most serious first.
     pub const ALL: [Self; 5] =
         [Self::LikelyMislabelled, Self::DuplicateOrLeak, Self::PoorImage, Self::Ambiguous, Self::ClearButMissed];
 
-    /// Its name in the files.
+    /// Returns the name in the files.
     pub fn name(self) -> &'static str {
         match self {
             Self::LikelyMislabelled => "likely mislabelled",
@@ -46,14 +46,14 @@ impl Category {
     }
 }
 
-/// What was found of an image.
+/// The category of an image, with the reasons.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Finding {
     pub(super) category: Category,
     pub(super) reason: String,
 }
 
-/// The other image of a pair, as its partner sees it.
+/// The other image of a pair.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Partner {
     pub(super) id: SampleId,
@@ -62,7 +62,7 @@ pub(super) struct Partner {
     pub(super) label: u16,
 }
 
-/// What an image is looked at by.
+/// What the category of an image depends on.
 pub(super) struct Subject<'a> {
     pub(super) classes: &'a [String],
     pub(super) split: Split,
@@ -70,16 +70,17 @@ pub(super) struct Subject<'a> {
     pub(super) figures: &'a Figures,
     pub(super) epochs: usize,
     pub(super) partners: &'a [Partner],
-    /// What is wrong with its pixels.
+    /// The failed tests of its pixels.
     pub(super) issues: &'a [Issue],
 }
 
-/// The gravest kind of trouble that applies, with all reasons; none for an image without any. What rests on the network's
-/// answers applies only where it knows the class ([`super::competence`]).
+/// Returns the most serious category that applies, with the reasons of all that apply; `None` if
+/// none applies. Categories that depend on the predictions apply only to classes that the network
+/// knows ([`super::competence`]).
 pub(super) fn triage(subject: &Subject) -> Option<Finding> {
     let found: Vec<Finding> =
         [mislabelled(subject), duplicate(subject), poor(subject), ambiguous(subject)].into_iter().flatten().collect();
-    let found = if found.is_empty() { missed(subject).into_iter().collect() } else { found };
+    let found = if found.is_empty() { misclassified(subject).into_iter().collect() } else { found };
     let category = found.first()?.category;
     let reasons: Vec<String> = found.into_iter().map(|finding| finding.reason).collect();
     Some(Finding { category, reason: reasons.join("; ") })
@@ -87,60 +88,60 @@ pub(super) fn triage(subject: &Subject) -> Option<Finding> {
 
 fn mislabelled(s: &Subject) -> Option<Finding> {
     let (f, label) = (s.figures, &s.classes[usize::from(s.label)]);
-    let ((class, belief), rate) = (f.suggested?, f.rate?);
+    let ((class, p), rate) = (f.suggested?, f.rate?);
     if f.p_wrong <= LIKELY_WRONG || !f.knows_label || !f.knows_suggested {
         return None;
     }
     let class = &s.classes[usize::from(class)];
     let history = f.trajectory.map_or_else(String::new, |t| {
-        let right = (t.correctness * s.epochs as f64).round();
-        format!("; its label was the network's answer in {right} of {} epochs", s.epochs)
+        let correct = (t.correctness * s.epochs as f64).round();
+        format!("; its label was the network's answer in {correct} of {} epochs", s.epochs)
     });
     let reason = format!(
-        "the label is wrong with probability {:.2}: the network believes in {class} ({belief:.2}) rather than {label} ({:.2}), and \
+        "the label is wrong with probability {:.2}: the network believes in {class} ({p:.2}) rather than {label} ({:.2}), and \
          {:.1} % of images of {class} are reckoned to be labelled {label}{history}",
         f.p_wrong,
-        f.belief_in_label,
+        f.class_p_label,
         rate * 100.0
     );
     Some(Finding { category: Category::LikelyMislabelled, reason })
 }
 
 fn duplicate(s: &Subject) -> Option<Finding> {
-    let tells = |partner: &&Partner| {
+    let is_reason = |partner: &&Partner| {
         let is_copy = partner.kind != Kind::Similar;
         is_copy && (partner.label != s.label || (partner.split == Split::Test) != (s.split == Split::Test))
     };
-    let told: Vec<String> = (s.partners.iter().filter(tells))
+    let reasons: Vec<String> = (s.partners.iter().filter(is_reason))
         .map(|partner| {
             let kind = if partner.kind == Kind::Exact { "an exact copy" } else { "a near copy" };
             let label = &s.classes[usize::from(partner.label)];
             format!("{kind} of {}, a {} image labelled {label}", partner.id, partner.split)
         })
         .collect();
-    (!told.is_empty()).then(|| Finding { category: Category::DuplicateOrLeak, reason: told.join(", ") })
+    (!reasons.is_empty()).then(|| Finding { category: Category::DuplicateOrLeak, reason: reasons.join(", ") })
 }
 
 fn poor(s: &Subject) -> Option<Finding> {
-    let told: Vec<String> =
+    let reasons: Vec<String> =
         s.issues.iter().map(|issue| format!("{}: {}", issue.name().replace('_', " "), issue.test())).collect();
-    (!told.is_empty()).then(|| Finding { category: Category::PoorImage, reason: told.join(", ") })
+    (!reasons.is_empty()).then(|| Finding { category: Category::PoorImage, reason: reasons.join(", ") })
 }
 
 fn ambiguous(s: &Subject) -> Option<Finding> {
-    let [(first, most), (second, next)] = s.figures.leading;
-    let is_trouble = s.figures.predicted != s.label || first != s.label;
-    if next < MIN_RUNNER_UP_RATIO * most || !is_trouble || !s.figures.knows_label {
+    let [(first, highest), (second, next)] = s.figures.leading;
+    let is_wrong = s.figures.predicted != s.label || first != s.label;
+    if next < MIN_RUNNER_UP_RATIO * highest || !is_wrong || !s.figures.knows_label {
         return None;
     }
     let (first, second) = (&s.classes[usize::from(first)], &s.classes[usize::from(second)]);
     Some(Finding {
         category: Category::Ambiguous,
-        reason: format!("the network is torn between {first} ({most:.2}) and {second} ({next:.2})"),
+        reason: format!("the network is torn between {first} ({highest:.2}) and {second} ({next:.2})"),
     })
 }
 
-fn missed(s: &Subject) -> Option<Finding> {
+fn misclassified(s: &Subject) -> Option<Finding> {
     let f = s.figures;
     if f.predicted == s.label || !f.knows_label {
         return None;
@@ -172,7 +173,7 @@ mod tests {
             p_wrong: 0.1,
             rate: None,
             leading: [(0, 0.9), (1, 0.1)],
-            belief_in_label: 0.9,
+            class_p_label: 0.9,
             knows_label: true,
             knows_suggested: true,
         }
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_of_trouble_has_its_reason() {
+    fn each_category_has_its_reason() {
         check(&figures(), &[], &[], None);
         let wrong = Figures {
             predicted: 1,
@@ -196,26 +197,31 @@ mod tests {
             p_wrong: 0.75,
             rate: Some(0.021),
             leading: [(1, 0.8), (0, 0.1)],
-            belief_in_label: 0.1,
+            class_p_label: 0.1,
             ..figures()
         };
         let reason = "the label is wrong with probability 0.75: the network believes in dog (0.80) rather than cat (0.10), and 2.1 % of images of dog are reckoned to be labelled cat";
         check(&wrong, &[], &[], Some((Category::LikelyMislabelled, reason)));
-        // Where the network does not know the classes, its answer is no reason.
+        // Predictions of classes that the network does not know are no reason.
         check(&Figures { knows_label: false, ..wrong }, &[], &[], None);
         let reason = "the network answers dog and gives cat 0.10, without a sign that the label is wrong";
         let no_suggestion = Figures { knows_suggested: false, ..wrong };
         check(&no_suggestion, &[], &[], Some((Category::ClearButMissed, reason)));
-        // Another class is likelier, but the label is as likely right as wrong.
-        let torn = Figures {
+        // Another class is more probable, but the label is as likely right as wrong.
+        let ambiguous = Figures {
             leading: [(1, 0.5), (0, 0.4)],
-            belief_in_label: 0.4,
+            class_p_label: 0.4,
             suggested: Some((1, 0.5)),
             rate: Some(0.021),
             p_wrong: 0.5,
             ..figures()
         };
-        check(&torn, &[], &[], Some((Category::Ambiguous, "the network is torn between dog (0.50) and cat (0.40)")));
+        check(
+            &ambiguous,
+            &[],
+            &[],
+            Some((Category::Ambiguous, "the network is torn between dog (0.50) and cat (0.40)")),
+        );
         let missed = Figures { predicted: 2, p_label: 0.3, ..figures() };
         let reason = "the network answers owl and gives cat 0.30, without a sign that the label is wrong";
         check(&missed, &[], &[], Some((Category::ClearButMissed, reason)));

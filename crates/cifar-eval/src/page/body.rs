@@ -32,8 +32,7 @@ pub(super) fn body(data: &PageData, pictures: usize) -> Markup {
             div.title {
                 h1 { "Hard images" }
                 p.facts {
-                    (data.header.source.description) " · " (data.dataset_version) " · " (data.model) " · "
-                    (seeds(data.seeds)) " · n = " (grouped(data.rows.len())) " (" (splits(data)) ")"
+                    (facts(data))
                 }
             }
             div.tools {
@@ -238,9 +237,17 @@ fn measures() -> Markup {
     }
 }
 
-fn seeds(seeds: &[u64]) -> String {
-    let list = seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
-    format!("{} {list}", if seeds.len() == 1 { "seed" } else { "seeds" })
+/// Returns the line below the title. Predictions that were given have no partitions and no seed.
+fn facts(data: &PageData) -> String {
+    let seeds = data.seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+    let seeds = match data.seeds.len() {
+        0 => String::new(),
+        1 => format!("seed {seeds}"),
+        _ => format!("seeds {seeds}"),
+    };
+    let n = format!("n = {} ({})", grouped(data.rows.len()), splits(data));
+    let parts = [&data.header.source.description, data.dataset_version, data.model, &seeds, &n];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" · ")
 }
 
 fn splits(data: &PageData) -> String {

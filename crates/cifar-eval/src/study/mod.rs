@@ -28,7 +28,7 @@ use cifar_train::{Checkpoints, Fitted, Run, TrainParams, TrainingCallback, run_k
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::hard_images::{Suspect, suspects};
+use crate::hard_images::{AssessedLabel, assess_labels};
 use crate::measures::scores_first;
 use crate::predictions::predicted_class;
 use crate::truth::{MeasureAgreement, TruthKind};
@@ -250,7 +250,7 @@ fn treated(
     arm: Arm,
     data: &TrainingData,
     truth: &Dataset,
-    found: &[Suspect],
+    found: &[AssessedLabel],
     seed: u64,
 ) -> Result<(TrainingData, Option<Vec<f32>>)> {
     let mut data = data.clone();
@@ -312,7 +312,7 @@ impl Training<'_> {
 
     /// Trains and scores the network, unless its outcome is known. For the base, also returns what
     /// the analysis found.
-    fn outcome(self, test: &TestSet, callback: &dyn TrainingCallback) -> Result<(Outcome, Vec<Suspect>)> {
+    fn outcome(self, test: &TestSet, callback: &dyn TrainingCallback) -> Result<(Outcome, Vec<AssessedLabel>)> {
         let key = self.key();
         let path = self.params.state.join(format!("{key}.json"));
         let known = match std::fs::read(&path) {
@@ -333,7 +333,7 @@ impl Training<'_> {
         let (seed, arm, train) = (self.seed, self.arm, &self.data.train);
         let fitted = self.fitted(&key, callback)?;
         let (found, withheld) = match &fitted.dynamics {
-            Some(dynamics) => suspects(&fitted.model, dynamics, train, callback)?,
+            Some(dynamics) => assess_labels(&fitted.model, dynamics, train, callback)?,
             None => (Vec::new(), Vec::new()),
         };
         if let Some(known) = known {
@@ -380,13 +380,19 @@ impl Training<'_> {
 }
 
 /// Compares the flags and measures with the true labels.
-fn analysis(train: &Dataset, truth: &Dataset, found: &[Suspect], withheld: Vec<String>, seed: u64) -> BaseAnalysis {
+fn analysis(
+    train: &Dataset,
+    truth: &Dataset,
+    found: &[AssessedLabel],
+    withheld: Vec<String>,
+    seed: u64,
+) -> BaseAnalysis {
     let is_wrong: Vec<bool> = train.samples().iter().map(|s| true_label(truth, s) != Some(s.label)).collect();
     let flagged = || found.iter().zip(train.samples()).zip(&is_wrong).filter(|((s, _), _)| s.is_flagged);
     let measures = scores_first().filter_map(|measure| {
         let pairs: Vec<(f64, f64)> = (found.iter().zip(&is_wrong))
-            .filter_map(|(suspect, is_wrong)| {
-                Some((measure.hardness(&suspect.measures)?, f64::from(u8::from(*is_wrong))))
+            .filter_map(|(image, is_wrong)| {
+                Some((measure.hardness(&image.measures)?, f64::from(u8::from(*is_wrong))))
             })
             .collect();
         Some((measure.key.to_string(), MeasureAgreement::of(&pairs, TruthKind::Binary, seed)?))

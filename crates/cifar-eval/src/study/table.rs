@@ -318,7 +318,7 @@ pub fn write(outcomes: &[Outcome], summary: &StudySummary, out: &Path) -> Result
     let folder = OutputFolder::create(out)?;
     folder.write("study.csv", rows.as_bytes())?;
     folder.write("measures.csv", measures.as_bytes())?;
-    folder.write("summary.json", (serde_json::to_string_pretty(summary).unwrap_or_default() + "\n").as_bytes())?;
+    folder.write_json("summary.json", summary)?;
     folder.commit()?;
     Ok(())
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use cifar_data::output::write_file;
+use cifar_data::output::{write_file, write_json};
 use cifar_data::spreadsheet::csv;
 use serde_json::Value;
 
@@ -22,7 +22,6 @@ pub const REPORT: &str = "report.html";
 
 /// Writes all files into `folder`, each of them atomically.
 pub fn write(runs: &Runs, summary: &GridSummary, folder: &Path) -> Result<()> {
-    let json = serde_json::to_string_pretty(summary).unwrap_or_default() + "\n";
     let files = [
         ("runs.csv", runs_csv(runs)),
         ("comparisons.csv", comparisons_csv(summary)),
@@ -30,12 +29,11 @@ pub fn write(runs: &Runs, summary: &GridSummary, folder: &Path) -> Result<()> {
         ("missed_by_all.csv", missed_csv(runs)),
         ("report.md", markdown(summary).into_bytes()),
         (REPORT, page(runs, summary).into_bytes()),
-        (SUMMARY, json.into_bytes()),
     ];
     for (name, bytes) in files {
         write_file(&folder.join(name), &bytes)?;
     }
-    Ok(())
+    Ok(write_json(&folder.join(SUMMARY), summary)?)
 }
 
 /// Returns one row per run; the middle columns are the keys of the grid.

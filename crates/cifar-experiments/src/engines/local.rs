@@ -87,8 +87,7 @@ impl<'a> Local<'a> {
         let [raw, prepared] = self.folders(run);
         let params_file = folder.join("params.yaml");
         // JSON is YAML.
-        let text = serde_json::to_string_pretty(&run.params)? + "\n";
-        cifar_data::output::write_file(&params_file, text.as_bytes())?;
+        cifar_data::output::write_json(&params_file, &run.params)?;
         let layout = self.session.project.layout.of_run(raw, prepared, folder.to_path_buf());
         Ok(Project { layout, params_file })
     }

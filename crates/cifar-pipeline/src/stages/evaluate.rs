@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use cifar_data::prepare::{PreparedReport, TestSet};
-use cifar_eval::evaluate::Metrics;
+use cifar_eval::evaluate::{Metrics, evaluate_with_pool};
 use cifar_model::Model;
 use serde::Serialize;
 
@@ -35,19 +35,10 @@ pub fn run(project: &Project, reporter: &dyn Reporter) -> Result<Evaluated> {
     let test = TestSet::open(&layout.prepared_test(), report.test_fingerprint())?;
     let pool = TestSet::open(&layout.pool(), &report.pool_fingerprint)?;
     let folder = layout.evaluation();
-    let curves: Vec<_> = history.iter().map(curve_point).collect();
-    let metrics = cifar_eval::evaluate::evaluate(&params.evaluate, &model, &curves, &test, &pool, &folder, reporter)?;
-    Ok(Evaluated { metrics, folder })
-}
-
-/// The part of a record that the training plot needs.
-fn curve_point(record: &cifar_train::EpochRecord) -> cifar_eval::evaluate::TrainingCurvePoint {
-    cifar_eval::evaluate::TrainingCurvePoint {
-        train_loss: record.train_loss,
-        train_accuracy: record.train_accuracy,
-        val_loss: record.val_loss,
-        val_accuracy: record.val_accuracy,
-    }
+    let evaluation = evaluate_with_pool(&params.evaluate, &model, test.dataset(), pool.dataset(), reporter)?;
+    let evaluation = evaluation.with_history(&history);
+    evaluation.save(&folder, reporter)?;
+    Ok(Evaluated { metrics: evaluation.metrics, folder })
 }
 
 impl fmt::Display for Evaluated {

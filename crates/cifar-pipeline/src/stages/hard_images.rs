@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cifar_data::duplicates::Pair;
 use cifar_data::prepare::{TestSet, TrainingData, read_decisions, read_pairs};
-use cifar_eval::hard_images::{HardImagesSummary, Inputs, identify};
+use cifar_eval::hard_images::{HardImagesSummary, Inputs, Run, identify};
 use cifar_eval::predictions;
 use cifar_model::Model;
 use cifar_train::Dynamics;
@@ -50,19 +50,19 @@ pub fn run(project: &Project, reporter: &dyn Reporter) -> Result<HardImages> {
     let predictions = predictions::read(&layout.evaluation(), &model, test.dataset())?;
     let review = read_decisions(&prepared, data.train.classes())?;
     let out_of_fold = out_of_fold(project, &params, &data, &pairs, reporter)?;
-    let inputs = Inputs {
+    let run = Run {
         model: &model,
         dynamics: &dynamics,
         data: &data,
-        test: &test,
+        test: test.dataset(),
         predictions: &predictions,
-        pairs: &pairs,
-        review: &review,
         out_of_fold: out_of_fold.as_ref(),
     };
+    let inputs = Inputs { pairs, review, ..Inputs::of_run(&run, reporter)? };
+    let found = identify(&inputs, reporter)?;
     let folder = layout.hard_images();
-    let summary = identify(&params.hard_images, &inputs, &folder, reporter)?;
-    Ok(HardImages { summary, folder })
+    found.save(&params.hard_images, &folder, reporter)?;
+    Ok(HardImages { summary: found.summary, folder })
 }
 
 /// Returns predictions of networks that were not trained on the image, if the parameters ask for

@@ -11,13 +11,10 @@ mod draw;
 
 use rayon::prelude::*;
 
-use crate::prepare::{TrainingData, prepare};
+use crate::prepare::{TrainingData, split};
 use crate::random::{Purpose, stream};
 use crate::splits::SplitParams;
-use crate::{
-    DataError, Dataset, Header, ImageSize, Published, Result, Sample, SampleId, Silent, Source, SourceKind, output,
-    partitions, pull,
-};
+use crate::{DataError, Dataset, Header, ImageSize, Published, Result, Sample, SampleId, Silent, Source, SourceKind};
 
 use draw::{CLASSES, SIZE};
 
@@ -138,10 +135,8 @@ pub fn generate(params: &SyntheticParams) -> Result<Synthetic> {
     Ok(Synthetic { dataset, truth })
 }
 
-/// Draws a set and returns its training and validation images, for examples and tests.
-///
-/// The set takes the whole way of a data set through a temporary folder: all three partitions,
-/// divided by the default [`SplitParams`].
+/// Draws a set and returns its training and validation images, for examples and tests: those of
+/// [`split`] with the default [`SplitParams`].
 ///
 /// ```
 /// use cifar_data::sources::synthetic::{SyntheticParams, training_data};
@@ -152,21 +147,9 @@ pub fn generate(params: &SyntheticParams) -> Result<Synthetic> {
 /// ```
 ///
 /// # Errors
-/// If a parameter is out of range, there are too few images for every split, or the temporary folder
-/// cannot be written.
+/// If a parameter is out of range, or there are too few images for every split.
 pub fn training_data(params: &SyntheticParams) -> Result<TrainingData> {
-    let images = generate(params)?.dataset;
-    let temporary = std::env::temp_dir();
-    let folder = tempfile::tempdir().map_err(DataError::io("create a folder in", &temporary))?;
-    let at = |name: &str| folder.path().join(name);
-    partitions::write(&images, &at("partitions"), &Silent)?;
-    let (version, split) = ("v1+v2+v3".parse()?, SplitParams::default());
-    pull::pull(&at("partitions"), version, &split, None, &at("raw"), &Silent)?;
-    let (overrides, review) = (at("overrides.csv"), at("review.csv"));
-    output::write_file(&overrides, b"id,label\n")?;
-    output::write_file(&review, b"id,decision,label,note\n")?;
-    prepare(&at("raw"), &overrides, &review, version, &split, &at("prepared"), &Silent)?;
-    TrainingData::open(&at("prepared"))
+    Ok(split(&generate(params)?.dataset, &SplitParams::default(), &Silent)?.data)
 }
 
 /// Returns the planted images as a table:
