@@ -18,10 +18,10 @@ const PLANTED: [(usize, Issue); 4] =
 /// Synthetic images with strong contrast, apart from the planted ones. Images 50 and 51 are identical
 /// and have different labels.
 fn images() -> Dataset {
-    let drawn = synthetic::generate(&SyntheticParams { count: 240, near_duplicates: 0.2, ..Default::default() });
-    let drawn = drawn.expect("valid parameters").dataset;
-    let mut pixels = drawn.pixels().to_vec();
-    let bytes = drawn.size().bytes();
+    let generated = synthetic::generate(&SyntheticParams { count: 240, near_duplicates: 0.2, ..Default::default() });
+    let generated = generated.expect("valid parameters").dataset;
+    let mut pixels = generated.pixels().to_vec();
+    let bytes = generated.size().bytes();
     for (index, issue) in PLANTED {
         for (at, pixel) in pixels[index * bytes..][..bytes].chunks_exact_mut(3).enumerate() {
             let (y, x) = (at / 32, at % 32);
@@ -35,10 +35,10 @@ fn images() -> Dataset {
         }
     }
     pixels.copy_within(50 * bytes..51 * bytes, 51 * bytes);
-    let mut samples = drawn.samples().to_vec();
+    let mut samples = generated.samples().to_vec();
     samples[51].label = (samples[50].label + 1) % 10;
     samples[51].original_label = samples[51].label;
-    Dataset::new(drawn.header().clone(), samples, pixels).expect("a valid set")
+    Dataset::new(generated.header().clone(), samples, pixels).expect("a valid set")
 }
 
 /// Prepares the images and inspects them.

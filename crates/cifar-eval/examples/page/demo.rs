@@ -200,8 +200,8 @@ fn finding(image: usize, sample: &Sample, planted: Option<&Planted>, all: &[Samp
     Finding { image, split, predicted, suggested, measures, category, reason, neighbours }
 }
 
-/// Returns invented measures. Test images have no training dynamics: only the final network predicts
-/// them.
+/// Returns invented measures. Test images have no training dynamics: only the final network
+/// predicts them.
 fn measures(random: &mut Stream, split: Split, p_label: f64, p_rival: f64) -> Measures {
     let dynamic = |value: f64| (split != Split::Test).then_some(value);
     let confidence = (p_label * random.uniform(0.75, 1.0)).clamp(0.0, 1.0);

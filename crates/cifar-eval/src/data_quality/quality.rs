@@ -1,7 +1,7 @@
 //! Quality measures of one image, and the tests that flag suspicious images.
 //!
 //! The tests are absolute: whether an image fails does not depend on other images. The thresholds
-//! come from inspecting the extremes of CIFAR-10, where each test flags fewer than 2 in 1,000 images.
+//! come from the extremes of CIFAR-10, where each test flags fewer than 2 in 1,000 images.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 const DARK: u8 = 100;
 /// An image is bright if 95 % of its pixels have at least this brightness, 0 to 255.
 const BRIGHT: u8 = 180;
-/// An image has little information if the entropy of its brightness is below this value, in bits per
-/// pixel, 0 to 8.
+/// An image has little information if the entropy of its brightness is below this value, in bits
+/// per pixel, 0 to 8.
 const LOW_INFORMATION: f64 = 4.0;
 /// An image is blurred if its sharpness is below this value.
 const BLURRED: f64 = 0.3;
@@ -84,10 +84,10 @@ pub struct Quality {
     pub dark_end: u8,
     /// Entropy of the brightness histogram in bits per pixel, 0 to 8.
     pub entropy: f64,
-    /// Maximum minus minimum of red, green and blue, mean over pixels, 0 to 255. Grey images have 0.
+    /// Maximum minus minimum of red, green and blue, mean over pixels, 0 to 255. 0 if grey.
     pub saturation: f64,
-    /// Standard deviation of the Laplacian (four neighbours), divided by the contrast. `None` for an
-    /// image without contrast or with a side below three pixels.
+    /// Standard deviation of the Laplacian (four neighbours), divided by the contrast. `None` for
+    /// an image without contrast or with a side below three pixels.
     pub sharpness: Option<f64>,
 }
 
@@ -115,7 +115,7 @@ impl Quality {
         let (mean, contrast) = moments(luma.iter().copied());
         let entropy = counts.iter().filter(|c| **c > 0).map(|c| f64::from(*c) / n).map(|p| -p * libm::log2(p)).sum();
         let laplacian = luma.windows(width.max(1) * 2 + 1).enumerate().filter_map(|(at, window)| {
-            // The window spans from the pixel above to the pixel below. Edge pixels lack a neighbour.
+            // The window spans from the pixel above to the one below. Edge pixels lack a neighbour.
             let inside = (1..width.saturating_sub(1)).contains(&(at % width.max(1)));
             let middle = width;
             inside.then(|| 4 * window[middle] - window[0] - window[middle - 1] - window[middle + 1] - window[2 * width])

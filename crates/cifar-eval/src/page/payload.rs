@@ -45,8 +45,8 @@ struct ReviewRow<'a> {
     note: &'a str,
 }
 
-/// The rows as columns, hardest first. Classes, categories and reasons are indices into their lists;
-/// neighbours are row indices.
+/// The rows as columns, hardest first. Classes, categories and reasons are indices into their
+/// lists; neighbours are row indices.
 #[derive(Debug, Serialize)]
 struct Columns<'a> {
     id: Vec<SampleId>,

@@ -51,9 +51,9 @@ mod tests {
         assert_eq!(decoded[0].dimensions(), (48, 32));
         assert_eq!(decoded[1].dimensions(), (48, 2));
         for (n, picture) in pictures.iter().enumerate() {
-            let (sheet, place) = (&decoded[n / PER_SHEET], n % PER_SHEET);
+            let (sheet, index) = (&decoded[n / PER_SHEET], n % PER_SHEET);
             for (k, rgb) in picture.chunks_exact(3).enumerate() {
-                let (x, y) = (place % COLUMNS * 3 + k % 3, place / COLUMNS * 2 + k / 3);
+                let (x, y) = (index % COLUMNS * 3 + k % 3, index / COLUMNS * 2 + k / 3);
                 assert_eq!(sheet.get_pixel(x as u32, y as u32).0, rgb, "picture {n}, pixel {k}");
             }
         }

@@ -64,8 +64,8 @@ impl Shell<'_> {
     }
 }
 
-/// Serializes `data` as JSON that is safe in a script element: no text can close the element or open
-/// another one.
+/// Serializes `data` as JSON that is safe in a script element: no text can close the element or
+/// open another one.
 pub(super) fn to_json(data: &impl Serialize) -> Result<String, PageError> {
     let json = serde_json::to_string(data).map_err(|e| PageError::Data(e.to_string()))?;
     // JSON has these characters only in strings, where the escape has the same meaning.

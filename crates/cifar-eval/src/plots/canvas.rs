@@ -1,4 +1,4 @@
-//! The canvas of all plots: white, with a title, a footer, the SYNTHETIC mark, and an embedded font.
+//! The canvas of all plots: white, with a title, a footer, a SYNTHETIC mark and an embedded font.
 
 use std::sync::Once;
 
@@ -67,7 +67,7 @@ pub(super) fn picture(
 ) -> Result<Vec<u8>, PlotError> {
     static FONTS: Once = Once::new();
     FONTS.call_once(|| {
-        // The bytes are a valid font, so this cannot fail. If it did, drawing text would fail below.
+        // The bytes are a valid font, so this cannot fail. If it did, drawing text would fail.
         let _ = register_font("sans-serif", FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT);
     });
     let (full_height, pixels) = (height + TITLE + FOOTER, |h: u32| width as usize * h as usize * 3);

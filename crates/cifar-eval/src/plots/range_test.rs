@@ -24,7 +24,7 @@ pub struct RangeCurve {
 /// ```
 /// use cifar_eval::plots::{Caption, RangeCurve, range_test};
 ///
-/// let caption = Caption { title: "Learning-rate range test", footer: "n = 500", synthetic: false };
+/// let caption = Caption { title: "Range test", footer: "n = 500", synthetic: false };
 /// let points = vec![(1e-3, 2.3, 2.3), (1e-2, 2.0, 2.1), (1e-1, 2.9, 2.5)];
 /// let png = range_test(&RangeCurve { points, steepest: Some(1e-2), recipe: 5e-3 }, &caption)?;
 /// assert!(png.starts_with(b"\x89PNG"));

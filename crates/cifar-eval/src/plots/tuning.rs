@@ -136,8 +136,8 @@ pub fn tuning_history(
 
 /// Draws parallel coordinates: one axis per parameter, one line per trial.
 ///
-/// Lines are coloured by the accuracy after the first rung. The line of trial `best` is thick. Trials
-/// that failed in the first rung are omitted. `labels` has the values at both ends of each axis.
+/// Lines are coloured by the accuracy after the first rung. The line of trial `best` is thick.
+/// Trials that failed in the first rung are omitted. `labels` has the values at both ends of each axis.
 ///
 /// ```
 /// use cifar_eval::plots::{Caption, TrialPoint, parallel_coordinates};

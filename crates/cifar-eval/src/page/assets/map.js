@@ -5,7 +5,8 @@ const MARGIN = { left: 46, right: 12, top: 12, bottom: 38 };
 let mapRows = [];
 /** The index in `mapRows` of the selected point; −1 for none. */
 let pointed = -1;
-let drawn = null;
+/** An off-screen canvas with all points; null before the first drawing. */
+let points = null;
 
 function setUpMap() {
   const canvas = byId("map");
@@ -47,10 +48,10 @@ function showMap() {
   mapRows = matching.filter((row) => confidence(row) !== null && variability(row) !== null);
   byId("map-count").textContent = `${grouped(mapRows.length)} images`;
   const [width, height, scale] = [canvas.clientWidth, canvas.clientHeight, devicePixelRatio || 1];
-  drawn = make("canvas", { width: width * scale, height: height * scale });
+  points = make("canvas", { width: width * scale, height: height * scale });
   canvas.width = width * scale;
   canvas.height = height * scale;
-  const context = drawn.getContext("2d");
+  const context = points.getContext("2d");
   context.scale(scale, scale);
   axes(context, width, height);
   context.globalAlpha = mapRows.length > 5000 ? 0.35 : 0.75;
@@ -104,12 +105,12 @@ function axes(context, width, height) {
 }
 
 function drawMap() {
-  if (!drawn) return;
+  if (!points) return;
   const canvas = byId("map");
   const context = canvas.getContext("2d");
   context.setTransform(1, 0, 0, 1, 0, 0);
   context.clearRect(0, 0, canvas.width, canvas.height);
-  context.drawImage(drawn, 0, 0);
+  context.drawImage(points, 0, 0);
   const hint = byId("map-hint");
   if (mapRows.length === 0) hint.textContent = "No image that matches the filters has training dynamics.";
   else if (pointed < 0) hint.replaceChildren(...legend());
