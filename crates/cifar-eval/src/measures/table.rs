@@ -36,7 +36,7 @@ impl Direction {
 /// The values of all measures for one image; none where a measure does not apply. [`MEASURES`]
 /// explains each of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-#[expect(missing_docs, reason = "MEASURES explains each, for the page too")]
+#[expect(missing_docs, reason = "MEASURES describes each field")]
 pub struct Measures {
     pub label_issue_score: Option<f64>,
     pub hardness_score: Option<f64>,
@@ -122,82 +122,87 @@ const SCORES: usize = 2;
 /// All measures, in the order of the columns of `hard_images.csv`: figures of single images first,
 /// then the scores that rank images.
 pub const MEASURES: [Measure; 17] = [
-    measure!(p_label, "P(label)", Lower, "Probability that the trained network gives the label, 0 to 1."),
+    measure!(p_label, "P(label)", Lower, "Probability of the label under the final network, 0 to 1."),
     measure!(
         p_suggested,
         "P(suggested)",
         Higher,
-        "Belief in the suggested label, 0 to 1; empty where the label is the likeliest class."
+        "Probability of the suggested label, 0 to 1. Empty if there is no suggestion."
     ),
     measure!(
         margin,
         "Margin",
         Lower,
-        "Probability of the label less that of the most probable other class, −1 to 1; below 0 the image is missed."
+        "Probability of the label minus the highest other probability, −1 to 1. Negative if the image is misclassified."
     ),
     measure!(
         entropy,
         "Entropy",
         Higher,
-        "How evenly the probabilities are spread, in nats, 0 to the logarithm of the number of classes."
+        "Entropy of the predicted probabilities in nats, 0 to the logarithm of the number of classes."
     ),
-    measure!(loss, "Loss", Higher, "Cross-entropy of the label under the trained network, in nats, from 0."),
+    measure!(loss, "Loss", Higher, "Cross-entropy of the label under the final network in nats, 0 or more."),
     measure!(
         aum,
         "AUM",
         Lower,
-        "Area under the margin: the label's logit less the largest other one, mean over the epochs; any number."
+        "Area under the margin: logit of the label minus the largest other logit, mean over epochs. Unbounded."
     ),
-    measure!(mean_margin, "Mean margin", Lower, "The margin of probabilities, mean over the epochs, −1 to 1."),
+    measure!(mean_margin, "Mean margin", Lower, "Margin of the probabilities, mean over epochs, −1 to 1."),
     measure!(
         el2n,
         "EL2N",
         Higher,
-        "Distance between the probabilities and certainty of the label, mean over the first half of the epochs, 0 to √2."
+        "Euclidean distance between the probabilities and the one-hot label, mean over the first half of the epochs, 0 to √2."
     ),
     measure!(
         forgetting_events,
         "Forgetting events",
         Higher,
-        "How often the image was got right in one epoch and missed in the next, from 0."
+        "How often the image was classified correctly in one epoch and misclassified in the next, 0 or more."
     ),
     measure!(
         first_learnt_epoch,
-        "First learnt",
+        "First learned",
         Higher,
-        "The first epoch in which the image was got right; empty if it never was."
+        "First epoch in which the image was classified correctly. Empty if there is none."
     ),
-    measure!(confidence, "Confidence", Lower, "Probability of the label, mean over the epochs, 0 to 1."),
+    measure!(confidence, "Confidence", Lower, "Probability of the label, mean over epochs, 0 to 1."),
     measure!(
         variability,
         "Variability",
         Higher,
-        "Standard deviation of the label's probability over the epochs, 0 to 0.5; high for ambiguous images, low for wrong labels."
+        "Standard deviation of the label's probability over epochs, 0 to 0.5. High for ambiguous images, low for wrong labels."
     ),
-    measure!(correctness, "Correctness", Lower, "Share of the epochs in which the image was got right, 0 to 1."),
+    measure!(
+        correctness,
+        "Correctness",
+        Lower,
+        "Fraction of epochs in which the image was classified correctly, 0 to 1."
+    ),
     measure!(
         oof_self_confidence,
         "Out-of-fold P(label)",
         Lower,
-        "Probability of the label under networks that did not learn from this image, 0 to 1."
+        "Probability of the label under networks that were not trained on the image, 0 to 1."
     ),
     measure!(
         oof_margin,
         "Out-of-fold margin",
         Lower,
-        "The margin under networks that did not learn from this image, −1 to 1."
+        "Margin under networks that were not trained on the image, −1 to 1."
     ),
     measure!(
         label_issue_score,
         "Label issue",
         Higher,
-        "Place among the images of the split by the odds that the label is wrong, 0 to 1; a place, not a probability."
+        "Percentile rank within the split of the odds that the label is wrong, 0 to 1. A rank, not a probability."
     ),
     measure!(
         hardness_score,
         "Hardness",
         Higher,
-        "Place among the images of the split by the entropy of the belief, whatever the label is, 0 to 1; a place, not a probability."
+        "Percentile rank within the split of the entropy of the class probabilities, regardless of the label, 0 to 1. A rank, not a probability."
     ),
 ];
 
