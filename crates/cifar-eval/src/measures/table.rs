@@ -36,7 +36,7 @@ impl Direction {
 /// The values of all measures for one image; none where a measure does not apply. [`MEASURES`]
 /// explains each of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-#[expect(missing_docs, reason = "MEASURES explains each, for the page too")]
+#[expect(missing_docs, reason = "MEASURES describes each field")]
 pub struct Measures {
     pub label_issue_score: Option<f64>,
     pub hardness_score: Option<f64>,
@@ -163,7 +163,7 @@ pub const MEASURES: [Measure; 17] = [
     ),
     measure!(
         first_learnt_epoch,
-        "First learnt",
+        "First learned",
         Higher,
         "First epoch in which the image was classified correctly. Empty if there is none."
     ),
