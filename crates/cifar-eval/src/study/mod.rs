@@ -391,9 +391,7 @@ fn analysis(
     let flagged = || found.iter().zip(train.samples()).zip(&is_wrong).filter(|((s, _), _)| s.is_flagged);
     let measures = scores_first().filter_map(|measure| {
         let pairs: Vec<(f64, f64)> = (found.iter().zip(&is_wrong))
-            .filter_map(|(image, is_wrong)| {
-                Some((measure.hardness(&image.measures)?, f64::from(u8::from(*is_wrong))))
-            })
+            .filter_map(|(image, is_wrong)| Some((measure.hardness(&image.measures)?, f64::from(u8::from(*is_wrong)))))
             .collect();
         Some((measure.key.to_string(), MeasureAgreement::of(&pairs, TruthKind::Binary, seed)?))
     });
