@@ -84,7 +84,7 @@ fn trained_for(
     };
     let whole_epochs = run.history().len();
     let fitted = run.finish()?;
-    let views = TestTimeAugmentation { views: recipe.views, share: 1.0 };
+    let views = TestTimeAugmentation { views: recipe.views, fraction: 1.0 };
     let answers = predict_augmented(&fitted.model, test.dataset(), views, "testing", &Silent)?;
     let labels = test.dataset().labels();
     let accuracy = |logits| -> Result<_> { Ok(evaluate_loss(logits, &labels)?.map(|(_, accuracy)| accuracy)) };

@@ -158,7 +158,7 @@ pub fn evaluate_with_pool(
 ) -> Result<Evaluation> {
     let classes = test.classes().len();
     check_memory(classes)?;
-    let augmentation = TestTimeAugmentation { views: params.tta, share: params.tta_fraction };
+    let augmentation = TestTimeAugmentation { views: params.tta, fraction: params.tta_fraction };
     let is_augmented = params.tta != Views::None;
     let bins = params.calibration_bins;
     let predict = |set: &Dataset, what: &'static str| -> Result<(PredictedSet, SetMetrics, Option<SetMetrics>)> {

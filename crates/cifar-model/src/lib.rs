@@ -52,7 +52,7 @@ pub use memory::check_memory;
 pub use model::{Model, ModelOrigin, ModelSpec};
 pub use networks::{Architecture, LayerSummary, ModelParams};
 pub use plan::Plan;
-pub use predict::{Logits, Seen, classify, evaluate_loss, predict, predict_some, predict_with_features};
+pub use predict::{Embeddings, Logits, classify, evaluate_loss, predict, predict_some, predict_with_features};
 pub use test_time::{Augmented, TestTimeAugmentation, Views, predict_augmented};
 
 /// Compiles and runs the example of the README.

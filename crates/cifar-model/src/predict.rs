@@ -178,7 +178,7 @@ pub fn predict_some(
 
 /// The logits and features of the images of a set.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Seen {
+pub struct Embeddings {
     /// The logits, as from [`predict()`].
     pub logits: Logits,
     /// N × `width` features: the input of the network's last layer.
@@ -201,14 +201,19 @@ pub struct Seen {
 /// # let spec = ModelSpec { params, classes, size, normalisation: normalisation(&images) };
 /// # let model = Model::new(spec, 7)?;
 ///
-/// let seen = predict_with_features(&model, &images, "images", &Silent)?;
-/// assert_eq!(seen.features.len(), images.len() * seen.width);
+/// let embeddings = predict_with_features(&model, &images, "images", &Silent)?;
+/// assert_eq!(embeddings.features.len(), images.len() * embeddings.width);
 /// # Ok::<(), cifar_model::ModelError>(())
 /// ```
 ///
 /// # Errors
 /// As [`predict()`].
-pub fn predict_with_features(model: &Model, set: &Dataset, what: &'static str, monitor: &dyn Progress) -> Result<Seen> {
+pub fn predict_with_features(
+    model: &Model,
+    set: &Dataset,
+    what: &'static str,
+    monitor: &dyn Progress,
+) -> Result<Embeddings> {
     check(model, set, set.len())?;
     let (classes, batch) = (set.classes().len(), batch_of(set.size()));
     let (mut values, mut features, mut width) = (Vec::with_capacity(set.len() * classes), Vec::new(), 0);
@@ -222,7 +227,7 @@ pub fn predict_with_features(model: &Model, set: &Dataset, what: &'static str, m
         values.extend(logits.flatten_all()?.to_vec1::<f32>()?);
     }
     monitor.update(what, set.len() as u64, set.len() as u64);
-    Ok(Seen { logits: Logits { classes, values }, features, width })
+    Ok(Embeddings { logits: Logits { classes, values }, features, width })
 }
 
 /// Returns the class probabilities of one image, height × width × RGB. They sum to 1.

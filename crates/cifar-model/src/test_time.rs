@@ -64,7 +64,7 @@ pub struct TestTimeAugmentation {
     /// The augmented copies.
     pub views: Views,
     /// The fraction of images that are augmented, 0 to 1: those with the least certain predictions.
-    pub share: f64,
+    pub fraction: f64,
 }
 
 /// The logits of the images of a set with and without test-time augmentation.
@@ -90,18 +90,18 @@ pub struct Augmented {
 /// # let spec = ModelSpec { params, classes, size, normalisation: normalisation(&images) };
 /// # let model = Model::new(spec, 7)?;
 ///
-/// let augmentation = TestTimeAugmentation { views: Views::Mirror, share: 1.0 };
+/// let augmentation = TestTimeAugmentation { views: Views::Mirror, fraction: 1.0 };
 /// let logits = predict_augmented(&model, &images, augmentation, "images", &Silent)?;
 /// assert_eq!(logits.plain.len(), logits.averaged.len());
 /// # Ok::<(), cifar_model::ModelError>(())
 /// ```
 ///
-/// If `share` is below 1, only ⌈share · n⌉ images are augmented: those with the smallest difference
+/// If `fraction` is below 1, only ⌈fraction · n⌉ images are augmented: those with the smallest difference
 /// between their two highest probabilities, the first of equals. The others keep their plain
 /// logits.
 ///
 /// # Errors
-/// As [`predict()`]; also if `share` is not between 0 and 1.
+/// As [`predict()`]; also if `fraction` is not between 0 and 1.
 pub fn predict_augmented(
     model: &Model,
     set: &Dataset,
@@ -109,18 +109,18 @@ pub fn predict_augmented(
     what: &'static str,
     monitor: &dyn Progress,
 ) -> Result<Augmented> {
-    let TestTimeAugmentation { views, share } = augmentation;
-    if !(0.0..=1.0).contains(&share) {
+    let TestTimeAugmentation { views, fraction } = augmentation;
+    if !(0.0..=1.0).contains(&fraction) {
         return Err(ModelError::Parameter {
             key: "tta_fraction",
-            value: share.to_string(),
+            value: fraction.to_string(),
             allowed: "allowed is 0 to 1".into(),
         });
     }
     let plain = predict(model, set, what, monitor)?;
     let mut averaged = plain.clone();
     let (own_weight, others) = views.others();
-    let chosen = if others.is_empty() { Vec::new() } else { least_sure(&plain, share)? };
+    let chosen = if others.is_empty() { Vec::new() } else { least_certain(&plain, fraction)? };
     let batch = batch_of(set.size());
     for (done, indices) in chosen.chunks(batch).enumerate() {
         monitor.check()?;
@@ -142,7 +142,7 @@ pub fn predict_augmented(
 }
 
 /// Returns the images with the smallest margins, in the order of the set.
-fn least_sure(logits: &Logits, share: f64) -> Result<Vec<usize>> {
+fn least_certain(logits: &Logits, fraction: f64) -> Result<Vec<usize>> {
     let probabilities = logits.probabilities()?;
     let margin = |row: &[f32]| {
         let largest = |skip: Option<usize>| {
@@ -155,7 +155,7 @@ fn least_sure(logits: &Logits, share: f64) -> Result<Vec<usize>> {
     let mut margins: Vec<(f32, usize)> =
         probabilities.chunks_exact(logits.classes()).map(margin).zip(0..logits.len()).collect();
     margins.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-    margins.truncate((share * logits.len() as f64).ceil() as usize);
+    margins.truncate((fraction * logits.len() as f64).ceil() as usize);
     let mut chosen: Vec<usize> = margins.into_iter().map(|(_, index)| index).collect();
     chosen.sort_unstable();
     Ok(chosen)

@@ -36,7 +36,7 @@ fn view(image: &[u8], row: usize, column: usize, mirrored: bool) -> Vec<u8> {
 fn check(views: Views, expected: &[(usize, usize, bool, f32)]) {
     let set = images(30);
     let model = model(&set);
-    let augmentation = TestTimeAugmentation { views, share: 1.0 };
+    let augmentation = TestTimeAugmentation { views, fraction: 1.0 };
     let found = predict_augmented(&model, &set, augmentation, "testing", &Silent).unwrap();
     assert_eq!(found.plain, predict(&model, &set, "testing", &Silent).unwrap());
     for index in 0..set.len() {
@@ -66,8 +66,8 @@ fn logits_are_means_over_augmented_copies() {
 fn only_the_least_certain_images_are_augmented() {
     let set = images(300);
     let model = model(&set);
-    let run = |share| {
-        predict_augmented(&model, &set, TestTimeAugmentation { views: Views::Mirror, share }, "testing", &Silent)
+    let run = |fraction| {
+        predict_augmented(&model, &set, TestTimeAugmentation { views: Views::Mirror, fraction }, "testing", &Silent)
             .unwrap()
     };
     let all = run(1.0);
@@ -80,13 +80,13 @@ fn only_the_least_certain_images_are_augmented() {
             row[9] - row[8]
         })
         .collect();
-    for (share, count) in [(0.0, 0), (0.25, 75), (0.9001, 271), (1.0, 300)] {
-        let some = run(share);
+    for (fraction, count) in [(0.0, 0), (0.25, 75), (0.9001, 271), (1.0, 300)] {
+        let some = run(fraction);
         let again: Vec<usize> = (0..300).filter(|i| some.averaged.row(*i) != some.plain.row(*i)).collect();
-        assert_eq!(again.len(), count, "share {share}");
-        let surest = again.iter().map(|i| margins[*i]).fold(f32::NEG_INFINITY, f32::max);
-        let least = (0..300).filter(|i| !again.contains(i)).map(|i| margins[i]).fold(f32::INFINITY, f32::min);
-        assert!(surest <= least, "{surest} {least}");
+        assert_eq!(again.len(), count, "fraction {fraction}");
+        let highest = again.iter().map(|i| margins[*i]).fold(f32::NEG_INFINITY, f32::max);
+        let lowest = (0..300).filter(|i| !again.contains(i)).map(|i| margins[i]).fold(f32::INFINITY, f32::min);
+        assert!(highest <= lowest, "{highest} {lowest}");
         // Batches hold other images, so the last bits may differ.
         let near =
             |i: &usize| some.averaged.row(*i).iter().zip(all.averaged.row(*i)).all(|(a, b)| (a - b).abs() < 1e-5);
@@ -98,11 +98,11 @@ fn only_the_least_certain_images_are_augmented() {
 fn an_empty_set_is_allowed_and_a_share_out_of_range_refused() {
     let set = images(30);
     let model = model(&set);
-    let run = |set: &Dataset, share| {
-        predict_augmented(&model, set, TestTimeAugmentation { views: Views::MirrorShift, share }, "testing", &Silent)
+    let run = |set: &Dataset, fraction| {
+        predict_augmented(&model, set, TestTimeAugmentation { views: Views::MirrorShift, fraction }, "testing", &Silent)
     };
     assert!(run(&set.filter(|_| false), 1.0).unwrap().averaged.is_empty());
-    for share in [-0.1, 1.1, f64::NAN] {
-        assert!(run(&set, share).unwrap_err().to_string().starts_with("tta_fraction: "));
+    for fraction in [-0.1, 1.1, f64::NAN] {
+        assert!(run(&set, fraction).unwrap_err().to_string().starts_with("tta_fraction: "));
     }
 }

@@ -86,7 +86,7 @@ fn predictions(rows: &[f32], classes: usize) -> impl Iterator<Item = usize> {
 }
 
 fn knows_split(e: &Evidence) -> Result<(), String> {
-    const EMPTY: &str = "no image is likely mislabelled, ambiguous or clear but missed, since";
+    const EMPTY: &str = "no image is called likely mislabelled, ambiguous or clear but missed, because";
     let (count, images) = (e.classes.len(), e.labels.len());
     let mut by_label = vec![0usize; count];
     e.labels.iter().for_each(|label| by_label[usize::from(*label)] += 1);
@@ -97,33 +97,33 @@ fn knows_split(e: &Evidence) -> Result<(), String> {
     let required = constant + MIN_SKILL * (1.0 - constant);
     let low = wilson(right, images).low;
     if constant >= 1.0 {
-        return Err(format!("{EMPTY} all labels are the same, so that nothing shows what the network knows"));
+        return Err(format!("{EMPTY} all labels are the same, so accuracy says nothing about the network"));
     }
     if low < required {
         return Err(format!(
-            "{EMPTY} the network knows too little: it is right on {right} of {images} images, {:.1} % at least (95 % \
-             interval), and must be right on {:.1} % (a quarter of the way from the most frequent label's {:.1} % to all)",
+            "{EMPTY} the network knows too little: it classifies {right} of {images} images correctly, at least {:.1} % (95 % \
+             interval), and needs {:.1} % (a quarter of the way from the most frequent label's {:.1} % to 100 %)",
             low * 100.0,
             required * 100.0,
             constant * 100.0
         ));
     }
-    let (own, surest) = (0..count)
+    let (own, certain) = (0..count)
         .map(|class| e.rates.anchors(class))
-        .fold((0, 0), |(own, surest), (of_class, anchors)| (own + of_class, surest + anchors));
-    if wilson(own, surest).low <= MAJORITY {
+        .fold((0, 0), |(own, certain), (of_class, anchors)| (own + of_class, certain + anchors));
+    if wilson(own, certain).low <= MAJORITY {
         return Err(format!(
-            "{EMPTY} only {own} of the {surest} images that the network is surest of carry the label that it gives them"
+            "{EMPTY} only {own} of the {certain} images with the most certain predictions have the predicted label"
         ));
     }
-    let sure = own as f64 / surest as f64;
-    if low < MIN_KNOWN * sure {
+    let certain_accuracy = own as f64 / certain as f64;
+    if low < MIN_KNOWN * certain_accuracy {
         return Err(format!(
-            "{EMPTY} the network knows too little: it is right on {:.1} % of the images that it is surest of, but on {right} of \
-             all {images}, {:.1} % at least (95 % interval), where it must be right on {:.1} % (two thirds of the former)",
-            sure * 100.0,
+            "{EMPTY} the network knows too little: it classifies {:.1} % of the images with the most certain predictions correctly, \
+             but {right} of all {images}, at least {:.1} % (95 % interval), and needs {:.1} % (two thirds of the former)",
+            certain_accuracy * 100.0,
             low * 100.0,
-            MIN_KNOWN * sure * 100.0
+            MIN_KNOWN * certain_accuracy * 100.0
         ));
     }
     Ok(())
@@ -132,10 +132,10 @@ fn knows_split(e: &Evidence) -> Result<(), String> {
 fn knows_class(e: &Evidence, class: usize) -> Result<(), String> {
     let name = &e.classes[class];
     let labelled = e.labels.iter().filter(|label| usize::from(**label) == class).count();
-    let (own, surest) = e.rates.anchors(class);
+    let (own, certain) = e.rates.anchors(class);
     let because = |reason: String| {
         Err(format!(
-            "no image labelled {name} is likely mislabelled, ambiguous or clear but missed, and no label {name} is suggested, since {reason}"
+            "no image labelled {name} is called likely mislabelled, ambiguous or clear but missed, and {name} is never suggested, because {reason}"
         ))
     };
     if predictions(e.class_probabilities, e.classes.len()).all(|predicted| predicted != class) {
@@ -144,14 +144,14 @@ fn knows_class(e: &Evidence, class: usize) -> Result<(), String> {
     }
     if e.rates.get(class, class) <= MAJORITY {
         return because(format!(
-            "only {own} of the {surest} images that the network most surely predicts as {name} carry that label"
+            "only {own} of the {certain} images with the most certain predictions of {name} have that label"
         ));
     }
     let of_class = |(label, suspicious): &(&u16, &bool)| usize::from(**label) == class && **suspicious;
     let suspicious = e.labels.iter().zip(e.is_suspicious).filter(of_class).count();
     if suspicious as f64 > MAJORITY * labelled as f64 {
         return because(format!(
-            "the network would call {suspicious} of its {labelled} labels wrong, which is more than half"
+            "{suspicious} of its {labelled} labels would be called wrong, which is more than half"
         ));
     }
     Ok(())
@@ -206,7 +206,7 @@ mod tests {
             let (found, suspicious) = judged(&labels, &probabilities);
             assert!(suspicious > 200, "{what}: otherwise {suspicious} labels would be called wrong");
             assert!(!found.knows_split && (0..4).all(|class| !found.knows(class)), "{what}: {found:?}");
-            assert!(found.withheld[0].contains("the network knows too little: it is right on "), "{found:?}");
+            assert!(found.withheld[0].contains("the network knows too little: it classifies "), "{found:?}");
         }
         let (labels, probabilities) = draws(800, 0.9, 1);
         let (found, suspicious) = judged(&labels, &probabilities);
@@ -237,7 +237,10 @@ mod tests {
             row.iter_mut().enumerate().for_each(|(k, p)| *p = if k == predicted { most } else { (1.0 - most) / 3.0 });
         }
         let (found, _) = judged(&labels, &probabilities);
-        assert!(!found.knows_split && found.withheld[0].contains("images that the network is surest of"), "{found:?}");
+        assert!(
+            !found.knows_split && found.withheld[0].contains("images with the most certain predictions"),
+            "{found:?}"
+        );
     }
 
     #[test]
@@ -253,7 +256,8 @@ mod tests {
         let (found, _) = judged(&labels, &probabilities);
         assert!(!found.knows_split, "{found:?}");
         assert!(
-            found.withheld[0].contains("it is right on 100.0 % of the images that it is surest of, but on "),
+            found.withheld[0]
+                .contains("it classifies 100.0 % of the images with the most certain predictions correctly, but "),
             "{found:?}"
         );
         // With 30 % of wrong labels, a network that knows its images has as low an accuracy.
@@ -279,7 +283,7 @@ mod tests {
         assert!(found.knows_split, "{found:?}");
         assert!(!found.knows(3) && found.knows(1) && found.knows(2), "{found:?}");
         assert!(
-            found.withheld.iter().any(|reason| reason.ends_with("since the network never predicts dog")),
+            found.withheld.iter().any(|reason| reason.ends_with("because the network never predicts dog")),
             "{found:?}"
         );
         // One prediction is not enough: nearly all labels of the class would be called wrong.

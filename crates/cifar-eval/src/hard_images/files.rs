@@ -66,7 +66,7 @@ fn sheet(found: &HardImages, label: usize, count: usize) -> Result<Vec<u8>> {
     let version = if version.is_empty() { String::new() } else { format!(" of {version}") };
     let seed = found.inputs.seed.map(|seed| format!(", seed {seed}")).unwrap_or_default();
     let footer = format!(
-        "{} of {total} images{version} by label_issue_score; label with its probability, likeliest class with the belief in it, id, split; framed if missed. {}{seed}",
+        "{} of {total} images{version} by label_issue_score; label and its probability, most probable class and its probability, id, split; framed if misclassified. {}{seed}",
         tiles.len(),
         summary.source,
     );

@@ -5,7 +5,7 @@ use cifar_data::labels::{Entries, Review};
 use cifar_data::prepare::TrainingData;
 use cifar_data::splits::Split;
 use cifar_data::{Dataset, Progress};
-use cifar_model::{Model, Seen, predict_with_features};
+use cifar_model::{Embeddings, Model, predict_with_features};
 use cifar_train::Dynamics;
 use cifar_train::folds::OutOfFold;
 
@@ -210,19 +210,19 @@ impl<'a> Inputs<'a> {
             ));
         }
         let mut splits = Vec::new();
-        let seen = predict_with_features(model, &data.train, "scoring training images", progress)?;
-        let mut train = SplitPredictions::new(Split::Train, &data.train, seen.logits.probabilities()?);
+        let embeddings = predict_with_features(model, &data.train, "scoring training images", progress)?;
+        let mut train = SplitPredictions::new(Split::Train, &data.train, embeddings.logits.probabilities()?);
         train.follow(epochs, |epoch| dynamics.of_train(epoch).unwrap_or_default())?;
         train.out_of_fold = out_of_fold.map(|found| found.train.clone());
-        train.features = Some(seen.into());
+        train.features = Some(embeddings.into());
         splits.push(train);
         let mut val = SplitPredictions::new(Split::Val, &data.val, Vec::new());
         if !data.val.is_empty() {
-            let seen = predict_with_features(model, &data.val, "scoring validation images", progress)?;
-            val.probabilities = seen.logits.probabilities()?;
+            let embeddings = predict_with_features(model, &data.val, "scoring validation images", progress)?;
+            val.probabilities = embeddings.logits.probabilities()?;
             val.follow(epochs, |epoch| dynamics.of_val(epoch))?;
             val.out_of_fold = out_of_fold.map(|found| found.val.clone());
-            val.features = Some(seen.into());
+            val.features = Some(embeddings.into());
         }
         splits.push(val);
         let wrong = |problem: &str| Err(EvalError::Predictions { split: Split::Test, problem: problem.into() });
@@ -299,8 +299,8 @@ impl<'a> Inputs<'a> {
     }
 }
 
-impl From<Seen> for Features {
-    fn from(seen: Seen) -> Self {
-        Self { values: seen.features, width: seen.width }
+impl From<Embeddings> for Features {
+    fn from(embeddings: Embeddings) -> Self {
+        Self { values: embeddings.features, width: embeddings.width }
     }
 }

@@ -74,7 +74,7 @@ type Property = (&'static str, [&'static str; 2], fn(&Quality) -> Option<f64>);
 const PROPERTIES: [Property; 5] = [
     ("brightness", ["darker", "brighter"], |q| Some(q.mean)),
     ("contrast", ["lower in contrast", "higher in contrast"], |q| Some(q.contrast)),
-    ("information", ["plainer", "richer in shades"], |q| Some(q.entropy)),
+    ("information", ["lower in information", "higher in information"], |q| Some(q.entropy)),
     ("saturation", ["less colourful", "more colourful"], |q| Some(q.saturation)),
     ("sharpness", ["more blurred", "sharper"], |q| q.sharpness),
 ];
@@ -159,7 +159,7 @@ fn classes(cases: &Cases) -> Vec<Question> {
         let without = cases.count(|label, _| label != class, is_error);
         let found = fisher_test(with, without)?;
         let words = format!(
-            "Images labelled {name} are missed {} often than the others ({} against {}).",
+            "Images labelled {name} are misclassified {} often than others ({} against {}).",
             more_or_less(with, without),
             percent(with),
             percent(without)
@@ -181,12 +181,12 @@ fn pairs(cases: &Cases) -> Vec<Question> {
         let without = cases.count(|label, predicted| label != class && label != other && predicted != label, is_other);
         let Some(found) = fisher_test(with, without).filter(|_| class != other) else { continue };
         let words = format!(
-            "Missed images labelled {name} are taken for {other_name} {} often than missed images of the other classes ({} against {}).",
+            "Misclassified images labelled {name} are predicted as {other_name} {} often than misclassified images of other classes ({} against {}).",
             more_or_less(with, without),
             percent(with),
             percent(without)
         );
-        let name = format!("{name} taken for {other_name}");
+        let name = format!("{name} predicted as {other_name}");
         questions.push(Question { name, statistic: Statistic::OddsRatio, found, words });
     }
     questions
@@ -209,9 +209,9 @@ fn properties(cases: &Cases, set: &Dataset) -> Vec<Question> {
                 questions.push(Question { name, statistic: Statistic::Auroc, found, words });
             }
         };
-        ask(property.to_string(), &strata, "Missed images");
+        ask(property.to_string(), &strata, "Misclassified images");
         for (stratum, class) in strata.iter().zip(cases.classes) {
-            let who = format!("Missed images labelled {class}");
+            let who = format!("Misclassified images labelled {class}");
             ask(format!("{property} within {class}"), std::slice::from_ref(stratum), &who);
         }
     }
@@ -236,7 +236,7 @@ fn copies(cases: &Cases, inputs: &Inputs, set: &Dataset) -> Option<Question> {
     let (with, without) = (count(true), count(false));
     let found = fisher_test(with, without)?;
     let words = format!(
-        "Test images with a near copy among the training images are missed {} often than the others ({} against {}).",
+        "Test images with a near copy among the training images are misclassified {} often than others ({} against {}).",
         more_or_less(with, without),
         percent(with),
         percent(without)

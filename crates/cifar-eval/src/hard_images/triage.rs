@@ -95,11 +95,11 @@ fn mislabelled(s: &Subject) -> Option<Finding> {
     let class = &s.classes[usize::from(class)];
     let history = f.trajectory.map_or_else(String::new, |t| {
         let correct = (t.correctness * s.epochs as f64).round();
-        format!("; its label was the network's answer in {correct} of {} epochs", s.epochs)
+        format!("; the network predicted its label in {correct} of {} epochs", s.epochs)
     });
     let reason = format!(
-        "the label is wrong with probability {:.2}: the network believes in {class} ({p:.2}) rather than {label} ({:.2}), and \
-         {:.1} % of images of {class} are reckoned to be labelled {label}{history}",
+        "the label is wrong with probability {:.2}: the network favours {class} ({p:.2}) over {label} ({:.2}), and an estimated \
+         {:.1} % of {class} images are labelled {label}{history}",
         f.p_wrong,
         f.class_p_label,
         rate * 100.0
@@ -137,7 +137,7 @@ fn ambiguous(s: &Subject) -> Option<Finding> {
     let (first, second) = (&s.classes[usize::from(first)], &s.classes[usize::from(second)]);
     Some(Finding {
         category: Category::Ambiguous,
-        reason: format!("the network is torn between {first} ({highest:.2}) and {second} ({next:.2})"),
+        reason: format!("the network hesitates between {first} ({highest:.2}) and {second} ({next:.2})"),
     })
 }
 
@@ -148,7 +148,7 @@ fn misclassified(s: &Subject) -> Option<Finding> {
     }
     let (class, label) = (&s.classes[usize::from(f.predicted)], &s.classes[usize::from(s.label)]);
     let reason = format!(
-        "the network answers {class} and gives {label} {:.2}, without a sign that the label is wrong",
+        "the network predicts {class} and gives {label} a probability of {:.2}; nothing suggests a wrong label",
         f.p_label
     );
     Some(Finding { category: Category::ClearButMissed, reason })
@@ -200,11 +200,11 @@ mod tests {
             class_p_label: 0.1,
             ..figures()
         };
-        let reason = "the label is wrong with probability 0.75: the network believes in dog (0.80) rather than cat (0.10), and 2.1 % of images of dog are reckoned to be labelled cat";
+        let reason = "the label is wrong with probability 0.75: the network favours dog (0.80) over cat (0.10), and an estimated 2.1 % of dog images are labelled cat";
         check(&wrong, &[], &[], Some((Category::LikelyMislabelled, reason)));
         // Predictions of classes that the network does not know are no reason.
         check(&Figures { knows_label: false, ..wrong }, &[], &[], None);
-        let reason = "the network answers dog and gives cat 0.10, without a sign that the label is wrong";
+        let reason = "the network predicts dog and gives cat a probability of 0.10; nothing suggests a wrong label";
         let no_suggestion = Figures { knows_suggested: false, ..wrong };
         check(&no_suggestion, &[], &[], Some((Category::ClearButMissed, reason)));
         // Another class is more probable, but the label is as likely right as wrong.
@@ -220,10 +220,10 @@ mod tests {
             &ambiguous,
             &[],
             &[],
-            Some((Category::Ambiguous, "the network is torn between dog (0.50) and cat (0.40)")),
+            Some((Category::Ambiguous, "the network hesitates between dog (0.50) and cat (0.40)")),
         );
         let missed = Figures { predicted: 2, p_label: 0.3, ..figures() };
-        let reason = "the network answers owl and gives cat 0.30, without a sign that the label is wrong";
+        let reason = "the network predicts owl and gives cat a probability of 0.30; nothing suggests a wrong label";
         check(&missed, &[], &[], Some((Category::ClearButMissed, reason)));
         check(
             &figures(),
