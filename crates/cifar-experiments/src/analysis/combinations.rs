@@ -18,12 +18,12 @@ pub struct Combination {
     pub train_images: usize,
     /// Mean number of optimiser steps over its runs, which differ if training stops early.
     pub steps: f64,
-    /// Number of images of its own test split.
+    /// Number of its own test images.
     pub test_images: usize,
-    /// Accuracy on its own test split; the interval in it is for the choice of seeds, on these
+    /// Accuracy on its own test images; the interval in it is for the choice of seeds, on these
     /// images.
     pub test: Spread,
-    /// 95 % interval of the mean accuracy on its own test split for other seeds and images; of one
+    /// 95 % interval of the mean accuracy on its own test images for other seeds and images; of one
     /// run, for other images.
     pub test_interval: Interval,
     /// Accuracy on the pool; the interval in it is for the choice of seeds, on these images.

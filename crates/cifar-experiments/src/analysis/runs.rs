@@ -39,7 +39,7 @@ pub struct ScoredRun {
     pub source: String,
     /// Figures on its own test images.
     pub test: SetMetrics,
-    /// Figures on the evaluation pool.
+    /// Figures on the shared test images.
     pub pool: SetMetrics,
     /// Its predicted class of each image of the pool.
     pub predicted: Vec<u16>,

@@ -69,7 +69,7 @@ impl std::fmt::Display for Conclusions {
 pub fn table(summary: &GridSummary) -> String {
     let mut text = format!(
         "{:<32} {:>4} {:>7} {:>7}  {:<34} {}\n",
-        "combination", "runs", "trained", "steps", "own test split, %", "shared test images, %"
+        "combination", "runs", "trained", "steps", "own test images, %", "shared test images, %"
     );
     for c in &summary.combinations {
         let [test, pool] = accuracies(c);
@@ -79,7 +79,7 @@ pub fn table(summary: &GridSummary) -> String {
     text + &format!("({COLUMNS}; trained: images; steps: of the optimiser)")
 }
 
-/// Accuracy on the own test split and on the shared test images, see [`COLUMNS`].
+/// Accuracy on the own test images and on the shared test images, see [`COLUMNS`].
 pub(super) fn accuracies(combination: &Combination) -> [String; 2] {
     let c = combination;
     [accuracy(&c.test, &c.test_interval), accuracy(&c.pool, &c.pool_interval)]
@@ -330,7 +330,7 @@ pub fn markdown(summary: &GridSummary) -> String {
         summary.pool_images,
         escaped(&summary.source)
     );
-    text += "| combination | seeds | training images | steps | own test split | n | shared test images |\n\
+    text += "| combination | seeds | training images | steps | own test images | n | shared test images |\n\
              |---|---|--:|--:|---|--:|---|\n";
     for c in &summary.combinations {
         let seeds: Vec<String> = c.seeds.iter().map(u64::to_string).collect();

@@ -37,7 +37,7 @@ impl fmt::Display for Pulled {
         let Self { record, folder } = self;
         write!(
             f,
-            "{}: {} images of {} ({}); evaluation pool of {} images; {} groups of duplicates over all partitions",
+            "{}: {} images of {} ({}); {} shared test images; {} groups of duplicates over all partitions",
             folder.display(),
             record.images,
             record.dataset_version,

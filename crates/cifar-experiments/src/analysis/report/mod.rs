@@ -99,7 +99,7 @@ fn combinations(runs: &Runs, summary: &GridSummary) -> Markup {
             table {
                 thead { tr {
                     th { "combination" } th { "seeds" } th.number { "training images" } th.number { "steps" }
-                    th { "own test split, %" } th.number { "n" } th { "shared test images, %" } th { "same prediction" }
+                    th { "own test images, %" } th.number { "n" } th { "shared test images, %" } th { "same prediction" }
                 } }
                 tbody {
                     @for c in &summary.combinations {
@@ -204,7 +204,7 @@ fn list(runs: &Runs) -> Markup {
         div.panel {
             table {
                 thead { tr {
-                    th { "run" } th.number { "steps" } th { "own test split, %" } th { "shared test images, %" } th { "results" }
+                    th { "run" } th.number { "steps" } th { "own test images, %" } th { "shared test images, %" } th { "results" }
                 } }
                 tbody {
                     @for run in &runs.runs {
