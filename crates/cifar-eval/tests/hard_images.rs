@@ -196,7 +196,7 @@ fn a_network_that_knows_too_little_flags_nothing() {
     let summary: serde_json::Value = serde_json::from_slice(&std::fs::read(out.join("summary.json")).unwrap()).unwrap();
     for split in ["train", "val", "test"] {
         let reason = summary[split]["withheld"][0].as_str().unwrap();
-        assert!(reason.contains("the network knows too little: it is right on "), "{split}: {reason}");
+        assert!(reason.contains("the network knows too little: it classifies "), "{split}: {reason}");
         assert!(summary[split]["estimated_mislabelled"].is_null(), "{summary}");
     }
     assert!(std::fs::read_to_string(out.join("index.html")).unwrap().contains("Images that the network cannot judge"));
@@ -227,7 +227,7 @@ fn refusals(project: &Project, data: &TrainingData) {
 /// Predictions of any model: two classes, of which the network is right about most images.
 fn predictions(ids: std::ops::Range<u32>) -> (Dataset, Vec<f32>) {
     let count = ids.len();
-    let probabilities = (0..count).flat_map(|i| if i % 2 == 0 { [0.9, 0.1] } else { [0.2, 0.8] }).collect();
+    let probabilities = (0..count).flat_map(|i| if i % 2 == 0 { [0.9, 0.1] } else { [0.02, 0.98] }).collect();
     let labels: Vec<u16> = (0..count).map(|i| (i % 2) as u16).collect();
     let size = ImageSize { height: 8, width: 8 };
     let pixels = (0..count * size.bytes()).map(|i| (i * 7 % 251) as u8).collect();
@@ -255,7 +255,7 @@ fn predictions_of_any_model_are_analysed_with_all_that_is_known() {
     assert!(first.reason.ends_with("of its 5 nearest training images have its label"), "{}", first.reason);
     assert_eq!(first.neighbours.len(), 5);
     assert_eq!(first.figures.suggested.map(|(class, _)| class), Some(1));
-    assert!((first.figures.out_of_fold.unwrap().0 - 0.2).abs() < 1e-6);
+    assert!((first.figures.out_of_fold.unwrap().0 - 0.02).abs() < 1e-6);
     let summary = &found.summary;
     assert_eq!((summary.epochs, summary.train.as_ref().unwrap().misclassified), (3, 1));
     assert_eq!((summary.val.as_ref(), summary.test.as_ref().unwrap().images), (None, 200));

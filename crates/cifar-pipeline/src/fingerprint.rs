@@ -88,6 +88,9 @@ fn sources(workspace: &Path, stage: &Stage) -> Result<BTreeSet<String>> {
     Ok(files)
 }
 
+/// Name of a file that holds the tests of a module, and nothing else.
+const TESTS: &str = "tests.rs";
+
 fn walk(workspace: &Path, folder: &Path, files: &mut BTreeSet<String>) -> Result<()> {
     let path = workspace.join(folder);
     for entry in fs::read_dir(&path).with_context(|| format!("{}: cannot read the sources", path.display()))? {
@@ -95,7 +98,7 @@ fn walk(workspace: &Path, folder: &Path, files: &mut BTreeSet<String>) -> Result
         let relative = folder.join(entry.file_name());
         if entry.file_type()?.is_dir() {
             walk(workspace, &relative, files)?;
-        } else {
+        } else if entry.file_name() != TESTS {
             files.insert(relative.components().map(|c| c.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/"));
         }
     }
@@ -216,6 +219,7 @@ mod tests {
         let file = |command: &str| format!("crates/cifar-pipeline/src/stages/{}.rs", command.replace('-', "_"));
         for stage in &STAGES {
             let files = sources(&workspace, stage).unwrap();
+            assert!(files.iter().all(|file| !file.ends_with("/tests.rs")), "{files:?}");
             let own = fs::read_to_string(workspace.join(file(stage.command))).unwrap();
             let siblings: BTreeSet<&str> = (own.lines().filter_map(|line| line.strip_prefix("use super::")))
                 .flat_map(|names| names.split(|c: char| !(c.is_alphanumeric() || c == '_')))

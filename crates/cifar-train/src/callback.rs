@@ -46,9 +46,10 @@ pub trait TrainingCallback: Progress {
     /// [`TrainingCallback::epoch`].
     ///
     /// `false` ends the run as early stopping does, without an error: the run returns the model of
-    /// the epochs so far, selected by [`TrainParams::select`]. The checkpoint remembers the
-    /// decision: see [`fit_resumable`]. For reproducible results, decide by `history` alone. The
-    /// trials of a search and the networks of folds do not call it.
+    /// the epochs so far, selected by [`TrainParams::select`](crate::TrainParams::select). The
+    /// checkpoint remembers the decision: see [`fit_resumable`](crate::fit_resumable). For
+    /// reproducible results, decide by `history` alone. The trials of a search and the networks of
+    /// folds do not call it.
     fn should_continue(&self, _history: &[EpochRecord]) -> bool {
         true
     }

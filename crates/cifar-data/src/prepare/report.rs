@@ -88,7 +88,7 @@ impl PreparedReport {
     /// Refuses a set that was prepared before one of the label files changed.
     ///
     /// # Errors
-    /// If `overrides` or `review` is not what [`prepare`] read, or cannot be read.
+    /// If `overrides` or `review` is not what [`prepare`](super::prepare()) read, or cannot be read.
     pub fn check_labels(&self, prepared: &Path, overrides: &Path, review: &Path) -> Result<()> {
         let provenance = Provenance::read(prepared, COMMAND)?;
         for (input, path) in [(OVERRIDES_INPUT, overrides), (REVIEW_INPUT, review)] {

@@ -292,7 +292,10 @@ mod tests {
         let (found, _) = judged(&labels, &probabilities);
         assert!(found.knows_split && !found.knows(3), "{found:?}");
         assert!(
-            found.withheld.iter().any(|reason| reason.contains("of its 200 labels wrong, which is more than half")),
+            found
+                .withheld
+                .iter()
+                .any(|reason| reason.contains("of its 200 labels would be called wrong, which is more than half")),
             "{found:?}"
         );
     }

@@ -229,14 +229,14 @@ mod tests {
             &figures(),
             &[],
             &[Issue::LowInformation],
-            Some((Category::PoorImage, "low information: the entropy of brightness is below 4 bits a pixel")),
+            Some((Category::PoorImage, "low information: the entropy of brightness is below 4 bits per pixel")),
         );
         let partner = |kind, label, split| Partner { id: SampleId(7), kind, split, label };
         check(&figures(), &[partner(Kind::Near, 0, Split::Val)], &[], None);
         check(&figures(), &[partner(Kind::Similar, 1, Split::Test)], &[], None);
         let reason = "a near copy of 7, a val image labelled dog";
         check(&figures(), &[partner(Kind::Near, 1, Split::Val)], &[], Some((Category::DuplicateOrLeak, reason)));
-        let reason = "an exact copy of 7, a test image labelled cat; low information: the entropy of brightness is below 4 bits a pixel";
+        let reason = "an exact copy of 7, a test image labelled cat; low information: the entropy of brightness is below 4 bits per pixel";
         check(
             &figures(),
             &[partner(Kind::Exact, 0, Split::Test)],

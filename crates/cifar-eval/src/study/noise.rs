@@ -37,7 +37,7 @@ impl Noise {
     /// let clean = generate(&SyntheticParams { count: 100, ..Default::default() })?.dataset;
     /// let mut noisy = clean.clone();
     /// Noise { rate: 0.2, kind: NoiseKind::Symmetric }.corrupt(&mut noisy, 1)?;
-    /// let changed = noisy.labels().iter().zip(clean.labels()).filter(|(new, old)| **new != *old);
+    /// let changed = noisy.labels().into_iter().zip(clean.labels()).filter(|(new, old)| new != old);
     /// assert_eq!(changed.count(), 20);
     /// # Ok::<(), cifar_eval::EvalError>(())
     /// ```
