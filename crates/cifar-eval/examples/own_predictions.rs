@@ -39,7 +39,7 @@ pub(crate) fn analyse(folder: Option<&Path>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Stands for your model: returns images with labels, of which some are wrong, and predicted
+/// Replace this by your model. Returns images with labels, of which some are wrong, and predicted
 /// probabilities (images × classes). Predict each image by a model that was not trained on it, for
 /// example by cross-validation.
 fn predictions() -> anyhow::Result<(Dataset, Vec<f32>)> {

@@ -1,29 +1,30 @@
-//! Where one image lies on another if it was cut, stretched or squeezed: a search from a rough
-//! window to an exact one.
+//! Aligns an image with a cropped, stretched or squeezed copy of it: a search from a rough window
+//! to an exact one.
 
 use super::thumbnail::{AREA, SIDE, Thumbnail};
 use super::zoom::{FULL, Window};
 
-/// Steps of the search in sixteenths of a point, and the least agreement after each with which the
-/// search continues. Of planted copies of CIFAR-10, 99 % start above 0.45 and 98 % reach 0.94.
+/// Steps of the search in sixteenths of a point, and the minimum agreement after each step. Of
+/// planted copies of CIFAR-10, 99 % start above 0.45 and 98 % reach 0.94.
 const STEPS: [(i32, f64); 4] = [(24, 0.6), (12, 0.7), (6, 0.8), (3, 0.85)];
-/// What it must be before the first step.
+/// Minimum agreement before the first step.
 const HOPEFUL: f64 = 0.4;
-/// Every how many points, each way, images are compared.
+/// Distance of the compared points, in both directions.
 const STRIDE: usize = 2;
-/// Blocks a side, each of which is compared less its mean: so neither a slow change of light counts
-/// nor what lies nearby.
+/// Blocks per side. Each is compared after subtracting its mean, so that slow changes of light and
+/// distant parts do not count.
 const BLOCKS: usize = 4;
-/// Least and greatest side of a window, and how far it may reach beyond the image.
+/// Minimum and maximum side of a window, and how far it may extend beyond the image.
 const LENGTHS: std::ops::RangeInclusive<i32> = FULL * 72 / 100..=FULL * 104 / 100;
 const BEYOND: i32 = 16;
-/// Variance of a block, in squares of a level, below which it shows nothing.
+/// Variance of a block, in squared levels, below which it has no information.
 const FLOOR: f64 = 4.0;
 
-/// Brightness, slightly blurred, as bytes.
+/// Slightly blurred brightness, one byte per point.
 pub(super) type Plane = [u8; AREA];
 
-/// The brightness of an image, the mean of each point and its neighbours, weighted 1-2-1 each way.
+/// Returns the brightness of an image: the mean of each point and its neighbours, weighted 1-2-1 in
+/// both directions.
 pub(super) fn plane(thumbnail: &Thumbnail) -> Plane {
     let mut across = [0; AREA];
     for (at, value) in across.iter_mut().enumerate() {
@@ -38,8 +39,8 @@ pub(super) fn plane(thumbnail: &Thumbnail) -> Plane {
     })
 }
 
-/// The window of the first image that best agrees with the whole second one, near a rough one; none
-/// if the agreement is poor.
+/// Returns the window of the first image that agrees best with the whole second one, near a rough
+/// window; `None` if the agreement is poor.
 pub(super) fn refined(first: &Plane, second: &Plane, mirrored: bool, rough: Window) -> Option<Window> {
     let mut best = rough;
     let mut agreement = agree(first, second, mirrored, &rough);
@@ -82,7 +83,7 @@ fn allowed(window: &Window) -> bool {
     })
 }
 
-/// Correlation of a window of the first image with the second one, block by block.
+/// Returns the correlation of a window of the first image with the second one, block by block.
 fn agree(first: &Plane, second: &Plane, mirrored: bool, window: &Window) -> f64 {
     const SAMPLES: usize = SIDE / STRIDE;
     const EACH: usize = SAMPLES / BLOCKS;

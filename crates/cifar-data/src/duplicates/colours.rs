@@ -2,7 +2,7 @@
 
 use super::thumbnail::Thumbnail;
 
-/// Sums over points of which each image shows one.
+/// Sums over pairs of points, one of each image.
 #[derive(Default)]
 pub(super) struct ColourSums {
     luma: Moments,
@@ -18,11 +18,11 @@ impl ColourSums {
         }
     }
 
-    /// Returns the correlation of brightness, less its mean, and colours, −1 to 1.
+    /// Returns the correlation of brightness (after subtracting its mean) and colours, −1 to 1.
     pub(super) fn correlation(&self) -> f64 {
         let Self { luma, chroma } = self;
-        // Both sums by the number of points, which keeps them whole. The mean of a colour stays in: it
-        // belongs to the picture.
+        // Both sums are multiplied by the number of points, which keeps them integers. The mean of
+        // a colour is not subtracted: it is part of the picture.
         let [aa, ab, bb] = [
             luma.n * (luma.aa + chroma.aa) - luma.a * luma.a,
             luma.n * (luma.ab + chroma.ab) - luma.a * luma.b,

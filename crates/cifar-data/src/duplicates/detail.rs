@@ -1,22 +1,24 @@
-//! The close look: how well the details of two images agree where one is laid over the other, shifted or mirrored.
+//! Compares the details of two images, one of them shifted or mirrored.
 //!
-//! Details are brightness, slightly blurred (noise and JPEG change single pixels), less the mean of the
-//! neighbourhood: two skies that fade alike agree in brightness, but not in detail.
+//! Details are slightly blurred brightness (noise and JPEG change single pixels) minus the mean of
+//! the neighbourhood: two skies that fade alike agree in brightness, but not in detail.
 
 use super::thumbnail::{AREA, SIDE, Sums, Thumbnail};
 
-/// Points by which images may be shifted against each other, each way.
+/// Maximum shift of one image against the other in each direction, in points.
 pub(super) const REACH: i32 = 2;
 const SHIFTS: usize = (2 * REACH as usize + 1) * (2 * REACH as usize + 1);
-/// The neighbourhood reaches so many points each way.
+/// Extent of the neighbourhood in each direction, in points.
 const NEIGHBOURHOOD: i32 = 6;
-/// Standard deviation to which details are scaled, and the largest value that is kept. With these, 1024 products fit
-/// 32 bits: 1024 · 1023² < 2³¹.
+/// Standard deviation to which details are scaled, and the largest value that is kept. With these,
+/// 1024 products fit 32 bits: 1024 · 1023² < 2³¹.
 const SCALE: i32 = 128;
 const LARGEST: i32 = 1023;
-/// Sum of squares that is assumed at least: a quarter of a whole plane's, so that a pair does not agree by a corner alone.
+/// Minimum sum of squares: a quarter of that of a whole plane, so that a corner alone is no
+/// agreement.
 const LEAST_ENERGY: u32 = (AREA as i32 * SCALE * SCALE / 4) as u32;
-/// Points a side of the coarse plane, which is half as fine, and the same with its margin.
+/// Points per side of the coarse plane, which has half the resolution, and the same with its
+/// margin.
 const COARSE: usize = SIDE / 2;
 const COARSE_PADDED: usize = COARSE + REACH as usize;
 /// Side of a plane with a margin of zeros, so that every shift reads whole rows.
@@ -26,7 +28,7 @@ const PADDED: usize = SIDE + 2 * REACH as usize;
 pub(super) struct Detail {
     /// Scaled to a standard deviation of `SCALE`.
     plane: [i16; AREA],
-    /// Sum of squares of what stays in view at each shift.
+    /// Sum of squares of the visible part at each shift.
     energies: [u32; SHIFTS],
     /// Means of two by two points, and the sum of their squares.
     coarse: [i16; COARSE * COARSE],
@@ -35,20 +37,21 @@ pub(super) struct Detail {
     pub(super) contrast: i32,
 }
 
-/// Where one image lies best on another.
+/// The best position of one image on another.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Placement {
     /// The first image is mirrored before it is shifted.
     pub(super) mirrored: bool,
-    /// The point (y, x) of the second image shows what (y + down, x + right) of the first does.
+    /// The point (y, x) of the second image shows the same as (y + down, x + right) of the first.
     pub(super) down: i32,
     pub(super) right: i32,
-    /// Correlation of the details in view, −1 to 1.
+    /// Correlation of the visible details, −1 to 1.
     pub(super) correlation: f64,
 }
 
 impl Placement {
-    /// Where the first image's point lies that the second shows at `at`; none if it is out of view.
+    /// Returns the point of the first image that the second shows at `at`; `None` if it is not
+    /// visible.
     pub(super) fn under(&self, at: usize) -> Option<usize> {
         let view = 0..SIDE as i32;
         let (y, x) = ((at / SIDE) as i32 + self.down, (at % SIDE) as i32 + self.right);
@@ -57,9 +60,9 @@ impl Placement {
     }
 }
 
-/// An image that is laid over others.
+/// The first image of a comparison.
 pub(super) struct Overlay {
-    /// As it is, and mirrored.
+    /// Unchanged and mirrored.
     planes: [Box<[i16; PADDED * PADDED]>; 2],
     energies: [u32; SHIFTS],
     coarse: [[i16; COARSE_PADDED * COARSE_PADDED]; 2],
@@ -72,7 +75,8 @@ impl Detail {
         let mut plane = [0i32; AREA];
         for (at, value) in plane.iter_mut().enumerate() {
             let (y, x) = ((at / SIDE) as i32, (at % SIDE) as i32);
-            // Smaller near an edge: were it lopsided there, a picture that only fades would seem to have details.
+            // The neighbourhood shrinks near an edge. If it were asymmetric there, a picture that
+            // only fades would seem to have details.
             let around = |at: i32| {
                 let reach = NEIGHBOURHOOD.min(at).min(SIDE as i32 - 1 - at);
                 [at - reach, at + reach + 1]
@@ -100,7 +104,8 @@ impl Detail {
     }
 }
 
-/// The mean of a point and its neighbours, weighted 1-2-1 each way, in sixteenths.
+/// Returns the mean of a point and its neighbours, weighted 1-2-1 in both directions, in
+/// sixteenths.
 fn blurred16(luma: &[i32; AREA], y: i32, x: i32) -> i32 {
     let last = SIDE as i32 - 1;
     let mut sum = 0;
@@ -113,7 +118,7 @@ fn blurred16(luma: &[i32; AREA], y: i32, x: i32) -> i32 {
     sum
 }
 
-/// How far a shift goes down and to the right.
+/// Returns how far a shift goes down and to the right.
 fn offsets(shift: usize) -> (i32, i32) {
     let side = 2 * REACH as usize + 1;
     ((shift / side) as i32 - REACH, (shift % side) as i32 - REACH)
@@ -130,8 +135,9 @@ impl Overlay {
         Self { planes, energies: detail.energies, coarse, coarse_energy: detail.coarse_energy }
     }
 
-    /// Whether a look at half the fineness, at every shift by two points, lets a pair pass: it shows a correlation of at
-    /// least one half. Between those shifts lies one point at most, which costs a picture less than that.
+    /// Returns whether a pair may agree: at half the resolution and shifts of two points, the
+    /// correlation is at least one half. The best shift is at most one point away, which costs less
+    /// than that.
     pub(super) fn could_match(&self, other: &Detail, mirrored: bool) -> bool {
         let least = self.coarse_energy * other.coarse_energy;
         let padded = &self.coarse[usize::from(mirrored)];
@@ -141,7 +147,8 @@ impl Overlay {
         })
     }
 
-    /// Where this image, mirrored or not, lies best on `other`; of equal places the first.
+    /// Returns the best position of this image, mirrored or not, on `other`; the first of equal
+    /// ones.
     pub(super) fn best_on(&self, other: &Detail, mirrored: bool) -> Placement {
         let plane = &self.planes[usize::from(mirrored)];
         let mut best = Placement { mirrored, down: 0, right: 0, correlation: f64::NEG_INFINITY };
@@ -165,7 +172,7 @@ fn index(down: i32, right: i32) -> usize {
     ((down + REACH) * (2 * REACH + 1) + right + REACH) as usize
 }
 
-/// Copies a plane of `side` points a side into the middle of a larger one.
+/// Copies a plane of `side` points per side into the middle of a larger one.
 fn pad(plane: &[i16], side: usize, mirrored: bool, padded: &mut [i16]) {
     let wide = padded.len().isqrt();
     let margin = (wide - side) / 2;
@@ -178,7 +185,8 @@ fn pad(plane: &[i16], side: usize, mirrored: bool, padded: &mut [i16]) {
     }
 }
 
-/// Sum of the products of a plane of `N` points a side and a padded one, of which it covers a part from `start` on.
+/// Returns the sum of the products of a plane of `N` points per side and the part of a padded one
+/// that begins at `start`.
 fn products<const N: usize>(padded: &[i16], plane: &[i16], start: usize) -> i32 {
     let wide = padded.len().isqrt();
     let mut sum = 0;

@@ -9,29 +9,28 @@ use super::zoom::{MARGINS, Window, zoomed};
 use crate::ImageSize;
 use crate::dataset::CHANNELS;
 
-/// What is left of a pair where one image is laid over the other, where its details agree best.
+/// The difference of a pair at the position with the best agreement of details.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
     /// Twice the absolute difference of every value, height × width × RGB; grey where only one
-    /// image is in view.
+    /// image is visible.
     pub pixels: Vec<u8>,
     /// The first image is mirrored.
     pub mirrored: bool,
-    /// Then it is moved up by so many pixels (down, if negative),
+    /// Then it is moved up by this number of pixels (down, if negative),
     pub up: i32,
     /// and to the left (to the right, if negative).
     pub left: i32,
-    /// What is cut off at each edge of the first and of the second image before it is enlarged
-    /// again, in 32nds of its side; the mean over the edges, rounded up, where it is not the same
-    /// at each.
+    /// Margin that is cut off at each edge of the first and of the second image before it is
+    /// enlarged, in 32nds of its side. If the edges differ, the mean, rounded up.
     pub zoom: [usize; 2],
 }
 
-/// Where details agree so well, no window is tried.
+/// From this agreement of details on, no window is tried.
 const WHOLE: f64 = 0.9;
 
-/// Lays the first image over the second one, zoomed, mirrored and shifted by up to a sixteenth of
-/// its side as the search does.
+/// Zooms, mirrors and shifts the first image by up to a sixteenth of its side, as the search does,
+/// and subtracts the second one.
 ///
 /// # Panics
 /// If an image has not height × width × 3 values.

@@ -1,30 +1,30 @@
-//! Sketches that are ordered by their gist, so that those like a given one are found without a look
-//! at most others.
+//! An index of sketches by their gist, which finds those similar to a given one without comparing
+//! it with most of the others.
 
 use super::sketch::{GIST, Sketch};
 
-/// Coordinates by which cells are made; the others are compared one by one.
+/// Number of coordinates that define the cells. The others are compared one by one.
 const AXES: usize = 5;
-/// Ranges an axis, with equally many sketches in each.
+/// Ranges per axis, each with the same number of sketches.
 const RANGES: usize = 8;
-/// Sketches that are visited for one query at most: a set of copies takes a bounded time.
+/// Maximum number of sketches visited per query, which bounds the time for a set of copies.
 const MOST_VISITED: usize = 8192;
 
-/// Sketches by their gist.
+/// Sketches, indexed by their gist.
 pub(super) struct Grid {
     bounds: [[i16; RANGES - 1]; AXES],
     tolerance: [i16; GIST],
-    /// Where the sketches of each cell begin.
+    /// The first sketch of each cell.
     starts: Vec<u32>,
-    /// In the order of cells: whose sketch it is, its gist, and itself.
+    /// In the order of the cells: the number of the sketch, its gist, and the sketch.
     members: Vec<u32>,
     gists: Vec<[i16; GIST]>,
     sketches: Vec<Sketch>,
 }
 
 impl Grid {
-    /// Of numbered sketches. Those are near each other of which no coordinate differs by more than
-    /// so many hundredths of its standard deviation.
+    /// Creates an index of numbered sketches. Two sketches are neighbours if no coordinate differs
+    /// by more than `reach` hundredths of its standard deviation.
     pub(super) fn of(numbered: &[(u32, Sketch)], hundredths: i32) -> Self {
         let gists: Vec<[i16; GIST]> = numbered.iter().map(|(_, sketch)| sketch.gist()).collect();
         let mut bounds = [[0; RANGES - 1]; AXES];
@@ -65,8 +65,8 @@ impl Grid {
         }
     }
 
-    /// Calls `report` with the number and the distance of the sketches that differ from `query` by
-    /// `most` or less; a few whose gist differs are missed.
+    /// Calls `report` with number and distance of each sketch that differs from `query` by at most
+    /// `most`. A few with a different gist are not found.
     pub(super) fn near(&self, query: &Sketch, most: u32, mut report: impl FnMut(u32, u32)) {
         let gist = query.gist();
         let ranges: [[usize; 2]; AXES] = std::array::from_fn(|axis| {
@@ -102,7 +102,7 @@ impl Grid {
     }
 }
 
-/// The range of a value.
+/// Returns the range that a value falls into.
 fn range(bounds: &[i16; RANGES - 1], value: i16) -> usize {
     bounds.iter().filter(|bound| **bound <= value).count()
 }

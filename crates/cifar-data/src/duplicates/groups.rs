@@ -1,12 +1,12 @@
-//! Which images belong together: what is connected by exact and near pairs.
+//! Groups of images that are connected by exact and near pairs.
 
 use std::collections::BTreeMap;
 
 use super::{Kind, Pair};
 use crate::SampleId;
 
-/// The smallest id of the group of every image that has an exact or near duplicate. Similar images make no group: they may
-/// well be other photographs.
+/// Returns the smallest id of the group of every image that has an exact or near duplicate. Similar
+/// images form no groups: they may be different photographs.
 pub fn groups(pairs: &[Pair]) -> BTreeMap<SampleId, SampleId> {
     let mut parents = BTreeMap::new();
     for pair in pairs.iter().filter(|pair| pair.kind != Kind::Similar) {
@@ -17,7 +17,7 @@ pub fn groups(pairs: &[Pair]) -> BTreeMap<SampleId, SampleId> {
     ids.into_iter().map(|id| (id, leader(&mut parents, id))).collect()
 }
 
-/// The end of the path from `id`, which is its own parent. The path is shortened on the way.
+/// Returns the end of the path from `id`, which is its own parent, and shortens the path.
 fn leader(parents: &mut BTreeMap<SampleId, SampleId>, id: SampleId) -> SampleId {
     let mut end = id;
     while let Some(&parent) = parents.get(&end)
@@ -52,7 +52,7 @@ mod tests {
         check(&[(1, 2, Similar)], &[]);
         check(&[(3, 7, Near)], &[(3, 3), (7, 3)]);
         check(&[(7, 9, Near), (2, 8, Exact), (3, 9, Near)], &[(2, 2), (3, 3), (7, 3), (8, 2), (9, 3)]);
-        // A path whose smallest id comes last.
+        // A path that ends in its smallest id.
         let path: Vec<_> = (1..50).rev().map(|id| (id, id + 1, Near)).chain([(0, 50, Exact)]).collect();
         check(&path, &(0..=50).map(|id| (id, 0)).collect::<Vec<_>>());
     }

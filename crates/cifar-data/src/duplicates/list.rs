@@ -11,12 +11,12 @@ pub const NEAR_DUPLICATES: &str = "near_duplicates.csv";
 
 const COLUMNS: [&str; 4] = ["id_a", "id_b", "similarity", "kind"];
 
-/// The list as CSV.
+/// Returns the list as CSV.
 pub(crate) fn to_csv(pairs: &[Pair]) -> Vec<u8> {
     table(&COLUMNS, pairs.iter().map(|p| (p.first, p.second, p.similarity, p.kind)))
 }
 
-/// Reads what [`to_csv`] made; `path` is for messages.
+/// Reads the output of [`to_csv`]; `path` is for messages.
 pub(crate) fn parse(text: &[u8], path: &Path) -> Result<Vec<Pair>> {
     let mut csv = csv::Reader::from_reader(text);
     let columns = csv.headers().map_err(|e| DataError::malformed(path, e.to_string()))?;

@@ -1,22 +1,28 @@
-//! Images that show the same picture: exact copies, near-duplicates and look-alikes.
+//! Finds images that show the same picture: exact copies, near-duplicates and look-alikes.
 //!
-//! A network that is tested on copies of its training images is rewarded for its memory. CIFAR-10 has such copies: some
-//! photographs were collected twice, cropped, scaled or lit otherwise. They are found in four steps:
+//! A network that is tested on copies of its training images is rewarded for memorising. CIFAR-10
+//! has such copies: some photographs were collected twice, or cropped, scaled or lit differently.
+//! The search has four steps:
 //!
-//! 1. images with the same bytes are **exact** copies; the first of them stands for all in what follows;
-//! 2. *sketches*, a few bytes an image, are compared all against all, also mirrored: most pairs end here;
-//! 3. the *details* of what is left are laid over each other at every shift of up to two pixels, mirrored and not, and, if
-//!    they agree in part, with either image zoomed by a fifteenth and a seventh. The correlation at the best place, and that
-//!    of the colours there, say whether the pair is **near** or **similar**;
-//! 4. sketches of windows are compared with those of whole images, which finds copies that were cut, stretched or framed by
-//!    bars; and sketches of strips with those of the same strips, which finds copies with a caption. What agrees is aligned
-//!    (`align`), or judged without the rectangle that differs (`part`), and must agree better than whole images must.
+//! 1. Images with the same bytes are **exact** copies. The first one represents them in all later
+//!    steps.
+//! 2. *Sketches*, a few bytes per image, are compared all against all, also mirrored. This rules
+//!    out most pairs.
+//! 3. The *details* of the remaining pairs are compared at every shift of up to two pixels,
+//!    mirrored and not. If they agree in part, either image is also zoomed by a fifteenth and a
+//!    seventh. The correlations of details and of colours at the best position decide whether the
+//!    pair is **near** or **similar**.
+//! 4. Sketches of windows are compared with those of whole images. This finds copies that were
+//!    cropped, stretched or framed by bars. Sketches of strips are compared with those of the same
+//!    strips, which finds copies with a caption. Candidates are aligned (`align`) or judged without
+//!    the rectangle that differs (`part`), and must agree better than whole images.
 //!
-//! A figure on another background is not found: on drawn images it is another image, not a copy.
+//! A figure on another background is not found: among drawn images it is a different image, not a
+//! copy.
 //!
-//! Exact and near pairs make groups, which [`crate::splits`] keeps together. Similar pairs are for people to look at.
-//! All arithmetic on pixels is of integers, and no image's partners depend on what another thread does. [`find_once`] keeps
-//! what was found for the next time.
+//! Exact and near pairs form groups, which [`crate::splits`] keeps together. Similar pairs are for
+//! people to inspect. All arithmetic on pixels uses integers, and the result does not depend on the
+//! number of threads. [`find_once`] stores it for the next call.
 
 mod align;
 mod colours;
@@ -46,30 +52,32 @@ pub use list::NEAR_DUPLICATES;
 pub(crate) use list::{parse, to_csv};
 pub use remembered::find_once;
 
-/// How alike two images are.
+/// How similar two images are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// The same bytes.
+    /// The bytes are equal.
     Exact,
-    /// The same picture, shifted, mirrored, cropped, stretched, framed, captioned, lit otherwise, with noise or compressed again.
+    /// The same picture: shifted, mirrored, cropped, stretched, framed, captioned, lit differently,
+    /// with noise or compressed again.
     Near,
-    /// Much alike, and perhaps another photograph.
+    /// Similar, but perhaps another photograph.
     Similar,
 }
 
-/// Two images that are alike.
+/// A pair of similar images.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Pair {
     /// The smaller id.
     pub first: SampleId,
-    /// The greater id.
+    /// The larger id.
     pub second: SampleId,
-    /// The lower one of the correlations of details and of colours where one image lies best on the other,
-    /// zoomed or not, in ten-thousandths; 1 for exact copies. Where one image is stretched, its distance from 1 is 5/3 of
-    /// that; where a rectangle is left out, 5/2, and the correlation of slopes counts, too.
+    /// The lower of the correlations of details and of colours at the best position of one image on
+    /// the other, zoomed or not, in ten-thousandths; 1 for exact copies. If one image is stretched,
+    /// the distance from 1 is multiplied by 5/3. If a rectangle is left out, it is multiplied by
+    /// 5/2, and the correlation of slopes counts, too.
     pub similarity: f64,
-    /// What this makes of them.
+    /// The kind of the pair.
     pub kind: Kind,
 }
 
@@ -77,11 +85,11 @@ pub struct Pair {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PairCounts {
-    /// With the same bytes.
+    /// Exact pairs.
     pub exact: usize,
-    /// With the same picture.
+    /// Near pairs.
     pub near: usize,
-    /// Much alike.
+    /// Similar pairs.
     pub similar: usize,
 }
 
@@ -100,23 +108,26 @@ impl PairCounts {
     }
 }
 
-/// Of so many images with the same bytes every pair is listed; each one beyond is paired with the one before it. The
-/// list then stays short for a set that consists of copies, and what it connects is the same.
+/// Up to this number of images with the same bytes, every pair is listed. Each further image is
+/// paired with the one before it. This keeps the list short for a set of copies, and connects the
+/// same images.
 const LISTED: usize = 8;
 
-/// An image on its own.
+/// The place of an image: set and index.
 #[derive(Clone, Copy)]
 struct Image<'a> {
     pixels: &'a [u8],
     size: ImageSize,
 }
 
-/// All pairs over the images of all `sets`, whose ids ascend from set to set; ordered by their ids.
+/// Returns all pairs over the images of all `sets`, ordered by their ids. Ids ascend from set to
+/// set.
 pub fn find(sets: &[&Dataset], monitor: &dyn Progress) -> Result<Vec<Pair>> {
     find_by(sets, |images| search::pairs(images, monitor))
 }
 
-/// The same, but the comparison of whole images looks closely at every pair, without sketches: the slow twin that judges [`find`].
+/// As [`find`], but compares every pair of whole images in detail, without sketches. A slow
+/// reference for [`find`].
 pub fn find_slowly(sets: &[&Dataset]) -> Vec<Pair> {
     find_by(sets, search::all_pairs).unwrap_or_default()
 }
@@ -151,7 +162,8 @@ fn find_by(sets: &[&Dataset], search: impl FnOnce(&[Image]) -> Result<Vec<search
     Ok(pairs)
 }
 
-/// The places (set, index) of all images; those with the same bytes together, in ascending order.
+/// Returns the places (set, index) of all images. Images with the same bytes are together, in
+/// ascending order.
 fn copies(sets: &[&Dataset]) -> Vec<Vec<(usize, usize)>> {
     let mut groups: Vec<Vec<(usize, usize)>> = Vec::new();
     let mut known = HashMap::new();

@@ -1,16 +1,17 @@
-//! Whether two images agree but for a rectangle, as a picture and its copy with a caption do.
+//! Compares two images without the rectangle in which they differ, as a picture and its captioned
+//! copy do.
 
 use super::align::Plane;
 use super::colours::ColourSums;
 use super::thumbnail::{AREA, SIDE, Sums, Thumbnail};
 
-/// Greatest rectangle that may differ, in points.
+/// Maximum size of the rectangle that may differ, in points.
 const MOST_COVERED: usize = AREA * 33 / 100;
 /// Correlation that a rectangle must gain per area of the image that it covers.
 const PER_AREA: f64 = 0.3;
-/// Least correlation of slopes outside the rectangle.
+/// Minimum correlation of slopes outside the rectangle.
 const LEAST_AGREEMENT: f64 = 0.75;
-/// The neighbourhood of a point reaches so many points each way.
+/// Extent of a point's neighbourhood in each direction, in points.
 const NEIGHBOURHOOD: i32 = 6;
 
 /// Rows and columns of a rectangle: first and end.
@@ -24,9 +25,10 @@ pub(super) struct Rest {
     /// Correlation of details and of colours outside.
     pub(super) details: f64,
     pub(super) colours: f64,
-    /// Standard deviation of details outside, in sixteenths of a level: the lesser one.
+    /// Standard deviation of details outside, in sixteenths of a level; the smaller one of the two
+    /// images.
     pub(super) contrast: f64,
-    /// Share of slopes that lies outside, of the image of which more does.
+    /// Fraction of the slopes that are outside, for the image with the larger one.
     pub(super) share: f64,
 }
 
@@ -127,8 +129,8 @@ fn covered(sums: &Prefix) -> Rectangle {
     }
 }
 
-/// Compares two images outside the rectangle in which they differ most. Returns `None` if they
-/// differ in no rectangle, or outside of it, too.
+/// Compares two images outside the rectangle in which they differ most. Returns `None` if no
+/// rectangle explains the difference.
 pub(super) fn rest(planes: [&Plane; 2], thumbnails: impl FnOnce() -> [Thumbnail; 2], mirrored: bool) -> Option<Rest> {
     let sums = Prefix::of(planes[0], planes[1], mirrored);
     let rectangle = covered(&sums);

@@ -1,7 +1,8 @@
-//! Pairs that an earlier search found: the search takes a thousand times as long as reading its result.
+//! Stores the pairs of a search: searching takes a thousand times as long as reading its result.
 //!
-//! A result lies in a folder under a name that is a hash over the images (ids, sizes, pixels) and over the sources of the
-//! search, so other images and another search never meet it. Its first line is a hash over name and pairs.
+//! A result is in a folder, under a name that is a hash of the images (ids, sizes, pixels) and of
+//! the sources of the search, so results of other images or another search are never used. Its
+//! first line is a hash of name and pairs.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +12,7 @@ use super::{Pair, find};
 use crate::output::write_file;
 use crate::{Dataset, Progress, Result};
 
-/// What decides which pairs are found.
+/// The sources that decide which pairs are found.
 const SEARCH: [&str; 11] = [
     include_str!("mod.rs"),
     include_str!("align.rs"),
@@ -26,9 +27,11 @@ const SEARCH: [&str; 11] = [
     include_str!("zoom.rs"),
 ];
 
-/// What [`find`] returns, from `folder` if an earlier call left it there for the same images, and left there if not.
+/// Returns what [`find`] returns. Reads it from `folder` if an earlier call with the same images
+/// stored it there, and stores it otherwise.
 ///
-/// A file that is damaged is told of and made anew; a folder that takes no file is told of, too.
+/// A damaged file causes a warning and a new search. If the folder cannot be written, that is a
+/// warning, too.
 pub fn find_once(sets: &[&Dataset], folder: &Path, monitor: &dyn Progress) -> Result<Vec<Pair>> {
     let key = key(sets);
     let path = folder.join(format!("{key}.csv"));
@@ -58,7 +61,7 @@ fn recall(bytes: &[u8], key: &str, path: &Path) -> Option<Vec<Pair>> {
     parse(list, path).ok()
 }
 
-/// The same however the images are cut into sets.
+/// The same for every way in which the images are divided into sets.
 fn key(sets: &[&Dataset]) -> String {
     let mut hasher = blake3::Hasher::new();
     for source in SEARCH {

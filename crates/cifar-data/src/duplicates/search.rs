@@ -1,7 +1,7 @@
-//! All against all: which pairs of images are worth a close look, and what the close look says.
+//! Compares all images with all others: selects candidate pairs and compares these in detail.
 //!
 //! The first pass compares whole images. The second one compares parts of them ([`super::lens`]):
-//! it finds copies that were cut or squeezed, and copies with a caption.
+//! it finds copies that were cropped or squeezed, and copies with a caption.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -20,22 +20,23 @@ use super::zoom::{MARGINS, Window, zoomed};
 use super::{Image, Kind};
 use crate::{Progress, Result, Silent};
 
-/// Images of which one task looks for the partners.
+/// Number of images per task.
 const ROWS: usize = 32;
-/// Images whose sketches stay in the processor's nearest cache meanwhile.
+/// Number of images whose sketches stay in the processor's first cache during a task.
 const TILE: usize = 256;
-/// Pairs whose sketches differ by more, on the average of their bytes, are not looked at closely.
+/// Maximum mean difference of the bytes of two sketches for a detailed comparison.
 const MOST_DISTANCE: u32 = 21 * BYTES as u32;
-/// An image is paired with so many later ones at most. A set that consists of changed copies then
-/// takes a bounded time, and its groups are the same, since the copies are paired with each other.
+/// Maximum number of later images that an image is paired with. This bounds the time for a set of
+/// modified copies. Its groups stay the same, since the copies are also paired with each other.
 const MOST_PARTNERS: usize = 64;
-/// Pairs whose details agree so well, and not well enough, are looked at again with either image
-/// zoomed: a crop that was enlarged agrees in its middle.
+/// Range of agreement in which the details are compared again with either image zoomed: the middle
+/// of an enlarged crop agrees.
 const WORTH_ZOOMING: f64 = 0.7;
-/// Images with less detail, in sixteenths of a level, show nothing that could be recognised.
+/// Minimum detail of an image, in sixteenths of a level. Images with less show nothing
+/// recognisable.
 const LEAST_CONTRAST: i32 = 2 * 16;
 
-/// Two places among the images, and what is said of them.
+/// Two positions among the images, and the decision about them.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Found {
     pub(super) first: usize,
@@ -44,7 +45,7 @@ pub(super) struct Found {
     pub(super) kind: Kind,
 }
 
-/// The images that show something, in order, and what is compared of them.
+/// The images with enough detail, in order, and what is compared of them.
 struct Features {
     places: Vec<usize>,
     sketches: Vec<Sketch>,
@@ -53,8 +54,7 @@ struct Features {
 
 impl Features {
     fn of(images: &[Image]) -> Self {
-        // Into their own lists at once, and sifted there: they are the most memory of all that the
-        // search needs.
+        // Each list is filtered at once: together they need the most memory of the search.
         let (mut sketches, mut details) = (Vec::new(), Vec::new());
         images
             .par_iter()
@@ -71,8 +71,8 @@ impl Features {
     }
 }
 
-/// Every pair that the close look finds alike, ordered by its first and then its second place.
-/// `images` differ in their bytes.
+/// Returns every pair that is similar, ordered by its first and then its second position. The bytes
+/// of all `images` differ.
 pub(super) fn pairs(images: &[Image], monitor: &dyn Progress) -> Result<Vec<Found>> {
     monitor.check()?;
     let features = Features::of(images);
@@ -84,7 +84,7 @@ pub(super) fn pairs(images: &[Image], monitor: &dyn Progress) -> Result<Vec<Foun
     Ok(best_of_each(found))
 }
 
-/// What `search` finds for all rows, in their order. `work` weighs a row for the progress.
+/// Returns what `search` finds for all rows, in their order. `work` weights a row for the progress.
 fn in_tasks(
     count: usize,
     monitor: &dyn Progress,
@@ -109,7 +109,7 @@ fn in_tasks(
     Ok(found.into_iter().flatten().collect())
 }
 
-/// The best verdict on each pair, ordered by its places.
+/// Returns the best decision about each pair, ordered by positions.
 fn best_of_each(mut found: Vec<Found>) -> Vec<Found> {
     found.sort_by(|one, other| {
         let places = |found: &Found| (found.first, found.second);
@@ -119,7 +119,7 @@ fn best_of_each(mut found: Vec<Found>) -> Vec<Found> {
     found
 }
 
-/// The pairs of which parts agree and that are not near in `known`.
+/// Returns the pairs that agree in part and are not near in `known`.
 fn partial_pairs(images: &[Image], features: &Features, known: &[Found], monitor: &dyn Progress) -> Result<Vec<Found>> {
     let near = known.iter().filter(|found| found.kind == Kind::Near);
     let near: HashSet<[usize; 2]> = near.map(|found| [found.first, found.second]).collect();
@@ -135,8 +135,8 @@ fn partial_pairs(images: &[Image], features: &Features, known: &[Found], monitor
     })
 }
 
-/// The images that show what a window of the one in `row` does, and the later ones that differ from
-/// it in a rectangle.
+/// Returns the images that show the same as a window of the image in `row`, and the later ones that
+/// differ from it in a rectangle.
 fn partial_partners(
     images: &[Image],
     features: &Features,
@@ -177,7 +177,7 @@ fn partial_partners(
     found
 }
 
-/// The later images that are like those in `rows`.
+/// Returns the later images that are similar to those in `rows`.
 fn partners(images: &[Image], features: &Features, rows: Range<usize>) -> Vec<Found> {
     let queries: Vec<[Sketch; 2]> = features.sketches[rows.clone()].iter().map(|s| [*s, s.mirrored()]).collect();
     let overlays: Vec<Overlay> = features.details[rows.clone()].iter().map(Overlay::new).collect();
@@ -201,7 +201,7 @@ fn partners(images: &[Image], features: &Features, rows: Range<usize>) -> Vec<Fo
     found.into_iter().flatten().collect()
 }
 
-/// The close look at the images in two rows, as they are and mirrored as far as `ways` says.
+/// Compares the images in two rows in detail, as they are and mirrored, as far as `ways` says.
 fn look(images: &[Image], features: &Features, overlay: &Overlay, rows: [usize; 2], ways: [bool; 2]) -> Option<Found> {
     let [first, second] = rows.map(|row| features.places[row]);
     let other = &features.details[rows[1]];
@@ -223,8 +223,8 @@ fn look(images: &[Image], features: &Features, overlay: &Overlay, rows: [usize; 
     Some(Found { first, second, similarity, kind })
 }
 
-/// The verdict on two images of which one may be a crop of the other: the best that is found with
-/// either one zoomed. `overlay` is that of the first one, `detail` that of the second.
+/// Returns the decision about two images, one of which may be a crop of the other: the best one
+/// with either image zoomed. `overlay` is that of the first image, `detail` that of the second.
 fn look_zoomed(images: [&Image; 2], overlay: &Overlay, detail: &Detail, mirrored: bool) -> Option<(f64, Kind)> {
     let mut best: Option<(f64, Kind)> = None;
     for margin in MARGINS {
@@ -245,8 +245,8 @@ fn look_zoomed(images: [&Image; 2], overlay: &Overlay, detail: &Detail, mirrored
     best
 }
 
-/// The slow twin of [`pairs`]: its first pass looks closely at every pair, however much their
-/// sketches differ.
+/// A slow reference for [`pairs`]: its first pass compares every pair in detail, whatever the
+/// difference of their sketches.
 pub(super) fn all_pairs(images: &[Image]) -> Result<Vec<Found>> {
     let features = Features::of(images);
     let mut found = Vec::new();

@@ -1,29 +1,28 @@
-//! A few bytes that tell at a glance whether two images could show the same picture.
+//! Sketches: a few bytes that tell whether two images could show the same picture.
 //!
-//! 8 × 8 means of brightness, each over its cell and three points beyond, so that a shift of two
-//! pixels changes little; and 4 × 4 means of two colours. All are divided by the image's contrast.
-//! Two sketches are compared by the sum of absolute differences of their bytes, which every
-//! processor does sixteen at a time.
+//! A sketch has 8 × 8 means of brightness, each over its cell and three points beyond, so that a
+//! shift of two pixels changes little, and 4 × 4 means of two colours. All are divided by the
+//! image's contrast. The distance of two sketches is the sum of absolute differences of their
+//! bytes, which processors compute sixteen at a time.
 
 use super::thumbnail::{ImageSums, Sums, Thumbnail};
 use super::zoom::Window;
 
-/// Cells a side, of brightness and of colour.
+/// Cells per side, of brightness and of colour.
 const LUMA: usize = 8;
 const CHROMA: usize = 4;
 /// Bytes of a sketch.
 pub(super) const BYTES: usize = LUMA * LUMA + 2 * CHROMA * CHROMA;
-/// One standard deviation of brightness, in steps of a byte: three of them fit on either side of
+/// One standard deviation of brightness, in steps of a byte. Three of them fit on either side of
 /// the middle.
 const SPREAD: i32 = 40;
-/// Contrast is taken to be at least so many sixteenths of a level, or noise would be all that a
-/// sketch tells.
+/// Minimum contrast, in sixteenths of a level. Below it, a sketch would show little but noise.
 const LEAST_CONTRAST: i32 = 5 * 16;
 
-/// Numbers of a gist.
+/// Number of values in a gist.
 pub(super) const GIST: usize = 6;
 
-/// What is compared at a glance.
+/// A sketch of an image.
 #[derive(Clone, Copy)]
 pub(super) struct Sketch(pub(super) [u8; BYTES]);
 
@@ -32,8 +31,8 @@ impl Sketch {
         Self::of(&ImageSums::of(thumbnail), &Window::WHOLE).0
     }
 
-    /// The sketch of a window within an image, and the contrast of its cells in sixteenths of a
-    /// level.
+    /// Creates the sketch of a window of an image. Also returns the contrast of its cells in
+    /// sixteenths of a level.
     pub(super) fn of(sums: &ImageSums, window: &Window) -> (Self, i32) {
         let luma = cells::<LUMA>(&sums.luma, window, 3);
         let count = (LUMA * LUMA) as i32;
@@ -47,7 +46,7 @@ impl Sketch {
             *to = byte(value - mean);
         }
         for (to, sums) in colours.chunks_exact_mut(CHROMA * CHROMA).zip(&sums.chroma) {
-            // Means stay: a picture keeps its colours when it is lit otherwise.
+            // Means are not subtracted: a picture keeps its colours when it is lit differently.
             for (to, value) in to.iter_mut().zip(cells::<CHROMA>(sums, window, 0)) {
                 *to = byte(value);
             }
@@ -55,9 +54,9 @@ impl Sketch {
         (Self(bytes), contrast)
     }
 
-    /// How the image is made up in the large: differences of its upper and lower half, of its left
-    /// and right half, of its middle and outer rows and columns, and both colours. In 32nds of a
-    /// byte's step.
+    /// Returns the large-scale structure of the image: the differences between its upper and lower
+    /// half, left and right half, middle and outer rows and columns, and both colours. In 32nds of
+    /// a byte's step.
     pub(super) fn gist(&self) -> [i16; GIST] {
         let (brightness, colours) = self.0.split_at(LUMA * LUMA);
         let mut gist = [0i16; GIST];
@@ -75,7 +74,7 @@ impl Sketch {
         gist
     }
 
-    /// The sketch of the mirrored image.
+    /// Returns the sketch of the mirrored image.
     pub(super) fn mirrored(&self) -> Self {
         let mut bytes = self.0;
         let (brightness, colours) = bytes.split_at_mut(LUMA * LUMA);
@@ -84,10 +83,10 @@ impl Sketch {
         Self(bytes)
     }
 
-    /// Sum of the absolute differences.
+    /// Returns the sum of absolute differences.
     #[inline]
     pub(super) fn distance(&self, other: &Self) -> u32 {
-        // Sixteen at a time, or compilers make little of it.
+        // In chunks of sixteen, which compilers vectorise.
         let ((ours, _), (theirs, _)) = (self.0.as_chunks::<16>(), other.0.as_chunks::<16>());
         let mut lanes = [0u32; 16];
         for (ours, theirs) in ours.iter().zip(theirs) {
@@ -99,8 +98,8 @@ impl Sketch {
     }
 }
 
-/// Means of `N` × `N` cells of a window in sixteenths, each taken `reach` 32nds of the window's
-/// side beyond its cell, and within the window.
+/// Returns the means of `N` × `N` cells of a window in sixteenths. Each mean extends `reach` 32nds
+/// of the window's side beyond its cell, within the window.
 fn cells<const N: usize>(sums: &Sums, window: &Window, reach: i32) -> [i32; 64] {
     let edges = |axis: usize| {
         let (start, length) = (window.start[axis], window.length[axis]);

@@ -1,22 +1,22 @@
-//! What the comparison sees of an image: 32 × 32 points of brightness and colour, and what is
-//! derived from them.
+//! The reduced image that is compared: 32 × 32 points of brightness and colour, and what is derived
+//! from them.
 //!
-//! Everything is integers, so every machine finds the same. An image of another size is averaged
-//! (or repeated) to 32 × 32 first: "2 pixels" then means a sixteenth of its side.
+//! All values are integers, so every machine gets the same results. An image of another size is
+//! averaged (or repeated) to 32 × 32 first: "2 pixels" then means a sixteenth of its side.
 
 use crate::ImageSize;
 use crate::dataset::CHANNELS;
 
-/// Points a side.
+/// Points per side.
 pub(super) const SIDE: usize = 32;
-/// All points.
+/// Points per image.
 pub(super) const AREA: usize = SIDE * SIDE;
 
 /// An image as 32 × 32 points.
 pub(super) struct Thumbnail {
     /// Brightness, 0 to 255.
     pub(super) luma: [i32; AREA],
-    /// Red and blue, each less the brightness.
+    /// Red and blue, each minus the brightness.
     pub(super) chroma: [[i32; AREA]; 2],
 }
 
@@ -25,7 +25,7 @@ impl Thumbnail {
         let mut thumbnail = Self { luma: [0; AREA], chroma: [[0; AREA]; 2] };
         for at in 0..AREA {
             let [r, g, b] = point(pixels, size, at / SIDE, at % SIDE);
-            // The weights of JPEG's brightness, in 256ths.
+            // The weights that JPEG uses for brightness, in 256ths.
             let luma = (77 * r + 150 * g + 29 * b + 128) >> 8;
             thumbnail.luma[at] = luma;
             thumbnail.chroma[0][at] = r - luma;
@@ -35,7 +35,7 @@ impl Thumbnail {
     }
 }
 
-/// The mean colour of what falls onto a point, or of the pixel onto which the point falls.
+/// Returns the mean colour of the pixels of a point, or of the pixel that contains the point.
 fn point(pixels: &[u8], size: ImageSize, row: usize, column: usize) -> [i32; 3] {
     let range = |at: usize, length: usize| {
         let from = at * length / SIDE;
@@ -82,8 +82,8 @@ impl Sums {
         Self(sums)
     }
 
-    /// Sum and number of the points within `reach` of a place, and within the image. Ranges may
-    /// begin before and end behind the image.
+    /// Returns sum and number of the points within `reach` of a place, and within the image. Ranges
+    /// may extend beyond the image.
     pub(super) fn within(&self, rows: [i32; 2], columns: [i32; 2]) -> (i64, i64) {
         let inside = |range: [i32; 2]| range.map(|at| at.clamp(0, SIDE as i32) as usize);
         let ([top, bottom], [left, right]) = (inside(rows), inside(columns));
@@ -92,8 +92,8 @@ impl Sums {
         (sum, ((bottom - top) * (right - left)) as i64)
     }
 
-    /// 256 times the sum over the points above a row and left of a column, both given in sixteenths
-    /// of a point. A point that lies there in part counts in part.
+    /// Returns 256 times the sum over the points above a row and left of a column, both given in
+    /// sixteenths of a point. A point that is partly inside counts in part.
     pub(super) fn before256(&self, row: i32, column: i32) -> i64 {
         let split = |at: i32| ((at / 16) as usize, i64::from(at % 16));
         let ((y, down), (x, right)) = (split(row), split(column));
@@ -105,7 +105,7 @@ impl Sums {
         mix(y) * (16 - down) + mix(next(y)) * down
     }
 
-    /// The mean over a rectangle in sixteenths, rounded down.
+    /// Returns the mean over a rectangle in sixteenths, rounded down.
     pub(super) fn mean16(&self, rows: [i32; 2], columns: [i32; 2]) -> i32 {
         let (sum, count) = self.within(rows, columns);
         (16 * sum).div_euclid(count) as i32

@@ -1,11 +1,10 @@
-//! Windows of images, enlarged to whole images: a picture lies on its crop once its window is
-//! enlarged likewise.
+//! Windows of images, enlarged to whole images. They are compared with other images to find crops.
 
 use super::Image;
 use super::thumbnail::SIDE;
 use crate::dataset::CHANNELS;
 
-/// What is cut off at each edge in [`Window::inside`], in 32nds of the side.
+/// Margins of [`Window::inside`], in 32nds of the side.
 pub(super) const MARGINS: [i32; 2] = [1, 2];
 /// The side of an image in the units of a window.
 pub(super) const FULL: i32 = 16 * SIDE as i32;
@@ -23,28 +22,28 @@ impl Window {
     /// The whole image.
     pub(super) const WHOLE: Self = Self { start: [0, 0], length: [FULL, FULL] };
 
-    /// The image without `margin` 32nds of its side at each edge.
+    /// Returns the image without `margin` 32nds of its side at each edge.
     pub(super) const fn inside(margin: i32) -> Self {
         let (start, length) = (16 * margin, FULL - 32 * margin);
         Self { start: [start, start], length: [length, length] }
     }
 
-    /// What is cut off at an edge, the mean of all four, in 32nds of the side and rounded up.
+    /// Returns the mean margin of the four edges, in 32nds of the side, rounded up.
     pub(super) fn cut_off(&self) -> usize {
         self.length.iter().map(|length| (FULL - length).max(0) as usize).sum::<usize>().div_ceil(64)
     }
 }
 
-/// Where a row or column of the enlarged image comes from.
+/// The source of a row or column of the enlarged image.
 struct Source {
-    /// The one before the place, and the one behind it.
+    /// The rows or columns before and after the position.
     between: [usize; 2],
-    /// How far the place lies behind the first, in 64ths.
+    /// Distance of the position from the first, in 64ths.
     part: u32,
 }
 
-/// A window of an image as a whole image of the same size, interpolated between its pixels. All in
-/// integers.
+/// Returns a window of an image, enlarged to the size of the image by linear interpolation. All
+/// arithmetic uses integers.
 pub(super) fn zoomed(image: &Image, window: &Window) -> Vec<u8> {
     let rows = sources(image.size.height, window.start[0], window.length[0]);
     let columns = sources(image.size.width, window.start[1], window.length[1]);
@@ -64,7 +63,7 @@ pub(super) fn zoomed(image: &Image, window: &Window) -> Vec<u8> {
     pixels
 }
 
-/// For every place along a side. Beyond the edges the image is repeated.
+/// Returns the sources of all positions along a side. Beyond the edges, the image is repeated.
 fn sources(side: usize, start: i32, length: i32) -> Vec<Source> {
     let source = |place: usize| {
         // Centres of pixels lie at halves: start · side / 512 + (place + ½) · length / 512 − ½, in
