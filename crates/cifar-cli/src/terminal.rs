@@ -1,6 +1,7 @@
-//! The only place that prints: data to standard output, messages to standard error, progress bars on a terminal.
+//! The only place that prints: results to standard output, messages to standard error, progress
+//! bars on a terminal.
 //!
-//! Names of files and classes come from other people, so everything goes through [`printable`] on its way out.
+//! Names of files and classes come from other people, so all text passes through [`printable`].
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -17,10 +18,10 @@ use cifar_train::tune::Scored;
 use cifar_train::{EPOCH_COLUMNS, EpochRecord, StepRecord, TrainingCallback};
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Set by Ctrl-C; every long loop asks for it.
+/// Set by Ctrl-C; every long loop checks it.
 static CANCELLED: AtomicBool = AtomicBool::new(false);
 
-/// How this run talks.
+/// What is printed, and how.
 #[derive(Debug)]
 pub(crate) struct Terminal {
     quiet: bool,
@@ -30,19 +31,19 @@ pub(crate) struct Terminal {
     lost: Mutex<Option<io::Error>>,
 }
 
-/// The bar of something that is under way.
+/// The progress bar of the current work.
 #[derive(Debug)]
 struct Shown {
     what: &'static str,
     bar: ProgressBar,
-    /// Where it stood when this process took it up, and when that was: what another process did says nothing of this one's
-    /// speed.
+    /// Position and time at which this process started: the work of an earlier process says nothing
+    /// about the speed of this one.
     from: u64,
     since: Instant,
 }
 
 impl Shown {
-    /// Units a second since the bar is there; none before the first.
+    /// Units per second since the bar appeared; `None` before the first unit.
     fn rate(&self, done: u64) -> Option<f64> {
         let rate = done.saturating_sub(self.from) as f64 / self.since.elapsed().as_secs_f64();
         (rate > 0.0 && rate.is_finite()).then_some(rate)
@@ -51,7 +52,8 @@ impl Shown {
 
 impl Terminal {
     pub(crate) fn new(quiet: bool, json: bool) -> Self {
-        // A second Ctrl-C ends the program at once; files are written aside and renamed, so even that harms nothing.
+        // A second Ctrl-C ends the program immediately. Files are written under another name and
+        // renamed, so it damages none.
         let _ = ctrlc::set_handler(|| {
             if CANCELLED.swap(true, Ordering::Relaxed) {
                 std::process::exit(130);
@@ -68,15 +70,15 @@ impl Terminal {
         self.json
     }
 
-    /// Talk, for people: standard error.
+    /// Prints a message to standard error.
     pub(crate) fn say(&self, text: &str) {
         if !self.quiet {
             self.stderr(text);
         }
     }
 
-    /// A result: standard output. A failure is kept for [`Terminal::lost`]: the work itself goes on, as its files are worth
-    /// having.
+    /// Prints a result to standard output. A failure is kept for [`Terminal::lost`]: the command
+    /// continues, since its files are still useful.
     pub(crate) fn data(&self, text: &str) {
         self.suspend(|| {
             if let Err(error) = write_to_stdout(text)
@@ -87,13 +89,14 @@ impl Terminal {
         });
     }
 
-    /// Why some of the results could not be written to standard output, if so. A pipe that its reader closed is no failure.
+    /// Returns why results could not be written to standard output, if so. A pipe that its reader
+    /// closed is no failure.
     pub(crate) fn lost(&self) -> Option<String> {
         let lost = self.lost.lock().ok()?;
         lost.as_ref().map(|error| format!("cannot write to standard output: {error}"))
     }
 
-    /// A result as JSON if that was asked for, else in words.
+    /// Prints a result as JSON if requested, otherwise as text.
     pub(crate) fn result(&self, json: &impl serde::Serialize, words: impl FnOnce() -> String) {
         if self.json {
             self.data(&serde_json::to_string(json).unwrap_or_else(|e| format!("{{\"error\":\"{e}\"}}")));
@@ -102,7 +105,7 @@ impl Terminal {
         }
     }
 
-    /// What a command made: as JSON if that was asked for, else in words.
+    /// Prints what a command wrote: as JSON if requested, otherwise as text.
     pub(crate) fn outcome(&self, outcome: &dyn Outcome) {
         self.clear();
         if !self.json {
@@ -112,7 +115,7 @@ impl Terminal {
         }
     }
 
-    /// An error, on one line whatever the names in it hold.
+    /// Prints an error on one line, whatever names it contains.
     pub(crate) fn error(&self, text: &str) {
         self.stderr(&format!("error: {}", printed(text)));
     }
@@ -132,7 +135,7 @@ impl Terminal {
         });
     }
 
-    /// Prints without tearing the progress bar.
+    /// Prints without damaging the progress bar.
     fn suspend(&self, print: impl FnOnce()) {
         let bar = self.bar.lock().ok().and_then(|shown| shown.as_ref().map(|shown| shown.bar.clone()));
         match bar {
@@ -141,8 +144,8 @@ impl Terminal {
         }
     }
 
-    /// Moves the bar of `what`, putting it in the place of another. `note` puts so many units a second in words, and
-    /// what else there is to say.
+    /// Moves the bar of `what`, which replaces any other bar. `note` formats the units per second
+    /// and further text.
     fn show(&self, what: &'static str, done: u64, total: u64, note: impl FnOnce(Option<f64>) -> [String; 2]) {
         if self.quiet || !io::stderr().is_terminal() {
             return;
@@ -166,7 +169,7 @@ impl Terminal {
             });
             shown.bar.set_length(total);
             shown.bar.set_position(done);
-            // What matters most comes first: a narrow terminal cuts off the end.
+            // The most important part comes first: a narrow terminal cuts off the end.
             let [speed, more] = note(rate);
             let parts = [Some(speed), left, Some(more)].into_iter().flatten().filter(|part| !part.is_empty());
             shown.bar.set_message(parts.collect::<Vec<_>>().join(" · "));
@@ -254,7 +257,7 @@ impl TrainingCallback for Terminal {
 }
 
 impl Terminal {
-    /// One line for people, or one JSON object for programs.
+    /// Prints an epoch as one line of text, or as one JSON object for programs.
     fn epoch_line(&self, record: &EpochRecord) {
         if self.json {
             self.data(&serde_json::to_string(record).unwrap_or_default());
@@ -285,12 +288,13 @@ fn write_to_stdout(text: &str) -> io::Result<()> {
     closed_is_fine(stdout.write_all(format!("{}\n", printable(text)).as_bytes()).and_then(|()| stdout.flush()))
 }
 
-/// Prints what the command line's parser has to say: help and version on standard output, mistakes on standard error.
+/// Prints the message of the command line parser: help and version to standard output, mistakes to
+/// standard error.
 ///
 /// # Errors
 /// If standard output cannot be written.
 pub(crate) fn print_usage(message: &clap::Error) -> io::Result<()> {
-    // A mistake quotes what was typed, such as the name of a file; help and version do not.
+    // A mistake quotes user input, for example a file name; help and version do not.
     let is_safe = std::env::args_os().all(|argument| !argument.to_string_lossy().contains(is_obeyed));
     let printed = if message.use_stderr() && !is_safe {
         io::stderr().write_all(printable(&message.render().to_string()).as_bytes())
@@ -307,13 +311,14 @@ fn closed_is_fine(written: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// Control characters, and those that reverse the direction of writing.
+/// Returns whether a character is a control character or changes the direction of writing.
 fn is_obeyed(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Text without anything that a terminal obeys: control characters other than line feeds, and those that reverse the
-/// direction of writing, are shown as `\u001b`. This is an escape of JSON, too, so a JSON document keeps its meaning.
+/// Returns the text with control characters other than line feeds, and those that change the
+/// direction of writing, shown as `\u001b`. This is also a JSON escape, so a JSON document keeps
+/// its meaning.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     let is_hidden = |c: char| c != '\n' && is_obeyed(c);
     if !text.contains(is_hidden) {
