@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Sees to it that Chromium and its driver are there, for the test of the page; through apt-get if they are not.
+# Installs Chromium and its driver through apt-get if they are missing. The test of the page needs
+# them.
 set -euo pipefail
 if command -v chromium >/dev/null && command -v chromedriver >/dev/null; then
   exit 0

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Puts the pinned DVC into a local environment (.venv) and prints the path of its program. Every package has to have a hash of
-# requirements-dvc.txt, so what is installed is what was tested.
+# Installs the pinned DVC into a local environment (.venv) and prints the path of its program. Every
+# package must match a hash in requirements-dvc.txt, so exactly the tested packages are installed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 wanted=$(sed -n 's/^dvc==\([0-9.]*\).*/\1/p' scripts/requirements-dvc.txt)
@@ -14,7 +14,7 @@ if [ "$("$dvc" --version 2>/dev/null)" != "$wanted" ]; then
   python3 -m venv .venv >&2
   install=(.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all:)
   "${install[@]}" --requirement scripts/requirements-build.txt >&2
-  # One package has no wheel. It is built by what was installed just now, not by what pip would fetch without a hash.
+  # One package has no wheel. It is built with the tools installed above; pip would fetch others without a hash.
   "${install[@]}" --no-binary antlr4-python3-runtime --no-build-isolation --requirement scripts/requirements-dvc.txt >&2
 fi
 echo "$dvc"

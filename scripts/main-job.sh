@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# The main job on a fresh machine: installs DVC into .venv, builds, partitions the images (cifar10_dataset/
-# if it exists, else a download of CIFAR-10, else the built-in synthetic set), tracks the partitions, and
-# runs `dvc repro`. Arguments go to `partition`, such as --source /data/cifar10 or --offline.
+# Runs the main job on a fresh machine: installs DVC into .venv, builds, partitions the images
+# (cifar10_dataset/ if it exists, else a download of CIFAR-10, else the built-in synthetic dataset),
+# tracks the partitions, and runs `dvc repro`. Arguments go to `partition`, such as --source
+# /data/cifar10 or --offline.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 dvc=$(scripts/dvc.sh)
 cargo build --locked --release -p cifar-cli
-# Partitions are made if a source is named, if one is missing, or if they are synthetic and real images
+# Partition if a source is named, if a partition is missing, or if they are synthetic and real images
 # have been added since.
 stale=$#
 for partition in v1 v2 v3; do

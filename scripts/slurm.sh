@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sees to it that Slurm and Munge are there, for the tests of job arrays; through apt-get if they are not.
+# Installs Slurm and Munge through apt-get if they are missing. The tests of job arrays need them.
 set -euo pipefail
 export PATH="$PATH:/usr/sbin"
 if command -v slurmctld >/dev/null && command -v slurmd >/dev/null && command -v sbatch >/dev/null && command -v munged >/dev/null; then

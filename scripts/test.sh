@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Everything that must hold before a change lands: format, lints, documentation, unit and property tests, the README's
-# example, and the end-to-end tests with the real program, the real DVC, a real Chromium and a real Slurm. All in the release
-# profile: the tests train networks, and what is compiled serves the program too.
+# Checks everything that must hold before a change lands: format, lints, documentation, unit and
+# property tests, the README's example, and the end-to-end tests with the real program, DVC,
+# Chromium and Slurm. All in the release profile: the tests train networks, and the end-to-end tests
+# use the program from the same build.
 #
-# `scripts/test.sh --quick`: format, lints, unit and property tests and one small end-to-end run, in the dev profile. It
-# needs nothing but cargo.
+# `scripts/test.sh --quick` checks format, lints, unit and property tests and one small end-to-end
+# run in the dev profile. It needs only cargo.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ "$#" -gt 1 ] || { [ "$#" = 1 ] && [ "$1" != --quick ]; }; then
@@ -15,17 +16,17 @@ if ! git diff --quiet HEAD -- params.yaml; then
   echo "warning: params.yaml is not the committed one, whose values many tests start from: some may fail" >&2
 fi
 
-# Dependencies have the same features in every call of cargo below, so they are compiled once.
+# Dependencies have the same features in every cargo call below, so they are compiled once.
 if [ "$#" = 1 ]; then
   cargo fmt --all --check
   cargo clippy --locked --workspace --all-targets -- -D warnings
   cargo build --locked -p cifar-cli
   cargo test --locked --workspace --exclude cifar-e2e --tests
-  cargo test --locked --workspace --test e2e -- journey::every_result_is_there_and_says_synthetic
+  cargo test --locked --workspace --test e2e -- journey::every_result_exists_and_is_marked_synthetic
   exit
 fi
 
-# What the end-to-end tests need is installed while cargo compiles.
+# The tools for the end-to-end tests are installed while cargo compiles.
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 scripts/dvc.sh >"$logs/dvc" 2>&1 &
@@ -47,7 +48,7 @@ CIFAR_DVC=$(scripts/dvc.sh)
 export CIFAR_DVC
 e2e=(--locked --release --workspace --test e2e)
 cargo test "${e2e[@]}" --no-run
-# DVC and Slurm wait for most of their time, so their tests run beside the others.
+# DVC and Slurm tests mostly wait, so they run in parallel with the others.
 cargo test "${e2e[@]}" -- dvc:: slurm:: >"$logs/beside" 2>&1 &
 beside=$!
 failed=0

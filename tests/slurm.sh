@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# A Slurm cluster of two nodes, n1 and n2 with one processor each, on this machine: `tests/slurm.sh FOLDER`.
+# Runs a Slurm cluster of two nodes, n1 and n2 with one processor each, on this machine:
+# `tests/slurm.sh FOLDER`.
 #
-# Everything lies in FOLDER, with ports and a Munge of its own, so that a Slurm which the machine may have is not touched.
-# Once it is up, the script says `ready`; SLURM_CONF=FOLDER/slurm.conf is what programs need to find it. It then obeys lines
-# on its standard input: `kill NODE` (the node loses power: its daemon and all that runs on it), `start NODE`. At the end of
-# its input, which is the death of whoever started it at the latest, everything stops.
-# Beside `main` there is a partition that starts nothing, `closed`.
+# All files are in FOLDER, with separate ports and a separate Munge, so a Slurm on the machine is
+# not affected. When the cluster is up, the script prints `ready`. Programs find it through
+# SLURM_CONF=FOLDER/slurm.conf.
+# The script reads commands from standard input: `kill NODE` kills the node's daemon and everything
+# that runs on it, as a power failure does; `start NODE` starts it again. At the end of its input
+# everything stops, so the cluster never outlives the process that started it.
+# Besides `main` there is a partition `closed`, which starts nothing.
 set -euo pipefail
 folder=$(realpath "$1")
 export PATH="$PATH:/usr/sbin"
@@ -14,7 +17,7 @@ for program in munged slurmctld slurmd sbatch scontrol; do
   command -v "$program" >/dev/null || { echo "$program is missing; scripts/slurm.sh installs it" >&2; exit 1; }
 done
 
-# Three ports on which nobody listens.
+# Three unused ports.
 ports=()
 while [ "${#ports[@]}" -lt 3 ]; do
   port=$((20000 + RANDOM % 10000))
@@ -44,11 +47,11 @@ TaskPlugin=task/none
 MpiDefault=none
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
-# Nodes are what this says, however few processors the machine has.
+# Nodes have the processors given here, even if the machine has fewer.
 SlurmdParameters=config_overrides
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
-# A cluster has minutes for what has to happen within seconds here.
+# Timeouts of seconds instead of the usual minutes.
 SchedulerType=sched/builtin
 SchedulerParameters=sched_interval=1,batch_sched_delay=1
 SlurmdTimeout=5
@@ -61,11 +64,11 @@ PartitionName=main Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
 PartitionName=closed Nodes=n1,n2 MaxTime=INFINITE State=DOWN
 CONF
 mkdir -p "$folder/state"
-# Munge's socket must be in reach of everybody.
+# Munge's socket must be accessible to all users.
 chmod 755 "$folder"
 (umask 077 && head -c 128 /dev/urandom >"$folder/munge.key")
 
-# Standard input stays with this script.
+# Keeps standard input for this script.
 daemons=()
 run() {
   "$@" </dev/null >>"$folder/daemons.log" 2>&1 &
@@ -74,7 +77,8 @@ run() {
 }
 start() { run env "TEST_NODE=$folder/$1" slurmd -D -N "$1"; }
 
-# Ends a node: its daemon and the daemons of its jobs are known by TEST_NODE, jobs by what Slurm tells them.
+# Kills a node: TEST_NODE marks its daemon and the daemons of its jobs; Slurm's own variables mark
+# the jobs.
 kill_node() {
   local environ pid
   for environ in /proc/[0-9]*/environ; do

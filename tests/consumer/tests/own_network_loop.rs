@@ -1,4 +1,5 @@
-//! The parts on their own: a training step and a forward pass without the pipeline's folders.
+//! A training step and a forward pass with the library's parts alone, without the pipeline's
+//! folders.
 
 use cifar_data::batches::{Augmentation, epoch_order, training_batch};
 use cifar_data::prepare::normalisation;
@@ -7,7 +8,7 @@ use cifar_model::{Model, ModelParams, ModelSpec, classify};
 use cifar_train::{TrainParams, Trainer};
 
 #[test]
-fn steps_of_training_lower_the_loss_and_probabilities_add_up_to_one() -> anyhow::Result<()> {
+fn training_lowers_the_loss_and_probabilities_sum_to_one() -> anyhow::Result<()> {
     let images = synthetic::generate(&SyntheticParams { count: 256, ..Default::default() })?.dataset;
     let spec = ModelSpec {
         params: ModelParams::default(),

@@ -1,4 +1,4 @@
-//! A real Chromium without a window, driven through its driver by the protocol that the W3C describes for that.
+//! A real headless Chromium, driven by ChromeDriver through the W3C WebDriver protocol.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 
 use crate::note;
 
-/// How long a page may take for what a test waits for; machines of tests are busy.
+/// Longest time to wait for a page; test machines can be busy.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// What the protocol calls an element.
+/// The protocol's key for an element reference.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
-/// Keys without a letter, as the protocol writes them.
+/// Special keys, as the protocol encodes them.
 pub mod key {
     /// Return.
     pub const ENTER: &str = "\u{e007}";
@@ -25,18 +25,18 @@ pub mod key {
     pub const RIGHT: &str = "\u{e014}";
 }
 
-/// A browser with a profile and a folder for downloads of its own. It ends with this value.
+/// A browser with its own profile and download folder. It is closed when the value is dropped.
 #[derive(Debug)]
 pub struct Browser {
     driver: Child,
-    /// Kept open, since the driver writes to it.
+    /// Kept open because the driver writes to it.
     _output: BufReader<ChildStdout>,
     agent: ureq::Agent,
     session: String,
     folder: tempfile::TempDir,
 }
 
-/// A program on the path, or where the variable says.
+/// Finds a program by the environment variable, or else on the path.
 fn program(name: &str, variable: &str) -> Option<PathBuf> {
     if let Some(path) = std::env::var_os(variable) {
         return Some(path.into());
@@ -46,7 +46,8 @@ fn program(name: &str, variable: &str) -> Option<PathBuf> {
 }
 
 impl Browser {
-    /// Starts one, or tells why not; in CI its absence is a failure.
+    /// Starts a browser. Prints the reason and returns `None` if it is missing; in CI this is a
+    /// failure.
     pub fn start() -> Option<Self> {
         let programs = (program("chromium", "CIFAR_CHROMIUM"), program("chromedriver", "CIFAR_CHROMEDRIVER"));
         let (Some(chromium), Some(driver)) = programs else {
@@ -95,22 +96,22 @@ impl Browser {
         Some(browser)
     }
 
-    /// Where downloads go.
+    /// Returns the download folder.
     pub fn downloads(&self) -> PathBuf {
         self.folder.path().join("downloads")
     }
 
-    /// Opens a file.
+    /// Opens a file as a page.
     pub fn open(&self, file: &Path) {
         self.post("/url", &json!({ "url": format!("file://{}", file.display()) }));
     }
 
-    /// What a JavaScript function's body returns.
+    /// Runs a JavaScript function body and returns its result.
     pub fn run(&self, script: &str) -> Value {
         self.post("/execute/sync", &json!({ "script": script, "args": [] }))
     }
 
-    /// The text of the first element that matches.
+    /// Returns the text of the first element that matches.
     pub fn text(&self, selector: &str) -> String {
         let script = format!("return document.querySelector({}).textContent", json!(selector));
         self.run(&script).as_str().unwrap_or_default().to_string()
@@ -121,24 +122,24 @@ impl Browser {
     pub fn wait(&self, expression: &str) {
         let start = Instant::now();
         while self.run(&format!("return Boolean({expression})")) != json!(true) {
-            assert!(start.elapsed() < PATIENCE, "in vain: {expression}");
+            assert!(start.elapsed() < PATIENCE, "timed out waiting: {expression}");
             std::thread::sleep(Duration::from_millis(50));
         }
     }
 
-    /// Clicks as a mouse does, which fails where something else covers the element.
+    /// Clicks as a mouse does: it fails if another element covers this one.
     pub fn click(&self, selector: &str) {
         let element = self.element(selector);
         self.post(&format!("/element/{element}/click"), &json!({}));
     }
 
-    /// Types into an element; into a field for files, the file's path.
+    /// Types into an element. For a file input, the text is the file's path.
     pub fn type_into(&self, selector: &str, text: &str) {
         let element = self.element(selector);
         self.post(&format!("/element/{element}/value"), &json!({ "text": text }));
     }
 
-    /// Presses keys one after the other, wherever the focus is.
+    /// Presses keys in sequence, sent to the focused element.
     pub fn press(&self, keys: &str) {
         let strokes: Vec<Value> = keys
             .chars()
@@ -147,18 +148,19 @@ impl Browser {
         self.post("/actions", &json!({ "actions": [{ "type": "key", "id": "keyboard", "actions": strokes }] }));
     }
 
-    /// Gives the window another size, in pixels.
+    /// Resizes the window, in pixels.
     pub fn resize(&self, width: u32, height: u32) {
         self.post("/window/rect", &json!({ "width": width, "height": height }));
     }
 
-    /// What the page has written to its console since the last call: errors, also refused requests.
+    /// Returns the console messages since the last call: errors and blocked requests.
     pub fn console(&self) -> Vec<String> {
         let entries = self.post("/se/log", &json!({ "type": "browser" }));
         entries.as_array().into_iter().flatten().map(|entry| entry["message"].to_string()).collect()
     }
 
-    /// Addresses that pages from the disk have asked for since the last call; the browser's own first page does not count.
+    /// Returns the addresses that pages opened from disk requested since the last call. The
+    /// browser's start page is ignored.
     pub fn requests(&self) -> Vec<String> {
         let entries = self.post("/se/log", &json!({ "type": "performance" }));
         let address = |entry: &Value| {
@@ -171,11 +173,13 @@ impl Browser {
         entries.as_array().into_iter().flatten().filter_map(address).collect()
     }
 
-    /// A downloaded file that is not empty, once it is whole; it is removed, so that the next one has the same name.
+    /// Returns the text of a completed download, which must not be empty. The file is removed so
+    /// that the next download gets the same name.
     #[track_caller]
     pub fn downloaded(&self, name: &str) -> String {
         let (path, start) = (self.downloads().join(name), Instant::now());
-        // The browser may reserve the name with an empty file; it writes under another name and renames.
+        // The browser may reserve the name with an empty file. It downloads to another name and
+        // renames.
         while !std::fs::metadata(&path).is_ok_and(|file| file.len() > 0) {
             assert!(start.elapsed() < PATIENCE, "{name} was not downloaded");
             std::thread::sleep(Duration::from_millis(50));
@@ -190,7 +194,7 @@ impl Browser {
         found[ELEMENT].as_str().unwrap_or_else(|| panic!("{selector}: {found}")).to_string()
     }
 
-    /// Asks the driver; its complaint fails the test.
+    /// Sends a request to the driver. An error fails the test.
     fn post(&self, path: &str, body: &Value) -> Value {
         let address = format!("{}{path}", self.session);
         let request = self.agent.post(&address).header("Content-Type", "application/json");
@@ -205,14 +209,14 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // The driver closes the browser; both go in any case.
+        // Closing the session closes the browser; both processes are killed in any case.
         let _ = self.agent.delete(&self.session).call();
         let _ = self.driver.kill();
         let _ = self.driver.wait();
     }
 }
 
-/// The port that the driver chose, from what it says when it is ready.
+/// Reads the port that the driver chose from its startup message.
 fn port_of(output: &mut BufReader<ChildStdout>) -> u16 {
     let mut line = String::new();
     loop {

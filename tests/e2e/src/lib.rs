@@ -1,4 +1,5 @@
-//! What the end-to-end tests share: a project in a temporary folder, the real binary, the real DVC, a real browser, a real Slurm.
+//! Shared by the end-to-end tests: a project in a temporary folder, the real binary, and the real
+//! DVC, browser and Slurm.
 #![expect(
     clippy::missing_panics_doc,
     clippy::return_self_not_must_use,
@@ -13,18 +14,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
-/// The repository that is under test.
+/// Returns the root of the repository under test.
 pub fn repository() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.ancestors().nth(2).expect("tests/e2e lies two folders below the repository").to_path_buf()
+    here.ancestors().nth(2).expect("tests/e2e is two folders below the repository").to_path_buf()
 }
 
-/// Where cargo puts what it builds.
+/// Returns cargo's target folder.
 pub fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from)
 }
 
-/// The program, compiled in the profile that the tests are compiled in.
+/// Returns the program, built in the same profile as the tests.
 pub fn binary() -> PathBuf {
     let (folder, option) = if cfg!(debug_assertions) { ("debug", "") } else { ("release", " --release") };
     let path = target().join(folder).join("cifar-cli");
@@ -32,7 +33,8 @@ pub fn binary() -> PathBuf {
     path
 }
 
-/// DVC's program, or none with a printed reason; in CI its absence is a failure.
+/// Returns the path of DVC. Prints the reason and returns `None` if it is missing; in CI this is a
+/// failure.
 pub fn dvc() -> Option<PathBuf> {
     let path = std::env::var_os("CIFAR_DVC").map_or_else(|| repository().join(".venv/bin/dvc"), PathBuf::from);
     if path.is_file() {
@@ -44,16 +46,16 @@ pub fn dvc() -> Option<PathBuf> {
     None
 }
 
-/// Tells the reader of a test run something.
+/// Prints a note for the reader of a test run.
 pub fn note(text: &str) {
     use std::io::Write as _;
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// What a program answered.
+/// The result of a program.
 #[derive(Debug)]
 pub struct Answer {
-    /// Exit status; none if a signal ended it.
+    /// Exit status, or `None` if a signal ended the program.
     pub code: Option<i32>,
     /// Standard output.
     pub stdout: String,
@@ -62,7 +64,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Of a program that ended.
+    /// Converts the output of a program that has ended.
     pub fn of(output: Output) -> Self {
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
@@ -75,7 +77,8 @@ impl Answer {
         self
     }
 
-    /// Fails the test unless the program ended with `code` and one line `error: …` that holds every one of `parts`.
+    /// Fails the test unless the program ended with `code` and one line `error: …` that contains
+    /// all of `parts`.
     #[track_caller]
     pub fn failure(self, code: i32, parts: &[&str]) -> Self {
         assert_eq!(self.code, Some(code), "{self:#?}");
@@ -89,7 +92,7 @@ impl Answer {
     }
 }
 
-/// A project in a folder of its own.
+/// A project in its own temporary folder.
 #[derive(Debug)]
 pub struct Project {
     folder: tempfile::TempDir,
@@ -102,7 +105,8 @@ impl Default for Project {
 }
 
 impl Project {
-    /// With the repository's params.yaml and labels, and a recipe that takes seconds.
+    /// Creates a project with the repository's params.yaml and labels and a recipe that trains in
+    /// seconds.
     pub fn new() -> Self {
         let project = Self { folder: tempfile::tempdir().expect("a temporary folder") };
         std::fs::create_dir(project.path("labels")).expect("a folder for labels");
@@ -114,7 +118,7 @@ impl Project {
         project
     }
 
-    /// With a small synthetic set in its partitions.
+    /// Creates a project with a small partitioned synthetic dataset.
     pub fn with_partitions() -> Self {
         static FILES: OnceLock<BTreeMap<PathBuf, Vec<u8>>> = OnceLock::new();
         Self::copy_of(&FILES, || {
@@ -124,7 +128,7 @@ impl Project {
         })
     }
 
-    /// With the results of all stages on that set.
+    /// Creates a project with that dataset and the results of all stages.
     pub fn finished() -> Self {
         static FILES: OnceLock<BTreeMap<PathBuf, Vec<u8>>> = OnceLock::new();
         Self::copy_of(&FILES, || {
@@ -134,7 +138,7 @@ impl Project {
         })
     }
 
-    /// A copy, in a folder of its own, of what `make` makes once in each test process.
+    /// Copies what `make` builds, once per test process, into a new folder.
     fn copy_of(files: &OnceLock<BTreeMap<PathBuf, Vec<u8>>>, make: impl FnOnce() -> Self) -> Self {
         let copy = Self { folder: tempfile::tempdir().expect("a temporary folder") };
         for (path, bytes) in files.get_or_init(|| tree(make().folder.path())) {
@@ -143,31 +147,31 @@ impl Project {
         copy
     }
 
-    /// A path below the project.
+    /// Returns a path under the project.
     pub fn path(&self, relative: &str) -> PathBuf {
         self.folder.path().join(relative)
     }
 
-    /// A file's bytes.
+    /// Reads a file.
     #[track_caller]
     pub fn read(&self, relative: &str) -> Vec<u8> {
         std::fs::read(self.path(relative)).unwrap_or_else(|e| panic!("{relative}: {e}"))
     }
 
-    /// A file as JSON.
+    /// Reads a file as JSON.
     #[track_caller]
     pub fn json(&self, relative: &str) -> serde_json::Value {
         serde_json::from_slice(&self.read(relative)).unwrap_or_else(|e| panic!("{relative}: {e}"))
     }
 
-    /// Writes a file, with the folders above it.
+    /// Writes a file and creates its parent folders.
     pub fn write(&self, relative: &str, contents: &[u8]) {
         let path = self.path(relative);
-        std::fs::create_dir_all(path.parent().expect("a file lies in a folder")).expect("a folder");
+        std::fs::create_dir_all(path.parent().expect("a file is in a folder")).expect("a folder");
         std::fs::write(path, contents).expect("a file");
     }
 
-    /// Replaces a text that must be there.
+    /// Replaces a text, which must occur in the file.
     #[track_caller]
     pub fn edit(&self, relative: &str, from: &str, to: &str) {
         let text = String::from_utf8(self.read(relative)).expect("a text file");
@@ -185,7 +189,7 @@ impl Project {
         Answer::of(self.command(program, arguments).output().expect("the program starts"))
     }
 
-    /// A program ready to start in the project.
+    /// Prepares a program to start in the project.
     pub fn command(&self, program: &Path, arguments: &[&str]) -> Command {
         let mut command = Command::new(program);
         command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null()).env_remove("RUST_BACKTRACE");
@@ -193,7 +197,7 @@ impl Project {
     }
 }
 
-/// Every file below `folder` with its bytes, by relative path.
+/// Returns every file under `folder` by relative path, with its bytes.
 pub fn tree(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     fn walk(root: &Path, folder: &Path, found: &mut BTreeMap<PathBuf, Vec<u8>>) {
         for entry in std::fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display())) {

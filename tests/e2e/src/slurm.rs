@@ -1,4 +1,4 @@
-//! A Slurm cluster of two nodes on this machine, which `tests/slurm.sh` runs.
+//! A two-node Slurm cluster on this machine, run by `tests/slurm.sh`.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::{note, repository};
 
-/// A cluster with the nodes n1 and n2; it stops when it is dropped, or when the test's process is gone.
+/// A cluster with the nodes n1 and n2. It stops when it is dropped or when the test process ends.
 #[derive(Debug)]
 pub struct Cluster {
     folder: tempfile::TempDir,
@@ -17,7 +17,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts one, or gives a printed reason why there is none; in CI that is a failure.
+    /// Starts a cluster. Prints the reason and returns `None` if Slurm is missing; in CI this is a
+    /// failure.
     pub fn start() -> Option<Self> {
         let there = |name: &str| {
             let folders = std::env::var_os("PATH").unwrap_or_default();
@@ -39,33 +40,33 @@ impl Cluster {
         let input = script.stdin.take();
         let output = BufReader::new(script.stdout.take().expect("a pipe"));
         let mut cluster = Self { folder, script, input, output };
-        assert_eq!(cluster.answer(), "ready", "the cluster does not come up; its script says why");
+        assert_eq!(cluster.answer(), "ready", "the cluster did not start; its script's output says why");
         Some(cluster)
     }
 
-    /// Ends a node, with all that runs on it, as if it lost power.
+    /// Kills a node and everything that runs on it, as a power failure does.
     pub fn kill(&mut self, node: &str) {
         self.say(&format!("kill {node}"));
     }
 
-    /// Starts a node that was ended.
+    /// Restarts a node that was killed.
     pub fn restart(&mut self, node: &str) {
         self.say(&format!("start {node}"));
     }
 
-    /// Lets a command find the cluster.
+    /// Sets the environment with which a command finds the cluster.
     pub fn reaches<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command.env("SLURM_CONF", self.folder.path().join("slurm.conf"))
     }
 
-    /// What one of Slurm's programs says on standard output.
+    /// Returns the standard output of one of Slurm's programs.
     #[track_caller]
     pub fn ask(&self, program: &str, arguments: &[&str]) -> String {
         let output = self.reaches(Command::new(program).args(arguments)).output().expect("the program starts");
         String::from_utf8(output.stdout).expect("text")
     }
 
-    /// Numbers of all array jobs that Slurm knows, whatever became of them.
+    /// Returns the numbers of all array jobs that Slurm knows, in any state.
     pub fn jobs(&self) -> Vec<String> {
         let text = self.ask("squeue", &["--noheader", "--states=all", "--format=%F"]);
         let mut jobs: Vec<String> = text.lines().map(|line| line.trim().to_string()).collect();
@@ -74,7 +75,7 @@ impl Cluster {
         jobs
     }
 
-    /// Tasks that wait or go on: job, number and node.
+    /// Returns the pending and running tasks: job, number and node.
     pub fn tasks(&self) -> Vec<[String; 3]> {
         let text = self.ask("squeue", &["--noheader", "--array", "--format=%F|%K|%N"]);
         let fields = |line: &str| {
@@ -84,14 +85,14 @@ impl Cluster {
         text.lines().map(fields).collect()
     }
 
-    /// Has `scontrol` do something to all tasks that wait or go on.
+    /// Applies an `scontrol` action to all pending and running tasks.
     pub fn all(&self, what: &str) {
         for [job, number, _] in self.tasks() {
             self.ask("scontrol", &[what, &format!("{job}_{number}")]);
         }
     }
 
-    /// Slurm lets a requeued task wait for two minutes; not here.
+    /// Lifts the two-minute delay that Slurm puts on requeued tasks.
     pub fn hurry(&self) {
         for [job, number, node] in self.tasks() {
             if node.is_empty() {
@@ -108,30 +109,30 @@ impl Cluster {
 
     fn answer(&mut self) -> String {
         let mut line = String::new();
-        self.output.read_line(&mut line).expect("the script's words are text");
+        self.output.read_line(&mut line).expect("the script's output is text");
         line.trim().to_string()
     }
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        // The end of its input ends the script.
+        // The script stops at the end of its input.
         self.input.take();
         let _ = self.script.wait();
     }
 }
 
-/// Waits until `is_so`, for four minutes at most.
+/// Waits until `is_so` returns true, for at most four minutes.
 #[track_caller]
 pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {
-        assert!(start.elapsed() < Duration::from_mins(4), "this does not come about: {what}");
+        assert!(start.elapsed() < Duration::from_mins(4), "timed out waiting: {what}");
         std::thread::sleep(Duration::from_millis(100));
     }
 }
 
-/// Files of this name below a folder.
+/// Returns the number of files with this name under a folder.
 pub fn count(folder: &Path, name: &str) -> usize {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries

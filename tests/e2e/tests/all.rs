@@ -1,5 +1,5 @@
-//! All end-to-end tests, as one program: they share the projects that they start from, and no processor waits for the last
-//! test of a file.
+//! All end-to-end tests in one program. They share the projects that they start from and run in
+//! parallel across files.
 
 mod bad_input;
 mod bench;

@@ -1,16 +1,16 @@
-//! Mistakes a user makes: one clear line, the right exit status, and what was there before stays as it was.
+//! User mistakes: one clear error line, the right exit status, and existing files left unchanged.
 
 use std::time::{Duration, Instant};
 
 use cifar_e2e::{Project, binary, tree};
 
-/// Exit status of a mistake in parameters or usage.
+/// Exit status of invalid parameters or usage.
 const USAGE: i32 = 2;
-/// Exit status of anything else.
+/// Exit status of any other error.
 const FAILURE: i32 = 1;
 
 #[test]
-fn mistakes_in_params_yaml_are_named() {
+fn errors_in_params_yaml_are_named() {
     let cases = [
         (
             "dataset_version: v1",
@@ -54,7 +54,7 @@ fn mistakes_in_params_yaml_are_named() {
 }
 
 #[test]
-fn mistakes_in_usage_are_named() {
+fn usage_errors_are_named() {
     let project = Project::new();
     for arguments in [
         &["trian"][..],
@@ -74,7 +74,7 @@ fn mistakes_in_usage_are_named() {
 }
 
 #[test]
-fn a_stage_without_the_one_before_it_says_which() {
+fn a_stage_names_the_missing_stage_before_it() {
     let project = Project::new();
     project.run(&["pull"]).failure(FAILURE, &["dataset_partitions/v1", "run `cifar-cli partition` first"]);
     project.run(&["prepare"]).failure(FAILURE, &["data/raw: there is no such folder; run `cifar-cli pull` first"]);
@@ -95,9 +95,9 @@ fn an_empty_or_missing_data_set_is_refused() {
 }
 
 #[test]
-fn without_a_network_drawn_images_are_taken_loudly_and_only_if_nothing_was_named() {
+fn offline_falls_back_to_synthetic_images_unless_a_source_is_named() {
     let project = Project::new();
-    // Nobody listens at the first address, and the second one is not asked at all.
+    // No server listens at the first address, and the second one is never contacted.
     for arguments in [&["--mirror", "http://127.0.0.1:9/x"][..], &["--offline"]] {
         let started = Instant::now();
         let auto = [&["partition", "--synthetic-images", "60"], arguments].concat();
@@ -112,9 +112,9 @@ fn without_a_network_drawn_images_are_taken_loudly_and_only_if_nothing_was_named
 }
 
 #[test]
-fn drawn_images_never_replace_real_ones_unasked() {
+fn synthetic_images_never_replace_real_ones_unasked() {
     let project = Project::with_partitions();
-    // A folder of real images: those that the program itself drew a plot with will do.
+    // A folder of real images: the plots that the program drew serve as images.
     project.run(&["run"]).success();
     let picture = project.read("evaluation/test/plots/reliability.png");
     for class in ["a", "b"] {
@@ -148,7 +148,7 @@ fn data_of_other_parameters_are_refused() {
 }
 
 #[test]
-fn what_the_images_cannot_serve_is_refused_before_training() {
+fn parameters_that_do_not_fit_the_images_are_refused_before_training() {
     let project = Project::with_partitions();
     project.run(&["pull"]).success();
     project.run(&["prepare"]).success();
@@ -174,7 +174,7 @@ fn what_the_images_cannot_serve_is_refused_before_training() {
 }
 
 #[test]
-fn a_loss_that_explodes_stops_the_run_and_keeps_the_old_model() {
+fn a_diverging_loss_stops_the_run_and_keeps_the_old_model() {
     let project = Project::finished();
     let before = tree(&project.path("models"));
     project.edit("params.yaml", "learning_rate: 0.1", "learning_rate: 1.0e+38");
@@ -243,7 +243,7 @@ fn damaged_files_are_refused_by_name() {
 }
 
 #[test]
-fn a_second_run_in_the_folder_waits_for_nobody_and_mixes_nothing() {
+fn a_concurrent_run_in_the_same_folder_is_refused_at_once() {
     let project = Project::with_partitions();
     project.run(&["pull"]).success();
     project.run(&["prepare"]).success();
@@ -251,7 +251,7 @@ fn a_second_run_in_the_folder_waits_for_nobody_and_mixes_nothing() {
     let mut first = project.command(&binary(), &["train", "--quiet"]).spawn().unwrap();
     let started = Instant::now();
     while !String::from_utf8_lossy(&std::fs::read(project.path(".cifar/lock")).unwrap_or_default()).contains("train") {
-        assert!(started.elapsed() < Duration::from_mins(1), "the first run takes no lock");
+        assert!(started.elapsed() < Duration::from_mins(1), "the first run did not take the lock");
         std::thread::sleep(Duration::from_millis(20));
     }
     project.run(&["prepare"]).failure(FAILURE, &["`cifar-cli train (process", "is running in this folder"]);
@@ -262,7 +262,7 @@ fn a_second_run_in_the_folder_waits_for_nobody_and_mixes_nothing() {
 
 #[cfg(unix)]
 #[test]
-fn ctrl_c_ends_a_stage_and_leaves_what_was_there() {
+fn ctrl_c_ends_a_stage_and_keeps_existing_results() {
     let project = Project::finished();
     let before = tree(&project.path("models"));
     project.edit("params.yaml", "epochs: 2", "epochs: 500");
@@ -272,7 +272,7 @@ fn ctrl_c_ends_a_stage_and_leaves_what_was_there() {
         .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    // The first epoch is done: the run is in the middle.
+    // The first epoch is finished, so the run is in progress.
     let mut line = String::new();
     let mut stdout = std::io::BufReader::new(child.stdout.take().unwrap());
     std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
@@ -290,13 +290,13 @@ fn ctrl_c_ends_a_stage_and_leaves_what_was_there() {
     let names = project.path("models").read_dir().unwrap().map(|entry| entry.unwrap().file_name());
     let mut names: Vec<_> = names.collect();
     names.sort();
-    assert_eq!(names, ["final", "tuning"], "nothing half-written is left");
+    assert_eq!(names, ["final", "tuning"], "no partial files are left");
 }
 
-/// Root may write anywhere, so a folder's mode says nothing to it; a full or read-only file system does.
+/// Root ignores a folder's mode, but not a full or read-only file system.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_place_that_takes_no_files_is_named() {
+fn an_unwritable_folder_is_named() {
     let project = Project::with_partitions();
     project.write("data/raw", b"a file where a folder should be");
     project.run(&["pull"]).success();
@@ -308,17 +308,17 @@ fn a_place_that_takes_no_files_is_named() {
     project.run(&["run"]).failure(FAILURE, &["evaluation", "cannot create the folder"]);
 }
 
-/// Training sees mixtures only, and nobody can tell from them which image is hard.
+/// With mixup, training sees only mixed images, so its logits do not show which image is hard.
 #[test]
 fn mixup_without_plain_logits_is_refused_where_images_are_analysed() {
     let project = Project::with_partitions();
     project.edit("params.yaml", "mixup: 0.0", "mixup: 0.4");
     let problem = "train.mixup: 0.4 is not allowed; with train.dynamics_fraction: 0 training records no logits";
     project.run(&["run"]).failure(USAGE, &[problem]);
-    assert!(!project.path("data/raw").exists(), "before anything is done");
+    assert!(!project.path("data/raw").exists(), "refused before any work");
     let answer = project.run(&["check"]);
     assert!(answer.code == Some(FAILURE) && answer.stdout.contains(problem), "{answer:#?}");
-    // A model alone may be trained this way.
+    // Training a model alone is allowed.
     for stage in ["pull", "prepare", "train", "evaluate"] {
         let answer = project.run(&[stage]).success();
         let warning = format!("warning: `hard-images` will refuse the model: {problem}");

@@ -1,12 +1,12 @@
-//! `bench`: its figures are there and make sense, whatever they are; what it cannot do is refused.
+//! `bench`: its figures are present and plausible, and unsupported cases are refused.
 
 use cifar_e2e::{Answer, Project};
 use serde_json::Value;
 
-/// Exit status of a mistake in parameters or usage.
+/// Exit status of invalid parameters or usage.
 const USAGE: i32 = 2;
 
-/// Standard output as the one JSON object that it must be.
+/// Parses standard output, which must be one JSON object.
 #[track_caller]
 fn object(answer: Answer) -> Value {
     let answer = answer.success();
@@ -58,7 +58,7 @@ fn a_training_step_is_measured() {
     let number = |name: &str| json[name].as_f64().unwrap();
     assert!(number("ms_min") <= number("ms_per_step"));
     assert!((number("images_per_s") * number("ms_per_step") / 4000.0 - 1.0).abs() < 1e-9);
-    // Ten classes: about ln 10 before anything is learnt.
+    // Ten classes: about ln 10 before training.
     assert!((0.1..10.0).contains(&number("loss")), "{json}");
     if cfg!(target_os = "linux") {
         assert!(number("peak_rss_mb") > 1.0 && number("page_faults_per_step") >= 0.0);
@@ -99,11 +99,14 @@ fn inference_kernels_and_decoding_are_measured() {
     let json = object(project.run(&["bench", "decode", "--images", "60", "--rounds", "1", "--json", "--quiet"]));
     assert_eq!(json["images"], 60);
     positive(&json, &["megabytes", "seconds", "images_per_s", "mb_per_s"]);
-    assert!(project.path(".").read_dir().unwrap().all(|entry| entry.unwrap().file_name() != ".cifar"), "nothing stays");
+    assert!(
+        project.path(".").read_dir().unwrap().all(|entry| entry.unwrap().file_name() != ".cifar"),
+        "no files are left"
+    );
 }
 
 #[test]
-fn what_cannot_be_measured_is_refused() {
+fn unsupported_measurements_are_refused() {
     let project = Project::new();
     for (arguments, parts) in [
         (&["train-step", "--architecture", "alexnet"][..], &["alexnet", "simple_cnn"][..]),

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use cifar_e2e::{Project, binary, dvc, note, repository, target};
 
-/// The crates of the clone are compiled several times in part; what they train is small. No profile is that of the repository,
-/// whose compiled crates would be replaced.
+/// Compiles the clone's crates quickly; they are partly rebuilt several times and train only small
+/// networks. No profile of the repository is used, since that would replace its compiled crates.
 const CARGO_CONFIG: &str = "\
 [build]
 incremental = true
@@ -23,7 +23,8 @@ cifar-pipeline = { opt-level = 1 }
 cifar-train = { opt-level = 1 }
 ";
 
-/// A git repository with the working tree's files, partitions of the committed synthetic set, and DVC on the path.
+/// Creates a git repository with the working tree's files and partitions of the committed synthetic
+/// dataset, with DVC on the path.
 struct Clone {
     project: Project,
     dvc: PathBuf,
@@ -40,7 +41,8 @@ impl Clone {
         let listed =
             git(&["ls-files", "--cached", "--others", "--exclude-standard", "-z"]).expect("git lists the files");
         for file in String::from_utf8(listed).expect("names are UTF-8").split_terminator('\0') {
-            // These say which data somebody works with here; the test has those of the commit.
+            // In the working tree these files describe the user's own data. The test uses the
+            // committed ones.
             let bytes = if file.starts_with("dataset_partitions/") || file == "dvc.lock" {
                 git(&["show", &format!("HEAD:{file}")])
             } else {
@@ -66,12 +68,12 @@ impl Clone {
         self.project.call(Path::new("git"), &arguments).success().stdout
     }
 
-    /// DVC, to be run. The build stage shares the tests' own compiled dependencies; the program that it builds, of sources
-    /// that this test edits, stays in the clone.
+    /// Prepares a DVC command. The build stage shares the tests' compiled dependencies. The program
+    /// that it builds from edited sources stays in the clone.
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.project.command(&self.dvc, arguments);
         command.env_remove("CARGO_TARGET_DIR").env("CARGO_BUILD_BUILD_DIR", target()).env("DVC_NO_ANALYTICS", "1");
-        // A queue's worker starts `dvc` by its name.
+        // A queue worker starts `dvc` by name.
         let path = std::env::var_os("PATH").unwrap_or_default();
         let bin = self.dvc.parent().expect("DVC lies in a folder").to_path_buf();
         let path = std::env::join_paths(std::iter::once(bin).chain(std::env::split_paths(&path)));
@@ -101,20 +103,20 @@ impl Clone {
 }
 
 #[test]
-fn the_pipeline_runs_under_dvc_and_experiments_work() {
+fn the_pipeline_and_experiments_run_under_dvc() {
     let Some(dvc) = dvc() else { return };
     let clone = Clone::new(dvc);
 
-    // Partitions of the synthetic set are those that the committed .dvc files describe, on every machine.
+    // The synthetic dataset's partitions match the committed .dvc files on every machine.
     clone.project.run(&["partition", "--source", "synthetic"]).success();
     clone.dvc(&["add", "--quiet", "dataset_partitions/v1", "dataset_partitions/v2", "dataset_partitions/v3"]);
-    assert_eq!(clone.git(&["status", "--porcelain"]), "", "dvc add changes nothing that is committed");
+    assert_eq!(clone.git(&["status", "--porcelain"]), "", "dvc add changes no committed file");
 
     clone.dvc(&["repro"]);
     let again = clone.dvc(&["repro"]);
     assert!(again.contains("Data and pipelines are up to date"), "{again}");
     assert_eq!(clone.rows("data/raw/manifest.csv"), 2000);
-    assert!(clone.git(&["status", "--porcelain"]).lines().all(|l| l.ends_with("dvc.lock")), "only the lock is new");
+    assert!(clone.git(&["status", "--porcelain"]).lines().all(|l| l.ends_with("dvc.lock")), "only dvc.lock changes");
     clone.git(&["add", "-A"]);
     clone.git(&["commit", "-q", "-m", "results of v1"]);
 
@@ -122,7 +124,7 @@ fn the_pipeline_runs_under_dvc_and_experiments_work() {
     assert!(show.contains("\"accuracy\""), "{show}");
     clone.dvc(&["plots", "show"]);
     let plots = String::from_utf8(clone.project.read("dvc_plots/index.html")).unwrap();
-    assert!(plots.contains("confusion_matrix.png") && plots.contains("accuracy"), "the page has pictures and curves");
+    assert!(plots.contains("confusion_matrix.png") && plots.contains("accuracy"), "the page has images and curves");
 
     comments_retrain_nothing(&clone);
     reports_retrain_nothing(&clone);
@@ -153,7 +155,8 @@ fn reports_retrain_nothing(clone: &Clone) {
     clone.dvc(&["repro"]);
 }
 
-/// From here on the first stage takes the tests' own program: a copy of the project that DVC makes would compile it once more.
+/// From here on the first stage copies the tests' own program. DVC's temporary copy of the project
+/// would compile it again.
 fn take_the_built_program(clone: &Clone) {
     let build = "cargo run --locked --release --quiet -p cifar-cli --";
     clone.project.edit("dvc.yaml", build, binary().to_str().expect("a path in UTF-8"));
@@ -191,8 +194,8 @@ fn experiments(clone: &Clone) {
     assert!(table.lines().next().expect("a header").contains("test.accuracy"), "{table}");
 }
 
-/// A stage that is killed with its DVC, in the project or in a temporary copy of it, goes on where it was when the same
-/// experiment is run again, or the pipeline.
+/// A stage that is killed with its DVC process resumes when the same experiment or pipeline is run
+/// again, in the project and in a temporary copy of it.
 fn killed_experiments_go_on(clone: &Clone) {
     clone.git(&["checkout", "-q", "."]);
     clone.project.edit("dvc.yaml", "cmd: bin/cifar-cli train\n", "cmd: bin/cifar-cli train --checkpoint-every 0\n");
@@ -224,7 +227,7 @@ fn killed_experiments_go_on(clone: &Clone) {
     }
 }
 
-/// Number of checkpoints in the project.
+/// Returns the number of checkpoints in the project.
 fn checkpoints(clone: &Clone) -> usize {
     let folders = std::fs::read_dir(clone.project.path(".cifar/checkpoints")).into_iter().flatten().flatten();
     folders.filter(|folder| folder.path().join("checkpoint.safetensors").is_file()).count()

@@ -1,17 +1,18 @@
-//! A grid of runs: in one process and as DVC's experiments, with the same bytes; stopped, failed, and not to be done.
+//! A grid of runs, in one process and as DVC experiments: identical files, interruptions, failures
+//! and refusals.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use cifar_e2e::{Project, binary, dvc, repository, tree};
 
-/// A mistake in parameters or usage.
+/// Exit status of invalid parameters or usage.
 const USAGE: i32 = 2;
-/// Exit status of anything else.
+/// Exit status of any other error.
 const FAILURE: i32 = 1;
 const GRID: &str = "[grid]\ndataset_version = ['v1', 'v1+v2']\nrandom_seed = [1, 2]\n";
 
-/// A small set, a small network and two epochs.
+/// A small dataset, a small network and two epochs.
 fn project(grid: &str) -> Project {
     let project = Project::with_partitions();
     project.edit("params.yaml", "widths: [32, 64, 128]", "widths: [4, 8, 8]");
@@ -27,18 +28,18 @@ fn lines(project: &Project, file: &str) -> Vec<String> {
     String::from_utf8(project.read(file)).expect("a text file").lines().map(String::from).collect()
 }
 
-/// What the stages left, without logs.
+/// Returns the files that the stages wrote, without logs.
 fn results(project: &Project) -> std::collections::BTreeMap<PathBuf, Vec<u8>> {
     let mut files = tree(&project.path("experiments/runs"));
     files.retain(|path, _| ["models", "evaluation"].iter().any(|part| path.iter().any(|p| p == *part)));
-    // Only `run` and DVC write what tuning found; it is empty here.
+    // Only `run` and DVC write the tuning results, which are empty here.
     files.retain(|path, _| !path.iter().any(|p| p == "tuning"));
     assert!(!files.is_empty());
     files
 }
 
 #[test]
-fn a_grid_runs_once_whoever_works_on_it_and_leaves_figures() {
+fn a_grid_does_each_run_once_and_writes_its_figures() {
     let grid = format!("{GRID}[[include]]\ndataset_version = 'v1+v2+v3'\nsplit.train_images = [100]\n");
     let project = project(&grid);
     let answer = project.run(&["experiments", "run", "--dry-run", "--json"]).success();
@@ -54,14 +55,15 @@ fn a_grid_runs_once_whoever_works_on_it_and_leaves_figures() {
     let summary = project.json("experiments/summary.json");
     assert_eq!(summary["combinations"].as_array().map(Vec::len), Some(3));
     assert_eq!(summary["combinations"][2]["train_images"], 100);
-    // Two epochs of 100 images by 32: four steps each; the other combinations have as many images or more.
+    // Two epochs of 100 images in batches of 32: four steps each. The other combinations have as
+    // many images or more.
     assert_eq!(summary["combinations"][2]["steps"], 8.0);
     let report = lines(&project, "experiments/report.md");
     assert!(report.iter().any(|line| line.contains("trained for 8 to 14 optimiser steps")), "{report:#?}");
     assert!(summary["source"].as_str().is_some_and(|s| s.contains("SYNTHETIC")));
     let page = String::from_utf8(project.read("experiments/report.html")).expect("a page is UTF-8");
     assert!(page.contains("SYNTHETIC") && page.contains("<svg") && page.contains("runs/v1%2Bv2-seed2/"));
-    assert!(!page.contains("http://") && !page.contains("https://"), "nothing from elsewhere");
+    assert!(!page.contains("http://") && !page.contains("https://"), "the page loads no remote content");
     assert_eq!(
         std::fs::read_dir(project.path(".cifar/experiments/data")).map_or(0, Iterator::count),
         0,
@@ -73,7 +75,7 @@ fn a_grid_runs_once_whoever_works_on_it_and_leaves_figures() {
     let (before, figures) = (results(&project), project.read("experiments/summary.json"));
     let again = project.run(&local(&[])).success();
     assert!(again.stderr.contains("6 finished, 0 to do"), "{again:#?}");
-    // Two workers, and what `run` and the single commands give.
+    // Two workers give the same results as `run` and the single commands.
     std::fs::remove_dir_all(project.path("experiments")).expect("results");
     std::fs::remove_dir_all(project.path(".cifar/checkpoints")).expect("checkpoints");
     project.run(&local(&["-j", "2", "--threads", "2"])).success();
@@ -88,7 +90,7 @@ fn a_grid_runs_once_whoever_works_on_it_and_leaves_figures() {
 }
 
 #[test]
-fn what_is_killed_goes_on_and_what_fails_is_named() {
+fn killed_runs_resume_and_failed_runs_are_named() {
     let grid = "[grid]\nrandom_seed = [1, 2, 3]\n[[include]]\nsplit.train_images = 5000\nrandom_seed = 1\n";
     let project = project(grid);
     let mut child = project.command(&binary(), &local(&["--quiet"])).spawn().expect("the program starts");
@@ -103,9 +105,12 @@ fn what_is_killed_goes_on_and_what_fails_is_named() {
 
     let parts = ["1 of 4 runs failed", "v1-train_images5000-seed1", "split.train_images: 5000", "0 to 104", "--retry"];
     let answer = project.run(&local(&[])).failure(FAILURE, &parts);
-    assert!(answer.stderr.contains("    error: split.train_images: 5000"), "the end of its log: {answer:#?}");
+    assert!(
+        answer.stderr.contains("    error: split.train_images: 5000"),
+        "the end of the run's log is shown: {answer:#?}"
+    );
     let same = std::fs::metadata(project.path("experiments/runs/v1-seed1/run.json")).expect("still there");
-    assert_eq!(first.modified().expect("a time"), same.modified().expect("a time"), "it was not done again");
+    assert_eq!(first.modified().expect("a time"), same.modified().expect("a time"), "the run was not repeated");
     assert!(lines(&project, "experiments/report.md").iter().any(|l| l.contains("Not finished")));
 
     let answer = project.run(&local(&[])).failure(FAILURE, &parts);
@@ -115,7 +120,7 @@ fn what_is_killed_goes_on_and_what_fails_is_named() {
     let answer = project.run(&local(&[])).success();
     assert!(answer.stderr.contains("other folders are not of this grid"), "{answer:#?}");
 
-    // A disk that is full, as far as a limit on the size of files can play one.
+    // A limit on file size mimics a full disk.
     project.write("experiments.toml", b"[grid]\nrandom_seed = [4]\n");
     let arguments = local(&[]).join(" ");
     let script = format!("trap '' XFSZ; ulimit -f 64; exec '{}' {arguments}", binary().display());
@@ -123,7 +128,7 @@ fn what_is_killed_goes_on_and_what_fails_is_named() {
         .call("sh".as_ref(), &["-c", &script])
         .failure(FAILURE, &["1 of 1 runs failed, first v1-seed4", "cannot write"]);
     project.run(&local(&["--retry"])).success();
-    // One that is so full that not even the reason can be written.
+    // Here the disk is too full even for the reason.
     project.write("experiments.toml", b"[grid]\nrandom_seed = [5]\n");
     let script = script.replace("ulimit -f 64", "ulimit -f 0");
     let script = script.replace("exec ", "exec 2>/dev/null; exec ");
@@ -133,19 +138,19 @@ fn what_is_killed_goes_on_and_what_fails_is_named() {
     project.run(&local(&[])).success();
     project.write("experiments.toml", b"[grid]\nrandom_seed = [1, 2, 3]\n");
 
-    // The same names for other runs.
+    // The same names for different runs.
     project.edit("params.yaml", "momentum: 0.9 ", "momentum: 0.8 ");
     let parts = ["experiments/runs/v1-seed1", "train.momentum was 0.9 and is 0.8 now", "move the folder away"];
     project.run(&local(&[])).failure(FAILURE, &parts);
     project.run(&["experiments", "summary"]).failure(FAILURE, &parts);
 }
 
-/// Starts a grid of one run, kills it while it trains, and returns where its checkpoint belongs.
+/// Starts a grid of one run, kills it during training and returns its checkpoint's path.
 fn killed(project: &Project) -> PathBuf {
     let mut child = project.command(&binary(), &local(&["--quiet"])).spawn().expect("the program starts");
     let start = Instant::now();
     let found = loop {
-        // The folder is there from the start of training, the checkpoint after some seconds.
+        // The folder exists from the start of training, the checkpoint some seconds later.
         let mut folders = std::fs::read_dir(project.path(".cifar/checkpoints")).into_iter().flatten().flatten();
         if let Some(folder) = folders.find(|entry| entry.path().is_dir()) {
             break folder.path().join("checkpoint.safetensors");
@@ -159,7 +164,7 @@ fn killed(project: &Project) -> PathBuf {
 }
 
 #[test]
-fn damage_by_others_never_keeps_a_grid_from_its_end() {
+fn a_grid_completes_despite_damaged_files() {
     let project = project("[grid]\nrandom_seed = [1]\n");
     project.edit("params.yaml", "epochs: 2", "epochs: 30");
     let log = "experiments/runs/v1-seed1/log.txt";
@@ -184,7 +189,7 @@ fn damage_by_others_never_keeps_a_grid_from_its_end() {
     assert_eq!(log.matches(" is made again").count(), 2, "{log}");
     assert!(log.contains("it is renamed to checkpoint.damaged.safetensors, and the run starts over"), "{log}");
     let found = results(&project);
-    // The same as if nothing had happened.
+    // The results are the same as without the damage.
     std::fs::remove_dir_all(project.path("experiments")).expect("results");
     std::fs::remove_dir_all(project.path(".cifar")).expect("state");
     project.run(&local(&[])).success();
@@ -215,7 +220,7 @@ fn constant_steps_set_the_epochs_of_each_run() {
 }
 
 #[test]
-fn mistakes_are_one_line() {
+fn errors_are_one_line() {
     let project = project("[grid]\nrandom_seed = [1]\n");
     let check = |grid: &str, parts: &[&str]| {
         project.write("experiments.toml", grid.as_bytes());
@@ -233,7 +238,7 @@ fn mistakes_are_one_line() {
 }
 
 #[test]
-fn dvc_must_be_there_and_new_enough_and_have_a_repository() {
+fn dvc_must_be_installed_recent_and_in_a_repository() {
     let project = project("[grid]\nrandom_seed = [1]\n");
     let engine = ["experiments", "run", "--engine", "dvc"];
     let mut nowhere = project.command(&binary(), &engine);
@@ -289,7 +294,7 @@ fn git(project: &Project, arguments: &[&str]) -> String {
 }
 
 #[test]
-fn experiments_of_dvc_have_the_same_bytes() {
+fn dvc_experiments_give_the_same_files() {
     let Some(dvc) = dvc() else { return };
     let project = project("[grid]\nrandom_seed = [1, 2]\n");
     with_dvc(&project, &dvc);
@@ -308,11 +313,11 @@ fn experiments_of_dvc_have_the_same_bytes() {
         assert_eq!(refs.lines().filter(|l| l.ends_with(&format!("/{name}"))).count(), 1, "{refs}");
     }
     let status = git(&project, &["status", "--porcelain", "--untracked-files=no"]);
-    assert!(status.lines().all(|l| l.ends_with("dvc.lock")), "the work tree stays as it is: {status}");
+    assert!(status.lines().all(|l| l.ends_with("dvc.lock")), "the working tree is unchanged: {status}");
     assert!(!git(&project, &["symbolic-ref", "HEAD"]).is_empty(), "HEAD is a branch");
     let with_dvc = results(&project);
 
-    // What exists is only fetched.
+    // Existing experiments are only fetched.
     std::fs::remove_dir_all(project.path("experiments/runs")).expect("results");
     project.run(&engine).success();
     assert!(results(&project) == with_dvc);
@@ -322,7 +327,7 @@ fn experiments_of_dvc_have_the_same_bytes() {
     project.run(&local(&[])).success();
     assert!(results(&project) == with_dvc, "local runs have the same bytes");
 
-    // A name that exists for another run.
+    // A name that already belongs to another run.
     std::fs::remove_dir_all(project.path("experiments/runs")).expect("results");
     project.edit("params.yaml", "momentum: 0.9 ", "momentum: 0.8 ");
     git(&project, &["commit", "-q", "-a", "-m", "another momentum"]);

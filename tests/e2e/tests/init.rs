@@ -1,4 +1,4 @@
-//! A project that an installed program starts in an empty folder, and what a shell needs of the program.
+//! A new project in an empty folder, created by the installed program, and shell completions.
 
 use cifar_e2e::{Answer, binary};
 use std::path::Path;
@@ -30,7 +30,7 @@ fn an_empty_folder_becomes_a_project_that_runs() {
 }
 
 #[test]
-fn shells_learn_every_command() {
+fn shell_completions_cover_every_command() {
     let folder = tempfile::tempdir().unwrap();
     for shell in ["bash", "zsh", "fish"] {
         let script = run(folder.path(), &["completions", shell]).success();

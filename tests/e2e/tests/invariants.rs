@@ -1,10 +1,10 @@
-//! What ARCHITECTURE.md says is absent, is absent.
+//! Checks that what ARCHITECTURE.md rules out is absent from the sources.
 
 use std::path::{Path, PathBuf};
 
 use cifar_e2e::repository;
 
-/// Rust sources below `folder`, as (path from the root, text).
+/// Returns the Rust sources under `folder` as (path from the root, text).
 fn sources(folder: &str) -> Vec<(String, String)> {
     fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(folder).expect("a readable source folder") {
@@ -25,7 +25,7 @@ fn sources(folder: &str) -> Vec<(String, String)> {
     files.iter().map(|path| (name(path), std::fs::read_to_string(path).expect("a readable source folder"))).collect()
 }
 
-/// The crate's own dependencies, as its manifest lists them under `[dependencies]`.
+/// Returns the crate's direct dependencies, from `[dependencies]` in its manifest.
 fn dependencies(name: &str) -> Vec<String> {
     let manifest = std::fs::read_to_string(repository().join(format!("crates/{name}/Cargo.toml"))).expect("a manifest");
     let section = manifest.split("\n[dependencies]\n").nth(1).unwrap_or_default();
@@ -38,7 +38,7 @@ fn check_absent(folders: &[&str], words: &[&str]) {
         for (number, line) in (1..).zip(text.lines()) {
             let code = line.split("//").next().unwrap_or_default();
             for word in words {
-                assert!(!code.contains(word), "{file}, line {number}: `{word}` does not belong here: {line}");
+                assert!(!code.contains(word), "{file}, line {number}: `{word}` is not allowed here: {line}");
             }
         }
     }
@@ -54,7 +54,7 @@ fn every_file_of_end_to_end_tests_is_compiled() {
 }
 
 #[test]
-fn crates_use_only_those_before_them() {
+fn crates_depend_only_on_lower_layers() {
     let order = [
         "cifar-kernels",
         "cifar-data",
@@ -95,7 +95,7 @@ fn only_the_kernels_are_unsafe() {
             "crates/cifar-experiments/src",
             "crates/cifar-cli/src",
         ],
-        // A page's content security policy has the word, too.
+        // A page's content security policy contains the word too.
         &["unsafe {", "unsafe fn", "unsafe impl", "unsafe trait", "unsafe extern", "unsafe_code"],
     );
     let (unsafe_blocks, safety): (usize, usize) = sources("crates/cifar-kernels/src")
@@ -112,13 +112,13 @@ fn training_never_opens_test_images() {
     check_absent(&["crates/cifar-train/src"], &["TestSet", "Split::Test", "POOL", "store::read"]);
 }
 
-/// Errors name the stage that has to run; the pipeline says with which command.
+/// Errors name the stage that has to run. The pipeline adds the command.
 #[test]
 fn libraries_below_the_pipeline_do_not_know_the_program() {
     for name in ["cifar-kernels", "cifar-data", "cifar-model", "cifar-train"] {
         for (file, text) in sources(&format!("crates/{name}/src")) {
             for word in ["cifar-cli", "params.yaml", "dvc.yaml", "\".dvc", "`dvc", "`--", " --"] {
-                assert!(!text.contains(word), "{file}: `{word}` does not belong here");
+                assert!(!text.contains(word), "{file}: `{word}` is not allowed here");
             }
         }
     }
@@ -161,7 +161,7 @@ fn results_use_no_functions_of_the_system() {
     };
     for name in ["cifar-kernels", "cifar-data", "cifar-model", "cifar-train", "cifar-eval", "cifar-experiments"] {
         for (file, text) in sources(&format!("crates/{name}/src")) {
-            // Tests may compare with what they like.
+            // Tests may use any function for comparison.
             let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
             for (number, line) in (1..).zip(text.lines()) {
                 let code = line.split("//").next().unwrap_or_default();
@@ -178,7 +178,7 @@ fn paths<'a>(text: &'a str, before: &[&'a str], found: &mut Vec<Vec<&'a str>>) -
     let text = text.trim_start();
     if let Some(mut rest) = text.strip_prefix('{') {
         loop {
-            // After each path there may be ` as NAME`.
+            // Each path may be followed by ` as NAME`.
             rest = paths(rest, before, found).trim_start_matches(|c| !matches!(c, ',' | '}'));
             match rest.strip_prefix(',') {
                 Some(next) => rest = next,
@@ -213,9 +213,9 @@ fn paths_of_crate(text: &str) -> Vec<Vec<String>> {
     found.into_iter().map(|path| path.into_iter().map(String::from).collect()).collect()
 }
 
-/// Returns the files of a circle in which each uses the next, if there is one. `files` are paths from
-/// the folder `src` of a crate, with their texts. A module and those below it may use each other. A
-/// name that a file exports again counts as a use of that file.
+/// Returns the files of a cycle in which each uses the next, if there is one. `files` are paths
+/// relative to a crate's `src` folder, with their texts. A module and its submodules may use each
+/// other. A re-exported name counts as a use of its file.
 fn circle(files: &[(&str, &str)]) -> Option<Vec<String>> {
     let module = |file: &str| -> Vec<String> {
         let name = file.trim_end_matches(".rs").trim_end_matches("/mod");
@@ -235,7 +235,7 @@ fn circle(files: &[(&str, &str)]) -> Option<Vec<String>> {
         let is_apart = |other: &usize| !modules[*other].starts_with(of) && !of.starts_with(&modules[*other]);
         uses.push(paths_of_crate(text).into_iter().filter_map(used).filter(is_apart).collect());
     }
-    // Files that use no other are in no circle, and neither are those that use only such files.
+    // Files that use no others are in no cycle, and neither are files that use only such files.
     let mut left: Vec<usize> = (0..files.len()).collect();
     loop {
         let before = left.len();
@@ -256,7 +256,7 @@ fn circle(files: &[(&str, &str)]) -> Option<Vec<String>> {
 }
 
 #[test]
-fn no_file_uses_another_in_a_circle() {
+fn no_files_use_each_other_in_a_cycle() {
     let mut circles = Vec::new();
     for entry in std::fs::read_dir(repository().join("crates")).expect("a folder of crates") {
         let name = entry.expect("a folder of crates").file_name().into_string().expect("a name of letters");
@@ -270,7 +270,7 @@ fn no_file_uses_another_in_a_circle() {
 }
 
 #[test]
-fn circles_are_found_however_the_files_use_each_other() {
+fn cycles_are_found_through_every_form_of_use() {
     let check = |files: &[(&str, &str)], expected: &[&str]| {
         assert_eq!(circle(files).unwrap_or_default(), expected, "{files:?}");
     };

@@ -1,12 +1,12 @@
-//! The whole journey with the real binary on a small synthetic set.
+//! The whole pipeline with the real binary on a small synthetic dataset.
 
 use cifar_e2e::{Project, tree};
 
 const RESULTS: [&str; 4] = ["data", "models", "evaluation", "dataset_partitions"];
 
-/// Each of these processes has hash maps that are ordered in a way of their own, as every process of Rust has.
+/// Each process orders its hash maps differently, as every Rust process does.
 #[test]
-fn the_same_seed_gives_the_same_bytes_at_any_thread_count_and_by_run_or_by_stages() {
+fn files_do_not_depend_on_thread_count_or_on_run_versus_stages() {
     let by_stages = Project::with_partitions();
     for stage in ["pull", "prepare", "inspect", "tune", "train", "evaluate", "hard-images"] {
         by_stages.run(&["--threads", "1", stage]).success();
@@ -31,7 +31,7 @@ fn the_same_seed_gives_the_same_bytes_at_any_thread_count_and_by_run_or_by_stage
 }
 
 #[test]
-fn every_result_is_there_and_says_synthetic() {
+fn every_result_exists_and_is_marked_synthetic() {
     let project = Project::finished();
     for file in [
         "data/prepared/split.csv",
@@ -91,7 +91,8 @@ fn predictions_cover_every_test_image_once_and_agree_with_the_metrics() {
     assert!((accuracy - correct as f64 / rows.len() as f64).abs() < 1e-12);
     assert!(metrics["test"]["accuracy_low"].as_f64().unwrap() < accuracy);
     assert!(metrics["test"]["accuracy_high"].as_f64().unwrap() > accuracy);
-    // Each class of each partition gives a fifth of its images, rounded: about 90 of all 450, 30 of v1's 150.
+    // Each class of each partition contributes a fifth of its images, rounded: about 90 of 450, 30
+    // of v1's 150.
     let pool = String::from_utf8(project.read("data/raw/pool/manifest.csv")).unwrap();
     assert_eq!(metrics["pool"]["images"].as_u64().unwrap() as usize, pool.lines().count() - 1);
     assert!((80..=100).contains(&metrics["pool"]["images"].as_u64().unwrap()), "{metrics}");
@@ -99,7 +100,7 @@ fn predictions_cover_every_test_image_once_and_agree_with_the_metrics() {
 }
 
 #[test]
-fn a_larger_choice_of_partitions_keeps_every_image_in_its_split() {
+fn adding_partitions_keeps_every_image_in_its_split() {
     let split_of = |version: &str| {
         let project = Project::with_partitions();
         project.edit("params.yaml", "dataset_version: v1", &format!("dataset_version: {version}"));
@@ -149,7 +150,7 @@ fn overrides_change_training_labels_and_never_test_labels() {
 }
 
 #[test]
-fn predict_takes_pictures_of_any_size_and_answers_in_words_or_json() {
+fn predict_accepts_images_of_any_size_and_prints_text_or_json() {
     let project = Project::finished();
     let picture = project.path("evaluation/test/plots/reliability.png");
     let picture = picture.to_str().unwrap();
@@ -163,7 +164,7 @@ fn predict_takes_pictures_of_any_size_and_answers_in_words_or_json() {
 }
 
 #[test]
-fn check_tells_what_is_there_and_what_is_missing() {
+fn check_reports_present_and_missing_results() {
     let project = Project::new();
     let before = project.run(&["check"]).success();
     assert!(before.stdout.contains("missing"), "{before:?}");

@@ -1,4 +1,4 @@
-//! What people write about images stays with those images when files come and go.
+//! Decisions about images stay with those images when files are added or removed.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use cifar_e2e::Project;
 
 const FAILURE: i32 = 1;
 
-/// A folder with two classes of pictures, each of which is another one.
+/// Creates a folder with two classes; every image is different.
 fn pictures(project: &Project, each: u8) {
     for (label, class) in [(0u8, "cat"), (1, "=dog")] {
         for number in 0..each {
@@ -22,13 +22,13 @@ fn pictures(project: &Project, each: u8) {
     }
 }
 
-/// The rows of a CSV by the names of its columns.
+/// Reads the rows of a CSV by column name.
 fn rows(project: &Project, file: &str) -> Vec<BTreeMap<String, String>> {
     let bytes = project.read(file);
     csv::Reader::from_reader(bytes.as_slice()).deserialize().map(|row| row.expect("a row")).collect()
 }
 
-/// File and label of the images whose label differs from the original one.
+/// Returns file and label of the images whose label differs from the original.
 fn relabelled(project: &Project) -> Vec<(String, String)> {
     let sets = ["data/prepared/train/manifest.csv", "data/prepared/val/manifest.csv"];
     let all = sets.iter().flat_map(|file| rows(project, file));
@@ -37,8 +37,9 @@ fn relabelled(project: &Project) -> Vec<(String, String)> {
         .collect()
 }
 
-/// The only decision is about this file: its id in review.csv is the file's, and no other label has changed. Splits depend
-/// on ids, so the image may be for test now, and test images are never relabelled.
+/// Checks that the only decision is about this file: its id in review.csv is the file's, and no
+/// other label has changed. Splits depend on ids, so the image may now be a test image, which is
+/// never relabelled.
 fn check_relabelled(project: &Project, file: &str) {
     let parts = ["v1", "v2", "v3"].iter().flat_map(|p| rows(project, &format!("dataset_partitions/{p}/manifest.csv")));
     let id = parts.into_iter().find(|row| row["file"] == file).expect("the image is there")["id"].clone();
@@ -55,7 +56,7 @@ fn stages(project: &Project) {
 }
 
 #[test]
-fn a_decision_is_not_applied_to_another_picture() {
+fn a_decision_is_not_applied_to_another_image() {
     let project = Project::new();
     project.edit("params.yaml", "dataset_version: v1", "dataset_version: v1+v2+v3");
     pictures(&project, 30);
@@ -65,7 +66,8 @@ fn a_decision_is_not_applied_to_another_picture() {
         rows(&project, "data/prepared/train/manifest.csv").into_iter().filter(|row| row["label"] == "cat").collect();
     let (cat, last) = (&cats[5], &cats[cats.len() - 1]);
 
-    // By id alone, as people write it: accepted with one warning that says what to do, and made safe by that.
+    // By id alone, as people write it: accepted with one warning that says what to do, then
+    // completed with file and content.
     let review = format!("id,decision,label,note\n{},relabel,'=dog,\"a, b\"\n{},drop,,\n", cat["id"], last["id"]);
     project.write("labels/review.csv", review.as_bytes());
     let warned = project.run(&["prepare"]).success();
@@ -80,7 +82,7 @@ fn a_decision_is_not_applied_to_another_picture() {
     assert!(!quiet.stderr.contains("warning: "), "{quiet:?}");
     assert_eq!(relabelled(&project), expected);
 
-    // The first picture is deleted, and every later one has another id.
+    // The first image is deleted, so every later one gets another id.
     std::fs::remove_file(project.path("pictures/cat/000.png")).unwrap();
     let hint = project.run(&["partition", "--source", "pictures"]).success();
     let hints = hint.stderr.lines().filter(|line| line.contains("cifar-cli labels migrate")).count();
@@ -100,7 +102,7 @@ fn a_decision_is_not_applied_to_another_picture() {
     let review = rows(&project, "labels/review.csv");
     assert_eq!((review[0]["note"].as_str(), review[0]["file"].as_str()), ("a, b", cat["file"].as_str()));
 
-    // Then a picture that somebody decided about.
+    // Now an image with a decision is deleted.
     std::fs::remove_file(project.path("pictures").join(&last["file"])).unwrap();
     stages(&project);
     let kept = project.read("labels/review.csv");
@@ -114,7 +116,7 @@ fn a_decision_is_not_applied_to_another_picture() {
 }
 
 #[test]
-fn a_truth_about_other_pictures_is_refused() {
+fn a_truth_file_for_other_images_is_refused() {
     let project = Project::finished();
     let candidates = rows(&project, "evaluation/hard_images/hard_images.csv");
     let truth = |content: &dyn Fn(&BTreeMap<String, String>) -> String| {
@@ -138,13 +140,13 @@ fn a_truth_about_other_pictures_is_refused() {
     truth(&|row| candidates[usize::from(row["id"] == candidates[0]["id"])]["content"].clone());
     let refused = project.run(&["hard-images", "--truth", "truth.csv"]);
     refused.failure(FAILURE, &["truth.csv, line ", " of the analysis is b3:", "labels migrate truth.csv"]);
-    // What the program plants is a truth, too.
+    // Planted labels of the synthetic dataset are a truth file too.
     let planted = "dataset_partitions/synthetic_truth.csv";
     assert!(rows(&project, planted).iter().all(|row| row["content"].starts_with("b3:")));
 }
 
 #[test]
-fn wrong_lines_are_named_with_their_number_and_cause() {
+fn invalid_lines_are_reported_with_number_and_cause() {
     let project = Project::with_partitions();
     project.run(&["pull"]).success();
     let refused = |file: &str, text: &[u8], parts: &[&str]| {

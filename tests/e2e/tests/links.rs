@@ -1,4 +1,5 @@
-//! Links that come with a cloned project: nothing is written through them, and nothing of the project is started unasked.
+//! Links in a cloned project: nothing is written through them, and nothing in the project is
+//! executed unasked.
 #![cfg(unix)]
 
 use std::os::unix::fs::symlink;
@@ -7,7 +8,7 @@ use cifar_e2e::{Project, tree};
 
 const FAILURE: i32 = 1;
 
-/// A trained project, and a folder outside of it.
+/// A trained project and a folder outside it.
 struct Scene {
     project: Project,
     outside: tempfile::TempDir,
@@ -26,7 +27,8 @@ impl Scene {
         Self { project, outside }
     }
 
-    /// With a link at `place` to `target` outside, `command` is refused and names both; without it all is as before.
+    /// With a link at `place` to `target` outside, `command` is refused and names both. Without the
+    /// link it works as before.
     fn check(&self, place: &str, target: &str, command: &[&str]) {
         let (link, target) = (self.project.path(place), self.outside.path().join(target));
         let before = tree(self.outside.path());
@@ -41,7 +43,7 @@ impl Scene {
         let words = format!("{place}: is a link to {}; this program does not write through links", target.display());
         answer.failure(FAILURE, &[&words]);
         assert!(tree(self.outside.path()) == before, "{place}");
-        assert!(link.is_symlink(), "{place}: it is left alone");
+        assert!(link.is_symlink(), "{place}: the link is left in place");
         std::fs::remove_file(&link).expect("the link");
         if had {
             std::fs::rename(&aside, &link).expect("it can be moved back");
@@ -83,7 +85,7 @@ fn nothing_is_written_through_a_link() {
 }
 
 #[test]
-fn links_that_dvc_makes_are_read_and_replaced() {
+fn links_made_by_dvc_are_read_and_replaced() {
     let scene = Scene::new();
     let Scene { project, outside } = &scene;
     let before = tree(&project.path("models/final"));
@@ -105,7 +107,7 @@ fn links_that_dvc_makes_are_read_and_replaced() {
 }
 
 #[test]
-fn an_event_file_takes_the_place_of_a_link() {
+fn an_event_file_replaces_a_link() {
     let scene = Scene::new();
     let Scene { project, outside } = &scene;
     let train = ["train", "--fresh", "--tensorboard", "curves"];
@@ -119,7 +121,7 @@ fn an_event_file_takes_the_place_of_a_link() {
 }
 
 #[test]
-fn check_starts_nothing_of_the_project() {
+fn check_executes_nothing_from_the_project() {
     let project = Project::new();
     for place in [".venv/bin/dvc", ".venv/bin/git", "tools/git", "tools/dvc"] {
         project.write(place, b"#!/bin/sh\ntouch started\necho 9.9\n");

@@ -1,10 +1,10 @@
-//! What would not fit into memory is refused with an estimate, and the estimate is right.
+//! Work that does not fit into memory is refused with an estimate, and the estimate is accurate.
 
 use cifar_e2e::{Answer, Project, binary};
 
 const FAILURE: i32 = 1;
 
-/// The number before ` GB` in the first line of `check` that begins with `memory`.
+/// Returns the number before ` GB` in the first line of `check` that starts with `memory`.
 fn estimated_gb(project: &Project) -> f64 {
     let answer = project.run(&["check"]).success();
     let line = answer.stdout.lines().find(|line| line.starts_with("memory")).expect("a line about memory");
@@ -12,12 +12,12 @@ fn estimated_gb(project: &Project) -> f64 {
     rest.split(' ').next().and_then(|number| number.parse().ok()).expect("a number")
 }
 
-/// The estimate is above what a run really takes, and not too far.
+/// The estimate is above the actual peak, but not far above.
 #[cfg(target_os = "linux")]
 #[test]
-fn the_estimate_bounds_what_training_takes() {
-    // The peak is reached within two steps; small batches need few images for these. Partitions have a third of the images,
-    // training seven tenths of those.
+fn the_estimate_bounds_the_memory_of_training() {
+    // The peak is reached within two steps, and small batches need few images for these. Each
+    // partition has a third of the images; seven tenths of those are for training.
     let few = Project::with_partitions();
     let many = Project::new();
     many.run(&["partition", "--source", "synthetic", "--synthetic-images", "900"]).success();
@@ -53,7 +53,7 @@ fn the_estimate_bounds_what_training_takes() {
         let estimate = estimated_gb(project);
         project.run(&["--threads", "2", "train", "--checkpoint-every", "0"]).success();
         let peak = project.json(".cifar/runs/train.json")["peak_memory_mb"].as_f64().expect("a number") / 1e3;
-        // The program itself and the images take some 40 MB more than the estimate is about.
+        // The program itself and the images take about 40 MB, which the estimate does not cover.
         assert!(
             (0.95 * peak..3.0 * peak).contains(&(estimate + 0.04)),
             "{recipe}, {batch}: {estimate} GB estimated, {peak} GB taken"
@@ -61,7 +61,7 @@ fn the_estimate_bounds_what_training_takes() {
     }
 }
 
-/// The program with a limit on its address space of so many KiB.
+/// Prepares the program with a limit on its address space, in KiB.
 fn within(project: &Project, kib: u32, arguments: &[&str]) -> Answer {
     let script = format!("ulimit -v {kib}; exec '{}' --threads 2 {}", binary().display(), arguments.join(" "));
     project.call("sh".as_ref(), &["-c", &script])
@@ -69,7 +69,7 @@ fn within(project: &Project, kib: u32, arguments: &[&str]) -> Answer {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn what_does_not_fit_is_refused_before_it_is_built() {
+fn networks_that_do_not_fit_are_refused_before_they_are_built() {
     let project = Project::with_partitions();
     project.run(&["pull"]).success();
     project.run(&["prepare"]).success();
@@ -84,15 +84,15 @@ fn what_does_not_fit_is_refused_before_it_is_built() {
     assert!(answer.code == Some(FAILURE) && answer.stdout.contains("takes up to "), "{answer:#?}");
     project.write("params.yaml", &good);
     within(&project, 4_000_000, &["train"]).success();
-    // As many epochs as are allowed: the record of logits alone is too much for so little room.
+    // With the maximum number of epochs, the recorded logits alone exceed the limit.
     project.edit("params.yaml", "epochs: 2", "epochs: 100000");
     within(&project, 1_000_000, &["train", "--fresh"]).failure(FAILURE, &words);
 }
 
-/// Each run of a grid would fit by itself. Runs at the same time have to fit together.
+/// Each run of a grid fits alone; concurrent runs have to fit together.
 #[cfg(target_os = "linux")]
 #[test]
-fn runs_of_a_grid_that_do_not_fit_together_are_refused() {
+fn concurrent_runs_that_do_not_fit_together_are_refused() {
     let project = Project::with_partitions();
     project.edit("params.yaml", "widths: [32, 64, 128]", "widths: [256, 256, 256]");
     project.edit("params.yaml", "epochs: 2", "epochs: 1");
@@ -105,16 +105,16 @@ fn runs_of_a_grid_that_do_not_fit_together_are_refused() {
     for (jobs, runs) in [("2", 2), ("3", 3), ("200", 3)] {
         let words = format!("training {runs} runs at a time takes about ");
         grid(jobs).failure(FAILURE, &[&words, " GB are left (limit on the address space (ulimit -v)); use --jobs 1"]);
-        assert!(!project.path("experiments/runs").exists(), "nothing was begun");
+        assert!(!project.path("experiments/runs").exists(), "no run was started");
     }
-    // One alone fits, although its training leaves buffers that wait for reuse.
+    // One run at a time fits, although training leaves buffers for reuse.
     seeds("[1]");
     grid("2").success();
 }
 
-/// A small file that claims a large network: what it holds is looked at first.
+/// A small file that declares a large network: its actual content is checked first.
 #[test]
-fn the_claims_of_a_model_file_are_not_believed() {
+fn declared_sizes_in_a_model_file_are_not_trusted() {
     let project = Project::with_partitions();
     project.edit("params.yaml", "widths: [32, 64, 128]", "widths: [4, 8, 8]");
     project.run(&["run"]).success();
@@ -124,7 +124,7 @@ fn the_claims_of_a_model_file_are_not_believed() {
     let with = |from: &str, to: &str| {
         assert!(header.contains(from), "{from}: {header}");
         let header = header.replace(from, to);
-        // Whoever writes such a file can write its hash, too.
+        // The author of a crafted file can also write its hash.
         let at = header.find("blake3:").expect("a hash") + "blake3:".len();
         let header = [&header[..at], &"0".repeat(64), &header[at + 64..]].concat();
         let padded = format!("{header:<width$}", width = header.len().next_multiple_of(8));

@@ -1,4 +1,4 @@
-//! Standard output that cannot be written, and names that a terminal would obey.
+//! Standard output that cannot be written, and file names with terminal control characters.
 
 use std::fs::File;
 use std::process::Stdio;
@@ -7,7 +7,7 @@ use cifar_e2e::{Answer, Project, binary};
 
 const FAILURE: i32 = 1;
 
-/// Runs the program with a standard output that is always full.
+/// Runs the program with standard output on a full device.
 #[cfg(target_os = "linux")]
 fn full(project: &Project, arguments: &[&str]) -> Answer {
     let disk = File::options().write(true).open("/dev/full").expect("the device");
@@ -16,7 +16,7 @@ fn full(project: &Project, arguments: &[&str]) -> Answer {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn results_that_cannot_be_written_are_an_error() {
+fn unwritable_standard_output_is_an_error() {
     let project = Project::with_partitions();
     let lost = "error: cannot write to standard output: No space left on device";
     for arguments in [
@@ -32,7 +32,7 @@ fn results_that_cannot_be_written_are_an_error() {
     ] {
         full(&project, arguments).failure(FAILURE, &[lost]);
     }
-    // What was asked for is done all the same.
+    // The command still does its work.
     assert!(project.path("data/raw/pull.json").is_file());
     project.run(&["run"]).success();
     let picture = project.path("evaluation/test/plots/reliability.png");
@@ -43,7 +43,7 @@ fn results_that_cannot_be_written_are_an_error() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn messages_that_cannot_be_written_break_nothing() {
+fn unwritable_standard_error_is_no_error() {
     let project = Project::with_partitions();
     let disk = File::options().write(true).open("/dev/full").expect("the device");
     let answer = Answer::of(project.command(&binary(), &["pull"]).stderr(disk).output().unwrap());
@@ -52,7 +52,7 @@ fn messages_that_cannot_be_written_break_nothing() {
 }
 
 #[test]
-fn a_reader_that_went_away_is_no_error() {
+fn a_closed_pipe_is_no_error() {
     let project = Project::with_partitions();
     for arguments in [&["--help"][..], &["recipe"], &["--json", "recipe"], &["pull"]] {
         let (reader, writer) = std::io::pipe().unwrap();
@@ -65,7 +65,7 @@ fn a_reader_that_went_away_is_no_error() {
 }
 
 #[test]
-fn names_do_not_command_the_terminal() {
+fn control_characters_in_names_are_escaped() {
     let project = Project::finished();
     let name = "a\u{1b}[2J\u{9b}31m\nerror: b.png";
     let check = |answer: &Answer| {

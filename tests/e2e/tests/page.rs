@@ -1,4 +1,5 @@
-//! The page of hard images in a real Chromium, from the disk: it loads, filters, opens, decides and saves.
+//! The page of hard images in a real Chromium, opened from disk: loading, filtering, reviewing and
+//! saving.
 
 #[path = "../../../crates/cifar-eval/examples/page/demo.rs"]
 mod demo;
@@ -14,7 +15,7 @@ use serde_json::json;
 const IMAGES: usize = 900;
 const EMBED: Embed = Embed { images: 300, neighbours_of: 50, pairs: 10 };
 
-/// A browser with the page, the ids of its images, hardest first, and the folder that the page lies in.
+/// A browser with the page open, the ids of its images, hardest first, and the page's folder.
 fn opened() -> Option<(Browser, Vec<u32>, tempfile::TempDir)> {
     let browser = Browser::start()?;
     let demo = Demo::new(IMAGES).expect("drawn images");
@@ -30,7 +31,7 @@ fn ready(browser: &Browser) {
     browser.wait("document.documentElement.dataset.ready");
 }
 
-/// Ends the test if the page complained or asked for anything outside of its file.
+/// Fails the test if the page logged an error or requested anything outside its file.
 fn check_quiet(browser: &Browser) {
     assert_eq!(browser.console(), Vec::<String>::new());
     let requests = browser.requests();
@@ -39,7 +40,8 @@ fn check_quiet(browser: &Browser) {
     assert_eq!(requests.iter().filter(|url| !local(url)).collect::<Vec<_>>(), Vec::<&String>::new());
 }
 
-/// Saves `review.csv` and gives id, decision, label and note of its lines. Beside each id are content and file of its image.
+/// Saves `review.csv` and returns id, decision, label and note of each line. Checks that each id
+/// comes with the image's content hash and file.
 fn saved(browser: &Browser) -> Vec<[String; 4]> {
     let known = browser.run(
         "const { id, content, file } = JSON.parse(document.getElementById('data').textContent).rows;
@@ -68,7 +70,7 @@ fn row(id: u32, decision: &str, label: &str, note: &str) -> [String; 4] {
 }
 
 #[test]
-fn a_cell_of_the_matrix_opens_its_images() {
+fn a_confusion_matrix_cell_opens_its_images() {
     let Some((browser, ..)) = opened() else { return };
     assert!(browser.text(".synthetic").contains("SYNTHETIC"));
     assert_eq!(browser.text("#gallery-count"), "900");
@@ -89,7 +91,7 @@ fn a_cell_of_the_matrix_opens_its_images() {
 
     browser.click(".tile");
     browser.wait("document.getElementById('detail').open");
-    // The picture was drawn: its pixels are not all alike.
+    // The image was drawn: its pixels are not all the same.
     browser.wait(
         "(() => { const canvas = document.querySelector('#detail canvas');
            return new Set(canvas.getContext('2d').getImageData(0, 0, 32, 32).data).size > 8; })()",
@@ -99,7 +101,7 @@ fn a_cell_of_the_matrix_opens_its_images() {
 }
 
 #[test]
-fn keys_alone_review_images_and_the_file_is_saved_loaded_and_remembered() {
+fn keyboard_review_is_saved_loaded_and_remembered() {
     let Some((browser, ids, folder)) = opened() else { return };
     let first = ids[0];
     let old = row(first, "dismiss", "", "a note with \"quotes\", and a comma");
@@ -108,10 +110,11 @@ fn keys_alone_review_images_and_the_file_is_saved_loaded_and_remembered() {
 
     browser.click("nav a[href='#gallery']");
     browser.wait("document.querySelector('.tile')");
-    // The second image, opened and closed; the third one accepted; the fourth relabelled; the fifth dropped.
+    // The second image is opened and closed, the third accepted, the fourth relabelled, the fifth
+    // dropped.
     browser.press(&format!("j{}", key::ENTER));
     browser.wait(&format!("document.getElementById('detail').textContent.includes('image {} ')", ids[1]));
-    // A key right after the view of one image was closed acts on the gallery.
+    // A key pressed right after an image's detail view is closed applies to the gallery.
     let reopened = browser.run(
         "const detail = document.getElementById('detail');
          detail.close();
@@ -152,14 +155,15 @@ fn keys_alone_review_images_and_the_file_is_saved_loaded_and_remembered() {
 
     browser.open(&folder.path().join("index.html"));
     ready(&browser);
-    assert_eq!(saved(&browser), ascending(undone.clone()), "after the page was closed");
+    assert_eq!(saved(&browser), ascending(undone.clone()), "after the page is reopened");
 
     load(&browser, &folder, &format!("id,decision,label,note\n{},dismiss,,\"two\nlines\"\n", ids[3]));
     browser.wait("document.getElementById('message').textContent.startsWith('Loaded 1')");
     undone[2] = row(ids[3], "dismiss", "", "two\nlines");
     assert_eq!(saved(&browser), ascending(undone.clone()));
 
-    // A formula in a note is text for a spreadsheet, and the note itself for the page and the program.
+    // A formula in a note is quoted for spreadsheets. The page and the program read the original
+    // note.
     load(&browser, &folder, &format!("note,id,decision,label\n'=1+1,{},dismiss,\n,,,\n-1,{},,\n", ids[3], ids[6]));
     browser.wait("document.getElementById('message').textContent.startsWith('Loaded 1')");
     undone[2] = row(ids[3], "dismiss", "", "'=1+1");
@@ -193,7 +197,7 @@ fn load(browser: &Browser, folder: &tempfile::TempDir, text: &str) {
 }
 
 #[test]
-fn filters_narrow_the_gallery_and_few_tiles_exist_at_once() {
+fn filters_narrow_the_gallery_and_only_visible_tiles_exist() {
     let Some((browser, ids, _folder)) = opened() else { return };
     browser.click("nav a[href='#gallery']");
     browser.wait("document.querySelector('.tile')");
@@ -203,7 +207,7 @@ fn filters_narrow_the_gallery_and_few_tiles_exist_at_once() {
 
     let count = || browser.text("#gallery-count").parse::<usize>().unwrap();
     browser.click("#by-split option:nth-child(3)");
-    // Every tenth image is for validation.
+    // Every tenth image is a validation image.
     assert_eq!(count(), IMAGES / 10);
     browser.click("#only-pictures");
     assert!((1..90).contains(&count()), "{}", count());

@@ -1,17 +1,17 @@
-//! Results that do not belong together are refused by the stage that would read both, and `check` shows them. One test
-//! for each pair of results of which a stage reads both; ARCHITECTURE.md lists them.
+//! The stage that reads two results refuses them if they do not belong together, and `check` shows
+//! the mismatch. ARCHITECTURE.md lists the pairs; each has one test here.
 
 use cifar_e2e::{Project, tree};
 
 const FAILURE: i32 = 1;
 
-/// A project of which every stage has run, and a copy of its results under other parameters.
+/// A project with the results of every stage, and a copy of its results under other parameters.
 struct Pair {
     project: Project,
 }
 
 impl Pair {
-    /// Everything is run, `change` is made, and the stages up to `until` are run again.
+    /// Runs everything, applies `change` and reruns the stages up to `until`.
     fn new(change: impl Fn(&Project), until: &[&str]) -> Self {
         let project = Project::finished();
         project.run(&["check"]).success();
@@ -22,7 +22,8 @@ impl Pair {
         Self { project }
     }
 
-    /// `command` refuses with one line that has these parts and leaves all results as they were; `check` says the same of `what`.
+    /// Checks that `command` refuses with one line that contains these parts and leaves all results
+    /// unchanged. `check` must say the same about `what`.
     fn refused(&self, command: &str, parts: &[&str], what: &str) {
         let before = ["data", "models", "evaluation"].map(|folder| tree(&self.project.path(folder)));
         self.project.run(&[command]).failure(FAILURE, parts);
@@ -39,7 +40,7 @@ fn other_split(project: &Project) {
     project.edit("params.yaml", "split_seed: 0", "split_seed: 7");
 }
 
-/// The model knows some of the new test images by heart.
+/// The model has trained on some of the new test images.
 #[test]
 fn a_model_and_another_split() {
     let pair = Pair::new(other_split, &["pull", "prepare"]);
@@ -61,7 +62,7 @@ fn a_model_and_other_labels() {
 }
 
 #[test]
-fn prepared_images_and_labels_that_changed_since() {
+fn prepared_images_and_changed_labels() {
     let decide = |project: &Project| project.write("labels/review.csv", b"id,decision,label,note\n1,dismiss,,\n");
     let pair = Pair::new(decide, &[]);
     pair.refused("train", &["labels/review.csv", "has changed since", "run `cifar-cli prepare` again"], "prepared ");
@@ -81,7 +82,7 @@ fn pulled_images_and_other_partitions() {
 }
 
 #[test]
-fn partitions_of_two_sets() {
+fn partitions_of_two_datasets() {
     let mix = |project: &Project| {
         let other = Project::new();
         other.run(&["partition", "--source", "synthetic", "--synthetic-images", "480"]).success();
@@ -102,9 +103,9 @@ fn predictions_and_another_model() {
     pair.refused("hard-images", &parts, "evaluation ");
 }
 
-/// Training fold by fold can take hours. What would be refused afterwards is refused before.
+/// Training fold by fold can take hours, so a mismatch is refused before it starts.
 #[test]
-fn predictions_and_another_model_before_networks_are_trained_fold_by_fold() {
+fn predictions_and_another_model_are_refused_before_fold_training() {
     let other_seed = |project: &Project| {
         project.edit("params.yaml", "random_seed: 42", "random_seed: 43");
         project.edit("params.yaml", "folds: 0", "folds: 2");
@@ -116,9 +117,10 @@ fn predictions_and_another_model_before_networks_are_trained_fold_by_fold() {
     assert!(tree(&pair.project.path(".cifar/checkpoints")) == before, "networks were trained");
 }
 
-/// A decision decides whether an image has a category. The prepared copy of the decisions is not for editing.
+/// A decision determines whether an image has a category. The prepared copy of the decisions must
+/// not be edited.
 #[test]
-fn a_review_that_was_changed_after_prepare() {
+fn a_review_edited_after_prepare() {
     let project = Project::with_partitions();
     project.run(&["pull"]).success();
     project.run(&["prepare"]).success();
@@ -145,7 +147,7 @@ fn dynamics_and_another_model() {
     Pair::new(swap, &[]).refused("hard-images", &parts, "dynamics ");
 }
 
-/// Images that chose the setting may be test images of the new split.
+/// Images that selected the setting may be test images of the new split.
 #[test]
 fn a_tuned_setting_and_another_split() {
     let search = |project: &Project| {
@@ -161,9 +163,9 @@ fn a_tuned_setting_and_another_split() {
     pair.refused("train", &parts, "tuning ");
 }
 
-/// The figures of one run come from one folder: a file of another one is not mixed in.
+/// The figures of one run come from one folder; files of another run are refused.
 #[test]
-fn runs_of_a_grid_and_files_of_others() {
+fn grid_runs_with_files_of_other_runs() {
     let project = Project::with_partitions();
     project.write("experiments.toml", b"[grid]\ndataset_version = [\"v1\"]\nrandom_seed = [1, 2]\n");
     project.run(&["experiments", "run"]).success();

@@ -1,4 +1,5 @@
-//! A training run that is interrupted goes on to the same bytes, and never with what belongs to something else.
+//! An interrupted training run resumes and produces identical files. It never resumes from a
+//! checkpoint of another run.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
@@ -8,13 +9,14 @@ use std::time::{Duration, Instant};
 
 use cifar_e2e::{Answer, Project, binary, tree};
 
-/// Exit status of a mistake in parameters or usage.
+/// Exit status of invalid parameters or usage.
 const USAGE: i32 = 2;
-/// Exit status of anything else.
+/// Exit status of any other error.
 const FAILURE: i32 = 1;
 
-/// A prepared project that trains for 12 epochs of 7 steps, which takes some seconds. A checkpoint has to hold everything
-/// it can: an optimiser with memory, averaged weights, best weights, running statistics, dropout and every augmentation.
+/// A prepared project that trains for 12 epochs of 7 steps, which takes some seconds. Its
+/// checkpoint has everything that one can have: an optimiser with momentum, averaged weights, best
+/// weights, running statistics, dropout and every augmentation.
 fn prepared() -> Project {
     let project = Project::new();
     project.run(&["partition", "--source", "synthetic", "--synthetic-images", "300"]).success();
@@ -37,7 +39,7 @@ fn prepared() -> Project {
     project
 }
 
-/// The same, trained for two epochs, and what that left.
+/// Creates the same project trained for two epochs, and returns the resulting files.
 fn trained() -> (Project, BTreeMap<PathBuf, Vec<u8>>) {
     let project = prepared();
     project.edit("params.yaml", "epochs: 12", "epochs: 2");
@@ -46,7 +48,7 @@ fn trained() -> (Project, BTreeMap<PathBuf, Vec<u8>>) {
     (project, expected)
 }
 
-/// The only checkpoint there is.
+/// Returns the path of the only checkpoint.
 fn checkpoint(project: &Project) -> PathBuf {
     let folder = project.path(".cifar/checkpoints");
     let found: Vec<PathBuf> = std::fs::read_dir(folder)
@@ -58,15 +60,15 @@ fn checkpoint(project: &Project) -> PathBuf {
     found[0].clone()
 }
 
-/// Names of the files that were begun below `.cifar` and never finished.
+/// Returns the names of incomplete files under `.cifar`.
 fn unfinished(project: &Project) -> Vec<PathBuf> {
     let is_partial = |path: &PathBuf| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(".partial-"));
     tree(&project.path(".cifar")).into_keys().filter(is_partial).collect()
 }
 
-/// Starts a run and kills it after it has written a checkpoint and `delay` has passed. Returns its standard error.
+/// Starts a run and kills it `delay` after it has written a checkpoint. Returns its standard error.
 fn kill_after_a_checkpoint(project: &Project, arguments: &[&str], delay: Duration) -> String {
-    // Each checkpoint is a new file that takes the old one's place.
+    // Each checkpoint is a new file that replaces the old one.
     let checkpoints = || -> Vec<(u64, i64, i64)> {
         let folders = std::fs::read_dir(project.path(".cifar/checkpoints")).into_iter().flatten().flatten();
         let files = folders.filter_map(|folder| folder.path().join("checkpoint.safetensors").metadata().ok());
@@ -76,7 +78,7 @@ fn kill_after_a_checkpoint(project: &Project, arguments: &[&str], delay: Duratio
     let mut child = start(project, arguments);
     let started = Instant::now();
     while checkpoints() == before {
-        assert!(child.try_wait().expect("a state").is_none(), "it ended before its first checkpoint");
+        assert!(child.try_wait().expect("a state").is_none(), "the run ended before its first checkpoint");
         assert!(started.elapsed() < Duration::from_mins(2), "no checkpoint in two minutes");
         std::thread::sleep(Duration::from_millis(2));
     }
@@ -90,13 +92,13 @@ fn start(project: &Project, arguments: &[&str]) -> Child {
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts")
 }
 
-/// Steps of the run as the program tells them when it goes on.
+/// Returns the steps after which the program reports that it resumes.
 fn steps_behind(answer: &str) -> usize {
     let line = answer.lines().find_map(|line| line.strip_prefix("resuming after step "));
     line.and_then(|line| line.split(',').next()?.parse().ok()).unwrap_or(0)
 }
 
-/// Interrupts a run in the middle, as Ctrl-C does; with the kernels of `arm` if that is given.
+/// Interrupts a run in progress, as Ctrl-C does, with the kernels of ISA `arm` if given.
 fn interrupt(project: &Project, arm: Option<&str>) {
     let mut command = project.command(&binary(), &["train", "--json"]);
     if let Some(arm) = arm {
@@ -112,7 +114,7 @@ fn interrupt(project: &Project, arm: Option<&str>) {
 }
 
 #[test]
-fn ten_kills_leave_the_bytes_of_a_run_left_alone() {
+fn ten_kills_give_the_files_of_an_uninterrupted_run() {
     let project = prepared();
     project.run(&["train"]).success();
     let (model, metrics) = (tree(&project.path("models/final")), project.json("models/final/metrics.json"));
@@ -121,7 +123,7 @@ fn ten_kills_leave_the_bytes_of_a_run_left_alone() {
     project.run(&["pull"]).success();
     project.run(&["prepare"]).success();
 
-    // Delays that differ, by a small generator of numbers (Marsaglia's xorshift).
+    // Different delays, from a small generator of random numbers (Marsaglia's xorshift).
     let mut state = 0x9e37_79b9_u32;
     let mut behind = Vec::new();
     let threads = ["1", "2", "3"];
@@ -130,12 +132,12 @@ fn ten_kills_leave_the_bytes_of_a_run_left_alone() {
         state ^= state << 13;
         state ^= state >> 17;
         state ^= state << 5;
-        // In the middle of a step, or while a checkpoint is written.
+        // During a step, or while a checkpoint is written.
         let delay = Duration::from_micros(u64::from(state % 30_000));
         behind.push(steps_behind(&kill_after_a_checkpoint(&project, &arguments, delay)));
     }
-    assert!(behind[0] == 0 && behind.is_sorted_by(|a, b| a < b), "a process went back: {behind:?}");
-    // As a kill in the middle of writing leaves it.
+    assert!(behind[0] == 0 && behind.is_sorted_by(|a, b| a < b), "a process resumed from an earlier step: {behind:?}");
+    // Mimics a kill during a write.
     let begun = checkpoint(&project).with_file_name(".partial-Ab12Cd");
     std::fs::write(&begun, b"half").unwrap();
     let last = project.run(&["--threads", "2", "train"]).success();
@@ -148,7 +150,7 @@ fn ten_kills_leave_the_bytes_of_a_run_left_alone() {
     );
 }
 
-/// A file can be where a folder is expected, by a slip or by another program.
+/// A file can be where a folder is expected, by mistake or because of another program.
 #[test]
 fn files_in_place_of_folders_are_replaced_and_removed() {
     let project = Project::with_partitions();
@@ -168,7 +170,7 @@ fn files_in_place_of_folders_are_replaced_and_removed() {
 }
 
 #[test]
-fn muon_and_lookahead_go_on_too() {
+fn muon_and_lookahead_resume_exactly() {
     let project = prepared();
     for (from, to) in
         [("architecture: simple_cnn", "architecture: airbench94"), ("widths: [16, 16, 32]", "widths: [16, 16, 16]")]
@@ -200,19 +202,19 @@ fn muon_and_lookahead_go_on_too() {
 }
 
 #[test]
-fn a_finished_run_is_not_trained_again_unless_asked_for() {
+fn a_finished_run_is_retrained_only_on_request() {
     let (project, expected) = trained();
     std::fs::remove_dir_all(project.path("models")).unwrap();
     let again = project.run(&["train"]).success();
     assert!(again.stderr.contains("this run is already finished"), "{again:#?}");
-    assert!(tree(&project.path("models/final")) == expected, "every file is written anew");
+    assert!(tree(&project.path("models/final")) == expected, "every file is rewritten");
     let fresh = project.run(&["train", "--fresh"]).success();
     assert!(!fresh.stderr.contains("this run is already finished"), "{fresh:#?}");
     assert!(tree(&project.path("models/final")) == expected);
 }
 
 #[test]
-fn a_checkpoint_of_anything_else_is_never_picked_up() {
+fn a_checkpoint_of_another_run_is_never_used() {
     let project = prepared();
     interrupt(&project, None);
     let path = checkpoint(&project);
@@ -237,18 +239,18 @@ fn a_checkpoint_of_anything_else_is_never_picked_up() {
     let mut newer = good.clone();
     newer[at + text.len() - 1] = b'9';
     started_over(&newer, "has schema 9, this program reads schema 3");
-    assert!(tree(&project.path("models/final")) == expected, "whatever it started from");
+    assert!(tree(&project.path("models/final")) == expected, "the outcome does not depend on the checkpoint");
     std::fs::write(&path, &good).unwrap();
     let answer = project.run(&["train"]).success();
     assert!(steps_behind(&answer.stderr) > 0 && tree(&project.path("models/final")) == expected, "{answer:#?}");
 }
 
-/// Other instructions give other bits.
+/// Other instructions give different bits.
 #[cfg(target_arch = "x86_64")]
 #[test]
-fn a_checkpoint_of_other_arithmetic_is_refused_unless_told_otherwise() {
+fn a_checkpoint_of_another_numeric_target_is_refused_by_default() {
     if !std::is_x86_feature_detected!("avx2") || !std::is_x86_feature_detected!("fma") {
-        cifar_e2e::note("skipped: this machine has no arm but the portable one");
+        cifar_e2e::note("skipped: this machine supports only the portable kernels");
         return;
     }
     let project = prepared();
@@ -262,13 +264,13 @@ fn a_checkpoint_of_other_arithmetic_is_refused_unless_told_otherwise() {
     assert!(refused().contains("set CIFAR_ISA to resume"));
     let answer = project.run(&["train", "--allow-mixed-isa"]).success();
     assert!(steps_behind(&answer.stderr) > 0, "{answer:#?}");
-    // What is mixed stays known as mixed.
+    // A run that mixed kernels stays marked as mixed.
     let answer = refused();
     assert!(answer.contains("portable") && answer.contains(" and ") && !answer.contains("CIFAR_ISA"), "{answer}");
     project.run(&["train", "--allow-mixed-isa"]).success();
     project.run(&["train", "--fresh"]).success();
     project.run(&["train"]).success();
-    // To look at what is finished adds nothing.
+    // Opening a finished run adds nothing to its record.
     let mut other = project.command(&binary(), &["train", "--allow-mixed-isa"]);
     other.env("CIFAR_ISA", "portable");
     Answer::of(other.output().expect("the program starts")).success();
@@ -276,7 +278,7 @@ fn a_checkpoint_of_other_arithmetic_is_refused_unless_told_otherwise() {
 }
 
 #[test]
-fn other_parameters_data_and_seeds_start_anew() {
+fn other_parameters_data_or_seeds_restart_training() {
     let project = prepared();
     interrupt(&project, None);
     let first = checkpoint(&project);
@@ -293,7 +295,7 @@ fn other_parameters_data_and_seeds_start_anew() {
         assert_eq!(steps_behind(&answer.stderr), 0, "{to}");
         project.write("params.yaml", &good);
     }
-    // Another label of a training image.
+    // A training image gets another label.
     let split = String::from_utf8(project.read("data/prepared/split.csv")).unwrap();
     let row = split.lines().find(|line| line.split(',').nth(1) == Some("train")).expect("a training image");
     let fields: Vec<&str> = row.split(',').collect();
@@ -309,7 +311,7 @@ fn other_parameters_data_and_seeds_start_anew() {
         assert!(!answer.stderr.contains("this run is already finished"), "{answer:#?}");
     };
     one_epoch(&binary());
-    // Taken back, it is the first run's again; but another program's.
+    // With the label restored, it is the first run's data again, but for another program.
     project.write("labels/overrides.csv", &overrides);
     project.run(&["prepare"]).success();
     one_epoch(&binary());
@@ -319,11 +321,11 @@ fn other_parameters_data_and_seeds_start_anew() {
     project.write("bin/train_model.fingerprint", b"another program");
     one_epoch(&program);
     let answer = project.call(&program, &["train"]).success();
-    assert!(answer.stderr.contains("this run is already finished"), "it finds its own: {answer:#?}");
+    assert!(answer.stderr.contains("this run is already finished"), "the run finds its own checkpoint: {answer:#?}");
     project.write("params.yaml", &good);
     assert!(std::fs::read(&first).unwrap() == bytes, "the interrupted run keeps its checkpoint");
 
-    // Put where another run's checkpoint belongs, it is found out.
+    // A checkpoint in another run's place is detected.
     project.edit("params.yaml", "learning_rate: 0.1 ", "learning_rate: 0.05 ");
     interrupt(&project, None);
     let folders = std::fs::read_dir(project.path(".cifar/checkpoints")).unwrap().map(|e| e.unwrap().path());
@@ -335,10 +337,10 @@ fn other_parameters_data_and_seeds_start_anew() {
     assert!(answer.stderr.contains(words) && steps_behind(&answer.stderr) == 0, "{answer:#?}");
 }
 
-/// A limit on the size of files stands for a full disk.
+/// A limit on file size mimics a full disk.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_full_disk_costs_a_warning_and_no_checkpoint() {
+fn a_full_disk_gives_a_warning_and_no_checkpoint() {
     let project = prepared();
     project.run(&["train"]).success();
     let expected = tree(&project.path("models/final"));
@@ -352,13 +354,13 @@ fn a_full_disk_costs_a_warning_and_no_checkpoint() {
     let warnings: Vec<&str> = answer.stderr.lines().filter(|l| l.starts_with("warning: ")).collect();
     assert!(warnings.len() == 1 && warnings[0].contains("the earlier checkpoint stays"), "{answer:#?}");
     assert!(std::fs::read(&path).unwrap() == before);
-    assert!(tree(&project.path("models/final")) == expected, "the old model is left");
+    assert!(tree(&project.path("models/final")) == expected, "the old model is unchanged");
     project.run(&["train"]).success();
     assert!(tree(&project.path("models/final")) == expected);
 }
 
 #[test]
-fn a_loss_that_runs_away_leaves_the_last_good_checkpoint() {
+fn a_diverging_loss_keeps_the_last_good_checkpoint() {
     let project = prepared();
     project.edit("params.yaml", "learning_rate: 0.1 ", "learning_rate: 50000.0 ");
     project.edit("params.yaml", "weight_decay: 0.0005", "weight_decay: 0.0");
@@ -369,7 +371,7 @@ fn a_loss_that_runs_away_leaves_the_last_good_checkpoint() {
     let path = checkpoint(&project);
     assert!(answer.stderr.contains(&path.file_name().unwrap().to_string_lossy().into_owned()));
     assert!(!project.path("models/final/model.safetensors").exists());
-    // It can be gone on with, to the same end.
+    // The run can be resumed, with the same outcome.
     let (_, told) = answer.stderr.split_once("after step ").unwrap();
     let step: usize = told.split(',').next().unwrap().parse().unwrap();
     let again = project.run(&["train", "--checkpoint-every", "0"]).failure(FAILURE, &["at step"]);
@@ -394,15 +396,15 @@ fn early_stopping_ends_a_run_and_needs_validation_images() {
     project.run(&["prepare"]).success();
     let message = "train.early_stopping: 1 is not allowed; there are no validation images";
     project.run(&["train"]).failure(USAGE, &[message]);
-    // `check` tells before a run does.
+    // `check` reports this before a run does.
     let answer = project.run(&["check"]);
     assert!(answer.code == Some(FAILURE) && answer.stdout.contains(message), "{answer:#?}");
 }
 
-/// As cargo deletes a program when it compiles it anew, while that one still trains.
+/// Mimics cargo, which deletes a program when it recompiles it while training still runs.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_program_that_is_deleted_while_it_runs_trains_on() {
+fn training_continues_if_the_program_is_deleted() {
     let (project, expected) = trained();
 
     let copy = project.path("program");

@@ -1,4 +1,5 @@
-//! A grid as a job array on a real Slurm with two nodes: the same bytes as in one process, whatever dies meanwhile.
+//! A grid as a job array on a real two-node Slurm: the results are identical to one process, even
+//! if nodes or jobs die.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,14 +10,14 @@ use std::time::Duration;
 use cifar_e2e::slurm::{Cluster, count, wait_until};
 use cifar_e2e::{Answer, Project, binary, tree};
 
-/// Exit status of anything but a mistake in parameters or usage, and Ctrl-C.
+/// Exit status of any error except invalid parameters or usage and Ctrl-C.
 const FAILURE: i32 = 1;
 const INTERRUPTED: i32 = 130;
 const RUN: [&str; 4] = ["experiments", "run", "--engine", "slurm"];
 const LOCAL: [&str; 4] = ["experiments", "run", "--engine", "local"];
 const RESOURCES: &str = "[slurm]\ncpus_per_task = 1\npoll_seconds = 1\nmemory = '1G'\n";
 
-/// One cluster at a time: two would have the machine's processors twice.
+/// Allows one cluster at a time. Two clusters would claim the machine's processors twice.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -29,12 +30,12 @@ fn project(grid: &str) -> Project {
     project
 }
 
-/// The program with the cluster within reach.
+/// Runs the program with access to the cluster.
 fn run(project: &Project, cluster: &Cluster, arguments: &[&str]) -> Answer {
     Answer::of(cluster.reaches(&mut project.command(&binary(), arguments)).output().expect("the program starts"))
 }
 
-/// The program in the background; it does not outlive a test that fails.
+/// The program in the background. It is killed if its test fails.
 struct Follower(Child);
 
 impl Follower {
@@ -54,7 +55,7 @@ impl Drop for Follower {
     }
 }
 
-/// Starts the program in the background; it talks into a file.
+/// Starts the program in the background with standard error in a file.
 fn begin(project: &Project, cluster: &Cluster, log: &str) -> Follower {
     let talk = std::fs::File::create(project.path(log)).expect("a file");
     let mut command = project.command(&binary(), &RUN);
@@ -65,7 +66,7 @@ fn says(project: &Project, file: &str, words: &str) -> bool {
     std::fs::read_to_string(project.path(file)).is_ok_and(|text| text.contains(words))
 }
 
-/// Everything that runs left, without their logs, which name nodes and paths.
+/// Returns all files of the runs except their logs, which name nodes and paths.
 fn results(project: &Project) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = tree(&project.path("experiments"));
     files.retain(|path, _| !path.ends_with("log.txt"));
@@ -73,16 +74,16 @@ fn results(project: &Project) -> BTreeMap<PathBuf, Vec<u8>> {
     files
 }
 
-/// The same grid in one process, from nothing.
+/// Runs the same grid from scratch in one process.
 fn results_of_one_process(project: &Project) -> BTreeMap<PathBuf, Vec<u8>> {
     std::fs::remove_dir_all(project.path("experiments")).expect("results");
     std::fs::remove_dir_all(project.path(".cifar/checkpoints")).expect("checkpoints");
-    // A thread each, as tasks have them.
+    // One thread per run, as in the tasks.
     project.run(&[&LOCAL[..], &["-j", "2", "--threads", "2"]].concat()).success();
     results(project)
 }
 
-/// Programs that play Slurm: a job's script is kept, and executed at once in its folder for its only task.
+/// Installs fake Slurm programs that keep a job's script and execute it at once for its only task.
 #[cfg(unix)]
 fn stand_in(folder: &std::path::Path) {
     use std::os::unix::fs::PermissionsExt as _;
@@ -99,7 +100,7 @@ fn stand_in(folder: &std::path::Path) {
 
 #[cfg(unix)]
 #[test]
-fn nothing_of_a_project_becomes_a_command_on_a_node() {
+fn project_text_is_never_executed_on_a_node() {
     let slurm = tempfile::tempdir().expect("a temporary folder");
     stand_in(slurm.path());
     let path = format!("{}:{}", slurm.path().display(), std::env::var("PATH").expect("a path"));
@@ -145,7 +146,7 @@ fn nothing_of_a_project_becomes_a_command_on_a_node() {
 }
 
 #[test]
-fn an_array_leaves_the_same_bytes_as_one_process() {
+fn a_job_array_gives_the_same_files_as_one_process() {
     let _alone = alone();
     let Some(cluster) = Cluster::start() else { return };
     let project = project("[grid]\ndataset_version = ['v1', 'v1+v2']\nrandom_seed = [1, 2]\n");
@@ -153,7 +154,7 @@ fn an_array_leaves_the_same_bytes_as_one_process() {
     for words in ["tasks submitted: 4", "[4/4] ", "test "] {
         assert!(answer.stderr.contains(words), "{words}: {answer:#?}");
     }
-    assert_eq!(cluster.jobs().len(), 1, "one array");
+    assert_eq!(cluster.jobs().len(), 1, "expected one array");
     let again = run(&project, &cluster, &RUN).success();
     assert!(again.stderr.contains("4 finished, 0 to do"), "{again:#?}");
     assert_eq!(cluster.jobs().len(), 1, "nothing was submitted again");
@@ -162,7 +163,7 @@ fn an_array_leaves_the_same_bytes_as_one_process() {
     let found = results(&project);
     assert!(found == results_of_one_process(&project));
 
-    // A run that cannot be, among others.
+    // One run is invalid; the others are not.
     let bad = "[[include]]\nsplit.train_images = 5000\nrandom_seed = 1\n";
     project.write("experiments.toml", format!("[grid]\nrandom_seed = [1, 3]\n{bad}{RESOURCES}").as_bytes());
     let parts = ["1 of 3 runs failed, first v1-train_images5000-seed1", "split.train_images: 5000", "--retry"];
@@ -171,12 +172,12 @@ fn an_array_leaves_the_same_bytes_as_one_process() {
     assert!(project.path("experiments/runs/v1-seed3/run.json").is_file());
     let jobs = cluster.jobs().len();
     run(&project, &cluster, &RUN).failure(FAILURE, &parts);
-    assert_eq!(cluster.jobs().len(), jobs, "what failed is not submitted again unless told to");
+    assert_eq!(cluster.jobs().len(), jobs, "failed runs are not resubmitted by default");
     run(&project, &cluster, &[&RUN[..], &["--retry"]].concat()).failure(FAILURE, &parts);
 }
 
 #[test]
-fn runs_survive_the_death_of_a_node_a_requeue_and_the_death_of_who_follows() {
+fn runs_survive_a_node_failure_a_requeue_and_a_killed_client() {
     let _alone = alone();
     let Some(mut cluster) = Cluster::start() else { return };
     let project = project("[grid]\nrandom_seed = [1, 2]\n");
@@ -184,8 +185,8 @@ fn runs_survive_the_death_of_a_node_a_requeue_and_the_death_of_who_follows() {
     let first = begin(&project, &cluster, "first.txt");
     let logs = ["v1-seed1", "v1-seed2"].map(|name| format!("experiments/runs/{name}/log.txt"));
     wait_until("both runs have an epoch behind them", || logs.iter().all(|log| says(&project, log, "\n    1 ")));
-    // However fast the machine is, no run ends before it is disturbed. Once three seconds have gone by, the next epoch leaves a
-    // checkpoint.
+    // No run ends before it is disturbed, however fast the machine is. After three seconds the next
+    // epoch writes a checkpoint.
     cluster.all("suspend");
     std::thread::sleep(Duration::from_secs(4));
     cluster.all("resume");
@@ -202,8 +203,8 @@ fn runs_survive_the_death_of_a_node_a_requeue_and_the_death_of_who_follows() {
         let tasks = cluster.tasks();
         tasks.into_iter().find(|[.., on]| on == node).map(|[job, number, _]| format!("{job}_{number}"))
     };
-    let moved = task_on(&cluster, "n2").expect("the runs go on");
-    // Slurm would hold back what was suspended when its node died.
+    let moved = task_on(&cluster, "n2").expect("the runs continue");
+    // Slurm would hold tasks that were suspended when their node died.
     cluster.all("resume");
     cluster.kill("n1");
     cluster.ask("scontrol", &["requeue", &moved]);
@@ -215,7 +216,7 @@ fn runs_survive_the_death_of_a_node_a_requeue_and_the_death_of_who_follows() {
     });
     let talk = String::from_utf8(project.read("second.txt")).expect("text");
     assert!(second.wait().success(), "{talk}");
-    assert_eq!(cluster.jobs().len(), 1, "nothing was submitted twice");
+    assert_eq!(cluster.jobs().len(), 1, "no run was submitted twice");
     for log in &logs {
         let log = String::from_utf8(project.read(log)).expect("text");
         assert!(log.contains("start 2 of this task"), "{log}");
@@ -226,7 +227,7 @@ fn runs_survive_the_death_of_a_node_a_requeue_and_the_death_of_who_follows() {
 }
 
 #[test]
-fn a_run_that_slurm_gives_up_is_submitted_again_and_one_that_is_cancelled_is_not() {
+fn failed_tasks_are_resubmitted_and_cancelled_ones_are_not() {
     let _alone = alone();
     let Some(mut cluster) = Cluster::start() else { return };
     let project = project("[grid]\nrandom_seed = [1, 2]\n");
@@ -252,13 +253,13 @@ fn a_run_that_slurm_gives_up_is_submitted_again_and_one_that_is_cancelled_is_not
     assert!(talk.contains("error: 1 of 2 runs were cancelled in Slurm, first v1-seed"), "{talk}");
     assert_eq!(cluster.jobs().len(), 2);
     assert_eq!(count(&project.path("experiments/runs"), "run.json"), 1);
-    // Whoever asks again gets what is missing.
+    // The next command submits what is missing.
     run(&project, &cluster, &RUN).success();
     assert_eq!(count(&project.path("experiments/runs"), "run.json"), 2);
 }
 
 #[test]
-fn what_cannot_be_is_one_line_and_leaves_nothing_behind() {
+fn impossible_requests_give_one_error_line_and_leave_no_jobs() {
     let _alone = alone();
     let project = project("[grid]\nrandom_seed = [1]\n");
     let output = project.command(&binary(), &RUN).env("PATH", "/nowhere").output().expect("the program starts");
@@ -278,7 +279,7 @@ fn what_cannot_be_is_one_line_and_leaves_nothing_behind() {
     let parts = ["no run started within 3 s, all were waiting (PartitionDown), so it was cancelled", "start_timeout"];
     run(&project, &cluster, &RUN).failure(FAILURE, &parts);
     assert!(is_idle(&cluster));
-    // More processors than a node has: some releases of Slurm refuse, others let it wait.
+    // More processors than a node has: some Slurm releases refuse the job, others leave it pending.
     project.edit("experiments.toml", "cpus_per_task = 1", "cpus_per_task = 3");
     project.edit("experiments.toml", "partition = 'closed'\n", "");
     let answer = run(&project, &cluster, &RUN).failure(FAILURE, &[]);
@@ -287,14 +288,14 @@ fn what_cannot_be_is_one_line_and_leaves_nothing_behind() {
         "{answer:#?}"
     );
     assert!(is_idle(&cluster));
-    // A disk that is full, as far as a limit on the size of files can play one.
+    // A limit on file size mimics a full disk.
     let script = format!("trap '' XFSZ; ulimit -f 64; exec '{}' {}", binary().display(), RUN.join(" "));
     let mut full = project.command("sh".as_ref(), &["-c", &script]);
     let output = cluster.reaches(&mut full).output().expect("the program starts");
     Answer::of(output).failure(FAILURE, &["cannot write"]);
     assert!(is_idle(&cluster));
 
-    // Ctrl-C leaves the array alone, and the array keeps others away.
+    // Ctrl-C leaves the array running, and other commands refuse to submit while it runs.
     resources("partition = 'closed'\n");
     let mut follower = begin(&project, &cluster, "talk.txt");
     wait_until("it is submitted", || says(&project, "talk.txt", "tasks submitted: 1"));

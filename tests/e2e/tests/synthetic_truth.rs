@@ -1,10 +1,11 @@
-//! On the whole synthetic set the truth is known: what the pipeline says of it can be judged.
+//! The synthetic dataset has a known truth, against which the pipeline's results are scored.
 
 use std::collections::BTreeSet;
 
 use cifar_e2e::{Project, note};
 
-/// Probability that a planted image ranks before another one, from its places among all (counted from 1).
+/// Returns the probability that a planted image ranks before another one, from the planted images'
+/// ranks among all (counted from 1).
 fn auroc(ranks: &[usize], total: usize) -> f64 {
     let (planted, others) = (ranks.len() as f64, (total - ranks.len()) as f64);
     let sum: usize = ranks.iter().sum();
@@ -19,7 +20,7 @@ fn auroc_of_known_rankings() {
 }
 
 #[test]
-fn planted_mislabels_bound_the_accuracy_and_rank_among_the_hardest() {
+fn planted_label_errors_limit_accuracy_and_rank_among_the_hardest() {
     let project = Project::new();
     project.edit("params.yaml", "dataset_version: v1", "dataset_version: v1+v2+v3");
     project.edit("params.yaml", "epochs: 2", "epochs: 6");
@@ -49,6 +50,7 @@ fn planted_mislabels_bound_the_accuracy_and_rank_among_the_hardest() {
     let (accuracy, images) =
         (metrics["test"]["accuracy"].as_f64().unwrap(), metrics["test"]["images"].as_u64().unwrap());
     note(&format!("accuracy {accuracy:.4} on {images} test images, {wrong} of them mislabelled"));
-    // A network that had learnt every class perfectly would miss just those; guessing gives 10 %.
+    // A network that learnt every class perfectly would misclassify only the planted images. Chance
+    // is 10 %.
     assert!(accuracy > 0.7 && accuracy < 1.0 - 0.5 * wrong as f64 / images as f64, "{accuracy}");
 }

@@ -1,4 +1,5 @@
-//! The search for better values: it finds, survives kills, is extended, and never sees test images.
+//! Hyperparameter search: it finds better values, survives kills, can be extended and never reads
+//! test images.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -7,12 +8,13 @@ use std::time::{Duration, Instant};
 use cifar_data::provenance;
 use cifar_e2e::{Project, binary, tree};
 
-/// Exit status of a mistake in parameters or usage.
+/// Exit status of invalid parameters or usage.
 const USAGE: i32 = 2;
-/// Exit status of anything else.
+/// Exit status of any other error.
 const FAILURE: i32 = 1;
 
-/// A prepared project that searches among four settings on these partitions; the baseline learns next to nothing.
+/// Prepares a project that searches among four settings on these partitions. The baseline learns
+/// almost nothing.
 fn prepared(version: &str) -> Project {
     let project = Project::with_partitions();
     for (from, to) in [
@@ -30,7 +32,7 @@ fn prepared(version: &str) -> Project {
     project
 }
 
-/// The only journal there is.
+/// Returns the path of the only journal.
 fn journal(project: &Project) -> PathBuf {
     let searches = std::fs::read_dir(project.path(".cifar/tune")).expect("a folder of searches");
     let found: Vec<PathBuf> = searches.map(|entry| entry.expect("an entry").path().join("journal.jsonl")).collect();
@@ -42,7 +44,7 @@ fn lines(path: &std::path::Path) -> usize {
     std::fs::read_to_string(path).map_or(0, |text| text.lines().count())
 }
 
-/// Waits until the only journal there is has so many lines.
+/// Waits until the only journal has `wanted` lines.
 #[track_caller]
 fn wait_for_lines(project: &Project, wanted: usize) {
     let started = Instant::now();
@@ -57,10 +59,10 @@ fn wait_for_lines(project: &Project, wanted: usize) {
 }
 
 #[test]
-fn a_search_finds_better_values_and_train_takes_them() {
+fn search_finds_better_values_and_train_uses_them() {
     let project = prepared("v1+v2+v3");
     project.edit("params.yaml", "rescore_seeds: 2", "rescore_seeds: 5");
-    // A search that opened the test images would fail here.
+    // If the search opened the test images, it would fail here.
     std::fs::rename(project.path("data/prepared/test"), project.path("hidden")).unwrap();
     project.run(&["tune"]).success();
     let tuned = project.json("models/tuning/tuned.json");
@@ -70,11 +72,12 @@ fn a_search_finds_better_values_and_train_takes_them() {
         best["trial"].as_u64().unwrap() > 0 && best["comparison"]["interval"][0].as_f64().unwrap() > 0.0,
         "{tuned}"
     );
-    assert_eq!(best["comparison"]["seeds"], serde_json::json!([43, 44, 45, 46, 47]), "not 42, the search's own");
+    assert_eq!(best["comparison"]["seeds"], serde_json::json!([43, 44, 45, 46, 47]), "42 is the search's own seed");
     for picture in ["history", "importance", "parallel_coordinates"] {
         assert!(project.read(&format!("models/tuning/plots/{picture}.png")).starts_with(b"\x89PNG"));
     }
-    // 1 + 4 trials after one epoch, 1 + 2 after three, and the baseline and the best trial under five more seeds.
+    // 1 + 4 trials with one epoch, 1 + 2 with three, and the baseline and the best trial with five
+    // more seeds.
     assert_eq!(String::from_utf8(project.read("models/tuning/trials.csv")).unwrap().lines().count(), 1 + 5 + 3 + 10);
 
     project.run(&["train"]).success();
@@ -82,15 +85,15 @@ fn a_search_finds_better_values_and_train_takes_them() {
     project.edit("params.yaml", "use_tuned: false", "use_tuned: true");
     project.run(&["train"]).success();
     let with_tuned = project.json("models/final/metrics.json")["selected"]["val"]["accuracy"].as_f64().unwrap();
-    assert!(with_tuned > as_it_stands, "{with_tuned} against {as_it_stands}");
+    assert!(with_tuned > as_it_stands, "{with_tuned} vs. {as_it_stands}");
 
-    // A setting that was found for something else is taken with a word of warning, or not at all.
+    // A setting found for other data or parameters is used with a warning or refused.
     project.edit("params.yaml", "label_smoothing: 0.1", "label_smoothing: 0.05");
     let answer = project.run(&["train"]).success();
     let warning = "was found under other conditions: train.label_smoothing was 0.1 and is 0.05";
     assert!(answer.stderr.contains(warning), "{answer:#?}");
     let good = project.read("models/tuning/tuned.json");
-    // What the hash does not refuse, since somebody listed the file again, is refused for what it says.
+    // If the hash matches because the file was listed again, the content is still checked.
     let changed = |text: &str, code: i32, message: &str| {
         project.write("models/tuning/tuned.json", text.as_bytes());
         let damaged = "tuned.json: was changed or damaged after the stage tune wrote it";
@@ -104,14 +107,14 @@ fn a_search_finds_better_values_and_train_takes_them() {
     changed(&of_others, FAILURE, "tuned.json: was found on another set of images");
     let older = text.replace("\"schema\": 3", "\"schema\": 2");
     changed(&older, FAILURE, "tuned.json: has schema 2, this program reads schema 3; run `cifar-cli tune` again");
-    // The best trial has a setting, too; the last one is what is applied.
+    // The best trial has a setting too; the last one in the file is applied.
     let (before, after) = text.rsplit_once("\"setting\": {").unwrap();
     let spoilt = format!("{before}\"setting\": {{ \"train.momentum\": 2,{after}");
     changed(&spoilt, USAGE, "tuned.json: does not suit this recipe: momentum: 2 is not allowed");
 }
 
 #[test]
-fn a_search_that_is_killed_goes_on_and_more_trials_extend_it() {
+fn a_killed_search_resumes_and_more_trials_extend_it() {
     let project = prepared("v1");
     project.run(&["--threads", "2", "tune"]).success();
     let expected = tree(&project.path("models/tuning"));
@@ -122,7 +125,7 @@ fn a_search_that_is_killed_goes_on_and_more_trials_extend_it() {
 
     for wanted in [3, 6, 9] {
         if wanted == 9 {
-            // What is damaged is trained again.
+            // Damaged files are trained again.
             let files: Vec<PathBuf> = tree(&project.path(".cifar/tune")).into_keys().collect();
             let checkpoints = files.iter().filter(|path| path.ends_with("checkpoint.safetensors"));
             let spoilt = checkpoints.map(|path| project.write(&format!(".cifar/tune/{}", path.display()), b"spoilt"));
@@ -134,7 +137,7 @@ fn a_search_that_is_killed_goes_on_and_more_trials_extend_it() {
         child.kill().unwrap();
         child.wait().unwrap();
     }
-    // A kill in the middle of writing tears off the end of the last line.
+    // A kill during a write cuts off the last line.
     let path = journal(&project);
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, &text[..text.len() - 9]).unwrap();
@@ -148,7 +151,7 @@ fn a_search_that_is_killed_goes_on_and_more_trials_extend_it() {
 
     project.edit("params.yaml", "trials: 4", "trials: 5");
     project.run(&["tune"]).success();
-    assert!(lines(&path) > scores, "the same journal has grown");
+    assert!(lines(&path) > scores, "the same journal is extended");
     let first = project.json("models/tuning/tuned.json");
     assert_eq!(first["trials"].as_u64(), Some(5), "{first}");
 }
@@ -176,9 +179,9 @@ fn identical_settings_are_not_called_better_and_change_nothing() {
     assert!(answer.stderr.contains("train.use_tuned changes nothing"), "{answer:#?}");
 }
 
-/// Each bound is allowed with the recipe's learning rate, most pairs of values are not.
+/// Each bound is valid with the recipe's learning rate, but most pairs of values are not.
 #[test]
-fn settings_that_cannot_be_together_fail_alone() {
+fn invalid_combinations_fail_as_single_trials() {
     let project = prepared("v1");
     project.edit("params.yaml", "{log_uniform: [0.0001, 0.02]}", "{uniform: [0.0, 400.0]}");
     project.run(&["tune"]).success();
@@ -188,7 +191,8 @@ fn settings_that_cannot_be_together_fail_alone() {
     assert!(!answer.stderr.contains("warning"), "{answer:#?}");
 }
 
-/// As two queued experiments that differ in what comes behind the search; both find it at work.
+/// Mimics two queued experiments that differ only after the search. Both find the same search
+/// running.
 #[test]
 fn processes_share_a_search_and_clean_leaves_it_alone() {
     let (one, other) = (prepared("v1"), Project::new());
@@ -209,7 +213,7 @@ fn processes_share_a_search_and_clean_leaves_it_alone() {
     first.kill().unwrap();
     first.wait().unwrap();
 
-    // This process is the one at work.
+    // This process holds the lock.
     let path = journal(&one);
     let at_work = std::fs::File::open(&path).unwrap();
     at_work.lock().unwrap();
@@ -232,11 +236,11 @@ fn processes_share_a_search_and_clean_leaves_it_alone() {
         assert!(child.wait().unwrap().success());
     }
     assert!(tree(&one.path("models/tuning")) == tree(&other.path("models/tuning")));
-    assert_eq!(lines(&path), 1 + 5 + 3 + 4, "each score is there once");
+    assert_eq!(lines(&path), 1 + 5 + 3 + 4, "each score is recorded once");
 }
 
 #[test]
-fn without_trials_nothing_is_searched() {
+fn zero_trials_disable_the_search() {
     let project = Project::new();
     project.run(&["tune"]).success();
     let tuned = project.json("models/tuning/tuned.json");
@@ -244,7 +248,7 @@ fn without_trials_nothing_is_searched() {
 }
 
 #[test]
-fn searches_that_cannot_be_are_refused() {
+fn invalid_searches_are_refused() {
     let project = prepared("v1");
     let good = project.read("params.yaml");
     let refused = |from: &str, to: &str, message: &str| {

@@ -1,4 +1,4 @@
-//! What can be seen of a run while it is under way, and before it.
+//! Progress of a running training run, and the learning rate range test before it.
 
 use cifar_e2e::{Project, tree};
 
@@ -10,7 +10,7 @@ fn prepared() -> Project {
 }
 
 #[test]
-fn a_range_test_leaves_a_table_and_a_plot_and_no_model() {
+fn a_range_test_writes_a_table_and_a_plot_but_no_model() {
     let project = prepared();
     let answer = project.run(&["train", "--find-lr"]).success();
     assert!(answer.stdout.contains("the loss falls fastest at a learning rate of"), "{answer:#?}");
@@ -19,7 +19,7 @@ fn a_range_test_leaves_a_table_and_a_plot_and_no_model() {
         table.lines().skip(1).map(|row| row.split(',').map(|v| v.parse().unwrap()).collect()).collect();
     assert!((20..=100).contains(&rows.len()), "{} steps", rows.len());
     assert!((rows[0][0] - 0.1e-4).abs() < 1e-12, "a ten-thousandth of the recipe's rate: {:?}", rows[0]);
-    // A hundred rates span six decades.
+    // A hundred rates over six decades.
     for pair in rows.windows(2) {
         assert!((pair[1][0] / pair[0][0] - 10f64.powf(6.0 / 99.0)).abs() < 1e-9, "{pair:?}");
     }
@@ -35,7 +35,7 @@ fn a_range_test_leaves_a_table_and_a_plot_and_no_model() {
 }
 
 #[test]
-fn tensorboard_has_a_file_a_run_however_often_it_is_started() {
+fn tensorboard_has_one_file_per_run_across_restarts() {
     let project = prepared();
     project.run(&["train", "--tensorboard", "runs/first"]).success();
     let files = tree(&project.path("runs/first"));
@@ -43,9 +43,9 @@ fn tensorboard_has_a_file_a_run_however_often_it_is_started() {
     assert!(files.len() == 1 && name.to_string_lossy().starts_with("events.out.tfevents."), "{:?}", files.keys());
     for tag in ["train/loss", "train/accuracy", "val/loss", "val/accuracy", "learning_rate"] {
         let found = bytes.windows(tag.len()).filter(|window| *window == tag.as_bytes()).count();
-        assert_eq!(found, 2, "{tag}, once an epoch");
+        assert_eq!(found, 2, "{tag}, once per epoch");
     }
     project.run(&["train", "--tensorboard", "runs/first"]).success();
     let again = tree(&project.path("runs/first"));
-    assert!(again.keys().eq(files.keys()) && again[name].len() == bytes.len(), "the whole history, once");
+    assert!(again.keys().eq(files.keys()) && again[name].len() == bytes.len(), "the whole history is there once");
 }
