@@ -39,7 +39,7 @@ def load(folder: Path):
 
 
 def whiten(layer, images):
-    """Eigenvectors of the covariance of 2×2 patches, over the roots of their eigenvalues, and their negatives."""
+    """Returns the eigenvectors of the covariance of 2×2 patches, divided by the roots of their eigenvalues, and their negatives."""
     patches = images.unfold(2, 2, 1).unfold(3, 2, 1).permute(0, 2, 3, 1, 4, 5).reshape(-1, 12)
     values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
     filters = (vectors / (values + 5e-4).sqrt()).T.flip(0).reshape(12, 3, 2, 2)
@@ -55,7 +55,7 @@ def initialise(model, images):
 
 
 class Muon:
-    """Momentum whose steps are made orthogonal by Newton–Schulz iterations."""
+    """Momentum with steps orthogonalised by Newton–Schulz iterations."""
 
     def __init__(self, filters):
         self.filters = filters
@@ -78,7 +78,7 @@ class Muon:
 
 
 def shifted(images, padding):
-    """A crop at random of each image, whose borders are reflected."""
+    """Returns a random crop of each image, with reflected borders."""
     n, _, h, w = images.shape
     padded = F.pad(images, (padding,) * 4, mode="reflect").permute(0, 2, 3, 1)
     down, right = torch.randint(0, 2 * padding + 1, (2, n))
@@ -88,7 +88,7 @@ def shifted(images, padding):
 
 @torch.inference_mode()
 def predict(model, images, precision):
-    """Logits of the images, and their mean over six views: mirrored or not, in place or moved by a pixel."""
+    """Returns the logits of the images, and their mean over six views: mirrored or not, unshifted or shifted by a pixel."""
     model.eval()
     plain, averaged = [], []
     for x in images.split(2000):
@@ -194,7 +194,7 @@ def main():
 
 
 if __name__ == "__main__":
-    # malloc reads them when a process starts.
+    # malloc reads these variables when a process starts.
     if not TUNED_MALLOC.keys() <= os.environ.keys():
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **TUNED_MALLOC})
     main()

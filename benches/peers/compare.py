@@ -24,16 +24,17 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
-# PyTorch gives large tensors back to the system and takes them anew in every step, unless malloc is told to keep them. That
-# makes it a quarter faster; without it the comparison would be too easy.
+# By default PyTorch returns large tensors to the system and allocates them again in every step.
+# Letting malloc keep them makes it a quarter faster; without this the comparison would be too easy.
 TUNED_MALLOC = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "8000000000"}
 AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
-# Above this share of other programs' work just before a turn, its figures are doubtful.
+# Figures are doubtful if other programs use more than this fraction of the processors just before a
+# turn.
 QUIET = 0.05
 
 
 class Row:
-    """A network, a batch size and what is done with them."""
+    """A network, a batch size and a mode."""
 
     def __init__(self, architecture, batch, mode="train", avx2=False):
         self.architecture, self.batch, self.mode, self.avx2 = architecture, batch, mode, avx2
@@ -42,22 +43,22 @@ class Row:
         )
 
     def precisions(self, wanted):
-        """What PyTorch computes with. There are no bf16 instructions in AVX2."""
+        """PyTorch's precisions. AVX2 has no bf16 instructions."""
         return [p for p in wanted if p == "f32" or not self.avx2]
 
     def ours(self, given):
-        """Our command and what it adds to the environment."""
+        """Our command and its additional environment variables."""
         subject = "train-step" if self.mode == "train" else "inference"
         command = [str(given.program), "bench", subject, *self.size(given), "--json"]
         return command + (["--isa", "avx2"] if self.avx2 else []), {}
 
     def peer(self, given, precision):
-        """PyTorch's command and what it adds to the environment."""
+        """PyTorch's command and its additional environment variables."""
         command = [given.python, str(HERE / "train_step.py"), *self.size(given), "--precision", precision]
         return [*command, "--mode", self.mode], {**TUNED_MALLOC, **(AVX2 if self.avx2 else {})}
 
     def size(self, given):
-        """Flags that both programs have."""
+        """Flags common to both programs."""
         flags = {"architecture": self.architecture, "batch": self.batch, "steps": given.steps, "threads": given.threads}
         return [text for flag, value in flags.items() for text in (f"--{flag}", str(value))]
 
@@ -77,7 +78,7 @@ ROWS = {
 
 
 def busy_share(seconds=0.5):
-    """The share of the processors' time that other programs take now; none where the system does not tell."""
+    """Returns the current fraction of processor time used by other programs, or None if the system does not report it."""
 
     def times():
         fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
@@ -93,14 +94,14 @@ def busy_share(seconds=0.5):
 
 
 def turn(command, environment):
-    """Runs a contestant once: its figures, and how busy the machine was before."""
+    """Runs a contestant once. Returns its figures and the load of the machine before it."""
     busy = busy_share()
     answer = subprocess.run(
         command, env={**os.environ, **environment}, capture_output=True, text=True, cwd=REPOSITORY, check=False
     )
     if answer.returncode != 0:
         reason = (answer.stderr.strip().splitlines() or ["no message"])
-        # clap puts its reason first, Python last.
+        # clap prints its reason first, Python last.
         line = next((line for line in reason if line.startswith("error: ")), reason[-1])
         raise RuntimeError(f"{' '.join(command)}: exit {answer.returncode}: {line}")
     figures = json.loads(answer.stdout.splitlines()[-1])
@@ -109,12 +110,12 @@ def turn(command, environment):
 
 
 def milliseconds(figures):
-    """A run's median, whatever a step is called there."""
+    """Returns a run's median time of a step or batch."""
     return figures.get("ms_per_step", figures.get("ms_per_batch"))
 
 
 def measure(row, given):
-    """All rounds of a row: each contestant's command, environment and runs, ours first."""
+    """Runs all rounds of a row. Returns each contestant's command, environment and runs, ours first."""
     contestants = {"ours": row.ours(given)}
     contestants |= {f"torch {p}": row.peer(given, p) for p in row.precisions(given.precisions)}
     runs = {name: [] for name in contestants}
@@ -136,7 +137,7 @@ def measure(row, given):
 
 
 def ratios(contestants):
-    """Ours divided by each peer: of the medians, and the least and the largest of a single round."""
+    """Returns our time divided by each peer's: the ratio of the medians, and the smallest and largest ratio of a single round."""
     ours = contestants["ours"]
     found = {}
     for name, peer in contestants.items():
@@ -147,7 +148,7 @@ def ratios(contestants):
 
 
 def table(rows):
-    """The Markdown table: a line for each row and peer."""
+    """Returns the Markdown table, with one line per row and peer."""
     lines = [
         "| network, batch | peer | ours ms | peer ms | ours / peer (rounds) | ours images/s | peer images/s | ours MB | peer MB |",
         "|---|---|--:|--:|--:|--:|--:|--:|--:|",
@@ -172,7 +173,7 @@ def table(rows):
 
 
 def output_of(*command):
-    """What a program says in one line; none if it cannot be run."""
+    """Returns a program's one-line output, or None if it cannot be run."""
     try:
         answer = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=True)
     except (OSError, subprocess.CalledProcessError):
@@ -181,7 +182,7 @@ def output_of(*command):
 
 
 def machine():
-    """Processor, memory and system. No host name: it says nothing to anybody else."""
+    """Returns processor, memory and system. The host name is left out: it means nothing to others."""
     facts = {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "system": platform.platform()}
     try:
         cpu = dict(
@@ -197,7 +198,7 @@ def machine():
 
 
 def arguments():
-    """What was typed, checked."""
+    """Parses and checks the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help=f"of {', '.join(ROWS)}")
     parser.add_argument("--precisions", nargs="+", choices=("f32", "bf16"), default=["f32", "bf16"], help="of PyTorch")
@@ -217,7 +218,7 @@ def arguments():
     if Path(given.name).name != given.name:
         parser.error(f"--name {given.name}: must be the name of a file")
     given.program = given.program.resolve()
-    # Paths of this machine's user belong in no record.
+    # Records contain no paths of the user's machine.
     names = {str(given.program): "cifar-cli", given.python: "python", str(HERE / "train_step.py"): "train_step.py"}
     given.shown = lambda part: names.get(part, part)
     return given

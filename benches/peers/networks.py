@@ -12,7 +12,7 @@ ARCHITECTURES = ("airbench94", "airbench96", "resnet18", "simple_cnn")
 
 
 def build(name: str, classes: int = 10, size: int = 32) -> nn.Module:
-    """A network for `size`×`size` images, in the memory format that is fastest on a CPU."""
+    """Returns a network for `size`×`size` images, in the memory format that is fastest on a CPU."""
     make = {
         "airbench94": lambda: Airbench((64, 256, 256), convolutions=2, classes=classes),
         "airbench96": lambda: Airbench((128, 512, 512), convolutions=3, classes=classes),
@@ -23,7 +23,7 @@ def build(name: str, classes: int = 10, size: int = 32) -> nn.Module:
 
 
 class SimpleCnn(nn.Module):
-    """Three blocks of two 3×3 convolutions and a pooling, a dense layer of 128, a head."""
+    """Three blocks of two 3×3 convolutions and a pooling layer, a dense layer of 128 units, and a head."""
 
     def __init__(self, classes: int, size: int, dropout: float, conv_dropout: float):
         super().__init__()
@@ -46,14 +46,14 @@ class SimpleCnn(nn.Module):
 
 
 def shifting_norm(channels: int) -> nn.BatchNorm2d:
-    """Batch norm that learns a shift and no scale; its running statistics move by 0.4 a step."""
+    """Batch norm with a learnt shift and no scale. The momentum of its running statistics is 0.4."""
     norm = nn.BatchNorm2d(channels, eps=1e-12, momentum=0.4)
     norm.weight.requires_grad_(False)
     return norm
 
 
 class Group(nn.Module):
-    """conv → 2×2 maximum → norm → GELU, then one convolution more, or two with a residual around them."""
+    """conv → 2×2 max pooling → norm → GELU, then one more convolution, or two with a residual connection."""
 
     def __init__(self, inputs: int, outputs: int, convolutions: int):
         super().__init__()
@@ -70,7 +70,7 @@ class Group(nn.Module):
 
 
 class Airbench(nn.Module):
-    """Fixed 2×2 filters whose bias learns, three groups, a 3×3 maximum and a head whose logits are made small."""
+    """Fixed 2×2 filters with a trained bias, three groups, 3×3 max pooling and a head with scaled-down logits."""
 
     def __init__(self, widths, convolutions: int, classes: int):
         super().__init__()
@@ -87,7 +87,7 @@ class Airbench(nn.Module):
 
 
 class Block(nn.Module):
-    """Two convolutions with a shortcut, which is a 1×1 convolution where the shape changes."""
+    """Two convolutions with a shortcut: a 1×1 convolution if the shape changes."""
 
     def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__()
@@ -106,7 +106,7 @@ class Block(nn.Module):
 
 
 class ResNet18(nn.Module):
-    """ResNet-18 for small images: a 3×3 stem of stride 1 and no pooling before the four stages."""
+    """ResNet-18 for small images: a 3×3 stem with stride 1, and no pooling before the four stages."""
 
     def __init__(self, classes: int):
         super().__init__()

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from networks import ARCHITECTURES, build
 
 WARM_UP_STEPS = 3
-# As many images as `cifar-cli bench` draws.
+# The number of images that `cifar-cli bench` generates.
 MOST_IMAGES = 8192
 SIZE = 32
 PADDING = 4
@@ -29,35 +29,35 @@ MEAN, STD = 0.5, 0.25
 
 
 def reflected(at):
-    """Mirrors coordinates at the first and the last pixel, which are not repeated."""
+    """Reflects coordinates at the first and last pixel, without repeating them."""
     return (SIZE - 1) - ((SIZE - 1) - at.abs()).abs()
 
 
 def augmented(images, chosen):
-    """The chosen images [N, H, W, 3] of bytes, each flipped or not and moved by up to PADDING pixels."""
+    """Returns the chosen images as bytes [N, H, W, 3], each randomly flipped and shifted by up to PADDING pixels."""
     count = len(chosen)
     along = torch.arange(SIZE)
     down, right = torch.randint(-PADDING, PADDING + 1, (2, count, 1))
     columns = torch.where(torch.rand(count, 1) < 0.5, along.flip(0), along)
     rows, columns = reflected(along + down), reflected(columns + right)
     pixels = (chosen[:, None, None] * SIZE + rows[:, :, None]) * SIZE + columns[:, None, :]
-    # One gather of whole pixels; indexing every dimension by itself takes several times as long.
+    # One gather of whole pixels. Indexing each dimension separately takes several times as long.
     return images.view(-1, 3)[pixels.flatten()].view(count, SIZE, SIZE, 3)
 
 
 def normalised(pixels):
-    """Bytes [N, H, W, 3] to values [N, 3, H, W], which lie in memory as channels_last has them."""
+    """Converts bytes [N, H, W, 3] to values [N, 3, H, W] in channels_last memory format."""
     return pixels.float().mul_(1 / (255 * STD)).sub_(MEAN / STD).permute(0, 3, 1, 2)
 
 
 def endless_batches(count, batch):
-    """Indices of whole batches, shuffled anew in every pass."""
+    """Yields the indices of full batches, reshuffled in every pass."""
     while True:
         yield from torch.randperm(count).split(batch)
 
 
 def peak_rss_mb():
-    """The most memory that this process held, in 10⁶ bytes; none where the system does not tell."""
+    """Returns the peak memory of this process in 10⁶ bytes, or None if the system does not report it."""
     with contextlib.suppress(OSError), open("/proc/self/status", encoding="ascii") as status:
         for line in status:
             if line.startswith("VmHWM:"):
