@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn formulas_are_made_neutral_and_read_back() {
+    fn formulas_are_escaped_and_read_back() {
         for (text, cell) in [
             ("=1+1", "'=1+1"),
             ("+cat", "'+cat"),

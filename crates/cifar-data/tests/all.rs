@@ -1,5 +1,5 @@
-//! All tests of the public interface but one, as one program, which takes a fraction of the time to compile.
-//! `archive_memory` is alone: it measures its process.
+//! All tests of the public interface in one program, which compiles in a fraction of the time. Only
+//! `archive_memory` is separate, because it measures the memory of its process.
 
 mod archives;
 mod batches;

@@ -78,7 +78,7 @@ fn an_image_has_the_same_split_in_every_choice_of_partitions() {
 }
 
 #[test]
-fn prepare_divides_every_image_once_and_counts_right() {
+fn prepare_puts_every_image_in_one_split_and_counts_correctly() {
     let flow = Flow::new();
     let split = pooled(1, 0.25, 0.2);
     let report = flow.both("v1+v2", &split);
@@ -113,7 +113,7 @@ fn prepare_divides_every_image_once_and_counts_right() {
 }
 
 #[test]
-fn a_division_in_memory_is_that_of_the_folders() {
+fn a_split_in_memory_equals_the_split_on_disk() {
     for params in [SplitParams::default(), SplitParams { train_images: 50, ..pooled(3, 0.3, 0.3) }] {
         let flow = Flow::new();
         let report = flow.both("v1+v2+v3", &params);
@@ -208,7 +208,7 @@ fn class_names_may_contain_commas() {
 }
 
 #[test]
-fn fewer_training_images_change_no_other_split() {
+fn fewer_training_images_leave_the_other_splits_unchanged() {
     let flow = Flow::new();
     flow.both("v1+v2+v3", &SplitParams::default());
     let (all, pulled) = (flow.places(), tree(&flow.path("raw")));
@@ -310,7 +310,7 @@ fn decisions_follow_their_images_when_files_are_removed() {
     assert_eq!(prepared.classes()[usize::from(prepared.samples()[place].label)] == other, split != "test");
 }
 
-/// By such a manifest a line about an image would be moved to another one.
+/// With a damaged manifest, a line about an image could be moved to another image.
 #[test]
 fn labels_are_not_migrated_by_a_damaged_manifest() {
     let flow = Flow::new();

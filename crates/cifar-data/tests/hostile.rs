@@ -1,5 +1,5 @@
 //! Randomly damaged files: reading one ends with data or with a one-line message. Archives, pickles
-//! and parquet files have such tests of their own.
+//! and parquet files have their own tests for this.
 
 use crate::common;
 

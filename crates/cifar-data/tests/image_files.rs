@@ -124,8 +124,8 @@ fn upright(stored: &[u8], size: ImageSize, orientation: u8) -> (ImageSize, Vec<u
     (shown, pixels)
 }
 
-/// In earlier versions training data were not rotated but single pictures were, so a model saw
-/// other pixels than in training.
+/// Earlier versions rotated single images but not training data, so predictions saw images in
+/// another orientation than training.
 #[test]
 fn images_of_every_orientation_become_upright() {
     let pixels = noise(0, SIZE.bytes());
@@ -155,7 +155,7 @@ fn closed(root: &Path, bytes: &[u8], length: usize) -> Result<(ImageSize, Vec<u8
 }
 
 /// The decoder fills missing blocks with grey, without an error if the end-of-image marker is
-/// there.
+/// present.
 #[test]
 fn coded_data_that_end_early_are_refused_at_every_length() {
     let size = ImageSize { height: 33, width: 40 };

@@ -1,4 +1,4 @@
-//! Layouts of data sets on disks: every layout that is read, and the advice if there is none.
+//! Layouts of datasets on disk: every supported layout is read, and others give advice.
 
 use crate::common;
 

@@ -10,8 +10,8 @@ use cifar_data::{Published, SampleId};
 use common::{check_refused, noise, official, pooled};
 use proptest::prelude::*;
 
-/// Returns `n` images of `classes` classes, five sixths of them published for training, each a
-/// group of its own.
+/// Returns `n` images of `classes` classes, five sixths of them published for training. Each image
+/// is its own group.
 fn images(n: usize, classes: u8) -> Vec<Candidate> {
     let labels = noise(7, n);
     Partition::ALL

@@ -1,4 +1,4 @@
-//! Changes that keep the picture, as people and web pages make them.
+//! Changes that keep an image recognisable, as made by people and web pages.
 
 use cifar_data::ImageSize;
 use cifar_data::random::Stream;
@@ -8,7 +8,7 @@ const SIDE: usize = 32;
 /// The size of the images.
 pub(crate) const SIZE: ImageSize = ImageSize { height: SIDE, width: SIDE };
 
-/// Changes an image; none if the change does not suit it.
+/// Changes an image. Returns `None` if the change does not apply to it.
 pub(crate) type Change = fn(&[u8], &mut Stream) -> Option<Vec<u8>>;
 
 /// Every kind of change. [`recorded_again`] then mirrors, brightens and compresses the copy.
@@ -95,9 +95,9 @@ fn plain_colour(random: &mut Stream) -> [u8; 3] {
     }
 }
 
-/// Changes the background to another colour, or to a single colour. The background is connected
-/// with the edge through colours that are close to the edge's median. None if it is not between a
-/// sixth and three quarters of the image, or if nothing is on it.
+/// Gives the background another colour, with or without its texture. The background is the region
+/// connected to the edge through colours close to the edge's median. Returns `None` if it covers
+/// less than a sixth or more than three quarters of the image.
 fn background(image: &[u8], random: &mut Stream, keeps_texture: bool) -> Option<Vec<u8>> {
     let edge: Vec<usize> = (0..SIDE * SIDE)
         .filter(|at| [0, SIDE - 1].contains(&(at / SIDE)) || [0, SIDE - 1].contains(&(at % SIDE)))

@@ -1,4 +1,5 @@
-//! Measures the search for near-duplicates on a folder of real images: recall of each kind of change, pairs and time.
+//! Measures the near-duplicate search on a folder of real images: recall for each kind of change,
+//! number of pairs, and time.
 //!
 //! ```sh
 //! cargo run --release -p cifar-data --example near_duplicates -- FOLDER [IMAGES_PER_KIND] [PAIRS.csv]
@@ -81,8 +82,8 @@ struct Planted {
     pixels: Vec<u8>,
 }
 
-/// Changes `per_kind` originals by every kind. An original that does not suit a kind is used for
-/// the next one.
+/// Changes `per_kind` originals with every kind of change. An original to which a kind does not
+/// apply is skipped.
 fn plant(set: &Dataset, originals: &[usize], per_kind: usize) -> Vec<Planted> {
     let mut next = set.samples().iter().map(|sample| sample.id.0 + 1).max().unwrap_or(0);
     let mut planted = Vec::new();

@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vanishing_shape_is_a_coin_toss() {
+    fn a_vanishing_shape_gives_0_or_1() {
         let mut random = stream(1, Purpose::Mixup, 0, 0);
         let draws: Vec<f64> = (0..100).map(|_| beta(&mut random, 1e-9)).collect();
         assert!(draws.iter().all(|x| [0.0, 1.0].contains(x)) && draws.contains(&0.0) && draws.contains(&1.0));

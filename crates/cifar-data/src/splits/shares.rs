@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn every_class_gets_its_due() {
+    fn every_class_gets_its_fraction() {
         // A fifth of 3, 5, 8, 12, 21 and 24 images. By strata alone it would be 0, 0, 0, 3, 3 and
         // 6.
         let sizes = [[1, 1, 1], [2, 2, 1], [3, 3, 2], [4, 4, 4], [7, 7, 7], [8, 8, 8]];
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn tiny_classes_share_the_images_due_to_all() {
+    fn tiny_classes_share_their_combined_number_of_images() {
         // 100 classes of two images: 0.4 images of each, 40 of all.
         let sizes: Vec<[usize; 3]> = (0..100).map(|c| if c % 2 == 0 { [1, 1, 0] } else { [0, 1, 1] }).collect();
         let found = totals(&counts(&sizes, 0.2, 0));
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn large_classes_are_rounded_by_strata() {
-        // The third class gets more than one image too many.
+        // Rounding by strata gives the third class 1.2 images more than its exact number.
         let large = [[1987, 2013, 1999], [2001, 1996, 2002], [203, 203, 203]];
         let by_strata = large.map(|sizes| sizes.map(|n| (n as f64 * 0.2).round() as usize));
         assert_eq!(counts(&large, 0.2, 0), by_strata);

@@ -91,7 +91,7 @@ pub(crate) fn text(path: &Path) -> String {
 pub(crate) fn edit(path: &Path, from: &str, to: &str) {
     let old = get(path);
     let places: Vec<usize> = (0..old.len()).filter(|at| old[*at..].starts_with(from.as_bytes())).collect();
-    assert_eq!(places.len(), 1, "{from:?} must stand once in {}", path.display());
+    assert_eq!(places.len(), 1, "{from:?} must appear once in {}", path.display());
     let new = [&old[..places[0]], to.as_bytes(), &old[places[0] + from.len()..]].concat();
     fs::write(path, new).expect("the file can be written");
 }

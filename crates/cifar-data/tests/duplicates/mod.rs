@@ -26,7 +26,7 @@ pub(crate) fn found(set: &Dataset) -> Vec<Pair> {
     find(&[set], &Silent).expect("nobody stops it")
 }
 
-/// Ids from 0 on.
+/// Creates a dataset of these images, with ids from 0.
 pub(crate) fn set_of(images: &[Vec<u8>]) -> Dataset {
     let samples = (0..images.len() as u32).map(|id| sample(id, 0)).collect();
     Dataset::new(header(&["a"], SIDE), samples, images.concat()).expect("a valid set")
@@ -36,7 +36,7 @@ pub(crate) fn ids(pairs: &[Pair], kinds: &[Kind]) -> Vec<(u32, u32)> {
     pairs.iter().filter(|p| kinds.contains(&p.kind)).map(|p| (p.first.0, p.second.0)).collect()
 }
 
-/// The picture with each point taken from elsewhere, edges repeated.
+/// Returns the image with each pixel taken from position `from`; edges are repeated.
 pub(crate) fn moved(image: &[u8], from: impl Fn(i64, i64) -> (i64, i64)) -> Vec<u8> {
     let place = |at: usize| {
         let (y, x) = from(at as i64 / 32, at as i64 % 32);
@@ -62,29 +62,29 @@ pub(crate) fn compressed(image: &[u8], quality: u8) -> Vec<u8> {
     image::load_from_memory(&bytes).expect("just written").into_rgb8().into_raw()
 }
 
-/// A crop of `side` pixels, enlarged to the whole.
+/// Returns a square crop of `side` pixels, scaled up to the full size.
 pub(crate) fn cropped(image: &[u8], top: u32, left: u32, side: u32) -> Vec<u8> {
     let image = RgbImage::from_raw(32, 32, image.to_vec()).expect("pixels fit");
     let crop = imageops::crop_imm(&image, left, top, side, side).to_image();
     imageops::resize(&crop, 32, 32, imageops::FilterType::Triangle).into_raw()
 }
 
-/// Whether an image shows enough that noise and compression leave something of it: a deviation of
-/// 30 levels.
+/// Returns whether an image has enough contrast to survive noise and compression: a standard
+/// deviation above 30 levels.
 pub(crate) fn is_strong(image: &[u8]) -> bool {
     let n = image.len() as f64;
     let mean = image.iter().map(|v| f64::from(*v)).sum::<f64>() / n;
     image.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / n > 900.0
 }
 
-/// As smooth as photographs of this size are: drawn images have noise in every pixel, which scaling
-/// takes away.
+/// Blurs an image to the smoothness of photographs of this size. Synthetic images have noise in
+/// every pixel, which scaling removes.
 pub(crate) fn smooth(image: &[u8]) -> Vec<u8> {
     let image = RgbImage::from_raw(32, 32, image.to_vec()).expect("pixels fit");
     imageops::blur(&image, 0.8).into_raw()
 }
 
-/// Stops as soon as a tenth of the pairs was compared.
+/// Stops after a tenth of the pairs has been compared.
 pub(crate) struct StopEarly(pub(crate) AtomicBool);
 
 impl Progress for StopEarly {

@@ -1,4 +1,4 @@
-//! Which pairs the search finds, and which it does not.
+//! Which pairs the search finds and which it does not.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::common::{self, header, on_threads, sample};
 
-/// The group of every planted copy: all copies of one image belong together.
+/// Returns the group of every planted copy: all copies of one image belong together.
 fn true_groups(truth: &[(SampleId, Planted)]) -> BTreeMap<SampleId, SampleId> {
     let copy = |(id, planted): &(SampleId, Planted)| match planted {
         Planted::NearDuplicate { of } => Some([(*id, *of), (*of, *of)]),
@@ -22,7 +22,7 @@ fn true_groups(truth: &[(SampleId, Planted)]) -> BTreeMap<SampleId, SampleId> {
     truth.iter().filter_map(copy).flatten().collect()
 }
 
-/// Recall over planted copies, and precision of the exact and near pairs.
+/// Computes recall over planted copies and precision of the exact and near pairs.
 fn check_planted(seed: u64, count: usize, share: f64) {
     let Synthetic { dataset, truth } = drawn(count, seed, share);
     let truth = true_groups(&truth);
@@ -44,15 +44,15 @@ fn check_planted(seed: u64, count: usize, share: f64) {
 }
 
 #[test]
-fn planted_near_duplicates_are_found_and_little_else() {
+fn planted_near_duplicates_are_found_with_few_false_pairs() {
     check_planted(0, 6000, 0.02);
     for seed in 1..4 {
         check_planted(seed, 1500, 0.1);
     }
 }
 
-/// Changes forty strong drawn images, and expects `least` of them to be near their originals, and
-/// near nothing else.
+/// Changes forty high-contrast synthetic images. Expects at least `least` of them to be near their
+/// originals and no other near pairs.
 fn check_change(name: &str, least: usize, change: impl Fn(&[u8]) -> Vec<u8>) {
     let drawn = drawn(200, 11, 0.0).dataset;
     let originals = (0..200).map(|index| drawn.image(index).to_vec()).filter(|image| is_strong(image));
@@ -67,7 +67,7 @@ fn check_change(name: &str, least: usize, change: impl Fn(&[u8]) -> Vec<u8>) {
 }
 
 #[test]
-fn each_change_that_keeps_the_picture_is_seen_through() {
+fn copies_with_a_single_change_are_found() {
     for (down, right) in [(0, 1), (-1, 2), (2, 0), (-2, -2), (2, 2), (1, -2)] {
         check_change(&format!("shift {down} {right}"), 36, |image| moved(image, |y, x| (y + down, x + right)));
     }
@@ -79,8 +79,8 @@ fn each_change_that_keeps_the_picture_is_seen_through() {
     check_change("noise", 37, |image| noised(image, 6.0));
     check_change("JPEG 75", 37, |image| compressed(image, 75));
     check_change("JPEG 50", 35, |image| compressed(image, 50));
-    // Scaling blurs the noise of drawn images, which is part of their details: many are called
-    // similar only.
+    // Scaling blurs the noise of synthetic images, which is part of their detail. Many are
+    // therefore only similar.
     check_change("crop", 24, |image| cropped(image, 1, 1, 30));
     check_change("crop of a corner", 24, |image| cropped(image, 2, 0, 30));
     check_change("everything", 36, |image| {
@@ -90,9 +90,9 @@ fn each_change_that_keeps_the_picture_is_seen_through() {
 
 type Change<'a> = &'a dyn Fn(&[u8], usize) -> Vec<u8>;
 
-/// What people do to a picture: each kind to forty images, by another amount each time.
+/// Edits that people make to images: each kind applied to forty images with varying strength.
 #[test]
-fn planted_changes_of_every_kind_are_found_and_nothing_else() {
+fn planted_changes_of_every_kind_are_found_with_few_false_pairs() {
     let drawn = drawn(600, 21, 0.0).dataset;
     let originals: Vec<Vec<u8>> =
         (0..600).map(|index| drawn.image(index)).filter(|image| is_strong(image)).map(smooth).collect();
@@ -130,9 +130,9 @@ fn planted_changes_of_every_kind_are_found_and_nothing_else() {
     assert!(by_kind.iter().all(|(_, hits)| *hits >= 34), "{by_kind:?}");
 }
 
-/// Changes a hundred smooth drawn images by the kind with this name, as `examples/near_duplicates`
-/// changes real ones. Expects at least `least` copies to be near their originals, and no other near
-/// pairs.
+/// Changes a hundred smooth synthetic images with the named kind of change, as
+/// `examples/near_duplicates` changes real ones. Expects at least `least` copies to be near their
+/// originals and no other near pairs.
 fn check_kind(name: &str, least: usize) {
     let (_, change) = changes::KINDS.into_iter().find(|(kind, _)| *kind == name).expect("a kind");
     let drawn = drawn(900, 33, 0.0).dataset;
@@ -151,7 +151,7 @@ fn check_kind(name: &str, least: usize) {
 }
 
 #[test]
-fn copies_that_were_cut_on_one_side_are_found() {
+fn copies_cropped_on_one_side_are_found() {
     check_kind("aspect 0.75-1.33, cut", 92);
 }
 
@@ -167,13 +167,13 @@ fn crops_are_found() {
 
 #[test]
 fn copies_with_a_caption_are_found() {
-    // Drawn images show little beside their figure, and most captions cover a part of it: of real
-    // images 91 in 100 are found.
+    // Synthetic images show little besides their figure, and most captions cover part of it. For
+    // real images the recall is 91 %.
     check_kind("caption", 38);
 }
 
 #[test]
-fn the_difference_of_a_cut_copy_is_small() {
+fn the_difference_of_a_cropped_copy_is_small() {
     let images: Vec<Vec<u8>> = {
         let drawn = drawn(60, 33, 0.0).dataset;
         (0..60).map(|index| drawn.image(index)).filter(|image| is_strong(image)).map(smooth).take(10).collect()
@@ -189,13 +189,13 @@ fn the_difference_of_a_cut_copy_is_small() {
             sum += found.pixels.iter().map(|v| u64::from(*v)).sum::<u64>() / SIDE.bytes() as u64;
         }
     }
-    assert!(images.len() == 10 && sum <= 20 * 8, "{} in the mean", sum / 20);
+    assert!(images.len() == 10 && sum <= 20 * 8, "mean difference {}", sum / 20);
 }
 
 #[test]
-fn flat_images_are_alike_only_if_they_are_the_same() {
+fn flat_images_match_only_if_identical() {
     let mut images: Vec<Vec<u8>> = (0..30).map(|shade| vec![100 + shade; SIDE.bytes()]).collect();
-    // Skies: a slow change from top to bottom and the camera's noise.
+    // Skies: a slow gradient from top to bottom plus camera noise.
     images.extend((0..30u64).map(|seed| {
         let mut random = stream(seed, Purpose::Synthetic, u64::MAX, 2);
         (0..SIDE.bytes()).map(|at| (150.0 + (at / 96) as f64 + random.normal()) as u8).collect()
@@ -220,7 +220,7 @@ fn copies_of_copies_are_one_group() {
 }
 
 #[test]
-fn a_set_of_copies_has_a_short_list_and_one_group() {
+fn a_dataset_of_copies_has_a_short_list_and_one_group() {
     let original = drawn(30, 2, 0.0).dataset.image(4).to_vec();
     let pairs = found(&set_of(&vec![original.clone(); 300]));
     assert!(pairs.len() < 400 && groups(&pairs).len() == 300, "{}", pairs.len());
@@ -246,7 +246,7 @@ fn images_of_any_size_are_compared() {
 }
 
 #[test]
-fn the_search_finds_what_a_close_look_at_every_pair_finds() {
+fn the_fast_search_agrees_with_a_full_comparison_of_all_pairs() {
     let (mut hits, mut all) = (0, 0);
     for seed in [0, 1] {
         let set = drawn(400, seed, 0.3).dataset;
@@ -256,7 +256,7 @@ fn the_search_finds_what_a_close_look_at_every_pair_finds() {
         hits += near(&fast).len();
         all += near(&slow).len();
     }
-    // A glance costs few pairs, and those are shifted by two pixels both ways.
+    // The fast first pass misses few pairs; those are shifted by two pixels in both directions.
     assert!(all > 200 && hits as f64 >= 0.97 * all as f64, "{hits} of {all}");
 }
 

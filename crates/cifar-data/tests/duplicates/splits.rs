@@ -1,4 +1,4 @@
-//! Where groups of duplicates go, the lists of pairs, and searches that are not repeated.
+//! Splits of duplicate groups, the lists of pairs, and cached searches.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use super::{StopEarly, drawn, found};
 use crate::common::flow::{self, Flow, list_again, rows};
 use crate::common::{self, Warned, check_refused, edit, official, pooled, put, shown};
 
-/// Pulls and prepares a set with many near-duplicates, and returns its flow.
+/// Pulls and prepares a dataset with many near-duplicates, and returns its flow.
 fn prepared(version: &str, split: &SplitParams) -> Flow {
     let flow = Flow::of(drawn(360, 4, 0.3).dataset);
     flow.both(version, split);
@@ -24,7 +24,7 @@ fn groups_never_straddle_splits() {
         for version in ["v1", "v1+v2", "v1+v2+v3"] {
             let flow = prepared(version, &split);
             let raw = Raw::read(&flow.path("raw")).expect("just pulled");
-            // The same pairs and places whichever partitions are chosen.
+            // The pairs and splits are the same for every choice of partitions.
             assert_eq!(raw.pairs, found(&flow.all));
             assert!(raw.record.duplicate_groups > 50, "{}", raw.record.duplicate_groups);
             for (id, leader) in groups(&raw.pairs) {
@@ -37,7 +37,7 @@ fn groups_never_straddle_splits() {
 }
 
 #[test]
-fn the_prepared_list_holds_the_pairs_of_which_both_images_are_there() {
+fn the_prepared_list_has_the_pairs_with_both_images_present() {
     for (version, split) in [("v1", SplitParams::default()), ("v1+v2", pooled(1, 0.3, 0.2)), ("v1", official(0.2))] {
         let flow = prepared(version, &split);
         let places = flow.places();
@@ -81,7 +81,7 @@ fn official_keeps_the_published_test_set_and_counts_what_it_shares() {
 }
 
 #[test]
-fn a_group_goes_where_its_smallest_id_goes() {
+fn a_group_is_in_the_split_of_its_smallest_id() {
     let flow = prepared("v1", &SplitParams::default());
     let raw = Raw::read(&flow.path("raw")).expect("just pulled");
     let splits: BTreeSet<Split> = groups(&raw.pairs).values().map(|leader| raw.membership[leader].split).collect();
@@ -94,7 +94,7 @@ fn check_damaged(damage: impl Fn(&Flow), parts: &[&str]) {
     let list = flow.path("raw").join(NEAR_DUPLICATES);
     let again = ["changed or damaged", "after the stage pull wrote it"];
     check_refused(Raw::read(&flow.path("raw")), &[&[shown(&list).as_str()], &again[..]].concat());
-    // What the hash does not catch, since somebody listed it again, is read with care.
+    // If the hash matches because the file was listed again, the content is still checked.
     list_again(&flow.path("raw"), "pull");
     check_refused(Raw::read(&flow.path("raw")), &[&[shown(&list).as_str()], parts].concat());
 }
@@ -107,20 +107,20 @@ fn a_damaged_list_is_refused() {
 }
 
 #[test]
-fn what_was_found_is_found_again_without_a_search() {
+fn results_are_cached_and_damaged_caches_are_rebuilt() {
     let (set, folder) = (drawn(300, 5, 0.2).dataset, common::temporary());
     let expected = found(&set);
     assert_eq!(find_once(&[&set], folder.path(), &Silent).expect("the folder is free"), expected);
     let files = common::tree(folder.path());
     assert_eq!(files.len(), 1);
-    // A search would be stopped at once; however the images are cut, the result is there.
+    // A search would be stopped at once. The cached result is found for any division of the images.
     let stopped = StopEarly(true.into());
     let parts = [set.filter(|s| s.id.0 < 100), set.filter(|s| s.id.0 >= 100)];
     assert_eq!(find_once(&[&parts[0], &parts[1]], folder.path(), &stopped).expect("no search"), expected);
-    // Other images know nothing of it.
+    // A different set of images has no cached result.
     assert!(matches!(find_once(&[&parts[0]], folder.path(), &stopped), Err(DataError::Cancelled)));
 
-    // Damage of any kind is told of and mended.
+    // Any damage is reported and repaired.
     let name = files.keys().next().expect("one file");
     for change in [0, 40, 70, files[name].len() - 2] {
         let mut damaged = files[name].clone();
@@ -132,7 +132,7 @@ fn what_was_found_is_found_again_without_a_search() {
         assert!(warnings.len() == 1 && warnings[0].contains("is damaged; the search is made again"), "{warnings:?}");
         assert_eq!(common::tree(folder.path()), files);
     }
-    // A folder that takes no file costs time alone.
+    // If the folder cannot be written, the search still runs.
     put(&folder.path().join("file"), b"");
     let warned = Warned::default();
     assert_eq!(find_once(&[&set], &folder.path().join("file"), &warned).expect("it can be searched"), expected);
@@ -140,7 +140,7 @@ fn what_was_found_is_found_again_without_a_search() {
 }
 
 #[test]
-fn pulling_gives_the_same_bytes_with_and_without_a_known_list() {
+fn pull_writes_the_same_files_with_and_without_a_cached_list() {
     let flow = Flow::of(drawn(360, 4, 0.3).dataset);
     let split = SplitParams::default();
     flow.pull("v1", &split).expect("partitions are there");
