@@ -1,4 +1,4 @@
-//! A network of your own, built from the layers, with its training loop and score:
+//! Your own network, built from the layers, with its training loop and score:
 //!
 //! ```sh
 //! cargo run --release -p cifar-eval --example own_network

@@ -1,4 +1,4 @@
-//! Hard images by the predictions of any model, even of another framework:
+//! Finds hard images from the predictions of any model, of any framework:
 //!
 //! ```sh
 //! cargo run --release -p cifar-eval --example own_predictions -- FOLDER

@@ -1,4 +1,4 @@
-//! A progress display of your own that also ends the training early:
+//! Your own progress display, which also stops the training early:
 //!
 //! ```sh
 //! cargo run --release -p cifar-eval --example own_progress
@@ -10,7 +10,7 @@ use cifar_data::sources::synthetic::{self, SyntheticParams};
 use cifar_model::ModelParams;
 use cifar_train::{EpochRecord, StepRecord, TrainParams, TrainingCallback, fit};
 
-/// Prints the training and ends it at a validation accuracy.
+/// Prints the progress and stops the training at a given validation accuracy.
 struct Display {
     enough: f64,
 }

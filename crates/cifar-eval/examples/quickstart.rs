@@ -1,4 +1,4 @@
-//! Trains a network and scores it, in memory, on drawn images and on arrays of your own:
+//! Trains a network and scores it, in memory, on synthetic images and on your own arrays:
 //!
 //! ```sh
 //! cargo run --release -p cifar-eval --example quickstart

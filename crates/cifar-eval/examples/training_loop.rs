@@ -1,4 +1,4 @@
-//! A training loop of your own, step by step, with a network of this workspace:
+//! Your own training loop, step by step, with a network of this workspace:
 //!
 //! ```sh
 //! cargo run --release -p cifar-eval --example training_loop

@@ -1,4 +1,4 @@
-//! The examples run.
+//! Every example runs.
 
 #[path = "../examples/own_network.rs"]
 mod own_network;

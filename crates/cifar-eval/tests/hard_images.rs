@@ -181,7 +181,7 @@ fn every_image_is_scored_and_planted_mislabels_come_first() {
 }
 
 #[test]
-fn a_network_that_knows_too_little_flags_nothing() {
+fn an_inaccurate_network_flags_nothing() {
     let project = project_of(900, 1);
     let (data, test) = project.data();
     let found = project.analyse(&data, &test, &Entries::new());
@@ -236,7 +236,7 @@ fn predictions(ids: std::ops::Range<u32>) -> (Dataset, Vec<f32>) {
 }
 
 #[test]
-fn predictions_of_any_model_are_analysed_with_all_that_is_known() {
+fn predictions_of_any_model_are_analysed() {
     let ((train, of_train), (test, of_test)) = (predictions(0..400), predictions(400..600));
     let mut spoilt = train.clone();
     spoilt.relabel(|sample| (sample.id.0 == 7).then_some(0)).unwrap();

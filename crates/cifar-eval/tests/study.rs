@@ -70,7 +70,7 @@ fn data_of(folder: &Path, images: &Dataset, overrides: &str, review: &str) -> (T
 }
 
 #[test]
-fn arms_change_the_expected_labels_and_nothing_is_trained_twice() {
+fn arms_change_the_expected_labels_and_finished_networks_are_reused() {
     let folder = tempfile::tempdir().unwrap();
     // The network must learn its images: otherwise it flags nothing.
     let (data, test) = data_of(folder.path(), &three_classes(1200), "", "");

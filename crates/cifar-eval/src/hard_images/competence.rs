@@ -165,8 +165,8 @@ mod tests {
 
     const CLASSES: usize = 4;
 
-    /// Returns the labels of `images` images of four classes, and predictions that are right with
-    /// the probability `right`. Wrong ones are another class at random, and as certain as right
+    /// Returns the labels of `images` images of four classes, and predictions that are correct with
+    /// probability `right`. Wrong predictions are a random other class, and as certain as correct
     /// ones.
     fn draws(images: usize, right: f64, seed: u64) -> (Vec<u16>, Vec<f32>) {
         let mut draws = stream(seed, Purpose::Synthetic, 3, 0);
@@ -181,7 +181,7 @@ mod tests {
         (labels, rows)
     }
 
-    /// Returns the competence, and how many labels would be called wrong without it.
+    /// Returns the competence, and how many labels would be flagged without this check.
     fn judged(labels: &[u16], probabilities: &[f32]) -> (Competence, usize) {
         let names: Vec<String> = ["ape", "bee", "cat", "dog"].map(String::from).to_vec();
         let rates = NoiseRates::estimate(CLASSES, labels, probabilities);
@@ -204,7 +204,7 @@ mod tests {
         for (right, what) in [(0.25, "a guess"), (0.3, "hardly better than a guess")] {
             let (labels, probabilities) = draws(800, right, 1);
             let (found, suspicious) = judged(&labels, &probabilities);
-            assert!(suspicious > 200, "{what}: otherwise {suspicious} labels would be called wrong");
+            assert!(suspicious > 200, "{what}: only {suspicious} labels would be flagged otherwise");
             assert!(!found.knows_split && (0..4).all(|class| !found.knows(class)), "{what}: {found:?}");
             assert!(found.withheld[0].contains("the network knows too little: it classifies "), "{found:?}");
         }
@@ -260,7 +260,7 @@ mod tests {
                 .contains("it classifies 100.0 % of the images with the most certain predictions correctly, but "),
             "{found:?}"
         );
-        // With 30 % of wrong labels, a network that knows its images has as low an accuracy.
+        // With 30 % wrong labels, a network that knows its images has an equally low accuracy.
         let (mut labels, probabilities) = draws(800, 0.9, 5);
         let mut draws = stream(6, Purpose::Synthetic, 3, 0);
         for label in &mut labels {

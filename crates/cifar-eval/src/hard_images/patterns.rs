@@ -261,13 +261,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn copies_of_a_picture_count_once() {
+    fn copies_of_an_image_count_once() {
         let set = synthetic::generate(&SyntheticParams { count: 30, ..Default::default() }).unwrap().dataset;
         let set = set.filter(|s| s.id.0 < 12 && s.id.0 != 5);
         let pair =
             |first, second, kind| Pair { first: SampleId(first), second: SampleId(second), kind, similarity: 1.0 };
-        // 1, 3, 7 and 9 are one picture; the order of the pairs joins two groups. 5 is in another
-        // split. Similar images are not the same picture.
+        // Images 1, 3, 7 and 9 are copies of one picture: the pairs join two groups. 5 is in
+        // another split. Similar images are not copies.
         let pairs = [
             pair(7, 9, Kind::Near),
             pair(1, 3, Kind::Exact),
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn words_follow_the_fractions() {
+    fn the_wording_follows_the_fractions() {
         // With ½ added to every cell, the odds of 0 of 1 exceed those of 1 of 1,000.
         assert!(fisher_test((0, 1), (1, 1000)).unwrap().effect > 1.0);
         assert_eq!(more_or_less((0, 1), (1, 1000)), "less");

@@ -171,12 +171,12 @@ mod tests {
         let twice = rank_test(&[observations(), observations()]).unwrap();
         let once = rank_test(&[observations()]).unwrap();
         close(twice.effect, once.effect);
-        assert!(twice.p < once.p, "the same observations twice are more evidence");
+        assert!(twice.p < once.p, "doubled observations are stronger evidence");
         let one_outcome = vec![(1.0, true), (2.0, true)];
         close(rank_test(&[observations(), one_outcome.clone()]).unwrap().p, once.p);
         assert_eq!(rank_test(&[one_outcome]), None);
         assert_eq!(rank_test(&[vec![(1.0, true), (1.0, false)]]), None, "equal numbers carry no information");
-        // A difference between strata is not one within them.
+        // A difference between strata is not a difference within them.
         let low = vec![(1.0, true), (2.0, false), (1.0, false), (2.0, true)];
         let high = vec![(101.0, true), (102.0, true), (101.0, true), (102.0, true), (101.0, false), (102.0, false)];
         close(rank_test(&[low, high]).unwrap().p, 1.0);

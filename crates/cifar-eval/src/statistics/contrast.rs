@@ -291,10 +291,11 @@ mod tests {
         assert!(found.se() / expected < 2.0, "{found:?}");
     }
 
-    /// Draws two combinations of `runs` runs each on the same images. Their expected accuracies are
-    /// equal, or differ by `shift`.
+    /// Simulates two combinations of `runs` runs each on the same images. Their expected accuracies
+    /// are equal, or differ by `shift`.
     fn draw(draws: &mut Stream, runs: usize, images: usize, seeds: [f64; 2], shift: f64) -> [Vec<Vec<bool>>; 2] {
-        // An image has a difficulty, a run a luck, and a prediction some noise, all in probits.
+        // In probits: each image has a difficulty, each run a random effect, and each prediction
+        // some noise.
         let difficulty: Vec<f64> = (0..images).map(|_| 1.5 * draws.normal()).collect();
         [0, 1].map(|which| {
             let of_combination: Vec<f64> = (0..images).map(|_| 0.3 * draws.normal()).collect();

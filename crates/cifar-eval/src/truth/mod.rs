@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn the_table_is_sorted_by_the_value_that_it_prints_first() {
-        // A truth of numbers that are 0 or 1 on all test images.
+        // The truth column is numeric, but 0 or 1 on all test images.
         let (numbers, csv) =
             compared(|id| (id * 7 % 31).to_string(), |id| if id < 40 { id * 7 % 31 } else { id % 2 }.to_string())
                 .unwrap();
