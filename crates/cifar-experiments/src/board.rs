@@ -172,10 +172,10 @@ mod tests {
         row.show("training", 50, 100, None);
         let totals = || board.totals.lock().unwrap();
         assert!((totals().fraction_done() - 0.2375).abs() < 1e-9, "half of {TRAINING} of one of two runs");
-        assert_eq!(totals().seconds_left(), None, "nothing was done here");
+        assert_eq!(totals().seconds_left(), None, "this process has done no work");
         row.show("training", 100, 100, None);
         totals().started = Instant::now().checked_sub(Duration::from_secs(19)).unwrap();
-        // A quarter of a run's training took 19 s; left are one whole run and the scoring of the
+        // A quarter of a run's training took 19 s. One whole run remains, and the scoring of the
         // first.
         let left = totals().seconds_left().unwrap();
         assert!((left - 19.0 / 4.75 * 10.5).abs() < 0.5, "{left}");

@@ -69,7 +69,7 @@ mod tests {
         let path = folder.path().join("epochs.jsonl");
         std::fs::write(&path, line(7)).unwrap();
         let mut reader = EpochReader::new(&path);
-        assert_eq!(reader.latest(), None, "an earlier process wrote it");
+        assert_eq!(reader.latest(), None, "the line is from an earlier process");
         let (whole, half) = (line(8), line(9));
         let (begin, end) = half.split_at(5);
         let mut file = std::fs::File::options().append(true).open(&path).unwrap();

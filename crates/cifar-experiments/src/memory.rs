@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn as_many_runs_fit_as_the_sum_of_the_largest_allows() {
+    fn the_sum_of_the_largest_runs_limits_their_number() {
         let check = |room, expected| assert_eq!(at_once(&[50, 40, 10], room), expected, "{room}");
         check(49, 0);
         check(50, 1);

@@ -113,7 +113,7 @@ mod tests {
             let (making, made) = (Mutex::new(BTreeSet::new()), Mutex::new(BTreeSet::new()));
             let work = |job: &Job, schedule: &Schedule| {
                 if !made.lock().unwrap().contains(&job.data) {
-                    assert!(making.lock().unwrap().insert(job.data.clone()), "two make {}", job.data);
+                    assert!(making.lock().unwrap().insert(job.data.clone()), "two runs make {}", job.data);
                     std::thread::sleep(Duration::from_millis(2));
                     made.lock().unwrap().insert(job.data.clone());
                     schedule.data_ready(&job.data);

@@ -1,4 +1,4 @@
-//! Figures over runs, on runs so small that they can be checked by hand.
+//! Statistics over grids so small that they can be checked by hand.
 
 use std::collections::BTreeMap;
 
@@ -58,7 +58,7 @@ fn runs(labels: Vec<u16>, runs: Vec<ScoredRun>) -> Runs {
     Runs { pool: Pool { classes: CLASSES.map(String::from).to_vec(), ids, files, labels }, runs }
 }
 
-/// Six images; v1 has two runs with 3 and 4 right, v1+v2 two with 5 and 4.
+/// Six images. The two runs on v1 classify 3 and 4 correctly, the two on v1+v2 5 and 4.
 fn small() -> Runs {
     let labels = vec![0, 0, 1, 1, 2, 2];
     let list = vec![
@@ -75,14 +75,14 @@ fn close(found: f64, expected: f64) {
 }
 
 #[test]
-fn figures_agree_with_those_by_hand() {
+fn figures_match_hand_computed_values() {
     let runs = small();
     let summary = summarise(&runs, vec!["v2-seed1".into()]);
     let [v1, both] = summary.combinations.as_slice() else { panic!("two combinations") };
     assert_eq!((v1.name.as_str(), v1.seeds.as_slice(), v1.train_images, both.pool.n), ("v1", &[1, 2][..], 100, 2));
     close(v1.pool.mean, 3.5 / 6.0);
     close(both.pool.mean, 4.5 / 6.0);
-    // One image of six has other answers in v1's runs; two in the other's.
+    // On v1, the two runs disagree on one image of six; on v1+v2, on two.
     close(v1.agreement.expect("two runs").same, 5.0 / 6.0);
     close(both.agreement.expect("two runs").same, 4.0 / 6.0);
 
@@ -94,7 +94,7 @@ fn figures_agree_with_those_by_hand() {
     let tables: Vec<_> = comparison.by_seed.iter().map(|s| (s.seed, s.table.only_first, s.table.only_second)).collect();
     assert_eq!(tables, [(1, 0, 2), (2, 1, 1)]);
 
-    // Right answers of four runs: cat 4 of 8, dog 6 of 8, ship 6 of 8.
+    // Correct predictions of four runs: cat 4 of 8, dog 6 of 8, ship 6 of 8.
     let order: Vec<_> = summary.classes.iter().map(|c| (c.name.as_str(), c.images)).collect();
     assert_eq!(order, [("cat", 2), ("dog", 2), ("ship", 2)]);
     close(summary.classes[0].recall.value, 0.5);
@@ -110,14 +110,15 @@ fn figures_agree_with_those_by_hand() {
     close(curve.points[0].error, 2.5 / 6.0);
     assert_eq!(curve.points.iter().map(|p| p.steps as usize).collect::<Vec<_>>(), [6, 12]);
     assert!(!curve.has_constant_steps() && curve.exponent.is_some(), "two combinations of two seeds");
-    // The error falls from 2.5 to 1.5 sixths with twice the images, so once more by that.
+    // With twice the images the error falls from 2.5/6 to 1.5/6, so the next doubling multiplies it
+    // by the same factor.
     let doubled = curve.doubled.clone().expect("two points make a line");
     assert_eq!(doubled.train_images, 400);
     close(doubled.error, 1.5 / 6.0 * 1.5 / 2.5);
 }
 
 #[test]
-fn words_say_what_the_figures_carry_and_no_more() {
+fn conclusions_claim_no_more_than_the_figures_show() {
     let labels = vec![0, 0, 1, 1, 2, 2];
     let list = vec![
         run("v1", 1, 100, &labels, vec![0, 1, 1, 0, 2, 0]),
@@ -126,7 +127,7 @@ fn words_say_what_the_figures_carry_and_no_more() {
     ];
     let all = runs(labels, list);
     let summary = summarise(&all, vec!["v1-seed2".into()]);
-    assert!(!page(&all, &summary).contains("EXTRAPOLATION"), "two points and one seed carry none");
+    assert!(!page(&all, &summary).contains("EXTRAPOLATION"), "two points and one seed allow no extrapolation");
     let found = conclusions(&summary);
     let words = found.to_string();
     let has = |part: &str| assert!(words.contains(part), "{part}: {words}");
@@ -143,7 +144,7 @@ fn words_say_what_the_figures_carry_and_no_more() {
 }
 
 #[test]
-fn one_seed_allows_words_about_these_runs_alone() {
+fn one_seed_allows_conclusions_about_these_runs_only() {
     let labels: Vec<u16> = (0..600).map(|i| i % 3).collect();
     let list = vec![many("v1", 1, 100, 0.6), many("v1+v2", 1, 200, 0.9), many("v1+v2", 2, 200, 0.9)];
     let found = conclusions(&summarise(&runs(labels, list), Vec::new()));
@@ -153,14 +154,15 @@ fn one_seed_allows_words_about_these_runs_alone() {
 }
 
 #[test]
-fn combinations_whose_runs_scatter_more_than_they_differ_show_no_difference() {
-    // Accuracies as of a grid of 1,205 images after four epochs: 43.4 ± 3.1 and 37.6 ± 1.3 %.
-    // Images alone would tell them apart.
+fn differences_within_the_variation_of_seeds_are_not_reported() {
+    // Accuracies as in a grid of 1,205 images after four epochs: 43.4 ± 3.1 % and 37.6 ± 1.3 %. The
+    // variance over images alone would make the difference significant.
     let labels: Vec<u16> = (0..1205).map(|i| i % 3).collect();
     let rates = [("v1", [0.347, 0.376, 0.405]), ("v2", [0.421, 0.434, 0.447])];
     let list = rates.iter().flat_map(|(name, rates)| {
         (1..).zip(rates).map(|(seed, rate)| {
-            // The easiest images, so that runs of any combination agree on as many as they can.
+            // Each run classifies the easiest images correctly, so runs of any combination agree on
+            // as many as possible.
             let answer =
                 |i: usize, label: &u16| if (i * 7 % 1205) as f64 <= rate * 1205.0 { *label } else { (label + 1) % 3 };
             run(name, seed, 100, &labels, labels.iter().enumerate().map(|(i, label)| answer(i, label)).collect())
@@ -169,28 +171,28 @@ fn combinations_whose_runs_scatter_more_than_they_differ_show_no_difference() {
     let summary = summarise(&runs(labels.clone(), list.collect()), Vec::new());
     let difference = summary.comparisons[0].difference;
     assert!((difference.value + 0.058).abs() < 0.002, "{difference:?}");
-    assert!(difference.value.abs() > 4.0 * difference.se_images, "the images tell them apart: {difference:?}");
+    assert!(difference.value.abs() > 4.0 * difference.se_images, "significant by the images alone: {difference:?}");
     assert!(difference.p > 0.05 && difference.p < 0.15 && difference.degrees < 4.0, "{difference:?}");
     assert!(conclusions(&summary).differences.is_empty());
 }
 
 #[test]
-fn extremes_make_figures_and_words_without_gaps() {
+fn extreme_results_give_complete_figures_and_text() {
     let labels = vec![0, 0, 1, 1, 2, 2];
     let perfect = |name: &str, seed| run(name, seed, 100, &labels, labels.clone());
     let summary = summarise(&runs(labels.clone(), vec![perfect("a", 1), perfect("a", 2), perfect("b", 1)]), Vec::new());
     assert!(!serde_json::to_string(&summary).expect("JSON").contains("NaN"));
     assert_eq!((summary.comparisons[0].difference.value, summary.comparisons[0].p_holm), (0.0, 1.0));
-    assert!(summary.combinations[0].pool_interval.low < 0.8, "six images do not prove perfection");
+    assert!(summary.combinations[0].pool_interval.low < 0.8, "six images cannot show perfect accuracy");
     assert!(conclusions(&summary).to_string().contains("no line"));
-    // One class: there is no other to compare it with.
+    // A single class has no other to compare with.
     let single = runs(vec![1, 1], vec![run("a", 1, 10, &[1, 1], vec![1, 0])]);
     let summary = summarise(&single, Vec::new());
     assert_eq!((summary.classes.len(), summary.classes[0].difference, summary.classes[0].p_holm), (1, None, None));
     assert!(summary.comparisons.is_empty() && summary.learning_curves.is_empty());
 }
 
-/// Predictions that are right with a probability of `right`, of 600 images.
+/// Returns predictions for 600 images, each correct with probability `right`.
 fn many(combination: &str, seed: u64, train_images: usize, right: f64) -> ScoredRun {
     let labels: Vec<u16> = (0..600).map(|i| i % 3).collect();
     let mut draws = stream(seed, Purpose::Synthetic, train_images as u64, 0);
@@ -225,7 +227,7 @@ fn a_clear_difference_is_reported_corrected_and_more_data_are_marked_as_extrapol
         ["runs.csv", "comparisons.csv", "classes.csv", "missed_by_all.csv", "summary.json", "report.md"]
             .map(|name| std::fs::read(folder.path().join(name)).expect("just written"))
     });
-    assert!(first == second, "equal runs, equal bytes");
+    assert!(first == second, "equal runs give identical files");
     let rows = |bytes: &[u8]| String::from_utf8_lossy(bytes).lines().count() - 1;
     assert_eq!((rows(&first[0]), rows(&first[1])), (12, 6 * (1 + 3)));
     let text = String::from_utf8_lossy(&first[0]).into_owned();

@@ -98,14 +98,15 @@ mod tests {
 
     const LEVEL: f64 = 0.05;
 
-    /// How a grid is simulated, all in probits: an image has a difficulty that all runs share and
-    /// one per combination, a run has a luck, and each prediction some noise.
+    /// The model of a simulated grid. All terms are in probits: an image has a difficulty shared by
+    /// all runs and one per combination, each run has a random effect ("luck"), and each prediction
+    /// some noise.
     struct Model {
         images: usize,
         runs: usize,
-        /// Standard deviation of runs' luck, for each combination.
+        /// Standard deviation of the runs' luck, for each combination.
         luck: Vec<f64>,
-        /// By how much combinations are better, before the other terms are added.
+        /// How much better each combination is, before the other terms are added.
         better: Vec<f64>,
     }
 
@@ -122,8 +123,8 @@ mod tests {
             let difficulty: Vec<f64> = (0..self.images).map(|_| DIFFICULTY * draws.normal()).collect();
             let combination = |(luck, better): (&f64, &f64)| {
                 let own: Vec<f64> = difficulty.iter().map(|shared| shared + OWN * draws.normal()).collect();
-                // The expected accuracy is that of a standard normal below 0.9 + better, whatever
-                // the luck's spread.
+                // The expected accuracy is the probability that a standard normal is below 0.9 +
+                // better, for any standard deviation of the luck.
                 let scatter = [DIFFICULTY, OWN, NOISE, *luck].iter().map(|x| x * x).sum::<f64>().sqrt();
                 let run = |draws: &mut Stream| {
                     let middle = (0.9 + better) * scatter + luck * draws.normal();
@@ -158,7 +159,8 @@ mod tests {
 
     #[test]
     fn real_differences_are_found() {
-        // 8.7 points better: 81.6 % become 90.3 %. Luck of 0.05 scatters runs by 0.8 points.
+        // 8.7 points better: 81.6 % become 90.3 %. A luck of 0.05 gives runs a standard deviation
+        // of 0.8 points.
         for luck in [0.0, 0.05] {
             let mut model = Model { images: 2000, ..Model::equal(5, luck) };
             model.better[4] = 0.4;

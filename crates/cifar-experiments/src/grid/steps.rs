@@ -105,8 +105,8 @@ mod tests {
         let grid = "[grid]\ndataset_version = ['v1', 'v1+v2', 'v1+v2+v3']\n";
         let include = "[[include]]\ndataset_version = ['v1+v2+v3']\nsplit.train_images = [5000]\n";
         let run = |name: &str, epochs, steps| (format!("{name}-seed42"), epochs, steps);
-        // 14,000, 28,000 and 42,000 images by 128: 110, 219 and 329 steps per epoch. Names do not
-        // change.
+        // 14,000, 28,000 and 42,000 images in batches of 128: 110, 219 and 329 steps per epoch.
+        // Names do not change.
         let as_it_is = vec![run("v1", 15, 1650), run("v1+v2", 15, 3285), run("v1+v2+v3", 15, 4935)];
         assert_eq!(held(grid, "train.epochs=15").unwrap(), (None, as_it_is));
         let (steps, runs) = held(&format!("constant_steps = true\n{grid}{include}"), "train.epochs=15").unwrap();

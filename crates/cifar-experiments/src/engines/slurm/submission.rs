@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_array_was_submitted_with_is_not_read_if_a_bit_of_it_changed() {
+    fn a_damaged_submission_record_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let params = serde_json::json!({"train": {"learning_rate": 0.05}});
         let run =
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_that_are_no_line_are_refused() {
+    fn paths_with_control_characters_are_refused() {
         assert_eq!(printable(Path::new("/a b/it's $(x)")).unwrap(), "/a b/it's $(x)");
         for wrong in ["/a\ntouch x", "/a\r", "/\u{1b}[2J"] {
             let error = printable(Path::new(wrong)).unwrap_err().to_string();
