@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exponentials_are_right_to_a_unit_in_the_last_place() {
+    fn exponentials_are_within_one_ulp() {
         let check = |x: f32| {
             let (found, expected) = (exp(x), libm::exp(f64::from(x)));
             let rounded = expected as f32;

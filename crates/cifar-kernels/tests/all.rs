@@ -1,5 +1,5 @@
-//! The tests of the public interface as one program, which takes a fraction of the time to compile. `isa` runs itself
-//! again, and `batches` has an allocator of its own.
+//! The tests of the public interface in one program, which compiles in a fraction of the time. Two
+//! are separate: `isa` starts itself as a child process, and `batches` has its own allocator.
 
 mod arithmetic;
 mod common;

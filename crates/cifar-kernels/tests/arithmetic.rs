@@ -23,7 +23,7 @@ const SLOPE: f64 = 1.2e-6;
 #[test]
 fn activations_from_tiny_numbers_to_a_hundred() {
     let mut x: Vec<f32> = (-6400..=6400_i16).map(|i| f32::from(i) / 64.0).collect();
-    // Down to the smallest positive number.
+    // Inputs down to the smallest positive number.
     x.extend((1..150).flat_map(|k| [1.37, -1.37].map(|x: f64| (x * 2f64.powi(-k)) as f32)));
     let (wide, ones) = (widen(&x), vec![1.0; x.len()]);
     on_every_isa(|isa| {

@@ -172,7 +172,7 @@ fn with_an_activation() {
 #[test]
 fn by_winograds_method() {
     for dims in WINOGRADS {
-        assert!(by_winograd(*dims), "{dims:?} belongs elsewhere");
+        assert!(by_winograd(*dims), "{dims:?} is not computed by Winograd's method");
         check_conv(*dims, 3);
         check_pooled(*dims, 3);
     }

@@ -23,7 +23,7 @@ const SHAPES: [[usize; 8]; 4] =
 /// `untouched` is true.
 fn check(name: &str, got: &[f32], expected: &[f64], usual: &[f32], untouched: impl Fn(usize) -> bool) {
     assert_eq!(got.len(), expected.len(), "{name}");
-    assert!(expected.iter().any(|v| !v.is_finite()), "{name}: nothing to see");
+    assert!(expected.iter().any(|v| !v.is_finite()), "{name}: no expected value is NaN or infinite");
     for (at, ((got, expected), usual)) in got.iter().zip(expected).zip(usual).enumerate() {
         let shows = if expected.is_nan() { got.is_nan() } else { expected.is_finite() || !got.is_finite() };
         assert!(shows, "{name}: {got} instead of {expected} at {at}");
@@ -62,7 +62,7 @@ fn in_an_image() {
 }
 
 #[test]
-fn in_maxima() {
+fn in_fused_max_pooling() {
     for dims in SHAPES {
         let usual = PooledConv::new(dims, 1).expect(FITS);
         let mut input = usual.conv.input.clone();
@@ -194,7 +194,7 @@ fn in_a_value() {
     on_every_isa(|isa| {
         for f in ACTIVATIONS {
             let y = Heap.made(4, |y| activation_forward(f, &[1.0, f32::NAN, f32::INFINITY, -1.0], y));
-            assert!(y[1].is_nan() && y[2] == f32::INFINITY && y[3].is_finite(), "{f:?} makes {y:?} of it, {isa}");
+            assert!(y[1].is_nan() && y[2] == f32::INFINITY && y[3].is_finite(), "{f:?} returns {y:?}, {isa}");
         }
         let gradient = [1.0, f32::NAN, 1.0];
         let ([mut w, mut v], [mut m1, mut m2]) = ([[1.0; 3]; 2], [[0.0; 3]; 2]);
@@ -241,7 +241,7 @@ fn results_do_not_depend_on_earlier_calls() {
             assert!(outputs.iter().flat_map(|(_, values)| values).any(|v| v.is_nan()), "{dims:?} {isa}");
         }
         for ((name, got), (_, expected)) in every_kernel(&Heap).iter().zip(&expected) {
-            assert!(bits(got) == bits(expected), "{name}: other bits after a NaN, {isa}");
+            assert!(bits(got) == bits(expected), "{name}: different bits after a NaN, {isa}");
         }
     });
 }

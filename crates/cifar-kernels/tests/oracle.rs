@@ -115,7 +115,7 @@ fn check_table(dims: [usize; 2], seed: u64) {
     check(&dims, &expected, || table.run(&Heap));
 }
 
-/// All views of different images of 4×5 pixels.
+/// All views (flips and shifts) of different images of 4×5 pixels.
 #[test]
 fn images_through_views() {
     let views: Vec<PixelView> = (-3..=3)

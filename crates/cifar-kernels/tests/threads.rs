@@ -17,7 +17,7 @@ fn check(work: impl Fn() -> Vec<(String, Vec<f32>)> + Sync) {
         let expected = on(1, work);
         for threads in [1, 2, 3, 4] {
             for ((name, got), (_, expected)) in on(threads, work).iter().zip(&expected) {
-                assert!(bits(got) == bits(expected), "{name}: other bits on {threads} threads than on one, {isa}");
+                assert!(bits(got) == bits(expected), "{name}: different bits on {threads} threads than on one, {isa}");
             }
         }
     });

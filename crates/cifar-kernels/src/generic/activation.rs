@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn exponentials_are_right_to_two_units_in_the_last_place() {
+    fn exponentials_are_within_two_ulps() {
         for isa in Isa::available() {
             let check = |x: f32| {
                 let (got, expected) = (exp_on_the_isa(x).unwrap(), f64::from(x).exp());

@@ -50,7 +50,7 @@ pub(crate) fn check(dims: &[usize], expected: &[Expected], run: impl Fn() -> Out
 }
 
 pub(crate) fn compare(dims: &[usize], expected: &[Expected], outputs: Outputs) {
-    assert_eq!(outputs.len(), expected.len(), "every output has its expectation");
+    assert_eq!(outputs.len(), expected.len(), "every output has an expected value");
     for ((name, got), Expected { values, allowed }) in outputs.into_iter().zip(expected) {
         assert_eq!(got.len(), values.len(), "{name} {dims:?}");
         for (at, ((got, value), allowed)) in got.into_iter().zip(values).zip(allowed).enumerate() {

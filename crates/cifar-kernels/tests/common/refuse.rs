@@ -21,7 +21,7 @@ pub(crate) fn kept<T: Copy + PartialEq + Debug + From<u8>>(
     let before = vec![T::from(7_u8); len];
     let mut slice = before.clone();
     let result = call(&mut slice);
-    assert!(result.is_ok() || slice == before, "{result:?}, but written");
+    assert!(result.is_ok() || slice == before, "{result:?}, but the slice was changed");
     result
 }
 
@@ -33,7 +33,7 @@ pub(crate) fn check_lengths<const N: usize>(
     call: impl Fn([usize; N]) -> Result<()>,
 ) {
     let lengths = arguments.map(|(_, len)| len);
-    assert_eq!(call(lengths), Ok(()), "{op} takes the right lengths");
+    assert_eq!(call(lengths), Ok(()), "{op} refuses valid lengths");
     for (i, (name, expected)) in arguments.into_iter().enumerate() {
         for found in [expected - 1, expected + 1, 0] {
             let mut lengths = lengths;

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn every_tile_has_a_row_of_its_own_in_the_planes_that_it_uses() {
+    fn every_tile_has_its_own_row_in_the_planes_that_it_uses() {
         for (height, width) in [(2, 2), (3, 7), (4, 9), (7, 4), (14, 15), (5, 31)] {
             let shape = Conv2dShape::new(Conv2dDimensions {
                 images: 1,
