@@ -20,7 +20,7 @@ LOW = 0xFFFFFFFF
 
 
 def formula(seed, *shape):
-    """Numbers in -1..1 that belong to `seed`."""
+    """Returns numbers in -1..1 that depend on `seed`."""
     x = (seed * 1000003 + numpy.arange(numpy.prod(shape), dtype=numpy.uint64) + 1) * 2654435761 & LOW
     x ^= x >> 15
     x = x * 2246822519 & LOW
@@ -118,7 +118,7 @@ CLASSES, SIZE, BATCH = 5, 17, 12
 
 
 class Parameters:
-    """Hands out parameters in the order in which the crate's networks add theirs."""
+    """Provides parameters in the order in which the crate's networks add theirs."""
 
     def __init__(self, dtype):
         self.dtype, self.tensors = dtype, []
