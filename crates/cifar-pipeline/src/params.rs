@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_yaml_says_where_and_why() {
+    fn invalid_yaml_is_reported_with_position_and_cause() {
         let whole = |text: &str, expected: &str| assert_eq!(Params::parse(text).unwrap_err(), expected);
         whole(
             "dataset_version: [v1\n",
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_another_encoding_says_so() {
+    fn a_file_that_is_not_utf_8_is_refused() {
         assert_eq!(text_of(b"a: 1\nb: \xf6\n".to_vec()).unwrap_err(), "line 2: is not UTF-8; save the file as UTF-8");
     }
 }

@@ -41,7 +41,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn linux_tells_everything() {
+    fn linux_reports_every_resource() {
         assert!(peak_memory_mb().is_some_and(|mb| mb > 0.5));
         assert!(page_faults().is_some_and(|faults| faults > 0));
     }
