@@ -100,7 +100,7 @@ mod tests {
         let second = thread::scope(|scope| {
             let waits = scope.spawn(|| lock(path, &progress));
             while progress.warnings.load(Ordering::Relaxed) == 0 {
-                assert!(!waits.is_finished(), "it does not wait");
+                assert!(!waits.is_finished(), "the second user does not wait");
                 thread::sleep(Duration::from_millis(1));
             }
             meanwhile();
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_second_waits_until_the_first_is_done_or_it_is_stopped() {
+    fn a_second_user_waits_for_the_first_or_until_cancelled() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/lock");
         assert!(lock_if_free(&path).is_none() && !path.exists());
@@ -129,11 +129,11 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_lock_that_was_removed_meanwhile_is_none() {
+    fn a_lock_on_a_removed_file_is_not_taken() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/lock");
         let first = lock(&path, &waiting(false)).unwrap();
         let second = second(&path, first, || fs::remove_dir_all(folder.path().join("a")).unwrap());
-        assert!(is_at(&second, &path).unwrap(), "it has the file that is there now");
+        assert!(is_at(&second, &path).unwrap(), "the lock is on the current file");
     }
 }

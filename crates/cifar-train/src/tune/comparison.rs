@@ -134,12 +134,12 @@ mod tests {
         assert_eq!(moved(0.02), Verdict::Better);
         assert_eq!(moved(-0.02), Verdict::Worse);
         assert_eq!(moved(0.0), Verdict::NotShown);
-        // However alike the differences are: less than the margin, or within the rounding of the
-        // counts.
+        // The differences are below the margin, or within the rounding of the counts, however
+        // similar they are.
         assert_eq!(moved(0.0009), Verdict::NotShown);
         let few_images = Comparison::of(&trial(&[Some(0.80), Some(0.70)]), &trial(&[Some(0.75), Some(0.65)]), 20);
         assert_eq!((few_images.verdict, few_images.margin), (Verdict::NotShown, 0.05));
-        // The mean is as large, but the seeds disagree.
+        // The mean is equally large, but the seeds disagree.
         assert_eq!(compare(&[Some(0.80), Some(0.75)], &base[..2]).verdict, Verdict::NotShown);
     }
 

@@ -244,7 +244,7 @@ mod tests {
             assert_eq!(rescored, [0, outcome.best]);
             for trial in [0, outcome.best] {
                 let seeds: Vec<u64> = outcome.trials[trial].rescored.iter().map(|(seed, _)| *seed).collect();
-                assert_eq!(seeds, [43, 44, 45], "and never the search's own, 42");
+                assert_eq!(seeds, [43, 44, 45], "never the search's own seed, 42");
             }
             let accuracy = |number: usize| outcome.trials[number].rungs[0].1.accuracy();
             let best_first = (1..19).map(accuracy).fold(f64::NEG_INFINITY, f64::max);
@@ -267,7 +267,7 @@ mod tests {
             assert!(run(&params, &path, &mut Fake::new(fails_at)).is_err());
             let mut rest = Fake::new(usize::MAX);
             assert_eq!(run(&params, &path, &mut rest).unwrap(), expected);
-            assert_eq!(rest.calls, fake.calls - (fails_at - 1), "what is known is not trained again");
+            assert_eq!(rest.calls, fake.calls - (fails_at - 1), "finished trials are not trained again");
         }
     }
 
@@ -301,7 +301,7 @@ mod tests {
                 let accuracy = if trial.number == 0 { of_baseline } else { of_others };
                 Ok(Score::Trained { accuracy, loss: 1.0 })
             });
-            assert_eq!((outcome.unwrap().best, calls), (0, 0), "and nothing is retrained");
+            assert_eq!((outcome.unwrap().best, calls), (0, 0), "nothing is retrained");
         }
     }
 

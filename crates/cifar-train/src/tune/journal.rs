@@ -287,14 +287,14 @@ mod tests {
             assert!(at(name).join(JOURNAL).is_file());
         }
         open("second");
-        assert!(!at("second").join(ENDED).exists(), "it is open again");
+        assert!(!at("second").join(ENDED).exists(), "the search is open again");
         assert_eq!(remove_searches(root.path()), [at("open")]);
         drop(open_journal);
         assert!(remove_searches(root.path()).is_empty());
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
     }
 
-    /// Whatever byte changes, a score that is read is one that was written.
+    /// For any changed byte, every score that is read is one that was written.
     #[test]
     fn damaged_lines_are_dropped_and_the_rest_is_kept() {
         let folder = tempfile::tempdir().unwrap();

@@ -186,7 +186,7 @@ mod tests {
         };
         let tpe = Tpe { seed: 4 };
         let near = (17..117).filter(|n| tpe.suggest(*n, 1, &tried(0.1))[0] < 0.5).count();
-        assert!(near > 95, "{near} of 100 suggestions avoid what failed");
+        assert!(near > 95, "only {near} of 100 suggestions avoid the failed points");
         let all_failed = vec![Tried { point: vec![0.9], score: f64::NEG_INFINITY }; 15];
         assert_eq!(tpe.suggest(16, 1, &all_failed), QuasiRandom { seed: 4 }.suggest(16, 1, &[]));
     }
