@@ -20,7 +20,7 @@ use cifar_train::recipes::{NamedRecipe, recipe};
 use cifar_train::{EpochRecord, Run, TrainError, TrainingCallback};
 use serde_json::json;
 
-/// As in the program, blocks of memory are kept from step to step.
+/// As in the program, memory blocks are reused from step to step.
 #[global_allocator]
 static ALLOCATOR: cifar_kernels::CachingAllocator = cifar_kernels::CachingAllocator::new();
 
