@@ -261,7 +261,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_is_one_line_whatever_is_in_it() {
+    fn every_message_is_one_line() {
         assert_eq!(tidy("has  two blanks".into()), "has  two blanks");
         assert_eq!(
             tidy("unknown variant `rain\n44,v1\r\n\tx\u{1b}[2J\n".into()),

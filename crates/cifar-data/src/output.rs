@@ -328,7 +328,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn remove_takes_files_folders_and_links_but_not_what_links_point_to() {
+    fn remove_deletes_files_folders_and_links_but_not_link_targets() {
         let root = tempfile::tempdir().unwrap();
         let path = |name: &str| root.path().join(name);
         fs::create_dir_all(path("folder/deep")).unwrap();

@@ -66,7 +66,7 @@ fn changed(files: &[File], name: &str, change: impl FnOnce(&mut Vec<u8>) -> bool
 }
 
 #[test]
-fn all_forms_of_the_same_images_give_the_same_set() {
+fn all_forms_of_the_same_images_give_the_same_dataset() {
     let batches = batches(SIZES);
     let root = temporary();
     let mut sets = Vec::new();
@@ -276,7 +276,7 @@ fn the_kind_of_a_source_is_recognised() {
     put(&at("any_name"), &packed("x", &binary));
     let expected = find(&at("any_name")).expect("a file is an archive");
 
-    // Unpacked, as itself or in a folder, with the archive beside it.
+    // Unpacked, given directly or through its parent folder, with the archive next to it.
     unpack(&at("a/cifar-10-batches-py"), &python);
     put(&at("a/cifar-10-python.tar.gz"), b"not read");
     for path in ["a", "a/cifar-10-batches-py"] {

@@ -17,7 +17,7 @@ fn colour(letter: u8) -> [u8; 3] {
     [letter, letter + 60, letter + 120]
 }
 
-/// A set of one image, drawn in letters, row by row. Its id is 9.
+/// Creates a dataset of one image, given in letters, row by row. Its id is 9.
 fn drawn(rows: &[&str]) -> Dataset {
     let size = ImageSize { height: rows.len(), width: rows[0].len() };
     let pixels = rows.concat().bytes().flat_map(colour).collect();

@@ -1,4 +1,4 @@
-//! Downloads of the archive, from well and badly behaved servers on this machine.
+//! Downloads of the archive from local servers that behave well or badly.
 
 use crate::common;
 
@@ -51,7 +51,7 @@ struct Server {
     asked: Arc<Mutex<Vec<Option<String>>>>,
 }
 
-/// Answers one request per manner, in order; then no more.
+/// Answers one request per manner, in order, and then stops.
 fn serve(contents: Vec<u8>, manners: &[Manner]) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let url = format!("http://{}/cifar.tar.gz", listener.local_addr().expect("it has one"));

@@ -44,7 +44,7 @@ fn check_pulled(chosen: &str, split: &SplitParams, images: std::ops::Range<u32>)
 }
 
 #[test]
-fn pull_joins_the_chosen_partitions_and_sets_the_pool_apart() {
+fn pull_joins_the_chosen_partitions_and_separates_the_pool() {
     for (chosen, images) in [("v1", 0..40), ("v2", 40..80), ("v3", 80..120), ("v1+v2", 0..80), ("v1+v2+v3", 0..120)] {
         check_pulled(chosen, &SplitParams::default(), images.clone());
         check_pulled(chosen, &official(0.1), images);

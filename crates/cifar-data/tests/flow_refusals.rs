@@ -73,7 +73,7 @@ fn stages_out_of_order_name_the_stage_to_run() {
     check_missing(ImageIndex::read(&flow.path("partitions")), Stage::Partition, &partition);
 }
 
-/// Checks that the result says that `path` is missing and which stage makes it.
+/// Checks that the error names the missing `path` and the stage that creates it.
 #[track_caller]
 fn check_missing<T>(result: Result<T>, stage: Stage, path: &Path) {
     let error = result.map(|_| ()).expect_err("something is missing");

@@ -182,7 +182,7 @@ fn bombs_are_refused() {
     let large = zlib(256 << 20);
     assert!(large.len() < 1 << 19);
     check(&png(30_000, 30_000, b"", &large), "has 30000×30000 pixels; allowed are 1 to 1024 a side");
-    // Image data, text and colour profile that decompress to 256 MB beside an image of 8×8 pixels.
+    // Image data, text and colour profile that decompress to 256 MB, for an image of 8×8 pixels.
     let text = chunk(b"zTXt", &[b"Comment\0\0", &large[..]].concat());
     let profile = chunk(b"iCCP", &[b"p\0\0", &large[..]].concat());
     let small = zlib(8 * 25);

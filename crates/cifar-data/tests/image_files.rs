@@ -166,13 +166,13 @@ fn coded_data_that_end_early_are_refused_at_every_length() {
         let whole = decoded(root.path(), bytes).expect("it is whole");
         assert_eq!(whole.0, size);
         let scan = bytes.windows(2).position(|pair| pair == [0xff, 0xda]).expect("a file has a scan");
-        // A large file takes long, and its middle is like its ends.
+        // To save time, a large file is tested at a sample of lengths before its last 40 bytes.
         let step = (bytes.len() / 800).max(1);
         for length in (scan..bytes.len() - 40).step_by(step).chain(bytes.len() - 40..bytes.len() - 2) {
             match closed(root.path(), bytes, length) {
                 // The last byte may contain only fill bits.
                 Ok(read) if length + 1 >= bytes.len() - 2 => assert_eq!(read, whole, "file {number}"),
-                Ok(_) => panic!("file {number}: {length} of {} bytes are taken for a whole image", bytes.len()),
+                Ok(_) => panic!("file {number}: {length} of {} bytes are accepted as a whole image", bytes.len()),
                 refused => check_refused(refused, &[&shown(&root.path().join("a/1.png"))]),
             }
         }
@@ -282,7 +282,7 @@ fn a_damaged_jpeg_never_panics() {
 }
 
 #[test]
-fn a_single_picture_is_resized() {
+fn a_single_image_is_resized() {
     let root = temporary();
     let path = root.path().join("x.png");
     let (from, to) = (ImageSize { height: 4, width: 6 }, ImageSize { height: 2, width: 2 });
@@ -298,7 +298,7 @@ fn a_single_picture_is_resized() {
 }
 
 #[test]
-fn a_file_that_is_not_a_picture_is_refused() {
+fn a_single_file_that_is_not_an_image_is_refused() {
     fn check(bytes: &[u8], problem: &str) {
         let root = temporary();
         let path = root.path().join("x.png");

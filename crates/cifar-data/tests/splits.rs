@@ -101,7 +101,7 @@ fn the_default_is_seventy_ten_twenty() {
     }
 }
 
-/// The splits of the first images must never change: every recorded result would be of other data.
+/// The splits of the first images must never change, or recorded results would refer to other data.
 #[test]
 fn splits_never_change() {
     fn check(params: &SplitParams, val: &[u32], test: &[u32]) {
@@ -151,7 +151,7 @@ fn a_validation_fraction_of_0_gives_no_validation_images() {
 }
 
 #[test]
-fn the_seed_decides_and_nothing_else() {
+fn the_seed_decides_the_split() {
     let images = images(600, 3);
     let test = |seed| ids(&divide(&images, &pooled(seed, 0.2, 0.1)), Split::Test);
     assert_eq!(test(0), test(0));

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{Known, Silent};
 
-/// Creates a file with this name and text, in a folder of its own.
+/// Creates a file with this name and text, in its own folder.
 fn file(name: &str, text: &str) -> (tempfile::TempDir, std::path::PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
@@ -233,9 +233,9 @@ fn among_exact_duplicates_the_file_name_decides() {
     };
     let head = "id,content,file,decision,label,note\n";
     assert_eq!(ids(&format!("{head}6,{x},two.png,drop,,\n")), [(5, vec![])]);
-    // Both ids move by one, and neither line takes the other's image.
+    // Both ids move by one, and no line moves to the other's image.
     assert_eq!(ids(&format!("{head}5,{x},one.png,dismiss,,\n6,{x},two.png,drop,,\n")), [(4, vec![]), (5, vec![])]);
-    // Without a file: the nearest image without a line of its own; the others are listed.
+    // Without a file: the nearest image without its own line; the others are listed.
     assert_eq!(ids(&format!("{head}5,{x},two.png,dismiss,,\n6,{x},,drop,,\n")), [(4, vec![9])]);
     let (refused, _) = migrated("id,decision,label\n5,drop,\n5,drop,\n", &after, false);
     assert_eq!(refused.unwrap_err(), "review.csv, line 3: is about image 5, like line 2; remove one of them");

@@ -1,4 +1,4 @@
-//! Files that are no usable images: refused, or skipped on request.
+//! Files that are not usable images: refused, or skipped on request.
 
 use std::path::Path;
 
@@ -74,8 +74,8 @@ fn broken_images_are_skipped_on_request() {
     }
 }
 
-/// In earlier versions the first readable header decided the size: one broken image of another size
-/// excluded all others.
+/// In earlier versions the first readable header decided the size, so one broken image of another
+/// size excluded all others.
 #[test]
 fn a_broken_first_image_does_not_decide_the_size() {
     let images = Images::new(&ONE_LEVEL);

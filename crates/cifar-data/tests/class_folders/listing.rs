@@ -60,7 +60,7 @@ fn warnings(images: &Images) -> (Dataset, Vec<String>) {
 }
 
 #[test]
-fn system_files_and_texts_beside_the_classes_are_ignored() {
+fn system_and_text_files_next_to_the_classes_are_ignored() {
     let images = Images::new(&ONE_LEVEL);
     let before = images.dataset();
     for file in
@@ -80,7 +80,7 @@ fn system_files_and_texts_beside_the_classes_are_ignored() {
     assert_eq!(warnings(&images), (before, Vec::new()));
 }
 
-/// Earlier versions silently left out validation images and pictures beside the class folders.
+/// Earlier versions silently left out validation images and images outside the class folders.
 #[test]
 fn files_that_are_left_out_are_counted_and_named() {
     let images = Images::new(&TWO_PARTS);
@@ -115,7 +115,7 @@ fn both_parts_are_found_under_their_usual_names() {
     let images = Images::new(&TWO_PARTS);
     images.put("Train/cat/a.png", noisy_png(0, SIZE));
     check_refused(images.read(STOP), &["holds Train/ and train/, and either could be meant"]);
-    // A class may have such a name.
+    // A class may have one of these names.
     let files = ["bus/a.png", "train/a.png", "test/a.png"];
     let expected = [(0, 0, Published::None), (2, 1, Published::None), (1, 2, Published::None)];
     check_order(&Images::new(&files), &files, &["bus", "test", "train"], &expected);
@@ -238,7 +238,7 @@ fn names_that_look_the_same_are_refused() {
     check(&["cat/a\nb.png"], &["cat/a\\nb.png: has a control character, such as a line break, in its name"]);
     check(&["cat/ a.png"], &["has a space at the start or end of its name"]);
     check(&["cat/\u{e9}.png", "cat/e\u{301}.png"], &["has the name of another file in another form of Unicode"]);
-    // The two parts and an index may be from systems that use different Unicode forms.
+    // The two parts and an index may come from systems with different Unicode forms.
     let images = Images::new(&["train/caf\u{e9}/a.png", "test/cafe\u{301}/e\u{301}.png"]);
     assert_eq!(images.dataset().classes(), ["caf\u{e9}"]);
     images.put("index.csv", "id,file\n0,train/cafe\u{301}/a.png\n1,test/cafe\u{301}/\u{e9}.png\n");

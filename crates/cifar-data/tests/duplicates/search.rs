@@ -261,7 +261,7 @@ fn the_fast_search_agrees_with_a_full_comparison_of_all_pairs() {
 }
 
 #[test]
-fn the_number_of_threads_changes_nothing() {
+fn results_do_not_depend_on_the_number_of_threads() {
     let set = drawn(900, 3, 0.2).dataset;
     let one = on_threads(1, || found(&set));
     assert!(one.len() > 100);

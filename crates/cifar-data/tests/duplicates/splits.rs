@@ -60,7 +60,7 @@ fn the_prepared_list_has_the_pairs_with_both_images_present() {
 }
 
 #[test]
-fn official_keeps_the_published_test_set_and_counts_what_it_shares() {
+fn official_keeps_the_published_test_set_and_counts_duplicates_with_it() {
     let split = official(0.2);
     let flow = prepared("v1+v2+v3", &split);
     assert_eq!(

@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn claimed_lengths_allocate_nothing() {
+    fn declared_lengths_allocate_nothing() {
         check_refused(&program(b"B\xff\xff\xff\xffx"), &["4294967295 bytes are needed", "1 are left"]);
         check_refused(&program(b"T\xff\xff\xff\xffx"), &["4294967295 bytes are needed"]);
         check_refused(b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\xffx", &["18446744073709551615 bytes are needed"]);
