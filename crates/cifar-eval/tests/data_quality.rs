@@ -109,7 +109,7 @@ fn label_conflicts_are_the_duplicates_with_different_labels() {
 }
 
 #[test]
-fn duplicates_across_the_official_test_split_are_drawn() {
+fn duplicates_across_the_official_test_split_are_shown() {
     let root = tempfile::tempdir().expect("a temporary folder");
     let report = inspected(root.path(), &SplitParams { protocol: Protocol::Official, ..SplitParams::default() });
     assert!(report.straddling_pairs.near > 0, "{report:?}");

@@ -1,4 +1,5 @@
-//! Studies of a small synthetic set: what each arm trains on, resuming, and the summary.
+//! Studies of a small synthetic dataset: the labels that each arm trains on, resuming, and the
+//! summary.
 #![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::path::Path;

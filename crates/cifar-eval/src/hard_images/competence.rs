@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_that_knows_little_flags_nothing() {
+    fn a_network_near_chance_flags_nothing() {
         for (right, what) in [(0.25, "a guess"), (0.3, "hardly better than a guess")] {
             let (labels, probabilities) = draws(800, right, 1);
             let (found, suspicious) = judged(&labels, &probabilities);

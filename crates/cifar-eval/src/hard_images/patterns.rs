@@ -266,7 +266,7 @@ mod tests {
         let set = set.filter(|s| s.id.0 < 12 && s.id.0 != 5);
         let pair =
             |first, second, kind| Pair { first: SampleId(first), second: SampleId(second), kind, similarity: 1.0 };
-        // Images 1, 3, 7 and 9 are copies of one picture: the pairs join two groups. 5 is in
+        // Images 1, 3, 7 and 9 are copies of one image: the pairs join two groups. 5 is in
         // another split. Similar images are not copies.
         let pairs = [
             pair(7, 9, Kind::Near),

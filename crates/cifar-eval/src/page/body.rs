@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_images_without_a_picture_is_shown() {
+    fn the_number_of_embedded_images_is_shown() {
         let embed = Embed { images: 100, neighbours_of: 10, pairs: 5 };
         let text = embedded(embed, 60_000, 140);
         assert!(text.contains("pictures of 140 of 60,000 images: the 100 hardest, and 40 more"), "{text}");
