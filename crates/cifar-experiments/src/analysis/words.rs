@@ -369,7 +369,7 @@ mod tests {
     use super::escaped;
 
     #[test]
-    fn names_are_text_in_markdown() {
+    fn names_are_escaped_in_markdown() {
         let check = |text: &str, expected: &str| assert_eq!(escaped(text), expected);
         check("v1+v2-train_images50, 3 %", "v1+v2-train_images50, 3 %");
         check("<img src=x>|a\nb", "\\<img src=x\\>\\|a b");

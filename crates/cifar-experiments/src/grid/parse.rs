@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_named_with_what_is_allowed() {
+    fn errors_name_the_allowed_values() {
         let check = |text: &str, expected: &str| {
             let found = parse(text, &base()).unwrap_err();
             assert!(found.starts_with(expected), "{found}");
