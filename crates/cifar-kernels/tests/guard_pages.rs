@@ -121,7 +121,7 @@ fn readable(at: *const u8) -> bool {
 }
 
 #[test]
-fn pages_beside_a_slice_are_protected() {
+fn pages_around_a_slice_are_protected() {
     // Whether the bytes [before, after] the slice's edge can be read.
     fn check(address: *const f32, expected: [bool; 2]) {
         let byte = address.cast::<u8>();

@@ -1,4 +1,4 @@
-//! Values and difficult shapes that tests share, and a way to run every kernel on them.
+//! Shared by the tests: values, difficult shapes, and a way to run every kernel on them.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub(crate) mod compare;
