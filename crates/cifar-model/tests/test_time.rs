@@ -95,7 +95,7 @@ fn only_the_least_certain_images_are_augmented() {
 }
 
 #[test]
-fn an_empty_set_is_allowed_and_a_share_out_of_range_refused() {
+fn an_empty_dataset_is_allowed_and_a_fraction_out_of_range_is_refused() {
     let set = images(30);
     let model = model(&set);
     let run = |set: &Dataset, fraction| {

@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_of_equal_maxima_takes_the_gradient() {
+    fn the_first_of_equal_maxima_gets_the_gradient() {
         let x = candle_core::Var::from_tensor(
             &Tensor::ones((1, 2, 2, 1), candle_core::DType::F32, &candle_core::Device::Cpu).unwrap(),
         )

@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn values_and_gradients_are_right() {
         let (labels, partners, shares) = ([0, 3, 4, 1, 1], [2, 3, 0, 4, 0], [0.3, 0.6, 1.0, 0.0, 0.5]);
-        // Both labels of a mixture may be equal, and a share or weight may be 0 or 1.
+        // Both labels of a mixture may be equal, and a fraction or weight may be 0 or 1.
         let weights = [1.0, 0.25, 0.0, 2.0, 0.5];
         for smoothing in [0.0, 0.2] {
             for mix in [None, Some((&partners[..], &shares[..]))] {
