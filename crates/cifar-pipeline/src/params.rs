@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_named_with_what_is_allowed() {
+    fn errors_name_the_allowed_values() {
         check(
             "dataset_version: v1",
             "dataset_version: v4",
@@ -267,7 +267,7 @@ mod tests {
             "",
             "the file must be a block with the keys dataset_version, random_seed, split, model, train, tune, evaluate, hard_images",
         );
-        // A message quotes no more of a line than fits on a screen.
+        // A message quotes only as much of a line as fits on a screen.
         let long = Params::parse(&"[".repeat(200_000)).unwrap_err();
         assert!(long.ends_with(&format!("in `{}…`", "[".repeat(100))), "{long}");
         let check = |from: &str, to: &str, column: usize, expected: &str| {

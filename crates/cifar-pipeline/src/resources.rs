@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn faults_are_parsed_after_any_program_name() {
+    fn page_faults_are_parsed_after_any_program_name() {
         let stat = "17 (a) b (c) S 1 17 17 0 -1 4194304 300 40 5 6 7 8 9 10 20 0 1 0 100";
         assert_eq!(faults_in(stat), Some(305));
         assert_eq!(faults_in("17 (a) S 1"), None);

@@ -67,7 +67,7 @@ mod tests {
     use super::in_plain_words;
 
     #[test]
-    fn values_are_named_with_what_is_expected() {
+    fn errors_name_value_and_expected_type() {
         let check = |message: &str, expected: &str| assert_eq!(in_plain_words(message), expected);
         check(
             "invalid type: string \"many\", expected usize",

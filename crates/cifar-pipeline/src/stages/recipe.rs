@@ -127,7 +127,7 @@ mod tests {
     const SHIPPED: &str = include_str!("../../../../params.yaml");
 
     #[test]
-    fn every_recipe_can_be_written_and_taken_back() {
+    fn every_recipe_can_be_applied_and_reverted() {
         for recipe in recipes() {
             let before = serde_json::to_string(&Params::parse(SHIPPED).unwrap()).unwrap();
             let (text, _) = rewrite(SHIPPED, &recipe, &before).unwrap();
