@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn without_averaging_nothing_is_kept() {
+    fn without_averaging_no_copy_is_kept() {
         let parameters = parameters();
         let mut average = Average::new(&params(Averaging::None, 0.75, 1), &parameters).unwrap();
         set(&parameters, 1.0);
