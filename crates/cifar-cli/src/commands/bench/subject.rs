@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_batches_are_drawn() {
+    fn full_batches_are_generated() {
         let check = |batch, steps, expected| assert_eq!(image_count(&args(batch, steps)), expected);
         check(512, 20, 8192);
         check(512, 2, 5 * 512);
