@@ -14,7 +14,7 @@ if [ "$("$dvc" --version 2>/dev/null)" != "$wanted" ]; then
   python3 -m venv .venv >&2
   install=(.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all:)
   "${install[@]}" --requirement scripts/requirements-build.txt >&2
-  # One package has no wheel. It is built with the tools installed above; pip would fetch others without a hash.
+  # One package has no wheel. It is built with the tools above; pip would fetch others without a hash.
   "${install[@]}" --no-binary antlr4-python3-runtime --no-build-isolation --requirement scripts/requirements-dvc.txt >&2
 fi
 echo "$dvc"

@@ -157,7 +157,7 @@ fn a_killed_search_resumes_and_more_trials_extend_it() {
 }
 
 #[test]
-fn identical_settings_are_not_called_better_and_change_nothing() {
+fn identical_settings_are_not_reported_as_better() {
     let project = prepared("v1");
     for (from, to) in [
         ("{log_uniform: [0.02, 0.5]}", "{choice: [0.00001, 0.00001]}"),
@@ -194,7 +194,7 @@ fn invalid_combinations_fail_as_single_trials() {
 /// Mimics two queued experiments that differ only after the search. Both find the same search
 /// running.
 #[test]
-fn processes_share_a_search_and_clean_leaves_it_alone() {
+fn concurrent_processes_share_a_search_and_clean_keeps_it() {
     let (one, other) = (prepared("v1"), Project::new());
     for (path, bytes) in tree(&one.path("data")) {
         other.write(&format!("data/{}", path.display()), &bytes);
