@@ -1,4 +1,4 @@
-//! A real headless Chromium, driven by ChromeDriver through the W3C WebDriver protocol.
+//! A real headless Chromium, driven by `chromedriver` through the W3C's `WebDriver` protocol.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
