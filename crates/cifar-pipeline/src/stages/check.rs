@@ -82,8 +82,8 @@ fn environment(project: &Project) -> Vec<Line> {
     let mut lines = vec![
         ok("program", format!("{} ({}, {})", env!("CARGO_PKG_VERSION"), env!("CIFAR_COMPILER"), env!("CIFAR_TARGET"))),
         match cifar_kernels::numeric_target() {
-            Ok(arithmetic) => ok("arithmetic", arithmetic),
-            Err(e) => Line { what: "arithmetic", state: "wrong", detail: e.to_string() },
+            Ok(target) => ok("target", target),
+            Err(e) => Line { what: "target", state: "wrong", detail: e.to_string() },
         },
         ok("threads", rayon::current_num_threads().to_string()),
     ];

@@ -114,5 +114,5 @@ fn scores(metrics: &Path) -> Option<String> {
         let (accuracy, images) = (metrics[set]["accuracy"].as_f64()?, metrics[set]["images"].as_u64()?);
         Some(format!("{:.2} % of {images}", accuracy * 100.0))
     };
-    Some(format!("; accuracy {} of its own, {} shared ones", score("test")?, score("pool")?))
+    Some(format!("; accuracy {} test images, {} shared test images", score("test")?, score("pool")?))
 }
