@@ -27,7 +27,7 @@ pub mod run_record;
 pub mod stages;
 
 pub use error::{Context, Error, ErrorKind, Result};
-pub use project::Project;
+pub use project::{Project, RunOptions};
 pub use reporter::{Outcome, Reporter};
 pub use stages::partition::PartitionOptions;
 pub use stages::train::TrainOptions;

@@ -32,6 +32,16 @@ pub struct Project {
     pub params_file: PathBuf,
 }
 
+/// Options of [`Project::run`].
+#[derive(Debug, Clone, Default)]
+pub struct RunOptions {
+    /// The source that is partitioned first ([`PartitionOptions::source`]). With `None`, existing
+    /// partitions are used; if there are none, the source is `auto`.
+    pub source: Option<String>,
+    /// Whether to avoid the network.
+    pub offline: bool,
+}
+
 impl Project {
     /// Opens the project in `folder`.
     ///
@@ -73,18 +83,19 @@ impl Project {
     }
 
     /// Runs every stage in order: pull, prepare, inspect, tune, train, evaluate, hard-images.
-    /// Partitions the images of `source` first if it is given or there are no partitions.
+    /// Partitions images first if `options` name a source or there are no partitions.
     ///
     /// # Errors
     /// The first error of a stage. The results of the stages before it stay.
-    pub fn run(&self, source: Option<&PartitionOptions>, reporter: &dyn Reporter) -> Result<()> {
+    pub fn run(&self, options: &RunOptions, reporter: &dyn Reporter) -> Result<()> {
         self.locked("run", reporter, || {
             // Mistakes in the parameters are reported before any image is decoded.
             self.params()?.train.check_dynamics()?;
             let has_partitions = Partition::ALL.iter().all(|p| self.layout.partitions().join(p.name()).is_dir());
-            if source.is_some() || !has_partitions {
-                let automatic = PartitionOptions::default();
-                reporter.finished(&partition::run(self, source.unwrap_or(&automatic), reporter)?);
+            if options.source.is_some() || !has_partitions {
+                let source = options.source.as_deref().unwrap_or("auto");
+                let images = PartitionOptions { offline: options.offline, ..PartitionOptions::of(source) };
+                reporter.finished(&partition::run(self, &images, reporter)?);
             }
             reporter.finished(&pull::run(self, reporter)?);
             reporter.finished(&prepare::run(self, reporter)?);

@@ -31,6 +31,15 @@ fn files_do_not_depend_on_thread_count_or_on_run_versus_stages() {
 }
 
 #[test]
+fn run_uses_the_partitions_that_exist() {
+    let project = Project::with_partitions();
+    let manifest = project.read("dataset_partitions/v1/manifest.csv");
+    project.run(&["run", "--offline"]).success();
+    assert!(project.read("dataset_partitions/v1/manifest.csv") == manifest, "no source is named, so none is read");
+    assert_eq!(project.json("data/raw/pull.json")["set"], project.json("data/prepared/report.json")["set"]);
+}
+
+#[test]
 fn every_result_exists_and_is_marked_synthetic() {
     let project = Project::finished();
     for file in [

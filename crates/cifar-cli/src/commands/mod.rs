@@ -15,9 +15,9 @@ use cifar_pipeline::init::init;
 use cifar_pipeline::params::former_keys;
 use cifar_pipeline::stages::labels::{self, MigrateOptions};
 use cifar_pipeline::stages::{check, clean};
-use cifar_pipeline::{Error, PartitionOptions, Project, Result, fingerprint};
+use cifar_pipeline::{Error, PartitionOptions, Project, Result, RunOptions, fingerprint};
 
-use crate::args::{Cli, Command, Device, LabelsCommand, PartitionArgs, RunArgs};
+use crate::args::{Cli, Command, Device, LabelsCommand, PartitionArgs};
 use crate::terminal::Terminal;
 
 /// State that every command uses.
@@ -62,7 +62,10 @@ pub(crate) fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
             let options = MigrateOptions { files: args.files.clone(), drop_missing: args.drop_missing };
             terminal.outcome(&project.locked("labels", terminal, || labels::run(project, &options, terminal))?);
         }
-        Command::Run(args) => project.run(source(args).as_ref(), terminal)?,
+        Command::Run(args) => {
+            let options = RunOptions { source: args.source.clone(), offline: args.offline };
+            project.run(&options, terminal)?;
+        }
         Command::Experiments(args) => experiments::run(context, args)?,
         Command::Report(args) => experiments::report(context, args)?,
         Command::Predict(args) => predict::run(context, args)?,
@@ -123,13 +126,6 @@ fn partition(context: &Context, args: &PartitionArgs) -> Result<()> {
     context.terminal.outcome(&partitioned);
     context.terminal.say("track them with: dvc add dataset_partitions/v1 dataset_partitions/v2 dataset_partitions/v3");
     Ok(())
-}
-
-/// Returns the images that `run` partitions first, if options name them.
-fn source(args: &RunArgs) -> Option<PartitionOptions> {
-    let source = args.source.as_deref();
-    (source.is_some() || args.offline)
-        .then(|| PartitionOptions { offline: args.offline, ..PartitionOptions::of(source.unwrap_or("auto")) })
 }
 
 #[cfg(test)]
