@@ -232,7 +232,7 @@ fn corrected_labels_count_as_true() {
     let found = undone[0].found.as_ref().unwrap();
     assert!(found.flagged == 0 && found.withheld[0].contains("the network knows too little"), "{found:?}");
     let words = summarise(&undone, "synthetic", "corrections undone").in_words();
-    assert!(words.contains("seed 1: no image is likely mislabelled"), "{words}");
+    assert!(words.contains("seed 1: no image is called likely mislabelled"), "{words}");
 }
 
 /// Returns the validation images of a study under seed 1.
