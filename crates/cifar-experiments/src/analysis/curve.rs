@@ -13,6 +13,10 @@ use cifar_eval::statistics::power_law::PowerLaw;
 /// these.
 const DATA: [&str; 2] = ["dataset_version", "split.train_images"];
 
+/// A law needs a largest number of images of at least this many times the smallest. Partitions of one
+/// size differ by a few images in a thousand, which says nothing about more data.
+const MIN_RANGE: f64 = 1.1;
+
 /// Numbers of steps count as equal if the largest is at most this many times the smallest.
 const SAME_STEPS: f64 = 1.1;
 
@@ -24,8 +28,8 @@ pub struct LearningCurve {
     pub setting: String,
     /// One point per combination, in ascending order of images.
     pub points: Vec<CurvePoint>,
-    /// The power law through the points; none unless two numbers of images differ and no error is
-    /// 0.
+    /// The power law through the points; none unless the numbers of images differ by a tenth and no
+    /// error is 0.
     pub law: Option<PowerLaw>,
     /// 95 % interval of the law's exponent for other seeds and test images; none if a combination
     /// has one run.
@@ -118,6 +122,10 @@ pub(super) fn learning_curves(
 
 fn with_law(mut curve: LearningCurve, members: &[&Answers]) -> LearningCurve {
     let points: Vec<(f64, f64)> = curve.points.iter().map(|p| (p.train_images as f64, p.error)).collect();
+    let range = |points: &[(f64, f64)]| Some(points.last()?.0 / points.first()?.0);
+    if range(&points).is_none_or(|range| range < MIN_RANGE) {
+        return curve;
+    }
     let Some(law) = PowerLaw::fit(&points) else { return curve };
     curve.exponent = exponent_interval(&law, &points, members);
     let twice = curve.points.last().map_or(0, |p| 2 * p.train_images);
@@ -149,6 +157,28 @@ mod tests {
     use cifar_data::random::{Purpose, stream};
 
     use super::*;
+
+    #[test]
+    fn partitions_of_one_size_are_no_learning_curve() {
+        let law = |sizes: [usize; 2]| {
+            let point = |(train_images, error): (usize, f64)| CurvePoint {
+                combination: train_images.to_string(),
+                train_images,
+                steps: 1.0,
+                error,
+                interval: Interval { low: error, high: error },
+                runs: 1,
+            };
+            let points = sizes.into_iter().zip([0.5, 0.25]).map(point).collect();
+            let curve = LearningCurve { setting: String::new(), points, law: None, exponent: None, doubled: None };
+            let answers: [Answers; 2] = [vec![vec![true, false, true, false]], vec![vec![true, true, true, false]]];
+            with_law(curve, &answers.each_ref())
+        };
+        let same = law([13_990, 14_010]);
+        assert!(same.law.is_none() && same.doubled.is_none() && same.exponent.is_none(), "{same:?}");
+        let doubled = law([14_000, 28_000]);
+        assert!((doubled.law.unwrap().exponent - 1.0).abs() < 1e-12);
+    }
 
     #[test]
     fn nineteen_of_twenty_intervals_cover_the_exponent() {

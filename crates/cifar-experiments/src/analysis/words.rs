@@ -177,7 +177,7 @@ fn learning_curve(curve: &LearningCurve) -> String {
     let name = of_setting(curve);
     let Some(law) = &curve.law else {
         return format!(
-            "Learning curve{name}: no line; numbers of training images must differ, and errors must be above 0."
+            "Learning curve{name}: no line; numbers of training images must differ by a tenth, and errors must be above 0."
         );
     };
     let interval = curve.exponent.map_or_else(
