@@ -115,9 +115,18 @@ pub(crate) enum Command {
     #[command(
         after_help = "Examples:\n  cifar-cli hard-images                        # writes evaluation/hard_images/index.html\n  \
                             cifar-cli hard-images --truth labels.csv     # compare its measures with your own labels\n  \
+                            cifar-cli hard-images --predictions p.csv    # rank by the predictions of any model\n  \
                             cifar-cli hard-images study --flip 0.2       # test whether acting on flagged images helps"
     )]
     HardImages(HardImagesArgs),
+    /// Review flagged images in the browser; each decision is saved at once
+    #[command(
+        after_help = "Examples:\n  cifar-cli review                                 # prints an address to open; Ctrl-C ends it\n  \
+                            cifar-cli review evaluation/given_predictions    # the page of `hard-images --predictions`\n  \
+                            cifar-cli review --port 8000                     # always the same port\n\n\
+                            Writes labels/review.csv. `cifar-cli prepare` applies it. Only this machine can open the address."
+    )]
+    Review(ReviewArgs),
     /// Keep your label corrections with their images
     Labels(LabelsArgs),
     /// Run all stages in one process, without DVC
@@ -175,6 +184,7 @@ impl Command {
             Self::Train(_) => "train",
             Self::Evaluate => "evaluate",
             Self::HardImages(HardImagesArgs { command: Some(HardImagesCommand::Study(_)), .. }) => "study",
+            Self::Review(_) => "review",
             Self::HardImages(_) => "hard-images",
             Self::Labels(_) => "labels",
             Self::Run(_) => "run",
@@ -199,6 +209,7 @@ impl Command {
                 | Self::Experiments(_)
                 | Self::Report(_)
                 | Self::Predict(_)
+                | Self::Review(_)
                 | Self::Bench(_)
                 | Self::Check
                 | Self::Init(_)
@@ -335,6 +346,16 @@ pub(crate) struct RunArgs {
     /// Partition this source first [default: only if there are no partitions]
     #[arg(long, value_name = "SOURCE")]
     pub(crate) source: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReviewArgs {
+    /// Folder with the page [default: evaluation/hard_images in the project folder]
+    #[arg(value_name = "FOLDER")]
+    pub(crate) folder: Option<PathBuf>,
+    /// Port of the server [default: any free port]
+    #[arg(long, value_name = "PORT", default_value_t = 0, hide_default_value = true)]
+    pub(crate) port: u16,
 }
 
 #[derive(Debug, Args)]

@@ -58,8 +58,16 @@ impl CsvTable {
     pub fn read(path: &Path) -> Result<Self> {
         let mut bytes = Vec::new();
         input::read_into(path, MAX_BYTES, &mut bytes)?;
+        Self::parse(&bytes, path)
+    }
+
+    /// Reads a file that is in memory; `path` is for messages.
+    ///
+    /// # Errors
+    /// As [`CsvTable::read`].
+    pub fn parse(bytes: &[u8], path: &Path) -> Result<Self> {
         let wrong = |(line, problem): (u64, String)| DataError::line(path, line, problem);
-        let text = text_of(&bytes).map_err(|problem| match problem {
+        let text = text_of(bytes).map_err(|problem| match problem {
             NoText::Utf16 => DataError::malformed(path, "is UTF-16; save it as UTF-8"),
             NoText::Byte { line, byte } => wrong((line, format!("is not UTF-8 (byte 0x{byte:02x}); save it as UTF-8"))),
         })?;
@@ -70,6 +78,11 @@ impl CsvTable {
         }
         let rows = rows.map(|row| fitted(row, columns.len()).map_err(wrong)).collect::<Result<_>>()?;
         Ok(Self { path: path.to_path_buf(), columns, rows })
+    }
+
+    /// Returns the path of the file.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Returns the names of the columns; none if the file is empty.

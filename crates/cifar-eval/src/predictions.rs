@@ -1,5 +1,7 @@
 //! `predictions.csv`: one row per image with `id,file,label,predicted`, the probability of each
-//! class, and the source of the images.
+//! class, and the source of the images. [`read_given`] reads predictions of any model.
+
+mod given;
 
 use std::path::Path;
 
@@ -8,6 +10,8 @@ use cifar_data::{Dataset, Header, Sample, SampleId, spreadsheet, store};
 use cifar_model::Model;
 
 use crate::{EvalError, Result};
+
+pub use self::given::{GivenPredictions, read_given};
 
 /// The command that writes the folder.
 pub const COMMAND: &str = "evaluate";

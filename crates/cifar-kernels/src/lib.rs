@@ -72,7 +72,7 @@ pub use conv::{
     conv2d_backward, conv2d_forward, conv2d_input_gradient, conv2d_max_pool_forward, conv2d_weight_gradient,
 };
 pub use error::{KernelError, Result};
-pub use isa::{DEPRECATED_ISA_VARIABLE, ISA_VARIABLE, Isa, force_isa, isa, isa_variable, with_isa};
+pub use isa::{DEPRECATED_ISA_VARIABLE, ISA_VARIABLE, Isa, force_isa, isa, isa_variable, on_pool, with_isa};
 pub use linear::{linear_forward, linear_input_gradient, linear_weight_gradient};
 pub use loss::{MixedLabels, softmax, softmax_cross_entropy};
 pub use optimise::{

@@ -1,16 +1,14 @@
 //! Operations and networks compared with values from PyTorch, which goldens/generate.py computes.
 #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
-mod common;
-
 use std::collections::BTreeMap;
 
+use crate::common::{NAMES, formula, get, narrow, set, train};
 use candle_core::{Device, Tensor, Var};
 use cifar_data::ImageSize;
 use cifar_kernels::Activation;
 use cifar_model::FeatureMap;
 use cifar_model::ops::{self, Targets};
-use common::{NAMES, formula, get, narrow, set, train};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 

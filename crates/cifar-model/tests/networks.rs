@@ -1,8 +1,7 @@
 //! Every network as a whole in a narrow version, and the wide ones through the model file.
 #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
-mod common;
-
+use crate::common::{BATCH, CLASSES, NAMES, SIZE, get, ids, images, labels, narrow, train};
 use candle_core::Tensor;
 use cifar_data::prepare::normalisation;
 use cifar_data::sources::synthetic::{SyntheticParams, generate, training_data};
@@ -12,7 +11,6 @@ use cifar_model::networks::{Airbench, AirbenchParams, Architecture};
 use cifar_model::ops::{self, Targets};
 use cifar_model::parameters::Parameters;
 use cifar_model::{Mode, Model, ModelError, ModelOrigin, ModelParams, ModelSpec};
-use common::{BATCH, CLASSES, NAMES, SIZE, get, ids, images, labels, narrow, train};
 
 /// Runs a training pass and returns the logits, the gradients of the loss, and the parameters.
 fn pass(name: &str, size: ImageSize) -> (Tensor, candle_core::backprop::GradStore, Parameters) {

@@ -140,6 +140,11 @@ impl Layout {
         self.result("evaluation/hard_images")
     }
 
+    /// The ranking of hard images by predictions from elsewhere.
+    pub fn given_predictions(&self) -> PathBuf {
+        self.join("evaluation/given_predictions")
+    }
+
     /// The grid.
     pub fn grid(&self) -> PathBuf {
         self.join("experiments.toml")

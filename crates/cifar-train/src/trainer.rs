@@ -210,6 +210,11 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::step`].
     pub fn step_at(&mut self, batch: &Batch, epoch: usize, multipliers: LrMultipliers) -> Result<StepRecord> {
+        // None of the several hundred parallel loops of a step then has to wake the pool.
+        cifar_kernels::on_pool(|| self.step_on_pool(batch, epoch, multipliers))
+    }
+
+    fn step_on_pool(&mut self, batch: &Batch, epoch: usize, multipliers: LrMultipliers) -> Result<StepRecord> {
         let learning_rate = self.params.learning_rate * multipliers.all;
         let trained = self.model.parameters().trained();
         for parameter in trained.iter().filter(|p| p.kind == cifar_model::parameters::Kind::WhiteningBias) {

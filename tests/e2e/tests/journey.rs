@@ -108,6 +108,37 @@ fn predictions_cover_every_test_image_once_and_agree_with_the_metrics() {
 }
 
 #[test]
+fn hard_images_ranks_by_the_predictions_of_any_model() {
+    let project = Project::finished();
+    let given = project.read("evaluation/test/predictions.csv");
+    std::fs::remove_dir_all(project.path("models")).unwrap();
+    let before = tree(&project.path("evaluation/hard_images"));
+    let answer = project.run(&["hard-images", "--predictions", "evaluation/test/predictions.csv"]).success();
+    assert!(answer.stdout.contains("evaluation/given_predictions"), "{answer:?}");
+    assert!(tree(&project.path("evaluation/hard_images")) == before);
+    // The same predictions lead to the same scores, whoever made them.
+    let scores = |folder: &str| -> Vec<Vec<String>> {
+        let table = project.read(&format!("evaluation/{folder}/hard_images.csv"));
+        let mut csv = csv::Reader::from_reader(table.as_slice());
+        let columns = csv.headers().unwrap().clone();
+        let at = |name: &str| columns.iter().position(|column| column == name).unwrap();
+        let wanted = ["id", "p_label", "entropy", "label_issue_score", "hardness_score", "suggested_label"].map(at);
+        let rows = csv.records().map(Result::unwrap).filter(|row| &row[at("split")] == "test");
+        rows.map(|row| wanted.map(|column| row[column].to_string()).to_vec()).collect()
+    };
+    let (found, expected) = (scores("given_predictions"), scores("hard_images"));
+    assert!(!found.is_empty() && found == expected, "{found:?}\n{expected:?}");
+    assert!(project.path("evaluation/given_predictions/index.html").exists());
+
+    let text = String::from_utf8(given).unwrap();
+    let cut = text.lines().take(3).collect::<Vec<_>>().join("\n");
+    project.write("cut.csv", cut.as_bytes());
+    project
+        .run(&["hard-images", "--predictions", "cut.csv"])
+        .failure(1, &["cut.csv: has rows for 2 of ", " test images; a split is covered wholly or not at all"]);
+}
+
+#[test]
 fn adding_partitions_keeps_every_image_in_its_split() {
     let split_of = |version: &str| {
         let project = Project::with_partitions();

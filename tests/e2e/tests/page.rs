@@ -1,13 +1,17 @@
-//! The page of hard images in a real Chromium, opened from disk: loading, filtering, reviewing and
-//! saving.
+//! The page of hard images in a real Chromium: loading, filtering, reviewing and saving, from disk
+//! and with the review server.
 
 #[path = "../../../crates/cifar-eval/examples/page/demo.rs"]
 mod demo;
 
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
 use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 
 use cifar_data::Content;
 use cifar_e2e::browser::{Browser, key};
+use cifar_e2e::{Project, binary};
 use cifar_eval::page::Embed;
 use demo::Demo;
 use serde_json::json;
@@ -237,4 +241,133 @@ fn filters_narrow_the_gallery_and_only_visible_tiles_exist() {
     browser.click("nav a[href='#pairs']");
     browser.wait("document.querySelectorAll('.pair').length > 5 && document.querySelector('.pair canvas[role=img]')");
     check_quiet(&browser);
+}
+
+/// A running `cifar-cli review`, which is killed when dropped.
+struct ReviewServer {
+    process: Child,
+    output: BufReader<std::process::ChildStdout>,
+    address: String,
+}
+
+impl ReviewServer {
+    fn start(project: &Project) -> Self {
+        let mut command = project.command(&binary(), &["review", "page"]);
+        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the program starts");
+        let mut output = BufReader::new(process.stdout.take().expect("a pipe"));
+        let mut line = String::new();
+        output.read_line(&mut line).expect("a line");
+        let address = line.split_whitespace().nth(1).unwrap_or_else(|| panic!("an address: {line:?}")).to_string();
+        Self { process, output, address }
+    }
+
+    /// Stops the server as Ctrl-C does, and returns what it printed last.
+    fn stop(mut self) -> String {
+        let process = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &process]).status().expect("kill starts").success());
+        assert!(self.process.wait().expect("an end").success());
+        let mut rest = String::new();
+        self.output.read_to_string(&mut rest).expect("text");
+        rest
+    }
+}
+
+impl Drop for ReviewServer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn the_review_queue_writes_each_decision_into_the_project() {
+    let Some(browser) = Browser::start() else { return };
+    let project = Project::finished();
+    let demo = Demo::new(IMAGES).expect("drawn images");
+    project.write("page/index.html", &demo.page(EMBED).expect("a page"));
+    let server = ReviewServer::start(&project);
+    project.run(&["prepare"]).failure(1, &["`cifar-cli review (process ", "is running in this folder"]);
+
+    let open = || {
+        browser.open_url(&server.address);
+        ready(&browser);
+        browser.wait("document.getElementById('served').textContent.includes('labels/review.csv')");
+        browser.click("nav a[href='#review']");
+        browser.wait("document.getElementById('queue-title')");
+    };
+    open();
+    let queue = browser.run(
+        "const { rows, categories, splits, classes } = JSON.parse(document.getElementById('data').textContent);
+         const category = categories.indexOf('likely mislabelled');
+         return rows.id.map((id, row) => row)
+           .filter((row) => rows.category[row] === category && splits[rows.split[row]] !== 'test')
+           .map((row) => [rows.id[row], classes[rows.suggested[row]], classes[3]])",
+    );
+    let queue: Vec<(u32, String, String)> = serde_json::from_value(queue).expect("ids and classes");
+    assert!(queue.len() > 4, "{queue:?}");
+    let shows =
+        |id: u32| browser.wait(&format!("document.getElementById('queue').textContent.includes('image {id} ')"));
+    let progress =
+        |done: usize| assert_eq!(browser.text("#queue-progress"), format!("{done} of {} reviewed", queue.len()));
+    shows(queue[0].0);
+    progress(0);
+    browser.press("x");
+    shows(queue[1].0);
+    browser.press("a");
+    shows(queue[2].0);
+    browser.press("3");
+    shows(queue[3].0);
+    browser.press("u");
+    shows(queue[2].0);
+    progress(2);
+    browser.press("d");
+    shows(queue[3].0);
+    // The image that was decided last, for a note.
+    browser.press("kn");
+    browser.press(&format!("too dark{}", key::ENTER));
+    shows(queue[2].0);
+    browser.wait("document.getElementById('served').textContent === '3 saved in labels/review.csv'");
+    let saved = || {
+        let bytes = project.read("labels/review.csv");
+        let mut rows: Vec<[String; 6]> =
+            csv::Reader::from_reader(bytes.as_slice()).deserialize().map(|row| row.expect("six columns")).collect();
+        rows.sort_by_key(|row| queue.iter().position(|(id, ..)| id.to_string() == row[0]));
+        rows.into_iter().map(|[id, _, _, decision, label, note]| [id, decision, label, note]).collect::<Vec<_>>()
+    };
+    let expected = [
+        row(queue[0].0, "dismiss", "", ""),
+        row(queue[1].0, "accept", &queue[1].1, ""),
+        row(queue[2].0, "drop", "", "too dark"),
+    ];
+    assert_eq!(saved(), expected);
+
+    // A page that is opened again continues at the first image without a decision.
+    open();
+    shows(queue[3].0);
+    progress(3);
+    // A file that another program changed is not overwritten.
+    project.write("labels/review.csv", b"id,decision,label,note\n");
+    browser.press("x");
+    browser.wait("document.getElementById('message').textContent.includes('was changed by another program')");
+    assert_eq!(saved(), Vec::<[String; 4]>::new());
+    // The browser kept the decision, and a page that has read the file saves it.
+    open();
+    progress(1);
+    browser.wait("document.getElementById('served').textContent === '1 saved in labels/review.csv'");
+    assert_eq!(saved(), [row(queue[3].0, "dismiss", "", "")]);
+    let all = queue.len();
+    for (at, (id, ..)) in queue.iter().enumerate().filter(|(at, _)| *at != 3) {
+        shows(*id);
+        browser.press(if at % 4 == 0 { "x" } else { "a" });
+    }
+    browser.wait("document.getElementById('queue-done')");
+    browser.wait(&format!("document.getElementById('served').textContent === '{all} saved in labels/review.csv'"));
+    assert_eq!(saved().len(), all);
+
+    let words = server.stop();
+    assert!(words.starts_with(&format!("{all} decisions in ")) && words.contains("labels/review.csv"), "{words:?}");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = taken.local_addr().expect("an address").port().to_string();
+    project.run(&["review", "page", "--port", &port]).failure(1, &[&format!("port {port} is used by another program")]);
+    project.run(&["review", "nowhere"]).failure(1, &["nowhere/index.html: there is no such file"]);
 }

@@ -11,6 +11,15 @@ use clap::{Args, Subcommand, ValueEnum};
 pub(crate) struct HardImagesArgs {
     #[command(subcommand)]
     pub(crate) command: Option<HardImagesCommand>,
+    /// Rank the prepared images by the predictions of any model; writes evaluation/given_predictions/
+    ///
+    /// A CSV file with `id` or `file` and one column per class with its probability. No network is
+    /// trained or loaded.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["truth", "column", "table"])]
+    pub(crate) predictions: Option<PathBuf>,
+    /// No image was predicted by a model that was trained on it
+    #[arg(long, requires = "predictions")]
+    pub(crate) out_of_fold: bool,
     /// Compare the measures of the last analysis with your own labels; writes evaluation/truth/
     ///
     /// A CSV file with `id` and a column of 0/1 or numbers. No image is analysed again.

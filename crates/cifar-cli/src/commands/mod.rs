@@ -14,6 +14,7 @@ use cifar_kernels::{DEPRECATED_ISA_VARIABLE, ISA_VARIABLE};
 use cifar_pipeline::init::init;
 use cifar_pipeline::params::former_keys;
 use cifar_pipeline::stages::labels::{self, MigrateOptions};
+use cifar_pipeline::stages::review::{self, ReviewOptions};
 use cifar_pipeline::stages::{check, clean};
 use cifar_pipeline::{Error, PartitionOptions, Project, Result, RunOptions, fingerprint};
 
@@ -57,6 +58,14 @@ pub(crate) fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
         Command::Train(args) => train::run(context, args)?,
         Command::Evaluate => terminal.outcome(&project.evaluate(terminal)?),
         Command::HardImages(args) => hard_images::run(context, args)?,
+        Command::Review(args) => {
+            let options = ReviewOptions { folder: args.folder.clone(), port: args.port };
+            let started = |address: &str| {
+                let words = || format!("review: {address} (open it in a browser; Ctrl-C ends)");
+                terminal.result(&serde_json::json!({ "address": address }), words);
+            };
+            terminal.outcome(&review::run(project, &options, terminal, started)?);
+        }
         Command::Labels(args) => {
             let LabelsCommand::Migrate(args) = &args.command;
             let options = MigrateOptions { files: args.files.clone(), drop_missing: args.drop_missing };

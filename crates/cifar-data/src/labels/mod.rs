@@ -99,6 +99,9 @@ pub struct Review {
     pub note: String,
 }
 
+/// The columns that a file of decisions needs.
+const REVIEW_COLUMNS: &str = "id,decision,label,note";
+
 /// Reads the decisions, by image. Skips lines without a decision: the file may be a partly filled
 /// table of candidates.
 ///
@@ -118,7 +121,18 @@ pub struct Review {
 /// If the file cannot be read or lacks a column, an id is not a number or appears twice, a decision
 /// or class is unknown, or a content is not a hash.
 pub fn read_review(path: &Path, classes: &[String]) -> Result<Entries<Review>> {
-    let file = LabelFile::read(path, "id,decision,label,note")?;
+    review_of(&LabelFile::read(path, REVIEW_COLUMNS)?, classes)
+}
+
+/// Reads the decisions of a file that is in memory; `path` is for messages.
+///
+/// # Errors
+/// As [`read_review`].
+pub fn parse_review(bytes: &[u8], path: &Path, classes: &[String]) -> Result<Entries<Review>> {
+    review_of(&LabelFile { table: CsvTable::parse(bytes, path)?, expected: REVIEW_COLUMNS }, classes)
+}
+
+fn review_of(file: &LabelFile, classes: &[String]) -> Result<Entries<Review>> {
     let (decision, label) = (file.column("decision")?, file.column("label")?);
     let note = file.table.column("note");
     file.entries(|row| {

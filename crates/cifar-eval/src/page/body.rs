@@ -36,6 +36,7 @@ pub(super) fn body(data: &PageData, pictures: usize) -> Markup {
                 }
             }
             div.tools {
+                span #served .faint role="status" {}
                 button #save type="button" { "Save review.csv" }
                 label.button for="load" tabindex="0" role="button" { "Load" }
                 input #load type="file" accept=".csv,text/csv" hidden;
@@ -45,6 +46,7 @@ pub(super) fn body(data: &PageData, pictures: usize) -> Markup {
             }
             nav aria-label="Views" {
                 a href="#overview" { "Overview" }
+                a href="#review" { "Review" }
                 a href="#gallery" { "Gallery " span.count #gallery-count {} }
                 a href="#pairs" { "Duplicates " span.count { (grouped(data.pairs.len())) } }
                 a href="#measures" { "Measures" }
@@ -53,6 +55,7 @@ pub(super) fn body(data: &PageData, pictures: usize) -> Markup {
         p #message role="status" aria-live="polite" popover="manual" {}
         main {
             (overview(data))
+            (review())
             (gallery(data, pictures))
             section.view #view-pairs hidden aria-labelledby="pairs-title" {
                 h2 #pairs-title { "Exact and near duplicates" }
@@ -74,7 +77,8 @@ pub(super) fn body(data: &PageData, pictures: usize) -> Markup {
             dl.keys { @for (key, meaning) in KEYS { dt { kbd { (key) } } dd { (meaning) } } }
             p {
                 "Decisions stay in this browser until you save them. Save " code { "review.csv" }
-                " into the labels folder, as " code { "labels/review.csv" } ". No label changes before that."
+                " into the labels folder, as " code { "labels/review.csv" } ". With " code { "cifar-cli review" }
+                " each decision is saved there at once. Labels change when " code { "prepare" } " runs."
             }
             form method="dialog" { button { "Close" } }
         }
@@ -161,6 +165,24 @@ fn pattern_list(patterns: &[PatternLine]) -> Markup {
                     }
                 }
             }
+        }
+    }
+}
+
+/// The queue of flagged images.
+fn review() -> Markup {
+    html! {
+        section.view #view-review hidden aria-labelledby="review-title" {
+            div.head {
+                h2 #review-title { "Review" }
+                label { "Flagged as " select #queue-category {} }
+            }
+            p.lead {
+                "Decide on one image after the other: " kbd { "a" } " accepts the suggested label, a number relabels, "
+                kbd { "d" } " drops the image, " kbd { "x" } " says that the label is correct, " kbd { "u" } " undoes. "
+                "Decisions never apply to test images, so these are not here."
+            }
+            div #queue {}
         }
     }
 }

@@ -86,7 +86,7 @@ pub enum PageError {
 }
 
 /// Scripts in the order of their dependencies.
-const SCRIPTS: [&str; 11] = [
+const SCRIPTS: [&str; 13] = [
     include_str!("assets/data.js"),
     include_str!("assets/dom.js"),
     include_str!("assets/pictures.js"),
@@ -94,6 +94,8 @@ const SCRIPTS: [&str; 11] = [
     include_str!("assets/filter.js"),
     include_str!("assets/gallery.js"),
     include_str!("assets/detail.js"),
+    include_str!("assets/queue.js"),
+    include_str!("assets/served.js"),
     include_str!("assets/confusion.js"),
     include_str!("assets/map.js"),
     include_str!("assets/pairs.js"),

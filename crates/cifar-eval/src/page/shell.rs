@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use super::PageError;
 
-/// Makes the browser block everything that is not in the file.
+/// Makes the browser block everything that is not in the file or from the server that sent it.
 const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; \
-                      base-uri 'none'; form-action 'none'";
+                      connect-src 'self'; base-uri 'none'; form-action 'none'";
 
 /// The parts of a page.
 pub(super) struct Shell<'a> {

@@ -10,7 +10,7 @@ mod select;
 mod x86_64;
 
 pub(crate) use portable::Portable;
-pub use select::{DEPRECATED_ISA_VARIABLE, ISA_VARIABLE, Isa, force_isa, isa, isa_variable, with_isa};
+pub use select::{DEPRECATED_ISA_VARIABLE, ISA_VARIABLE, Isa, force_isa, isa, isa_variable, on_pool, with_isa};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86_64::{Avx2, Avx512};
 

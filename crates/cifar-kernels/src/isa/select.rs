@@ -185,13 +185,33 @@ pub fn force_isa(isa: Isa) -> Result<()> {
 /// # Ok::<(), cifar_kernels::KernelError>(())
 /// ```
 pub fn with_isa<R>(isa: Isa, work: impl FnOnce() -> R) -> Result<R> {
+    let isa = isa.checked().map_err(|problem| KernelError::Isa { problem })?;
+    Ok(scoped(Some(isa), work))
+}
+
+/// Runs `work` on a thread of rayon's pool, with the ISA that this thread uses.
+///
+/// A parallel loop that starts on the pool costs less than one that first has to wake it. Use this
+/// around work that calls many kernels, such as a training step.
+///
+/// ```
+/// use cifar_kernels::{Isa, isa, on_pool, with_isa};
+///
+/// assert_eq!(with_isa(Isa::Portable, || on_pool(isa))?, Ok(Isa::Portable));
+/// # Ok::<(), cifar_kernels::KernelError>(())
+/// ```
+pub fn on_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    let isa = SCOPED.get();
+    rayon::scope(|_| scoped(isa, work))
+}
+
+fn scoped<R>(isa: Option<Isa>, work: impl FnOnce() -> R) -> R {
     struct Restore(Option<Isa>);
     impl Drop for Restore {
         fn drop(&mut self) {
             SCOPED.set(self.0);
         }
     }
-    let isa = isa.checked().map_err(|problem| KernelError::Isa { problem })?;
-    let _restore = Restore(SCOPED.replace(Some(isa)));
-    Ok(work())
+    let _restore = Restore(SCOPED.replace(isa));
+    work()
 }

@@ -1,10 +1,6 @@
 //! Shared by the tests of whole networks: narrow versions of all four, and images and labels from a
 //! formula.
-#![allow(
-    dead_code,
-    clippy::unwrap_used,
-    reason = "test programs use a part of this each, and a test that fails may panic"
-)]
+#![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
 use candle_core::{Device, Tensor, Var};
 use cifar_data::{ImageSize, SampleId};

@@ -4,6 +4,7 @@
 pub mod check;
 pub mod clean;
 pub mod evaluate;
+pub mod given_predictions;
 pub mod hard_images;
 pub mod inspect;
 pub mod labels;
@@ -11,6 +12,7 @@ pub mod partition;
 pub mod prepare;
 pub mod pull;
 pub mod recipe;
+pub mod review;
 pub mod study;
 pub mod train;
 pub mod truth;

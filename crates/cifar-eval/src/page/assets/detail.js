@@ -53,8 +53,8 @@ function showDetail() {
       make("span", { className: "faint", textContent: at < 0 ? "hidden by the filters" : `${grouped(at + 1)} of ${grouped(matching.length)}` }),
       button("close", "✕", "close", () => dialog.close())),
     make("div", { className: "detail" },
-      make("div", { className: "left" }, picture(opened, 256), review(), neighbours()),
-      make("div", { className: "right" }, heading(), table())));
+      make("div", { className: "left" }, picture(opened, 256), reviewOf(opened), neighboursOf(opened)),
+      make("div", { className: "right" }, headingOf(opened, "detail-title"), table())));
   const again = [...dialog.querySelectorAll("[data-key]")].find((control) => control.dataset.key === focused && !control.disabled);
   (again ?? dialog.querySelector("[data-key=close]")).focus({ preventScroll: true });
 }
@@ -63,8 +63,8 @@ function button(key, text, label, onclick, disabled = false) {
   return make("button", { type: "button", textContent: text, title: label, "aria-label": label, "data-key": key, onclick, disabled, autofocus: key === "close" });
 }
 
-function heading() {
-  const row = opened;
+/** Says what the image is, why it is flagged and what is suggested. */
+function headingOf(row, id) {
   const suggested = ROWS.suggested[row];
   const probability = measure("p_suggested", row);
   const lines = [];
@@ -81,7 +81,7 @@ function heading() {
     lines.push(make("p", { className: "faint", textContent: `The original label was ${CLASSES[ROWS.original_label[row]]}.` }));
   }
   return make("div", {},
-    make("h2", { id: "detail-title" }, labelOf(row), isMisclassified(row) ? make("span", { className: "warn", textContent: ` → ${predictedOf(row)}` }) : null),
+    make("h2", { id }, labelOf(row), isMisclassified(row) ? make("span", { className: "warn", textContent: ` → ${predictedOf(row)}` }) : null),
     make("p", { className: "faint", textContent: `image ${ROWS.id[row]} · ${splitOf(row)} · rank ${grouped(row + 1)} of ${grouped(COUNT)} · ${ROWS.file[row]}` }),
     ...lines);
 }
@@ -98,8 +98,8 @@ function table() {
   return make("table", { className: "plain measures" }, make("caption", { className: "hidden", textContent: "Measures of this image" }), make("tbody", {}, ...rows));
 }
 
-function review() {
-  const row = opened;
+/** The review controls of an image. Its note has the element id `noteId`. */
+function reviewOf(row, noteId = "note") {
   const entry = decisions.get(ROWS.id[row]);
   const suggested = ROWS.suggested[row];
   const choice = (name, text, key) => {
@@ -114,7 +114,7 @@ function review() {
     control.setAttribute("aria-pressed", String(entry?.decision === "relabel" && entry.label === name));
     return control;
   });
-  const text = make("input", { type: "text", id: "note", value: entry?.note ?? "", placeholder: entry ? "optional" : "decide first", disabled: !entry, "data-key": "note", onchange: ({ target }) => note(row, target.value) });
+  const text = make("input", { type: "text", id: noteId, value: entry?.note ?? "", placeholder: entry ? "optional" : "decide first", disabled: !entry, "data-key": "note", onchange: ({ target }) => note(row, target.value) });
   return make("section", { className: "review", "aria-label": "Review" },
     make("p", { className: "verdict", textContent: entry ? `Decision: ${inWords(entry)}.` : "No decision yet." }),
     make("div", { className: "choices" },
@@ -125,15 +125,16 @@ function review() {
     make("label", { className: "note" }, "Note ", text));
 }
 
-function neighbours() {
-  const rows = ROWS.neighbours[opened];
+/** The nearest training images, which open on a click. */
+function neighboursOf(row) {
+  const rows = ROWS.neighbours[row];
   if (rows.length === 0) return make("p", { className: "faint", textContent: "No neighbours were computed for this image." });
   return make("section", { "aria-label": "Neighbours" },
     make("h3", { textContent: "Nearest training images" }),
-    make("div", { className: "neighbours" }, ...rows.map((row) => {
-      const control = button(`row-${row}`, "", `open image ${ROWS.id[row]}, labelled ${labelOf(row)}, ${splitOf(row)}`, () => openRow(row));
-      const same = ROWS.label[row] === ROWS.label[opened];
-      control.append(picture(row, 56), make("span", { className: same ? "" : "warn", textContent: labelOf(row) }), make("span", { className: "faint", textContent: `#${ROWS.id[row]}` }), make("span", { className: "faint", textContent: splitOf(row) }));
+    make("div", { className: "neighbours" }, ...rows.map((other) => {
+      const control = button(`row-${other}`, "", `open image ${ROWS.id[other]}, labelled ${labelOf(other)}, ${splitOf(other)}`, () => openRow(other));
+      const same = ROWS.label[other] === ROWS.label[row];
+      control.append(picture(other, 56), make("span", { className: same ? "" : "warn", textContent: labelOf(other) }), make("span", { className: "faint", textContent: `#${ROWS.id[other]}` }), make("span", { className: "faint", textContent: splitOf(other) }));
       return control;
     })));
 }

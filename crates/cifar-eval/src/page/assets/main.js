@@ -1,6 +1,6 @@
 // Views, theme and keyboard shortcuts, and the setup of all parts.
 
-const VIEWS = ["overview", "gallery", "pairs", "measures"];
+const VIEWS = ["overview", "review", "gallery", "pairs", "measures"];
 
 function showView() {
   const name = location.hash.slice(1);
@@ -11,6 +11,7 @@ function showView() {
     else link.removeAttribute("aria-current");
   }
   scrollTo(0, 0);
+  if (view === "review") openQueue();
   if (view === "gallery") layOut();
   if (view === "overview") showMap();
   if (view === "pairs") showPairs();
@@ -52,9 +53,10 @@ function setUpReview() {
   update();
 }
 
-/** The row that review keys act on: the open image, or the selected one in the gallery. */
+/** The row that review keys act on: the open image, that of the queue, or the selected one in the gallery. */
 function selectedRow() {
   if (opened >= 0) return opened;
+  if (!byId("view-review").hidden) return queued;
   return byId("view-gallery").hidden || matching.length === 0 ? -1 : matching[current];
 }
 
@@ -64,7 +66,7 @@ function onKey(event) {
   const typing = target.matches("input:not([type=checkbox]), select, textarea");
   if (typing) {
     if (key === "Escape" && !target.closest("dialog")) target.blur();
-    if (key === "Enter" && target.id === "note") target.blur();
+    if (key === "Enter" && target.dataset.key === "note") target.blur();
     return;
   }
   if (byId("help").open) return;
@@ -79,6 +81,8 @@ function onKey(event) {
   };
   if (opened >= 0) {
     Object.assign(actions, { j: () => step(1), k: () => step(-1), ArrowRight: () => step(1), ArrowLeft: () => step(-1), n: () => byId("note").focus() });
+  } else if (!byId("view-review").hidden) {
+    Object.assign(actions, { j: () => skip(1), k: () => skip(-1), ArrowRight: () => skip(1), ArrowLeft: () => skip(-1), n: () => byId("queue-note")?.focus() });
   } else if (gallery) {
     Object.assign(actions, {
       j: () => move(1), k: () => move(-1), ArrowRight: () => move(1), ArrowLeft: () => move(-1),
@@ -104,6 +108,7 @@ setUpReview();
 setUpFilters();
 setUpGallery();
 setUpDetail();
+setUpQueue();
 setUpMap();
 setFilter({});
 setUpOverview();
@@ -112,3 +117,4 @@ addEventListener("hashchange", showView);
 addEventListener("keydown", onKey);
 showView();
 document.documentElement.dataset.ready = "true";
+connect();

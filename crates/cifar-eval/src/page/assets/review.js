@@ -9,11 +9,12 @@ const STORE = `cifar-review:${DATA.fingerprint}`;
  * on this page are kept, with their original content and file.
  */
 const decisions = new Map(DATA.review.map(({ id, ...entry }) => [id, entry]));
-const decisionsInFile = new Map(decisions);
+let decisionsInFile = new Map(decisions);
 const undoSteps = [];
 const reviewListeners = [];
 
-(function restore() {
+/** Applies the decisions that the browser stored. */
+function restore() {
   try {
     for (const [id, entry] of JSON.parse(store.get(STORE) ?? "[]")) {
       if (entry === null) decisions.delete(id);
@@ -22,7 +23,8 @@ const reviewListeners = [];
   } catch {
     say("The decisions stored in this browser cannot be read. The page shows those of the file.", true);
   }
-})();
+}
+restore();
 
 /** Sets the decisions of some ids, or removes them if null, as one undo step. */
 function change(entries) {
@@ -30,26 +32,35 @@ function change(entries) {
   apply(entries);
 }
 
-function apply(entries) {
+/** Applies decisions without an undo step. `undone`: they are those before an undone step. */
+function apply(entries, undone = false) {
   for (const [id, entry] of entries) {
     if (entry === null) decisions.delete(id);
     else decisions.set(id, entry);
   }
-  // Store only the differences from the file. Once the file contains a decision, the browser need
-  // not store it.
+  if (!remember() && !served.at) say("This browser cannot store decisions. Save review.csv before you close the page.", true);
+  for (const listener of reviewListeners) listener(entries, undone);
+}
+
+/**
+ * Stores the differences from the file in the browser. Once the file contains a decision, the
+ * browser need not store it. Returns false if the browser stores nothing.
+ */
+function remember() {
+  return store.set(STORE, JSON.stringify(differing().map((id) => [id, decisions.get(id) ?? null])));
+}
+
+/** The ids whose decisions are not those of the file. */
+function differing() {
   const ids = new Set([...decisionsInFile.keys(), ...decisions.keys()]);
   const same = (a, b) => a && b && a.decision === b.decision && a.label === b.label && a.note === b.note;
-  const differing = [...ids].filter((id) => !same(decisionsInFile.get(id), decisions.get(id)));
-  if (!store.set(STORE, JSON.stringify(differing.map((id) => [id, decisions.get(id) ?? null])))) {
-    say("This browser cannot store decisions. Save review.csv before you close the page.", true);
-  }
-  for (const listener of reviewListeners) listener();
+  return [...ids].filter((id) => !same(decisionsInFile.get(id), decisions.get(id)));
 }
 
 function undo() {
   const last = undoSteps.pop();
   if (!last) return say("Nothing to undo.");
-  apply(last);
+  apply(last, true);
   say(last.length === 1 ? `Undone: image ${last[0][0]}.` : `Undone: ${grouped(last.length)} images.`);
 }
 

@@ -1,0 +1,7 @@
+//! The tests of the public interface in one program, which links once.
+
+mod data_quality;
+mod examples;
+mod hard_images;
+mod page;
+mod study;

@@ -1,0 +1,6 @@
+//! The tests of the public interface in one program, which links once.
+
+mod common;
+mod goldens;
+mod networks;
+mod test_time;
