@@ -5,8 +5,8 @@
 
 use std::path::Path;
 
-use cifar_data::Silent;
 use cifar_data::sources::{self, Labels, ReadOptions};
+use cifar_data::{Fit, Resize, Silent};
 
 /// Writes `bytes` as `file` into a new folder and calls `read` with the folder.
 pub fn with_file(file: &str, bytes: &[u8], read: impl FnOnce(&Path)) {
@@ -21,7 +21,9 @@ pub fn with_file(file: &str, bytes: &[u8], read: impl FnOnce(&Path)) {
 pub fn read_source(path: &Path) {
     for labels in [Labels::Fine, Labels::Coarse] {
         for skip_broken in [false, true] {
-            let _ = sources::read(path, &ReadOptions { skip_broken, labels }, &Silent);
+            for resize in [None, Resize::square(32, Fit::Pad).ok()] {
+                let _ = sources::read(path, &ReadOptions { skip_broken, labels, resize }, &Silent);
+            }
         }
     }
 }

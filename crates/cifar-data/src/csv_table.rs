@@ -56,6 +56,22 @@ impl CsvTable {
     /// If the file cannot be read, is not UTF-8, is larger than 512 MiB, has unmatched quotes, a
     /// repeated column, or a row whose number of fields is not that of the columns.
     pub fn read(path: &Path) -> Result<Self> {
+        Self::read_with(path, |_| ',')
+    }
+
+    /// As [`CsvTable::read`], but fields are separated by semicolons if the first row with text has
+    /// semicolons and no commas, as spreadsheets write them where the comma is the decimal point.
+    ///
+    /// # Errors
+    /// As [`CsvTable::read`].
+    pub fn read_separated(path: &Path) -> Result<Self> {
+        Self::read_with(path, |text| {
+            let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+            if first.contains(';') && !first.contains(',') { ';' } else { ',' }
+        })
+    }
+
+    fn read_with(path: &Path, separator: impl Fn(&str) -> char) -> Result<Self> {
         let mut bytes = Vec::new();
         input::read_into(path, MAX_BYTES, &mut bytes)?;
         Self::parse(&bytes, path)
@@ -71,7 +87,7 @@ impl CsvTable {
             NoText::Utf16 => DataError::malformed(path, "is UTF-16; save it as UTF-8"),
             NoText::Byte { line, byte } => wrong((line, format!("is not UTF-8 (byte 0x{byte:02x}); save it as UTF-8"))),
         })?;
-        let mut rows = rows_of(text).map_err(wrong)?.into_iter();
+        let mut rows = rows_of(text, separator(text)).map_err(wrong)?.into_iter();
         let columns = rows.next().map(|row| row.fields).unwrap_or_default();
         if let Some(twice) = (1..columns.len()).find(|at| columns[..*at].contains(&columns[*at])) {
             return Err(DataError::malformed(path, format!("has the column {:?} twice", columns[twice])));
@@ -147,15 +163,15 @@ fn line_ends(text: &str) -> u64 {
 }
 
 /// Returns all rows with text.
-fn rows_of(text: &str) -> Result<Vec<CsvRow>, (u64, String)> {
+fn rows_of(text: &str, separator: char) -> Result<Vec<CsvRow>, (u64, String)> {
     let (mut rows, mut line, mut rest) = (Vec::new(), 1, text);
     while !rest.is_empty() {
         let mut row = CsvRow { line, fields: Vec::new() };
         loop {
-            let (field, after) = field(rest, &mut line)?;
+            let (field, after) = field(rest, separator, &mut line)?;
             row.fields.push(field);
             rest = after;
-            let Some(next) = rest.strip_prefix(',') else { break };
+            let Some(next) = rest.strip_prefix(separator) else { break };
             rest = next;
         }
         if let Some(next) = rest.strip_prefix("\r\n").or_else(|| rest.strip_prefix(['\n', '\r'])) {
@@ -169,11 +185,11 @@ fn rows_of(text: &str) -> Result<Vec<CsvRow>, (u64, String)> {
     Ok(rows)
 }
 
-/// Parses the first field of `text`. Returns the field and the rest, which starts with a comma or a
-/// line end, or is empty. `line` counts the line ends inside quotes.
-fn field<'a>(text: &'a str, line: &mut u64) -> Result<(String, &'a str), (u64, String)> {
+/// Parses the first field of `text`. Returns the field and the rest, which starts with a separator or
+/// a line end, or is empty. `line` counts the line ends inside quotes.
+fn field<'a>(text: &'a str, separator: char, line: &mut u64) -> Result<(String, &'a str), (u64, String)> {
     let Some(quoted) = text.trim_start_matches([' ', '\t']).strip_prefix('"') else {
-        let end = text.find([',', '\n', '\r']).unwrap_or(text.len());
+        let end = text.find([separator, '\n', '\r']).unwrap_or(text.len());
         return Ok((text[..end].trim().to_string(), &text[end..]));
     };
     let opened = *line;
@@ -192,7 +208,7 @@ fn field<'a>(text: &'a str, line: &mut u64) -> Result<(String, &'a str), (u64, S
     }
     *line += line_ends(&field);
     let rest = rest.trim_start_matches([' ', '\t']);
-    if !rest.is_empty() && !rest.starts_with([',', '\n', '\r']) {
+    if !rest.is_empty() && !rest.starts_with([separator, '\n', '\r']) {
         let closed = if *line == opened { String::new() } else { format!(" on line {line}") };
         let problem = format!("has a double quote that is closed in the middle of a field{closed}");
         return Err((opened, format!("{problem}; write two for one that is part of the text")));

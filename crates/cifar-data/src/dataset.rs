@@ -6,10 +6,8 @@ use std::sync::OnceLock;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::{Content, DataError, Result, names};
-
-/// Colour channels of every image: red, green, blue.
-pub(crate) const CHANNELS: usize = 3;
+use crate::size::{CHANNELS, ImageSize};
+use crate::{Content, DataError, Fit, Resize, Result, names};
 
 /// The id of an image: its position in the original order. It is the same in every file and report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -19,28 +17,6 @@ pub struct SampleId(pub u32);
 impl fmt::Display for SampleId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
-    }
-}
-
-/// Height and width of every image of a set, in pixels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ImageSize {
-    /// Rows.
-    pub height: usize,
-    /// Columns.
-    pub width: usize,
-}
-
-impl ImageSize {
-    /// Bytes of one image: height × width × 3.
-    pub fn bytes(self) -> usize {
-        self.height * self.width * CHANNELS
-    }
-}
-
-impl fmt::Display for ImageSize {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}×{}", self.width, self.height)
     }
 }
 
@@ -91,6 +67,8 @@ pub enum SourceKind {
     Archive,
     /// Parquet files in the layout of Hugging Face.
     Parquet,
+    /// Image files that a table lists.
+    Table,
     /// Arrays of the calling program.
     Arrays,
     /// Drawn by this crate.
@@ -107,9 +85,28 @@ pub struct Source {
     /// A short description for people, such as `class folders, 60000 images` or `SYNTHETIC, seed
     /// 0`.
     pub description: String,
+    /// How the images were fitted to their size; `None` if their files have this size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fit: Option<Fit>,
 }
 
 impl Source {
+    /// Creates the source of images that have their size in their files.
+    pub fn new(kind: SourceKind, description: impl Into<String>) -> Self {
+        Self { kind, description: description.into(), fit: None }
+    }
+
+    /// Returns the same source of images that were resized.
+    #[must_use]
+    pub fn resized(self, resize: Option<Resize>) -> Self {
+        match resize {
+            None => self,
+            Some(resize) => {
+                Self { description: format!("{}, {resize}", self.description), fit: Some(resize.fit), ..self }
+            }
+        }
+    }
+
     /// Returns whether this is the built-in synthetic set. Everything made from it must say so.
     pub fn is_synthetic(&self) -> bool {
         self.kind == SourceKind::Synthetic
@@ -202,7 +199,7 @@ impl Dataset {
     /// # Errors
     /// As [`Dataset::new`].
     pub fn from_arrays(classes: &[&str], size: ImageSize, labels: &[u16], pixels: Vec<u8>) -> Result<Self> {
-        let source = Source { kind: SourceKind::Arrays, description: format!("arrays, {} images", labels.len()) };
+        let source = Source::new(SourceKind::Arrays, format!("arrays, {} images", labels.len()));
         let header = Header { classes: classes.iter().map(|c| (*c).to_string()).collect(), size, source };
         let sample = |(id, label): (u32, &u16)| Sample {
             id: SampleId(id),
@@ -420,7 +417,7 @@ mod tests {
     #[test]
     fn class_names_must_be_valid_file_names() {
         let check = |name: &str, allowed: bool| {
-            let source = Source { kind: crate::SourceKind::ClassFolders, description: "test".into() };
+            let source = Source::new(crate::SourceKind::ClassFolders, "test");
             let header = Header { classes: vec![name.into()], size: ImageSize { height: 8, width: 8 }, source };
             assert_eq!(Dataset::new(header, Vec::new(), Vec::new()).is_ok(), allowed, "{name:?}");
         };

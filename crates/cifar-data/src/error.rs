@@ -91,6 +91,15 @@ pub enum DataError {
         /// Number of the other files, at least 1.
         others: usize,
     },
+    /// The images of a source have several sizes, or one that is too large.
+    /// [`ReadOptions::resize`](crate::sources::ReadOptions::resize) gives them one size.
+    #[error("{}: {}", shown(path), printed(problem))]
+    Sizes {
+        /// The source, or its first image of such a size.
+        path: PathBuf,
+        /// What was found and what is allowed.
+        problem: String,
+    },
     /// Lines of a label file are about images that no longer exist.
     /// [`labels::migrate`](fn@crate::labels::migrate) can leave them out.
     #[error("{}: the images of these lines are no longer there: {lines}", shown(path))]
@@ -113,7 +122,7 @@ pub enum DataError {
     },
     /// A source has no images.
     #[error(
-        "{}: no images found; expected class folders with JPEG or PNG files, train/ and test/ with class folders, parquet files, or an official archive of CIFAR-10 or CIFAR-100",
+        "{}: no images found; expected class folders with image files, train/ and test/ with class folders, a CSV file with the columns file,label, parquet files, or an official archive of CIFAR-10 or CIFAR-100",
         shown(path)
     )]
     Empty {

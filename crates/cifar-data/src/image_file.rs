@@ -1,16 +1,10 @@
-//! Reads a JPEG or PNG at a given size, to classify pictures that are not part of a data set.
+//! Reads an image file at a given size, to classify pictures that are not part of a data set.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
-use image::imageops::FilterType;
-
-use crate::decode::read_header;
-use crate::{DataError, ImageSize, Result, input};
-
-/// Most pixels per side. A header with more is refused before anything is decoded.
-const MAX_PIXELS: usize = 16_384;
-/// Largest file that is read.
-const MAX_BYTES: u64 = 512 << 20;
+use crate::decode::{Budget, Unread, read_fitted};
+use crate::{DataError, Fit, ImageSize, Resize, Result};
 
 /// The pixels of an image file, resized.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,40 +15,36 @@ pub struct ResizedImage {
     pub original: ImageSize,
 }
 
-/// Reads a JPEG or PNG like [`crate::sources`]: upright (EXIF), without transparency. Resizes it to
-/// `size`, without keeping the aspect ratio. An image that already has this size keeps its pixels.
+/// Reads an image file like [`crate::sources`]: by its first bytes, upright (EXIF) and over white.
+/// Resizes it to `size` by the rule `fit`, which is that of the images that a model was trained on
+/// ([`Source::fit`](crate::Source::fit)); images without a rule are stretched. An image that already
+/// has this size keeps its pixels.
+///
+/// Calls on several threads share a bound on memory: 2 GiB for all files and decoded pixels.
 ///
 /// ```
-/// use cifar_data::ImageSize;
 /// use cifar_data::image_file::read_resized;
+/// use cifar_data::{Fit, ImageSize};
 ///
 /// # let folder = tempfile::tempdir().unwrap();
 /// # let path = folder.path().join("red.png");
 /// image::save_buffer(&path, &[255, 0, 0].repeat(64 * 48), 64, 48, image::ColorType::Rgb8).unwrap();
-/// let image = read_resized(&path, ImageSize { height: 32, width: 32 })?;
+/// let image = read_resized(&path, ImageSize { height: 32, width: 32 }, Fit::Crop)?;
 /// assert_eq!(image.original, ImageSize { height: 48, width: 64 });
 /// assert_eq!(image.pixels[..3], [255, 0, 0]);
 /// # Ok::<(), cifar_data::DataError>(())
 /// ```
 ///
 /// # Errors
-/// If the file cannot be read, is not a regular file, is neither JPEG nor PNG, is damaged, or is
-/// larger than 16,384 pixels per side or 100 megapixels.
-pub fn read_resized(path: &Path, size: ImageSize) -> Result<ResizedImage> {
-    let broken = |problem| DataError::image(path, problem);
-    let mut bytes = Vec::new();
-    input::read_image(path, MAX_BYTES, &mut bytes)?;
-    let header = read_header(&bytes, MAX_PIXELS).map_err(broken)?;
-    let original = header.size();
-    let mut pixels = vec![0; original.bytes()];
-    header.decode(&mut pixels).map_err(broken)?;
-    if original != size {
-        let image = image::RgbImage::from_raw(original.width as u32, original.height as u32, pixels);
-        let image = image.ok_or_else(|| DataError::image(path, "is too large"))?;
-        // A triangle filter as wide as a target pixel averages all pixels in it, so shrinking does
-        // not alias.
-        pixels =
-            image::imageops::resize(&image, size.width as u32, size.height as u32, FilterType::Triangle).into_raw();
-    }
-    Ok(ResizedImage { pixels, original })
+/// If the file cannot be read, is not a regular file, is not an image, is damaged, or is larger than
+/// 16,384 pixels per side or 100 megapixels; if not enough memory is left.
+pub fn read_resized(path: &Path, size: ImageSize, fit: Fit) -> Result<ResizedImage> {
+    static BUDGET: OnceLock<Budget> = OnceLock::new();
+    let budget = BUDGET.get_or_init(|| Budget::beside(0));
+    let mut pixels = vec![0; size.bytes()];
+    let found = read_fitted(path, Resize { size, fit }, budget, &mut pixels).map_err(|e| match e {
+        Unread::Image(problem) => DataError::image(path, problem),
+        Unread::Memory(e) => e,
+    })?;
+    Ok(ResizedImage { pixels, original: found.original })
 }

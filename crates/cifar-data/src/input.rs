@@ -51,7 +51,7 @@ pub(crate) fn read_into(path: &Path, most: u64, buffer: &mut Vec<u8>) -> Result<
 }
 
 /// Replaces `buffer` with the image file at `path`. Stops reading after the first bytes if they are
-/// not those of a JPEG or PNG.
+/// not those of an image.
 ///
 /// # Errors
 /// As [`read_into`], or if the file is not an image.
@@ -72,24 +72,70 @@ pub(crate) fn read_image(path: &Path, most: u64, buffer: &mut Vec<u8>) -> Result
 /// Returns the first bytes of the regular file at `path`, which show its kind.
 ///
 /// # Errors
-/// As [`open`], or if the file cannot be read.
+/// As [`read_start`].
 pub(crate) fn head(path: &Path) -> Result<Vec<u8>> {
     let mut head = Vec::new();
-    open(path)?.take(HEAD).read_to_end(&mut head).map_err(DataError::io("read", path))?;
+    read_start(path, HEAD, &mut head)?;
     Ok(head)
+}
+
+/// Replaces `buffer` with at most the first `most` bytes of the regular file at `path`.
+///
+/// # Errors
+/// As [`open`], or if the file cannot be read.
+pub(crate) fn read_start(path: &Path, most: u64, buffer: &mut Vec<u8>) -> Result<()> {
+    buffer.clear();
+    open(path)?.take(most).read_to_end(buffer).map_err(DataError::io("read", path))?;
+    Ok(())
 }
 
 /// Bytes that show the kind of a file: the name of the `tar` format is at byte 257.
 const HEAD: u64 = 512;
-/// The first bytes of JPEG files.
-pub(crate) const JPEG: &[u8] = &[0xff, 0xd8];
-/// The first bytes of PNG files.
-pub(crate) const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
+const JPEG: &[u8] = &[0xff, 0xd8];
+const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 const GZIP: &[u8] = &[0x1f, 0x8b];
+
+/// The formats of images that can be decoded, for messages.
+pub(crate) const FORMATS: &str = "JPEG, PNG, WebP, BMP, GIF or TIFF";
+
+/// A format of images that can be decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    Jpeg,
+    Png,
+    WebP,
+    Bmp,
+    Gif,
+    Tiff,
+}
+
+/// Returns the format of a file, by its first bytes. Its name does not matter.
+pub(crate) fn format(head: &[u8]) -> Option<Format> {
+    const STARTS: [(&[u8], Format); 8] = [
+        (JPEG, Format::Jpeg),
+        (PNG, Format::Png),
+        (b"GIF87a", Format::Gif),
+        (b"GIF89a", Format::Gif),
+        (b"II*\0", Format::Tiff),
+        (b"MM\0*", Format::Tiff),
+        // With offsets of 64 bits.
+        (b"II+\0", Format::Tiff),
+        (b"MM\0+", Format::Tiff),
+    ];
+    let found = STARTS.iter().find(|(start, _)| head.starts_with(start)).map(|(_, format)| *format);
+    found.or_else(|| match (head.get(..4)?, head.get(8..12)?) {
+        (b"RIFF", b"WEBP") => Some(Format::WebP),
+        // A text may start with these two letters: the length of the second header has few values.
+        ([b'B', b'M', ..], _) if matches!(head.get(14..18)?, [12 | 16 | 40 | 52 | 56 | 64 | 108 | 124, 0, 0, 0]) => {
+            Some(Format::Bmp)
+        }
+        _ => None,
+    })
+}
 
 /// Returns whether a file with these first bytes is an image that can be decoded.
 pub(crate) fn is_image(head: &[u8]) -> bool {
-    head.starts_with(JPEG) || head.starts_with(PNG)
+    format(head).is_some()
 }
 
 /// Returns whether a file with these first bytes is gzip-compressed.
@@ -106,21 +152,15 @@ pub(crate) fn is_tar(head: &[u8]) -> bool {
 pub(crate) fn no_image(head: &[u8]) -> String {
     match kind(head) {
         _ if head.is_empty() => "is empty".into(),
-        Some(kind) => format!("is neither a JPEG nor a PNG file but {kind}"),
-        None => "is neither a JPEG nor a PNG file".into(),
+        Some(kind) => format!("is not an image ({FORMATS}) but {kind}"),
+        None => format!("is not an image ({FORMATS})"),
     }
 }
 
 /// Returns the kind of a file, by its first bytes.
 pub(crate) fn kind(head: &[u8]) -> Option<&'static str> {
-    const KINDS: [(&[u8], &str); 13] = [
+    const KINDS: [(&[u8], &str); 7] = [
         (b"version https://git-lfs", "a Git LFS pointer, not the data; run `git lfs pull`"),
-        (JPEG, "a JPEG image"),
-        (PNG, "a PNG image"),
-        (b"GIF8", "a GIF image"),
-        (b"BM", "a BMP image"),
-        (b"II*\0", "a TIFF image"),
-        (b"MM\0*", "a TIFF image"),
         (b"PK\x03\x04", "a ZIP archive; unpack it"),
         (b"7z\xbc\xaf\x27\x1c", "a 7z archive; unpack it"),
         (GZIP, "a gzip file"),
@@ -128,11 +168,20 @@ pub(crate) fn kind(head: &[u8]) -> Option<&'static str> {
         (b"%PDF", "a PDF document"),
         (b"<!", "a web page"),
     ];
+    if let Some(format) = format(head) {
+        return Some(match format {
+            Format::Jpeg => "a JPEG image",
+            Format::Png => "a PNG image",
+            Format::WebP => "a WebP image",
+            Format::Bmp => "a BMP image",
+            Format::Gif => "a GIF image",
+            Format::Tiff => "a TIFF image",
+        });
+    }
     let kind = KINDS.iter().find(|(start, _)| head.starts_with(start)).map(|(_, kind)| *kind);
-    kind.or_else(|| match (head.get(..4), head.get(4..8), head.get(8..12)) {
-        (Some(b"RIFF"), _, Some(b"WEBP")) => Some("a WebP image"),
-        (_, Some(b"ftyp"), Some(b"avif")) => Some("an AVIF image"),
-        (_, Some(b"ftyp"), Some([b'h', b'e', ..] | b"mif1")) => Some("a HEIC image"),
+    kind.or_else(|| match (head.get(4..8), head.get(8..12)) {
+        (Some(b"ftyp"), Some(b"avif")) => Some("an AVIF image"),
+        (Some(b"ftyp"), Some([b'h', b'e', ..] | b"mif1")) => Some("a HEIC image"),
         _ => None,
     })
 }

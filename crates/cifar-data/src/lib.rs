@@ -30,7 +30,8 @@
 //! The modules, in the order of the pipeline:
 //!
 //! 1. [`sources`] reads class folders, an official archive or parquet files into a [`Dataset`],
-//!    downloads an archive, or draws the built-in synthetic set;
+//!    downloads an archive, or draws the built-in synthetic set; a [`Resize`] gives all images one
+//!    size;
 //! 2. [`partitions`] cuts it into the three partitions v1, v2 and v3;
 //! 3. [`store`] writes and reads a set as `images.safetensors` and `manifest.csv`, with a hash per
 //!    image;
@@ -51,9 +52,11 @@ mod content;
 mod dataset;
 mod decode;
 mod error;
+mod fit;
 mod input;
 pub mod memory;
 mod progress;
+mod size;
 mod stage;
 
 pub mod batches;
@@ -75,9 +78,11 @@ pub mod spreadsheet;
 pub mod store;
 
 pub use content::{Content, ImageIndex, Known};
-pub use dataset::{Dataset, Header, ImageSize, Published, Sample, SampleId, Source, SourceKind};
+pub use dataset::{Dataset, Header, Published, Sample, SampleId, Source, SourceKind};
 pub use error::{DataError, Result};
+pub use fit::{Fit, Resize, SIDES};
 pub use progress::{Progress, Silent};
+pub use size::ImageSize;
 pub use stage::Stage;
 
 /// Compiles the examples of the README.

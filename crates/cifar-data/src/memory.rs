@@ -44,7 +44,8 @@ pub fn check(what: &str, needed: u64, remedy: &str) -> Result<()> {
     check_within(what, needed, remedy, room())
 }
 
-fn check_within(what: &str, needed: u64, remedy: &str, room: Option<Room>) -> Result<()> {
+/// As [`check`], with another room.
+pub(crate) fn check_within(what: &str, needed: u64, remedy: &str, room: Option<Room>) -> Result<()> {
     let room = room.unwrap_or(Room { bytes: isize::MAX as u64, limit: "the address space" });
     if needed <= room.bytes {
         return Ok(());
@@ -53,11 +54,13 @@ fn check_within(what: &str, needed: u64, remedy: &str, room: Option<Room>) -> Re
     Err(DataError::Memory { what, needed, room: room.bytes, limit: room.limit, remedy })
 }
 
-/// Refuses this many images of this size if their pixels alone need more memory than there is.
-pub(crate) fn room_for(images: u64, size: ImageSize) -> Result<()> {
+/// Returns the bytes of the pixels of this many images of this size. Refuses them if they need more
+/// memory than there is.
+pub(crate) fn room_for(images: u64, size: ImageSize) -> Result<u64> {
     let bytes = u128::from(images) * size.height as u128 * size.width as u128 * 3;
     let what = format!("reading {images} images of {size} pixels");
-    check(&what, u64::try_from(bytes).unwrap_or(u64::MAX), "use fewer or smaller images")
+    let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+    check(&what, bytes, "use fewer or smaller images").map(|()| bytes)
 }
 
 type Read<'a> = &'a dyn Fn(&Path) -> Option<String>;

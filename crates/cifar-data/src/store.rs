@@ -18,7 +18,7 @@ use rayon::prelude::*;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
-use crate::dataset::CHANNELS;
+use crate::size::CHANNELS;
 use crate::spreadsheet::{self, plain};
 use crate::{DataError, Dataset, Header, Published, Result, Sample, SampleId};
 

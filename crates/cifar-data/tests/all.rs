@@ -12,6 +12,8 @@ mod flow;
 mod flow_refusals;
 mod hostile;
 mod image_files;
+mod image_formats;
+mod label_table;
 mod layouts;
 mod parquet;
 mod splits;

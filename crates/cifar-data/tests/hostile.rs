@@ -10,9 +10,9 @@ use cifar_data::image_file::read_resized;
 use cifar_data::labels::{migrate, read_overrides, read_review};
 use cifar_data::prepare::{PreparedReport, TrainingData, read_pairs, read_partitions};
 use cifar_data::pull::Raw;
-use cifar_data::sources::{self, Labels, ReadOptions};
+use cifar_data::sources::{self, ReadOptions};
 use cifar_data::splits::SplitParams;
-use cifar_data::{ImageSize, Silent, store};
+use cifar_data::{Fit, ImageSize, Silent, store};
 use common::flow::{Flow, list_again};
 use common::{get, jpeg, mutation, noise, noisy_png, put, synthetic, temporary};
 use image::ExtendedColorType;
@@ -134,20 +134,20 @@ fn image_files() {
     const SIDE: ImageSize = ImageSize { height: 16, width: 16 };
     let root = temporary();
     let pixels = noise(3, SIDE.bytes());
-    let files: [(&str, Vec<u8>); 2] =
-        [("a.png", noisy_png(1, SIDE)), ("b.jpg", jpeg(SIDE, &pixels, ExtendedColorType::Rgb8))];
+    let mut files = vec![("a.png", noisy_png(1, SIDE)), ("b.jpg", jpeg(SIDE, &pixels, ExtendedColorType::Rgb8))];
+    files.extend(["bmp", "gif", "tiff", "webp"].map(|name| (name, common::encoded(name, SIDE, &pixels))));
     for (name, bytes) in &files {
         put(&root.path().join("cat").join(name), bytes);
     }
     for (name, _) in &files {
         let path: PathBuf = root.path().join("cat").join(name);
         check_damaged(&path, 500, || sources::read(root.path(), &ReadOptions::default(), &Silent));
-        check_damaged(&path, 500, || read_resized(&path, SIDE));
+        check_damaged(&path, 500, || read_resized(&path, SIDE, Fit::Crop));
     }
-    let skip = ReadOptions { skip_broken: true, labels: Labels::Fine };
+    let skip = ReadOptions { skip_broken: true, ..ReadOptions::default() };
     put(&root.path().join("cat/a.png"), b"\x89PNG\r\n\x1a\n");
-    let images = sources::read(root.path(), &skip, &Silent).expect("one is left");
-    assert_eq!((images.dataset.len(), images.skipped.len()), (1, 1));
+    let images = sources::read(root.path(), &skip, &Silent).expect("five are left");
+    assert_eq!((images.dataset.len(), images.skipped.len()), (5, 1));
 }
 
 /// A small file that claims to be an image of a billion pixels, or that contains a large run of
@@ -191,7 +191,7 @@ fn bombs_are_refused() {
         put(&path, &bytes);
         // The decoder decides whether extra data are an error; the limit on memory is ours.
         let _ = read();
-        let _ = read_resized(&path, ImageSize { height: 8, width: 8 });
+        let _ = read_resized(&path, ImageSize { height: 8, width: 8 }, Fit::Crop);
     }
     if let (Some(before), Some(after)) = (before, peak()) {
         assert!(after - before < 64, "{} MB", after - before);

@@ -7,7 +7,7 @@ use std::path::Path;
 use cifar_data::image_file::read_resized;
 use cifar_data::sources::ReadOptions;
 use cifar_data::sources::class_folders::read;
-use cifar_data::{ImageSize, Result, Silent};
+use cifar_data::{Fit, ImageSize, Result, Silent};
 use common::{SIZE, check_refused, jpeg, noise, noisy_png, png, put, shown, temporary};
 use image::ExtendedColorType;
 
@@ -21,7 +21,7 @@ fn decoded(root: &Path, bytes: &[u8]) -> Result<(ImageSize, Vec<u8>)> {
 fn check_decoded(bytes: &[u8], size: ImageSize, expected: &[u8]) {
     let root = temporary();
     assert_eq!(decoded(root.path(), bytes).expect("it is whole"), (size, expected.to_vec()));
-    let single = read_resized(&root.path().join("a/1.png"), size).expect("it is whole");
+    let single = read_resized(&root.path().join("a/1.png"), size, Fit::Stretch).expect("it is whole");
     assert_eq!((single.original, single.pixels), (size, expected.to_vec()));
 }
 
@@ -43,7 +43,7 @@ fn the_reference_jpeg_is_upright() {
     let root = temporary();
     let bytes = jpeg(size, &pixels, ExtendedColorType::Rgb8);
     let (found_size, found) = decoded(root.path(), &bytes).expect("it is whole");
-    let single = read_resized(&root.path().join("a/1.png"), size).expect("it is whole").pixels;
+    let single = read_resized(&root.path().join("a/1.png"), size, Fit::Stretch).expect("it is whole").pixels;
     assert_eq!(found_size, size);
     for found in [found, single] {
         // Chroma is halved in both directions and smoothed: away from the borders the colours are
@@ -56,11 +56,13 @@ fn the_reference_jpeg_is_upright() {
 }
 
 #[test]
-fn grey_becomes_rgb_and_transparency_is_dropped() {
+fn grey_becomes_rgb_and_transparent_pixels_are_shown_over_white() {
     let size = ImageSize { height: 1, width: 2 };
     check_decoded(&png(size, &[7, 200], ExtendedColorType::L8), size, &[7, 7, 7, 200, 200, 200]);
-    check_decoded(&png(size, &[7, 0, 200, 9], ExtendedColorType::La8), size, &[7, 7, 7, 200, 200, 200]);
-    check_decoded(&png(size, &[1, 2, 3, 0, 4, 5, 6, 7], ExtendedColorType::Rgba8), size, &[1, 2, 3, 4, 5, 6]);
+    // White where the image is transparent: 200 at 9/255 is 255 − 55 · 9/255 = 253.06.
+    check_decoded(&png(size, &[7, 0, 200, 9], ExtendedColorType::La8), size, &[255, 255, 255, 253, 253, 253]);
+    let half = [1, 2, 3, 255, 4, 5, 6, 128];
+    check_decoded(&png(size, &half, ExtendedColorType::Rgba8), size, &[1, 2, 3, 129, 130, 130]);
     let eight = ImageSize { height: 8, width: 8 };
     check_decoded(&jpeg(eight, &[77; 64], ExtendedColorType::L8), eight, &[77; 192]);
 }
@@ -74,7 +76,7 @@ fn sixteen_bits_are_rounded_to_eight() {
     let values: Vec<u8> =
         [0_u16, 257, 514, 771, 1028, 1285, 1542, 1799, 2056].into_iter().flat_map(u16::to_ne_bytes).collect();
     check_decoded(&png(size, &values, ExtendedColorType::Rgb16), size, &[0, 1, 2, 3, 4, 5, 6, 7, 8]);
-    let values: Vec<u8> = [257_u16, 514, 771, 9].repeat(3).into_iter().flat_map(u16::to_ne_bytes).collect();
+    let values: Vec<u8> = [257_u16, 514, 771, u16::MAX].repeat(3).into_iter().flat_map(u16::to_ne_bytes).collect();
     check_decoded(&png(size, &values, ExtendedColorType::Rgba16), size, &[1, 2, 3, 1, 2, 3, 1, 2, 3]);
 }
 
@@ -149,7 +151,7 @@ fn fixture(name: &str) -> Vec<u8> {
 fn closed(root: &Path, bytes: &[u8], length: usize) -> Result<(ImageSize, Vec<u8>)> {
     let bytes = [&bytes[..length], &[0xff, 0xd9]].concat();
     let read = decoded(root, &bytes);
-    let single = read_resized(&root.join("a/1.png"), ImageSize { height: 33, width: 40 });
+    let single = read_resized(&root.join("a/1.png"), ImageSize { height: 33, width: 40 }, Fit::Stretch);
     assert_eq!(read.is_ok(), single.is_ok(), "both read the same files");
     read
 }
@@ -211,7 +213,7 @@ fn cmyk_is_refused_and_trailing_bytes_are_ignored() {
     let root = temporary();
     let path = root.path().join("a/1.png");
     check_refused(decoded(root.path(), &fixture("cmyk")), &[&shown(&path), "is a CMYK image", "save it as RGB"]);
-    check_refused(read_resized(&path, SIZE), &[&shown(&path), "is a CMYK image", "save it as RGB"]);
+    check_refused(read_resized(&path, SIZE, Fit::Stretch), &[&shown(&path), "is a CMYK image", "save it as RGB"]);
     let (size, pixels) = decoded(root.path(), &fixture("progressive")).expect("it is whole");
     // Phones append clips and previews, which may look like the start of a segment.
     for more in [&b"\xff\xe1\xff\xff clip"[..], &[0; 9], b"\xff\xd8\xff"] {
@@ -289,7 +291,7 @@ fn a_single_image_is_resized() {
     // Left half black, right half white, at any size.
     let pixels: Vec<u8> = (0..24).flat_map(|at| [if at % 6 < 3 { 0 } else { 255 }; 3]).collect();
     put(&path, &png(from, &pixels, ExtendedColorType::Rgb8));
-    let read = read_resized(&path, to).expect("it is whole");
+    let read = read_resized(&path, to, Fit::Stretch).expect("it is whole");
     assert_eq!(read.original, from);
     assert_eq!(read.pixels.len(), to.bytes());
     for row in read.pixels.chunks_exact(6) {
@@ -303,12 +305,13 @@ fn a_single_file_that_is_not_an_image_is_refused() {
         let root = temporary();
         let path = root.path().join("x.png");
         put(&path, bytes);
-        check_refused(read_resized(&path, SIZE), &[&shown(&path), problem]);
+        check_refused(read_resized(&path, SIZE, Fit::Stretch), &[&shown(&path), problem]);
     }
     check(b"", "is empty");
-    check(b"GIF89a", "is neither a JPEG nor a PNG file but a GIF image");
+    check(b"%PDF-1.7", "is not an image (JPEG, PNG, WebP, BMP, GIF or TIFF) but a PDF document");
     check(b"version https://git-lfs.github.com/spec/v1\n", "but a Git LFS pointer, not the data; run `git lfs pull`");
-    check(b"hello", "is neither a JPEG nor a PNG file");
+    check(b"hello", "is not an image (JPEG, PNG, WebP, BMP, GIF or TIFF)");
+    check(b"BM is how this text starts", "is not an image");
     check(&noisy_png(0, SIZE)[..60], "is damaged");
     check(&noisy_png(0, ImageSize { height: 1, width: 16_385 }), "has 16385×1 pixels; allowed are 1 to 16384 a side");
     let size = ImageSize { height: 32, width: 32 };
@@ -320,16 +323,22 @@ fn a_single_file_that_is_not_an_image_is_refused() {
     let root = temporary();
     let path = root.path().join("x.jpg");
     put(&path, &[&bytes[..], b"\xff\xe1\xff\xff clip"].concat());
-    assert_eq!(read_resized(&path, SIZE).expect("the picture is whole").original, size);
+    assert_eq!(read_resized(&path, SIZE, Fit::Stretch).expect("the picture is whole").original, size);
     let absent = temporary().path().join("absent.png");
-    check_refused(read_resized(&absent, SIZE), &[&shown(&absent), "cannot read"]);
-    check_refused(read_resized(root.path(), SIZE), &[&shown(root.path()), "is a folder; expected a regular file"]);
+    check_refused(read_resized(&absent, SIZE, Fit::Stretch), &[&shown(&absent), "cannot read"]);
+    check_refused(
+        read_resized(root.path(), SIZE, Fit::Stretch),
+        &[&shown(root.path()), "is a folder; expected a regular file"],
+    );
     #[cfg(unix)]
     {
         let pipe = root.path().join("pipe.jpg");
         common::make_pipe(&pipe);
-        check_refused(read_resized(&pipe, SIZE), &[&shown(&pipe), "is a named pipe; expected a regular file"]);
+        check_refused(
+            read_resized(&pipe, SIZE, Fit::Stretch),
+            &[&shown(&pipe), "is a named pipe; expected a regular file"],
+        );
         let odd = root.path().join("a\nb\u{1b}[2J.jpg");
-        check_refused(read_resized(&odd, SIZE), &["a\\nb\\u{1b}[2J.jpg", "cannot read"]);
+        check_refused(read_resized(&odd, SIZE, Fit::Stretch), &["a\\nb\\u{1b}[2J.jpg", "cannot read"]);
     }
 }

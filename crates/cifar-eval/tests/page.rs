@@ -52,7 +52,7 @@ fn header() -> Header {
     Header {
         classes: vec!["<b>".into(), "a&b".into()],
         size: ImageSize { height: 2, width: 2 },
-        source: Source { kind: SourceKind::ClassFolders, description: HOSTILE.into() },
+        source: Source::new(SourceKind::ClassFolders, HOSTILE),
     }
 }
 

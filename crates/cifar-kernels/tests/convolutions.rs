@@ -187,6 +187,27 @@ fn by_winograds_method_with_many_channels() {
     }
 }
 
+/// The maps of images of 64×64 and 96×96 pixels, in the first layers of networks.
+#[test]
+fn large_maps() {
+    let winograd = [
+        [2, 64, 64, 8, 9, 3, 1, 1],
+        [1, 96, 96, 9, 16, 3, 1, 1],
+        [1, 95, 95, 8, 8, 3, 1, 1],
+        [1, 96, 96, 8, 8, 3, 2, 1],
+    ];
+    for dims in winograd {
+        assert!(by_winograd(dims), "{dims:?}");
+        check_conv(dims, 6);
+        check_pooled(dims, 6);
+    }
+    for dims in [[2, 64, 64, 3, 8, 3, 1, 1], [1, 96, 96, 3, 24, 2, 1, 0], [1, 96, 96, 8, 9, 1, 2, 0]] {
+        check_conv(dims, 6);
+        check_pooled(dims, 6);
+        check_activated(dims, Activation::Gelu, 6);
+    }
+}
+
 #[test]
 fn the_first_of_equal_maxima_counts() {
     for dims in [[2, 7, 8, 3, 5, 3, 1, 1], [2, 7, 8, 9, 17, 3, 1, 1]] {

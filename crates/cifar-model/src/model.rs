@@ -12,7 +12,7 @@ use cifar_data::output::write_file;
 use cifar_data::prepare::{Normalisation, PreparedReport};
 use cifar_data::seal::{self, PLACEHOLDER};
 use cifar_data::splits::Split;
-use cifar_data::{DataError, Dataset, ImageSize, Source, Stage};
+use cifar_data::{DataError, Dataset, Fit, ImageSize, Source, Stage};
 use cifar_kernels::PixelView;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
@@ -124,6 +124,12 @@ impl Model {
     /// Returns the description of the network and its input.
     pub fn spec(&self) -> &ModelSpec {
         &self.spec
+    }
+
+    /// Returns how images of another size are fitted to the model's size: as its training images
+    /// were. Images without a rule are stretched.
+    pub fn fit(&self) -> Fit {
+        self.origin.as_ref().and_then(|origin| origin.source.fit).unwrap_or(Fit::Stretch)
     }
 
     /// Returns the hash of the file from which the model was loaded ([`cifar_data::seal`]), or an

@@ -28,7 +28,7 @@ fn pass(name: &str, size: ImageSize) -> (Tensor, candle_core::backprop::GradStor
 #[test]
 fn gradients_reach_every_parameter_for_many_sizes_of_images() {
     for name in NAMES {
-        for (height, width) in [(12, 12), (9, 20), (17, 13)] {
+        for (height, width) in [(12, 12), (9, 20), (17, 13), (64, 64), (96, 96)] {
             let (logits, gradients, parameters) = pass(name, ImageSize { height, width });
             assert_eq!(logits.dims(), [BATCH, CLASSES], "{name}");
             for parameter in parameters.trained() {

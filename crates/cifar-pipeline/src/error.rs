@@ -186,6 +186,9 @@ fn advice(error: &DataError) -> Option<String> {
             return Some("`cifar-cli labels migrate` moves the line to the id that its image has now".into());
         }
         DataError::Unusable { .. } => return Some("`cifar-cli partition --skip-broken` leaves them out".into()),
+        DataError::Sizes { .. } => {
+            return Some("`cifar-cli partition --size 32` resizes all images, to any size from 16 to 224".into());
+        }
         DataError::Gone { .. } => {
             return Some("`cifar-cli labels migrate --drop-missing` leaves the lines out".into());
         }
@@ -296,6 +299,9 @@ mod tests {
         let expected =
             "a.png: is empty (and 1 other image is unusable); `cifar-cli partition --skip-broken` leaves them out";
         assert_eq!(Error::from(unusable).one_line(), expected);
+        let sizes = DataError::Sizes { path: "photos".into(), problem: "has images of 2 sizes".into() };
+        let expected = "photos: has images of 2 sizes; `cifar-cli partition --size 32` resizes all images, to any size from 16 to 224";
+        assert_eq!(Error::from(sizes).one_line(), expected);
         let gone = DataError::Gone { path: "review.csv".into(), lines: "line 2: image 0 (a.png)".into() };
         let expected = "review.csv: the images of these lines are no longer there: line 2: image 0 (a.png); \
                         `cifar-cli labels migrate --drop-missing` leaves the lines out";

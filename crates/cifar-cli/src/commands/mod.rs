@@ -9,7 +9,7 @@ mod recipe;
 mod shell;
 mod train;
 
-use cifar_data::Progress as _;
+use cifar_data::{Fit, Progress as _, Resize};
 use cifar_kernels::{DEPRECATED_ISA_VARIABLE, ISA_VARIABLE};
 use cifar_pipeline::init::init;
 use cifar_pipeline::params::former_keys;
@@ -122,12 +122,15 @@ fn start_threads(threads: Option<u16>, terminal: &Terminal) -> Result<()> {
 }
 
 fn partition(context: &Context, args: &PartitionArgs) -> Result<()> {
+    let fit = args.fit.map_or_else(Fit::default, Into::into);
+    let resize = args.size.map(|side| Resize::square(side, fit)).transpose()?;
     let options = PartitionOptions {
         source: args.source.clone(),
         offline: args.offline,
         mirror: args.mirror.clone(),
         coarse_labels: args.coarse_labels,
         skip_broken: args.skip_broken,
+        resize,
         synthetic_images: args.synthetic_images,
         synthetic_seed: args.synthetic_seed,
     };

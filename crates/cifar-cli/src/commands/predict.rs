@@ -20,7 +20,7 @@ pub(super) fn run(context: &Context, args: &PredictArgs) -> Result<()> {
     // A broken file does not stop the predictions for the others.
     let mut failed = 0;
     for file in &args.images {
-        let image = match read_resized(file, spec.size) {
+        let image = match read_resized(file, spec.size, model.fit()) {
             Ok(image) => image,
             Err(e) => {
                 context.terminal.error(&e.to_string());

@@ -1,26 +1,53 @@
 //! Decodes image files, for training data and single pictures alike.
 //!
 //! Pixels are upright, as the EXIF orientation says: red, green and blue with 8 bits each. Grey
-//! becomes RGB, transparency is dropped, 16 bits are rounded to 8, and colour profiles are not
-//! applied. A damaged file is refused; bytes after the end of the image are ignored.
+//! becomes RGB, transparent pixels are shown over white, 16 bits are rounded to 8, and colour
+//! profiles are not applied. Of an animation or a file of several pages, the first image is read. A
+//! damaged file is refused; bytes after the end of the image are ignored.
 
+mod budget;
+mod fitted;
 mod huffman;
 mod jpeg_blocks;
+mod whole;
 
 use std::io::Cursor;
 
+use image::codecs::bmp::BmpDecoder;
+use image::codecs::gif::GifDecoder;
 use image::codecs::png::PngDecoder;
+use image::codecs::tiff::TiffDecoder;
+use image::codecs::webp::WebPDecoder;
 use image::metadata::Orientation;
-use image::{ColorType, DynamicImage, ImageDecoder, Limits, RgbImage};
+use image::{ColorType, DynamicImage, ImageDecoder, ImageResult, Limits, RgbImage};
 use zune_core::bytestream::ZCursor;
 use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 
-use crate::{ImageSize, input};
+use crate::input::{self, Format};
+use crate::{DataError, ImageSize};
+
+pub(crate) use budget::Budget;
+pub(crate) use fitted::{MAX_SIDE, read_fitted, read_size};
 
 /// Most pixels of an image: 100 megapixels.
 const MAX_PIXELS: usize = 100_000_000;
+
+/// Why an image was not read.
+#[derive(Debug)]
+pub(crate) enum Unread {
+    /// Something is wrong with the image. The message follows the name of the file.
+    Image(String),
+    /// Not enough memory is left: nothing is wrong with the image.
+    Memory(DataError),
+}
+
+impl From<String> for Unread {
+    fn from(problem: String) -> Self {
+        Self::Image(problem)
+    }
+}
 
 /// An image whose header was read.
 pub(crate) struct Header<'a> {
@@ -32,20 +59,18 @@ pub(crate) struct Header<'a> {
 
 enum Decoder<'a> {
     Jpeg(Box<JpegDecoder<ZCursor<&'a [u8]>>>, &'a [u8]),
-    Png(Box<PngDecoder<Cursor<&'a [u8]>>>),
+    Other(Box<dyn ImageDecoder + 'a>, Format, &'a [u8]),
 }
 
-/// Reads the header of a JPEG or PNG file with at most `most` pixels per side.
+/// Reads the header of an image file with at most `most` pixels per side.
 ///
 /// # Errors
-/// If it is neither, too large or damaged. The message follows the name of the file.
+/// If it is not an image, too large or damaged. The message follows the name of the file.
 pub(crate) fn read_header(bytes: &[u8], most: usize) -> Result<Header<'_>, String> {
-    let header = if bytes.starts_with(input::JPEG) {
-        jpeg_header(bytes)?
-    } else if bytes.starts_with(input::PNG) {
-        png_header(bytes)?
-    } else {
-        return Err(input::no_image(bytes));
+    let header = match input::format(bytes) {
+        Some(Format::Jpeg) => jpeg_header(bytes)?,
+        Some(format) => other_header(bytes, format)?,
+        None => return Err(input::no_image(bytes)),
     };
     let size = header.stored;
     if size.height > most || size.width > most || size.height * size.width > MAX_PIXELS || size.bytes() == 0 {
@@ -57,40 +82,72 @@ pub(crate) fn read_header(bytes: &[u8], most: usize) -> Result<Header<'_>, Strin
 impl Header<'_> {
     /// Returns the size of the upright image.
     pub(crate) fn size(&self) -> ImageSize {
-        use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
         let ImageSize { height, width } = self.stored;
-        match self.orientation {
-            Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH => ImageSize { height: width, width: height },
-            _ => self.stored,
-        }
+        if self.is_turned() { ImageSize { height: width, width: height } } else { self.stored }
     }
 
-    /// Decodes the upright image into `pixels`, height × width × RGB.
+    fn is_turned(&self) -> bool {
+        use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
+        matches!(self.orientation, Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH)
+    }
+
+    /// Returns the bytes that decoding takes besides the file, at most.
+    pub(crate) fn memory(&self) -> u64 {
+        /// Room for tables, rows and what is smaller than one block of a JPEG.
+        const BESIDE: u64 = 4 << 20;
+        let pixels = self.stored.height as u64 * self.stored.width as u64;
+        let of_decoder = match &self.decoder {
+            // Progressive files: three components of 16 bits, with a mark for each block.
+            Decoder::Jpeg(..) => 7 * pixels,
+            Decoder::Other(decoder, format, _) => {
+                let buffer = if decoder.color_type() == ColorType::Rgb8 { 0 } else { decoder.total_bytes() };
+                let own = match format {
+                    Format::Jpeg | Format::Png => 0,
+                    Format::Bmp => pixels,
+                    // One frame with four channels.
+                    Format::Gif => 4 * pixels,
+                    // TIFF: CMYK with 16 bits, or planes that are interleaved. WebP: a frame with four
+                    // channels, and its planes.
+                    Format::Tiff | Format::WebP => 8 * pixels,
+                };
+                buffer + own
+            }
+        };
+        let turned = if self.orientation == Orientation::NoTransforms { 0 } else { 3 * pixels };
+        3 * pixels + of_decoder + turned + BESIDE
+    }
+
+    /// Decodes the upright image into `pixels`, height × width × RGB. Returns whether some of it was
+    /// transparent.
     ///
     /// # Errors
     /// If the file is damaged. The message follows the name of the file.
-    pub(crate) fn decode(self, pixels: &mut [u8]) -> Result<(), String> {
+    pub(crate) fn decode(self, pixels: &mut [u8]) -> Result<bool, String> {
         if self.orientation == Orientation::NoTransforms {
             return self.decoder.decode(pixels);
         }
         let mut stored = vec![0; self.stored.bytes()];
-        self.decoder.decode(&mut stored)?;
+        let transparent = self.decoder.decode(&mut stored)?;
         let image = RgbImage::from_raw(self.stored.width as u32, self.stored.height as u32, stored);
         let mut image = DynamicImage::ImageRgb8(image.ok_or("is too large")?);
         image.apply_orientation(self.orientation);
         pixels.copy_from_slice(image.as_bytes());
-        Ok(())
+        Ok(transparent)
     }
 }
 
 impl Decoder<'_> {
-    fn decode(self, pixels: &mut [u8]) -> Result<(), String> {
+    fn decode(self, pixels: &mut [u8]) -> Result<bool, String> {
         match self {
             Self::Jpeg(mut decoder, bytes) => {
                 jpeg_blocks::check(bytes)?;
-                decoder.decode_into(pixels).map_err(|e| damaged(&e))
+                decoder.decode_into(pixels).map_err(|e| damaged(&e))?;
+                Ok(false)
             }
-            Self::Png(decoder) => decode_png(*decoder, pixels),
+            Self::Other(decoder, format, bytes) => {
+                whole::check(format, bytes)?;
+                decode_other(decoder, pixels)
+            }
         }
     }
 }
@@ -116,30 +173,53 @@ fn jpeg_header(bytes: &[u8]) -> Result<Header<'_>, String> {
     })
 }
 
-fn png_header(bytes: &[u8]) -> Result<Header<'_>, String> {
-    let mut limits = Limits::default();
-    limits.max_alloc = Some(png_room(bytes));
-    let mut decoder = PngDecoder::with_limits(Cursor::new(bytes), limits).map_err(|e| damaged(&e))?;
+fn other_header(bytes: &[u8], format: Format) -> Result<Header<'_>, String> {
+    let mut decoder = opened(bytes, format).map_err(|e| damaged(&e))?;
     let (width, height) = decoder.dimensions();
-    let orientation = decoder.orientation().map_err(|e| damaged(&e))?;
     let stored = ImageSize { height: height as usize, width: width as usize };
-    Ok(Header { decoder: Decoder::Png(Box::new(decoder)), stored, orientation })
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(room(u64::from(height) * u64::from(width)));
+    if format != Format::Png {
+        decoder.set_limits(limits).map_err(|e| damaged(&e))?;
+    }
+    let orientation = decoder.orientation().map_err(|e| damaged(&e))?;
+    Ok(Header { decoder: Decoder::Other(decoder, format, bytes), stored, orientation })
 }
 
-/// Returns the memory limit of decoding, in bytes. The header of a PNG says how many pixels it has;
-/// other chunks, such as a compressed colour profile, must not take much more.
-fn png_room(bytes: &[u8]) -> u64 {
+fn opened(bytes: &[u8], format: Format) -> ImageResult<Box<dyn ImageDecoder + '_>> {
+    let file = Cursor::new(bytes);
+    Ok(match format {
+        Format::Bmp => Box::new(BmpDecoder::new(file)?),
+        Format::Gif => Box::new(GifDecoder::new(file)?),
+        Format::Tiff => Box::new(TiffDecoder::new(file)?),
+        Format::WebP => Box::new(WebPDecoder::new(file)?),
+        Format::Jpeg | Format::Png => {
+            let mut limits = Limits::default();
+            limits.max_alloc = Some(room(png_pixels(bytes)));
+            Box::new(PngDecoder::with_limits(file, limits)?)
+        }
+    })
+}
+
+/// Returns the memory limit of a decoder for this many pixels, in bytes. Data beside the pixels,
+/// such as a compressed colour profile, must not take much more.
+fn room(pixels: u64) -> u64 {
     /// A pixel with four values of 16 bits, twice.
     const A_PIXEL: u64 = 16;
     const BESIDE: u64 = 4 << 20;
-    let side = |at: usize| bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |side| u32::from_be_bytes(*side));
-    let pixels = u64::from(side(16)) * u64::from(side(20));
     pixels.min(MAX_PIXELS as u64) * A_PIXEL + BESIDE
 }
 
-fn decode_png(decoder: PngDecoder<Cursor<&[u8]>>, pixels: &mut [u8]) -> Result<(), String> {
+/// Returns the number of pixels that the header of a PNG claims.
+fn png_pixels(bytes: &[u8]) -> u64 {
+    let side = |at: usize| bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |side| u32::from_be_bytes(*side));
+    u64::from(side(16)) * u64::from(side(20))
+}
+
+/// Decodes into `pixels` as RGB, over white. Returns whether a pixel was transparent.
+fn decode_other(decoder: Box<dyn ImageDecoder + '_>, pixels: &mut [u8]) -> Result<bool, String> {
     let (channels, bytes) = match decoder.color_type() {
-        ColorType::Rgb8 => return decoder.read_image(pixels).map_err(|e| damaged(&e)),
+        ColorType::Rgb8 => return decoder.read_image_boxed(pixels).map(|()| false).map_err(|e| damaged(&e)),
         ColorType::L8 => (1, 1),
         ColorType::La8 => (2, 1),
         ColorType::Rgba8 => (4, 1),
@@ -150,20 +230,33 @@ fn decode_png(decoder: PngDecoder<Cursor<&[u8]>>, pixels: &mut [u8]) -> Result<(
         other => return Err(format!("has {other:?} pixels; expected 8 or 16 bits a channel")),
     };
     let mut buffer = vec![0; pixels.len() / 3 * channels * bytes];
-    decoder.read_image(&mut buffer).map_err(|e| damaged(&e))?;
+    decoder.read_image_boxed(&mut buffer).map_err(|e| damaged(&e))?;
     if bytes == 2 {
-        // 65535 is 257 times 255.
-        let rounded = |pair: &[u8]| ((u32::from(u16::from_ne_bytes([pair[0], pair[1]])) + 128) / 257) as u8;
-        buffer = buffer.chunks_exact(2).map(rounded).collect();
-    }
-    for (rgb, values) in pixels.chunks_exact_mut(3).zip(buffer.chunks_exact(channels)) {
-        match values {
-            [r, g, b, ..] => rgb.copy_from_slice(&[*r, *g, *b]),
-            [grey, ..] => rgb.fill(*grey),
-            [] => {}
+        // 65535 is 257 times 255. Rounded in place: the image may be large.
+        for at in 0..buffer.len() / 2 {
+            let wide = u16::from_ne_bytes([buffer[2 * at], buffer[2 * at + 1]]);
+            buffer[at] = ((u32::from(wide) + 128) / 257) as u8;
         }
     }
-    Ok(())
+    let mut transparent = false;
+    for (rgb, values) in pixels.chunks_exact_mut(3).zip(buffer.chunks_exact(channels)) {
+        let (colour, alpha) = match *values {
+            [r, g, b, alpha] => ([r, g, b], alpha),
+            [r, g, b] => ([r, g, b], u8::MAX),
+            [grey, alpha] => ([grey; 3], alpha),
+            [grey, ..] => ([grey; 3], u8::MAX),
+            [] => continue,
+        };
+        transparent |= alpha < u8::MAX;
+        rgb.copy_from_slice(&colour.map(|value| over_white(value, alpha)));
+    }
+    Ok(transparent)
+}
+
+/// Returns a value that is shown over white with this opacity.
+fn over_white(value: u8, alpha: u8) -> u8 {
+    let (value, alpha, white) = (u32::from(value), u32::from(alpha), u32::from(u8::MAX));
+    ((value * alpha + white * (white - alpha) + white / 2) / white) as u8
 }
 
 fn damaged(error: &dyn std::fmt::Display) -> String {

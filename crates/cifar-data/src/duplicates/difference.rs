@@ -7,7 +7,7 @@ use super::lens::WINDOWS;
 use super::thumbnail::{SIDE, Thumbnail};
 use super::zoom::{MARGINS, Window, zoomed};
 use crate::ImageSize;
-use crate::dataset::CHANNELS;
+use crate::size::CHANNELS;
 
 /// The difference of a pair at the position with the best agreement of details.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 //! averaged (or repeated) to 32 × 32 first: "2 pixels" then means a sixteenth of its side.
 
 use crate::ImageSize;
-use crate::dataset::CHANNELS;
+use crate::size::CHANNELS;
 
 /// Points per side.
 pub(super) const SIDE: usize = 32;

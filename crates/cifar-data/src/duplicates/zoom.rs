@@ -2,7 +2,7 @@
 
 use super::Image;
 use super::thumbnail::SIDE;
-use crate::dataset::CHANNELS;
+use crate::size::CHANNELS;
 
 /// Margins of [`Window::inside`], in 32nds of the side.
 pub(super) const MARGINS: [i32; 2] = [1, 2];

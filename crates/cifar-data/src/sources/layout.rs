@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{archives, parquet};
+use super::{archives, label_table, parquet};
 use crate::names::shown;
 use crate::{DataError, Result, input};
 
@@ -20,6 +20,8 @@ pub(super) enum Found {
     Archive(PathBuf),
     /// One file, or a folder of them.
     Parquet(PathBuf),
+    /// A CSV file that lists image files.
+    Table(PathBuf),
 }
 
 /// A published part of a data set.
@@ -59,7 +61,7 @@ enum Inside {
     Batches,
     /// Parquet files.
     Tables,
-    /// Folders for training and test images.
+    /// Folders for training images and for test or validation images.
     Parts,
     /// Other folders.
     Folders,
@@ -79,6 +81,11 @@ pub(super) struct Parts {
 /// Returns whether an entry is hidden, or left by an operating system or an archive program.
 pub(super) fn is_ignored(name: &str) -> bool {
     name.starts_with('.') || matches!(name, "__MACOSX" | "@eaDir" | "Icon\r")
+}
+
+/// Returns whether Windows created the file.
+pub(super) fn is_left_by_windows(name: &str) -> bool {
+    matches!(name.to_lowercase().as_str(), "thumbs.db" | "ehthumbs.db" | "ehthumbs_vista.db" | "desktop.ini")
 }
 
 /// Finds the published parts of `folder`. A folder called `train` with images in it is a class of
@@ -117,6 +124,9 @@ pub(super) fn parts(folder: &Path) -> Result<Parts> {
 pub(super) fn find(path: &Path) -> Result<Found> {
     if input::metadata(path)?.is_dir() {
         return in_folder(path, DEEPEST);
+    }
+    if label_table::is_table(path) {
+        return Ok(Found::Table(path.to_path_buf()));
     }
     let head = input::head(path)?;
     let is_table = head.starts_with(b"PAR1") || parquet::is_parquet(&path.to_string_lossy());
@@ -209,7 +219,7 @@ fn inside(folder: &Path) -> Result<Inside> {
         Inside::Tables
     } else if files.iter().any(|(name, _)| archives::is_batch(name)) {
         Inside::Batches
-    } else if has(Part::Train) && has(Part::Test) {
+    } else if has(Part::Train) && (has(Part::Test) || has(Part::Val)) {
         Inside::Parts
     } else if !folders.is_empty() {
         // There may be files beside them.

@@ -1,5 +1,5 @@
-//! Sources of images: class folders, the official archives, parquet files, a download, and the
-//! built-in synthetic set.
+//! Sources of images: class folders, tables of labels, the official archives, parquet files, a
+//! download, and the built-in synthetic set.
 
 pub mod archives;
 pub mod class_folders;
@@ -8,17 +8,21 @@ pub mod download;
 pub mod parquet;
 pub mod synthetic;
 
+mod files;
+mod label_table;
 mod layout;
 
 use std::path::Path;
 
-use class_folders::{ClassFolders, Skipped};
+use class_folders::ClassFolders;
 use layout::Found;
 
-use crate::{DataError, Dataset, Progress, Result};
+use crate::{DataError, Dataset, Progress, Resize, Result};
 
-/// Most pixels per side of an image of a data set. A header with more is refused before anything is
-/// decoded.
+pub use files::Skipped;
+
+/// Most pixels per side of an image of a data set that is not resized. A header with more is refused
+/// before anything is decoded.
 const MAX_PIXELS: usize = 1024;
 
 /// Which labels to read, if a set has two kinds.
@@ -38,6 +42,8 @@ pub struct ReadOptions {
     pub skip_broken: bool,
     /// Which labels to read, if there are two kinds.
     pub labels: Labels,
+    /// The size to which images are resized, with the rule. With `None`, all must have one size.
+    pub resize: Option<Resize>,
 }
 
 /// The result of [`read`].
@@ -48,11 +54,15 @@ pub struct Images {
     /// The skipped images: those with ids by id, then those without. Always empty for archives and
     /// parquet files: a damaged one is refused as a whole.
     pub skipped: Vec<Skipped>,
+    /// Number of entries of class folders that were ignored: hidden ones, and those that operating
+    /// systems leave.
+    pub ignored: usize,
 }
 
 /// Reads the data set at `path`, whatever its kind: class folders, an official version of CIFAR-10
 /// or CIFAR-100 (a `.tar.gz` or `.tar` under any name, or its unpacked folder), a `.parquet` file
-/// or a folder of them, or a folder that contains one of these.
+/// or a folder of them, a folder that contains one of these, or a `.csv` file that lists images
+/// (`file,label` or `file,label,split`).
 /// ```
 /// use cifar_data::sources::{self, ReadOptions};
 /// use cifar_data::Silent;
@@ -71,31 +81,42 @@ pub struct Images {
 /// ```
 ///
 /// # Errors
-/// If there are several data sets, coarse labels are requested of a set that has none, or as for
-/// [`class_folders::read`], [`archives::read`] and [`parquet::read`].
+/// If there are several data sets, coarse labels are requested of a set that has none, an archive is
+/// to be resized, a table is wrong, or as for [`class_folders::read`], [`archives::read`] and
+/// [`parquet::read`].
 pub fn read(path: &Path, options: &ReadOptions, progress: &dyn Progress) -> Result<Images> {
     if let Some(warning) = layout::one_part_only(path) {
         progress.warn(&warning);
     }
     let dataset = match layout::find(path)? {
-        Found::ClassFolders(path) if options.labels == Labels::Coarse => {
+        Found::ClassFolders(path) | Found::Table(path) if options.labels == Labels::Coarse => {
             return Err(DataError::malformed(
                 &path,
                 "has no coarse labels; archives and parquet files of CIFAR-100 have",
             ));
         }
         Found::ClassFolders(folder) => {
-            let ClassFolders { dataset, mut skipped } = class_folders::read(&folder, options, progress)?;
+            let ClassFolders { dataset, mut skipped, ignored } = class_folders::read(&folder, options, progress)?;
             if let Ok(inner) = folder.strip_prefix(path) {
                 let file = |file: &str| inner.join(file).to_string_lossy().into_owned();
                 for skipped in &mut skipped {
                     skipped.file = file(&skipped.file);
                 }
             }
-            return Ok(Images { dataset, skipped });
+            return Ok(Images { dataset, skipped, ignored });
+        }
+        Found::Table(path) => {
+            let (dataset, skipped) = label_table::read(&path, options, progress)?;
+            return Ok(Images { dataset, skipped, ignored: 0 });
+        }
+        Found::Archive(path) if options.resize.is_some() => {
+            return Err(DataError::malformed(&path, "is an archive; only image files can be resized"));
+        }
+        Found::Parquet(path) if options.resize.is_some() => {
+            return Err(DataError::malformed(&path, "has parquet files; only image files can be resized"));
         }
         Found::Archive(path) => archives::read(&path, options.labels, progress)?,
         Found::Parquet(path) => parquet::read(&path, options.labels, progress)?,
     };
-    Ok(Images { dataset, skipped: Vec::new() })
+    Ok(Images { dataset, skipped: Vec::new(), ignored: 0 })
 }

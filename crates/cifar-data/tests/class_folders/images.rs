@@ -12,7 +12,8 @@ use crate::common::{self, SIZE, check_refused, noise, noisy_png, on_threads, sho
 fn an_image_of_another_size_is_refused() {
     let images = Images::new(&ONE_LEVEL);
     images.put("dog/2.png", noisy_png(0, ImageSize { height: SIZE.width, width: SIZE.height }));
-    images.check_refused("dog/2.png", "has 3×5 pixels, the first image has 5×3");
+    let sizes = "has images of 2 sizes: 5×3 (4), 3×5 (1, dog/2.png); all must have the same size, or be resized";
+    check_refused(images.read(STOP), &[&shown(images.0.path()), sizes]);
 }
 
 #[test]
@@ -25,7 +26,7 @@ fn an_image_with_too_many_pixels_is_refused() {
 #[test]
 fn a_file_that_is_not_an_image_is_refused() {
     let images = Images::new(&ONE_LEVEL);
-    images.put("cat/y.png", "GIF89a").check_refused("cat/y.png", "is neither a JPEG nor a PNG file");
+    images.put("cat/y.png", "GIF88a").check_refused("cat/y.png", "is not an image (JPEG, PNG,");
     images.put("cat/y.png", "").check_refused("cat/y.png", "is empty");
     // The first file too, which decides the size.
     images.put("cat/x.png", "").check_refused("cat/x.png", "is empty");
@@ -62,7 +63,7 @@ fn the_first_broken_image_is_named_and_the_others_are_counted() {
 fn broken_images_are_skipped_on_request() {
     let broken = [0, 301, 599];
     let images = with_broken(&broken);
-    let ClassFolders { dataset, skipped } = images.read(SKIP).expect("most are fine");
+    let ClassFolders { dataset, skipped, .. } = images.read(SKIP).expect("most are fine");
     assert_eq!(skipped.iter().map(|s| s.file.clone()).collect::<Vec<_>>(), broken.map(name));
     assert!(skipped.iter().all(|s| s.problem.starts_with("is damaged")), "{skipped:?}");
     let ids: Vec<usize> = dataset.samples().iter().map(|s| s.id.0 as usize).collect();
@@ -81,7 +82,7 @@ fn a_broken_first_image_does_not_decide_the_size() {
     let images = Images::new(&ONE_LEVEL);
     let other = noisy_png(0, ImageSize { height: 8, width: 8 });
     images.put("cat/x.png", &other[..other.len() - 20]);
-    let ClassFolders { dataset, skipped } = images.read(SKIP).expect("four are fine");
+    let ClassFolders { dataset, skipped, .. } = images.read(SKIP).expect("four are fine");
     assert_eq!((dataset.len(), dataset.size()), (4, SIZE));
     let [Skipped { file, .. }] = &skipped[..] else { panic!("{skipped:?}") };
     assert_eq!(file, "cat/x.png");
@@ -122,7 +123,7 @@ fn files_that_are_not_images_are_skipped_on_request() {
     use std::os::unix::fs::symlink;
     let images = Images::new(&ONE_LEVEL);
     let before = images.dataset();
-    images.put("cat/desktop.ini", "x").put("cat/a.webp", "x").put("dog/THUMBS.DB", "x").put("dog/deeper/x.png", "x");
+    images.put("cat/desktop.ini", "x").put("cat/a.heic", "x").put("dog/THUMBS.DB", "x").put("dog/deeper/x.png", "x");
     symlink("/nowhere/a.bin", images.path("dog/link")).expect("links can be made");
     symlink("/nowhere/class", images.path("eel")).expect("links can be made");
     common::make_pipe(&images.path("dog/pipe"));
@@ -130,11 +131,11 @@ fn files_that_are_not_images_are_skipped_on_request() {
         images.read(STOP),
         &[&shown(&images.path("eel")), "cannot follow the link to /nowhere/class", "4 other"],
     );
-    let ClassFolders { dataset, skipped } = images.read(SKIP).expect("the images are fine");
+    let ClassFolders { dataset, skipped, .. } = images.read(SKIP).expect("the images are fine");
     assert_eq!(dataset, before, "files that are not images take no id");
     let mut files: Vec<&str> = skipped.iter().map(|s| s.file.as_str()).collect();
     files.sort_unstable();
-    let expected = ["cat/a.webp", "cat/desktop.ini", "dog/THUMBS.DB", "dog/deeper", "dog/link", "dog/pipe", "eel"];
+    let expected = ["cat/a.heic", "cat/desktop.ini", "dog/THUMBS.DB", "dog/deeper", "dog/link", "dog/pipe", "eel"];
     assert_eq!(files, expected);
 
     // A file with an image extension keeps its id, in case it becomes readable.
@@ -142,7 +143,7 @@ fn files_that_are_not_images_are_skipped_on_request() {
     symlink("/nowhere/a.png", images.path("cat/a.png")).expect("links can be made");
     common::make_pipe(&images.path("dog/1.jpg"));
     images.check_refused("cat/a.png", "cannot follow the link to /nowhere/a.png: No such file or directory");
-    let ClassFolders { dataset, skipped } = images.read(SKIP).expect("the others are fine");
+    let ClassFolders { dataset, skipped, .. } = images.read(SKIP).expect("the others are fine");
     assert_eq!(dataset.samples().iter().map(|s| s.id.0).collect::<Vec<_>>(), [2, 3, 4, 5, 6]);
     let skipped: Vec<String> = skipped.into_iter().map(|s| format!("{}: {}", s.file, s.problem)).collect();
     assert!(skipped[0].starts_with("cat/a.png: cannot follow the link to /nowhere/a.png"), "{skipped:?}");
@@ -153,7 +154,7 @@ fn files_that_are_not_images_are_skipped_on_request() {
 fn a_class_without_usable_images_is_an_error() {
     let images = Images::new(&["cat/a.png", "cat/b.png", "dog/a.png"]);
     images.put("dog/a.png", "x").put("dog/b.jpg", "x");
-    let parts = ["dog: none of its 2 images can be used; the first, dog/a.png, is neither a JPEG nor a PNG file"];
+    let parts = ["dog: none of its 2 images can be used; the first, dog/a.png, is not an image (JPEG, PNG,"];
     check_refused(images.read(SKIP), &parts);
     let images = Images::new(&["cat/a.png"]);
     images.put("dog/desktop.ini", "x");

@@ -78,6 +78,8 @@ fn system_and_text_files_next_to_the_classes_are_ignored() {
         images.put(file, "x");
     }
     assert_eq!(warnings(&images), (before, Vec::new()));
+    // All but the three texts.
+    assert_eq!(images.read(STOP).expect("these images are fine").ignored, 10);
 }
 
 /// Earlier versions silently left out validation images and images outside the class folders.
@@ -119,11 +121,12 @@ fn both_parts_are_found_under_their_usual_names() {
     let files = ["bus/a.png", "train/a.png", "test/a.png"];
     let expected = [(0, 0, Published::None), (2, 1, Published::None), (1, 2, Published::None)];
     check_order(&Images::new(&files), &files, &["bus", "test", "train"], &expected);
-    let images = Images::new(&["train/cat/a.png", "valid/cat/a.png"]);
-    check_refused(
-        images.read(STOP),
-        &["has train/ but no test/", "rename valid/ to test/ if its images are for the final"],
-    );
+    // Without published test images, published validation images are training images.
+    let files = ["train/cat/a.png", "train/dog/a.png", "valid/cat/a.png", "valid/cat/b.png", "valid/dog/a.png"];
+    let expected = [(0, 0, Train), (2, 0, Train), (1, 1, Train), (4, 1, Train), (3, 0, Train)];
+    check_order(&Images::new(&files), &files, &["cat", "dog"], &expected);
+    let images = Images::new(&["train/cat/a.png", "val/eel/a.png"]);
+    images.check_refused("val", "has no class folder \"cat\", which train/ has");
 }
 
 #[test]
@@ -144,7 +147,7 @@ fn folders_without_class_folders_are_refused() {
     check_refused(read(&file, &STOP, &Silent), &[&shown(&file), "cannot read the folder"]);
 
     let images = Images::new(&["train/cat/a.png"]);
-    check_refused(images.read(STOP), &[&shown(images.0.path()), "has train/ but no test/"]);
+    check_refused(images.read(STOP), &[&shown(images.0.path()), "has train/ but no test/ or val/"]);
     let images = Images::new(&["test/cat/a.png"]);
     check_refused(images.read(STOP), &[&shown(images.0.path()), "has test/ but no train/"]);
     fs::create_dir(images.path("train")).expect("it is free");
@@ -173,9 +176,9 @@ fn class_folders_hold_images_only() {
     let images = Images::new(&ONE_LEVEL);
     images.put("cat/no_extension", "x").check_refused("cat/no_extension", "is not an image");
     let images = Images::new(&ONE_LEVEL);
-    images.put("cat/a.webp", b"RIFF\0\0\0\0WEBPVP8 ").check_refused("cat/a.webp", "is not an image but a WebP image");
-    images.put("cat/b.gif", "GIF89a");
-    images.check_refused("cat/a.webp", "and 1 other image is unusable)");
+    images.put("cat/a.heic", b"\0\0\0\x18ftypheic").check_refused("cat/a.heic", "is not an image but a HEIC image");
+    images.put("cat/b.pdf", "%PDF-1.7");
+    images.check_refused("cat/a.heic", "and 1 other image is unusable)");
     // Other names of JPEG files are recognised by their content.
     let images = Images::new(&ONE_LEVEL);
     images.put("cat/z.jfif", noisy_png(9, SIZE));

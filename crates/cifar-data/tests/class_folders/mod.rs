@@ -11,8 +11,8 @@ use cifar_data::{Dataset, Result, Silent};
 
 use crate::common::{self, SIZE, noisy_png, put, shown, temporary};
 
-pub(crate) const STOP: ReadOptions = ReadOptions { skip_broken: false, labels: Labels::Fine };
-pub(crate) const SKIP: ReadOptions = ReadOptions { skip_broken: true, labels: Labels::Fine };
+pub(crate) const STOP: ReadOptions = ReadOptions { skip_broken: false, labels: Labels::Fine, resize: None };
+pub(crate) const SKIP: ReadOptions = ReadOptions { skip_broken: true, labels: Labels::Fine, resize: None };
 
 /// A folder with a PNG file of noise at each path; the noise depends on its position in the list.
 pub(crate) struct Images(pub(crate) tempfile::TempDir);

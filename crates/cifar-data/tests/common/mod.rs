@@ -30,7 +30,7 @@ pub(crate) fn header(classes: &[&str], size: ImageSize) -> Header {
     Header {
         classes: classes.iter().map(ToString::to_string).collect(),
         size,
-        source: Source { kind: SourceKind::ClassFolders, description: "class folders, by hand".into() },
+        source: Source::new(SourceKind::ClassFolders, "class folders, by hand"),
     }
 }
 
@@ -117,6 +117,16 @@ pub(crate) fn jpeg(size: ImageSize, pixels: &[u8], color: ExtendedColorType) -> 
         .write_image(pixels, size.width as u32, size.height as u32, color)
         .expect("pixels fit");
     bytes
+}
+
+/// Returns a file of the format with this extension, whose encoder keeps all pixels; GIF keeps those
+/// of images with at most 256 colours.
+pub(crate) fn encoded(extension: &str, size: ImageSize, pixels: &[u8]) -> Vec<u8> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    let format = image::ImageFormat::from_extension(extension).expect("a known extension");
+    let image = image::RgbImage::from_raw(size.width as u32, size.height as u32, pixels.to_vec()).expect("they fit");
+    image.write_to(&mut bytes, format).expect("pixels fit");
+    bytes.into_inner()
 }
 
 /// Runs `task` with this many threads.

@@ -117,7 +117,7 @@ const STYLES: [&str; 2] = [include_str!("assets/base.css"), include_str!("assets
 /// use cifar_data::{Content, Header, ImageSize, SampleId, Source, SourceKind};
 /// use cifar_eval::page::{Embed, Measures, PageData, Patterns, Row, hard_images_page};
 ///
-/// let source = Source { kind: SourceKind::ClassFolders, description: "two pets".into() };
+/// let source = Source::new(SourceKind::ClassFolders, "two pets");
 /// let size = ImageSize { height: 1, width: 2 };
 /// let header = Header { classes: vec!["cat".into(), "dog".into()], size, source };
 /// let pixels = [90, 80, 70, 60, 50, 40];

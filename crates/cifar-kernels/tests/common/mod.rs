@@ -76,6 +76,8 @@ pub(crate) const POOLS: &[[usize; 6]] = &[
     [3, 15, 15, 9, 2, 2],
     [2, 7, 7, 33, 2, 2],
     [1, 3, 3, 8, 3, 3],
+    [2, 64, 64, 8, 2, 2],
+    [1, 95, 95, 9, 2, 2],
     [2, 7, 5, 3, 3, 2],    // windows that overlap
     [1, 5, 9, 1, 2, 3],    // pixels between windows
     [1, 16, 17, 1, 16, 1], // as many places as a byte can name

@@ -183,12 +183,18 @@ fn cost(project: &Project, params: &Params) -> Vec<Line> {
         Err(e) => return vec![wrong("memory", &e)],
     };
     let gb = |bytes: u64| bytes as f64 / 1e9;
+    let images = subject.counts.iter().sum::<usize>() as u64 * subject.set.size().bytes() as u64;
+    // The images that are open here already take memory.
+    let more = needed + images.saturating_sub(subject.set.pixels().len() as u64);
+    let needed = needed + images;
     let of = format!("training on {} takes up to {:.2} GB", subject.images_in_words, gb(needed));
     let memory = match memory::room() {
-        Some(room) if room.bytes < needed => wrong(
+        Some(room) if room.bytes < more => wrong(
             "memory",
             &format!(
-                "{of}; {:.2} GB are left ({}); lower train.batch_size, model.widths or train.epochs",
+                "{of}, {:.2} GB of it for the images; {:.2} GB are left ({}); lower train.batch_size, model.widths or \
+                 train.epochs, or use smaller images",
+                gb(images),
                 gb(room.bytes),
                 room.limit
             ),

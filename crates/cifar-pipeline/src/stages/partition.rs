@@ -10,18 +10,18 @@ use cifar_data::partitions::{self, Partition};
 use cifar_data::sources::download::{self, Remote, Timeouts};
 use cifar_data::sources::synthetic::{self, SyntheticParams};
 use cifar_data::sources::{self, Labels, ReadOptions};
-use cifar_data::{DataError, Dataset, ImageIndex, ImageSize, Source, store};
+use cifar_data::{DataError, Dataset, ImageIndex, ImageSize, Resize, Source, store};
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
 use super::labels;
 use crate::links::refuse_links_to;
-use crate::{Context as _, Project, Reporter, Result, bail};
+use crate::{Context as _, Error, Project, Reporter, Result, bail};
 
 /// The source of the images.
 #[derive(Debug, Clone)]
 pub struct PartitionOptions {
     /// `auto` (the project's own images, else a download, else the synthetic set), `download`,
-    /// `synthetic`, or the path of a folder or an archive.
+    /// `synthetic`, or the path of a folder, an archive or a table of labels.
     pub source: String,
     /// Whether to avoid the network.
     pub offline: bool,
@@ -31,6 +31,9 @@ pub struct PartitionOptions {
     pub coarse_labels: bool,
     /// Whether to leave out unusable image files instead of stopping at the first.
     pub skip_broken: bool,
+    /// The size to which image files are resized, with the rule. With `None`, all must have one
+    /// size.
+    pub resize: Option<Resize>,
     /// Size of the synthetic set.
     pub synthetic_images: u32,
     /// Seed of the synthetic set.
@@ -46,6 +49,7 @@ impl PartitionOptions {
             mirror: None,
             coarse_labels: false,
             skip_broken: false,
+            resize: None,
             synthetic_images: 6000,
             synthetic_seed: 0,
         }
@@ -86,7 +90,13 @@ pub fn run(project: &Project, options: &PartitionOptions, reporter: &dyn Reporte
     // The ground truth of a synthetic set does not apply to other images.
     let mut truth = None;
     let images = project.layout.dataset();
-    let dataset = match options.source.as_str() {
+    let source = options.source.as_str();
+    let made = matches!(source, "synthetic" | "download") || source == "auto" && !holds_something(&images)?;
+    if made && options.resize.is_some() {
+        let problem = format!("--size is for image files; --source {source} has none here; name a folder of them");
+        return Err(Error::usage(problem));
+    }
+    let dataset = match source {
         "auto" if holds_something(&images)? => read_images(&images, options, reporter)?,
         "auto" => {
             refuse_to_replace_real_images(project)?;
@@ -174,9 +184,16 @@ fn fetch_archive(project: &Project, options: &PartitionOptions, reporter: &dyn R
 
 fn read_images(path: &Path, options: &PartitionOptions, reporter: &dyn Reporter) -> Result<Dataset> {
     let labels = if options.coarse_labels { Labels::Coarse } else { Labels::Fine };
-    let read = sources::read(path, &ReadOptions { skip_broken: options.skip_broken, labels }, reporter)?;
+    let PartitionOptions { skip_broken, resize, .. } = *options;
+    let read = sources::read(path, &ReadOptions { skip_broken, labels, resize }, reporter)?;
+    let folder = if path.is_file() { path.parent().unwrap_or(path) } else { path };
     for skipped in &read.skipped {
-        reporter.warn(&format!("left out {}: {}", shown(&path.join(&skipped.file)), skipped.problem));
+        reporter.warn(&format!("left out {}: {}", shown(&folder.join(&skipped.file)), skipped.problem));
+    }
+    if read.ignored > 0 {
+        let plural = if read.ignored == 1 { "" } else { "s" };
+        let what = "hidden, or left by an operating system, such as .DS_Store and Thumbs.db";
+        reporter.note(&format!("ignored {} file{plural}: {what}", read.ignored));
     }
     Ok(read.dataset)
 }

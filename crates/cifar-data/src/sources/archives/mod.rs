@@ -159,7 +159,7 @@ impl Assembly<'_> {
         }
         let coarse = if labels == Labels::Coarse { ", coarse labels" } else { "" };
         let description = format!("{}, {count} images{coarse}", version.name().trim_start_matches("the "));
-        let source = Source { kind: SourceKind::Archive, description };
+        let source = Source::new(SourceKind::Archive, description);
         Dataset::new(Header { classes, size: SIZE, source }, samples, pixels)
     }
 }

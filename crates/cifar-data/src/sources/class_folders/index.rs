@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::listing::Entry;
 use crate::csv_table::CsvTable;
 use crate::names::normal;
+use crate::sources::files::Entry;
 use crate::{DataError, Result};
 
 /// Returns the files in the order of `index`, which must list each of them once, with the ids 0, 1,

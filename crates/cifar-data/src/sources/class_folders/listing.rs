@@ -4,19 +4,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use super::Skipped;
 use crate::names::{self, normal, shown};
-use crate::sources::layout::{self, is_ignored};
+use crate::sources::files::{Entry, Skipped};
+use crate::sources::layout::{self, is_ignored, is_left_by_windows};
 use crate::{DataError, Published, Result, input};
-
-/// A file that should be an image.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
-    /// Relative to the source folder, with `/`.
-    pub(super) file: String,
-    pub(super) label: u16,
-    pub(super) published: Published,
-}
 
 /// The result of [`list`].
 #[derive(Debug, Default)]
@@ -31,6 +22,8 @@ pub(super) struct Listing {
     pub(super) left_out: Vec<(String, usize)>,
     /// The folders of validation images among them.
     pub(super) validation: Vec<String>,
+    /// Number of entries that were ignored: hidden ones, and those that operating systems leave.
+    pub(super) ignored: usize,
     /// The class folders of `files`, relative to the source folder.
     folders: Vec<String>,
     /// Entries that the listing alone shows to be unusable, with or without an id.
@@ -43,19 +36,19 @@ pub(super) struct Listing {
 /// If there are none, training and test images have different classes, or a class has no file. If
 /// an entry of a class folder cannot be an image and `skip_broken` is false.
 pub(super) fn list(folder: &Path, skip_broken: bool) -> Result<Listing> {
-    let parts = layout::parts(folder)?;
+    let mut parts = layout::parts(folder)?;
+    // Without published test images, published validation images are like training images.
+    let like_training =
+        if parts.test.is_none() && parts.train.is_some() { std::mem::take(&mut parts.val) } else { Vec::new() };
     let roots = match (&parts.train, &parts.test) {
         (Some(train), Some(test)) => vec![(train, Published::Train), (test, Published::Test)],
         (None, None) => Vec::new(),
+        (Some(train), None) if !like_training.is_empty() => {
+            std::iter::once(train).chain(&like_training).map(|name| (name, Published::Train)).collect()
+        }
         (Some(there), None) | (None, Some(there)) => {
-            let missing = if parts.train.is_some() { "test" } else { "train" };
-            let advice = match parts.val.first() {
-                Some(val) if missing == "test" => {
-                    format!("; rename {val}/ to test/ if its images are for the final test")
-                }
-                _ => String::new(),
-            };
-            let problem = format!("has {there}/ but no {missing}/; expected both, or class folders alone{advice}");
+            let missing = if parts.train.is_some() { "test/ or val/" } else { "train/" };
+            let problem = format!("has {there}/ but no {missing}; expected both, or class folders alone");
             return Err(DataError::malformed(folder, problem));
         }
     };
@@ -64,7 +57,7 @@ pub(super) fn list(folder: &Path, skip_broken: bool) -> Result<Listing> {
         listing.add_classes(folder, "", Published::None)?;
     } else {
         listing.leave_out_beside(folder, &roots)?;
-        listing.validation = parts.val;
+        listing.validation.clone_from(&parts.val);
     }
     for (name, published) in roots {
         listing.add_classes(folder, &format!("{name}/"), published)?;
@@ -96,12 +89,14 @@ impl Listing {
     /// Adds the class folders of `folder`/`prefix`.
     fn add_classes(&mut self, folder: &Path, prefix: &str, published: Published) -> Result<()> {
         let root = if prefix.is_empty() { folder.to_path_buf() } else { folder.join(prefix.trim_end_matches('/')) };
-        let (folders, others): (Vec<Named>, Vec<Named>) = entries(&root)?.into_iter().partition(Named::is_dir);
+        let (folders, others): (Vec<Named>, Vec<Named>) =
+            entries(&root, &mut self.ignored)?.into_iter().partition(Named::is_dir);
         for Named { name, kind } in others {
             let file = format!("{prefix}{name}");
             match kind {
                 // It could be a class folder.
                 Err(problem) => self.set_aside(file, problem),
+                Ok(_) if is_left_by_windows(&name) => self.ignored += 1,
                 Ok(_) if is_text(&name) => {}
                 Ok(_) => self.left_out.push((file, 1)),
             }
@@ -122,7 +117,7 @@ impl Listing {
         classes.sort_unstable();
         let (names, found): (Vec<String>, Vec<String>) = classes.iter().cloned().unzip();
         names::check_classes(&found).map_err(|problem| DataError::malformed(&root, problem))?;
-        if published == Published::Test {
+        if !self.classes.is_empty() {
             self.check_same(&root, &names)?;
         }
         for (label, (_, name)) in (0..).zip(&classes) {
@@ -132,7 +127,7 @@ impl Listing {
         Ok(())
     }
 
-    /// Checks that training and test images have the same classes.
+    /// Checks that all parts have the same classes as the training images.
     fn check_same(&self, root: &Path, names: &[String]) -> Result<()> {
         let wrong = |problem: String| Err(DataError::malformed(root, problem));
         if let Some(class) = self.classes.iter().find(|class| !names.contains(class)) {
@@ -151,9 +146,10 @@ impl Listing {
         let root = folder.join(class);
         let mut files = Vec::new();
         let mut seen = BTreeSet::new();
-        for Named { name, kind } in entries(&root)? {
+        for Named { name, kind } in entries(&root, &mut self.ignored)? {
             let file = format!("{class}/{name}");
             if is_left_by_windows(&name) {
+                self.ignored += 1;
                 // Never an error, but part of the list of skipped entries.
                 self.no_images.push(Skipped { file, problem: "is not an image; Windows creates it".into() });
                 continue;
@@ -191,9 +187,13 @@ impl Listing {
 
     /// Counts the entries beside the folders of training and test images.
     fn leave_out_beside(&mut self, folder: &Path, roots: &[(&String, Published)]) -> Result<()> {
-        for named in entries(folder)? {
+        for named in entries(folder, &mut self.ignored)? {
             let name = &named.name;
             if roots.iter().any(|(root, _)| *root == name) || name == super::INDEX {
+                continue;
+            }
+            if is_left_by_windows(name) {
+                self.ignored += 1;
                 continue;
             }
             if named.is_dir() {
@@ -252,8 +252,9 @@ fn count_files(folder: &Path, depth: usize) -> Result<usize> {
     Ok(count)
 }
 
-/// Returns the entries of `folder`, sorted by name, without those that operating systems create.
-fn entries(folder: &Path) -> Result<Vec<Named>> {
+/// Returns the entries of `folder`, sorted by name, without those to ignore, which are added to
+/// `ignored`.
+fn entries(folder: &Path, ignored: &mut usize) -> Result<Vec<Named>> {
     let mut entries = Vec::new();
     for entry in fs::read_dir(folder).map_err(DataError::io("read the folder", folder))? {
         let entry = entry.map_err(DataError::io("read the folder", folder))?;
@@ -262,6 +263,7 @@ fn entries(folder: &Path) -> Result<Vec<Named>> {
             Err(name) => (name.to_string_lossy().into_owned(), false),
         };
         if is_ignored(&name) {
+            *ignored += 1;
             continue;
         }
         let kind = entry.file_type().map_err(DataError::io("read", &entry.path()))?;
@@ -286,11 +288,11 @@ fn no_image(path: &Path) -> Option<String> {
         Err(e) => return Some(e.problem()),
     };
     let kind = input::kind(&head).map(|kind| format!(" but {kind}")).unwrap_or_default();
-    Some(format!("is not an image{kind}; class folders hold JPEG and PNG files only"))
+    Some(format!("is not an image{kind}; class folders hold image files only"))
 }
 
 fn has_image_extension(name: &str) -> bool {
-    matches!(extension(name).as_str(), "jpg" | "jpeg" | "png")
+    matches!(extension(name).as_str(), "jpg" | "jpeg" | "png" | "webp" | "bmp" | "gif" | "tif" | "tiff")
 }
 
 fn extension(name: &str) -> String {
@@ -302,9 +304,4 @@ fn is_text(name: &str) -> bool {
     const TEXTS: [&str; 11] = ["md", "txt", "rst", "html", "htm", "csv", "json", "jsonl", "yaml", "yml", "pdf"];
     let name = name.to_lowercase();
     TEXTS.contains(&extension(&name).as_str()) || name.starts_with("readme") || name.starts_with("license")
-}
-
-/// Returns whether Windows created the file.
-fn is_left_by_windows(name: &str) -> bool {
-    matches!(name.to_lowercase().as_str(), "thumbs.db" | "ehthumbs.db" | "ehthumbs_vista.db" | "desktop.ini")
 }

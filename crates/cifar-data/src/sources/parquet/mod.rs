@@ -1,5 +1,5 @@
 //! Parquet files as Hugging Face publishes CIFAR-10 and CIFAR-100: a column `img` or `image` with
-//! the bytes of a PNG or JPEG file, and a column `label`, or `fine_label` and `coarse_label`.
+//! the bytes of an image file, and a column `label`, or `fine_label` and `coarse_label`.
 //!
 //! Ids follow the rows: `train*.parquet`, shard by shard, then `test*.parquet`; or
 //! `train/*.parquet` and `test/*.parquet`. A single file, and files with other names, have no
@@ -81,7 +81,7 @@ pub fn read(path: &Path, labels: Labels, progress: &dyn Progress) -> Result<Data
         return Err(DataError::malformed(path, "has no rows"));
     };
     pixels.shrink_to_fit();
-    let source = Source { kind: SourceKind::Parquet, description: format!("parquet, {} images", samples.len()) };
+    let source = Source::new(SourceKind::Parquet, format!("parquet, {} images", samples.len()));
     Ok(Dataset::new(Header { classes, size, source }, samples, pixels)?.with_hashes(hashes))
 }
 
@@ -159,5 +159,5 @@ fn decode(bytes: &[u8], size: ImageSize, pixels: &mut [u8]) -> Result<(), String
     if header.size() != size {
         return Err(format!("has {} pixels, the first image has {size}; all must have the same size", header.size()));
     }
-    header.decode(pixels)
+    header.decode(pixels).map(|_| ())
 }

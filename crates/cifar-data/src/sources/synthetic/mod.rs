@@ -125,10 +125,8 @@ pub fn generate(params: &SyntheticParams) -> Result<Synthetic> {
             file: format!("synthetic/{id:05}.png"),
         }
     });
-    let source = Source {
-        kind: SourceKind::Synthetic,
-        description: format!("SYNTHETIC, {} images, seed {}", params.count, params.seed),
-    };
+    let description = format!("SYNTHETIC, {} images, seed {}", params.count, params.seed);
+    let source = Source::new(SourceKind::Synthetic, description);
     let header = Header { classes: CLASSES.map(String::from).to_vec(), size, source };
     let dataset = Dataset::new(header, samples.collect(), pixels)?;
     let truth = (0..).zip(planted).filter_map(|(id, planted)| Some((SampleId(id), planted?))).collect();

@@ -1,0 +1,100 @@
+//! A folder of image files of any size and format.
+
+use std::path::Path;
+
+use cifar_e2e::Project;
+use image::{DynamicImage, Rgb, RgbImage};
+
+/// Exit status of invalid parameters or usage.
+const USAGE: i32 = 2;
+/// Exit status of any other error.
+const FAILURE: i32 = 1;
+
+/// Draws a picture: stripes whose direction shows the class, in colours and of a width that depend
+/// on `number`.
+fn draw(class: usize, number: u32, width: u32, height: u32) -> RgbImage {
+    let stripe = 4 + number % 5;
+    RgbImage::from_fn(width, height, |x, y| {
+        let along = if class == 0 { x } else { y };
+        let bright = (along / stripe).is_multiple_of(2);
+        let shade = (number * 37 + x * 3 + y) % 80;
+        let values = [number * 29 % 90, number * 71 % 90, shade].map(|value| value as u8);
+        Rgb(if bright { values.map(|value| value + 150) } else { values })
+    })
+}
+
+/// Puts 45 images of each of two classes into `photos/`, in five formats and many sizes.
+fn put_photos(project: &Project) {
+    const FORMATS: [&str; 5] = ["jpg", "png", "webp", "bmp", "tif"];
+    for (class, name) in ["across, \"wide\"", "caf\u{e9} 😀"].into_iter().enumerate() {
+        let folder = project.path("photos").join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        for number in 0..45 {
+            let image = draw(class, number, 20 + number * 7 % 90, 24 + number * 11 % 70);
+            let path = folder.join(format!("{number}.{}", FORMATS[number as usize % 5]));
+            DynamicImage::ImageRgb8(image).save(path).unwrap();
+        }
+    }
+    project.write("photos/.DS_Store", b"x");
+}
+
+/// The prediction for an image file, with all its digits.
+fn prediction(project: &Project, file: &Path) -> serde_json::Value {
+    let answer = project.run(&["predict", "--json", file.to_str().unwrap()]).success();
+    let value: serde_json::Value = serde_json::from_str(answer.stdout.lines().next().unwrap()).unwrap();
+    assert_eq!(value["predictions"].as_array().unwrap().len(), 2, "{value}");
+    value["predictions"].clone()
+}
+
+#[test]
+fn a_folder_of_mixed_images_is_partitioned_trained_on_and_predicted() {
+    let project = Project::new();
+    put_photos(&project);
+    let advice = "`cifar-cli partition --size 32` resizes all images, to any size from 16 to 224";
+    project
+        .run(&["partition", "--source", "photos"])
+        .failure(FAILURE, &["photos: has images of ", " sizes: ", " others (", advice]);
+    let partition = ["partition", "--source", "photos", "--size", "32", "--fit", "pad"];
+    let answer = project.run(&partition).success();
+    assert!(answer.stderr.contains("ignored 1 file: hidden"), "{answer:?}");
+
+    project.edit("params.yaml", "epochs: 2", "epochs: 1");
+    project.edit("params.yaml", "dataset_version: v1", "dataset_version: v1+v2+v3");
+    for command in ["pull", "prepare", "train"] {
+        project.run(&[command]).success();
+    }
+    assert_eq!(project.json("data/raw/pull.json")["source"]["fit"], "pad");
+    assert_eq!(project.json("data/prepared/report.json")["source"]["fit"], "pad");
+
+    // The same class and probability for the file and for what is stored of it.
+    let set = cifar_data::store::read(&project.path("data/raw")).unwrap();
+    assert_eq!((set.len(), set.size().to_string()), (90, "32×32".into()));
+    let stored = project.path("stored.png");
+    for index in [0, 1, 30, 44, 89] {
+        let sample = &set.samples()[index];
+        image::save_buffer(&stored, set.image(index), 32, 32, image::ColorType::Rgb8).unwrap();
+        let original = project.path("photos").join(&sample.file);
+        assert_eq!(prediction(&project, &original), prediction(&project, &stored), "{}", sample.file);
+    }
+}
+
+#[test]
+fn wrong_sizes_and_rules_are_refused() {
+    let project = Project::new();
+    for (arguments, problem) in [
+        (&["--size", "0"][..], "0 is not in 16..=224"),
+        (&["--size", "15"], "15 is not in 16..=224"),
+        (&["--size", "225"], "225 is not in 16..=224"),
+        (&["--size", "99999999999999999999"], "--size"),
+        (&["--size", "-3"], "-3"),
+        (&["--fit", "pad"], "--size"),
+        (&["--size", "32", "--fit", "squeeze"], "squeeze"),
+        (&["--size", "32", "--source", "synthetic"], "--size is for image files; --source synthetic has none here"),
+        (&["--size", "32"], "--size is for image files; --source auto has none here"),
+    ] {
+        let answer = project.run(&[&["partition"], arguments].concat());
+        assert_eq!(answer.code, Some(USAGE), "{answer:?}");
+        assert!(answer.stderr.contains(problem), "{answer:?}");
+        assert!(!project.path("dataset_partitions").exists());
+    }
+}
