@@ -95,6 +95,7 @@ impl<'a> Run<'a> {
     pub fn start(params: &TrainParams, model: &ModelParams, data: &'a TrainingData, seed: u64) -> Result<Self> {
         let TrainingData { train, val, report } = data;
         params.check(train.len(), val.len(), report.size)?;
+        params.check_classes(&report.classes)?;
         let spec = ModelSpec {
             params: model.clone(),
             classes: report.classes.clone(),
@@ -106,7 +107,7 @@ impl<'a> Run<'a> {
         model.prepare(train)?;
         let trainer = Trainer::new(model, params, train.len(), seed)?;
         let dynamics = Dynamics::new(train, val, params.dynamics_fraction, seed);
-        let dynamics = if params.mixup > 0.0 { dynamics.without_pass() } else { dynamics };
+        let dynamics = if params.passes_show_every_image() { dynamics } else { dynamics.without_pass() };
         let numeric_target = cifar_kernels::numeric_target()?;
         let state = RunState { dynamics: Some(dynamics), numeric_target, ..RunState::default() };
         let timing = Timing::default();
