@@ -23,7 +23,10 @@ impl Recipe {
     /// # Errors
     /// If a key is unknown or a value is out of range.
     pub fn with(&self, setting: &Setting) -> Result<Self> {
-        Self::parse(&apply(setting, &self.json()?)?)
+        let mut recipe = Self::parse(&apply(setting, &self.json()?)?)?;
+        // As JSON it is only a name.
+        recipe.train.init = self.train.init.clone();
+        Ok(recipe)
     }
 
     /// Checks that every bound of a space is allowed.

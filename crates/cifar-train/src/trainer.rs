@@ -9,11 +9,12 @@ use candle_core::D;
 use cifar_data::batches::{Augmentation, Batch, Draw, balanced_draws, drawn_batch, epoch_order};
 use cifar_data::{Dataset, SampleId};
 use cifar_model::ops::{self, Targets};
+use cifar_model::parameters::{Kind, layer_of};
 use cifar_model::{Mode, Model};
 
 use crate::averaging::Average;
 use crate::optimiser::{LrMultipliers, Optimiser};
-use crate::{ClassWeights, Reduction, Result, Sampling, TrainError, TrainParams};
+use crate::{ClassWeights, Freeze, Reduction, Result, Sampling, TrainError, TrainParams};
 
 /// A loss above this, in nats, means that the weights have diverged, even if it is still finite. An
 /// untrained network has a loss of ln(classes).
@@ -89,12 +90,14 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// Prepares to train `model` on `images` images per epoch.
+    /// Prepares to train `model` on `images` images per epoch. Freezes the layers that
+    /// [`TrainParams::freeze`] names.
     ///
     /// # Errors
     /// If candle cannot read the weights, or there is not one class weight per class.
     pub fn new(model: Model, params: &TrainParams, images: usize, seed: u64) -> Result<Self> {
         params.check_classes(&model.spec().classes)?;
+        freeze(&model, params.freeze);
         Ok(Self {
             optimiser: Optimiser::new(params, model.parameters().trained()),
             average: Average::new(params, model.parameters())?,
@@ -231,8 +234,11 @@ impl Trainer {
         }
         let learning_rate = self.params.learning_rate * multipliers.all;
         let trained = self.model.parameters().trained();
-        for parameter in trained.iter().filter(|p| p.kind == cifar_model::parameters::Kind::WhiteningBias) {
-            parameter.freeze(multipliers.whitening_bias == 0.0);
+        // The whitening layer belongs to the stem and to the backbone.
+        if self.params.freeze == Freeze::None {
+            for parameter in trained.iter().filter(|p| p.kind == Kind::WhiteningBias) {
+                parameter.freeze(multipliers.whitening_bias == 0.0);
+            }
         }
         let mode = Mode::Train { seed: self.seed, epoch: epoch as u64, ids: &batch.ids };
         let logits = self.model.forward(&batch.pixels, &mode)?;
@@ -305,6 +311,17 @@ impl Trainer {
         };
         let epochs = self.params.epochs;
         LrMultipliers { whitening_bias: factor(self.params.whitening_bias_epochs.min(epochs)), all: factor(epochs) }
+    }
+}
+
+fn freeze(model: &Model, which: Freeze) {
+    let parameters = model.parameters();
+    let heads: Vec<&str> =
+        parameters.trained().iter().filter(|p| p.kind == Kind::Head).map(|p| layer_of(&p.name)).collect();
+    match which {
+        Freeze::None => {}
+        Freeze::Backbone => parameters.freeze_layers(|layer| !heads.contains(&layer)),
+        Freeze::Stem => parameters.freeze_layers(|layer| layer == model.spec().params.architecture.stem()),
     }
 }
 

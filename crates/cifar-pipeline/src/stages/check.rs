@@ -13,11 +13,11 @@ use cifar_data::sources::synthetic::{self, SyntheticParams};
 use cifar_data::splits::Split;
 use cifar_data::{Dataset, memory, store};
 use cifar_model::{Model, ModelSpec};
-use cifar_train::{ClassWeights, TrainParams, Trainer, training_memory};
+use cifar_train::{ClassWeights, Recipe, TrainParams, Trainer, training_memory};
 use serde::Serialize;
 
 use crate::params::Params;
-use crate::{Project, Result, ensure, programs};
+use crate::{Error, Project, Result, ensure, programs};
 
 /// Number of timed steps; the first is warm-up.
 const STEPS: usize = 4;
@@ -138,11 +138,14 @@ fn parameters(project: &Project, params: &Params) -> Line {
     let unsuitable = report.and_then(|report| {
         let images = |split| report.images.get(&split).copied().unwrap_or(0);
         let check = params.train.check(images(Split::Train), images(Split::Val), report.size);
-        check.and_then(|()| params.train.check_classes(&report.classes)).err()
+        let check = check.and_then(|()| params.train.check_classes(&report.classes)).map_err(Error::from);
+        let recipe = Recipe { model: params.model.clone(), train: params.train.clone() };
+        check.and_then(|()| project.read_init(recipe, &report).map(|_| ())).err()
     });
-    let unsuitable = unsuitable.or_else(|| params.train.check_dynamics().err());
+    let unsuitable = unsuitable.or_else(|| params.train.init.read(&project.layout.join("")).err().map(Error::from));
+    let unsuitable = unsuitable.or_else(|| params.train.check_dynamics().err().map(Error::from));
     match unsuitable {
-        Some(problem) => Line { what: "parameters", state: "wrong", detail: format!("{file}: {problem}") },
+        Some(problem) => Line { what: "parameters", state: "wrong", detail: format!("{file}: {}", problem.one_line()) },
         None => Line { what: "parameters", state: "ok", detail: file.to_string() },
     }
 }

@@ -120,6 +120,13 @@ impl TrainParams {
         ] {
             check(key, (0.0..1.0).contains(&fraction), fraction.to_string(), "allowed is 0 up to, not including, 1")?;
         }
+        let scale = self.backbone_lr_scale;
+        check(
+            "backbone_lr_scale",
+            scale > 0.0 && scale <= 1.0,
+            scale.to_string(),
+            "allowed is a number above 0, at most 1",
+        )?;
         if let Some(weight) = self.class_weights.first_wrong() {
             check("class_weights", false, weight.to_string(), &format!("allowed is {ALLOWED_WEIGHTS}"))?;
         }
@@ -187,6 +194,11 @@ mod tests {
             );
         }
         check("class_weights", "even".into(), "string \"even\", expected none, balanced, or a list with one weight");
+        for scale in [0.0, -0.5, 1.5] {
+            let expected = format!("backbone_lr_scale: {scale} is not allowed; allowed is a number above 0, at most 1");
+            check("backbone_lr_scale", scale.into(), &expected);
+        }
+        check("freeze", "head".into(), "expected one of `none`, `backbone`, `stem`");
         check("sampling", "even".into(), "expected `natural` or `balanced`");
         check("optimiser", "adam".into(), "expected one of `sgd`, `adamw`, `muon`");
     }

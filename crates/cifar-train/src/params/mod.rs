@@ -2,6 +2,7 @@
 
 mod check;
 mod imbalance;
+mod start;
 
 use cifar_data::batches::{Augmentation, Flip};
 use serde::de::Error as _;
@@ -9,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 pub use self::imbalance::{ClassWeights, Sampling};
+pub use self::start::{Freeze, Init};
 use crate::schedule::Schedule;
 
 /// The most epochs of a run. It bounds the number of epoch records and keeps step counts in range.
@@ -151,8 +153,22 @@ pub struct TrainParams {
     /// go into [`Dynamics`](crate::Dynamics). With 1, training takes about a third longer.
     #[serde(alias = "dynamics_share")]
     pub dynamics_fraction: f64,
+    /// The initial weights. A file may leave this out: they are random.
+    #[serde(default, skip_serializing_if = "Init::is_random")]
+    pub init: Init,
+    /// Which layers keep their initial weights. A file may leave this out: none.
+    #[serde(default, skip_serializing_if = "Freeze::is_none")]
+    pub freeze: Freeze,
+    /// Factor on the learning rates and weight decay of all layers except the last, above 0 and at
+    /// most 1. A file may leave this out: 1.
+    #[serde(default = "one", skip_serializing_if = "start::is_one")]
+    pub backbone_lr_scale: f64,
     /// Whether the setting that tuning found replaces the values above.
     pub use_tuned: bool,
+}
+
+fn one() -> f64 {
+    1.0
 }
 
 impl<'de> Deserialize<'de> for TrainParams {
@@ -206,6 +222,9 @@ impl Default for TrainParams {
             select: Select::Best,
             early_stopping: 0,
             dynamics_fraction: 0.0,
+            init: Init::Random,
+            freeze: Freeze::None,
+            backbone_lr_scale: one(),
             use_tuned: false,
         }
     }
@@ -216,11 +235,15 @@ impl Default for TrainParams {
 /// Such values are not written either, so that files and hashes of parameters without these keys
 /// stay as they were before the keys existed.
 pub fn optional_train_keys() -> Map<String, Value> {
-    let TrainParams { class_weights, sampling, .. } = TrainParams::default();
-    [("class_weights", json!(class_weights)), ("sampling", json!(sampling))]
-        .map(|(key, value)| (key.to_string(), value))
-        .into_iter()
-        .collect()
+    let TrainParams { class_weights, sampling, init, freeze, backbone_lr_scale, .. } = TrainParams::default();
+    let defaults = [
+        ("class_weights", json!(class_weights)),
+        ("sampling", json!(sampling)),
+        ("init", json!(init)),
+        ("freeze", json!(freeze)),
+        ("backbone_lr_scale", json!(backbone_lr_scale)),
+    ];
+    defaults.map(|(key, value)| (key.to_string(), value)).into_iter().collect()
 }
 
 /// Adds the keys that `train`, a JSON object of [`TrainParams`], leaves out.
@@ -270,6 +293,9 @@ mod tests {
         let other = TrainParams {
             class_weights: ClassWeights::PerClass(vec![0.5, 2.0]),
             sampling: Sampling::Balanced,
+            init: Init::File("a.safetensors".into()),
+            freeze: Freeze::Stem,
+            backbone_lr_scale: 0.5,
             ..TrainParams::default()
         };
         let json = serde_json::to_string(&other).unwrap();
