@@ -48,6 +48,9 @@ pub enum Purpose {
     Fold = 13,
     /// Which labels a study replaces, and by which.
     LabelNoise = 14,
+    /// The order in which the images of one class take turns, where all classes are drawn equally
+    /// often; the "epoch" is the round, the "sample" the class.
+    BalancedSampling = 15,
     /// The epochs in which an un-augmented training image is recorded.
     Dynamics = 20,
 }

@@ -4,7 +4,9 @@ use crate::common;
 
 use std::collections::BTreeSet;
 
-use cifar_data::batches::{Augmentation, Batch, Flip, epoch_order, evaluation_batch, training_batch};
+use cifar_data::batches::{
+    Augmentation, Batch, Draw, Flip, balanced_draws, drawn_batch, epoch_order, evaluation_batch, training_batch,
+};
 use cifar_data::{Dataset, ImageSize, SampleId};
 use common::{SIZE, check_refused, header, on_threads, sample, set};
 
@@ -242,6 +244,60 @@ fn alternating_flips_show_every_image_both_ways_in_two_epochs() {
     let flipped = indices.iter().filter(|i| first[*i * SIZE.bytes()..][..SIZE.bytes()] != *set.image(**i)).count();
     assert!((4..=19).contains(&flipped), "{flipped} of 23");
     assert_ne!(first, batch(4, 0));
+}
+
+#[test]
+fn balanced_draws_are_equal_by_class_and_take_turns_within_a_class() {
+    // 50 images of class 0, one of class 1, none of class 2, six of class 3.
+    let labels: Vec<u16> = [vec![0; 50], vec![1], vec![3; 6]].concat();
+    let (mut drawn, mut of_class) = (vec![0u64; labels.len()], [0usize; 4]);
+    for epoch in 0..40 {
+        let draws = balanced_draws(&labels, 7, epoch);
+        assert_eq!(draws, balanced_draws(&labels, 7, epoch), "no state of earlier calls");
+        assert_eq!(draws.len(), labels.len());
+        let counts = [0, 1, 3].map(|class| draws.iter().filter(|draw| labels[draw.index] == class).count());
+        assert_eq!(counts, [19; 3]);
+        // In the order of its draws, an image's visits count from 0.
+        let mut sorted = draws.clone();
+        sorted.sort_by_key(|draw| (draw.index, draw.visit));
+        for draw in &sorted {
+            assert_eq!(draw.visit, drawn[draw.index], "epoch {epoch}, image {}", draw.index);
+            drawn[draw.index] += 1;
+            of_class[usize::from(labels[draw.index])] += 1;
+        }
+        let turns = |class| drawn.iter().zip(&labels).filter(move |(_, label)| **label == class).map(|(n, _)| *n);
+        for class in [0, 1, 3] {
+            assert!(turns(class).max() <= turns(class).min().map(|least| least + 1), "class {class}: {drawn:?}");
+        }
+        let first: Vec<u16> = draws[..19].iter().map(|draw| labels[draw.index]).collect();
+        assert!([0, 1, 3].iter().all(|class| first.contains(class)), "classes are mixed: {first:?}");
+    }
+    assert_eq!(of_class, [760, 760, 0, 760]);
+    assert_ne!(balanced_draws(&labels, 7, 0), balanced_draws(&labels, 8, 0));
+    // Eight draws of three classes: after three epochs all have eight.
+    let labels = [0, 0, 0, 1, 1, 1, 1, 2];
+    let mut counts = [0; 3];
+    for epoch in 0..3 {
+        balanced_draws(&labels, 1, epoch).iter().for_each(|draw| counts[usize::from(labels[draw.index])] += 1);
+        assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1, "{counts:?}");
+    }
+    assert_eq!(counts, [8; 3]);
+    assert_eq!(balanced_draws(&[], 1, 0), []);
+}
+
+#[test]
+fn repeated_draws_of_an_image_are_augmented_differently() {
+    let set = many();
+    let augmentation = Augmentation { flip: Flip::Alternating, crop_padding: 2, mixup: 1.0, ..PLAIN };
+    let draws = [Draw { index: 3, visit: 0 }, Draw { index: 3, visit: 1 }, Draw { index: 3, visit: 2 }];
+    let batch = drawn_batch(&set, &draws, &augmentation, 5);
+    let images: BTreeSet<&[u8]> = batch.pixels.chunks_exact(SIZE.bytes()).collect();
+    let mix = batch.mix.as_ref().expect("mixed");
+    let shares: BTreeSet<u32> = mix.shares.iter().map(|share| share.to_bits()).collect();
+    assert_eq!((images.len(), shares.len()), (3, 3));
+    // Draws of one visit per epoch are the images of that epoch.
+    let draws = [4, 9, 2].map(|index| Draw { index, visit: 6 });
+    assert_eq!(drawn_batch(&set, &draws, &augmentation, 5), training_batch(&set, &[4, 9, 2], &augmentation, 5, 6));
 }
 
 /// Returns the rows and columns that contain `grey` pixels, and their number.

@@ -17,7 +17,7 @@ use crate::metrics::{ClassMetrics, Scores, by_class};
 use crate::predictions::Predictions;
 use crate::{EvalError, Result};
 
-pub use self::set_metrics::{Metrics, SetMetrics};
+pub use self::set_metrics::{ClassScore, Metrics, SetMetrics};
 
 pub(crate) use self::files::quoted;
 
@@ -182,8 +182,10 @@ pub fn evaluate_with_pool(
     let scores = Scores::new(&predicted.predictions.probabilities, &labels, classes)?;
     let (confusion, calibration) = (scores.confusion(), Calibration::new(&scores, bins));
     let origin = model.origin.as_ref();
+    let per_class = by_class(&confusion);
     let metrics = Metrics {
         test: metrics,
+        classes: test.classes().iter().cloned().zip(per_class.iter().map(ClassScore::from)).collect(),
         pool: pool_metrics,
         tta: params.tta,
         test_without_tta: without_tta,
@@ -195,7 +197,7 @@ pub fn evaluate_with_pool(
     };
     Ok(Evaluation {
         metrics,
-        per_class: by_class(&confusion),
+        per_class,
         confusion,
         calibration,
         test: predicted,
@@ -270,6 +272,10 @@ impl fmt::Display for Evaluation {
             write!(f, "\nwithout TTA        accuracy {:.2} % (with: {name})", plain.accuracy * 100.0)?;
         }
         let classes = &self.test.header.classes;
+        let scores = classes.iter().zip(&self.per_class).map(|(name, class)| (name.as_str(), class.into()));
+        if let Some(lowest) = set_metrics::lowest_recall(scores) {
+            write!(f, "\nlowest recall      {lowest}")?;
+        }
         for (index, pair) in self.confusion.confused_pairs().iter().take(CONFUSED_PAIRS).enumerate() {
             let title = if index == 0 { "most confused" } else { "" };
             let (label, predicted) = (&classes[pair.label], &classes[pair.predicted]);

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use cifar_data::partitions::Partition;
+use cifar_pipeline::params::Params;
 use cifar_pipeline::{Context as _, Error, Project, Reporter, Result, bail, ensure, program};
 use serde::Serialize;
 
@@ -72,7 +73,9 @@ pub fn entries(project: &Project, file: Option<&Path>, reporter: &dyn Reporter) 
         let folder = project.layout.run_of_grid(&run.name);
         let params = run.params.to_json().map_err(|e| Error::failed(format!("{}: {e}", run.name)))?;
         let (seed, setting) = (run.params.random_seed, run.setting.clone());
-        let record = RunRecord::new(&run.name, &run.combination, seed, setting, params, data.clone(), program.clone());
+        let init = init(project, &run.params).map_err(|e| e.context(run.name.clone()))?;
+        let record = RunRecord::new(&run.name, &run.combination, seed, setting, params, data.clone(), program.clone())
+            .with_init(init);
         let state = match RunRecord::read(&folder)? {
             Some(found) => {
                 if let Some(difference) = found.difference(&record) {
@@ -94,6 +97,15 @@ pub fn entries(project: &Project, file: Option<&Path>, reporter: &dyn Reporter) 
         entries.push(Entry { run, folder, record, state, cost, steps, images });
     }
     Ok(entries)
+}
+
+/// Returns the hash of the model file that a run starts from; none if it starts from random weights.
+///
+/// # Errors
+/// If the file is not a model.
+pub fn init(project: &Project, params: &Params) -> Result<Option<String>> {
+    let init = params.train.init.read(&project.layout.join(""))?;
+    Ok(init.model()?.map(|model| model.seal().to_string()))
 }
 
 /// Returns the identity of images and labels, and the image counts of each partition.

@@ -74,7 +74,7 @@ pub use conv::{
 pub use error::{KernelError, Result};
 pub use isa::{DEPRECATED_ISA_VARIABLE, ISA_VARIABLE, Isa, force_isa, isa, isa_variable, on_pool, with_isa};
 pub use linear::{linear_forward, linear_input_gradient, linear_weight_gradient};
-pub use loss::{MixedLabels, softmax, softmax_cross_entropy};
+pub use loss::{MixedLabels, softmax, softmax_cross_entropy, softmax_cross_entropy_weighted};
 pub use optimise::{
     NEWTON_SCHULZ, NEWTON_SCHULZ_STEPS, adamw_update, move_average, muon_update, orthogonalise, scale_values,
     sgd_update, squared_norm,

@@ -121,6 +121,53 @@ pub fn softmax_cross_entropy(
     losses: &mut [f32],
     logits_grad: &mut [f32],
 ) -> Result<()> {
+    cross_entropy(rows, classes, logits, labels, mix, smoothing, None, losses, logits_grad)
+}
+
+/// Computes [`softmax_cross_entropy`] with a weight per class, as in PyTorch's
+/// `CrossEntropyLoss(weight)`.
+///
+/// The loss of a row is −Σₖ wₖ · tₖ · log p[k], where t is the smoothed target of
+/// [`softmax_cross_entropy`] and w the `class_weights`. It is not divided by any sum of weights.
+///
+/// # Errors
+/// As [`softmax_cross_entropy`], and if there is not one weight per class or a weight is not a
+/// finite number above 0.
+///
+/// ```
+/// use cifar_kernels::softmax_cross_entropy_weighted;
+///
+/// let (mut losses, mut gradient) = ([0.0], [0.0; 2]);
+/// let weights = [3.0, 1.0];
+/// softmax_cross_entropy_weighted(1, 2, &[7.0, 7.0], &[0], None, 0.0, &weights, &mut losses, &mut gradient)?;
+/// assert_eq!((losses, gradient), ([3.0 * std::f32::consts::LN_2], [-1.5, 1.5]));
+/// # Ok::<(), cifar_kernels::KernelError>(())
+/// ```
+pub fn softmax_cross_entropy_weighted(
+    rows: usize,
+    classes: usize,
+    logits: &[f32],
+    labels: &[u32],
+    mix: Option<MixedLabels>,
+    smoothing: f32,
+    class_weights: &[f32],
+    losses: &mut [f32],
+    logits_grad: &mut [f32],
+) -> Result<()> {
+    cross_entropy(rows, classes, logits, labels, mix, smoothing, Some(class_weights), losses, logits_grad)
+}
+
+fn cross_entropy(
+    rows: usize,
+    classes: usize,
+    logits: &[f32],
+    labels: &[u32],
+    mix: Option<MixedLabels>,
+    smoothing: f32,
+    class_weights: Option<&[f32]>,
+    losses: &mut [f32],
+    logits_grad: &mut [f32],
+) -> Result<()> {
     const OP: &str = "softmax_cross_entropy";
     let len = product(OP, &[rows, classes])?;
     check_len(OP, "logits", logits, len)?;
@@ -145,6 +192,13 @@ pub fn softmax_cross_entropy(
             return Err(KernelError::Range { op: OP, argument: "shares", found, allowed: "0 to 1" });
         }
     }
+    if let Some(weights) = class_weights {
+        check_len(OP, "class_weights", weights, classes)?;
+        if let Some(weight) = weights.iter().find(|weight| !(weight.is_finite() && **weight > 0.0)) {
+            let (found, allowed) = (weight.to_string(), "a finite number above 0");
+            return Err(KernelError::Range { op: OP, argument: "class_weights", found, allowed });
+        }
+    }
     let isa = crate::isa()?;
     let uniform = smoothing / classes as f32;
     let tasks = logits_grad
@@ -162,6 +216,19 @@ pub fn softmax_cross_entropy(
             // −log p via the largest logit: log Σ e^l itself would round away the loss of large
             // logits.
             let distance = |logit: f32| largest - logit + log_sum;
+            if let Some(weights) = class_weights {
+                let target = |class: usize| {
+                    let own = if class == label { share } else { 0.0 };
+                    let other = if class == partner { 1.0 - share } else { 0.0 };
+                    weights[class] * (uniform + (1.0 - smoothing) * (own + other))
+                };
+                let total = (0..classes).map(target).sum::<f32>();
+                *loss = logits.iter().enumerate().map(|(class, logit)| target(class) * distance(*logit)).sum();
+                for (class, g) in grad.iter_mut().enumerate() {
+                    *g = *g * total - target(class);
+                }
+                continue;
+            }
             let mean_distance = logits.iter().map(|l| distance(*l)).sum::<f32>() / classes as f32;
             let mixed = match mix {
                 None => distance(logits[label]),

@@ -7,7 +7,7 @@ use cifar_kernels::{
     activation_forward, adamw_update, average_pool_forward, batch_norm_backward, batch_norm_evaluate,
     batch_norm_forward, bias_gradient, conv2d_backward, conv2d_forward, linear_forward, linear_input_gradient,
     linear_weight_gradient, max_pool_backward, normalise_pixels, normalise_views, sgd_update, softmax,
-    softmax_cross_entropy,
+    softmax_cross_entropy, softmax_cross_entropy_weighted,
 };
 
 const FITS: &str = "the shape is valid";
@@ -174,6 +174,11 @@ fn numbers_out_of_range() {
         let expected = format!("softmax_cross_entropy: `smoothing` is {found}, allowed is 0 up to, not including, 1");
         let result = softmax_cross_entropy(1, 2, &zeros(2), &[0], None, smoothing, &mut zeros(1), &mut zeros(2));
         check(result, &expected);
+    }
+    for (weight, found) in [(0.0, "0"), (-1.0, "-1"), (f32::NAN, "NaN"), (f32::INFINITY, "inf")] {
+        let expected = format!("softmax_cross_entropy: `class_weights` is {found}, allowed is a finite number above 0");
+        let (loss, grad) = (&mut zeros(1), &mut zeros(2));
+        check(softmax_cross_entropy_weighted(1, 2, &zeros(2), &[0], None, 0.0, &[1.0, weight], loss, grad), &expected);
     }
     let pool = pool_shape([1, 2, 2, 1, 2, 2]).expect(FITS);
     check(

@@ -184,5 +184,10 @@ fn cross_entropy() {
         let total = |l: &[f64]| naive::softmax_cross_entropy(classes, l, &labels, smoothing).0.iter().sum();
         let (_, gradient) = naive::softmax_cross_entropy(classes, &logits, &labels, smoothing);
         check(&format!("cross-entropy smoothed by {smoothing}"), &logits, total, &gradient);
+        let weights = [0.02, 1.0, 3.0, 0.5, 1.0, 2.0, 7.0];
+        let weighted = |l: &[f64]| naive::softmax_cross_entropy_weighted(classes, l, &labels, smoothing, &weights);
+        let gradient = weighted(&logits).1;
+        let total = |l: &[f64]| weighted(l).0.iter().sum();
+        check(&format!("weighted cross-entropy smoothed by {smoothing}"), &logits, total, &gradient);
     }
 }

@@ -9,7 +9,7 @@ use cifar_kernels::{
     bias_gradient, conv2d_activation_bias_gradient, conv2d_activation_forward, conv2d_backward, conv2d_forward,
     conv2d_input_gradient, conv2d_max_pool_forward, conv2d_weight_gradient, linear_forward, linear_input_gradient,
     linear_weight_gradient, max_pool_backward, max_pool_forward, normalise_pixels, normalise_views, sgd_update,
-    softmax, softmax_cross_entropy,
+    softmax, softmax_cross_entropy, softmax_cross_entropy_weighted,
 };
 
 const FITS: &str = "the shape is valid";
@@ -175,6 +175,16 @@ fn lengths_of_losses() {
     check_lengths("softmax_cross_entropy", arguments, |[l, labels, losses, grad]| {
         kept(losses, |losses| {
             kept(grad, |grad| softmax_cross_entropy(3, 7, &zeros(l), &vec![0; labels], None, 0.1, losses, grad))
+        })
+    });
+}
+
+#[test]
+fn lengths_of_class_weights() {
+    check_lengths("softmax_cross_entropy", [("class_weights", 7)], |[weights]| {
+        let (logits, labels, weights) = (zeros(21), vec![0; 3], vec![1.0; weights]);
+        kept(21, |grad| {
+            softmax_cross_entropy_weighted(3, 7, &logits, &labels, None, 0.1, &weights, &mut zeros(3), grad)
         })
     });
 }

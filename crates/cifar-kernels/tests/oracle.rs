@@ -80,7 +80,10 @@ fn check_loss(dims: [usize; 2], smoothing: f32, seed: u64) {
         let sum: f64 = row.iter().map(|l| l.exp()).sum();
         row.iter().map(move |l| l.exp() / sum)
     });
-    let expected = [losses, gradient, softmax.collect()].map(ordinary);
+    let weights: Vec<f64> = Loss::weights(classes).into_iter().map(f64::from).collect();
+    let weighted =
+        naive::softmax_cross_entropy_weighted(classes, &logits, &loss.labels, f64::from(smoothing), &weights);
+    let expected = [losses, gradient, weighted.0, weighted.1, softmax.collect()].map(ordinary);
     check(&dims, &expected, || loss.run(&Heap));
 }
 

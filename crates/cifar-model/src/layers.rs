@@ -19,11 +19,11 @@
 //! # Ok::<(), cifar_model::ModelError>(())
 //! ```
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{Device, Tensor};
 use cifar_kernels::{Activation, BatchStatistics};
 
-use crate::parameters::{Init, Kind, Parameter, Parameters};
-use crate::{FeatureMap, Mode, Result, ops};
+use crate::parameters::{Buffer, Init, Kind, Parameter, Parameters};
+use crate::{FeatureMap, Mode, ModelError, Result, ops};
 
 pub use crate::whitening::Whitening;
 
@@ -148,8 +148,8 @@ impl NormParams {
 pub struct BatchNorm {
     scale: Option<Parameter>,
     shift: Parameter,
-    running_mean: Var,
-    running_variance: Var,
+    running_mean: Buffer,
+    running_variance: Buffer,
     params: NormParams,
     activation: Activation,
 }
@@ -186,21 +186,29 @@ impl BatchNorm {
 
     /// Computes activation(norm(`input`) + `residual`). The last dimension is the channel.
     ///
-    /// In training this updates the running statistics.
+    /// In training this uses the statistics of the batch and updates the running ones. A frozen
+    /// layer ([`Parameters::freeze_layers`]) uses its running statistics and leaves them as they
+    /// are.
     ///
     /// # Errors
-    /// As [`ops::batch_norm_train`].
+    /// As [`ops::batch_norm_train`], and if the layer is frozen and one before it is not: running
+    /// statistics pass no gradient on.
     pub fn forward(&self, input: &FeatureMap, residual: Option<&FeatureMap>, mode: &Mode) -> Result<FeatureMap> {
         let scale = self.scale.as_ref().map(|scale| scale.value(mode));
         let (scale, shift) = (scale.as_ref(), self.shift.value(mode));
         let (shift, epsilon, activation) = (&shift, self.params.epsilon, self.activation);
         let args = ops::BatchNormArgs { input, scale, shift, residual, epsilon, activation };
-        if mode.is_train() {
+        let is_frozen = self.running_mean.is_frozen();
+        if mode.is_train() && is_frozen && (input.is_tracked() || residual.is_some_and(FeatureMap::is_tracked)) {
+            let name = &self.running_mean.name;
+            return Err(ModelError::Unsuitable(format!("{name}: a frozen batch norm cannot follow trained layers")));
+        }
+        if mode.is_train() && !is_frozen {
             let (output, statistics) = ops::batch_norm_train(&args)?;
             self.move_running_statistics(&statistics, input.values().len() / shift.elem_count())?;
             Ok(output)
         } else {
-            let (mean, variance) = (self.running_mean.as_tensor(), self.running_variance.as_tensor());
+            let (mean, variance) = (self.running_mean.var.as_tensor(), self.running_variance.var.as_tensor());
             Ok(ops::batch_norm_evaluate(&args, mean, variance)?)
         }
     }
@@ -210,7 +218,7 @@ impl BatchNorm {
         // variance, so its biased one is used.
         let unbias = if rows > 1 { rows as f32 / (rows - 1) as f32 } else { 1.0 };
         for (running, values, factor) in
-            [(&self.running_mean, &batch.mean, 1.0), (&self.running_variance, &batch.variance, unbias)]
+            [(&self.running_mean.var, &batch.mean, 1.0), (&self.running_variance.var, &batch.variance, unbias)]
         {
             let moved = running.to_vec1::<f32>()?;
             let momentum = self.params.momentum;

@@ -38,6 +38,7 @@ mod model;
 mod plan;
 mod predict;
 mod test_time;
+mod transfer;
 mod whitening;
 
 pub mod layers;
@@ -54,6 +55,7 @@ pub use networks::{Architecture, LayerSummary, ModelParams};
 pub use plan::Plan;
 pub use predict::{Embeddings, Logits, classify, evaluate_loss, predict, predict_some, predict_with_features};
 pub use test_time::{Augmented, TestTimeAugmentation, Views, predict_augmented};
+pub use transfer::Transfer;
 
 /// Compiles and runs the example of the README.
 #[cfg(doctest)]

@@ -58,6 +58,10 @@ pub struct ModelOrigin {
     /// The numeric target: the ISA and target on which bits are reproducible. If a run was resumed
     /// on another one, all are listed, joined by ` and `.
     pub arithmetic: String,
+    /// The hash of the model file that the run started from ([`Model::seal`]); none if it started
+    /// from random weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -57,13 +57,28 @@ impl Parameter {
     }
 }
 
-/// A stored tensor that is not trained, such as a running mean.
+/// A stored tensor that is not trained, such as a running mean. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Buffer {
     /// The name in the model file.
     pub name: String,
     /// The values.
     pub var: Var,
+    frozen: Arc<AtomicBool>,
+}
+
+impl Buffer {
+    /// Returns whether training leaves the values as they are.
+    pub fn is_frozen(&self) -> bool {
+        self.frozen.load(Ordering::Relaxed)
+    }
+}
+
+/// Returns the name of the layer that a tensor belongs to: `stem` for `stem.weight` and for
+/// `stem.norm.shift`. A batch norm belongs to the layer before it.
+pub fn layer_of(tensor: &str) -> &str {
+    let owner = tensor.rsplit_once('.').map_or(tensor, |(owner, _)| owner);
+    owner.strip_suffix(".norm").unwrap_or(owner)
 }
 
 /// All tensors of a network.
@@ -179,10 +194,11 @@ impl Parameters {
     ///
     /// # Errors
     /// If candle refuses the shape.
-    pub fn add_buffer(&mut self, name: impl Into<String>, shape: impl Into<Shape>, init: Init) -> Result<Var> {
+    pub fn add_buffer(&mut self, name: impl Into<String>, shape: impl Into<Shape>, init: Init) -> Result<Buffer> {
         let var = self.variable(shape.into(), init, 1, self.buffers.len() as u64)?;
-        self.buffers.push(Buffer { name: name.into(), var: var.clone() });
-        Ok(var)
+        let buffer = Buffer { name: name.into(), var, frozen: Arc::default() };
+        self.buffers.push(buffer.clone());
+        Ok(buffer)
     }
 
     /// Creates tensor `number` of the trained (`kind` 0) or other tensors (`kind` 1).
@@ -205,6 +221,21 @@ impl Parameters {
         let missing = || ModelError::Unsuitable(format!("the network has no parameter `{name}`"));
         parameter.ok_or_else(missing)?.freeze(frozen);
         Ok(())
+    }
+
+    /// Stops training of the layers for which `is_frozen` returns true, and resumes it for all
+    /// others. The argument is the name of the layer ([`layer_of`]).
+    ///
+    /// A frozen layer has no gradient, so optimisers skip it, also for weight decay. Its batch norm
+    /// uses its running statistics, as in evaluation, and leaves them as they are. So frozen layers
+    /// must come before all trained ones.
+    pub fn freeze_layers(&self, is_frozen: impl Fn(&str) -> bool) {
+        for parameter in &self.trained {
+            parameter.freeze(is_frozen(layer_of(&parameter.name)));
+        }
+        for buffer in &self.buffers {
+            buffer.frozen.store(is_frozen(layer_of(&buffer.name)), Ordering::Relaxed);
+        }
     }
 
     /// Returns the trained tensors, in order of construction.
@@ -288,6 +319,19 @@ mod tests {
                 assert_eq!(at(tap, input, output).to_bits(), expected.to_bits());
             }
             assert!((2..5).all(|output| at(tap, 0, output) != 0.0 && at(tap, 0, output).abs() <= 1.0 / 18f32.sqrt()));
+        }
+    }
+
+    #[test]
+    fn a_norm_belongs_to_the_layer_before_it() {
+        for (tensor, layer) in [
+            ("head.weight", "head"),
+            ("stem.norm.running_mean", "stem"),
+            ("stage1.2.conv1.norm.shift", "stage1.2.conv1"),
+            ("dense.norm.scale", "dense"),
+            ("whitening.bias", "whitening"),
+        ] {
+            assert_eq!(layer_of(tensor), layer);
         }
     }
 

@@ -43,7 +43,7 @@ impl Whitening {
     pub fn new(parameters: &mut Parameters, name: &str, activation: Activation) -> Result<Self> {
         let shape = (KERNEL, KERNEL, 3, Self::OUTPUTS);
         Ok(Self {
-            weight: parameters.add_buffer(format!("{name}.weight"), shape, Init::Uniform)?,
+            weight: parameters.add_buffer(format!("{name}.weight"), shape, Init::Uniform)?.var,
             bias: parameters.add(format!("{name}.bias"), Kind::WhiteningBias, Self::OUTPUTS, Init::Constant(0.0))?,
             activation,
         })

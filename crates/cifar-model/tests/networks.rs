@@ -197,6 +197,7 @@ fn a_missing_model_and_one_of_other_images_name_the_stage_that_trains() {
         seed: 3,
         epoch: 1,
         arithmetic: String::new(),
+        init: None,
     };
     model.origin = Some(origin.clone());
     model.expect_trained_on(report, path).unwrap();

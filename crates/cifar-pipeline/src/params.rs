@@ -1,5 +1,5 @@
 //! params.yaml: every hyper-parameter, composed of the crates' own parameter types. All keys are
-//! required, and unknown keys are refused.
+//! required except [`cifar_train::optional_train_keys`], and unknown keys are refused.
 
 mod syntax;
 pub mod wording;
@@ -12,7 +12,7 @@ use cifar_data::splits::SplitParams;
 use cifar_eval::{EvaluateParams, HardImagesParams};
 use cifar_model::ModelParams;
 use cifar_train::tune::TuneParams;
-use cifar_train::{TrainParams, current_key, rename_keys};
+use cifar_train::{TrainParams, add_optional_keys, current_key, optional_train_keys, rename_keys};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -63,6 +63,7 @@ impl Params {
     /// Returns the parameters with other values for some keys, checked again as a whole.
     pub fn with(&self, setting: &Setting) -> Result<Self, String> {
         let mut value = self.to_json()?;
+        add_optional_keys(&mut value["train"]);
         for (key, new) in setting {
             let key = current_key(key);
             let leaves = leaves(&value, "");
@@ -92,7 +93,8 @@ impl Params {
 
     fn from_value(mut value: Value) -> Result<Self, String> {
         rename_keys(&mut value);
-        let known = serde_json::to_value(Self::example()).map_err(|e| e.to_string())?;
+        let mut known = serde_json::to_value(Self::example()).map_err(|e| e.to_string())?;
+        add_optional_keys(&mut known["train"]);
         check_keys(&value, &known, "")?;
         serde_path_to_error::deserialize(value).map_err(|e| {
             let (path, found) = (e.path().to_string(), e.inner().to_string());
@@ -187,6 +189,7 @@ fn check_keys(found: &Value, known: &Value, prefix: &str) -> Result<(), String> 
                     keys(default.as_object().into_iter().flat_map(|o| o.keys()))
                 ));
             }
+            None if prefix == "train." && optional_train_keys().contains_key(key) => {}
             None => return Err(format!("the key `{prefix}{key}` is missing; its usual value is {default}")),
         }
     }
@@ -254,6 +257,34 @@ mod tests {
         );
         check("  mixup: 0.0", "  mixup: -3.0", "train.mixup: -3 is not allowed; allowed is 0 to 10");
         check("random_seed: 42\n", "", "the key `random_seed` is missing; its usual value is 42");
+    }
+
+    #[test]
+    fn keys_of_later_versions_may_be_left_out() {
+        let shipped = Params::parse(SHIPPED).unwrap();
+        let is_optional = |line: &str| {
+            line.strip_prefix("  ")
+                .and_then(|line| line.split_once(':'))
+                .is_some_and(|(key, _)| optional_train_keys().contains_key(key))
+        };
+        let earlier: Vec<&str> = SHIPPED.lines().filter(|line| !is_optional(line)).collect();
+        assert_eq!(SHIPPED.lines().count() - earlier.len(), optional_train_keys().len());
+        assert_eq!(Params::parse(&earlier.join("\n")).unwrap(), shipped);
+        let keys = optional_train_keys();
+        let written = shipped.to_json().unwrap();
+        assert!(keys.keys().all(|key| written["train"].get(key).is_none()), "{written}");
+        let setting = Setting::from([("train.class_weights".to_string(), "balanced".into())]);
+        assert_eq!(shipped.with(&setting).unwrap().train.class_weights, cifar_train::ClassWeights::Balanced);
+        check(
+            "  class_weights: none",
+            "  class_weights: some",
+            "train.class_weights: \"some\" is not allowed; expected none, balanced, or a list with one weight above 0 per class",
+        );
+        check(
+            "  class_weights: none",
+            "  class_weights: [1, 0]",
+            "train.class_weights: 0 is not allowed; allowed is none, balanced, or a list with one weight above 0 per class",
+        );
     }
 
     #[test]

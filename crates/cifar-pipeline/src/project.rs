@@ -3,6 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use cifar_data::partitions::Partition;
+use cifar_data::prepare::PreparedReport;
+use cifar_model::{ModelSpec, Transfer};
+use cifar_train::{Init, Recipe};
 
 use crate::layout::Layout;
 use crate::lock::ProjectLock;
@@ -18,7 +21,7 @@ use crate::stages::pull::Pulled;
 use crate::stages::train::{TrainOptions, Trained};
 use crate::stages::tune::TuningOutcome;
 use crate::stages::{evaluate, hard_images, inspect, partition, prepare, pull, train, tune};
-use crate::{Result, ensure};
+use crate::{Error, Result, ensure};
 
 /// A folder with params.yaml, in which the stages leave their results.
 ///
@@ -80,6 +83,36 @@ impl Project {
     /// [`crate::Error::Usage`] if a key is unknown or missing or a value is not allowed.
     pub fn params(&self) -> Result<Params> {
         Params::read(&self.params_file)
+    }
+
+    /// Reads the trained network that a recipe starts from, if it starts from one, and checks that
+    /// it fits the network and the prepared images.
+    ///
+    /// # Errors
+    /// If the file is not a model, does not fit, or is in the folder that the run replaces.
+    pub(crate) fn read_init(&self, recipe: Recipe, data: &PreparedReport) -> Result<Recipe> {
+        let Init::File(path) = &recipe.train.init else { return Ok(recipe) };
+        let (file, own) = (self.layout.join(path), self.layout.final_model());
+        let refused = |problem: String| Error::usage(format!("train.init: {}: {problem}", file.display()));
+        let is_own = |of: fn(&Path) -> std::io::Result<PathBuf>| {
+            of(&file).is_ok_and(|file| of(&own).is_ok_and(|own| file.starts_with(own)))
+        };
+        if is_own(|path| std::path::absolute(path)) || is_own(Path::canonicalize) {
+            return Err(refused(
+                "this run replaces that folder; copy the file to another one, such as pretrained/".into(),
+            ));
+        }
+        let init = recipe.train.init.read(&self.layout.join(""))?;
+        if let Some(model) = init.model()? {
+            let spec = ModelSpec {
+                params: recipe.model.clone(),
+                classes: data.classes.clone(),
+                size: data.size,
+                normalisation: data.normalisation.clone(),
+            };
+            Transfer::plan(&spec, model).map_err(|e| refused(e.to_string()))?;
+        }
+        Ok(Recipe { train: cifar_train::TrainParams { init, ..recipe.train }, model: recipe.model })
     }
 
     /// Runs every stage in order: pull, prepare, inspect, tune, train, evaluate, hard-images.

@@ -6,6 +6,8 @@
 //! - `metrics.json`, `plots/metrics/**.tsv`: the history in the layout that `DVCLive` writes and
 //!   DVC shows;
 //! - `summary.csv`: the network, layer by layer;
+//! - `init.json`, only of a run that started from a trained network: which one, and the tensors that
+//!   were taken and that were new ([`StartedFrom`](crate::StartedFrom));
 //! - `provenance.json`: the inputs of the run, and the hashes of the files that later stages read
 //!   ([`cifar_data::provenance`]).
 //!
@@ -29,6 +31,11 @@ pub const HISTORY: &str = "history.jsonl";
 pub const METRICS: &str = "metrics.json";
 /// Name of the stage that writes the folder.
 pub const COMMAND: &str = "train";
+/// File name of what a run started from.
+pub const INIT: &str = "init.json";
+/// Name of the model that a run started from among the inputs of its folder
+/// ([`cifar_data::provenance`]).
+pub const INIT_INPUT: &str = "init";
 /// File name of the per-epoch logits.
 pub const DYNAMICS: &str = "dynamics.safetensors";
 
@@ -62,7 +69,11 @@ pub fn write(fitted: &Fitted, data: &TrainingData, out: &Path) -> Result<()> {
         })
         .collect();
     folder.write("summary.csv", format!("layer,output,parameters,flops\n{}", layers.concat()).as_bytes())?;
-    let inputs = [Split::Train, Split::Val].map(|split| (split.name(), data.report.fingerprint(split)));
+    let mut inputs = [Split::Train, Split::Val].map(|split| (split.name(), data.report.fingerprint(split))).to_vec();
+    if let Some(from) = &fitted.started_from {
+        folder.write(INIT, format!("{:#}\n", json!(from)).as_bytes())?;
+        inputs.push((INIT_INPUT, from.model.as_str()));
+    }
     provenance::write(folder.path(), COMMAND, &inputs, &[MODEL, HISTORY, METRICS])?;
     Ok(folder.commit()?)
 }

@@ -63,11 +63,14 @@ pub use fit::{fit, fit_resumable};
 pub use history::{EPOCH_COLUMNS, EpochRecord};
 pub use memory::training_memory;
 pub use optimiser::{LrMultipliers, Optimiser};
-pub use params::{Averaging, OptimiserKind, Reduction, Select, TrainParams};
+pub use params::{
+    Averaging, ClassWeights, Freeze, Init, OptimiserKind, Reduction, Sampling, Select, TrainParams, add_optional_keys,
+    optional_train_keys,
+};
 pub use range_test::{RangePoint, RangeTest, range_test};
 pub use recipe::Recipe;
 pub use renamed::{RENAMED_KEYS, current_key, rename_keys};
-pub use run::{Fitted, Run, Timing};
+pub use run::{Fitted, Run, StartedFrom, Timing};
 pub use schedule::Schedule;
 pub use trainer::{StepRecord, Trainer};
 

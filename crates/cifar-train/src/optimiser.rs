@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, Error, InplaceOp2, Layout, Tensor};
 use cifar_kernels::{KernelError, adamw_update, muon_update, sgd_update, squared_norm};
-use cifar_model::parameters::{Kind, Parameter};
+use cifar_model::parameters::{Kind, Parameter, layer_of};
 
 use crate::{OptimiserKind, Result, TrainParams};
 
@@ -42,7 +42,8 @@ struct Slot {
 ///
 /// Learning rates by group: `learning_rate · head_lr_scale` for the last layer, `learning_rate ·
 /// bias_lr_scale` for vectors, `muon_learning_rate` for filters under Muon, and `learning_rate` for
-/// everything else.
+/// everything else. All except that of the last layer are multiplied by `backbone_lr_scale`, with
+/// their weight decay.
 #[derive(Debug)]
 pub struct Optimiser {
     params: TrainParams,
@@ -61,7 +62,10 @@ pub struct LrMultipliers {
 impl Optimiser {
     /// Creates the optimiser with an empty state.
     pub fn new(params: &TrainParams, parameters: &[Parameter]) -> Self {
+        let heads: Vec<&str> = parameters.iter().filter(|p| p.kind == Kind::Head).map(|p| layer_of(&p.name)).collect();
         let slot = |parameter: &Parameter| {
+            let in_head = heads.contains(&layer_of(&parameter.name));
+            let backbone_scale = if in_head { 1.0 } else { params.backbone_lr_scale };
             let dims = parameter.var.dims();
             let len = parameter.var.elem_count();
             let rule = match (params.optimiser, parameter.kind) {
@@ -81,13 +85,15 @@ impl Optimiser {
             let decays = !is_vector || params.decay_biases;
             Slot {
                 rule,
-                rate: if matches!(rule, Rule::Muon { .. }) {
-                    params.muon_learning_rate
-                } else {
-                    params.learning_rate * scale
-                },
+                rate: backbone_scale
+                    * if matches!(rule, Rule::Muon { .. }) {
+                        params.muon_learning_rate
+                    } else {
+                        params.learning_rate * scale
+                    },
                 // The kernels multiply the decay by the parameter's own rate; dividing here takes
-                // its scale out again.
+                // its scale out again. That of the backbone stays: a backbone that hardly moves
+                // must not decay as fast as one that does.
                 decay: if decays { params.weight_decay / scale } else { 0.0 },
                 first: vec![0.0; len],
                 second: vec![0.0; if rule == Rule::AdamW { len } else { 0 }],
@@ -247,6 +253,15 @@ mod tests {
         close(&bias, [1.0 - 0.24, 1.0 - 0.32]);
         let bias = &moved(&TrainParams { decay_biases: true, ..params }, &[1.0])[2];
         close(bias, [1.0 - 0.005 - 0.24, 1.0 - 0.005 - 0.32]);
+    }
+
+    #[test]
+    fn the_backbone_has_a_lower_rate_and_decay() {
+        let params = TrainParams { backbone_lr_scale: 0.1, weight_decay: 0.5, decay_biases: true, ..sgd() };
+        let [matrix, head, bias] = moved(&params, &[1.0]).try_into().unwrap();
+        close(&matrix, [1.0 - 0.0005 - 0.003, 1.0 - 0.0005 - 0.004]);
+        close(&head, [1.0 - 0.005 - 0.03, 1.0 - 0.005 - 0.04]);
+        close(&bias, [1.0 - 0.0005 - 0.003, 1.0 - 0.0005 - 0.004]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::tune::{Setting, Space, apply};
-use crate::{Result, Select, TrainError, TrainParams};
+use crate::{Result, Select, TrainError, TrainParams, add_optional_keys};
 
 /// A network and how it is trained: the parameters that a search may change.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,7 +23,10 @@ impl Recipe {
     /// # Errors
     /// If a key is unknown or a value is out of range.
     pub fn with(&self, setting: &Setting) -> Result<Self> {
-        Self::parse(&apply(setting, &self.json()?)?)
+        let mut recipe = Self::parse(&apply(setting, &self.json()?)?)?;
+        // As JSON it is only a name.
+        recipe.train.init = self.train.init.clone();
+        Ok(recipe)
     }
 
     /// Checks that every bound of a space is allowed.
@@ -46,7 +49,10 @@ impl Recipe {
                 "tune.trials: there are no validation images to score trials with; set it to 0, or raise split.val_fraction".into(),
             ));
         }
-        let suits = |recipe: &Self| recipe.train.check(train.len(), val.len(), train.size());
+        let suits = |recipe: &Self| {
+            recipe.train.check_classes(train.classes())?;
+            recipe.train.check(train.len(), val.len(), train.size())
+        };
         let recipe = self.for_trials();
         suits(&recipe)?;
         space.check(&recipe.json()?, |blocks| suits(&Self::parse(blocks)?))
@@ -82,9 +88,12 @@ impl Recipe {
         Ok(found)
     }
 
-    /// Goes through text, so that an `f32` keeps the digits that were typed.
+    /// Returns all keys, also optional ones. Goes through text, so that an `f32` keeps the digits
+    /// that were typed.
     fn json(&self) -> Result<Value> {
         let failed = |e: serde_json::Error| TrainError::Encode(e.to_string());
-        serde_json::from_str(&serde_json::to_string(self).map_err(failed)?).map_err(failed)
+        let mut blocks: Value = serde_json::from_str(&serde_json::to_string(self).map_err(failed)?).map_err(failed)?;
+        add_optional_keys(&mut blocks["train"]);
+        Ok(blocks)
     }
 }

@@ -4,10 +4,11 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use candle_core::Tensor;
-use cifar_data::DataError;
 use cifar_data::prepare::TrainingData;
 use cifar_data::splits::Split;
-use cifar_model::{Model, ModelOrigin, ModelParams, ModelSpec, evaluate_loss, predict, predict_some};
+use cifar_data::{DataError, Source};
+use cifar_model::{Model, ModelOrigin, ModelParams, ModelSpec, Transfer, evaluate_loss, predict, predict_some};
+use serde::Serialize;
 
 use crate::callback::TrainingCallback;
 use crate::memory;
@@ -24,8 +25,24 @@ pub struct Fitted {
     pub selected_epoch: usize,
     /// Per-epoch logits of each image; none if they were not recorded.
     pub dynamics: Option<Dynamics>,
+    /// What the run started from; none if from random weights.
+    pub started_from: Option<StartedFrom>,
     /// How long this process trained. No result depends on it.
     pub timing: Timing,
+}
+
+/// The trained network that a run started from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StartedFrom {
+    /// The hash of its file ([`Model::seal`]).
+    pub model: String,
+    /// What it was trained on; none if its file does not say so.
+    pub source: Option<Source>,
+    /// Its classes.
+    pub classes: Vec<String>,
+    /// The tensors that the run took, and those that were new.
+    #[serde(flatten)]
+    pub tensors: Transfer,
 }
 
 /// How long a process trained.
@@ -64,6 +81,7 @@ pub struct Run<'a> {
     seed: u64,
     pub(crate) trainer: Trainer,
     pub(crate) state: RunState,
+    started_from: Option<StartedFrom>,
     timing: Timing,
 }
 
@@ -89,28 +107,35 @@ pub(crate) struct RunState {
 impl<'a> Run<'a> {
     /// Builds the network with its initial weights.
     ///
+    /// If it starts from a trained network ([`TrainParams::init`]), it also takes the normalisation
+    /// of pixels from there: the layers were trained on pixels of that scale.
+    ///
     /// # Errors
-    /// If a parameter is out of range or does not suit the data, there is not enough memory, or
-    /// `CIFAR_ISA` names an ISA that this processor does not have.
+    /// If a parameter is out of range or does not suit the data, the trained network has another
+    /// architecture or image size, there is not enough memory, or `CIFAR_ISA` names an ISA that
+    /// this processor does not have.
     pub fn start(params: &TrainParams, model: &ModelParams, data: &'a TrainingData, seed: u64) -> Result<Self> {
         let TrainingData { train, val, report } = data;
         params.check(train.len(), val.len(), report.size)?;
+        params.check_classes(&report.classes)?;
+        let init = params.init.model()?;
         let spec = ModelSpec {
             params: model.clone(),
             classes: report.classes.clone(),
             size: report.size,
-            normalisation: report.normalisation.clone(),
+            normalisation: init.map_or(&report.normalisation, |init| &init.spec().normalisation).clone(),
         };
         memory::check(params, &spec, [train.len(), val.len()])?;
         let model = Model::new(spec, seed)?;
         model.prepare(train)?;
+        let started_from = init.map(|init| StartedFrom::new(&model, init)).transpose()?;
         let trainer = Trainer::new(model, params, train.len(), seed)?;
         let dynamics = Dynamics::new(train, val, params.dynamics_fraction, seed);
-        let dynamics = if params.mixup > 0.0 { dynamics.without_pass() } else { dynamics };
+        let dynamics = if params.passes_show_every_image() { dynamics } else { dynamics.without_pass() };
         let numeric_target = cifar_kernels::numeric_target()?;
         let state = RunState { dynamics: Some(dynamics), numeric_target, ..RunState::default() };
         let timing = Timing::default();
-        Ok(Self { data, params: params.clone(), seed, trainer, state, timing })
+        Ok(Self { data, params: params.clone(), seed, trainer, state, started_from, timing })
     }
 
     /// Returns the run without a record of per-epoch logits.
@@ -249,10 +274,25 @@ impl<'a> Run<'a> {
             seed: self.seed,
             epoch: selected_epoch,
             arithmetic: numeric_target,
+            init: self.started_from.as_ref().map(|from| from.model.clone()),
         });
         // The next model has buffers of other sizes.
         cifar_kernels::release_buffers();
-        Ok(Fitted { model, history, selected_epoch, dynamics, timing: self.timing })
+        let (started_from, timing) = (self.started_from, self.timing);
+        Ok(Fitted { model, history, selected_epoch, dynamics, started_from, timing })
+    }
+}
+
+impl StartedFrom {
+    /// Sets the layers of `model` that it shares with `init`.
+    fn new(model: &Model, init: &Model) -> Result<Self> {
+        let tensors = model.take_from(init).map_err(|e| TrainError::Init(format!("the model {e}")))?;
+        Ok(Self {
+            model: init.seal().into(),
+            source: init.origin.as_ref().map(|origin| origin.source.clone()),
+            classes: init.spec().classes.clone(),
+            tensors,
+        })
     }
 }
 

@@ -6,14 +6,15 @@ use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
 use candle_core::D;
-use cifar_data::batches::{Augmentation, Batch, epoch_order, training_batch};
+use cifar_data::batches::{Augmentation, Batch, Draw, balanced_draws, drawn_batch, epoch_order};
 use cifar_data::{Dataset, SampleId};
 use cifar_model::ops::{self, Targets};
+use cifar_model::parameters::{Kind, layer_of};
 use cifar_model::{Mode, Model};
 
 use crate::averaging::Average;
 use crate::optimiser::{LrMultipliers, Optimiser};
-use crate::{Reduction, Result, TrainError, TrainParams};
+use crate::{ClassWeights, Freeze, Reduction, Result, Sampling, TrainError, TrainParams};
 
 /// A loss above this, in nats, means that the weights have diverged, even if it is still finite. An
 /// untrained network has a loss of ln(classes).
@@ -28,7 +29,8 @@ pub struct StepRecord {
     pub steps: usize,
     /// Images of the batch.
     pub images: usize,
-    /// Mean loss of the batch, nats. With weights, the mean of the weighted losses.
+    /// Mean loss of the batch, nats. With weights, the mean of the weighted losses
+    /// ([`cifar_model::ops::softmax_cross_entropy`]).
     pub loss: f32,
     /// Learning rate of the step, for the parameters that use `train.learning_rate`.
     pub learning_rate: f64,
@@ -80,20 +82,30 @@ pub struct Trainer {
     waited: Duration,
     /// Weight on the loss of each training image; none if all are equal.
     weights: Option<Vec<f32>>,
+    /// Weight of each class in the loss; none if all are equal, or balanced weights are not known
+    /// yet.
+    class_weights: Option<Vec<f32>>,
     /// Ids and logits of the last batch.
     latest: (Vec<SampleId>, Vec<f32>),
 }
 
 impl Trainer {
-    /// Prepares to train `model` on `images` images per epoch.
+    /// Prepares to train `model` on `images` images per epoch. Freezes the layers that
+    /// [`TrainParams::freeze`] names.
     ///
     /// # Errors
-    /// If candle cannot read the weights.
+    /// If candle cannot read the weights, or there is not one class weight per class.
     pub fn new(model: Model, params: &TrainParams, images: usize, seed: u64) -> Result<Self> {
+        params.check_classes(&model.spec().classes)?;
+        freeze(&model, params.freeze);
         Ok(Self {
             optimiser: Optimiser::new(params, model.parameters().trained()),
             average: Average::new(params, model.parameters())?,
             model,
+            class_weights: match &params.class_weights {
+                ClassWeights::PerClass(weights) => Some(weights.clone()),
+                ClassWeights::None | ClassWeights::Balanced => None,
+            },
             params: params.clone(),
             seed,
             step: 0,
@@ -175,7 +187,9 @@ impl Trainer {
         multipliers: impl Fn(&Self, usize) -> LrMultipliers,
         mut after_step: impl FnMut(&Self, &StepRecord) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
+        self.class_weights = self.params.class_weights.weights(&train.counts_by_class());
         let plan = Plan {
+            sampling: self.params.sampling,
             augmentation: self.params.augmentation(),
             seed: self.seed,
             steps_per_epoch: self.steps_per_epoch,
@@ -200,7 +214,8 @@ impl Trainer {
     ///
     /// # Errors
     /// If the loss diverges: the weights are then those before the step, but the step is counted.
-    /// If candle or a kernel fails.
+    /// If the class weights are balanced and no training set has passed through
+    /// [`Trainer::steps`], which counts its images by class. If candle or a kernel fails.
     pub fn step(&mut self, batch: &Batch, epoch: usize) -> Result<StepRecord> {
         self.step_at(batch, epoch, self.multipliers(self.step))
     }
@@ -210,6 +225,13 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::step`].
     pub fn step_at(&mut self, batch: &Batch, epoch: usize, multipliers: LrMultipliers) -> Result<StepRecord> {
+        if self.class_weights.is_none() && self.params.class_weights == ClassWeights::Balanced {
+            return Err(TrainError::Parameter {
+                key: "train.class_weights",
+                value: "balanced".into(),
+                allowed: "a single batch does not say how many training images a class has; give one weight per class, or train on a whole set".into(),
+            });
+        }
         // None of the several hundred parallel loops of a step then has to wake the pool.
         cifar_kernels::on_pool(|| self.step_on_pool(batch, epoch, multipliers))
     }
@@ -217,8 +239,11 @@ impl Trainer {
     fn step_on_pool(&mut self, batch: &Batch, epoch: usize, multipliers: LrMultipliers) -> Result<StepRecord> {
         let learning_rate = self.params.learning_rate * multipliers.all;
         let trained = self.model.parameters().trained();
-        for parameter in trained.iter().filter(|p| p.kind == cifar_model::parameters::Kind::WhiteningBias) {
-            parameter.freeze(multipliers.whitening_bias == 0.0);
+        // The whitening layer belongs to the stem and to the backbone.
+        if self.params.freeze == Freeze::None {
+            for parameter in trained.iter().filter(|p| p.kind == Kind::WhiteningBias) {
+                parameter.freeze(multipliers.whitening_bias == 0.0);
+            }
         }
         let mode = Mode::Train { seed: self.seed, epoch: epoch as u64, ids: &batch.ids };
         let logits = self.model.forward(&batch.pixels, &mode)?;
@@ -226,8 +251,10 @@ impl Trainer {
             labels: &batch.labels,
             mix: batch.mix.as_ref().map(|mix| (mix.partner_labels.as_slice(), mix.shares.as_slice())),
             weights: batch.weights.as_deref(),
+            class_weights: self.class_weights.as_deref(),
             smoothing: self.params.label_smoothing,
         };
+        let divisor = targets.divisor();
         let loss = ops::softmax_cross_entropy(&logits, &targets)?;
         let value = loss.to_scalar::<f32>()?;
         self.step += 1;
@@ -236,7 +263,7 @@ impl Trainer {
         }
         let loss = match self.params.reduction {
             Reduction::Mean => loss,
-            Reduction::Sum => (loss * batch.len() as f64)?,
+            Reduction::Sum => (loss * divisor)?,
         };
         let gradients = loss.backward()?;
         self.optimiser.step(trained, &gradients, multipliers, self.step - 1)?;
@@ -292,6 +319,17 @@ impl Trainer {
     }
 }
 
+fn freeze(model: &Model, which: Freeze) {
+    let parameters = model.parameters();
+    let heads: Vec<&str> =
+        parameters.trained().iter().filter(|p| p.kind == Kind::Head).map(|p| layer_of(&p.name)).collect();
+    match which {
+        Freeze::None => {}
+        Freeze::Backbone => parameters.freeze_layers(|layer| !heads.contains(&layer)),
+        Freeze::Stem => parameters.freeze_layers(|layer| layer == model.spec().params.architecture.stem()),
+    }
+}
+
 /// Returns the label with the larger fraction of a mixture.
 fn main_label(batch: &Batch, index: usize) -> u32 {
     match &batch.mix {
@@ -302,6 +340,7 @@ fn main_label(batch: &Batch, index: usize) -> u32 {
 
 /// The batches to prepare.
 struct Plan {
+    sampling: Sampling,
     augmentation: Augmentation,
     seed: u64,
     steps_per_epoch: usize,
@@ -309,6 +348,17 @@ struct Plan {
 }
 
 impl Plan {
+    /// Returns the images of an epoch in their order.
+    fn draws(&self, train: &Dataset, labels: &[u16], epoch: u64) -> Vec<Draw> {
+        match self.sampling {
+            Sampling::Natural => {
+                let order = epoch_order(train.len(), self.seed, epoch).into_iter();
+                order.map(|index| Draw { index, visit: epoch }).collect()
+            }
+            Sampling::Balanced => balanced_draws(labels, self.seed, epoch),
+        }
+    }
+
     /// Returns the range of an epoch's order that a step trains on.
     ///
     /// The batches of an epoch have equal size, give or take one image: a last batch of a few
@@ -328,15 +378,16 @@ impl Plan {
         // One batch waits in the channel while the next one is prepared.
         let (sender, batches) = sync_channel(1);
         scope.spawn(move || {
+            let labels = train.labels();
             let mut order = (usize::MAX, Vec::new());
             for step in self.steps.clone() {
                 let epoch = step / self.steps_per_epoch;
                 if order.0 != epoch {
-                    order = (epoch, epoch_order(train.len(), self.seed, epoch as u64));
+                    order = (epoch, self.draws(train, &labels, epoch as u64));
                 }
-                let indices = &order.1[self.places(step % self.steps_per_epoch, train.len())];
-                let mut batch = training_batch(train, indices, &self.augmentation, self.seed, epoch as u64);
-                batch.weights = weights.map(|weights| indices.iter().map(|i| weights[*i]).collect());
+                let draws = &order.1[self.places(step % self.steps_per_epoch, train.len())];
+                let mut batch = drawn_batch(train, draws, &self.augmentation, self.seed);
+                batch.weights = weights.map(|weights| draws.iter().map(|draw| weights[draw.index]).collect());
                 if sender.send(batch).is_err() {
                     return;
                 }
@@ -362,7 +413,8 @@ mod tests {
         ] {
             let steps_per_epoch = usize::div_ceil(images, batch_size);
             let augmentation = TrainParams::default().augmentation();
-            let plan = Plan { augmentation, seed: 1, steps_per_epoch, steps: 0..steps_per_epoch };
+            let sampling = Sampling::Natural;
+            let plan = Plan { sampling, augmentation, seed: 1, steps_per_epoch, steps: 0..steps_per_epoch };
             let mut next = 0;
             for step in 0..steps_per_epoch {
                 let places = plan.places(step, images);

@@ -2,15 +2,18 @@
 
 mod common;
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cifar_data::prepare::TrainingData;
-use cifar_data::{Progress, Silent};
-use cifar_model::{evaluate_loss, predict};
+use cifar_data::{DataError, Progress, Silent};
+use cifar_model::parameters::layer_of;
+use cifar_model::{Architecture, Model, ModelParams, evaluate_loss, predict};
 use cifar_train::{
-    Averaging, Checkpoints, Dynamics, EpochRecord, Fitted, Run, Select, TrainParams, TrainingCallback, artifacts, fit,
-    fit_resumable,
+    Averaging, Checkpoints, ClassWeights, Dynamics, EpochRecord, Fitted, Freeze, Init, OptimiserKind, Run, Sampling,
+    Select, TrainError, TrainParams, TrainingCallback, artifacts, fit, fit_resumable, run_key,
 };
 use common::{data, narrow};
 
@@ -159,4 +162,128 @@ fn dynamics_have_no_logits_of_mixtures() {
     }
     let single = trained(&params(0.0, 0.0), &data).dynamics.unwrap();
     assert!(single.pass(1).is_some() && single.of_train(1) == single.pass(1) && single.check_train().is_ok());
+}
+
+/// Returns the values of every tensor, by name.
+fn values(model: &Model) -> Vec<(String, Vec<f32>)> {
+    let tensors = model.parameters().all();
+    tensors.map(|(name, var)| (name.to_string(), var.flatten_all().unwrap().to_vec1().unwrap())).collect()
+}
+
+#[test]
+fn frozen_layers_keep_their_weights_and_statistics() {
+    let (data, folder) = (data(240), tempfile::tempdir().unwrap());
+    let base = TrainParams { epochs: 1, select: Select::Last, decay_biases: true, ..params() };
+    for architecture in [Architecture::SimpleCnn, Architecture::Airbench94] {
+        let model = ModelParams { widths: vec![8, 8, 8], ..ModelParams::of(architecture) };
+        let path = folder.path().join(architecture.name());
+        trained_as(&base, &model, &data, 1).model.save(&path).unwrap();
+        let init = Init::File(path).read(Path::new("")).unwrap();
+        let start = values(init.model().unwrap().unwrap());
+        for (freeze, optimiser, averaging) in [
+            (Freeze::None, OptimiserKind::Sgd, Averaging::None),
+            (Freeze::Backbone, OptimiserKind::Muon, Averaging::Ema),
+            (Freeze::Stem, OptimiserKind::AdamW, Averaging::Lookahead),
+        ] {
+            let params = TrainParams { init: init.clone(), freeze, optimiser, averaging, ..base.clone() };
+            let fitted = trained_as(&params, &model, &data, 2);
+            let changed: BTreeSet<&str> = (start.iter().zip(values(&fitted.model)))
+                .filter(|(before, after)| *before != after)
+                .map(|((name, _), _)| layer_of(name))
+                .collect();
+            let all: BTreeSet<&str> = start.iter().map(|(name, _)| layer_of(name)).collect();
+            let expected = match freeze {
+                Freeze::None => all,
+                Freeze::Backbone => BTreeSet::from(["head"]),
+                Freeze::Stem => all.into_iter().filter(|layer| *layer != architecture.stem()).collect(),
+            };
+            assert_eq!(changed, expected, "{architecture:?}, {freeze:?}");
+            let from = fitted.started_from.unwrap();
+            assert!(from.tensors.new.is_empty() && from.tensors.taken.len() == start.len());
+            assert_eq!(fitted.model.origin.unwrap().init, Some(from.model));
+        }
+    }
+}
+
+fn trained_as(params: &TrainParams, model: &ModelParams, data: &TrainingData, seed: u64) -> Fitted {
+    fit(params, model, data, seed, &Silent).expect("the run succeeds")
+}
+
+#[test]
+fn a_key_depends_on_the_content_of_the_initial_weights_alone() {
+    let (data, folder) = (data(240), tempfile::tempdir().unwrap());
+    let key = |init: &Init| {
+        let params = TrainParams { init: init.clone(), ..params() };
+        run_key(&params, &narrow(), &data.report, 3, "test")
+    };
+    let file = |name: &str, seed| {
+        let params = TrainParams { epochs: 1, ..params() };
+        trained_as(&params, &narrow(), &data, seed).model.save(&folder.path().join(name)).unwrap();
+        Init::File(name.into()).read(folder.path()).unwrap()
+    };
+    let (first, copy, other) = (file("first", 1), file("copy", 1), file("other", 2));
+    assert_eq!(key(&first), key(&copy));
+    let keys = BTreeSet::from([key(&Init::Random), key(&first), key(&other)]);
+    assert_eq!(keys.len(), 3);
+    let unread = TrainParams { init: Init::File("first".into()), ..params() };
+    let error = fit(&unread, &narrow(), &data, 3, &Silent).unwrap_err().to_string();
+    assert_eq!(error, "train.init: first: was not read before the run");
+    let wide = ModelParams { widths: vec![9, 9, 9], ..ModelParams::of(Architecture::Airbench94) };
+    let other = TrainParams { init: first, ..params() };
+    let error = fit(&other, &wide, &data, 3, &Silent).unwrap_err().to_string();
+    let expected = "train.init: the model has architecture simple_cnn, the parameters and images ask for airbench94";
+    assert_eq!(error, expected);
+}
+
+/// Asks to stop after some steps.
+struct StopAfter(AtomicUsize);
+
+impl Progress for StopAfter {
+    fn update(&self, _: &'static str, _: u64, _: u64) {}
+
+    fn cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+}
+
+impl TrainingCallback for StopAfter {
+    fn step(&self, _: &cifar_train::StepRecord) {
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |steps| steps.checked_sub(1));
+    }
+}
+
+#[test]
+fn runs_with_class_weights_and_balanced_sampling_resume_to_the_same_weights() {
+    let (mut data, folder) = (data(240), tempfile::tempdir().unwrap());
+    // Class 3 is rare.
+    let mut kept = 0;
+    data.train = data.train.filter(|sample| {
+        kept += usize::from(sample.label == 3);
+        sample.label != 3 || kept <= 2
+    });
+    assert_eq!(data.train.counts_by_class()[3], 2);
+    let params = TrainParams {
+        epochs: 2,
+        class_weights: ClassWeights::Balanced,
+        sampling: Sampling::Balanced,
+        dynamics_fraction: 1.0,
+        ..params()
+    };
+    let whole = trained(&params, &data);
+    let mut checkpoints = Checkpoints::open(folder.path(), "run", Duration::ZERO, &Silent).unwrap();
+    // In the middle of the second epoch.
+    let steps = data.train.len().div_ceil(50) + 2;
+    let stop = StopAfter(AtomicUsize::new(steps));
+    let stopped = fit_resumable(&params, &narrow(), &data, 3, &mut checkpoints, &stop).unwrap_err();
+    assert!(matches!(stopped, TrainError::Data(DataError::Cancelled)) && checkpoints.step() == steps);
+    let resumed = fit_resumable(&params, &narrow(), &data, 3, &mut checkpoints, &Silent).unwrap();
+    assert_eq!(resumed.history, whole.history);
+    assert!(values(&resumed.model) == values(&whole.model));
+    let dynamics = whole.dynamics.unwrap();
+    assert!(dynamics.pass(0).is_none() && dynamics.check_train().is_ok());
+    assert_eq!(resumed.dynamics, Some(dynamics));
+    let weighted = TrainParams { sampling: Sampling::Natural, ..params.clone() };
+    let plain = TrainParams { class_weights: ClassWeights::None, ..weighted.clone() };
+    let losses = [&params, &weighted, &plain].map(|params| trained(params, &data).history[1].train_loss.to_bits());
+    assert_eq!(BTreeSet::from(losses).len(), 3, "each of the two has an effect");
 }

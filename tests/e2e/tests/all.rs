@@ -17,6 +17,7 @@ mod page;
 mod provenance;
 mod resume;
 mod slurm;
+mod start;
 mod synthetic_truth;
 mod tuning;
 mod watching;

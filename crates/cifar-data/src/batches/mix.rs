@@ -16,11 +16,19 @@ pub struct Mix {
 /// Mixes every image with the next one of the batch, and the last one with the first. The order of
 /// an epoch is random, so this is a random partner.
 ///
-/// Fractions are drawn from Beta(`alpha`, `alpha`) by seed, epoch and id. Values are rounded to
+/// Fractions are drawn from Beta(`alpha`, `alpha`) by seed, visit and id. Values are rounded to
 /// bytes, which changes them by at most 1/510 of the range, far less than an image's noise.
-pub(super) fn mix(ids: &[SampleId], labels: &[u32], pixels: &mut [u8], alpha: f64, seed: u64, epoch: u64) -> Mix {
-    let draw = |id: &SampleId| beta(&mut stream(seed, Purpose::Mixup, epoch, u64::from(id.0)), alpha) as f32;
-    let shares: Vec<f32> = ids.iter().map(draw).collect();
+pub(super) fn mix(
+    ids: &[SampleId],
+    visits: impl Iterator<Item = u64>,
+    labels: &[u32],
+    pixels: &mut [u8],
+    alpha: f64,
+    seed: u64,
+) -> Mix {
+    let draw =
+        |(id, visit): (&SampleId, u64)| beta(&mut stream(seed, Purpose::Mixup, visit, u64::from(id.0)), alpha) as f32;
+    let shares: Vec<f32> = ids.iter().zip(visits).map(draw).collect();
     let mut partner_labels = labels.to_vec();
     let bytes = pixels.len() / ids.len().max(1);
     if bytes > 0 {

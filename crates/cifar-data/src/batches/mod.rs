@@ -1,12 +1,14 @@
 //! Batches of `u8` pixels: shuffled and augmented for training, plain for evaluation.
 
 mod augment;
+mod balanced;
 mod mix;
 
 use crate::random::{Purpose, stream};
 use crate::{Dataset, ImageSize, SampleId};
 
 pub use augment::{Augmentation, Flip};
+pub use balanced::balanced_draws;
 pub use mix::Mix;
 
 /// Several images with their labels, ready to become a tensor.
@@ -45,6 +47,16 @@ pub fn epoch_order(len: usize, seed: u64, epoch: u64) -> Vec<usize> {
     order
 }
 
+/// One image of an epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Draw {
+    /// The index of the image in its set.
+    pub index: usize,
+    /// How many times the run has drawn this image before. If every epoch visits every image once,
+    /// this is the epoch, counted from 0.
+    pub visit: u64,
+}
+
 /// Returns the augmented images at `indices`.
 ///
 /// The augmentation of an image depends on the seed, the epoch and its id alone; under mixup also
@@ -53,14 +65,28 @@ pub fn epoch_order(len: usize, seed: u64, epoch: u64) -> Vec<usize> {
 /// # Panics
 /// If an index is not below the length of the set.
 pub fn training_batch(set: &Dataset, indices: &[usize], augmentation: &Augmentation, seed: u64, epoch: u64) -> Batch {
+    let draws: Vec<Draw> = indices.iter().map(|&index| Draw { index, visit: epoch }).collect();
+    drawn_batch(set, &draws, augmentation, seed)
+}
+
+/// Returns the augmented images of `draws`.
+///
+/// The augmentation of an image depends on the seed, its id and its number of visits, so that an
+/// image that an epoch draws several times differs each time; under mixup also on the next image.
+///
+/// # Panics
+/// If an index is not below the length of the set.
+pub fn drawn_batch(set: &Dataset, draws: &[Draw], augmentation: &Augmentation, seed: u64) -> Batch {
     let size = set.size();
-    let mut batch = Batch { pixels: vec![0; indices.len() * size.bytes()], ..without_pixels(set, indices) };
-    for ((&index, id), pixels) in indices.iter().zip(&batch.ids).zip(batch.pixels.chunks_exact_mut(size.bytes())) {
-        augmentation.apply(set.image(index), pixels, size, seed, epoch, *id);
+    let indices: Vec<usize> = draws.iter().map(|draw| draw.index).collect();
+    let mut batch = Batch { pixels: vec![0; indices.len() * size.bytes()], ..without_pixels(set, &indices) };
+    for ((draw, id), pixels) in draws.iter().zip(&batch.ids).zip(batch.pixels.chunks_exact_mut(size.bytes())) {
+        augmentation.apply(set.image(draw.index), pixels, size, seed, draw.visit, *id);
     }
     if augmentation.mixup > 0.0 {
         let Batch { ids, labels, pixels, .. } = &mut batch;
-        batch.mix = Some(mix::mix(ids, labels, pixels, augmentation.mixup, seed, epoch));
+        let visits = draws.iter().map(|draw| draw.visit);
+        batch.mix = Some(mix::mix(ids, visits, labels, pixels, augmentation.mixup, seed));
     }
     batch
 }

@@ -37,6 +37,9 @@ pub struct RunRecord {
     pub data: String,
     /// Identity of the program that trained it.
     pub program: String,
+    /// Hash of the model file that it starts from; none if it starts from random weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<String>,
 }
 
 impl RunRecord {
@@ -51,7 +54,14 @@ impl RunRecord {
         program: String,
     ) -> Self {
         let (name, combination) = (name.into(), combination.into());
-        Self { schema: SCHEMA, name, combination, seed, setting, params, data, program }
+        Self { schema: SCHEMA, name, combination, seed, setting, params, data, program, init: None }
+    }
+
+    /// Returns the record of a run that starts from the model file with this hash; none: from random
+    /// weights.
+    #[must_use]
+    pub fn with_init(self, init: Option<String>) -> Self {
+        Self { init, ..self }
     }
 
     /// Reads the record in the folder of a run; none if the run is not finished.
@@ -98,6 +108,7 @@ impl RunRecord {
         }
         first(&self.params, &wanted.params, "")
             .or_else(|| (self.data != wanted.data).then(|| "the partitions or the label overrides have changed".into()))
+            .or_else(|| (self.init != wanted.init).then(|| "the file of train.init has changed".into()))
     }
 }
 
@@ -123,6 +134,8 @@ mod tests {
         check(json!({"a": {"b": 1, "c": [1, 2]}, "d": "x", "e": 0}), "h", Some("e was null and is 0 now"));
         let others = "the partitions or the label overrides have changed";
         check(json!({"a": {"b": 1, "c": [1, 2]}, "d": "x"}), "i", Some(others));
+        let other = old.clone().with_init(Some("i".into()));
+        assert_eq!(old.difference(&other).as_deref(), Some("the file of train.init has changed"));
     }
 
     #[test]

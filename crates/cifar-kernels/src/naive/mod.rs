@@ -19,7 +19,9 @@ pub use conv::{
     conv2d_backward, conv2d_forward, conv2d_input_gradient, conv2d_max_pool_forward, conv2d_weight_gradient,
     linear_forward, linear_input_gradient, linear_weight_gradient,
 };
-pub use norm::{NormGradients, batch_norm_backward, batch_norm_forward, softmax_cross_entropy};
+pub use norm::{
+    NormGradients, batch_norm_backward, batch_norm_forward, softmax_cross_entropy, softmax_cross_entropy_weighted,
+};
 pub use optimise::{adamw_update, muon_update, orthogonalise, sgd_update};
 pub use pixels::normalise_views;
 pub use pool::{average_pool_backward, average_pool_forward, max_pool_backward, max_pool_forward};

@@ -85,19 +85,35 @@ pub fn batch_norm_backward<R: Real>(
 
 /// Returns the loss of each row, and the gradient of their sum with respect to the logits.
 pub fn softmax_cross_entropy<R: Real>(classes: usize, logits: &[R], labels: &[u32], smoothing: R) -> (Vec<R>, Vec<R>) {
+    softmax_cross_entropy_weighted(classes, logits, labels, smoothing, &vec![R::ONE; classes])
+}
+
+/// Returns the loss of each row with a weight per class, and the gradient of their sum with respect
+/// to the logits.
+pub fn softmax_cross_entropy_weighted<R: Real>(
+    classes: usize,
+    logits: &[R],
+    labels: &[u32],
+    smoothing: R,
+    weights: &[R],
+) -> (Vec<R>, Vec<R>) {
     let (mut losses, mut grads) = (Vec::new(), Vec::new());
     for (row, label) in logits.chunks_exact(classes).zip(labels) {
         let largest = row.iter().fold(row[0], |m, l| if *l > m { *l } else { m });
         let sum = row.iter().fold(R::ZERO, |s, l| s + (*l - largest).exponential());
-        let mut loss = R::ZERO;
-        for (k, logit) in row.iter().enumerate() {
-            let log_p = *logit - largest - sum.logarithm();
+        let target = |k: usize| {
             let mut target = smoothing / R::from_f64(classes as f64);
             if k == *label as usize {
                 target += R::ONE - smoothing;
             }
-            loss += -(target * log_p);
-            grads.push(log_p.exponential() - target);
+            weights[k] * target
+        };
+        let total = (0..classes).fold(R::ZERO, |s, k| s + target(k));
+        let mut loss = R::ZERO;
+        for (k, logit) in row.iter().enumerate() {
+            let log_p = *logit - largest - sum.logarithm();
+            loss += -(target(k) * log_p);
+            grads.push(total * log_p.exponential() - target(k));
         }
         losses.push(loss);
     }

@@ -4,7 +4,7 @@
 use cifar_data::ImageSize;
 use cifar_kernels::Activation;
 
-use super::{Extent, LayerSummary};
+use super::{Extent, HEAD, LayerSummary};
 use crate::layers::{BatchNorm, Conv, ConvParams, Linear, LinearParams, NormParams, Whitening};
 use crate::parameters::{Init, Kind, Parameters};
 use crate::{ModelError, Result};
@@ -151,7 +151,7 @@ impl<'a> Builder<'a> {
 
     /// Adds the fully connected layer that computes the logits.
     pub(super) fn head(&mut self, classes: usize, bias: bool, init: Init) -> Result<Linear> {
-        self.dense("head", Kind::Head, classes, bias, init)
+        self.dense(HEAD, Kind::Head, classes, bias, init)
     }
 
     fn dense(&mut self, name: &str, kind: Kind, outputs: usize, bias: bool, init: Init) -> Result<Linear> {

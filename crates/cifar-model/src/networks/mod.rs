@@ -17,6 +17,8 @@ pub use airbench::{Airbench, AirbenchParams};
 pub use resnet18::{ResNet18, ResNet18Params};
 pub use simple_cnn::{SimpleCnn, SimpleCnnParams};
 
+/// The name of the last layer, which computes the logits.
+pub(crate) const HEAD: &str = "head";
 /// Maximum channels of a layer.
 const LARGEST_WIDTH: usize = 4096;
 
@@ -43,6 +45,15 @@ impl Architecture {
             Self::Airbench94 => "airbench94",
             Self::Airbench96 => "airbench96",
             Self::ResNet18 => "resnet18",
+        }
+    }
+
+    /// Returns the name of the first layer ([`crate::parameters::layer_of`]).
+    pub fn stem(self) -> &'static str {
+        match self {
+            Self::SimpleCnn => "block1.conv1",
+            Self::Airbench94 | Self::Airbench96 => "whitening",
+            Self::ResNet18 => "stem",
         }
     }
 }

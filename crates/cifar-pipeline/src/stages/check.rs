@@ -13,11 +13,11 @@ use cifar_data::sources::synthetic::{self, SyntheticParams};
 use cifar_data::splits::Split;
 use cifar_data::{Dataset, memory, store};
 use cifar_model::{Model, ModelSpec};
-use cifar_train::{TrainParams, Trainer, training_memory};
+use cifar_train::{ClassWeights, Recipe, TrainParams, Trainer, training_memory};
 use serde::Serialize;
 
 use crate::params::Params;
-use crate::{Project, Result, ensure, programs};
+use crate::{Error, Project, Result, ensure, programs};
 
 /// Number of timed steps; the first is warm-up.
 const STEPS: usize = 4;
@@ -137,11 +137,15 @@ fn parameters(project: &Project, params: &Params) -> Line {
     let report = report.filter(|report| report.check(&prepared, params.dataset_version, &params.split).is_ok());
     let unsuitable = report.and_then(|report| {
         let images = |split| report.images.get(&split).copied().unwrap_or(0);
-        params.train.check(images(Split::Train), images(Split::Val), report.size).err()
+        let check = params.train.check(images(Split::Train), images(Split::Val), report.size);
+        let check = check.and_then(|()| params.train.check_classes(&report.classes)).map_err(Error::from);
+        let recipe = Recipe { model: params.model.clone(), train: params.train.clone() };
+        check.and_then(|()| project.read_init(recipe, &report).map(|_| ())).err()
     });
-    let unsuitable = unsuitable.or_else(|| params.train.check_dynamics().err());
+    let unsuitable = unsuitable.or_else(|| params.train.init.read(&project.layout.join("")).err().map(Error::from));
+    let unsuitable = unsuitable.or_else(|| params.train.check_dynamics().err().map(Error::from));
     match unsuitable {
-        Some(problem) => Line { what: "parameters", state: "wrong", detail: format!("{file}: {problem}") },
+        Some(problem) => Line { what: "parameters", state: "wrong", detail: format!("{file}: {}", problem.one_line()) },
         None => Line { what: "parameters", state: "ok", detail: file.to_string() },
     }
 }
@@ -268,7 +272,8 @@ fn time(params: &Params, subject: &Subject) -> Result<String> {
     let Subject { set, spec, counts: [images, _], images_in_words } = subject;
     let most = (TIMED_PIXELS / (set.size().height * set.size().width)).clamp(STEPS, TIMED_IMAGES).min(set.len());
     let batch_size = params.train.batch_size.min(most / STEPS).max(1);
-    let timed = TrainParams { batch_size, ..params.train.clone() };
+    // Weights change no time, and those of the classes are not known without all images.
+    let timed = TrainParams { batch_size, class_weights: ClassWeights::None, ..params.train.clone() };
     timed.augmentation().check(set.size())?;
     let mut trainer = Trainer::new(Model::new(spec.clone(), 0)?, &timed, set.len(), 0)?;
     let order = epoch_order(set.len(), 0, 0);

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use cifar_train::add_optional_keys;
 use cifar_train::recipes::{NamedRecipe, recipe, recipes};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -66,12 +67,15 @@ fn rewrite(text: &str, recipe: &NamedRecipe, before: &str) -> Result<(String, Ve
     // Converted through text: an f32 converted to a JSON value directly would show digits that it
     // does not have.
     let block = |text: String| -> Result<Value> { Ok(serde_json::from_str(&text)?) };
+    let mut train = block(serde_json::to_string(&recipe.recipe.train)?)?;
+    add_optional_keys(&mut train);
     let new = [
         ("model", block(serde_json::to_string(&recipe.recipe.model)?)?),
-        ("train", block(serde_json::to_string(&recipe.recipe.train)?)?),
+        ("train", train),
         ("evaluate", json!({ "tta": recipe.views })),
     ];
-    let before: Value = serde_json::from_str(before)?;
+    let mut before: Value = serde_json::from_str(before)?;
+    add_optional_keys(&mut before["train"]);
     let (mut text, mut changed) = (text.to_string(), Vec::new());
     for (block, values) in new {
         for (key, value) in values.as_object().into_iter().flatten() {
@@ -134,7 +138,9 @@ mod tests {
             let found = Params::parse(&text).unwrap();
             assert_eq!((&found.model, &found.train), (&recipe.recipe.model, &recipe.recipe.train), "{}", recipe.name);
             assert_eq!(text.matches('#').count(), SHIPPED.matches('#').count(), "comments stay");
-            let before = serde_json::to_string(&found).unwrap();
+            // A recipe decides the whole block `train`.
+            let text = text.replace("class_weights: none", "class_weights: balanced");
+            let before = serde_json::to_string(&Params::parse(&text).unwrap()).unwrap();
             let (back, _) = rewrite(&text, &recipes()[0], &before).unwrap();
             assert_eq!(Params::parse(&back).unwrap(), Params::parse(SHIPPED).unwrap());
         }

@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use cifar_data::DataError;
 use cifar_data::prepare::{PreparedReport, TrainingData};
+use cifar_data::splits::Split;
+use cifar_model::{ModelParams, ModelSpec, Transfer};
 use cifar_train::Recipe;
 use cifar_train::tune::artifacts::Tuned;
-use cifar_train::{Checkpoints, Timing, TrainError, artifacts, fit_resumable, run_key};
+use cifar_train::{Checkpoints, Freeze, Timing, TrainError, TrainParams, artifacts, fit_resumable, run_key};
 use serde_json::Value;
 
 pub use self::find_lr::{LearningRates, run as find_learning_rate};
@@ -89,6 +91,7 @@ pub fn run(project: &Project, options: &TrainOptions, reporter: &dyn Reporter) -
     if let Err(problem) = recipe.check_dynamics() {
         reporter.warn(&format!("`hard-images` will refuse the model: {problem}"));
     }
+    note_init(recipe, model, &data.report, reporter)?;
     let key = run_key(recipe, model, &data.report, seed, &program::identity()?);
     let mut checkpoints = Checkpoints::open(&layout.checkpoints(), &key, options.checkpoint_every, reporter)?
         .allow_mixed_isa(options.allow_mixed_isa);
@@ -145,7 +148,8 @@ fn put_aside(checkpoints: &mut Checkpoints, error: &TrainError, reporter: &dyn R
     Ok(checkpoints.discard()?)
 }
 
-/// Returns the recipe, with the setting that tuning showed to be better if `use_tuned` is set.
+/// Returns the recipe with the trained network that it starts from, and with the setting that
+/// tuning showed to be better if `use_tuned` is set.
 pub(super) fn tuned(
     project: &Project,
     params: &Params,
@@ -153,6 +157,7 @@ pub(super) fn tuned(
     reporter: &dyn Reporter,
 ) -> Result<Recipe> {
     let blocks = Recipe { model: params.model.clone(), train: params.train.clone() };
+    let blocks = project.read_init(blocks, data)?;
     if !params.train.use_tuned {
         return Ok(blocks);
     }
@@ -172,6 +177,39 @@ pub(super) fn tuned(
         reporter.note(&format!("{key}: {value} (tuned)"));
     }
     Ok(applied)
+}
+
+/// Maximum number of new tensors that are named.
+const NAMED: usize = 4;
+
+/// Reports what a run starts from, if not from random weights.
+fn note_init(recipe: &TrainParams, model: &ModelParams, data: &PreparedReport, reporter: &dyn Reporter) -> Result<()> {
+    let Some(init) = recipe.init.model()? else {
+        if recipe.freeze == Freeze::Backbone {
+            reporter.warn("train.freeze: backbone without train.init trains the last layer on random features");
+        }
+        return Ok(());
+    };
+    let spec = ModelSpec {
+        params: model.clone(),
+        classes: data.classes.clone(),
+        size: data.size,
+        normalisation: init.spec().normalisation.clone(),
+    };
+    let Transfer { taken, new } = Transfer::plan(&spec, init)?;
+    let mut named = new.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+    if new.len() > NAMED {
+        named = format!("{named}, …");
+    }
+    let named = if new.is_empty() { "none new".into() } else { format!("new: {named}") };
+    reporter.note(&format!("train.init: {} of {} tensors taken; {named}", taken.len(), taken.len() + new.len()));
+    let origin = init.origin.as_ref();
+    if origin.is_some_and(|o| o.source == data.source && o.training_fingerprint != data.fingerprint(Split::Train)) {
+        reporter.warn(
+            "train.init: this network was trained on other images of the same source; if they were divided in another way, current test images may be among them",
+        );
+    }
+    Ok(())
 }
 
 /// Reports where the time went.

@@ -40,6 +40,7 @@ pub fn run(project: &Project, reporter: &dyn Reporter) -> Result<TuningOutcome> 
     let data = TrainingData::open(&layout.prepared())?;
     data.report.check(&layout.prepared(), params.dataset_version, &params.split)?;
     data.report.check_labels(&layout.prepared(), &layout.overrides(), &layout.review())?;
+    let blocks = project.read_init(blocks, &data.report)?;
     // Scores of different kernels are not mixed.
     let program = program::identity_here()?;
     let key = search_key(tune, &blocks, &data.report, seed, &program);

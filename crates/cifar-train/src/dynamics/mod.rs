@@ -4,14 +4,15 @@
 //!
 //! - **pass**: every image in every epoch, as augmented, in training mode, just before the network
 //!   learns from it. This record is free, since training computes it. Under mixup there is none,
-//!   since the network then sees mixtures;
+//!   since the network then sees mixtures; under balanced sampling there is none, since an epoch
+//!   then shows some images several times and others not at all;
 //! - **plain**: un-augmented images in evaluation mode, after each epoch, with the weights that the
 //!   run would keep. Each epoch takes a fraction f of the images: image i in epoch e, counted from
 //!   0, if ⌊uᵢ + (e + 1) · f⌋ exceeds ⌊uᵢ + e · f⌋, where uᵢ in [0, 1) is drawn from the seed and
 //!   the image's id. So each image is recorded every 1 / f epochs;
 //! - **val**: all validation images in every epoch, as validation computes them.
 //!
-//! Measures of training images over the epochs use `pass`; under mixup they use `plain`, if the
+//! Measures of training images over the epochs use `pass`; without it they use `plain`, if the
 //! fraction is 1.
 //!
 //! # File format
@@ -19,7 +20,7 @@
 //! The file, `dynamics.safetensors`, holds logits as `f16` (a relative error of at most 2⁻¹¹;
 //! values beyond ±65,504 are clamped). For N training and V validation images its tensors are:
 //!
-//! - `pass`: epochs × N × classes; no epochs under mixup;
+//! - `pass`: epochs × N × classes; no epochs under mixup and balanced sampling;
 //! - `plain`: rows × classes; `plain_images` (`u32`) has the index of each row's image among the
 //!   training images, `plain_ends` (`u32`) the number of rows up to the end of each epoch;
 //! - `val`: epochs × V × classes;
@@ -78,7 +79,7 @@ impl Dynamics {
         }
     }
 
-    /// Returns the record without `pass`, for training on mixtures.
+    /// Returns the record without `pass`, for training on mixtures and with balanced sampling.
     #[must_use]
     pub(crate) fn without_pass(mut self) -> Self {
         self.has_pass = false;
@@ -106,7 +107,7 @@ impl Dynamics {
     }
 
     /// Returns the logits of all training images during the training pass of epoch `epoch`, counted
-    /// from 0: N × classes. None under mixup.
+    /// from 0: N × classes. None under mixup and balanced sampling.
     ///
     /// # Panics
     /// If there is no such epoch.
@@ -117,8 +118,8 @@ impl Dynamics {
 
     /// Returns logits of every single training image in epoch `epoch`, counted from 0: N × classes.
     ///
-    /// They are those of [`Dynamics::pass`]. Under mixup they are those of [`Dynamics::plain`] if
-    /// these cover all images, otherwise none.
+    /// They are those of [`Dynamics::pass`]. Without these they are those of [`Dynamics::plain`] if
+    /// they cover all images, otherwise none.
     ///
     /// # Panics
     /// If there is no such epoch.
@@ -132,7 +133,8 @@ impl Dynamics {
     /// Checks that the record follows single training images.
     ///
     /// # Errors
-    /// If training saw mixtures and the record does not have every single image in every epoch; see
+    /// If training saw mixtures, or not every image in every epoch, and the record does not have
+    /// every single image in every epoch; see
     /// [`TrainParams::check_dynamics`](crate::TrainParams::check_dynamics).
     pub fn check_train(&self) -> Result<()> {
         if (0..self.epochs()).all(|epoch| self.has_pass || self.plain(epoch).0.len() == self.train.len()) {
@@ -141,7 +143,7 @@ impl Dynamics {
         Err(TrainError::Parameter {
             key: "train.dynamics_fraction",
             value: self.fraction.to_string(),
-            allowed: "the model was trained with train.mixup above 0, and its record has no logits of single images in every epoch; set train.dynamics_fraction to 1 or train.mixup to 0, and train again".into(),
+            allowed: "the model was trained with train.mixup above 0 or train.sampling: balanced, and its record has no logits of single images in every epoch; set train.dynamics_fraction to 1, or train.mixup to 0 and train.sampling to natural, and train again".into(),
         })
     }
 

@@ -2,7 +2,8 @@
 
 use cifar_data::ImageSize;
 
-use super::{MAX_EPOCHS, Select, TrainParams};
+use super::imbalance::ALLOWED_WEIGHTS;
+use super::{ClassWeights, MAX_EPOCHS, Sampling, Select, TrainParams};
 use crate::{Result, TrainError};
 
 /// The most images of a batch.
@@ -34,25 +35,55 @@ impl TrainParams {
         Ok(self.augmentation().check(size)?)
     }
 
-    /// Checks that [`Dynamics`](crate::Dynamics) will follow single training images.
-    ///
-    /// Mixup trains on mixtures, so only a `dynamics_fraction` of 1 records every image in every
-    /// epoch. Training does not need this record; measures of hard training images do.
+    /// Checks that a list of class weights has one weight for each of `classes`.
     ///
     /// # Errors
-    /// Names `train.mixup` and `train.dynamics_fraction` if there would be no such record.
+    /// Names `train.class_weights` and the classes if it has more or fewer.
+    pub fn check_classes(&self, classes: &[String]) -> Result<()> {
+        match &self.class_weights {
+            ClassWeights::PerClass(weights) if weights.len() != classes.len() => Err(TrainError::Parameter {
+                key: "train.class_weights",
+                value: format!("a list of {}", weights.len()),
+                allowed: format!("there are {} classes: {}", classes.len(), classes.join(", ")),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks that [`Dynamics`](crate::Dynamics) will follow single training images.
+    ///
+    /// Mixup trains on mixtures, and balanced sampling does not train on every image in every
+    /// epoch. Then only a `dynamics_fraction` of 1 records every image in every epoch. Training
+    /// does not need this record; measures of hard training images do.
+    ///
+    /// # Errors
+    /// Names `train.mixup` or `train.sampling`, and `train.dynamics_fraction`, if there would be no
+    /// such record.
     pub fn check_dynamics(&self) -> Result<()> {
-        if self.mixup <= 0.0 || self.dynamics_fraction >= 1.0 {
+        let (key, value, without, instead) = if self.mixup > 0.0 {
+            ("train.mixup", self.mixup.to_string(), "no logits of single images", "0")
+        } else if self.sampling == Sampling::Balanced {
+            ("train.sampling", "balanced".into(), "no logits of every image in every epoch", "natural")
+        } else {
+            return Ok(());
+        };
+        if self.dynamics_fraction >= 1.0 {
             return Ok(());
         }
         Err(TrainError::Parameter {
-            key: "train.mixup",
-            value: self.mixup.to_string(),
+            key,
+            value,
             allowed: format!(
-                "with train.dynamics_fraction: {} training records no logits of single images, which the analysis of hard images needs; set train.dynamics_fraction to 1 or train.mixup to 0",
+                "with train.dynamics_fraction: {} training records {without}, which the analysis of hard images needs; set train.dynamics_fraction to 1 or {key} to {instead}",
                 self.dynamics_fraction
             ),
         })
+    }
+
+    /// Returns whether training sees every single image once per epoch, so that the logits of its
+    /// passes follow every image.
+    pub(crate) fn passes_show_every_image(&self) -> bool {
+        self.mixup <= 0.0 && self.sampling == Sampling::Natural
     }
 
     pub(super) fn check_ranges(&self) -> Result<()> {
@@ -89,6 +120,16 @@ impl TrainParams {
         ] {
             check(key, (0.0..1.0).contains(&fraction), fraction.to_string(), "allowed is 0 up to, not including, 1")?;
         }
+        let scale = self.backbone_lr_scale;
+        check(
+            "backbone_lr_scale",
+            scale > 0.0 && scale <= 1.0,
+            scale.to_string(),
+            "allowed is a number above 0, at most 1",
+        )?;
+        if let Some(weight) = self.class_weights.first_wrong() {
+            check("class_weights", false, weight.to_string(), &format!("allowed is {ALLOWED_WEIGHTS}"))?;
+        }
         let fraction = self.dynamics_fraction;
         check("dynamics_fraction", (0.0..=1.0).contains(&fraction), fraction.to_string(), "allowed is 0 to 1")?;
         let warmup = self.warmup_epochs;
@@ -108,6 +149,7 @@ mod tests {
 
     fn check(key: &str, value: serde_json::Value, expected: &str) {
         let mut json = serde_json::to_value(TrainParams::default()).unwrap();
+        super::super::add_optional_keys(&mut json);
         assert!(json.get(key).is_some(), "{key}");
         json[key] = value;
         let found = serde_json::from_value::<TrainParams>(json).map_err(|e| e.to_string());
@@ -143,6 +185,21 @@ mod tests {
         check("dynamics_fraction", 1.5.into(), "dynamics_fraction: 1.5 is not allowed; allowed is 0 to 1");
         check("mixup", (-3).into(), "mixup: -3 is not allowed; allowed is 0 to 10");
         check("contrast", 2.into(), "contrast: 2 is not allowed; allowed is 0 to 1");
+        let allowed = "allowed is none, balanced, or a list with one weight above 0 per class";
+        for (weights, wrong) in [([1.0, 0.0], "0"), ([-2.0, 1.0], "-2")] {
+            check(
+                "class_weights",
+                weights.as_slice().into(),
+                &format!("class_weights: {wrong} is not allowed; {allowed}"),
+            );
+        }
+        check("class_weights", "even".into(), "string \"even\", expected none, balanced, or a list with one weight");
+        for scale in [0.0, -0.5, 1.5] {
+            let expected = format!("backbone_lr_scale: {scale} is not allowed; allowed is a number above 0, at most 1");
+            check("backbone_lr_scale", scale.into(), &expected);
+        }
+        check("freeze", "head".into(), "expected one of `none`, `backbone`, `stem`");
+        check("sampling", "even".into(), "expected `natural` or `balanced`");
         check("optimiser", "adam".into(), "expected one of `sgd`, `adamw`, `muon`");
     }
 
@@ -151,6 +208,11 @@ mod tests {
         for learning_rate in [f64::NAN, f64::INFINITY] {
             let params = TrainParams { learning_rate, ..TrainParams::default() };
             assert!(params.check_ranges().unwrap_err().to_string().starts_with("learning_rate: "));
+        }
+        for weight in [f32::NAN, f32::INFINITY] {
+            let class_weights = ClassWeights::PerClass(vec![1.0, weight]);
+            let params = TrainParams { class_weights, ..TrainParams::default() };
+            assert!(params.check_ranges().unwrap_err().to_string().starts_with("class_weights: "));
         }
     }
 
@@ -171,6 +233,33 @@ mod tests {
         check(stopping, 128, 0, &format!("train.early_stopping: 3 {none} 0, {or}"));
         let cutout = TrainParams { cutout: 33, ..params() };
         check(cutout, 128, 1, "cutout: 33 is not allowed; images of 32×32 pixels allow 0 to 32");
+    }
+
+    #[test]
+    fn class_weights_need_one_weight_per_class() {
+        let check = |weights: ClassWeights| {
+            let params = TrainParams { class_weights: weights, ..TrainParams::default() };
+            params.check_classes(&["cat".into(), "dog".into()]).map_err(|e| e.to_string())
+        };
+        for fine in [ClassWeights::None, ClassWeights::Balanced, ClassWeights::PerClass(vec![1.0, 9.0])] {
+            assert_eq!(check(fine), Ok(()));
+        }
+        let expected = "train.class_weights: a list of 1 is not allowed; there are 2 classes: cat, dog";
+        assert_eq!(check(ClassWeights::PerClass(vec![1.0])), Err(expected.to_string()));
+    }
+
+    #[test]
+    fn balanced_sampling_needs_a_dynamics_fraction_of_one_to_be_analysed() {
+        let params = |dynamics_fraction| TrainParams {
+            sampling: Sampling::Balanced,
+            dynamics_fraction,
+            ..TrainParams::default()
+        };
+        params(1.0).check_dynamics().unwrap();
+        assert_eq!(
+            params(0.0).check_dynamics().unwrap_err().to_string(),
+            "train.sampling: balanced is not allowed; with train.dynamics_fraction: 0 training records no logits of every image in every epoch, which the analysis of hard images needs; set train.dynamics_fraction to 1 or train.sampling to natural"
+        );
     }
 
     #[test]

@@ -1,11 +1,16 @@
 //! The training parameters: optimiser, schedule, augmentation and what is recorded.
 
 mod check;
+mod imbalance;
+mod start;
 
 use cifar_data::batches::{Augmentation, Flip};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value, json};
 
+pub use self::imbalance::{ClassWeights, Sampling};
+pub use self::start::{Freeze, Init};
 use crate::schedule::Schedule;
 
 /// The most epochs of a run. It bounds the number of epoch records and keeps step counts in range.
@@ -110,6 +115,12 @@ pub struct TrainParams {
     /// Label smoothing: the fraction of the target that is spread over all classes, 0 ≤ smoothing <
     /// 1.
     pub label_smoothing: f32,
+    /// Weights of the classes in the loss. A file may leave this out: all are equal.
+    #[serde(default, skip_serializing_if = "ClassWeights::is_none")]
+    pub class_weights: ClassWeights,
+    /// Which training images an epoch shows. A file may leave this out: every image once.
+    #[serde(default, skip_serializing_if = "Sampling::is_natural")]
+    pub sampling: Sampling,
     /// Highest joint norm of all gradients; longer gradients are scaled down to it. 0: no clipping.
     pub clip_norm: f64,
     /// Averages of the weights over steps.
@@ -142,8 +153,22 @@ pub struct TrainParams {
     /// go into [`Dynamics`](crate::Dynamics). With 1, training takes about a third longer.
     #[serde(alias = "dynamics_share")]
     pub dynamics_fraction: f64,
+    /// The initial weights. A file may leave this out: they are random.
+    #[serde(default, skip_serializing_if = "Init::is_random")]
+    pub init: Init,
+    /// Which layers keep their initial weights. A file may leave this out: none.
+    #[serde(default, skip_serializing_if = "Freeze::is_none")]
+    pub freeze: Freeze,
+    /// Factor on the learning rates and weight decay of all layers except the last, above 0 and at
+    /// most 1. A file may leave this out: 1.
+    #[serde(default = "one", skip_serializing_if = "start::is_one")]
+    pub backbone_lr_scale: f64,
     /// Whether the setting that tuning found replaces the values above.
     pub use_tuned: bool,
+}
+
+fn one() -> f64 {
+    1.0
 }
 
 impl<'de> Deserialize<'de> for TrainParams {
@@ -182,6 +207,8 @@ impl Default for TrainParams {
             decay_biases: false,
             reduction: Reduction::Mean,
             label_smoothing: 0.1,
+            class_weights: ClassWeights::None,
+            sampling: Sampling::Natural,
             clip_norm: 0.0,
             averaging: Averaging::None,
             averaging_decay: 0.99,
@@ -195,7 +222,35 @@ impl Default for TrainParams {
             select: Select::Best,
             early_stopping: 0,
             dynamics_fraction: 0.0,
+            init: Init::Random,
+            freeze: Freeze::None,
+            backbone_lr_scale: one(),
             use_tuned: false,
+        }
+    }
+}
+
+/// Returns the keys of [`TrainParams`] that a file may leave out, with the values that this means.
+///
+/// Such values are not written either, so that files and hashes of parameters without these keys
+/// stay as they were before the keys existed.
+pub fn optional_train_keys() -> Map<String, Value> {
+    let TrainParams { class_weights, sampling, init, freeze, backbone_lr_scale, .. } = TrainParams::default();
+    let defaults = [
+        ("class_weights", json!(class_weights)),
+        ("sampling", json!(sampling)),
+        ("init", json!(init)),
+        ("freeze", json!(freeze)),
+        ("backbone_lr_scale", json!(backbone_lr_scale)),
+    ];
+    defaults.map(|(key, value)| (key.to_string(), value)).into_iter().collect()
+}
+
+/// Adds the keys that `train`, a JSON object of [`TrainParams`], leaves out.
+pub fn add_optional_keys(train: &mut Value) {
+    if let Some(train) = train.as_object_mut() {
+        for (key, value) in optional_train_keys() {
+            train.entry(key).or_insert(value);
         }
     }
 }
@@ -223,6 +278,29 @@ mod tests {
         let json = serde_json::to_string(&TrainParams::default()).unwrap();
         assert_eq!(serde_json::from_str::<TrainParams>(&json).unwrap(), TrainParams::default());
         assert!(serde_json::from_str::<TrainParams>(&json.replace("momentum", "momentun")).is_err());
+    }
+
+    #[test]
+    fn optional_keys_have_their_defaults_and_are_not_written() {
+        let plain = serde_json::to_string(&TrainParams::default()).unwrap();
+        let mut all: Value = serde_json::from_str(&plain).unwrap();
+        for key in optional_train_keys().keys() {
+            assert!(all.get(key).is_none(), "{key} is not written");
+        }
+        add_optional_keys(&mut all);
+        assert_eq!(serde_json::from_value::<TrainParams>(all.clone()).unwrap(), TrainParams::default());
+        assert_eq!(all.as_object().unwrap().len(), plain.matches(':').count() + optional_train_keys().len());
+        let other = TrainParams {
+            class_weights: ClassWeights::PerClass(vec![0.5, 2.0]),
+            sampling: Sampling::Balanced,
+            init: Init::File("a.safetensors".into()),
+            freeze: Freeze::Stem,
+            backbone_lr_scale: 0.5,
+            ..TrainParams::default()
+        };
+        let json = serde_json::to_string(&other).unwrap();
+        assert!(json.contains("\"class_weights\":[0.5,2.0]") && json.contains("\"sampling\":\"balanced\""));
+        assert_eq!(serde_json::from_str::<TrainParams>(&json).unwrap(), other);
     }
 
     /// As written by versions whose parameters had other names.

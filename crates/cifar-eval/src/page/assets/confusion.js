@@ -37,12 +37,12 @@ function showConfusion() {
     if (chosen === "" || ROWS.split[row] === Number(chosen)) counts[ROWS.label[row] * n + ROWS.predicted[row]]++;
   }
   const head = make("tr", {}, make("th", { scope: "col", className: "corner", textContent: "label ↓ predicted →" }),
-    ...CLASSES.map((name) => make("th", { scope: "col" }, make("span", { textContent: name }))), make("th", { scope: "col" }, make("span", { textContent: "recall" })));
+    ...CLASSES.map((name) => make("th", { scope: "col" }, make("span", { textContent: name }))), make("th", { scope: "col" }, make("span", { textContent: "recall" })), make("th", { scope: "col" }, make("span", { textContent: "n" })));
   const lines = CLASSES.map((name, label) => {
     const total = counts.subarray(label * n, (label + 1) * n).reduce((sum, count) => sum + count, 0);
     const cells = CLASSES.map((other, predicted) => cell(counts[label * n + predicted], total, label, predicted, chosen));
     const recall = total > 0 ? percent(counts[label * n + label] / total) : "–";
-    return make("tr", {}, make("th", { scope: "row", textContent: name }), ...cells, make("td", { className: "number", textContent: recall }));
+    return make("tr", {}, make("th", { scope: "row", textContent: name }), ...cells, make("td", { className: "number", textContent: recall }), make("td", { className: "number", textContent: grouped(total) }));
   });
   const table = make("table", { className: n > 20 ? "confusion small" : "confusion" },
     make("caption", { className: "hidden", textContent: "Confusion matrix" }), make("thead", {}, head), make("tbody", {}, ...lines));

@@ -88,7 +88,7 @@ pub(super) fn curve_chart(curve: &LearningCurve) -> Markup {
 
 /// Returns a chart with one bar per class, hardest first, and its interval as a whisker.
 pub(super) fn class_chart(classes: &[Class]) -> Markup {
-    let (row, left, right) = (26.0, 120.0, 150.0);
+    let (row, left, right) = (26.0, 120.0, 210.0);
     let height = row * classes.len() as f64 + 4.0;
     let x = |share: f64| left + share * (WIDTH - left - right);
     html! {
@@ -100,7 +100,7 @@ pub(super) fn class_chart(classes: &[Class]) -> Markup {
                 rect.mark x=(left) y=(fixed(middle - 8.0)) width=(fixed(x(value) - left)) height="16" opacity="0.6" {}
                 line.whisker x1=(fixed(x(low))) x2=(fixed(x(high))) y1=(fixed(middle)) y2=(fixed(middle)) {}
                 text.faint x=(WIDTH - right + 10.0) y=(fixed(middle + 4.0)) {
-                    (format!("{:.1} % [{:.1}, {:.1}]", value * 100.0, low * 100.0, high * 100.0))
+                    (format!("{:.1} % [{:.1}, {:.1}], n = {}", value * 100.0, low * 100.0, high * 100.0, class.images))
                 }
             }
         }

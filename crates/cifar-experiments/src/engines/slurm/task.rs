@@ -18,7 +18,7 @@ use crate::board::Board;
 use crate::engines::local::Local;
 use crate::engines::{Session, do_run};
 use crate::grid::Run;
-use crate::plan::{Entry, State, data};
+use crate::plan::{Entry, State, data, init};
 use crate::reporter::GridReporter;
 use crate::run_folder::{self, write_failure};
 
@@ -72,6 +72,10 @@ fn work(session: Session, record: RunRecord, folder: &Path, begins: &str) -> Res
     ensure!(
         data(project)?.0 == record.data,
         "the partitions or the label overrides have changed since the run was submitted; use `--retry` to submit it with the current ones"
+    );
+    ensure!(
+        init(project, &run.params)? == record.init,
+        "the file of train.init has changed since the run was submitted; use `--retry` to submit it with the current one"
     );
     let local = Local::shared(session, record.data.clone(), data_folder(&project.layout));
     if let Some(missing) = local.folders(&run).iter().find(|data| !data.is_dir()) {

@@ -3,6 +3,7 @@
 use cifar_kernels::{
     PoolShape, Result, average_pool_backward, average_pool_forward, linear_forward, linear_input_gradient,
     linear_weight_gradient, max_pool_backward, max_pool_forward, softmax, softmax_cross_entropy,
+    softmax_cross_entropy_weighted,
 };
 
 use super::{Memory, Outputs};
@@ -80,6 +81,11 @@ impl Loss {
         Self { dims: [rows, classes], logits, labels: (0..rows).map(|r| (7 * r % classes) as u32).collect(), smoothing }
     }
 
+    /// Returns class weights from 0.02 to 1, a ratio of 50.
+    pub(crate) fn weights(classes: usize) -> Vec<f32> {
+        (0..classes).map(|class| 0.02 + 0.98 * (class * 3 % 5) as f32 / 4.0).collect()
+    }
+
     pub(crate) fn run(&self, memory: &impl Memory) -> Outputs {
         let ([rows, k], len) = (self.dims, self.logits.len());
         let (logits, labels) = (memory.place(&self.logits), memory.place(&self.labels));
@@ -87,9 +93,16 @@ impl Loss {
         let grad = memory.made(len, |grad| {
             softmax_cross_entropy(rows, k, &logits, &labels, None, self.smoothing, &mut losses, grad)
         });
+        let (weights, mut weighted) = (memory.place(&Self::weights(k)), memory.place(&vec![f32::NAN; rows]));
+        let weighted_grad = memory.made(len, |grad| {
+            let smoothing = self.smoothing;
+            softmax_cross_entropy_weighted(rows, k, &logits, &labels, None, smoothing, &weights, &mut weighted, grad)
+        });
         vec![
             ("softmax_cross_entropy", losses.to_vec()),
             ("softmax_cross_entropy, gradient", grad),
+            ("softmax_cross_entropy_weighted", weighted.to_vec()),
+            ("softmax_cross_entropy_weighted, gradient", weighted_grad),
             ("softmax", memory.made(len, |p| softmax(rows, k, &logits, p))),
         ]
     }

@@ -18,7 +18,7 @@ use cifar_train::tune::artifacts::Tuned;
 
 use super::{Line, missing};
 use crate::params::Params;
-use crate::{Project, Result};
+use crate::{Project, Result, ensure};
 
 /// Returns a line for each result, existing or missing, in the order of the stages.
 pub(super) fn lines(project: &Project, params: &Params) -> Vec<Line> {
@@ -70,6 +70,13 @@ pub(super) fn lines(project: &Project, params: &Params) -> Vec<Line> {
             let found = Model::load(&model)?;
             found.expect_trained_on(&report(project, params)?, &model)?;
             let origin = found.origin.as_ref();
+            let init = params.train.init.read(&layout.join(""))?;
+            let init = init.model()?.map(Model::seal);
+            ensure!(
+                origin.and_then(|origin| origin.init.as_deref()) == init,
+                "{}: started from other weights than those of train.init; run `cifar-cli train` again",
+                model.display()
+            );
             let origin = origin
                 .map(|o| format!(", trained on {} ({}), seed {}", o.dataset_version, o.source.description, o.seed));
             Ok(format!("{}{}", found.spec().params.architecture.name(), origin.unwrap_or_default()))
