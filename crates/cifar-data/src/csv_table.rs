@@ -74,7 +74,7 @@ impl CsvTable {
     fn read_with(path: &Path, separator: impl Fn(&str) -> char) -> Result<Self> {
         let mut bytes = Vec::new();
         input::read_into(path, MAX_BYTES, &mut bytes)?;
-        Self::parse(&bytes, path)
+        Self::parse_with(&bytes, path, separator)
     }
 
     /// Reads a file that is in memory; `path` is for messages.
@@ -82,6 +82,10 @@ impl CsvTable {
     /// # Errors
     /// As [`CsvTable::read`].
     pub fn parse(bytes: &[u8], path: &Path) -> Result<Self> {
+        Self::parse_with(bytes, path, |_| ',')
+    }
+
+    fn parse_with(bytes: &[u8], path: &Path, separator: impl Fn(&str) -> char) -> Result<Self> {
         let wrong = |(line, problem): (u64, String)| DataError::line(path, line, problem);
         let text = text_of(bytes).map_err(|problem| match problem {
             NoText::Utf16 => DataError::malformed(path, "is UTF-16; save it as UTF-8"),
