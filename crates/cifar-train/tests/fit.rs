@@ -167,7 +167,9 @@ fn dynamics_have_no_logits_of_mixtures() {
 /// Returns the values of every tensor, by name.
 fn values(model: &Model) -> Vec<(String, Vec<f32>)> {
     let tensors = model.parameters().all();
-    tensors.map(|(name, var)| (name.to_string(), var.flatten_all().expect("a tensor").to_vec1().expect("numbers"))).collect()
+    tensors
+        .map(|(name, var)| (name.to_string(), var.flatten_all().expect("a tensor").to_vec1().expect("numbers")))
+        .collect()
 }
 
 #[test]
