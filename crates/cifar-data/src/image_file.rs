@@ -1,16 +1,26 @@
 //! Reads a JPEG or PNG at a given size, to classify pictures that are not part of a data set.
 
+mod find;
+
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use image::imageops::FilterType;
 
 use crate::decode::read_header;
 use crate::{DataError, ImageSize, Result, input};
 
+pub use find::{Found, FoundFile, find};
+
 /// Most pixels per side. A header with more is refused before anything is decoded.
 const MAX_PIXELS: usize = 16_384;
 /// Largest file that is read.
 const MAX_BYTES: u64 = 512 << 20;
+/// Larger files, and images of more pixels than a photograph usually has, are decoded one at a time:
+/// one for each thread could take all memory.
+const LARGE_BYTES: u64 = 32 << 20;
+const LARGE_PIXELS: usize = 25_000_000;
+static LARGE: Mutex<()> = Mutex::new(());
 
 /// The pixels of an image file, resized.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,9 +53,13 @@ pub struct ResizedImage {
 pub fn read_resized(path: &Path, size: ImageSize) -> Result<ResizedImage> {
     let broken = |problem| DataError::image(path, problem);
     let mut bytes = Vec::new();
+    let mut alone = (input::metadata(path)?.len() > LARGE_BYTES).then(wait_for_others);
     input::read_image(path, MAX_BYTES, &mut bytes)?;
     let header = read_header(&bytes, MAX_PIXELS).map_err(broken)?;
     let original = header.size();
+    if alone.is_none() && original.height * original.width > LARGE_PIXELS {
+        alone = Some(wait_for_others());
+    }
     let mut pixels = vec![0; original.bytes()];
     header.decode(&mut pixels).map_err(broken)?;
     if original != size {
@@ -56,5 +70,11 @@ pub fn read_resized(path: &Path, size: ImageSize) -> Result<ResizedImage> {
         pixels =
             image::imageops::resize(&image, size.width as u32, size.height as u32, FilterType::Triangle).into_raw();
     }
+    drop(alone);
     Ok(ResizedImage { pixels, original })
+}
+
+/// Waits until no other thread decodes a large image.
+fn wait_for_others() -> MutexGuard<'static, ()> {
+    LARGE.lock().unwrap_or_else(PoisonError::into_inner)
 }

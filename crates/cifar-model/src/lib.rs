@@ -28,7 +28,8 @@
 //! - [`networks`]: the architectures.
 //! - [`Model`]: a network with everything needed to use it, and its file format.
 //! - [`predict`](fn@predict): the forward pass that validation and evaluation share.
-//! - [`predict_augmented`]: test-time augmentation, the mean over augmented copies of each image.
+//! - [`predict_augmented`]: test-time augmentation, the mean over augmented copies of each image;
+//!   [`predict_pixels`]: the same for images that are no data set.
 
 mod error;
 mod feature_map;
@@ -52,8 +53,10 @@ pub use memory::check_memory;
 pub use model::{Model, ModelOrigin, ModelSpec};
 pub use networks::{Architecture, LayerSummary, ModelParams};
 pub use plan::Plan;
-pub use predict::{Embeddings, Logits, classify, evaluate_loss, predict, predict_some, predict_with_features};
-pub use test_time::{Augmented, TestTimeAugmentation, Views, predict_augmented};
+pub use predict::{
+    Embeddings, Logits, classify, evaluate_loss, images_per_pass, predict, predict_some, predict_with_features,
+};
+pub use test_time::{Augmented, TestTimeAugmentation, Views, predict_augmented, predict_pixels};
 
 /// Compiles and runs the example of the README.
 #[cfg(doctest)]

@@ -1,5 +1,6 @@
 //! A training run: trains epoch by epoch, and selects the weights to keep.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
@@ -249,6 +250,7 @@ impl<'a> Run<'a> {
             seed: self.seed,
             epoch: selected_epoch,
             arithmetic: numeric_target,
+            settings: BTreeMap::new(),
         });
         // The next model has buffers of other sizes.
         cifar_kernels::release_buffers();

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use super::Skipped;
-use crate::names::{self, normal, shown};
-use crate::sources::layout::{self, is_ignored};
+use crate::names::{self, is_ignored, is_left_by_windows, normal, shown};
+use crate::sources::layout;
 use crate::{DataError, Published, Result, input};
 
 /// A file that should be an image.
@@ -302,9 +302,4 @@ fn is_text(name: &str) -> bool {
     const TEXTS: [&str; 11] = ["md", "txt", "rst", "html", "htm", "csv", "json", "jsonl", "yaml", "yml", "pdf"];
     let name = name.to_lowercase();
     TEXTS.contains(&extension(&name).as_str()) || name.starts_with("readme") || name.starts_with("license")
-}
-
-/// Returns whether Windows created the file.
-fn is_left_by_windows(name: &str) -> bool {
-    matches!(name.to_lowercase().as_str(), "thumbs.db" | "ehthumbs.db" | "ehthumbs_vista.db" | "desktop.ini")
 }

@@ -17,7 +17,7 @@ use cifar_train::Recipe;
 use cifar_train::tune::artifacts::Tuned;
 
 use super::{Line, missing};
-use crate::params::Params;
+use crate::params::{Params, shown_settings};
 use crate::{Project, Result};
 
 /// Returns a line for each result, existing or missing, in the order of the stages.
@@ -70,8 +70,11 @@ pub(super) fn lines(project: &Project, params: &Params) -> Vec<Line> {
             let found = Model::load(&model)?;
             found.expect_trained_on(&report(project, params)?, &model)?;
             let origin = found.origin.as_ref();
-            let origin = origin
-                .map(|o| format!(", trained on {} ({}), seed {}", o.dataset_version, o.source.description, o.seed));
+            let origin = origin.map(|o| {
+                let settings = shown_settings(&o.settings);
+                let settings = if settings.is_empty() { settings } else { format!(", with {settings}") };
+                format!(", trained on {} ({}), seed {}{settings}", o.dataset_version, o.source.description, o.seed)
+            });
             Ok(format!("{}{}", found.spec().params.architecture.name(), origin.unwrap_or_default()))
         }),
         line("dynamics", &layout.dynamics(), "train", &|| {
