@@ -56,6 +56,16 @@ pub(crate) struct Global {
     pub(crate) quiet: bool,
 }
 
+/// Values of parameters, for the commands that read params.yaml.
+#[derive(Debug, Default, Args)]
+pub(crate) struct ParamsArgs {
+    /// Use another value for a parameter of params.yaml, in this command only; may be repeated
+    ///
+    /// The value is YAML: train.epochs=5, model.widths=[8,8,8]. It is checked like the file.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+}
+
 /// Devices that can compute.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum Device {
@@ -83,15 +93,15 @@ pub(crate) enum Command {
     Partition(PartitionArgs),
     /// Join the partitions that params.yaml names
     #[command(after_help = "Example:\n  cifar-cli pull    # reads dataset_partitions/, writes data/raw/")]
-    Pull,
+    Pull(ParamsArgs),
     /// Split the images into train, validation and test
     #[command(after_help = "Example:\n  cifar-cli prepare    # reads data/raw/ and labels/, writes data/prepared/")]
-    Prepare,
+    Prepare(ParamsArgs),
     /// Describe the images: counts, image quality, duplicates, contradicting labels
     #[command(
         after_help = "Example:\n  cifar-cli inspect    # reads data/prepared/, writes evaluation/data/index.html"
     )]
-    Inspect,
+    Inspect(ParamsArgs),
     /// List the recipes, or write one into params.yaml
     #[command(after_help = "Examples:\n  cifar-cli recipe               # list the recipes\n  \
                             cifar-cli recipe airbench94    # write its values into params.yaml; comments stay")]
@@ -101,13 +111,15 @@ pub(crate) enum Command {
         after_help = "Example:\n  cifar-cli tune    # reads data/prepared/, writes models/tuning/; does nothing if tune.trials is 0\n\n\
                             An interrupted search resumes. A search with more trials reuses the scores it has."
     )]
-    Tune,
+    Tune(ParamsArgs),
     /// Train the network
     #[command(
         after_help = "Examples:\n  cifar-cli train              # reads data/prepared/, writes models/final/\n  \
                             cifar-cli train --json       # one JSON object per epoch on standard output\n  \
                             cifar-cli train --fresh      # start over instead of resuming\n  \
-                            cifar-cli train --find-lr    # test learning rates for 100 steps\n\n\
+                            cifar-cli train --find-lr    # test learning rates for 100 steps\n  \
+                            cifar-cli train --preview    # draw the first batch, augmented\n  \
+                            cifar-cli train --set train.epochs=5 --set train.batch_size=256\n\n\
                             An interrupted run resumes from its checkpoint and produces identical files."
     )]
     Train(TrainArgs),
@@ -115,7 +127,7 @@ pub(crate) enum Command {
     #[command(
         after_help = "Example:\n  cifar-cli evaluate    # reads models/final/ and data/, writes evaluation/test/"
     )]
-    Evaluate,
+    Evaluate(ParamsArgs),
     /// Rank the images that the network finds hard
     #[command(
         after_help = "Examples:\n  cifar-cli hard-images                        # writes evaluation/hard_images/index.html\n  \
@@ -147,7 +159,9 @@ pub(crate) enum Command {
     Report(GridArgs),
     /// Classify image files with the trained network
     #[command(
-        after_help = "Examples:\n  cifar-cli predict cat.jpg dog.png\n  cifar-cli predict --json --top 5 photo.jpg"
+        after_help = "Examples:\n  cifar-cli predict cat.jpg dog.png\n  cifar-cli predict photos/ --csv photos.csv    # all images of a folder\n  \
+                            cifar-cli predict --json --top 5 photo.jpg\n  cifar-cli predict --explain maps/ photos/      # which places decide\n\n\
+                            Exit status 1 if a file cannot be read; the others are classified all the same."
     )]
     Predict(PredictArgs),
     /// Write the trained network for other programs: ONNX, PyTorch, a model card
@@ -160,12 +174,19 @@ pub(crate) enum Command {
                             Its metadata hold class names, data hashes, recipe and numeric target. docs/export.md shows how to run it."
     )]
     Export(ExportArgs),
+    /// Write the features that the last layer receives, for image files or a split
+    #[command(
+        after_help = "Examples:\n  cifar-cli embed --split test            # writes evaluation/embeddings/test.safetensors and test.csv\n  \
+                            cifar-cli embed photos/ --out photos    # writes photos.safetensors and photos.csv\n\n\
+                            In Python: safetensors.numpy.load_file(\"photos.safetensors\")[\"features\"]"
+    )]
+    Embed(EmbedArgs),
     /// Measure how fast this machine trains, classifies and decodes
     #[command(after_help = "Examples:\n  cifar-cli bench train-step --batch 512\n  cifar-cli bench kernels --json")]
     Bench(BenchArgs),
     /// Show what is there, what is missing and what training will cost
     #[command(after_help = "Example:\n  cifar-cli check    # exit status 1 if something is wrong")]
-    Check,
+    Check(ParamsArgs),
     /// Remove results, checkpoints and searches; partitions, labels and parameters stay
     #[command(
         after_help = "Example:\n  cifar-cli clean    # removes data/, models/, evaluation/ and checkpoints/, near_duplicates/, study/, tune/ in .cifar/\n\n\
@@ -191,13 +212,13 @@ impl Command {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Partition(_) => "partition",
-            Self::Pull => "pull",
-            Self::Prepare => "prepare",
-            Self::Inspect => "inspect",
+            Self::Pull(_) => "pull",
+            Self::Prepare(_) => "prepare",
+            Self::Inspect(_) => "inspect",
             Self::Recipe(_) => "recipe",
-            Self::Tune => "tune",
+            Self::Tune(_) => "tune",
             Self::Train(_) => "train",
-            Self::Evaluate => "evaluate",
+            Self::Evaluate(_) => "evaluate",
             Self::HardImages(HardImagesArgs { command: Some(HardImagesCommand::Study(_)), .. }) => "study",
             Self::Review(_) => "review",
             Self::HardImages(_) => "hard-images",
@@ -207,13 +228,28 @@ impl Command {
             Self::Report(_) => "report",
             Self::Predict(_) => "predict",
             Self::Export(_) => "export",
+            Self::Embed(_) => "embed",
             Self::Bench(_) => "bench",
-            Self::Check => "check",
+            Self::Check(_) => "check",
             Self::Clean => "clean",
             Self::Fingerprint => "fingerprint",
             Self::Init(_) => "init",
             Self::Completions(_) => "completions",
             Self::Man(_) => "man",
+        }
+    }
+
+    /// The values of parameters that were typed.
+    pub(crate) fn set(&self) -> &[String] {
+        match self {
+            Self::Pull(args) | Self::Prepare(args) | Self::Inspect(args) => &args.set,
+            Self::Tune(args) | Self::Evaluate(args) | Self::Check(args) => &args.set,
+            Self::Train(args) => &args.params.set,
+            Self::HardImages(HardImagesArgs { command: Some(HardImagesCommand::Study(args)), .. }) => &args.params.set,
+            Self::HardImages(args) => &args.params.set,
+            Self::Run(args) => &args.params.set,
+            Self::Embed(args) => &args.params.set,
+            _ => &[],
         }
     }
 
@@ -227,8 +263,9 @@ impl Command {
                 | Self::Predict(_)
                 | Self::Review(_)
                 | Self::Export(_)
+                | Self::Embed(_)
                 | Self::Bench(_)
-                | Self::Check
+                | Self::Check(_)
                 | Self::Init(_)
                 | Self::Completions(_)
                 | Self::Man(_)
@@ -349,6 +386,16 @@ pub(crate) struct TrainArgs {
     /// 100 steps, while the learning rate grows from 1/10,000 to 100 times that of params.yaml.
     #[arg(long, conflicts_with_all = ["fresh", "allow_mixed_isa", "any_arithmetic", "tensorboard"])]
     pub(crate) find_lr: bool,
+    /// Draw the first batch as training sees it, instead of training [default file: models/preview.png]
+    #[arg(
+        long,
+        value_name = "FILE",
+        num_args = 0..=1,
+        conflicts_with_all = ["fresh", "allow_mixed_isa", "any_arithmetic", "tensorboard", "find_lr"]
+    )]
+    pub(crate) preview: Option<Option<PathBuf>>,
+    #[command(flatten)]
+    pub(crate) params: ParamsArgs,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -394,6 +441,8 @@ pub(crate) struct RunArgs {
     /// Partition this source first [default: only if there are no partitions]
     #[arg(long, value_name = "SOURCE")]
     pub(crate) source: Option<String>,
+    #[command(flatten)]
+    pub(crate) params: ParamsArgs,
 }
 
 #[derive(Debug, Args)]
@@ -408,13 +457,67 @@ pub(crate) struct ReviewArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct PredictArgs {
-    /// Image files of any size: JPEG, PNG, WebP, BMP, GIF or TIFF
+    /// Image files of any size (JPEG, PNG, WebP, BMP, GIF or TIFF), folders, or patterns such as 'photos/**/*.jpg'
     #[arg(required = true, value_name = "IMAGE")]
     pub(crate) images: Vec<PathBuf>,
     /// Model file [default: models/final/model.safetensors in the project folder]
     #[arg(long, value_name = "FILE")]
     pub(crate) model: Option<PathBuf>,
-    /// Number of classes to print per image
+    /// Number of classes per image
     #[arg(long, value_name = "K", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) top: u16,
+    /// Write a table instead of printing the predictions
+    ///
+    /// One row per image: the K most probable classes with their probabilities, margin and entropy.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) csv: Option<PathBuf>,
+    /// Average predictions over augmented copies of each image: 2 for mirror, 6 for mirror_shift
+    #[arg(long, value_name = "COPIES", num_args = 0..=1, require_equals = true, default_missing_value = "mirror_shift")]
+    pub(crate) tta: Option<ViewsName>,
+    /// Also draw a class-activation map beside each image, as PNG files in this folder
+    ///
+    /// For networks with one linear layer after global pooling: airbench94, airbench96 and resnet18.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) explain: Option<PathBuf>,
+}
+
+/// Augmented copies of an image.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum ViewsName {
+    /// The image and its mirror image.
+    Mirror,
+    /// Also shifted by one pixel towards two corners.
+    MirrorShift,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EmbedArgs {
+    /// JPEG or PNG files of any size, folders, or patterns such as 'photos/**/*.jpg'
+    #[arg(value_name = "IMAGE", required_unless_present = "split")]
+    pub(crate) images: Vec<PathBuf>,
+    /// Embed the images of a split of the project instead
+    #[arg(long, value_name = "SPLIT", conflicts_with = "images")]
+    pub(crate) split: Option<EmbedSplit>,
+    /// Files to write, without their extensions [default: evaluation/embeddings/ and the split, or `images`]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) out: Option<PathBuf>,
+    /// Model file [default: models/final/model.safetensors in the project folder]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) model: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) params: ParamsArgs,
+}
+
+/// The images of a project.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum EmbedSplit {
+    /// Training images.
+    Train,
+    /// Validation images.
+    Val,
+    /// Test images.
+    Test,
+    /// Test images of all partitions.
+    Pool,
 }

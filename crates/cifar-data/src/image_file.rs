@@ -1,10 +1,14 @@
 //! Reads an image file at a given size, to classify pictures that are not part of a data set.
 
+mod find;
+
 use std::path::Path;
 use std::sync::OnceLock;
 
 use crate::decode::{Budget, Unread, read_fitted};
 use crate::{DataError, Fit, ImageSize, Resize, Result};
+
+pub use find::{Found, FoundFile, find};
 
 /// The pixels of an image file, resized.
 #[derive(Debug, Clone, PartialEq, Eq)]

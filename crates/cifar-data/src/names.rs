@@ -44,6 +44,16 @@ pub(crate) fn problem(name: &str) -> Option<&'static str> {
     }
 }
 
+/// Returns whether an entry is hidden, or left by an operating system or an archive program.
+pub(crate) fn is_ignored(name: &str) -> bool {
+    name.starts_with('.') || matches!(name, "__MACOSX" | "@eaDir" | "Icon\r")
+}
+
+/// Returns whether Windows created the file.
+pub(crate) fn is_left_by_windows(name: &str) -> bool {
+    matches!(name.to_lowercase().as_str(), "thumbs.db" | "ehthumbs.db" | "ehthumbs_vista.db" | "desktop.ini")
+}
+
 /// Checks the names of all classes of a set. Results are stored under them.
 ///
 /// # Errors

@@ -13,16 +13,71 @@ use crate::{DataError, Result};
 ///
 /// Removes the temporary files of earlier writes of this file whose process was killed.
 pub fn write_file(path: &Path, contents: &[u8]) -> Result<()> {
-    let parent = parent_of(path);
-    fs::create_dir_all(parent).map_err(DataError::io("create the folder", parent))?;
-    remove_abandoned(parent, &prefix(path));
-    let mut file = temporary(&prefix(path)).tempfile_in(parent).map_err(DataError::io("write", path))?;
-    // The lock shows other processes that the writer is alive. Where files cannot be locked,
-    // abandoned files stay.
-    let _ = file.as_file().lock();
-    file.write_all(contents).and_then(|()| file.as_file().sync_all()).map_err(DataError::io("write", path))?;
-    file.persist(path).map_err(|e| DataError::io("write", path)(e.error))?;
-    sync_folder(parent).map_err(DataError::io("write", path))
+    let mut file = OutputFile::create(path)?;
+    file.write(contents)?;
+    file.commit()
+}
+
+/// A file that is written beside its destination, part by part, and replaces it on
+/// [`OutputFile::commit`].
+///
+/// If it is dropped before, it is removed and the destination is unchanged.
+///
+/// ```
+/// use cifar_data::output::OutputFile;
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("long.csv");
+/// let mut file = OutputFile::create(&path)?;
+/// file.write(b"file,label\n")?;
+/// file.write(b"a.png,cat\n")?;
+/// assert!(!path.exists());
+/// file.commit()?;
+/// assert_eq!(std::fs::read(&path).unwrap(), b"file,label\na.png,cat\n");
+/// # Ok::<(), cifar_data::DataError>(())
+/// ```
+#[derive(Debug)]
+pub struct OutputFile {
+    destination: PathBuf,
+    file: tempfile::NamedTempFile,
+}
+
+impl OutputFile {
+    /// Creates a file that will become `path`, and the folders above it.
+    ///
+    /// Removes the temporary files of earlier writes of this file whose process was killed.
+    ///
+    /// # Errors
+    /// If the folder cannot be created or written to.
+    pub fn create(path: &Path) -> Result<Self> {
+        let parent = parent_of(path);
+        fs::create_dir_all(parent).map_err(DataError::io("create the folder", parent))?;
+        remove_abandoned(parent, &prefix(path));
+        let file = temporary(&prefix(path)).tempfile_in(parent).map_err(DataError::io("write", path))?;
+        // The lock shows other processes that the writer is alive. Where files cannot be locked,
+        // abandoned files stay.
+        let _ = file.as_file().lock();
+        Ok(Self { destination: path.to_path_buf(), file })
+    }
+
+    /// Appends to the file.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write(&mut self, contents: &[u8]) -> Result<()> {
+        self.file.write_all(contents).map_err(DataError::io("write", &self.destination))
+    }
+
+    /// Flushes the file to the disk, and replaces the destination.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn commit(self) -> Result<()> {
+        let Self { destination, file } = self;
+        file.as_file().sync_all().map_err(DataError::io("write", &destination))?;
+        file.persist(&destination).map_err(|e| DataError::io("write", &destination)(e.error))?;
+        sync_folder(parent_of(&destination)).map_err(DataError::io("write", &destination))
+    }
 }
 
 /// Writes `value` as an indented JSON file with a final newline, like [`write_file`].

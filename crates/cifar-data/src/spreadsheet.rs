@@ -25,6 +25,29 @@ where
 {
     let mut csv = csv::Writer::from_writer(Vec::new());
     csv.write_record(columns).expect("writing to memory does not fail");
+    append(csv, rows)
+}
+
+/// Returns rows as [`csv()`], without the names of the columns, to continue a table that does not
+/// fit into memory.
+///
+/// ```
+/// assert_eq!(cifar_data::spreadsheet::csv_rows([["=1+1.png", "0.5"]]), b"'=1+1.png,0.5\n");
+/// ```
+///
+/// # Panics
+/// If the rows have different numbers of cells.
+pub fn csv_rows<R>(rows: impl IntoIterator<Item = R>) -> Vec<u8>
+where
+    R: IntoIterator<Item: AsRef<str>>,
+{
+    append(csv::Writer::from_writer(Vec::new()), rows)
+}
+
+fn append<R>(mut csv: csv::Writer<Vec<u8>>, rows: impl IntoIterator<Item = R>) -> Vec<u8>
+where
+    R: IntoIterator<Item: AsRef<str>>,
+{
     for row in rows {
         for cell in row {
             csv.write_field(&*guarded(cell.as_ref())).expect("writing to memory does not fail");

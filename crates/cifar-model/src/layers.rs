@@ -125,6 +125,17 @@ impl Linear {
         let bias = self.bias.as_ref().map(|bias| bias.value(mode));
         Ok(ops::linear(input, &self.weight.value(mode), bias.as_ref())?)
     }
+
+    /// Computes `[N, H, W, inputs]` → `[N, H, W, outputs]` in evaluation mode: the product at each
+    /// place, without the bias, times `scale`.
+    pub(crate) fn at_each_place(&self, maps: &FeatureMap, scale: f32) -> Result<FeatureMap> {
+        let [n, h, w, inputs] = maps.images("class activations")?;
+        let places = FeatureMap::new(Buffer::copied(maps.values()), &[n * h * w, inputs])?;
+        let products = ops::linear(&places, &self.weight.value(&Mode::Evaluate), None)?;
+        let mut scaled = Buffer::copied(products.values());
+        scaled.iter_mut().for_each(|value| *value *= scale);
+        Ok(FeatureMap::new(scaled, &[n, h, w, products.dims()[1]])?)
+    }
 }
 
 /// The settings of a batch norm.

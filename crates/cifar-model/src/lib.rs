@@ -29,7 +29,8 @@
 //! - [`Model`]: a network with everything needed to use it, and its file format.
 //! - [`predict`](fn@predict): the forward pass that validation and evaluation share.
 //! - [`export`](mod@export): the model as a file of other programs.
-//! - [`predict_augmented`]: test-time augmentation, the mean over augmented copies of each image.
+//! - [`predict_augmented`]: test-time augmentation, the mean over augmented copies of each image;
+//!   [`predict_pixels`]: the same for images that are no data set.
 
 mod error;
 mod feature_map;
@@ -55,8 +56,10 @@ pub use memory::check_memory;
 pub use model::{Model, ModelOrigin, ModelSpec};
 pub use networks::{Architecture, LayerSummary, ModelParams};
 pub use plan::Plan;
-pub use predict::{Embeddings, Logits, classify, evaluate_loss, predict, predict_some, predict_with_features};
-pub use test_time::{Augmented, TestTimeAugmentation, Views, predict_augmented};
+pub use predict::{
+    Embeddings, Logits, classify, evaluate_loss, images_per_pass, predict, predict_some, predict_with_features,
+};
+pub use test_time::{Augmented, TestTimeAugmentation, Views, predict_augmented, predict_pixels};
 pub use transfer::Transfer;
 
 /// Compiles and runs the example of the README.

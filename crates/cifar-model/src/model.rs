@@ -4,7 +4,7 @@
 //! value is JSON with the schema version, the [`ModelSpec`], the [`ModelOrigin`] and a hash of the
 //! whole file ([`cifar_data::seal`]). Equal models give identical bytes. The schema version is 3.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
@@ -62,6 +62,9 @@ pub struct ModelOrigin {
     /// from random weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init: Option<String>,
+    /// The parameters that were set for this run alone, by key such as `train.epochs`. Usually none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, serde_json::Value>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -203,6 +206,36 @@ impl Model {
         let features = self.network.features(images, &Mode::Evaluate)?;
         let logits = self.network.classify(&features, &Mode::Evaluate)?;
         Ok((features, logits))
+    }
+
+    /// Returns class-activation maps `[N, h, w, classes]` of N × height × width × RGB bytes: what each
+    /// place of the last feature maps adds to the logit of each class (Zhou et al. 2016, arXiv
+    /// 1512.04150). `None` if the network has more than one layer after its last feature maps.
+    ///
+    /// The sum of a class's map, plus the bias of the last layer if it has one, is the logit of the
+    /// class. After max pooling, each feature counts at the place of its maximum.
+    ///
+    /// ```
+    /// use cifar_model::Model;
+    /// # use cifar_data::prepare::normalisation;
+    /// # use cifar_data::sources::synthetic::{SyntheticParams, generate};
+    /// # use cifar_model::{Architecture, ModelParams, ModelSpec};
+    /// # let images = generate(&SyntheticParams { count: 30, ..Default::default() })?.dataset;
+    /// # let (classes, size) = (images.classes().to_vec(), images.size());
+    /// # let params = ModelParams { widths: vec![4; 3], ..ModelParams::of(Architecture::Airbench94) };
+    /// # let spec = ModelSpec { params, classes, size, normalisation: normalisation(&images) };
+    ///
+    /// let model = Model::new(spec, 7)?; // airbench94
+    /// let maps = model.class_activations(images.image(0))?.expect("a linear layer after the pooling");
+    /// assert_eq!(maps.dims(), [1, 3, 3, 10]);
+    /// # Ok::<(), cifar_model::ModelError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`images_to_feature_map`].
+    pub fn class_activations(&self, pixels: &[u8]) -> Result<Option<FeatureMap>> {
+        let images = images_to_feature_map(pixels, self.spec.size, &self.spec.normalisation)?;
+        self.network.class_activations(images)
     }
 
     /// Checks that the model was trained on this prepared set. Otherwise test images might be among

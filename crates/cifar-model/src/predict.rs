@@ -11,13 +11,14 @@ const BATCH: usize = 250;
 /// Maximum pixels per forward pass: larger images go in smaller batches.
 const PIXELS: usize = BATCH * 64 * 64;
 
-/// Returns the images of this size per forward pass. The result of an image does not depend on it.
-pub(crate) fn batch_of(size: ImageSize) -> usize {
+/// Returns the maximum number of images of this size per forward pass. The result of an image does
+/// not depend on it.
+pub fn images_per_pass(size: ImageSize) -> usize {
     (PIXELS / (size.height * size.width).max(1)).clamp(1, BATCH)
 }
 
 /// Checks that there is enough memory for a forward pass over `images` images.
-fn check_memory(model: &Model, images: usize) -> Result<()> {
+pub(crate) fn check_memory(model: &Model, images: usize) -> Result<()> {
     let (spec, extent) = (model.spec(), model.extent());
     let needed = prediction_bytes(extent.largest, images, spec.classes.len(), spec.size) as u64;
     let what = format!("classifying {images} images of {} pixels", spec.size);
@@ -27,7 +28,7 @@ fn check_memory(model: &Model, images: usize) -> Result<()> {
 /// Returns the bytes that forward passes over `images` images need besides the network: one batch
 /// in the largest layers, of `largest` values per image, and all logits twice.
 pub(crate) fn prediction_bytes(largest: usize, images: usize, classes: usize, size: ImageSize) -> f64 {
-    let batch = batch_of(size).min(images.max(1)) as f64;
+    let batch = images_per_pass(size).min(images.max(1)) as f64;
     let logits = 2.0 * images as f64 * classes as f64;
     4.0 * (batch * 3.0 * largest as f64 + scratch_values(batch, largest) + logits)
 }
@@ -46,6 +47,10 @@ pub struct Logits {
 }
 
 impl Logits {
+    pub(crate) fn new(classes: usize, values: Vec<f32>) -> Self {
+        Self { classes, values }
+    }
+
     /// Returns the number of images.
     pub fn len(&self) -> usize {
         self.values.len() / self.classes
@@ -72,6 +77,11 @@ impl Logits {
     /// Returns all logits, N × classes.
     pub fn values(&self) -> &[f32] {
         &self.values
+    }
+
+    /// Appends the logits of further images.
+    pub(crate) fn extend(&mut self, values: Vec<f32>) {
+        self.values.extend(values);
     }
 
     /// Returns all logits for writing.
@@ -119,7 +129,7 @@ impl Logits {
 /// memory.
 pub fn predict(model: &Model, set: &Dataset, what: &'static str, monitor: &dyn Progress) -> Result<Logits> {
     check(model, set, set.len())?;
-    let (classes, batch) = (set.classes().len(), batch_of(set.size()));
+    let (classes, batch) = (set.classes().len(), images_per_pass(set.size()));
     let mut values = Vec::with_capacity(set.len() * classes);
     for start in (0..set.len()).step_by(batch) {
         monitor.check()?;
@@ -165,7 +175,7 @@ pub fn predict_some(
 ) -> Result<Logits> {
     check(model, set, indices.len())?;
     let mut values = Vec::with_capacity(indices.len() * set.classes().len());
-    let batch = batch_of(set.size());
+    let batch = images_per_pass(set.size());
     for (done, chunk) in indices.chunks(batch).enumerate() {
         monitor.check()?;
         monitor.update(what, (done * batch) as u64, indices.len() as u64);
@@ -215,7 +225,7 @@ pub fn predict_with_features(
     monitor: &dyn Progress,
 ) -> Result<Embeddings> {
     check(model, set, set.len())?;
-    let (classes, batch) = (set.classes().len(), batch_of(set.size()));
+    let (classes, batch) = (set.classes().len(), images_per_pass(set.size()));
     let (mut values, mut features, mut width) = (Vec::with_capacity(set.len() * classes), Vec::new(), 0);
     for start in (0..set.len()).step_by(batch) {
         monitor.check()?;

@@ -4,8 +4,8 @@ use cifar_data::{Dataset, Progress};
 use cifar_kernels::PixelView;
 use serde::{Deserialize, Serialize};
 
-use crate::predict::{Logits, batch_of};
-use crate::{Model, ModelError, Result, predict};
+use crate::predict::{Logits, check_memory, images_per_pass};
+use crate::{Mode, Model, ModelError, Result, predict};
 
 /// The augmented copies of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -127,24 +127,82 @@ pub fn predict_augmented(
     let mut averaged = plain.clone();
     let (own_weight, others) = views.others();
     let chosen = if others.is_empty() { Vec::new() } else { least_certain(&plain, fraction)? };
-    let batch = batch_of(set.size());
+    let batch = images_per_pass(set.size());
     for (done, indices) in chosen.chunks(batch).enumerate() {
         monitor.check()?;
         monitor.update("looking again", (done * batch) as u64, chosen.len() as u64);
-        for index in indices {
-            averaged.row_mut(*index).iter_mut().for_each(|logit| *logit *= own_weight);
-        }
         let images: Vec<&[u8]> = indices.iter().map(|index| set.image(*index)).collect();
-        for (view, weight) in others {
-            let views = vec![*view; indices.len()];
-            let logits = model.forward_views(&images, &views)?.flatten_all()?.to_vec1::<f32>()?;
-            for (index, logits) in indices.iter().zip(logits.chunks_exact(plain.classes())) {
-                averaged.row_mut(*index).iter_mut().zip(logits).for_each(|(mean, logit)| *mean += weight * logit);
-            }
-        }
+        average(model, &images, own_weight, others, indices, &mut averaged)?;
     }
     monitor.update("looking again", chosen.len() as u64, chosen.len() as u64);
     Ok(Augmented { plain, averaged })
+}
+
+/// Replaces the logits of images, which are at `rows`, with the mean over their augmented copies.
+fn average(
+    model: &Model,
+    images: &[&[u8]],
+    own_weight: f32,
+    others: &[(PixelView, f32)],
+    rows: &[usize],
+    averaged: &mut Logits,
+) -> Result<()> {
+    for row in rows {
+        averaged.row_mut(*row).iter_mut().for_each(|logit| *logit *= own_weight);
+    }
+    for (view, weight) in others {
+        let views = vec![*view; images.len()];
+        let logits = model.forward_views(images, &views)?.flatten_all()?.to_vec1::<f32>()?;
+        for (row, logits) in rows.iter().zip(logits.chunks_exact(averaged.classes())) {
+            averaged.row_mut(*row).iter_mut().zip(logits).for_each(|(mean, logit)| *mean += weight * logit);
+        }
+    }
+    Ok(())
+}
+
+/// Computes the logits of images that are no [`Dataset`], such as those of files: N × height × width
+/// × RGB bytes, averaged over the augmented copies `views`.
+///
+/// The logits are those of [`predict_augmented`] with a fraction of 1, bit by bit.
+///
+/// ```
+/// use cifar_model::{Views, predict_pixels};
+/// # use cifar_data::prepare::normalisation;
+/// # use cifar_data::sources::synthetic::{SyntheticParams, generate};
+/// # use cifar_model::{Architecture, Model, ModelParams, ModelSpec};
+/// # let images = generate(&SyntheticParams { count: 30, ..Default::default() })?.dataset;
+/// # let (classes, size) = (images.classes().to_vec(), images.size());
+/// # let params = ModelParams::of(Architecture::SimpleCnn);
+/// # let spec = ModelSpec { params, classes, size, normalisation: normalisation(&images) };
+/// # let model = Model::new(spec, 7)?;
+///
+/// let logits = predict_pixels(&model, images.pixels(), Views::Mirror)?;
+/// assert_eq!((logits.len(), logits.classes()), (30, 10));
+/// # Ok::<(), cifar_model::ModelError>(())
+/// ```
+///
+/// # Errors
+/// If the pixels are not whole images of the size that the model expects, or there is not enough
+/// memory.
+pub fn predict_pixels(model: &Model, pixels: &[u8], views: Views) -> Result<Logits> {
+    let (size, classes) = (model.spec().size, model.spec().classes.len());
+    if !pixels.len().is_multiple_of(size.bytes()) {
+        let problem = format!("{} bytes are not whole images of {size} pixels", pixels.len());
+        return Err(ModelError::Unsuitable(problem));
+    }
+    let count = pixels.len() / size.bytes();
+    check_memory(model, count)?;
+    let mut logits = Logits::new(classes, Vec::with_capacity(count * classes));
+    let (own_weight, others) = views.others();
+    for pixels in pixels.chunks(images_per_pass(size) * size.bytes()) {
+        let images: Vec<&[u8]> = pixels.chunks_exact(size.bytes()).collect();
+        let rows: Vec<usize> = (logits.len()..logits.len() + images.len()).collect();
+        logits.extend(model.forward(pixels, &Mode::Evaluate)?.flatten_all()?.to_vec1::<f32>()?);
+        if !others.is_empty() {
+            average(model, &images, own_weight, others, &rows, &mut logits)?;
+        }
+    }
+    Ok(logits)
 }
 
 /// Returns the images with the smallest margins, in the order of the set.

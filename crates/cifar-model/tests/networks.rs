@@ -1,8 +1,10 @@
 //! Every network as a whole in a narrow version, and the wide ones through the model file.
 #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
+use std::collections::BTreeMap;
+
 use crate::common::{BATCH, CLASSES, NAMES, SIZE, get, ids, images, labels, narrow, train};
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use cifar_data::prepare::normalisation;
 use cifar_data::sources::synthetic::{SyntheticParams, generate, training_data};
 use cifar_data::splits::Split;
@@ -139,6 +141,42 @@ fn a_saved_model_gives_the_same_logits() {
 }
 
 #[test]
+fn class_activations_and_the_bias_sum_to_the_logits() {
+    let data = generate(&SyntheticParams { count: 30, ..Default::default() }).unwrap().dataset;
+    for (architecture, widths, places) in [
+        (Architecture::SimpleCnn, vec![4; 3], None),
+        (Architecture::Airbench94, vec![4, 5, 6], Some(9)),
+        (Architecture::Airbench96, vec![4, 5, 6], Some(9)),
+        (Architecture::ResNet18, vec![4, 5, 6, 7], Some(16)),
+    ] {
+        let spec = ModelSpec {
+            params: ModelParams { widths, ..spec(architecture) },
+            classes: data.classes().to_vec(),
+            size: data.size(),
+            normalisation: normalisation(&data),
+        };
+        let model = Model::new(spec, 3).unwrap();
+        let mut bias = vec![0.0; 10];
+        if let Some((_, var)) = model.parameters().all().find(|(name, _)| *name == "head.bias") {
+            bias = (0..10).map(|class| class as f32 / 4.0).collect();
+            var.set(&Tensor::from_vec(bias.clone(), 10, &Device::Cpu).unwrap()).unwrap();
+        }
+        let pixels = &data.pixels()[..5 * data.size().bytes()];
+        let logits = get(&model.forward(pixels, &Mode::Evaluate).unwrap());
+        let maps = model.class_activations(pixels).unwrap();
+        assert_eq!(maps.as_ref().map(|maps| maps.dims()[1] * maps.dims()[2]), places, "{}", architecture.name());
+        let Some(maps) = maps else { continue };
+        for (map, logits) in maps.values().chunks_exact(places.unwrap() * 10).zip(logits.chunks_exact(10)) {
+            for (class, logit) in logits.iter().enumerate() {
+                let sum = map.iter().skip(class).step_by(10).sum::<f32>() + bias[class];
+                // Sums of at most 112 products in another order.
+                assert!((sum - logit).abs() < 1e-5 * (1.0 + logit.abs()), "{}: {sum}, {logit}", architecture.name());
+            }
+        }
+    }
+}
+
+#[test]
 fn images_that_are_too_small_are_refused_in_one_line() {
     let size = ImageSize { height: 8, width: 32 };
     let error = Airbench::new(&AirbenchParams::AIRBENCH94, 10, size, &mut Parameters::new(0)).unwrap_err();
@@ -198,6 +236,7 @@ fn a_missing_model_and_one_of_other_images_name_the_stage_that_trains() {
         epoch: 1,
         arithmetic: String::new(),
         init: None,
+        settings: BTreeMap::new(),
     };
     model.origin = Some(origin.clone());
     model.expect_trained_on(report, path).unwrap();

@@ -3,7 +3,9 @@
 
 use cifar_data::sources::synthetic::{SyntheticParams, generate};
 use cifar_data::{Dataset, Silent};
-use cifar_model::{Mode, Model, ModelParams, ModelSpec, TestTimeAugmentation, Views, predict, predict_augmented};
+use cifar_model::{
+    Mode, Model, ModelParams, ModelSpec, TestTimeAugmentation, Views, predict, predict_augmented, predict_pixels,
+};
 
 fn images(count: usize) -> Dataset {
     generate(&SyntheticParams { count, ..Default::default() }).unwrap().dataset
@@ -39,6 +41,7 @@ fn check(views: Views, expected: &[(usize, usize, bool, f32)]) {
     let augmentation = TestTimeAugmentation { views, fraction: 1.0 };
     let found = predict_augmented(&model, &set, augmentation, "testing", &Silent).unwrap();
     assert_eq!(found.plain, predict(&model, &set, "testing", &Silent).unwrap());
+    assert_eq!(found.averaged, predict_pixels(&model, set.pixels(), views).unwrap());
     for index in 0..set.len() {
         let mut mean = vec![0.0; 10];
         for (row, column, mirrored, weight) in expected {
@@ -71,6 +74,8 @@ fn only_the_least_certain_images_are_augmented() {
             .unwrap()
     };
     let all = run(1.0);
+    // More than one batch.
+    assert_eq!(all.averaged, predict_pixels(&model, set.pixels(), Views::Mirror).unwrap());
     let probabilities = all.plain.probabilities().unwrap();
     let margins: Vec<f32> = probabilities
         .chunks_exact(10)
@@ -92,6 +97,15 @@ fn only_the_least_certain_images_are_augmented() {
             |i: &usize| some.averaged.row(*i).iter().zip(all.averaged.row(*i)).all(|(a, b)| (a - b).abs() < 1e-5);
         assert!(again.iter().all(near));
     }
+}
+
+#[test]
+fn pixels_that_are_no_whole_images_are_refused() {
+    let set = images(30);
+    let model = model(&set);
+    assert!(predict_pixels(&model, &[], Views::Mirror).unwrap().is_empty());
+    let error = predict_pixels(&model, &set.pixels()[1..], Views::None).unwrap_err().to_string();
+    assert_eq!(error, "92159 bytes are not whole images of 32×32 pixels");
 }
 
 #[test]

@@ -152,7 +152,7 @@ impl Error {
     }
 
     /// Returns the error of missing, stale or damaged data that this error is or contains.
-    fn data_error(&self) -> Option<&DataError> {
+    pub(crate) fn data_error(&self) -> Option<&DataError> {
         match self {
             Self::Data(e) | Self::Eval(EvalError::Data(e)) => Some(e),
             Self::Model(e) | Self::Eval(EvalError::Model(e)) => data_in_model(e),

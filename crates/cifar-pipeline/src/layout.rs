@@ -130,6 +130,11 @@ impl Layout {
         self.result("evaluation/test")
     }
 
+    /// Features of images.
+    pub fn embeddings(&self) -> PathBuf {
+        self.result("evaluation/embeddings")
+    }
+
     /// The description of the images.
     pub fn inspection(&self) -> PathBuf {
         self.join("evaluation/data")
@@ -213,6 +218,11 @@ impl Layout {
     /// Range tests of learning rates.
     pub fn learning_rate(&self) -> PathBuf {
         self.result("models/learning_rate")
+    }
+
+    /// The picture of the first batch of training.
+    pub fn preview(&self) -> PathBuf {
+        self.result("models/preview.png")
     }
 
     /// The result of the search.

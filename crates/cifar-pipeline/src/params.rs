@@ -1,6 +1,7 @@
 //! params.yaml: every hyper-parameter, composed of the crates' own parameter types. All keys are
 //! required except [`cifar_train::optional_train_keys`], and unknown keys are refused.
 
+mod settings;
 mod syntax;
 pub mod wording;
 
@@ -17,6 +18,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::Error;
+
+pub(crate) use self::settings::with_settings;
+pub use self::settings::{parse_settings, shown_settings};
 
 /// The content of params.yaml. All values are within their ranges.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

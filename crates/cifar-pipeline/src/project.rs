@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use cifar_data::DataError;
 use cifar_data::partitions::Partition;
 use cifar_data::prepare::PreparedReport;
 use cifar_model::{ModelSpec, Transfer};
@@ -9,9 +10,9 @@ use cifar_train::{Init, Recipe};
 
 use crate::layout::Layout;
 use crate::lock::ProjectLock;
-use crate::params::Params;
+use crate::params::{Params, Setting, shown_settings, with_settings};
 use crate::reporter::Reporter;
-use crate::run_record::Stopwatch;
+use crate::run_record::{Stopwatch, last_settings};
 use crate::stages::evaluate::Evaluated;
 use crate::stages::hard_images::HardImages;
 use crate::stages::inspect::Inspected;
@@ -33,6 +34,8 @@ pub struct Project {
     pub layout: Layout,
     /// The file with the parameters; by default params.yaml in the project's folder.
     pub params_file: PathBuf,
+    /// Parameters with other values than in that file, by key, for this project value alone.
+    pub settings: Setting,
 }
 
 /// Options of [`Project::run`].
@@ -68,7 +71,7 @@ impl Project {
     pub fn open(folder: &Path) -> Result<Self> {
         ensure!(folder.is_dir(), "{}: there is no such folder", folder.display());
         let layout = Layout::new(folder);
-        Ok(Self { params_file: layout.params(), layout })
+        Ok(Self { params_file: layout.params(), layout, settings: Setting::new() })
     }
 
     /// Returns the same project with its parameters in another file.
@@ -77,12 +80,19 @@ impl Project {
         Self { params_file: file, ..self }
     }
 
-    /// Reads and checks the parameters.
+    /// Returns the same project with other values for some parameters
+    /// ([`parse_settings`](crate::params::parse_settings)). The file stays as it is.
+    #[must_use]
+    pub fn with_settings(self, settings: Setting) -> Self {
+        Self { settings, ..self }
+    }
+
+    /// Reads and checks the parameters, first those of the file, then the settings of this project.
     ///
     /// # Errors
     /// [`crate::Error::Usage`] if a key is unknown or missing or a value is not allowed.
     pub fn params(&self) -> Result<Params> {
-        Params::read(&self.params_file)
+        with_settings(Params::read(&self.params_file)?, &self.settings)
     }
 
     /// Reads the trained network that a recipe starts from, if it starts from one, and checks that
@@ -218,10 +228,29 @@ impl Project {
     /// If another process uses this folder, a folder of results is a link, or `work` fails.
     pub fn locked<T>(&self, command: &str, reporter: &dyn Reporter, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let _lock = ProjectLock::take(&self.layout, command)?;
-        let watch = Stopwatch::start();
-        let result = work()?;
+        let watch = Stopwatch::start().with_settings(self.settings.clone());
+        let result = work().map_err(|error| self.explain(error))?;
         reporter.check()?;
         watch.record(&self.layout, command);
         Ok(result)
     }
+
+    /// Adds to the error of a stale result that its stage ran with settings that this command does
+    /// not have.
+    fn explain(&self, error: Error) -> Error {
+        let stages = error.data_error().map_or(&[][..], DataError::made_by);
+        let differing = stages.iter().map(|stage| stage.name()).find_map(|stage| {
+            let settings = last_settings(&self.layout, stage);
+            (!settings.is_empty() && settings != self.settings).then(|| (stage, shown_settings(&settings)))
+        });
+        match differing {
+            Some((stage, settings)) => {
+                error.context(format!("the last `cifar-cli {stage}` had {settings}, unlike this command"))
+            }
+            None => error,
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -72,7 +72,7 @@ pub use recipe::Recipe;
 pub use renamed::{RENAMED_KEYS, current_key, rename_keys};
 pub use run::{Fitted, Run, StartedFrom, Timing};
 pub use schedule::Schedule;
-pub use trainer::{StepRecord, Trainer};
+pub use trainer::{StepRecord, Trainer, first_batch};
 
 /// Compiles the examples of the README.
 #[cfg(doctest)]

@@ -1,5 +1,6 @@
 //! A training run: trains epoch by epoch, and selects the weights to keep.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
@@ -275,6 +276,7 @@ impl<'a> Run<'a> {
             epoch: selected_epoch,
             arithmetic: numeric_target,
             init: self.started_from.as_ref().map(|from| from.model.clone()),
+            settings: BTreeMap::new(),
         });
         // The next model has buffers of other sizes.
         cifar_kernels::release_buffers();

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use candle_core::D;
 use cifar_data::batches::{Augmentation, Batch, Draw, balanced_draws, drawn_batch, epoch_order};
+use cifar_data::prepare::TrainingData;
 use cifar_data::{Dataset, SampleId};
 use cifar_model::ops::{self, Targets};
 use cifar_model::parameters::{Kind, layer_of};
@@ -338,6 +339,30 @@ fn main_label(batch: &Batch, index: usize) -> u32 {
     }
 }
 
+/// Returns the first batch that a run with these parameters and this seed trains on, augmented as in
+/// training.
+///
+/// ```
+/// use cifar_data::sources::synthetic::{self, SyntheticParams};
+/// use cifar_train::{TrainParams, first_batch};
+///
+/// let data = synthetic::training_data(&SyntheticParams { count: 300, ..Default::default() })?;
+/// let batch = first_batch(&TrainParams::default(), &data, 42)?;
+/// assert_eq!(batch.pixels.len(), batch.len() * batch.size.bytes());
+/// # Ok::<(), cifar_train::TrainError>(())
+/// ```
+///
+/// # Errors
+/// If a parameter is out of range or does not suit the data.
+pub fn first_batch(params: &TrainParams, data: &TrainingData, seed: u64) -> Result<Batch> {
+    let TrainingData { train, val, report } = data;
+    params.check(train.len(), val.len(), report.size)?;
+    let steps_per_epoch = train.len().div_ceil(params.batch_size);
+    let (sampling, augmentation) = (params.sampling, params.augmentation());
+    let plan = Plan { sampling, augmentation, seed, steps_per_epoch, steps: 0..1 };
+    Ok(plan.batch(train, &plan.draws(train, &train.labels(), 0), 0, None))
+}
+
 /// The batches to prepare.
 struct Plan {
     sampling: Sampling,
@@ -367,6 +392,14 @@ impl Plan {
         step * images / self.steps_per_epoch..(step + 1) * images / self.steps_per_epoch
     }
 
+    /// Returns the batch of `step`, given the order of its epoch.
+    fn batch(&self, train: &Dataset, order: &[Draw], step: usize, weights: Option<&[f32]>) -> Batch {
+        let draws = &order[self.places(step % self.steps_per_epoch, train.len())];
+        let mut batch = drawn_batch(train, draws, &self.augmentation, self.seed);
+        batch.weights = weights.map(|weights| draws.iter().map(|draw| weights[draw.index]).collect());
+        batch
+    }
+
     /// Starts the thread that prepares the batches. It ends after the last one, or when the
     /// receiver is dropped.
     fn start<'scope>(
@@ -385,9 +418,7 @@ impl Plan {
                 if order.0 != epoch {
                     order = (epoch, self.draws(train, &labels, epoch as u64));
                 }
-                let draws = &order.1[self.places(step % self.steps_per_epoch, train.len())];
-                let mut batch = drawn_batch(train, draws, &self.augmentation, self.seed);
-                batch.weights = weights.map(|weights| draws.iter().map(|draw| weights[draw.index]).collect());
+                let batch = self.batch(train, &order.1, step, weights);
                 if sender.send(batch).is_err() {
                     return;
                 }
@@ -399,7 +430,33 @@ impl Plan {
 
 #[cfg(test)]
 mod tests {
+    use cifar_data::batches::Flip;
+    use cifar_data::sources::synthetic::{self, SyntheticParams};
+    use cifar_model::{ModelParams, ModelSpec};
+
     use super::*;
+
+    #[test]
+    fn the_first_batch_is_what_training_begins_with() {
+        let data = synthetic::training_data(&SyntheticParams { count: 300, ..Default::default() }).unwrap();
+        let (flip, brightness) = (Flip::Alternating, 0.2);
+        let params = TrainParams { batch_size: 32, flip, cutout: 8, mixup: 0.5, brightness, ..TrainParams::default() };
+        let batch = first_batch(&params, &data, 42).unwrap();
+        let spec = ModelSpec {
+            params: ModelParams { widths: vec![4; 3], ..ModelParams::default() },
+            classes: data.report.classes.clone(),
+            size: data.report.size,
+            normalisation: data.report.normalisation.clone(),
+        };
+        let model = Model::new(spec, 42).unwrap();
+        let mode = Mode::Train { seed: 42, epoch: 0, ids: &batch.ids };
+        let logits = model.forward(&batch.pixels, &mode).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let mut trainer = Trainer::new(model, &params, data.train.len(), 42).unwrap();
+        trainer.steps(&data.train, 1, |_, _| Ok(ControlFlow::Continue(()))).unwrap();
+        assert_eq!(trainer.latest(), (&batch.ids[..], &logits[..]));
+        let error = first_batch(&TrainParams { batch_size: 1000, ..params }, &data, 42).unwrap_err().to_string();
+        assert!(error.starts_with("train.batch_size: 1000 is not allowed"), "{error}");
+    }
 
     #[test]
     fn batches_of_an_epoch_have_equal_size_and_every_image_once() {

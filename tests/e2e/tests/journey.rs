@@ -203,6 +203,50 @@ fn predict_accepts_images_of_any_size_and_prints_text_or_json() {
 }
 
 #[test]
+fn folders_are_classified_embedded_and_previewed() {
+    let project = Project::finished();
+    let picture = project.read("evaluation/test/plots/reliability.png");
+    for name in ["b.png", "a.png", "s/c.png", "Thumbs.db"] {
+        project.write(&format!("photos/{name}"), &picture);
+    }
+    project.write("photos/note.txt", b"no image");
+    let answer = project.run(&["predict", "photos"]);
+    let files: Vec<&str> = answer.stdout.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!((answer.code, files), (Some(1), vec!["photos/a.png", "photos/b.png", "photos/s/c.png"]), "{answer:#?}");
+    for words in [
+        "error: photos/note.txt: is neither a JPEG nor a PNG file\n",
+        "error: 1 of 4 images could not be read\n",
+        "\n1 hidden or system files skipped\n",
+        "file            class",
+    ] {
+        assert!(answer.stderr.contains(words), "{answer:#?}");
+    }
+    let table = project.run(&["--json", "predict", "photos/**/*.png", "--tta", "--csv", "photos.csv"]).success();
+    let done: serde_json::Value = serde_json::from_str(&table.stdout).unwrap();
+    assert_eq!((&done["images"], &done["csv"]), (&3.into(), &"photos.csv".into()));
+    assert_eq!(String::from_utf8(project.read("photos.csv")).unwrap().lines().count(), 4);
+
+    project.run(&["embed", "--split", "test"]).success();
+    let test = String::from_utf8(project.read("evaluation/embeddings/test.csv")).unwrap();
+    let predictions = String::from_utf8(project.read("evaluation/test/predictions.csv")).unwrap();
+    let first = |text: &str| text.lines().map(|line| line.split(',').take(4).collect::<Vec<_>>().join(",")).collect();
+    let [test, predictions]: [Vec<String>; 2] = [&test, &predictions].map(|text| first(text));
+    assert_eq!(test, predictions, "id, file, label and predicted class of each test image");
+    let bytes = project.read("evaluation/embeddings/test.safetensors");
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    assert_eq!(tensors.tensor("features").unwrap().shape(), [test.len() - 1, 128]);
+    let ids = tensors.tensor("ids").unwrap();
+    assert_eq!(i64::from_le_bytes(ids.data()[..8].try_into().unwrap()).to_string(), test[1].split(',').next().unwrap());
+    project.run(&["embed", "photos/a.png", "--out", "features"]).success();
+    assert!(project.path("features.safetensors").is_file() && project.path("features.csv").is_file());
+
+    let before = tree(&project.path("models/final"));
+    project.run(&["train", "--preview", "first.png", "--set", "train.cutout=8", "--set", "train.mixup=0.5"]).success();
+    assert!(project.read("first.png").starts_with(b"\x89PNG"));
+    assert!(tree(&project.path("models/final")) == before);
+}
+
+#[test]
 fn check_reports_present_and_missing_results() {
     let project = Project::new();
     let before = project.run(&["check"]).success();

@@ -6,6 +6,8 @@ use cifar_eval::study::Arm;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::ParamsArgs;
+
 #[derive(Debug, Default, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct HardImagesArgs {
@@ -31,6 +33,8 @@ pub(crate) struct HardImagesArgs {
     /// Table of measures, such as the means over seeds in experiments/hard_images/ [default: the last analysis]
     #[arg(long, value_name = "FILE", requires = "truth")]
     pub(crate) table: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) params: ParamsArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -49,6 +53,8 @@ pub(crate) enum HardImagesCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct StudyArgs {
+    #[command(flatten)]
+    pub(crate) params: ParamsArgs,
     /// Fraction of training and validation labels to make wrong [default: restore the labels that labels/ corrects]
     #[arg(long, value_name = "FRACTION", value_parser = fraction)]
     pub(crate) flip: Option<f64>,

@@ -2,6 +2,7 @@
 //! do have their own files.
 
 mod bench;
+mod embed;
 mod experiments;
 mod export;
 mod hard_images;
@@ -13,11 +14,12 @@ mod train;
 use cifar_data::{Fit, Progress as _, Resize};
 use cifar_kernels::{DEPRECATED_ISA_VARIABLE, ISA_VARIABLE};
 use cifar_pipeline::init::init;
-use cifar_pipeline::params::former_keys;
+use cifar_pipeline::params::{former_keys, parse_settings};
 use cifar_pipeline::stages::labels::{self, MigrateOptions};
 use cifar_pipeline::stages::review::{self, ReviewOptions};
 use cifar_pipeline::stages::{check, clean};
 use cifar_pipeline::{Error, PartitionOptions, Project, Result, RunOptions, fingerprint};
+use cifar_train::RENAMED_KEYS;
 
 use crate::args::{Cli, Command, Device, LabelsCommand, PartitionArgs};
 use crate::terminal::Terminal;
@@ -43,7 +45,13 @@ pub(crate) fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
         let file = project.params_file.display();
         terminal.warn(&format!("{file}: `{former}` is now called `{current}`; the former name still works"));
     }
-    let context = &Context { project, terminal };
+    let settings = parse_settings(cli.command.set())?;
+    for (former, current) in RENAMED_KEYS {
+        if cli.command.set().iter().any(|set| set.split('=').next().is_some_and(|key| key.trim() == *former)) {
+            terminal.warn(&format!("--set: `{former}` is now called `{current}`; the former name still works"));
+        }
+    }
+    let context = &Context { project: project.with_settings(settings), terminal };
     let project = &context.project;
     match &cli.command {
         Command::Init(args) => {
@@ -51,13 +59,13 @@ pub(crate) fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
             terminal.outcome(&init(&project.layout.join(&args.folder), &grid)?);
         }
         Command::Partition(args) => partition(context, args)?,
-        Command::Pull => terminal.outcome(&project.pull(terminal)?),
-        Command::Prepare => terminal.outcome(&project.prepare(terminal)?),
-        Command::Inspect => terminal.outcome(&project.inspect(terminal)?),
+        Command::Pull(_) => terminal.outcome(&project.pull(terminal)?),
+        Command::Prepare(_) => terminal.outcome(&project.prepare(terminal)?),
+        Command::Inspect(_) => terminal.outcome(&project.inspect(terminal)?),
         Command::Recipe(args) => recipe::run(context, args)?,
-        Command::Tune => terminal.outcome(&project.tune(terminal)?),
+        Command::Tune(_) => terminal.outcome(&project.tune(terminal)?),
         Command::Train(args) => train::run(context, args)?,
-        Command::Evaluate => terminal.outcome(&project.evaluate(terminal)?),
+        Command::Evaluate(_) => terminal.outcome(&project.evaluate(terminal)?),
         Command::HardImages(args) => hard_images::run(context, args)?,
         Command::Review(args) => {
             let options = ReviewOptions { folder: args.folder.clone(), port: args.port };
@@ -80,8 +88,9 @@ pub(crate) fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
         Command::Report(args) => experiments::report(context, args)?,
         Command::Predict(args) => predict::run(context, args)?,
         Command::Export(args) => export::run(context, args)?,
+        Command::Embed(args) => embed::run(context, args)?,
         Command::Bench(args) => bench::run(context, args)?,
-        Command::Check => {
+        Command::Check(_) => {
             let checked = check::run(project)?;
             terminal.outcome(&checked);
             checked.result()?;

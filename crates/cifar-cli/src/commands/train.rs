@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cifar_experiments::epochs::EVENTS_VARIABLE;
-use cifar_pipeline::stages::train::find_learning_rate;
+use cifar_pipeline::stages::train::{find_learning_rate, preview};
 use cifar_pipeline::{Result, TrainOptions};
 
 use cifar_data::Progress as _;
@@ -15,6 +15,10 @@ pub(super) fn run(context: &Context, args: &TrainArgs) -> Result<()> {
     let (project, terminal) = (&context.project, context.terminal);
     if args.find_lr {
         terminal.outcome(&project.locked("train", terminal, || find_learning_rate(project, terminal))?);
+        return Ok(());
+    }
+    if let Some(file) = &args.preview {
+        terminal.outcome(&project.locked("preview", terminal, || preview(project, file.as_deref(), terminal))?);
         return Ok(());
     }
     if args.any_arithmetic {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{archives, label_table, parquet};
-use crate::names::shown;
+use crate::names::{is_ignored, shown};
 use crate::{DataError, Result, input};
 
 /// Depth of the folders that are searched for a data set.
@@ -76,16 +76,6 @@ pub(super) struct Parts {
     pub(super) test: Option<String>,
     /// Folders of validation images; there may be several.
     pub(super) val: Vec<String>,
-}
-
-/// Returns whether an entry is hidden, or left by an operating system or an archive program.
-pub(super) fn is_ignored(name: &str) -> bool {
-    name.starts_with('.') || matches!(name, "__MACOSX" | "@eaDir" | "Icon\r")
-}
-
-/// Returns whether Windows created the file.
-pub(super) fn is_left_by_windows(name: &str) -> bool {
-    matches!(name.to_lowercase().as_str(), "thumbs.db" | "ehthumbs.db" | "ehthumbs_vista.db" | "desktop.ini")
 }
 
 /// Finds the published parts of `folder`. A folder called `train` with images in it is a class of

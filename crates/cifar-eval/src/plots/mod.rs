@@ -2,6 +2,7 @@
 //!
 //! Every function returns a [`PlotError`] if the plot cannot be drawn or encoded.
 
+mod activation_map;
 mod canvas;
 mod confusion_matrix;
 mod contact_sheet;
@@ -10,6 +11,7 @@ mod range_test;
 mod reliability;
 mod tuning;
 
+pub use activation_map::activation_map;
 pub use confusion_matrix::confusion_matrix;
 pub use contact_sheet::{Tile, contact_sheet};
 pub use curves::{Curve, training_curves};

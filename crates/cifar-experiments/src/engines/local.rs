@@ -11,6 +11,7 @@ use cifar_data::DataError;
 use cifar_data::prepare::{TestSet, TrainingData};
 use cifar_data::pull::{POOL, Raw};
 use cifar_data::splits::{Split, SplitParams};
+use cifar_pipeline::params::Setting;
 use cifar_pipeline::stages::{evaluate, hard_images, prepare, pull, train, tune};
 use cifar_pipeline::{Context as _, Error, Project, Reporter, Result, TrainOptions};
 use serde_json::json;
@@ -89,7 +90,7 @@ impl<'a> Local<'a> {
         // JSON is YAML.
         cifar_data::output::write_json(&params_file, &run.params)?;
         let layout = self.session.project.layout.of_run(raw, prepared, folder.to_path_buf());
-        Ok(Project { layout, params_file })
+        Ok(Project { layout, params_file, settings: Setting::new() })
     }
 
     /// Pulls and prepares the data unless they exist. Data of an earlier process are read once, and

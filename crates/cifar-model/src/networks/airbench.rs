@@ -87,12 +87,9 @@ impl Airbench {
     }
 }
 
-impl Network for Airbench {
-    fn prepare(&self, train: &Dataset, normalisation: &Normalisation) -> Result<()> {
-        self.whitening.prepare(train, normalisation)
-    }
-
-    fn features(&self, images: FeatureMap, mode: &Mode) -> Result<FeatureMap> {
+impl Airbench {
+    /// Computes `[N, height, width, 3]` → `[N, h, w, features]`, the input of the global pooling.
+    fn maps(&self, images: FeatureMap, mode: &Mode) -> Result<FeatureMap> {
         let mut x = self.whitening.forward(&images, mode)?;
         std::mem::drop(images);
         for group in &self.groups {
@@ -106,7 +103,22 @@ impl Network for Airbench {
                 }
             }
         }
-        Ok(ops::global_max_pool(&x)?)
+        Ok(x)
+    }
+}
+
+impl Network for Airbench {
+    fn prepare(&self, train: &Dataset, normalisation: &Normalisation) -> Result<()> {
+        self.whitening.prepare(train, normalisation)
+    }
+
+    fn features(&self, images: FeatureMap, mode: &Mode) -> Result<FeatureMap> {
+        Ok(ops::global_max_pool(&self.maps(images, mode)?)?)
+    }
+
+    fn class_activations(&self, images: FeatureMap) -> Result<Option<FeatureMap>> {
+        let maps = ops::maxima_in_place(&self.maps(images, &Mode::Evaluate)?)?;
+        Ok(Some(self.head.at_each_place(&maps, 1.0 / self.features as f32)?))
     }
 
     fn classify(&self, features: &FeatureMap, mode: &Mode) -> Result<Tensor> {

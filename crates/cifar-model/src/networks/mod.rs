@@ -206,6 +206,16 @@ pub trait Network: Send + Sync {
         self.classify(&self.features(images, mode)?, mode)
     }
 
+    /// Computes the class-activation maps of `[N, height, width, 3]` in evaluation mode, as
+    /// [`Model::class_activations`](crate::Model::class_activations) says. `None` if the logits are
+    /// no sum over places.
+    ///
+    /// # Errors
+    /// If candle refuses a shape.
+    fn class_activations(&self, _images: FeatureMap) -> Result<Option<FeatureMap>> {
+        Ok(None)
+    }
+
     /// Returns a description of the layers, from the input to the logits.
     fn summary(&self) -> Vec<LayerSummary>;
 

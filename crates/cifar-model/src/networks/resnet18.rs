@@ -112,15 +112,28 @@ impl ResNet18 {
     }
 }
 
-impl Network for ResNet18 {
-    fn features(&self, images: FeatureMap, mode: &Mode) -> Result<FeatureMap> {
+impl ResNet18 {
+    /// Computes `[N, height, width, 3]` → `[N, h, w, features]`, the input of the global pooling.
+    fn maps(&self, images: FeatureMap, mode: &Mode) -> Result<FeatureMap> {
         let mut x = self.stem.0.forward(&images, mode)?;
         drop(images);
         x = self.stem.1.forward(&x, None, mode)?;
         for block in &self.blocks {
             x = block.forward(&x, mode)?;
         }
-        Ok(ops::global_average_pool(&x)?)
+        Ok(x)
+    }
+}
+
+impl Network for ResNet18 {
+    fn features(&self, images: FeatureMap, mode: &Mode) -> Result<FeatureMap> {
+        Ok(ops::global_average_pool(&self.maps(images, mode)?)?)
+    }
+
+    fn class_activations(&self, images: FeatureMap) -> Result<Option<FeatureMap>> {
+        let maps = self.maps(images, &Mode::Evaluate)?;
+        let places: usize = maps.dims()[1..3].iter().product();
+        Ok(Some(self.head.at_each_place(&maps, 1.0 / places as f32)?))
     }
 
     fn classify(&self, features: &FeatureMap, mode: &Mode) -> Result<Tensor> {

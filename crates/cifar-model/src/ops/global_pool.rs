@@ -53,6 +53,30 @@ pub fn global_average_pool(images: &FeatureMap) -> Result<FeatureMap> {
     record(GlobalAveragePool { images: images.clone() }, output, &dims, images, None, &[])
 }
 
+/// Keeps the first maximum of each channel in its place and sets all other values to 0, so that the
+/// sum over all pixels is that of [`global_max_pool`]. Without gradients.
+///
+/// # Errors
+/// As [`global_max_pool`].
+pub(crate) fn maxima_in_place(images: &FeatureMap) -> Result<FeatureMap> {
+    let ([_, channels], pixels) = dimensions(images)?;
+    let maxima = global_max_pool(images)?;
+    let mut output = Buffer::copied(images.values());
+    let per_image = output.chunks_exact_mut(pixels * channels).zip(maxima.values().chunks_exact(channels));
+    for (image, maxima) in per_image {
+        let mut found = vec![false; channels];
+        for pixel in image.chunks_exact_mut(channels) {
+            for ((value, maximum), found) in pixel.iter_mut().zip(maxima).zip(&mut found) {
+                // No value is greater than the maximum.
+                let is_first = !*found && *value >= *maximum;
+                *found |= is_first;
+                *value = if is_first { *value } else { 0.0 };
+            }
+        }
+    }
+    FeatureMap::new(output, images.dims())
+}
+
 /// Returns the number of images and channels, and the pixels per image.
 fn dimensions(images: &FeatureMap) -> Result<([usize; 2], usize)> {
     let [n, h, w, c] = images.images("global pool")?;
@@ -150,6 +174,13 @@ mod tests {
         let y = global_max_pool(&map(x.as_tensor()).unwrap()).unwrap().to_tensor().unwrap();
         let gradients = y.sum_all().unwrap().backward().unwrap();
         assert_eq!(gradients.get(&x).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap(), [1.0, 0.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn maxima_stay_in_place() {
+        // Two channels; the first has its maximum twice.
+        let images = FeatureMap::new(Buffer::copied(&[1.0, -3.0, 2.0, -1.0, 2.0, -2.0]), &[1, 1, 3, 2]).unwrap();
+        assert_eq!(maxima_in_place(&images).unwrap().values(), [0.0, 0.0, 2.0, -1.0, 0.0, 0.0]);
     }
 
     #[test]

@@ -40,6 +40,7 @@ pub use batch_norm::{BatchNormArgs, batch_norm_evaluate, batch_norm_slow, batch_
 pub use conv::{conv2d, conv2d_max_pool, conv2d_slow};
 pub use conv_activation::conv2d_activation;
 pub use dropout::dropout;
+pub(crate) use global_pool::maxima_in_place;
 pub use global_pool::{global_average_pool, global_average_pool_slow, global_max_pool, global_max_pool_slow};
 pub use linear::{linear, linear_slow};
 pub use loss::{Targets, softmax_cross_entropy, softmax_cross_entropy_slow};

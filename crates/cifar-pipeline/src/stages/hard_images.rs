@@ -49,7 +49,7 @@ pub fn run(project: &Project, reporter: &dyn Reporter) -> Result<HardImages> {
     // Everything is read before networks are trained fold by fold, which can take hours.
     let predictions = predictions::read(&layout.evaluation(), &model, test.dataset())?;
     let review = read_decisions(&prepared, data.train.classes())?;
-    let out_of_fold = out_of_fold(project, &params, &data, &pairs, reporter)?;
+    let out_of_fold = out_of_fold(project, &params, &data, &model, &pairs, reporter)?;
     let run = Run {
         model: &model,
         dynamics: &dynamics,
@@ -71,6 +71,7 @@ fn out_of_fold(
     project: &Project,
     params: &Params,
     data: &TrainingData,
+    whole: &Model,
     pairs: &[Pair],
     reporter: &dyn Reporter,
 ) -> Result<Option<OutOfFold>> {
@@ -79,6 +80,7 @@ fn out_of_fold(
         return Ok(None);
     }
     let Recipe { model, train } = train::tuned(project, params, &data.report, reporter)?;
+    train::expect_same_recipe(project, params, &model, whole)?;
     let how = Folds {
         train: &train,
         model: &model,

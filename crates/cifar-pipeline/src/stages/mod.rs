@@ -3,13 +3,16 @@
 
 pub mod check;
 pub mod clean;
+pub mod embed;
 pub mod evaluate;
 pub mod export;
 pub mod given_predictions;
 pub mod hard_images;
+mod image_batches;
 pub mod inspect;
 pub mod labels;
 pub mod partition;
+pub mod predict;
 pub mod prepare;
 pub mod pull;
 pub mod recipe;

@@ -1,6 +1,7 @@
 //! `train`: trains a model on the prepared images.
 
 mod find_lr;
+mod preview;
 mod watch;
 
 use std::fmt;
@@ -10,16 +11,17 @@ use std::time::Duration;
 use cifar_data::DataError;
 use cifar_data::prepare::{PreparedReport, TrainingData};
 use cifar_data::splits::Split;
-use cifar_model::{ModelParams, ModelSpec, Transfer};
+use cifar_model::{Model, ModelParams, ModelSpec, Transfer};
 use cifar_train::Recipe;
 use cifar_train::tune::artifacts::Tuned;
 use cifar_train::{Checkpoints, Freeze, Timing, TrainError, TrainParams, artifacts, fit_resumable, run_key};
 use serde_json::Value;
 
 pub use self::find_lr::{LearningRates, run as find_learning_rate};
+pub use self::preview::{Previewed, run as preview};
 use self::watch::Watched;
-use crate::params::Params;
-use crate::{Context as _, Error, Outcome, Project, Reporter, Result, program};
+use crate::params::{Params, Setting};
+use crate::{Context as _, Error, Outcome, Project, Reporter, Result, ensure, program};
 
 /// File name that a damaged checkpoint is renamed to.
 const DAMAGED: &str = "checkpoint.damaged.safetensors";
@@ -102,12 +104,12 @@ pub fn run(project: &Project, options: &TrainOptions, reporter: &dyn Reporter) -
         checkpoints.discard()?;
     }
     let watched = Watched::new(project, options, &key, reporter)?;
-    let mut fitted = fit_resumable(recipe, model, &data, seed, &mut checkpoints, &watched);
-    if let Err(error @ TrainError::Checkpoint { .. }) = &fitted {
+    let mut outcome = fit_resumable(recipe, model, &data, seed, &mut checkpoints, &watched);
+    if let Err(error @ TrainError::Checkpoint { .. }) = &outcome {
         put_aside(&mut checkpoints, error, reporter)?;
-        fitted = fit_resumable(recipe, model, &data, seed, &mut checkpoints, &watched);
+        outcome = fit_resumable(recipe, model, &data, seed, &mut checkpoints, &watched);
     }
-    let fitted = fitted.map_err(|e| match e {
+    let mut fitted = outcome.map_err(|e| match e {
         TrainError::Data(DataError::Cancelled) => Error::from(e).context(format!(
             "{} is unchanged; run `cifar-cli train` again to resume, with an identical result",
             layout.final_model().display()
@@ -128,6 +130,9 @@ pub fn run(project: &Project, options: &TrainOptions, reporter: &dyn Reporter) -
         }
         other => other.into(),
     })?;
+    if let Some(origin) = &mut fitted.model.origin {
+        origin.settings = project.settings.clone();
+    }
     artifacts::write(&fitted, &data, &layout.final_model())?;
     note_timing(fitted.timing, reporter);
     let selected = fitted.history.iter().find(|r| r.epoch == fitted.selected_epoch);
@@ -209,6 +214,40 @@ fn note_init(recipe: &TrainParams, model: &ModelParams, data: &PreparedReport, r
             "train.init: this network was trained on other images of the same source; if they were divided in another way, current test images may be among them",
         );
     }
+    Ok(())
+}
+
+/// Checks that the recipe of folds is that of the model, of which they tell what it would predict for
+/// images that it was not trained on.
+///
+/// # Errors
+/// If the network differs, or a parameter of training that was set for one of both alone.
+pub(super) fn expect_same_recipe(project: &Project, params: &Params, folds: &ModelParams, model: &Model) -> Result<()> {
+    let (file, of_model) = (project.layout.model_file(), model.spec().params.architecture.name());
+    let advice = "run `cifar-cli train` again, or give both commands the same --set";
+    let set_for_model = model.origin.as_ref().map(|origin| &origin.settings);
+    let file_only = Project { settings: Setting::new(), ..project.clone() };
+    let [here, in_file] = [params.clone(), file_only.params()?].map(|params| params.to_json().map_err(Error::failed));
+    let (here, in_file) = (here?, in_file?);
+    let keys = set_for_model.into_iter().flat_map(Setting::keys).chain(project.settings.keys());
+    for key in keys.filter(|key| key.starts_with("model.") || key.starts_with("train.") || *key == "random_seed") {
+        let value_in = |params: &Value| params.pointer(&format!("/{}", key.replace('.', "/"))).cloned();
+        let trained = set_for_model.and_then(|set| set.get(key)).cloned().or_else(|| value_in(&in_file));
+        let (trained, found) = (trained.unwrap_or_default(), value_in(&here).unwrap_or_default());
+        // Numbers may be written in several ways.
+        let is_same = trained == found || trained.as_f64().is_some() && trained.as_f64() == found.as_f64();
+        ensure!(
+            is_same,
+            "{}: was trained with {key}: {trained}, its folds would be with {key}: {found}; {advice}",
+            file.display()
+        );
+    }
+    ensure!(
+        *folds == model.spec().params,
+        "{}: is another network ({of_model}) than that of the parameters ({}), with which folds would be trained; {advice}",
+        file.display(),
+        folds.architecture.name()
+    );
     Ok(())
 }
 

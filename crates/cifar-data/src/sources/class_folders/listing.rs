@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use crate::names::{self, normal, shown};
+use crate::names::{self, is_ignored, is_left_by_windows, normal, shown};
 use crate::sources::files::{Entry, Skipped};
-use crate::sources::layout::{self, is_ignored, is_left_by_windows};
+use crate::sources::layout;
 use crate::{DataError, Published, Result, input};
 
 /// The result of [`list`].

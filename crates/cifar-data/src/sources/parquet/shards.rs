@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::super::layout::{self, Part, is_ignored};
+use super::super::layout::{self, Part};
 use super::is_parquet;
-use crate::names::shown;
+use crate::names::{is_ignored, shown};
 use crate::{DataError, Progress, Published, Result};
 
 /// Returns the files of a folder in the order of their ids: `train*` before `test*`, each by their

@@ -17,7 +17,7 @@ use cifar_train::Recipe;
 use cifar_train::tune::artifacts::Tuned;
 
 use super::{Line, missing};
-use crate::params::Params;
+use crate::params::{Params, shown_settings};
 use crate::{Project, Result, ensure};
 
 /// Returns a line for each result, existing or missing, in the order of the stages.
@@ -77,8 +77,11 @@ pub(super) fn lines(project: &Project, params: &Params) -> Vec<Line> {
                 "{}: started from other weights than those of train.init; run `cifar-cli train` again",
                 model.display()
             );
-            let origin = origin
-                .map(|o| format!(", trained on {} ({}), seed {}", o.dataset_version, o.source.description, o.seed));
+            let origin = origin.map(|o| {
+                let settings = shown_settings(&o.settings);
+                let settings = if settings.is_empty() { settings } else { format!(", with {settings}") };
+                format!(", trained on {} ({}), seed {}{settings}", o.dataset_version, o.source.description, o.seed)
+            });
             Ok(format!("{}{}", found.spec().params.architecture.name(), origin.unwrap_or_default()))
         }),
         line("dynamics", &layout.dynamics(), "train", &|| {
