@@ -152,7 +152,7 @@ fn accuracy(set: &SetMetrics) -> String {
 
 fn results(metrics: &Metrics) -> String {
     let mut text = String::from(
-        "## Results\n\n| images | accuracy (95 % interval) | top-2 | macro F1 | cross-entropy | calibration error |\n\
+        "## Results\n\n| images | accuracy | top-2 | macro F1 | cross-entropy | calibration error |\n\
          |---|---|--:|--:|--:|--:|\n",
     );
     let mut row = |name: &str, set: Option<&SetMetrics>| {
@@ -264,16 +264,19 @@ fn training(model: &Model, file: &Path, known: &KnownRecipe) -> Result<String> {
         );
         let _ = writeln!(
             text,
-            "To reproduce the file bit by bit (hash `{}`), use the same images, these parameters, the same version\n\
-             of the program and the numeric target `{}`:\n",
+            "The hash of the model file is `{}`. To reproduce it bit by bit, use the same images, the parameters below,\n\
+             the numeric target `{}` and the version of the program that trained it. {PROGRAM} wrote this card.\n",
             model.seal(),
             origin.arithmetic
         );
     }
+    if known.data.overrides.changed + known.data.review.changed + known.data.review.dropped > 0 {
+        text += "The corrections in `labels/` of the project are also needed.\n\n";
+    }
     let name = file.file_name().unwrap_or_default().display();
     let _ = writeln!(
         text,
-        "```sh\ncifar-cli partition --source DATA   # {PROGRAM} wrote this card\ncifar-cli run                       # writes models/final/{name}\n```\n"
+        "```sh\ncifar-cli partition --source DATA\ncifar-cli run                       # writes models/final/{name}\n```\n"
     );
     let _ = writeln!(
         text,

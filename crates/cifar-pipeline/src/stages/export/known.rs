@@ -30,7 +30,7 @@ pub(super) struct KnownRecipe {
 }
 
 /// Returns the recipe that params.yaml has, if it agrees with everything that the model and its
-/// history record: images, network, seed, epochs, batch size and learning rates.
+/// history record: images, network, seed, epochs, steps per epoch and learning rates.
 ///
 /// # Errors
 /// If params.yaml cannot be read or disagrees, or the model was trained on other images than the
