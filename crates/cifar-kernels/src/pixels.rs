@@ -58,6 +58,26 @@ pub struct PixelView {
     pub mirrored: bool,
 }
 
+impl PixelView {
+    /// Returns the row of the image that each row of the view shows; −height < down < height.
+    ///
+    /// ```
+    /// use cifar_kernels::PixelView;
+    ///
+    /// let view = PixelView { down: 1, right: -1, mirrored: true };
+    /// assert_eq!(view.rows(4).collect::<Vec<_>>(), [1, 2, 3, 2]);
+    /// assert_eq!(view.columns(4).collect::<Vec<_>>(), [2, 1, 0, 1]);
+    /// ```
+    pub fn rows(self, height: usize) -> impl Iterator<Item = usize> {
+        (0..height).map(move |y| reflected(y, self.down, height))
+    }
+
+    /// Returns the column of the image that each column of the view shows; −width < right < width.
+    pub fn columns(self, width: usize) -> impl Iterator<Item = usize> {
+        (0..width).map(move |x| reflected(if self.mirrored { width - 1 - x } else { x }, self.right, width))
+    }
+}
+
 /// Normalises images as [`normalise_pixels`], each through its own view, in one pass.
 ///
 /// Images are `[height, width, channels]` and `output` is `[images, height, width, channels]`.
@@ -109,11 +129,9 @@ pub fn normalise_views(
     let tables = tables(mean, std);
     let tasks = output.par_chunks_mut(image_len).zip(images.par_iter().zip(views));
     tasks.for_each(|(output, (image, view))| {
-        let columns: Vec<usize> = (0..width)
-            .map(|x| reflected(if view.mirrored { width - 1 - x } else { x }, view.right, width) * channels)
-            .collect();
-        for (y, output) in output.chunks_exact_mut(width * channels).enumerate() {
-            let row = &image[reflected(y, view.down, height) * width * channels..][..width * channels];
+        let columns: Vec<usize> = view.columns(width).map(|x| x * channels).collect();
+        for (y, output) in view.rows(height).zip(output.chunks_exact_mut(width * channels)) {
+            let row = &image[y * width * channels..][..width * channels];
             for (output, column) in output.chunks_exact_mut(channels).zip(&columns) {
                 for ((y, byte), table) in output.iter_mut().zip(&row[*column..]).zip(&tables) {
                     *y = table[usize::from(*byte)];

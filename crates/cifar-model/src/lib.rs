@@ -28,6 +28,7 @@
 //! - [`networks`]: the architectures.
 //! - [`Model`]: a network with everything needed to use it, and its file format.
 //! - [`predict`](fn@predict): the forward pass that validation and evaluation share.
+//! - [`export`](mod@export): the model as a file of other programs.
 //! - [`predict_augmented`]: test-time augmentation, the mean over augmented copies of each image.
 
 mod error;
@@ -40,6 +41,7 @@ mod predict;
 mod test_time;
 mod whitening;
 
+pub mod export;
 pub mod layers;
 pub mod networks;
 pub mod ops;

@@ -32,6 +32,12 @@ impl Views {
         }
     }
 
+    /// Returns all copies with their weights, the image itself first. The weights sum to 1.
+    pub(crate) fn copies(self) -> Vec<(PixelView, f32)> {
+        let (own_weight, others) = self.others();
+        [(view(0, false), own_weight)].into_iter().chain(others.iter().copied()).collect()
+    }
+
     /// Returns the weight of the image itself, and all other copies with their weights.
     fn others(self) -> (f32, &'static [(PixelView, f32)]) {
         match self {

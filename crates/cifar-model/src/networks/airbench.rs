@@ -39,7 +39,7 @@ impl AirbenchParams {
 }
 
 /// Batch norm without a trained scale, with a tiny ε and fast running statistics.
-const NORM: NormParams = NormParams { epsilon: 1e-12, momentum: 0.4, scale: false };
+pub(crate) const NORM: NormParams = NormParams { epsilon: 1e-12, momentum: 0.4, scale: false };
 
 /// A network of the family.
 #[derive(Debug)]

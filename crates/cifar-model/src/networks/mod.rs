@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::parameters::Parameters;
 use crate::{FeatureMap, Mode, ModelError, Result};
 
+pub(crate) use airbench::NORM as AIRBENCH_NORM;
 pub use airbench::{Airbench, AirbenchParams};
 pub use resnet18::{ResNet18, ResNet18Params};
 pub use simple_cnn::{SimpleCnn, SimpleCnnParams};
