@@ -3,6 +3,7 @@
 
 mod bench;
 mod experiments;
+mod export;
 mod hard_images;
 
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use bench::{BenchArgs, BenchCommand, DecodeArgs, NetworkArgs, StepArgs};
 pub(crate) use experiments::{EngineName, ExperimentsArgs, ExperimentsCommand, GridArgs, GridRunArgs};
+pub(crate) use export::{ExportArgs, FormatName, InputName, TtaName};
 pub(crate) use hard_images::{FlipTo, HardImagesArgs, HardImagesCommand};
 
 /// Train and compare image classifiers on a CPU, reproducibly to the bit, and find hard images.
@@ -136,6 +138,16 @@ pub(crate) enum Command {
         after_help = "Examples:\n  cifar-cli predict cat.jpg dog.png\n  cifar-cli predict --json --top 5 photo.jpg"
     )]
     Predict(PredictArgs),
+    /// Write the trained network for other programs: ONNX, PyTorch, a model card
+    #[command(
+        after_help = "Examples:\n  cifar-cli export                                   # writes export/model.onnx\n  \
+                            cifar-cli export --input float --tta mirror_shift -o cifar.onnx\n  \
+                            cifar-cli export --format pytorch                  # writes export/pytorch: model.safetensors, load.py\n  \
+                            cifar-cli export --format card                     # writes export/README.md; needs `evaluate`\n\n\
+                            The ONNX graph has the normalisation inside and gives logits; apply softmax for probabilities.\n\
+                            Its metadata hold class names, data hashes, recipe and numeric target. docs/export.md shows how to run it."
+    )]
+    Export(ExportArgs),
     /// Measure how fast this machine trains, classifies and decodes
     #[command(after_help = "Examples:\n  cifar-cli bench train-step --batch 512\n  cifar-cli bench kernels --json")]
     Bench(BenchArgs),
@@ -181,6 +193,7 @@ impl Command {
             Self::Experiments(_) => "experiments",
             Self::Report(_) => "report",
             Self::Predict(_) => "predict",
+            Self::Export(_) => "export",
             Self::Bench(_) => "bench",
             Self::Check => "check",
             Self::Clean => "clean",
@@ -199,6 +212,7 @@ impl Command {
                 | Self::Experiments(_)
                 | Self::Report(_)
                 | Self::Predict(_)
+                | Self::Export(_)
                 | Self::Bench(_)
                 | Self::Check
                 | Self::Init(_)

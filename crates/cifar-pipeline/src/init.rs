@@ -12,7 +12,7 @@ const PARAMS: &str = include_str!("init/params.yaml");
 // Not called dvc.yaml, since DVC would take it for a pipeline of the repository.
 const DVC: &str = include_str!("init/pipeline.yaml");
 const IGNORED: &str = "/.cifar\n/.venv\n/bin\n/cifar10_dataset\n/data\n/dataset_partitions/synthetic_truth.csv\n\
-                       /evaluation\n/experiments/hard_images\n/experiments/runs\n/models\n";
+                       /evaluation\n/experiments/hard_images\n/experiments/runs\n/export\n/models\n";
 
 /// What `init` wrote.
 #[derive(Debug, Serialize)]

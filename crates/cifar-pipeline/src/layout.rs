@@ -180,6 +180,11 @@ impl Layout {
         self.join("evaluation/truth")
     }
 
+    /// Exported models. No stage reads or replaces them.
+    pub fn export(&self) -> PathBuf {
+        self.join("export")
+    }
+
     /// Folders that the stages make and `clean` removes.
     pub fn outputs(&self) -> [PathBuf; 3] {
         ["data", "models", "evaluation"].map(|name| self.join(name))

@@ -46,6 +46,20 @@ pub fn dvc() -> Option<PathBuf> {
     None
 }
 
+/// Returns the path of a Python with ONNX Runtime, NumPy, pandas and safetensors. Prints the reason
+/// and returns `None` if it is missing; in CI this is a failure.
+pub fn python() -> Option<PathBuf> {
+    let path =
+        std::env::var_os("CIFAR_PYTHON").map_or_else(|| repository().join(".venv-python/bin/python"), PathBuf::from);
+    if path.is_file() {
+        return Some(path);
+    }
+    let reason = format!("{} is missing; scripts/python.sh installs it", path.display());
+    assert!(std::env::var_os("CI").is_none(), "{reason}");
+    note(&format!("skipped: {reason}"));
+    None
+}
+
 /// Prints a note for the reader of a test run.
 pub fn note(text: &str) {
     use std::io::Write as _;

@@ -5,6 +5,7 @@ mod bad_input;
 mod bench;
 mod dvc;
 mod experiments;
+mod export;
 mod init;
 mod invariants;
 mod journey;

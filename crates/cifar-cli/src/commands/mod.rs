@@ -3,6 +3,7 @@
 
 mod bench;
 mod experiments;
+mod export;
 mod hard_images;
 mod predict;
 mod recipe;
@@ -69,6 +70,7 @@ pub(crate) fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
         Command::Experiments(args) => experiments::run(context, args)?,
         Command::Report(args) => experiments::report(context, args)?,
         Command::Predict(args) => predict::run(context, args)?,
+        Command::Export(args) => export::run(context, args)?,
         Command::Bench(args) => bench::run(context, args)?,
         Command::Check => {
             let checked = check::run(project)?;

@@ -4,6 +4,7 @@
 pub mod check;
 pub mod clean;
 pub mod evaluate;
+pub mod export;
 pub mod hard_images;
 pub mod inspect;
 pub mod labels;
