@@ -24,17 +24,17 @@ const NETWORKS: [(Architecture, &[usize]); 4] = [
 /// Trains narrow networks for an epoch, so that every tensor differs from its initial value, and
 /// writes images and logits for Python.
 fn train(project: &Project) {
-    let images = generate(&SyntheticParams { count: 150, ..Default::default() }).unwrap().dataset;
-    let data = split(&images, &SplitParams::default(), &Silent).unwrap().data;
+    let images = generate(&SyntheticParams { count: 150, ..Default::default() }).expect("images").dataset;
+    let data = split(&images, &SplitParams::default(), &Silent).expect("three splits").data;
     let test: Dataset = images.filter(|sample| sample.id.0 < 40);
     for (architecture, widths) in NETWORKS {
         let params = ModelParams { widths: widths.to_vec(), ..ModelParams::of(architecture) };
         let recipe = TrainParams { epochs: 1, batch_size: 16, learning_rate: 0.05, ..Default::default() };
-        let model = fit(&recipe, &params, &data, 42, &Silent).unwrap().model;
+        let model = fit(&recipe, &params, &data, 42, &Silent).expect("a trained network").model;
         let name = architecture.name();
-        model.save(&project.path(&format!("{name}.safetensors"))).unwrap();
+        model.save(&project.path(&format!("{name}.safetensors"))).expect("a model file");
         let augmentation = TestTimeAugmentation { views: Views::MirrorShift, fraction: 1.0 };
-        let logits = predict_augmented(&model, &test, augmentation, "testing", &Silent).unwrap();
+        let logits = predict_augmented(&model, &test, augmentation, "testing", &Silent).expect("logits");
         for (kind, logits) in [("plain", &logits.plain), ("mirror_shift", &logits.averaged)] {
             let bytes: Vec<u8> = logits.values().iter().flat_map(|v| v.to_le_bytes()).collect();
             project.write(&format!("{name}.{kind}.logits"), &bytes);
@@ -53,7 +53,7 @@ fn train(project: &Project) {
 #[track_caller]
 fn check(project: &Project, python: &Path, script: &str) {
     let script = repository().join("tests/e2e/python").join(script);
-    project.call(python, &[script.to_str().unwrap(), "."]).success();
+    project.call(python, &[script.to_str().expect("a path in UTF-8"), "."]).success();
 }
 
 #[test]
