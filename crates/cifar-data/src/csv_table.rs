@@ -189,8 +189,8 @@ fn rows_of(text: &str, separator: char) -> Result<Vec<CsvRow>, (u64, String)> {
     Ok(rows)
 }
 
-/// Parses the first field of `text`. Returns the field and the rest, which starts with a separator or
-/// a line end, or is empty. `line` counts the line ends inside quotes.
+/// Parses the first field of `text`. Returns the field and the rest, which starts with a separator
+/// or a line end, or is empty. `line` counts the line ends inside quotes.
 fn field<'a>(text: &'a str, separator: char, line: &mut u64) -> Result<(String, &'a str), (u64, String)> {
     let Some(quoted) = text.trim_start_matches([' ', '\t']).strip_prefix('"') else {
         let end = text.find([separator, '\n', '\r']).unwrap_or(text.len());

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use cifar_data::sources::{self, Images, ReadOptions};
 use cifar_data::{DataError, Published, Result, Silent, SourceKind};
-use common::{SIZE, check_refused, noise, noisy_png, put, shown, temporary};
+use common::{SIZE, Warned, check_refused, noise, noisy_png, put, shown, temporary};
 
 /// A folder with images in two subfolders, and a table.
 struct Labelled(tempfile::TempDir);
@@ -88,6 +88,19 @@ fn a_wrong_table_is_refused_with_its_line() {
     let error = Labelled::new("file,label\nim,cat\n").read().expect_err("a folder");
     assert!(matches!(error, DataError::Image { .. }) && error.to_string().contains("is a folder"), "{error}");
     check_refused(sources::read(Path::new("no/such.csv"), &ReadOptions::default(), &Silent), &["no/such.csv"]);
+}
+
+/// Its folders are class folders, but hardly what their owner means.
+#[test]
+fn a_table_that_is_not_read_is_named() {
+    let labelled = Labelled::new("\u{feff}label;file\ncat;im/0.png\n");
+    let warned = Warned::default();
+    let folder = labelled.0.path().join("set");
+    let set = sources::read(&folder, &ReadOptions::default(), &warned).expect("two classes").dataset;
+    assert_eq!(set.classes(), ["im", "more"]);
+    let table = shown(&folder.join("labels.csv"));
+    let expected = [format!("{table}: is not read, since it is beside class folders; name it to use its labels")];
+    assert_eq!(warned.0.into_inner().expect("nobody panicked"), expected);
 }
 
 #[test]

@@ -19,7 +19,7 @@ use image::codecs::png::PngDecoder;
 use image::codecs::tiff::TiffDecoder;
 use image::codecs::webp::WebPDecoder;
 use image::metadata::Orientation;
-use image::{ColorType, DynamicImage, ImageDecoder, ImageResult, Limits, RgbImage};
+use image::{ColorType, DynamicImage, ExtendedColorType, ImageDecoder, ImageError, ImageResult, Limits, RgbImage};
 use zune_core::bytestream::ZCursor;
 use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
@@ -33,6 +33,8 @@ pub(crate) use fitted::{MAX_SIDE, read_fitted, read_size};
 
 /// Most pixels of an image: 100 megapixels.
 const MAX_PIXELS: usize = 100_000_000;
+
+const CMYK: &str = "is a CMYK image, whose colours depend on a printer; save it as RGB or grey";
 
 /// Why an image was not read.
 #[derive(Debug)]
@@ -106,8 +108,8 @@ impl Header<'_> {
                     Format::Bmp => pixels,
                     // One frame with four channels.
                     Format::Gif => 4 * pixels,
-                    // TIFF: CMYK with 16 bits, or planes that are interleaved. WebP: a frame with four
-                    // channels, and its planes.
+                    // TIFF: planes that are interleaved. WebP: a frame with four channels, and its
+                    // planes.
                     Format::Tiff | Format::WebP => 8 * pixels,
                 };
                 buffer + own
@@ -163,7 +165,7 @@ fn jpeg_header(bytes: &[u8]) -> Result<Header<'_>, String> {
     decoder.decode_headers().map_err(|e| jpeg_blocks::check(bytes).err().unwrap_or_else(|| damaged(&e)))?;
     let (width, height) = decoder.dimensions().ok_or("is damaged: it has no dimensions")?;
     if matches!(decoder.input_colorspace(), Some(ColorSpace::CMYK | ColorSpace::YCCK)) {
-        return Err("is a CMYK image, whose colours depend on a printer; save it as RGB or grey".into());
+        return Err(CMYK.into());
     }
     let orientation = decoder.exif().and_then(|exif| Orientation::from_exif_chunk(exif));
     Ok(Header {
@@ -174,15 +176,18 @@ fn jpeg_header(bytes: &[u8]) -> Result<Header<'_>, String> {
 }
 
 fn other_header(bytes: &[u8], format: Format) -> Result<Header<'_>, String> {
-    let mut decoder = opened(bytes, format).map_err(|e| damaged(&e))?;
+    let mut decoder = opened(bytes, format).map_err(|e| refused(&e))?;
+    if matches!(decoder.original_color_type(), ExtendedColorType::Cmyk8 | ExtendedColorType::Cmyk16) {
+        return Err(CMYK.into());
+    }
     let (width, height) = decoder.dimensions();
     let stored = ImageSize { height: height as usize, width: width as usize };
     let mut limits = Limits::default();
     limits.max_alloc = Some(room(u64::from(height) * u64::from(width)));
     if format != Format::Png {
-        decoder.set_limits(limits).map_err(|e| damaged(&e))?;
+        decoder.set_limits(limits).map_err(|e| refused(&e))?;
     }
-    let orientation = decoder.orientation().map_err(|e| damaged(&e))?;
+    let orientation = decoder.orientation().map_err(|e| refused(&e))?;
     Ok(Header { decoder: Decoder::Other(decoder, format, bytes), stored, orientation })
 }
 
@@ -219,7 +224,7 @@ fn png_pixels(bytes: &[u8]) -> u64 {
 /// Decodes into `pixels` as RGB, over white. Returns whether a pixel was transparent.
 fn decode_other(decoder: Box<dyn ImageDecoder + '_>, pixels: &mut [u8]) -> Result<bool, String> {
     let (channels, bytes) = match decoder.color_type() {
-        ColorType::Rgb8 => return decoder.read_image_boxed(pixels).map(|()| false).map_err(|e| damaged(&e)),
+        ColorType::Rgb8 => return decoder.read_image_boxed(pixels).map(|()| false).map_err(|e| refused(&e)),
         ColorType::L8 => (1, 1),
         ColorType::La8 => (2, 1),
         ColorType::Rgba8 => (4, 1),
@@ -230,7 +235,7 @@ fn decode_other(decoder: Box<dyn ImageDecoder + '_>, pixels: &mut [u8]) -> Resul
         other => return Err(format!("has {other:?} pixels; expected 8 or 16 bits a channel")),
     };
     let mut buffer = vec![0; pixels.len() / 3 * channels * bytes];
-    decoder.read_image_boxed(&mut buffer).map_err(|e| damaged(&e))?;
+    decoder.read_image_boxed(&mut buffer).map_err(|e| refused(&e))?;
     if bytes == 2 {
         // 65535 is 257 times 255. Rounded in place: the image may be large.
         for at in 0..buffer.len() / 2 {
@@ -259,7 +264,18 @@ fn over_white(value: u8, alpha: u8) -> u8 {
     ((value * alpha + white * (white - alpha) + white / 2) / white) as u8
 }
 
+/// Returns why a decoder refuses a file.
+fn refused(error: &ImageError) -> String {
+    match error {
+        ImageError::Unsupported(_) => format!("is not supported: {}", one_line(error)),
+        error => damaged(error),
+    }
+}
+
 fn damaged(error: &dyn std::fmt::Display) -> String {
-    let error = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
-    format!("is damaged: {error}")
+    format!("is damaged: {}", one_line(error))
+}
+
+fn one_line(error: &dyn std::fmt::Display) -> String {
+    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -11,14 +11,28 @@ use std::path::{Path, PathBuf};
 
 use super::ReadOptions;
 use super::files::{Entry, Skipped, decode_all, interleaved};
-use super::layout::Part;
+use super::layout::{Part, is_table};
 use crate::csv_table::{CsvRow, CsvTable};
-use crate::names::{self, normal};
-use crate::{DataError, Dataset, Progress, Published, Result, SourceKind};
+use crate::names::{self, normal, shown};
+use crate::{DataError, Dataset, Progress, Published, Result, SourceKind, input};
 
-/// Returns whether [`read`] accepts a file with this name.
-pub(super) fn is_table(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"))
+/// Returns the warning that a folder of class folders holds a table of labels that is not read.
+pub(super) fn unread(folder: &Path) -> Option<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(folder).ok()?.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort_unstable();
+    let has_labels = |name: &&String| {
+        let head = input::head(&folder.join(name)).unwrap_or_default();
+        let head = String::from_utf8_lossy(&head);
+        let first = head.trim_start_matches('\u{feff}').lines().next().unwrap_or_default();
+        let columns: Vec<&str> = first.split([',', ';']).map(|column| column.trim().trim_matches('"')).collect();
+        columns.contains(&"file") && columns.contains(&"label")
+    };
+    let table = names.iter().filter(|name| is_table(Path::new(name))).find(has_labels)?;
+    Some(format!(
+        "{}: is not read, since it is beside class folders; name it to use its labels",
+        shown(&folder.join(table))
+    ))
 }
 
 /// Reads and decodes all images that the CSV file at `path` lists.

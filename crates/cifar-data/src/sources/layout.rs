@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{archives, label_table, parquet};
+use super::{archives, parquet};
 use crate::names::{is_ignored, shown};
 use crate::{DataError, Result, input};
 
@@ -78,6 +78,11 @@ pub(super) struct Parts {
     pub(super) val: Vec<String>,
 }
 
+/// Returns whether a file with this name is a table of labels.
+pub(super) fn is_table(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"))
+}
+
 /// Finds the published parts of `folder`. A folder called `train` with images in it is a class of
 /// that name.
 ///
@@ -115,7 +120,7 @@ pub(super) fn find(path: &Path) -> Result<Found> {
     if input::metadata(path)?.is_dir() {
         return in_folder(path, DEEPEST);
     }
-    if label_table::is_table(path) {
+    if is_table(path) {
         return Ok(Found::Table(path.to_path_buf()));
     }
     let head = input::head(path)?;

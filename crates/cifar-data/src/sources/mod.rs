@@ -96,6 +96,9 @@ pub fn read(path: &Path, options: &ReadOptions, progress: &dyn Progress) -> Resu
             ));
         }
         Found::ClassFolders(folder) => {
+            if let Some(warning) = label_table::unread(&folder) {
+                progress.warn(&warning);
+            }
             let ClassFolders { dataset, mut skipped, ignored } = class_folders::read(&folder, options, progress)?;
             if let Ok(inner) = folder.strip_prefix(path) {
                 let file = |file: &str| inner.join(file).to_string_lossy().into_owned();

@@ -289,7 +289,10 @@ fn time(params: &Params, subject: &Subject) -> Result<String> {
     let rate = batch_size as f64 / best;
     let epochs = params.train.epochs;
     let minutes = *images as f64 * epochs as f64 / rate / 60.0;
-    Ok(format!("{rate:.0} training images/s: {epochs} epochs over {images_in_words} take about {minutes:.1} minutes"))
+    let digits = usize::from(rate < 10.0);
+    Ok(format!(
+        "{rate:.digits$} training images/s: {epochs} epochs over {images_in_words} take about {minutes:.1} minutes"
+    ))
 }
 
 /// Returns free and total disk space at `path` in GB, where the system reports it.
