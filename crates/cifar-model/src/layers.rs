@@ -12,7 +12,7 @@
 //! let conv = Conv::new(&mut parameters, "conv", params)?;
 //! let norm = BatchNorm::new(&mut parameters, "norm", 8, NormParams::STANDARD, Activation::Relu)?;
 //!
-//! let images = FeatureMap::new(Buffer::copied(&[0.5; 4 * 4 * 3]), &[1, 4, 4, 3])?;
+//! let images = FeatureMap::new(cifar_kernels::Buffer::copied(&[0.5; 4 * 4 * 3]), &[1, 4, 4, 3])?;
 //! let maps = norm.forward(&conv.forward(&images, &Mode::Evaluate)?, None, &Mode::Evaluate)?;
 //! assert_eq!(maps.dims(), [1, 4, 4, 8]);
 //! assert_eq!(parameters.count(), 3 * 3 * 3 * 8 + 2 * 8);
@@ -130,9 +130,9 @@ impl Linear {
     /// place, without the bias, times `scale`.
     pub(crate) fn at_each_place(&self, maps: &FeatureMap, scale: f32) -> Result<FeatureMap> {
         let [n, h, w, inputs] = maps.images("class activations")?;
-        let places = FeatureMap::new(Buffer::copied(maps.values()), &[n * h * w, inputs])?;
+        let places = FeatureMap::new(cifar_kernels::Buffer::copied(maps.values()), &[n * h * w, inputs])?;
         let products = ops::linear(&places, &self.weight.value(&Mode::Evaluate), None)?;
-        let mut scaled = Buffer::copied(products.values());
+        let mut scaled = cifar_kernels::Buffer::copied(products.values());
         scaled.iter_mut().for_each(|value| *value *= scale);
         Ok(FeatureMap::new(scaled, &[n, h, w, products.dims()[1]])?)
     }

@@ -12,7 +12,7 @@ use cifar_data::output::write_file;
 use cifar_data::prepare::{Normalisation, PreparedReport};
 use cifar_data::seal::{self, PLACEHOLDER};
 use cifar_data::splits::Split;
-use cifar_data::{DataError, Dataset, Fit, ImageSize, Source, Stage};
+use cifar_data::{DataError, Dataset, Fit, ImageSize, Resize, Source, Stage};
 use cifar_kernels::PixelView;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
@@ -137,6 +137,11 @@ impl Model {
     /// were. Images without a rule are stretched.
     pub fn fit(&self) -> Fit {
         self.origin.as_ref().and_then(|origin| origin.source.fit).unwrap_or(Fit::Stretch)
+    }
+
+    /// Returns the size of the model's images, and how other images are fitted to it.
+    pub fn resize(&self) -> Resize {
+        Resize { size: self.spec.size, fit: self.fit() }
     }
 
     /// Returns the hash of the file from which the model was loaded ([`cifar_data::seal`]), or an

@@ -34,6 +34,7 @@ fn model(set: &Dataset, architecture: Architecture) -> Model {
         validation_fingerprint: String::new(),
         seed: 3,
         epoch: 1,
+        init: None,
         arithmetic: String::new(),
         settings: BTreeMap::new(),
     });
