@@ -216,8 +216,8 @@ fn folders_are_classified_embedded_and_previewed() {
     for words in [
         "error: photos/note.txt: is neither a JPEG nor a PNG file\n",
         "error: 1 of 4 images could not be read\n",
-        "\n1 hidden or system files skipped\n",
-        "file            class",
+        "\n1 hidden or system file skipped\n",
+        "probability  next",
     ] {
         assert!(answer.stderr.contains(words), "{answer:#?}");
     }

@@ -1,8 +1,9 @@
 //! Finds the files that paths, folders and patterns mean.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use glob::MatchOptions;
 use walkdir::WalkDir;
@@ -127,7 +128,7 @@ impl Found {
         let mut of_pattern = Self::default();
         for path in matches {
             match path {
-                Ok(path) if is_junk(&path) => of_pattern.skipped += 1,
+                Ok(path) if has_junk(&path, pattern) => of_pattern.skipped += 1,
                 Ok(path) if path.is_dir() => of_pattern.add_folder(&path),
                 Ok(path) => of_pattern.add_file(&path),
                 Err(error) => {
@@ -148,7 +149,21 @@ impl Found {
 
 /// Returns whether an entry is hidden, or left by an operating system.
 fn is_junk(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.file_name().is_some_and(is_junk_name)
+}
+
+/// Returns whether an entry that a pattern matches is in such a folder, or is such a file, that the
+/// pattern does not name.
+fn has_junk(path: &Path, pattern: &str) -> bool {
+    let named: Vec<&OsStr> = Path::new(pattern).iter().collect();
+    path.components().any(|part| match part {
+        Component::Normal(name) => is_junk_name(name) && !named.contains(&name),
+        _ => false,
+    })
+}
+
+fn is_junk_name(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
     is_ignored(&name) || is_left_by_windows(&name)
 }
 
@@ -198,6 +213,7 @@ mod tests {
         check("d/*.png", &["d/a.png"]);
         check("d/**/*.png", &["d/a.png", "d/s/b.png"]);
         check("d/**/*", &["d/a.png", "d/c.jpg", "d/s/b.png"]);
+        check("d/@eaDir/*.png", &["d/@eaDir/a.png"]);
         check("d/?.[jp]*g", &["d/a.png", "d/c.jpg"]);
         check("x[1].png", &["x[1].png"]);
         assert_eq!(found(root.path(), &["d/*.gif"]).1, ["d/*.gif: no file matches this pattern"]);

@@ -289,7 +289,8 @@ pub fn run(
         });
     }
     if skipped > 0 {
-        reporter.note(&format!("{skipped} hidden or system files skipped"));
+        let files = if skipped == 1 { "file" } else { "files" };
+        reporter.note(&format!("{skipped} hidden or system {files} skipped"));
     }
     Ok(done)
 }
