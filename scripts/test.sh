@@ -31,6 +31,8 @@ logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 scripts/dvc.sh >"$logs/dvc" 2>&1 &
 dvc=$!
+scripts/python.sh >"$logs/python" 2>&1 &
+python=$!
 (scripts/browser.sh && scripts/slurm.sh) >"$logs/apt" 2>&1 &
 apt=$!
 
@@ -43,6 +45,7 @@ cargo test --locked --release --workspace --doc
 cargo test --locked --release --manifest-path tests/consumer/Cargo.toml --target-dir "${CARGO_TARGET_DIR:-target}"
 
 wait "$dvc" || { cat "$logs/dvc" >&2; exit 1; }
+wait "$python" || { cat "$logs/python" >&2; exit 1; }
 wait "$apt" || { cat "$logs/apt" >&2; exit 1; }
 CIFAR_DVC=$(scripts/dvc.sh)
 export CIFAR_DVC
