@@ -104,6 +104,15 @@ fn description(model: &Model, more: &Map<String, Value>) -> Result<Map<String, V
         add("seed", json!(origin.seed));
         add("epoch", json!(origin.epoch));
         add("numeric_target", json!(origin.arithmetic));
+        if let Some(fit) = &origin.source.fit {
+            add("fit", json!(fit));
+        }
+        if let Some(init) = &origin.init {
+            add("init", json!(init));
+        }
+        if !origin.settings.is_empty() {
+            add("settings", json!(origin.settings));
+        }
     }
     if !model.seal().is_empty() {
         add("model_hash", json!(model.seal()));

@@ -36,6 +36,9 @@ pub(super) struct KnownRecipe {
 /// If params.yaml cannot be read or disagrees, or the model was trained on other images than the
 /// prepared ones.
 pub(super) fn recipe(project: &Project, model: &Model, file: &Path, reporter: &dyn Reporter) -> Result<KnownRecipe> {
+    // The model records the parameters that were set for its run alone.
+    let settings = model.origin.as_ref().map(|origin| origin.settings.clone());
+    let project = &project.clone().with_settings(settings.unwrap_or_default());
     let (layout, params) = (&project.layout, project.params()?);
     let data = PreparedReport::read(&layout.prepared())?;
     data.check(&layout.prepared(), params.dataset_version, &params.split)?;
