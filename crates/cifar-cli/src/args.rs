@@ -242,8 +242,12 @@ impl Command {
     /// The values of parameters that were typed.
     pub(crate) fn set(&self) -> &[String] {
         match self {
-            Self::Pull(args) | Self::Prepare(args) | Self::Inspect(args) => &args.set,
-            Self::Tune(args) | Self::Evaluate(args) | Self::Check(args) => &args.set,
+            Self::Pull(args)
+            | Self::Prepare(args)
+            | Self::Inspect(args)
+            | Self::Tune(args)
+            | Self::Evaluate(args)
+            | Self::Check(args) => &args.set,
             Self::Train(args) => &args.params.set,
             Self::HardImages(HardImagesArgs { command: Some(HardImagesCommand::Study(args)), .. }) => &args.params.set,
             Self::HardImages(args) => &args.params.set,
@@ -364,6 +368,7 @@ pub(crate) struct RecipeArgs {
 }
 
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
+#[expect(clippy::option_option, reason = "an option with a value that may be left out")]
 #[derive(Debug, Args)]
 pub(crate) struct TrainArgs {
     /// Start over instead of resuming an interrupted run or keeping a finished one

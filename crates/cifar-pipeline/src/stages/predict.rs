@@ -218,8 +218,11 @@ pub(super) fn load(project: &Project, file: Option<&PathBuf>, reporter: &dyn Rep
     Ok(model)
 }
 
+/// Receives the classes of the model, and the prediction of a file or why it cannot be read.
+pub type Each<'a> = dyn FnMut(&[String], Result<&Prediction, &DataError>) + 'a;
+
 /// Classifies the files of `found`, and writes the table and the pictures that `options` ask for.
-/// `each` receives the classes of the model, and the prediction or problem of every file.
+/// Calls `each` for every file, in order.
 ///
 /// # Errors
 /// If the model is missing or damaged or cannot be explained, a result cannot be written, or the
@@ -229,7 +232,7 @@ pub fn run(
     options: &PredictOptions,
     found: Found,
     reporter: &dyn Reporter,
-    each: &mut dyn FnMut(&[String], Result<&Prediction, &DataError>),
+    each: &mut Each,
 ) -> Result<Predicted> {
     for path in [&options.csv, &options.explain].into_iter().flatten() {
         refuse_links_to(&project.layout, path)?;
@@ -267,7 +270,7 @@ pub fn run(
                     table.add(&prediction)?;
                 }
                 if let (Some(pictures), Some(evidence)) = (&mut pictures, evidence) {
-                    pictures.add(&prediction, relative, evidence)?;
+                    pictures.add(&prediction, &relative, evidence)?;
                 }
             }
         }

@@ -48,11 +48,11 @@ impl<'a> Pictures<'a> {
     }
 
     /// Adds the picture of an image, whose path in the folder is `relative`.
-    pub(super) fn add(&mut self, prediction: &Prediction, relative: PathBuf, evidence: Evidence) -> Result<()> {
+    pub(super) fn add(&mut self, prediction: &Prediction, relative: &Path, evidence: Evidence) -> Result<()> {
         let (class, probability) = prediction.ranked()[0];
         let class = &self.model.spec().classes[class];
-        let title = format!("{class} {:.1} %: {}", probability * 100.0, shown(&relative));
-        let name = self.free(&relative);
+        let title = format!("{class} {:.1} %: {}", probability * 100.0, shown(relative));
+        let name = self.free(relative);
         let path = self.folder.join(name);
         self.waiting.push(Picture { path, title, evidence });
         if self.waiting.len() == TOGETHER { self.draw() } else { Ok(()) }
