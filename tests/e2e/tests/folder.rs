@@ -28,11 +28,11 @@ fn put_photos(project: &Project) {
     const FORMATS: [&str; 5] = ["jpg", "png", "webp", "bmp", "tif"];
     for (class, name) in ["across, \"wide\"", "caf\u{e9} 😀"].into_iter().enumerate() {
         let folder = project.path("photos").join(name);
-        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::create_dir_all(&folder).expect("a folder");
         for number in 0..45 {
             let image = draw(class, number, 20 + number * 7 % 90, 24 + number * 11 % 70);
             let path = folder.join(format!("{number}.{}", FORMATS[number as usize % 5]));
-            DynamicImage::ImageRgb8(image).save(path).unwrap();
+            DynamicImage::ImageRgb8(image).save(path).expect("an image");
         }
     }
     project.write("photos/.DS_Store", b"x");
@@ -40,9 +40,10 @@ fn put_photos(project: &Project) {
 
 /// The prediction for an image file, with all its digits.
 fn prediction(project: &Project, file: &Path) -> serde_json::Value {
-    let answer = project.run(&["predict", "--json", file.to_str().unwrap()]).success();
-    let value: serde_json::Value = serde_json::from_str(answer.stdout.lines().next().unwrap()).unwrap();
-    assert_eq!(value["predictions"].as_array().unwrap().len(), 2, "{value}");
+    let answer = project.run(&["predict", "--json", file.to_str().expect("a path in UTF-8")]).success();
+    let line = answer.stdout.lines().next().expect("a prediction");
+    let value: serde_json::Value = serde_json::from_str(line).expect("JSON");
+    assert_eq!(value["predictions"].as_array().expect("classes").len(), 2, "{value}");
     value["predictions"].clone()
 }
 
