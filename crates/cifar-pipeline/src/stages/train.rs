@@ -93,6 +93,11 @@ pub fn run(project: &Project, options: &TrainOptions, reporter: &dyn Reporter) -
     if let Err(problem) = recipe.check_dynamics() {
         reporter.warn(&format!("`hard-images` will refuse the model: {problem}"));
     }
+    if !recipe.class_weights.is_none() && recipe.label_smoothing > 0.0 {
+        reporter.warn(
+            "train.label_smoothing: it has the weights of the classes, too, so large weights draw images of frequent classes to rare ones; set it to 0",
+        );
+    }
     note_init(recipe, model, &data.report, reporter)?;
     let key = run_key(recipe, model, &data.report, seed, &program::identity()?);
     let mut checkpoints = Checkpoints::open(&layout.checkpoints(), &key, options.checkpoint_every, reporter)?
