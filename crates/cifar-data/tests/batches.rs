@@ -278,7 +278,9 @@ fn balanced_draws_are_equal_by_class_and_take_turns_within_a_class() {
     let labels = [0, 0, 0, 1, 1, 1, 1, 2];
     let mut counts = [0; 3];
     for epoch in 0..3 {
-        balanced_draws(&labels, 1, epoch).iter().for_each(|draw| counts[usize::from(labels[draw.index])] += 1);
+        for draw in balanced_draws(&labels, 1, epoch) {
+            counts[usize::from(labels[draw.index])] += 1;
+        }
         assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1, "{counts:?}");
     }
     assert_eq!(counts, [8; 3]);

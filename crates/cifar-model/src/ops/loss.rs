@@ -184,8 +184,8 @@ mod tests {
         };
         // torch.nn.CrossEntropyLoss(weight=torch.tensor([0.5, 2, 10]), label_smoothing=smoothing) of
         // PyTorch 2 on these logits and labels.
-        check(0.0, 1.709914);
-        check(0.2, 1.757588);
+        check(0.0, 1.709_914);
+        check(0.2, 1.757_588);
     }
 
     #[test]
