@@ -214,7 +214,7 @@ fn folders_are_classified_embedded_and_previewed() {
     let files: Vec<&str> = answer.stdout.lines().filter_map(|line| line.split_whitespace().next()).collect();
     assert_eq!((answer.code, files), (Some(1), vec!["photos/a.png", "photos/b.png", "photos/s/c.png"]), "{answer:#?}");
     for words in [
-        "error: photos/note.txt: is neither a JPEG nor a PNG file\n",
+        "error: photos/note.txt: is not an image (JPEG, PNG, WebP, BMP, GIF or TIFF)\n",
         "error: 1 of 4 images could not be read\n",
         "\n1 hidden or system file skipped\n",
         "probability  next",
