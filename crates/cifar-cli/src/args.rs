@@ -61,7 +61,7 @@ pub(crate) struct Global {
 pub(crate) struct ParamsArgs {
     /// Use another value for a parameter of params.yaml, in this command only; may be repeated
     ///
-    /// The value is YAML: train.epochs=5, model.widths=[8,8,8]. It is checked like the file.
+    /// The value is YAML: `train.epochs=5`, `model.widths=[8,8,8]`. It is checked like the file.
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
 }
