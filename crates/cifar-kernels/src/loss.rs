@@ -127,7 +127,7 @@ pub fn softmax_cross_entropy(
 /// Computes [`softmax_cross_entropy`] with a weight per class, as in PyTorch's
 /// `CrossEntropyLoss(weight)`.
 ///
-/// The loss of a row is −Σₖ wₖ · tₖ · log p[k], where t is the smoothed target of
+/// The loss of a row is −Σₖ wₖ · tₖ · log pₖ, where t is the smoothed target of
 /// [`softmax_cross_entropy`] and w the `class_weights`. It is not divided by any sum of weights.
 ///
 /// # Errors
