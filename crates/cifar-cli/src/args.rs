@@ -5,16 +5,19 @@ mod bench;
 mod experiments;
 mod export;
 mod hard_images;
+mod partition;
+mod predict;
 
 use std::path::PathBuf;
 
-use cifar_data::Fit;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use bench::{BenchArgs, BenchCommand, DecodeArgs, NetworkArgs, StepArgs};
 pub(crate) use experiments::{EngineName, ExperimentsArgs, ExperimentsCommand, GridArgs, GridRunArgs};
 pub(crate) use export::{ExportArgs, FormatName, InputName, TtaName};
 pub(crate) use hard_images::{FlipTo, HardImagesArgs, HardImagesCommand};
+pub(crate) use partition::PartitionArgs;
+pub(crate) use predict::{EmbedArgs, EmbedSplit, PredictArgs, ViewsName};
 
 /// Train and compare image classifiers on a CPU, reproducibly to the bit, and find hard images.
 #[derive(Debug, Parser)]
@@ -299,68 +302,6 @@ pub(crate) struct ManArgs {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct PartitionArgs {
-    /// Where the images come from
-    ///
-    /// `auto` uses cifar10_dataset/ if it exists, else a download, else the synthetic set.
-    /// `download` fetches the official archive of CIFAR-10 (170 MB). `synthetic` draws images.
-    /// A path may be class folders of image files (alone or in train/ and test/ or val/), a CSV file
-    /// with the columns file,label or file,label,split, an archive of CIFAR-10 or CIFAR-100 (binary
-    /// or python version, packed or unpacked), Parquet files as Hugging Face publishes them, or a
-    /// folder that contains one of these. Images are JPEG, PNG, WebP, BMP, GIF or TIFF.
-    #[arg(long, value_name = "SOURCE", default_value = "auto")]
-    pub(crate) source: String,
-    /// Never use the network: `auto` takes cifar10_dataset/ or the synthetic set
-    #[arg(long)]
-    pub(crate) offline: bool,
-    /// Download the archive from another address; size and MD5 are checked all the same
-    #[arg(long, value_name = "URL")]
-    pub(crate) mirror: Option<String>,
-    /// Label CIFAR-100 by its 20 superclasses instead of its 100 classes
-    #[arg(long)]
-    pub(crate) coarse_labels: bool,
-    /// Skip and list files that are not usable images, instead of stopping at the first
-    #[arg(long)]
-    pub(crate) skip_broken: bool,
-    /// Resize all images to N×N pixels, 16 to 224 [default: all images have one size]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(SIDES))]
-    pub(crate) size: Option<u16>,
-    /// How images of another shape become square [default: crop]
-    #[arg(long, value_name = "RULE", requires = "size")]
-    pub(crate) fit: Option<FitRule>,
-    /// Number of synthetic images
-    #[arg(long, value_name = "N", default_value_t = 6000, value_parser = clap::value_parser!(u32).range(30..=1_000_000))]
-    pub(crate) synthetic_images: u32,
-    /// Seed of the synthetic images
-    #[arg(long, value_name = "SEED", default_value_t = 0)]
-    pub(crate) synthetic_seed: u64,
-}
-
-/// How images of another shape become square.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum FitRule {
-    /// Scale the short side, cut out the centre
-    Crop,
-    /// Scale the long side, fill the rest with black
-    Pad,
-    /// Scale both sides; shapes change
-    Stretch,
-}
-
-impl From<FitRule> for Fit {
-    fn from(rule: FitRule) -> Self {
-        match rule {
-            FitRule::Crop => Self::Crop,
-            FitRule::Pad => Self::Pad,
-            FitRule::Stretch => Self::Stretch,
-        }
-    }
-}
-
-/// Sides to which images can be resized, for the parser.
-const SIDES: std::ops::RangeInclusive<i64> = *cifar_data::SIDES.start() as i64..=*cifar_data::SIDES.end() as i64;
-
-#[derive(Debug, Args)]
 pub(crate) struct RecipeArgs {
     /// Recipe to write into params.yaml [default: list all recipes]
     #[arg(value_name = "NAME")]
@@ -458,71 +399,4 @@ pub(crate) struct ReviewArgs {
     /// Port of the server [default: any free port]
     #[arg(long, value_name = "PORT", default_value_t = 0, hide_default_value = true)]
     pub(crate) port: u16,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct PredictArgs {
-    /// Image files of any size (JPEG, PNG, WebP, BMP, GIF or TIFF), folders, or patterns such as 'photos/**/*.jpg'
-    #[arg(required = true, value_name = "IMAGE")]
-    pub(crate) images: Vec<PathBuf>,
-    /// Model file [default: models/final/model.safetensors in the project folder]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) model: Option<PathBuf>,
-    /// Number of classes per image
-    #[arg(long, value_name = "K", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
-    pub(crate) top: u16,
-    /// Write a table instead of printing the predictions
-    ///
-    /// One row per image: the K most probable classes with their probabilities, margin and entropy.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) csv: Option<PathBuf>,
-    /// Average predictions over augmented copies of each image: 2 for mirror, 6 for mirror_shift
-    #[arg(long, value_name = "COPIES", num_args = 0..=1, require_equals = true, default_missing_value = "mirror_shift")]
-    pub(crate) tta: Option<ViewsName>,
-    /// Also draw a class-activation map beside each image, as PNG files in this folder
-    ///
-    /// For networks with one linear layer after global pooling: airbench94, airbench96 and resnet18.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) explain: Option<PathBuf>,
-}
-
-/// Augmented copies of an image.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-#[value(rename_all = "snake_case")]
-pub(crate) enum ViewsName {
-    /// The image and its mirror image.
-    Mirror,
-    /// Also shifted by one pixel towards two corners.
-    MirrorShift,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct EmbedArgs {
-    /// JPEG or PNG files of any size, folders, or patterns such as 'photos/**/*.jpg'
-    #[arg(value_name = "IMAGE", required_unless_present = "split")]
-    pub(crate) images: Vec<PathBuf>,
-    /// Embed the images of a split of the project instead
-    #[arg(long, value_name = "SPLIT", conflicts_with = "images")]
-    pub(crate) split: Option<EmbedSplit>,
-    /// Files to write, without their extensions [default: evaluation/embeddings/ and the split, or `images`]
-    #[arg(long, value_name = "PATH")]
-    pub(crate) out: Option<PathBuf>,
-    /// Model file [default: models/final/model.safetensors in the project folder]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) model: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) params: ParamsArgs,
-}
-
-/// The images of a project.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum EmbedSplit {
-    /// Training images.
-    Train,
-    /// Validation images.
-    Val,
-    /// Test images.
-    Test,
-    /// Test images of all partitions.
-    Pool,
 }
