@@ -22,8 +22,8 @@ const EXACT: f64 = 1e-5;
 pub struct GivenPredictions {
     /// For each set: probabilities, images × classes, or none if the file has no row for it.
     pub probabilities: Vec<Option<Vec<f32>>>,
-    /// Number of rows that name an image by its id alone. They apply to other images if files were
-    /// added or removed in between.
+    /// Number of rows that have the id of an image, but neither its file nor its content. They apply
+    /// to other images if files were added or removed in between.
     pub rows_by_id_alone: usize,
 }
 
