@@ -9,19 +9,19 @@ use cifar_e2e::{Project, binary, dvc, note, repository, target};
 
 /// Compiles the clone's crates quickly; they are partly rebuilt several times and train only small
 /// networks. No profile of the repository is used, since that would replace its compiled crates.
-const CARGO_CONFIG: &str = "\
-[build]
-incremental = true
-[profile.release.package]
-cifar-cli = { opt-level = 1 }
-cifar-data = { opt-level = 1 }
-cifar-eval = { opt-level = 1 }
-cifar-experiments = { opt-level = 1 }
-cifar-kernels = { opt-level = 2 }
-cifar-model = { opt-level = 1 }
-cifar-pipeline = { opt-level = 1 }
-cifar-train = { opt-level = 1 }
-";
+fn cargo_config() -> String {
+    let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
+    let crates = ["cli", "data", "eval", "experiments", "model", "pipeline", "train"];
+    let crates: String = crates.iter().map(|name| format!("cifar-{name} = {{ opt-level = 1 }}\n")).collect();
+    let kernels = "cifar-kernels = { opt-level = 2 }";
+    format!("[build]\nincremental = true\n[profile.{profile}.package]\n{kernels}\n{crates}")
+}
+
+/// Returns the start of the build stage's command, which compiles in the profile of the tests.
+fn cargo_run() -> String {
+    let option = if cfg!(debug_assertions) { "" } else { " --release" };
+    format!("cargo run --locked{option} --quiet -p cifar-cli --")
+}
 
 /// Creates a git repository with the working tree's files and partitions of the committed synthetic
 /// dataset, with DVC on the path.
@@ -54,7 +54,8 @@ impl Clone {
         }
         project.edit("params.yaml", "epochs: 15", "epochs: 2");
         project.edit("params.yaml", "widths: [32, 64, 128]", "widths: [8, 16, 16]");
-        project.write(".cargo/config.toml", CARGO_CONFIG.as_bytes());
+        project.write(".cargo/config.toml", cargo_config().as_bytes());
+        project.edit("dvc.yaml", "cargo run --locked --release --quiet -p cifar-cli --", &cargo_run());
         let clone = Self { project, dvc };
         for arguments in [&["init", "-q"][..], &["add", "-A"], &["commit", "-q", "-m", "a clone"]] {
             clone.git(arguments);
@@ -158,8 +159,7 @@ fn reports_retrain_nothing(clone: &Clone) {
 /// From here on the first stage copies the tests' own program. DVC's temporary copy of the project
 /// would compile it again.
 fn take_the_built_program(clone: &Clone) {
-    let build = "cargo run --locked --release --quiet -p cifar-cli --";
-    clone.project.edit("dvc.yaml", build, binary().to_str().expect("a path in UTF-8"));
+    clone.project.edit("dvc.yaml", &cargo_run(), binary().to_str().expect("a path in UTF-8"));
     clone.dvc(&["repro"]);
     clone.git(&["commit", "-q", "-a", "-m", "a program that is built elsewhere"]);
 }
