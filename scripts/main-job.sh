@@ -19,7 +19,8 @@ done
 if [ "$stale" -gt 0 ]; then
   cargo run --locked --release --quiet -p cifar-cli -- partition "$@"
 fi
-"$dvc" add --quiet dataset_partitions/v1 dataset_partitions/v2 dataset_partitions/v3
+partitions=(dataset_partitions/v*/)
+"$dvc" add --quiet "${partitions[@]%/}"
 "$dvc" repro
 bin/cifar-cli check
 echo

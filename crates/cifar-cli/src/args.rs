@@ -90,7 +90,8 @@ pub(crate) enum Command {
                             cifar-cli partition --source cifar100/ --coarse-labels\n  \
                             cifar-cli partition --source photos/ --size 64   # images of any size\n  \
                             cifar-cli partition --source photos/labels.csv   # file,label or file,label,split\n  \
-                            cifar-cli partition --source synthetic\n\n\
+                            cifar-cli partition --source synthetic\n  \
+                            cifar-cli partition --add v4 --source new/       # add images; v1 to v3 stay as they are\n\n\
                             Near-duplicates are searched for here (20 s for 60,000 images) and kept in .cifar/ for `pull`."
     )]
     Partition(PartitionArgs),

@@ -11,8 +11,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::partitions::Partition;
-use crate::{DataError, Dataset, Result, Sample, SampleId, Stage, store};
+use crate::{Dataset, Result, Sample, SampleId, partitions, store};
 
 /// The first 64 bits of the BLAKE3 hash of an image's pixels; exact duplicates have the same.
 ///
@@ -110,12 +109,8 @@ impl ImageIndex {
     /// If a partition is missing or damaged.
     pub fn read(folder: &Path) -> Result<Self> {
         let mut images = Vec::new();
-        for partition in Partition::ALL {
-            let folder = folder.join(partition.name());
-            if !folder.join(store::MANIFEST).is_file() {
-                return Err(DataError::missing(&folder, "this partition is missing", Stage::Partition.alone()));
-            }
-            images.extend(known(&store::read(&folder)?));
+        for partition in partitions::known(folder)? {
+            images.extend(known(&store::read(&partitions::existing(folder, partition)?)?));
         }
         Ok(Self::from_images(images))
     }

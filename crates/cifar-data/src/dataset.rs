@@ -1,13 +1,14 @@
 //! Data sets in memory: samples with their ids and labels, and their pixels.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::size::{CHANNELS, ImageSize};
-use crate::{Content, DataError, Fit, Resize, Result, names};
+use crate::{Content, DataError, Result, Source, SourceKind, names};
 
 /// The id of an image: its position in the original order. It is the same in every file and report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -55,62 +56,6 @@ pub struct Sample {
     pub published: Published,
     /// The file, relative to the source folder, with `/` between the parts.
     pub file: String,
-}
-
-/// The kind of source that images come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SourceKind {
-    /// Folders of image files, one per class.
-    ClassFolders,
-    /// An official archive of CIFAR-10 or CIFAR-100.
-    Archive,
-    /// Parquet files in the layout of Hugging Face.
-    Parquet,
-    /// Image files that a table lists.
-    Table,
-    /// Arrays of the calling program.
-    Arrays,
-    /// Drawn by this crate.
-    Synthetic,
-}
-
-/// The source of a set's images, for manifests, metrics and reports. It has no path: results must
-/// not depend on one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Source {
-    /// The kind of source.
-    pub kind: SourceKind,
-    /// A short description for people, such as `class folders, 60000 images` or `SYNTHETIC, seed
-    /// 0`.
-    pub description: String,
-    /// How the images were fitted to their size; `None` if their files have this size.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fit: Option<Fit>,
-}
-
-impl Source {
-    /// Creates the source of images that have their size in their files.
-    pub fn new(kind: SourceKind, description: impl Into<String>) -> Self {
-        Self { kind, description: description.into(), fit: None }
-    }
-
-    /// Returns the same source of images that were resized.
-    #[must_use]
-    pub fn resized(self, resize: Option<Resize>) -> Self {
-        match resize {
-            None => self,
-            Some(resize) => {
-                Self { description: format!("{}, {resize}", self.description), fit: Some(resize.fit), ..self }
-            }
-        }
-    }
-
-    /// Returns whether this is the built-in synthetic set. Everything made from it must say so.
-    pub fn is_synthetic(&self) -> bool {
-        self.kind == SourceKind::Synthetic
-    }
 }
 
 /// The properties that all images of a set share.
@@ -233,6 +178,55 @@ impl Dataset {
             sample.id = SampleId(id);
         }
         Ok(self)
+    }
+
+    /// Returns the set with the labels as indices into `classes`, found by the names of its classes.
+    ///
+    /// # Errors
+    /// If one of its classes that has images is not among `classes`.
+    pub fn with_classes(mut self, classes: &[String]) -> Result<Self> {
+        if self.header.classes == classes {
+            return Ok(self);
+        }
+        let mut used = vec![false; self.header.classes.len()];
+        for sample in &self.samples {
+            used[usize::from(sample.label)] = true;
+            used[usize::from(sample.original_label)] = true;
+        }
+        let place = |class: &String| classes.iter().position(|other| other == class);
+        let places: Vec<Option<usize>> = self.header.classes.iter().map(place).collect();
+        let unknown = self.header.classes.iter().zip(used.iter().zip(&places));
+        let unknown: Vec<String> = unknown
+            .filter(|(_, (is_used, place))| **is_used && place.is_none())
+            .map(|(class, _)| class.clone())
+            .collect();
+        if !unknown.is_empty() {
+            let plural = if unknown.len() == 1 { "is not a class" } else { "are not classes" };
+            let (unknown, classes) = (names::listed(&unknown), names::listed(classes));
+            return Err(DataError::Unsuitable(format!("{unknown} {plural} of this set; its classes are {classes}")));
+        }
+        let moved = |label: u16| places[usize::from(label)].unwrap_or_default() as u16;
+        for sample in &mut self.samples {
+            (sample.label, sample.original_label) = (moved(sample.label), moved(sample.original_label));
+        }
+        self.header.classes = classes.to_vec();
+        Ok(self)
+    }
+
+    /// Returns the set with another source.
+    #[must_use]
+    pub(crate) fn with_source(mut self, source: Source) -> Self {
+        self.header.source = source;
+        self
+    }
+
+    /// Returns the images at some positions.
+    pub(crate) fn part(&self, range: Range<usize>) -> Self {
+        let mut index = 0;
+        self.filter(|_| {
+            index += 1;
+            range.contains(&(index - 1))
+        })
     }
 
     /// Returns the set with the hashes of its images, which the caller has already computed.

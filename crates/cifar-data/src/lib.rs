@@ -32,11 +32,11 @@
 //! 1. [`sources`] reads class folders, an official archive or parquet files into a [`Dataset`],
 //!    downloads an archive, or draws the built-in synthetic set; a [`Resize`] gives all images one
 //!    size;
-//! 2. [`partitions`] cuts it into the three partitions v1, v2 and v3;
+//! 2. [`partitions`] cuts it into the partitions v1, v2 and v3, and adds others;
 //! 3. [`store`] writes and reads a set as `images.safetensors` and `manifest.csv`, with a hash per
 //!    image;
-//! 4. [`splits`] decides once, over all partitions, which images are for training, validation and
-//!    test;
+//! 4. [`splits`] decides once which images are for training, validation and test, whichever
+//!    partitions are chosen;
 //! 5. [`pull`] joins the chosen partitions and sets the evaluation pool apart;
 //! 6. [`prepare`] applies the corrections of [`labels`] and writes train, val and test;
 //! 7. [`batches`] shuffles and augments.
@@ -57,6 +57,7 @@ mod input;
 pub mod memory;
 mod progress;
 mod size;
+mod source;
 mod stage;
 
 pub mod batches;
@@ -78,11 +79,12 @@ pub mod spreadsheet;
 pub mod store;
 
 pub use content::{Content, ImageIndex, Known};
-pub use dataset::{Dataset, Header, Published, Sample, SampleId, Source, SourceKind};
+pub use dataset::{Dataset, Header, Published, Sample, SampleId};
 pub use error::{DataError, Result};
 pub use fit::{Fit, Resize, SIDES};
 pub use progress::{Progress, Silent};
 pub use size::ImageSize;
+pub use source::{Source, SourceKind};
 pub use stage::Stage;
 
 /// Compiles the examples of the README.

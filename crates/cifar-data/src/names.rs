@@ -54,6 +54,15 @@ pub(crate) fn is_left_by_windows(name: &str) -> bool {
     matches!(name.to_lowercase().as_str(), "thumbs.db" | "ehthumbs.db" | "ehthumbs_vista.db" | "desktop.ini")
 }
 
+/// Returns the first names, and how many more there are.
+pub(crate) fn listed(names: &[String]) -> String {
+    /// Number of names that a message has room for.
+    const NAMED: usize = 10;
+    let shown = names.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let more = names.len().saturating_sub(NAMED);
+    if more > 0 { format!("{shown} and {more} more") } else { shown }
+}
+
 /// Checks the names of all classes of a set. Results are stored under them.
 ///
 /// # Errors

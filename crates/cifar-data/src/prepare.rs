@@ -117,8 +117,9 @@ pub fn prepare(
 
     let test = match split.protocol {
         Protocol::Pooled => None,
-        // The published test set, whichever partitions are chosen.
-        Protocol::Official => Some(pulled.pool()?),
+        // The published test set, whichever partitions are chosen, and the test images of those
+        // that were added.
+        Protocol::Official => Some(with_added(pulled.pool()?, &pulled)?),
     };
     let Raw { dataset, membership, pairs, record, .. } = pulled;
     let basis = Basis {
@@ -127,6 +128,7 @@ pub fn prepare(
         membership: &membership,
         pairs: &pairs,
         set: record.set,
+        added: record.added,
         pool_fingerprint: record.pool_fingerprint,
     };
     let mut sets = Sets::divide(&dataset, test, &basis)?;
@@ -168,6 +170,18 @@ pub fn prepare(
     progress.check()?;
     folder.commit()?;
     Ok(report)
+}
+
+/// Returns the shared test images and those of the chosen partitions that were added.
+fn with_added(pool: Dataset, pulled: &Raw) -> Result<Dataset> {
+    let is_added = |id: SampleId| {
+        let member = pulled.membership.get(&id);
+        member.is_some_and(|member| member.partition.is_added() && member.split == Split::Test)
+    };
+    let added = pulled.dataset.filter(|sample| is_added(sample.id));
+    let mut all = pool.with_source(pulled.record.source.clone());
+    all.append(added)?;
+    Ok(all)
 }
 
 fn hash_of(path: &Path) -> Result<String> {

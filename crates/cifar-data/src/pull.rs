@@ -1,14 +1,19 @@
 //! Joins the chosen partitions and sets the evaluation pool apart.
 //!
-//! Reads the three partition folders. Writes one folder:
+//! Reads the partition folders. Writes one folder:
 //!
 //! - the chosen partitions as one set;
-//! - `pool/`: the test images of *all* partitions, on which all choices of partitions can be
-//!   compared;
-//! - `membership.csv`: `id,partition,split,content` of all images;
-//! - `near_duplicates.csv`: `id_a,id_b,similarity,kind`, the pairs of all images that show the same
-//!   picture;
+//! - `pool/`: the test images of v1, v2 and v3, on which all choices of partitions can be compared.
+//!   Partitions that are added later do not change it;
+//! - `membership.csv`: `id,partition,split,content` of all images up to the last partition on which
+//!   the choice depends: v3, or the last chosen one if it was added;
+//! - `near_duplicates.csv`: `id_a,id_b,similarity,kind`, the pairs of these images that show the
+//!   same picture;
+//! - `later.csv`: `id,content` of the images of later partitions, if there are any, by which label
+//!   files are checked;
 //! - `pull.json` ([`PullRecord`]) and `provenance.json` ([`crate::provenance`]).
+
+mod assignment;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,12 +25,16 @@ use crate::duplicates::{self, NEAR_DUPLICATES, Pair, PairCounts};
 use crate::output::OutputFolder;
 use crate::partitions::{self, DatasetVersion, Partition, Partitions};
 use crate::provenance::{self, Provenance};
-use crate::splits::{Candidate, Split, SplitParams, assign};
-use crate::{Content, DataError, Dataset, ImageIndex, Known, Progress, Result, Sample, SampleId, Source, Stage, store};
+use crate::splits::{AddedCounts, Split, SplitParams};
+use crate::{Content, DataError, Dataset, ImageIndex, Known, Progress, Result, SampleId, Source, Stage, store};
+
+pub use self::assignment::Assignment;
+pub(crate) use self::assignment::membership;
 
 /// Name of the evaluation pool's folder.
 pub const POOL: &str = "pool";
 const MEMBERSHIP: &str = "membership.csv";
+const LATER: &str = "later.csv";
 const RECORD: &str = "pull.json";
 const SCHEMA: u32 = 4;
 /// Name of the stage that writes the folder.
@@ -43,8 +52,14 @@ pub struct PullRecord {
     pub split: SplitParams,
     /// The source of the images.
     pub source: Source,
-    /// [`store::identity`] of the set of all three partitions.
+    /// [`store::identity`] of the set of v1, v2 and v3.
     pub set: String,
+    /// The added partitions on which the division depends, up to the last chosen one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub added: BTreeMap<Partition, AddedPartition>,
+    /// Number of images of later partitions, which are in `later.csv`; none if there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub later_images: Option<usize>,
     /// Number of chosen images.
     pub images: usize,
     /// Hash over ids, labels and pixels of the chosen images.
@@ -53,13 +68,23 @@ pub struct PullRecord {
     pub pool_images: usize,
     /// Hash over ids, labels and pixels of the pool.
     pub pool_fingerprint: String,
-    /// Hash over ids, labels and pixels of each partition.
+    /// Hash over ids, labels and pixels of each partition on which the division depends.
     pub partitions: BTreeMap<String, String>,
-    /// Numbers of pairs of images that show the same picture, over all partitions.
+    /// Numbers of pairs of images that show the same picture, over these partitions.
     pub duplicate_pairs: PairCounts,
     /// Number of groups of two or more images that exact and near pairs connect; each group is in
     /// one split.
     pub duplicate_groups: usize,
+}
+
+/// A partition that was added to the first three.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddedPartition {
+    /// [`store::identity`] of its images.
+    pub identity: String,
+    /// Its images and their duplicates.
+    pub counts: AddedCounts,
 }
 
 /// The partition and split of an image.
@@ -78,19 +103,24 @@ pub struct Membership {
 pub struct Raw {
     /// The chosen partitions, joined.
     pub dataset: Dataset,
-    /// The partition and split of every image of all partitions.
+    /// The partition and split of every image up to the last partition on which the choice depends.
     pub membership: BTreeMap<SampleId, Membership>,
-    /// Pairs of images of all partitions that show the same picture.
+    /// Pairs of these images that show the same picture.
     pub pairs: Vec<Pair>,
+    /// The images of later partitions.
+    later: BTreeMap<SampleId, Content>,
     /// The content of `pull.json`.
     pub record: PullRecord,
     folder: PathBuf,
 }
 
-/// Reads `partitions`/v1, v2 and v3, checks every image and writes `out`.
+/// Reads the partitions in the folder `partitions`, checks every image and writes `out`.
 ///
-/// With a folder `known`, the search for pairs that show the same picture runs once and is then
+/// With a folder `known`, searches for pairs that show the same picture run once and are then
 /// reused ([`duplicates::find_once`]). The result is the same.
+///
+/// # Errors
+/// If a partition is missing or damaged, they do not belong together, or `out` cannot be written.
 pub fn pull(
     partitions: &Path,
     version: DatasetVersion,
@@ -99,44 +129,56 @@ pub fn pull(
     out: &Path,
     progress: &dyn Progress,
 ) -> Result<PullRecord> {
-    let Partitions { sets, identity } = partitions::read(partitions, progress)?;
-
-    // Over all partitions, whichever are chosen: an image's group decides its split, which must not
-    // depend on the choice.
-    let all: Vec<&Dataset> = sets.iter().collect();
-    let pairs = match known {
-        Some(folder) => duplicates::find_once(&all, folder, progress)?,
-        None => duplicates::find(&all, progress)?,
-    };
-    let groups = duplicates::groups(&pairs);
-    let candidates: Vec<Candidate> = Partition::ALL
-        .into_iter()
-        .zip(&sets)
-        .flat_map(|(partition, set)| candidates(partition, set.samples(), &groups))
+    let mut read = partitions::read(partitions, progress)?;
+    let last = version.depends_on();
+    if read.sets.len() < usize::from(last.number()) {
+        partitions::existing(partitions, last)?;
+    }
+    let identity = read.identity_up_to(last);
+    let later = read.sets.split_off(read.sets.len().min(last.number().into()));
+    let later: Vec<(SampleId, Content)> = later.iter().flat_map(contents).collect();
+    // Over all of these partitions, whichever are chosen: an image's duplicates decide its split,
+    // which must not depend on the choice.
+    let assignment = Assignment::of(&read.sets, split, known, progress)?;
+    let added = (assignment.added.iter())
+        .filter_map(|(partition, counts)| Some((*partition, read.added.get(partition)?.clone(), counts.clone())))
+        .map(|(partition, identity, counts)| (partition, AddedPartition { identity, counts }))
         .collect();
-    let assigned = assign(&candidates, split)?;
-    let fingerprints =
-        Partition::ALL.iter().zip(&sets).map(|(p, set)| (p.to_string(), store::fingerprint(set))).collect();
+    let fingerprints = read.each().map(|(partition, set)| (partition.to_string(), store::fingerprint(set))).collect();
+    let rows: Vec<_> = (read.each())
+        .flat_map(|(partition, set)| contents(set).map(move |(id, content)| (id, partition, content)))
+        .map(|(id, partition, content)| (id, partition, assignment.splits[&id], content))
+        .collect();
 
-    let contents: Vec<Content> = sets.iter().flat_map(|set| (0..set.len()).map(|index| set.content(index))).collect();
-    let pool = sets.iter().map(|set| set.filter(|s| assigned[&s.id] == Split::Test)).collect();
-    let is_chosen = |partition| version.partitions().contains(&partition);
-    let chosen = Partition::ALL.into_iter().zip(sets).filter_map(|(p, set)| is_chosen(p).then_some(set)).collect();
-    let (Some(chosen), Some(pool)) = (Dataset::joined(chosen)?, Dataset::joined(pool)?) else {
+    let Partitions { sets, identity: set, .. } = read;
+    let is_test = |sample: &crate::Sample| assignment.splits[&sample.id] == Split::Test;
+    let pool = sets.iter().take(Partition::FIRST.len()).map(|set| set.filter(is_test)).collect();
+    let chosen = Partition::all().zip(sets).filter(|(partition, _)| version.contains(*partition));
+    let chosen: Vec<Dataset> = chosen.map(|(_, set)| set).collect();
+    let source = Source::joined(chosen.iter().map(|set| &set.header().source));
+    let of_source = |set: Dataset| match &source {
+        Some(source) => set.with_source(source.clone()),
+        None => set,
+    };
+    let chosen = Dataset::joined(chosen.into_iter().map(of_source).collect())?;
+    let (Some(chosen), Some(pool)) = (chosen, Dataset::joined(pool)?) else {
         return Err(DataError::Unsuitable(format!("dataset_version {version} chooses no partition")));
     };
+    let groups = duplicates::groups(&assignment.pairs);
     let record = PullRecord {
         schema: SCHEMA,
         dataset_version: version,
         split: split.division(),
         source: chosen.header().source.clone(),
-        set: identity.clone(),
+        set,
+        added,
+        later_images: (!later.is_empty()).then_some(later.len()),
         images: chosen.len(),
         fingerprint: store::fingerprint(&chosen),
         pool_images: pool.len(),
         pool_fingerprint: store::fingerprint(&pool),
         partitions: fingerprints,
-        duplicate_pairs: PairCounts::of(&pairs),
+        duplicate_pairs: PairCounts::of(&assignment.pairs),
         duplicate_groups: groups.iter().filter(|(id, leader)| id == leader).count(),
     };
 
@@ -145,14 +187,22 @@ pub fn pull(
     let pool_folder = folder.path().join(POOL);
     fs::create_dir(&pool_folder).map_err(DataError::io("create the folder", &pool_folder))?;
     store::write(&pool, &pool_folder)?;
-    let rows = candidates.iter().zip(contents).map(|(c, content)| (c.id, c.partition, assigned[&c.id], content));
     folder.write(MEMBERSHIP, &table(&["id", "partition", "split", "content"], rows))?;
-    folder.write(NEAR_DUPLICATES, &duplicates::to_csv(&pairs))?;
+    folder.write(NEAR_DUPLICATES, &duplicates::to_csv(&assignment.pairs))?;
     folder.write_json(RECORD, &record)?;
-    provenance::write(folder.path(), COMMAND, &[("partitions", &identity)], &[MEMBERSHIP, NEAR_DUPLICATES, RECORD])?;
+    let mut files = vec![MEMBERSHIP, NEAR_DUPLICATES, RECORD];
+    if !later.is_empty() {
+        folder.write(LATER, &table(&["id", "content"], later))?;
+        files.push(LATER);
+    }
+    provenance::write(folder.path(), COMMAND, &[("partitions", &identity)], &files)?;
     progress.check()?;
     folder.commit()?;
     Ok(record)
+}
+
+fn contents(set: &Dataset) -> impl Iterator<Item = (SampleId, Content)> {
+    set.samples().iter().enumerate().map(|(index, sample)| (sample.id, set.content(index)))
 }
 
 impl Raw {
@@ -171,10 +221,14 @@ impl Raw {
             return Err(DataError::malformed(&folder.join(MEMBERSHIP), format!("does not list image {}", sample.id)));
         }
         let pairs = duplicates::parse(&provenance.file(NEAR_DUPLICATES)?, &folder.join(NEAR_DUPLICATES))?;
-        Ok(Self { dataset, membership, pairs, record, folder: folder.to_path_buf() })
+        let later = match record.later_images {
+            None => BTreeMap::new(),
+            Some(_) => parse_rows(&provenance.file(LATER)?, &folder.join(LATER))?,
+        };
+        Ok(Self { dataset, membership, pairs, later, record, folder: folder.to_path_buf() })
     }
 
-    /// Reads the test images of all partitions.
+    /// Reads the shared test images: those of v1, v2 and v3.
     pub(crate) fn pool(&self) -> Result<Dataset> {
         let folder = self.folder.join(POOL);
         let pool = store::read(&folder)?;
@@ -192,10 +246,10 @@ impl Raw {
     /// file.
     pub fn images(&self) -> ImageIndex {
         let file = |id: SampleId| self.dataset.index_of(id).map(|index| self.dataset.samples()[index].file.clone());
-        let known = |(id, member): (&SampleId, &Membership)| {
-            (*id, Known { content: member.content, file: file(*id).unwrap_or_default() })
-        };
-        ImageIndex::from_images(self.membership.iter().map(known))
+        let members = self.membership.iter().map(|(id, member)| (*id, member.content));
+        let contents = members.chain(self.later.iter().map(|(id, content)| (*id, *content)));
+        let known = contents.map(|(id, content)| (id, Known { content, file: file(id).unwrap_or_default() }));
+        ImageIndex::from_images(known)
     }
 
     /// Refuses images that were pulled with other parameters.
@@ -222,42 +276,16 @@ pub(crate) fn check_fingerprint(folder: &Path, set: &Dataset, expected: &str, ma
     Err(DataError::stale(folder, problem, Stage::named(made_by)))
 }
 
-/// Returns the partition and split of every image of a whole set, as [`pull`] assigns them.
-pub(crate) fn membership(set: &Dataset, pairs: &[Pair], split: &SplitParams) -> Result<BTreeMap<SampleId, Membership>> {
-    let groups = duplicates::groups(pairs);
-    let of_partition =
-        |partition: Partition| candidates(partition, &set.samples()[partition.range(set.len())], &groups);
-    let candidates: Vec<Candidate> = Partition::ALL.into_iter().flat_map(of_partition).collect();
-    let assigned = assign(&candidates, split)?;
-    let member = |(index, c): (usize, &Candidate)| {
-        let (partition, split, content) = (c.partition, assigned[&c.id], set.content(index));
-        (c.id, Membership { partition, split, content })
-    };
-    Ok(candidates.iter().enumerate().map(member).collect())
-}
-
-fn candidates(
-    partition: Partition,
-    samples: &[Sample],
-    groups: &BTreeMap<SampleId, SampleId>,
-) -> impl Iterator<Item = Candidate> {
-    samples.iter().map(move |s| Candidate {
-        id: s.id,
-        original_label: s.original_label,
-        partition,
-        published: s.published,
-        group: groups.get(&s.id).copied().unwrap_or(s.id),
-    })
-}
-
 fn parse_membership(text: &[u8], path: &Path) -> Result<BTreeMap<SampleId, Membership>> {
+    let rows: Vec<(SampleId, Partition, Split, Content)> = parse_rows(text, path)?;
+    Ok(rows.into_iter().map(|(id, partition, split, content)| (id, Membership { partition, split, content })).collect())
+}
+
+/// Parses the rows after the header.
+fn parse_rows<R: for<'a> Deserialize<'a>, C: FromIterator<R>>(text: &[u8], path: &Path) -> Result<C> {
     let mut csv = csv::Reader::from_reader(text);
-    let row = |(index, row): (usize, csv::Result<(SampleId, Partition, Split, Content)>)| {
-        let (id, partition, split, content) =
-            row.map_err(|e| DataError::line(path, index as u64 + 2, e.to_string()))?;
-        Ok((id, Membership { partition, split, content }))
-    };
-    csv.deserialize().enumerate().map(row).collect()
+    let rows = csv.deserialize().enumerate();
+    rows.map(|(index, row)| row.map_err(|e| DataError::line(path, index as u64 + 2, e.to_string()))).collect()
 }
 
 /// Returns rows as CSV, with quotes around fields that need them.

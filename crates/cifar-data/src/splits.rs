@@ -1,10 +1,14 @@
 //! The division into training, validation and test images.
 //!
-//! Every image's split is decided once over all three partitions, stratified by partition and
-//! class, so it is the same in v1, v1+v2 and v1+v2+v3. Classes too small to be rounded partition by
-//! partition are rounded as a whole (`shares`). A group of near-duplicates follows its smallest id.
-//! A subset of the training images contains every smaller one.
+//! Every image's split is decided once over v1, v2 and v3, stratified by partition and class, so it
+//! is the same in v1, v1+v2 and v1+v2+v3. Classes too small to be rounded partition by partition
+//! are rounded as a whole (`shares`). A group of near-duplicates follows its smallest id. A subset
+//! of the training images contains every smaller one.
+//!
+//! A partition that is added later is divided on its own, and no image that was there moves
+//! (`added`).
 
+mod added;
 mod shares;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +19,8 @@ use serde::{Deserialize, Serialize};
 use crate::partitions::Partition;
 use crate::random::{Purpose, stream};
 use crate::{DataError, Published, Result, SampleId};
+
+pub use self::added::{AddedCounts, assign_added};
 
 /// One of the three splits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -146,7 +152,8 @@ pub struct Candidate {
     pub group: SampleId,
 }
 
-/// Returns the split of every image of all partitions. `candidates` are in ascending order of ids.
+/// Returns the split of every image of v1, v2 and v3. `candidates` are in ascending order of ids.
+/// [`assign_added`] divides the partitions that were added.
 ///
 /// ```
 /// use cifar_data::partitions::Partition;
@@ -179,6 +186,12 @@ pub fn assign(candidates: &[Candidate], params: &SplitParams) -> Result<BTreeMap
                 .into(),
         ));
     }
+    divide(candidates, params)
+}
+
+/// Divides images whose groups are complete.
+fn divide(candidates: &[Candidate], params: &SplitParams) -> Result<BTreeMap<SampleId, Split>> {
+    let official = params.protocol == Protocol::Official;
     let mut assigned = BTreeMap::new();
     let mut strata: BTreeMap<(Partition, u16), Vec<SampleId>> = BTreeMap::new();
     for candidate in candidates {

@@ -4,7 +4,7 @@
 //! `images.safetensors` holds `images` (`u8`, N × height × width × 3), `ids` (`u32`, N), `labels`
 //! and `original_labels` (`u16`, N, indices into the classes). Its metadata have one key,
 //! `cifar_data`: the schema version, class names, image size, source and a hash of the manifest as
-//! JSON; for a partition also the identity of the whole set.
+//! JSON; for a partition also the identity of the whole set, or of the set that it was added to.
 //!
 //! `manifest.csv` has one row per image with the columns of [`COLUMNS`]; `blake3` is the first 128
 //! bits of the BLAKE3 hash of the pixels, in hexadecimal. Reading compares both files, so it
@@ -42,6 +42,22 @@ struct Metadata {
     /// [`identity`] of the whole that this set is a part of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     part_of: Option<String>,
+    /// Identity of everything that this set was added to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    added_to: Option<String>,
+}
+
+/// A set that is a part of a whole.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Part {
+    /// The images.
+    pub set: Dataset,
+    /// [`identity`] of the whole, if this set was cut from one.
+    pub part_of: Option<String>,
+    /// The identity of what was there before this set was added, if it was added.
+    pub added_to: Option<String>,
+    /// [`identity`] of the set itself.
+    pub identity: String,
 }
 
 /// Writes a set into `folder`, which must exist. Equal sets give identical files.
@@ -58,21 +74,26 @@ struct Metadata {
 /// # Ok::<(), cifar_data::DataError>(())
 /// ```
 pub fn write(dataset: &Dataset, folder: &Path) -> Result<()> {
-    write_with(dataset, None, folder)
+    write_with(dataset, None, None, folder)
 }
 
 /// Writes a part of a set with the identity `whole` (see [`identity`]).
 pub fn write_part(dataset: &Dataset, whole: &str, folder: &Path) -> Result<()> {
-    write_with(dataset, Some(whole.to_string()), folder)
+    write_with(dataset, Some(whole.to_string()), None, folder)
 }
 
-fn write_with(dataset: &Dataset, part_of: Option<String>, folder: &Path) -> Result<()> {
+/// Writes a set that is added to a whole, which has the identity `before`.
+pub fn write_added(dataset: &Dataset, before: &str, folder: &Path) -> Result<()> {
+    write_with(dataset, None, Some(before.to_string()), folder)
+}
+
+fn write_with(dataset: &Dataset, part_of: Option<String>, added_to: Option<String>, folder: &Path) -> Result<()> {
     let manifest_csv = manifest_csv(dataset);
     let header = dataset.header().clone();
     let manifest_hash = manifest_hash(&header, &manifest_csv);
     let (images, manifest) = (folder.join(IMAGES), folder.join(MANIFEST));
     fs::write(&manifest, manifest_csv).map_err(DataError::io("write", &manifest))?;
-    write_images(dataset, &Metadata { schema: SCHEMA, header, manifest_hash, part_of }, &images)?;
+    write_images(dataset, &Metadata { schema: SCHEMA, header, manifest_hash, part_of, added_to }, &images)?;
     // The safetensors library lets nobody but the user read its files, whatever the umask says.
     let permissions = fs::metadata(&manifest).map_err(DataError::io("read", &manifest))?.permissions();
     fs::set_permissions(&images, permissions).map_err(DataError::io("write", &images))
@@ -80,16 +101,16 @@ fn write_with(dataset: &Dataset, part_of: Option<String>, folder: &Path) -> Resu
 
 /// Reads a set and checks every image against its hash.
 pub fn read(folder: &Path) -> Result<Dataset> {
-    read_part(folder).map(|(set, _)| set)
+    read_part(folder).map(|part| part.set)
 }
 
-/// Reads a set and the [`identity`] of the whole that it is a part of.
-pub fn read_part(folder: &Path) -> Result<(Dataset, Option<String>)> {
+/// Reads a set and what it is a part of, and checks every image against its hash.
+pub fn read_part(folder: &Path) -> Result<Part> {
     let manifest = folder.join(MANIFEST);
     let text = fs::read(&manifest).map_err(DataError::io("read", &manifest))?;
     let path = folder.join(IMAGES);
     let Images { metadata, ids, labels, original_labels, pixels } = read_images(&path)?;
-    let Metadata { header, manifest_hash: expected, part_of, .. } = metadata;
+    let Metadata { header, manifest_hash: expected, part_of, added_to, .. } = metadata;
     let rows = parse_manifest(&text, &manifest, &header)?;
     if rows.len() != ids.len() {
         return Err(DataError::malformed(
@@ -119,7 +140,7 @@ pub fn read_part(folder: &Path) -> Result<(Dataset, Option<String>)> {
     }
     let set = Dataset::new(header, rows.into_iter().map(|(sample, _)| sample).collect(), pixels)
         .map_err(|e| DataError::malformed(&path, e.to_string()))?;
-    Ok((set.with_hashes(hashes), part_of))
+    Ok(Part { set: set.with_hashes(hashes), part_of, added_to, identity: expected })
 }
 
 /// Returns one hash over everything in the manifest: ids, files, labels, published splits, source

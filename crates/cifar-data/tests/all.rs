@@ -10,6 +10,7 @@ mod download;
 mod duplicates;
 mod flow;
 mod flow_refusals;
+mod growth;
 mod hostile;
 mod image_files;
 mod image_formats;

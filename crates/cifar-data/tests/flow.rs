@@ -40,12 +40,14 @@ fn check_pulled(chosen: &str, split: &SplitParams, images: std::ops::Range<u32>)
     let test: Vec<u32> = read.membership.iter().filter(|(_, m)| m.split == Split::Test).map(|(id, _)| id.0).collect();
     assert_eq!(ids(&pool), test);
     assert_eq!(pool, flow.all.filter(|s| test.contains(&s.id.0)));
-    assert!(read.membership.iter().all(|(id, m)| m.partition as u32 == id.0 / 40));
+    assert!(read.membership.iter().all(|(id, m)| u32::from(m.partition.number()) == 1 + id.0 / 40));
 }
 
 #[test]
 fn pull_joins_the_chosen_partitions_and_separates_the_pool() {
-    for (chosen, images) in [("v1", 0..40), ("v2", 40..80), ("v3", 80..120), ("v1+v2", 0..80), ("v1+v2+v3", 0..120)] {
+    let choices =
+        [("v1", 0..40), ("v2", 40..80), ("v3", 80..120), ("v1+v2", 0..80), ("v3+v2", 40..120), ("v1+v2+v3", 0..120)];
+    for (chosen, images) in choices {
         check_pulled(chosen, &SplitParams::default(), images.clone());
         check_pulled(chosen, &official(0.1), images);
     }

@@ -17,7 +17,7 @@ pub use self::given::{GivenPredictions, read_given};
 pub const COMMAND: &str = "evaluate";
 /// File name of the predictions on a run's test images.
 pub const PREDICTIONS: &str = "predictions.csv";
-/// File name of the predictions on the shared test images, which are those of all partitions.
+/// File name of the predictions on the shared test images, which are those of v1, v2 and v3.
 pub const POOL_PREDICTIONS: &str = "pool_predictions.csv";
 /// File name of the figures.
 pub const METRICS: &str = "metrics.json";

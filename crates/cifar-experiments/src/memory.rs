@@ -19,7 +19,7 @@ pub(crate) fn check(project: &Project, due: &[&Entry], jobs: usize) -> Result<()
     if jobs.min(due.len()) < 2 {
         return Ok(());
     }
-    let set = store::read(&project.layout.partitions().join(Partition::ALL[0].name()))?;
+    let set = store::read(&project.layout.partitions().join(Partition::V1.name()))?;
     let normalisation = normalisation(&set);
     let mut needed = Vec::new();
     for entry in due {

@@ -1,8 +1,9 @@
 //! The runs of a grid, their folders and states.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use cifar_data::partitions::Partition;
+use cifar_data::partitions::{DatasetVersion, Partition};
 use cifar_pipeline::params::Params;
 use cifar_pipeline::{Context as _, Error, Project, Reporter, Result, bail, ensure, program};
 use serde::Serialize;
@@ -47,7 +48,7 @@ pub struct Entry {
 /// # Errors
 /// If the grid or the parameters are wrong.
 pub fn grid(project: &Project, file: Option<&Path>) -> Result<Grid> {
-    grid::read(&grid_file(project, file), &project.params()?)
+    grid::read(&grid_file(project, file), &project.params()?, &project.known_partitions()?)
 }
 
 fn grid_file(project: &Project, file: Option<&Path>) -> PathBuf {
@@ -65,8 +66,9 @@ pub fn entries(project: &Project, file: Option<&Path>, reporter: &dyn Reporter) 
         reporter.note(&format!("{}: not found; using five combinations × three seeds", path.display()));
     }
     let mut grid = grid(project, file)?;
-    let (data, images) = data(project)?;
-    grid.hold_steps(&images).map_err(|problem| grid::wrong(&path, &problem))?;
+    let data = Data::read(project)?;
+    let images = &data.images;
+    grid.hold_steps(images).map_err(|problem| grid::wrong(&path, &problem))?;
     let program = program::identity()?;
     let mut entries = Vec::new();
     for run in grid.runs {
@@ -74,8 +76,9 @@ pub fn entries(project: &Project, file: Option<&Path>, reporter: &dyn Reporter) 
         let params = run.params.to_json().map_err(|e| Error::failed(format!("{}: {e}", run.name)))?;
         let (seed, setting) = (run.params.random_seed, run.setting.clone());
         let init = init(project, &run.params).map_err(|e| e.context(run.name.clone()))?;
-        let record = RunRecord::new(&run.name, &run.combination, seed, setting, params, data.clone(), program.clone())
-            .with_init(init);
+        let inputs = data.identity(run.params.dataset_version);
+        let record =
+            RunRecord::new(&run.name, &run.combination, seed, setting, params, inputs, program.clone()).with_init(init);
         let state = match RunRecord::read(&folder)? {
             Some(found) => {
                 if let Some(difference) = found.difference(&record) {
@@ -91,9 +94,9 @@ pub fn entries(project: &Project, file: Option<&Path>, reporter: &dyn Reporter) 
                 Err(_) => State::Waiting,
             },
         };
-        let cost = run.training_images(&images) * run.params.train.epochs as f64;
-        let steps = run.steps(&images);
-        let images = [run.training_images(&images), run.validation_images(&images)].map(|n| n.ceil() as usize);
+        let cost = run.training_images(images) * run.params.train.epochs as f64;
+        let steps = run.steps(images);
+        let images = [run.training_images(images), run.validation_images(images)].map(|n| n.ceil() as usize);
         entries.push(Entry { run, folder, record, state, cost, steps, images });
     }
     Ok(entries)
@@ -108,28 +111,84 @@ pub fn init(project: &Project, params: &Params) -> Result<Option<String>> {
     Ok(init.model()?.map(|model| model.seal().to_string()))
 }
 
-/// Returns the identity of images and labels, and the image counts of each partition.
-///
-/// # Errors
-/// If a partition or a file in `labels/` cannot be read.
-pub fn data(project: &Project) -> Result<(String, [PartitionImages; 3])> {
-    let mut hasher = blake3::Hasher::new();
-    let mut images = [PartitionImages::default(); 3];
-    for (partition, images) in Partition::ALL.into_iter().zip(&mut images) {
-        let path = project.layout.partitions().join(partition.name()).join("manifest.csv");
-        let bytes = std::fs::read(&path).with_context(|| {
-            format!("{}: cannot read the partition; run `cifar-cli partition` first, or `dvc pull`", path.display())
-        })?;
-        let text = String::from_utf8_lossy(&bytes);
-        // The first line is the header; `published_split` is the third column from the right.
-        let published = |line: &str| line.rsplit(',').nth(2).is_some_and(|split| split == "test");
-        let rows = || text.lines().skip(1);
-        *images = PartitionImages { all: rows().count(), published_test: rows().filter(|l| published(l)).count() };
-        hasher.update(blake3::hash(&bytes).as_bytes());
+/// The images and labels of a project.
+#[derive(Debug)]
+pub struct Data {
+    /// The image counts of each partition.
+    pub images: BTreeMap<Partition, PartitionImages>,
+    /// The hash of each partition's list of images.
+    partitions: BTreeMap<Partition, blake3::Hash>,
+    /// The hashes of the files in `labels/`.
+    labels: [blake3::Hash; 2],
+}
+
+impl Data {
+    /// Reads the lists of images and the labels.
+    ///
+    /// # Errors
+    /// If a partition or a file in `labels/` cannot be read.
+    pub fn read(project: &Project) -> Result<Self> {
+        let (mut images, mut partitions) = (BTreeMap::new(), BTreeMap::new());
+        for partition in project.known_partitions()? {
+            let path = project.layout.partitions().join(partition.name()).join("manifest.csv");
+            let bytes = std::fs::read(&path).with_context(|| {
+                let remedy = if partition.is_added() { "run" } else { "run `cifar-cli partition` first, or" };
+                format!("{}: cannot read the partition; {remedy} `dvc pull`", path.display())
+            })?;
+            let text = String::from_utf8_lossy(&bytes);
+            // The first line is the header; `published_split` is the third column from the right.
+            let published = |line: &str| line.rsplit(',').nth(2).is_some_and(|split| split == "test");
+            let rows = || text.lines().skip(1);
+            let counts =
+                PartitionImages { all: rows().count(), published_test: rows().filter(|l| published(l)).count() };
+            images.insert(partition, counts);
+            partitions.insert(partition, blake3::hash(&bytes));
+        }
+        let hash = |path: PathBuf| -> Result<blake3::Hash> {
+            let bytes = std::fs::read(&path).with_context(|| format!("{}: cannot read", path.display()))?;
+            Ok(blake3::hash(&bytes))
+        };
+        let labels = [hash(project.layout.overrides())?, hash(project.layout.review())?];
+        Ok(Self { images, partitions, labels })
     }
-    for labels in [project.layout.overrides(), project.layout.review()] {
-        let bytes = std::fs::read(&labels).with_context(|| format!("{}: cannot read", labels.display()))?;
-        hasher.update(blake3::hash(&bytes).as_bytes());
+
+    /// Returns the identity of the images and labels on which runs with `version` depend. Partitions
+    /// that are added later do not change it.
+    pub fn identity(&self, version: DatasetVersion) -> String {
+        let mut hasher = blake3::Hasher::new();
+        let partitions = self.partitions.range(..=version.depends_on()).map(|(_, hash)| hash);
+        for hash in partitions.chain(&self.labels) {
+            hasher.update(hash.as_bytes());
+        }
+        hasher.finalize().to_hex().to_string()
     }
-    Ok((hasher.finalize().to_hex().to_string(), images))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_partition_changes_only_what_uses_it() {
+        let hash = |text: &str| blake3::hash(text.as_bytes());
+        let data = |partitions: &[&str]| {
+            let partitions = (1..).zip(partitions).map(|(number, text)| (Partition::new(number).unwrap(), hash(text)));
+            let labels = [hash("overrides"), hash("review")];
+            Data { images: BTreeMap::new(), partitions: partitions.collect(), labels }
+        };
+        let of = |partitions: &[&str], version: &str| data(partitions).identity(version.parse().unwrap());
+        let (three, four) = (["a", "b", "c"], ["a", "b", "c", "d"]);
+        // The hash of the hashes, in order.
+        let mut expected = blake3::Hasher::new();
+        for text in ["a", "b", "c", "overrides", "review"] {
+            expected.update(hash(text).as_bytes());
+        }
+        assert_eq!(of(&three, "v1"), expected.finalize().to_hex().to_string());
+        for version in ["v1", "v2", "v1+v2+v3"] {
+            assert_eq!(of(&three, "v1"), of(&four, version), "{version}");
+        }
+        assert_eq!(of(&four, "v4"), of(&four, "v1+v4"));
+        assert_ne!(of(&four, "v4"), of(&four, "v1"));
+        assert_ne!(of(&four, "v4"), of(&["a", "b", "c", "e"], "v4"));
+    }
 }

@@ -101,7 +101,7 @@ mod tests {
         assert_eq!(std::fs::read_to_string(folder.path().join("experiments.toml")).unwrap(), "x");
         std::fs::remove_file(folder.path().join("params.yaml")).unwrap();
         assert_eq!(init(folder.path(), &[]).unwrap().written, ["params.yaml"]);
-        Params::read(&folder.path().join("params.yaml")).unwrap();
+        Params::read(&folder.path().join("params.yaml"), &cifar_data::partitions::Partition::FIRST).unwrap();
     }
 
     #[test]

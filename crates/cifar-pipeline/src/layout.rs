@@ -65,7 +65,12 @@ impl Layout {
         self.join("cifar10_dataset")
     }
 
-    /// The three partitions.
+    /// The pipeline of DVC.
+    pub fn pipeline(&self) -> PathBuf {
+        self.join("dvc.yaml")
+    }
+
+    /// The partitions.
     pub fn partitions(&self) -> PathBuf {
         self.join("dataset_partitions")
     }
@@ -90,7 +95,7 @@ impl Layout {
         self.elsewhere.as_ref().map_or_else(|| self.join("data/raw"), |e| e.raw.clone())
     }
 
-    /// The test images of all partitions, which all runs share.
+    /// The test images of v1, v2 and v3, which all runs share.
     pub fn pool(&self) -> PathBuf {
         self.raw().join(cifar_data::pull::POOL)
     }

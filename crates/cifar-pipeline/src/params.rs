@@ -8,7 +8,7 @@ pub mod wording;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use cifar_data::partitions::DatasetVersion;
+use cifar_data::partitions::{DatasetVersion, Partition};
 use cifar_data::splits::SplitParams;
 use cifar_eval::{EvaluateParams, HardImagesParams};
 use cifar_model::ModelParams;
@@ -44,27 +44,48 @@ pub struct Params {
     pub hard_images: HardImagesParams,
 }
 
+/// The key of the chosen partitions.
+pub const VERSION: &str = "dataset_version";
+
 /// Values by key, such as `train.epochs`.
 pub type Setting = BTreeMap<String, Value>;
 
 impl Params {
-    /// Reads and checks the file.
-    pub fn read(path: &Path) -> crate::Result<Self> {
+    /// Reads and checks the file. `dataset_version` may name the partitions in `known`, and `all`
+    /// means these.
+    ///
+    /// # Errors
+    /// As [`Params::parse_for`], with the name of the file.
+    pub fn read(path: &Path, known: &[Partition]) -> crate::Result<Self> {
         let wrong = |problem: String| Error::usage(format!("{}: {problem}", path.display()));
         let bytes = std::fs::read(path).map_err(|e| wrong(format!("cannot read the parameters: {e}")))?;
-        Self::parse(&text_of(bytes).map_err(wrong)?).map_err(wrong)
+        Self::parse_for(&text_of(bytes).map_err(wrong)?, known).map_err(wrong)
     }
 
-    /// Reads and checks the text of a parameter file.
+    /// Reads and checks the text of a parameter file in which `dataset_version` is not `all`.
+    /// Whether its partitions exist is not checked.
     ///
     /// # Errors
     /// What is wrong with which key or line, and what is allowed.
     pub fn parse(document: &str) -> Result<Self, String> {
-        let value: Value = serde_saphyr::from_str(document).map_err(|e| syntax::in_plain_words(document, &e))?;
+        Self::from_value(value_of(document)?)
+    }
+
+    /// Reads and checks the text of a parameter file. `dataset_version` may name the partitions in
+    /// `known`, and `all` means these.
+    ///
+    /// # Errors
+    /// What is wrong with which key or line, and what is allowed.
+    pub fn parse_for(document: &str, known: &[Partition]) -> Result<Self, String> {
+        let mut value = value_of(document)?;
+        if let Some(version) = value.get_mut(VERSION) {
+            choose_partitions(version, known)?;
+        }
         Self::from_value(value)
     }
 
-    /// Returns the parameters with other values for some keys, checked again as a whole.
+    /// Returns the parameters with other values for some keys, checked again as a whole. As with
+    /// [`Params::parse`], `all` is not allowed; [`choose_partitions`] replaces it.
     pub fn with(&self, setting: &Setting) -> Result<Self, String> {
         let mut value = self.to_json()?;
         add_optional_keys(&mut value["train"]);
@@ -130,6 +151,23 @@ impl Params {
             hard_images: HardImagesParams::default(),
         }
     }
+}
+
+fn value_of(document: &str) -> Result<Value, String> {
+    serde_saphyr::from_str(document).map_err(|e| syntax::in_plain_words(document, &e))
+}
+
+/// Replaces a value of `dataset_version` by the partitions that it means, in ascending order: `all`
+/// by those in `known`. A value that is no text stays.
+///
+/// # Errors
+/// If it is not a set of partitions, or one of them is not in `known`.
+pub fn choose_partitions(value: &mut Value, known: &[Partition]) -> Result<(), String> {
+    if let Some(text) = value.as_str() {
+        let chosen = DatasetVersion::choose(text, known).map_err(|e| e.to_string())?;
+        *value = chosen.to_string().into();
+    }
+    Ok(())
 }
 
 /// Returns the keys of the file at `path` that have been renamed, as (former, current). Empty if
@@ -224,13 +262,8 @@ mod tests {
     fn errors_name_the_allowed_values() {
         check(
             "dataset_version: v1",
-            "dataset_version: v4",
-            "dataset_version: \"v4\" is not allowed; allowed are v1, v2, v3, v1+v2, v1+v2+v3",
-        );
-        check(
-            "dataset_version: v1",
             "dataset_version: v1+v1",
-            "dataset_version: \"v1+v1\" is not allowed; allowed are v1, v2, v3, v1+v2, v1+v2+v3",
+            "dataset_version: \"v1+v1\" is not allowed; v1 is repeated; did you mean v1?",
         );
         check("  momentum:", "  momentun:", "unknown key `train.momentun`; did you mean `train.momentum`?");
         check(
@@ -261,6 +294,26 @@ mod tests {
         );
         check("  mixup: 0.0", "  mixup: -3.0", "train.mixup: -3 is not allowed; allowed is 0 to 10");
         check("random_seed: 42\n", "", "the key `random_seed` is missing; its usual value is 42");
+    }
+
+    #[test]
+    fn the_version_names_partitions_that_there_are() {
+        let known = [Partition::V1, Partition::V2, Partition::V3, "v4".parse().unwrap()];
+        let parse = |version: &str| {
+            let text = SHIPPED.replace("dataset_version: v1", &format!("dataset_version: {version}"));
+            Params::parse_for(&text, &known).map(|params| params.dataset_version.to_string())
+        };
+        assert_eq!(parse("all").unwrap(), "v1+v2+v3+v4");
+        assert_eq!(parse("v4+v2").unwrap(), "v2+v4");
+        let unknown = "dataset_version: \"v5\" is not allowed; there is no v5; the partitions are v1, v2, v3, v4";
+        assert_eq!(parse("v5").unwrap_err(), unknown);
+        assert!(parse("v1-v3").unwrap_err().ends_with("did you mean v1+v2+v3?"));
+        assert!(parse("[v1, v2]").unwrap_err().starts_with("dataset_version: "), "{:?}", parse("[v1, v2]"));
+        check(
+            "dataset_version: v1",
+            "dataset_version: all",
+            "dataset_version: \"all\" is not allowed; the partitions must be named here, such as v1+v2+v3",
+        );
     }
 
     #[test]

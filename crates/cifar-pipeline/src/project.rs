@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use cifar_data::DataError;
-use cifar_data::partitions::Partition;
+use cifar_data::partitions::{self, Partition};
 use cifar_data::prepare::PreparedReport;
 use cifar_model::{ModelSpec, Transfer};
 use cifar_train::{Init, Recipe};
@@ -16,6 +16,7 @@ use crate::run_record::{Stopwatch, last_settings};
 use crate::stages::evaluate::Evaluated;
 use crate::stages::hard_images::HardImages;
 use crate::stages::inspect::Inspected;
+use crate::stages::partition::add::{self, Added};
 use crate::stages::partition::{PartitionOptions, Partitioned};
 use crate::stages::prepare::Prepared;
 use crate::stages::pull::Pulled;
@@ -92,7 +93,27 @@ impl Project {
     /// # Errors
     /// [`crate::Error::Usage`] if a key is unknown or missing or a value is not allowed.
     pub fn params(&self) -> Result<Params> {
-        with_settings(Params::read(&self.params_file)?, &self.settings)
+        self.params_for(&self.known_partitions()?)
+    }
+
+    /// Reads the parameters as if `known` were the partitions that there are.
+    pub(crate) fn params_for(&self, known: &[Partition]) -> Result<Params> {
+        with_settings(Params::read(&self.params_file, known)?, &self.settings, known)
+    }
+
+    /// Returns the partitions that there are, in order: v1, v2 and v3, and those that were added. A
+    /// partition that DVC tracks counts, too, since `dvc pull` brings it.
+    ///
+    /// # Errors
+    /// If the folder of the partitions cannot be read.
+    pub fn known_partitions(&self) -> Result<Vec<Partition>> {
+        let folder = self.layout.partitions();
+        let mut known = partitions::known(&folder)?;
+        let next = |known: &[Partition]| known.last().and_then(|last| last.next());
+        while let Some(next) = next(&known).filter(|next| folder.join(format!("{next}.dvc")).is_file()) {
+            known.push(next);
+        }
+        Ok(known)
     }
 
     /// Reads the trained network that a recipe starts from, if it starts from one, and checks that
@@ -134,7 +155,7 @@ impl Project {
         self.locked("run", reporter, || {
             // Mistakes in the parameters are reported before any image is decoded.
             self.params()?.train.check_dynamics()?;
-            let has_partitions = Partition::ALL.iter().all(|p| self.layout.partitions().join(p.name()).is_dir());
+            let has_partitions = Partition::FIRST.iter().all(|p| self.layout.partitions().join(p.name()).is_dir());
             if options.source.is_some() || !has_partitions {
                 let source = options.source.as_deref().unwrap_or("auto");
                 let images = PartitionOptions { offline: options.offline, ..PartitionOptions::of(source) };
@@ -164,6 +185,16 @@ impl Project {
     /// being asked for.
     pub fn partition(&self, options: &PartitionOptions, reporter: &dyn Reporter) -> Result<Partitioned> {
         self.locked("partition", reporter, || partition::run(self, options, reporter))
+    }
+
+    /// Reads images and adds them as the partition `name`, which is the next one, such as v4. What
+    /// was there does not change.
+    ///
+    /// # Errors
+    /// If `name` is not the next partition, the partitions are missing or damaged, or the images
+    /// cannot be read or do not suit those that are there.
+    pub fn add_partition(&self, name: &str, options: &PartitionOptions, reporter: &dyn Reporter) -> Result<Added> {
+        self.locked("partition", reporter, || add::run(self, name, options, reporter))
     }
 
     /// Joins the partitions that the parameters name, and separates the shared test images.

@@ -15,7 +15,7 @@ fn errors_in_params_yaml_are_named() {
         (
             "dataset_version: v1",
             "dataset_version: v4",
-            "dataset_version: \"v4\" is not allowed; allowed are v1, v2, v3, v1+v2, v1+v2+v3",
+            "dataset_version: \"v4\" is not allowed; there is no v4; the partitions are v1, v2, v3",
         ),
         ("dataset_version: v1", "dataset_version: v1+v1", "dataset_version: \"v1+v1\" is not allowed"),
         ("learning_rate:", "lerning_rate:", "unknown key `train.lerning_rate`; did you mean `train.learning_rate`?"),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cifar_e2e::Project;
+use cifar_e2e::{Project, tree};
 use image::{DynamicImage, Rgb, RgbImage};
 
 /// Exit status of invalid parameters or usage.
@@ -77,6 +77,54 @@ fn a_folder_of_mixed_images_is_partitioned_trained_on_and_predicted() {
         let original = project.path("photos").join(&sample.file);
         assert_eq!(prediction(&project, &original), prediction(&project, &stored), "{}", sample.file);
     }
+    check_growth(&project);
+}
+
+/// Adds a partition to the photos, and checks that everything that was there stays as it is.
+fn check_growth(project: &Project) {
+    let results = || [tree(&project.path("data/prepared")), tree(&project.path("models/final"))];
+    let before = results();
+    let add = |name: &str, source: &str, more: &[&str]| {
+        project.run(&[&["partition", "--add", name, "--source", source], more].concat())
+    };
+    add("v6", "photos", &[]).failure(USAGE, &["--add v6 is not allowed; the next partition is v4"]);
+    add("v2", "photos", &[]).failure(USAGE, &["--add v2 is not allowed; v2 exists; the next partition is v4"]);
+    add("v4", "auto", &[]).failure(USAGE, &["--add v4 needs the images to add: --source PATH"]);
+    let other_rule = ["--size 32: new images would be cropped to 32×32", "were padded to 32×32"];
+    add("v4", "photos", &["--size", "32"]).failure(USAGE, &other_rule);
+    add("v4", "photos", &[]).failure(FAILURE, &["photos: all 90 images are exact copies", "nothing was added"]);
+    assert!(!project.path("dataset_partitions/v4").exists());
+
+    // 29 new images of one class, and a copy.
+    let folder = project.path("more").join("caf\u{e9} 😀");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    for number in 100..129 {
+        draw(1, number, 50, 40).save(folder.join(format!("{number}.png"))).expect("an image");
+    }
+    std::fs::copy(project.path("photos").join("caf\u{e9} 😀/1.png"), folder.join("1.png")).expect("a photo");
+    project.write("dvc.yaml", b"deps:\n  - dataset_partitions/v3\n");
+    let answer = add("v4", "more", &[]).success();
+    assert!(answer.stderr.contains("1 class has no new images: across, \"wide\""), "{answer:?}");
+    for part in [
+        "duplicates of earlier images: 1 exact, ",
+        "30 images with the ids 90 to 119",
+        "the partitions are v1, v2, v3, v4",
+    ] {
+        assert!(answer.stdout.contains(part), "{answer:?}");
+    }
+    assert_eq!(project.read("dvc.yaml"), b"deps:\n  - dataset_partitions/v3\n  - dataset_partitions/v4\n");
+    for command in ["pull", "prepare", "train", "check"] {
+        project.run(&[command]).success();
+    }
+    assert!(results() == before, "v1+v2+v3 has the same data and the same model");
+
+    project.edit("params.yaml", "dataset_version: v1+v2+v3", "dataset_version: all");
+    project.run(&["prepare"]).failure(FAILURE, &["was pulled for dataset_version v1+v2+v3, expected v1+v2+v3+v4"]);
+    project.run(&["pull"]).success();
+    project.run(&["prepare"]).success();
+    let report = project.json("data/prepared/report.json");
+    assert_eq!(report["dataset_version"], "v1+v2+v3+v4");
+    assert_eq!(report["added"]["v4"]["counts"]["exact_copies"], 1);
 }
 
 #[test]

@@ -5,6 +5,12 @@ use clap::{Args, ValueEnum};
 
 #[derive(Debug, Args)]
 pub(crate) struct PartitionArgs {
+    /// Add the images of --source as this partition, v4, v5 and so on; what is there stays as it is
+    ///
+    /// The images get the ids after the last one. Classes and size must be those of the set, and its
+    /// rule for resizing is applied. Near-duplicates of earlier images get their split.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) add: Option<String>,
     /// Where the images come from
     ///
     /// `auto` uses cifar10_dataset/ if it exists, else a download, else the synthetic set.

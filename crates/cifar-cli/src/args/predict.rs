@@ -69,6 +69,6 @@ pub(crate) enum EmbedSplit {
     Val,
     /// Test images.
     Test,
-    /// Test images of all partitions.
+    /// Shared test images: those of v1, v2 and v3.
     Pool,
 }

@@ -145,6 +145,12 @@ fn partition(context: &Context, args: &PartitionArgs) -> Result<()> {
         synthetic_images: args.synthetic_images,
         synthetic_seed: args.synthetic_seed,
     };
+    if let Some(name) = &args.add {
+        let added = context.project.add_partition(name, &options, context.terminal)?;
+        context.terminal.outcome(&added);
+        context.terminal.say(&format!("track it with: dvc add dataset_partitions/{}", added.partition));
+        return Ok(());
+    }
     let partitioned = context.project.partition(&options, context.terminal)?;
     context.terminal.outcome(&partitioned);
     context.terminal.say("track them with: dvc add dataset_partitions/v1 dataset_partitions/v2 dataset_partitions/v3");

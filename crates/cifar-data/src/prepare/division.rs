@@ -6,8 +6,8 @@ use super::pairs::{PlacedPair, placed, straddling};
 use super::report::{PreparedReport, SCHEMA};
 use super::{OverrideCounts, ReviewCounts, coverage, normalisation};
 use crate::duplicates::{Pair, PairCounts};
-use crate::partitions::DatasetVersion;
-use crate::pull::Membership;
+use crate::partitions::{DatasetVersion, Partition};
+use crate::pull::{AddedPartition, Membership};
 use crate::splits::{Split, SplitParams, training_subset};
 use crate::{DataError, Dataset, Progress, Result, SampleId, store};
 
@@ -26,9 +26,11 @@ pub(super) struct Basis<'a> {
     pub(super) membership: &'a BTreeMap<SampleId, Membership>,
     /// Pairs of images that show the same picture.
     pub(super) pairs: &'a [Pair],
-    /// Identity of the set of all three partitions.
+    /// Identity of the set of v1, v2 and v3.
     pub(super) set: String,
-    /// Fingerprint of the test images of all three partitions.
+    /// The added partitions on which the division depends.
+    pub(super) added: BTreeMap<Partition, AddedPartition>,
+    /// Fingerprint of the test images of v1, v2 and v3.
     pub(super) pool_fingerprint: String,
 }
 
@@ -84,6 +86,7 @@ impl Sets {
             split: basis.split.clone(),
             source: self.train.header().source.clone(),
             set: basis.set,
+            added: basis.added,
             classes: self.train.classes().to_vec(),
             size: self.train.size(),
             images: sets.iter().map(|(split, set)| (*split, set.len())).collect(),

@@ -1,5 +1,7 @@
 //! The division of images in memory.
 
+use std::collections::BTreeMap;
+
 use super::division::{Basis, Sets};
 use super::{OverrideCounts, ReviewCounts, TestSet, TrainingData};
 use crate::duplicates::{self, Pair};
@@ -20,7 +22,7 @@ pub struct SplitImages {
 
 /// Divides `images` into training, validation and test images, without files.
 ///
-/// The division is that of [`prepare`](super::prepare()) over all three partitions (`v1+v2+v3`):
+/// The division is that of [`prepare`](super::prepare()) over v1, v2 and v3:
 /// stratified by class, with near-duplicates in one split.
 ///
 /// ```
@@ -49,6 +51,7 @@ pub fn split(images: &Dataset, params: &SplitParams, progress: &dyn Progress) ->
         membership: &membership,
         pairs: &pairs,
         set: store::identity(images),
+        added: BTreeMap::new(),
         pool_fingerprint: String::new(),
     };
     let sets = Sets::divide(images, None, &basis)?;

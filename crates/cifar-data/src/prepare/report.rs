@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{COMMAND, Normalisation, OVERRIDES_INPUT, OverrideCounts, REPORT, REVIEW_INPUT, ReviewCounts, hash_of};
 use crate::duplicates::PairCounts;
-use crate::partitions::DatasetVersion;
+use crate::partitions::{DatasetVersion, Partition};
 use crate::provenance::{self, Provenance};
-use crate::pull::parse_json;
+use crate::pull::{AddedPartition, parse_json};
 use crate::splits::{Split, SplitParams};
 use crate::{DataError, Header, ImageSize, Result, Source, Stage};
 
@@ -29,8 +29,11 @@ pub struct PreparedReport {
     pub split: SplitParams,
     /// The source of the images.
     pub source: Source,
-    /// Identity of the set of all three partitions ([`crate::store::identity`]).
+    /// Identity of the set of v1, v2 and v3 ([`crate::store::identity`]).
     pub set: String,
+    /// The added partitions on which the division depends, up to the last chosen one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub added: BTreeMap<Partition, AddedPartition>,
     /// Class names.
     pub classes: Vec<String>,
     /// Size of every image.

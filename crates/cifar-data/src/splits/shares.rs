@@ -91,7 +91,7 @@ fn by_largest_remainder<K: Ord + Copy>(
 
 /// Returns a draw for a class, or for one of its partitions.
 fn draw(seed: u64, partition: Option<Partition>, class: u16) -> u64 {
-    let place = partition.map_or(0, |partition| partition as u64 + 1);
+    let place = partition.map_or(0, |partition| u64::from(partition.number()));
     stream(seed, Purpose::Split, 2 + place, u64::from(class)).bits()
 }
 
@@ -101,10 +101,11 @@ mod tests {
 
     /// Returns counts by partition and class, of sizes by class and partition.
     fn counts(sizes: &[[usize; 3]], fraction: f64, seed: u64) -> Vec<[usize; 3]> {
-        let strata =
-            (0..).zip(sizes).flat_map(|(class, sizes)| Partition::ALL.map(|p| ((p, class), sizes[p as usize])));
+        let strata = (0..)
+            .zip(sizes)
+            .flat_map(|(class, sizes)| Partition::FIRST.map(|p| ((p, class), sizes[usize::from(p.number() - 1)])));
         let found = of(&strata.collect(), fraction, seed);
-        (0..).zip(sizes).map(|(class, _)| Partition::ALL.map(|p| found[&(p, class)])).collect()
+        (0..).zip(sizes).map(|(class, _)| Partition::FIRST.map(|p| found[&(p, class)])).collect()
     }
 
     fn totals(counts: &[[usize; 3]]) -> Vec<usize> {

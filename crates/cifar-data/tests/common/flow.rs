@@ -37,6 +37,14 @@ impl Flow {
         self.root.path().join(name)
     }
 
+    /// Adds images as the partition `name`.
+    pub(crate) fn grow(&self, name: &str, images: &Dataset) -> Result<()> {
+        let folder = self.path("partitions");
+        let before = partitions::read(&folder, &Silent)?;
+        let images = before.continued_by(images.clone())?;
+        partitions::add(&images, name.parse().expect("a partition"), &before, &folder)
+    }
+
     pub(crate) fn pull(&self, version: &str, split: &SplitParams) -> Result<PullRecord> {
         pull(&self.path("partitions"), self::version(version), split, None, &self.path("raw"), &Silent)
     }

@@ -167,7 +167,7 @@ pub struct Metrics {
     /// Number and recall of the test images of each class. Empty in files of earlier versions.
     #[serde(default)]
     pub classes: BTreeMap<String, ClassScore>,
-    /// Figures of the shared test images: those of all partitions, the same for every run.
+    /// Figures of the shared test images: those of v1, v2 and v3, the same for every run.
     pub pool: SetMetrics,
     /// Test-time augmentation: the copies over which predictions were averaged.
     pub tta: Views,

@@ -11,6 +11,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use cifar_data::DataError;
+use cifar_data::partitions::Partition;
 use cifar_pipeline::params::Params;
 use cifar_pipeline::{Context as _, Error, Project, Result, bail, ensure, programs};
 use serde_json::Value;
@@ -27,8 +28,11 @@ const OLDEST: [u64; 2] = [3, 67];
 const HARMLESS: [&str; 3] = ["experiments/", "experiments.toml", "dvc.lock"];
 /// The results of a run.
 const RESULTS: [&str; 3] = ["models/final", "evaluation/test", "evaluation/hard_images"];
-/// The inputs of a run besides parameters and code.
-const INPUTS: [&str; 2] = ["dataset_partitions", "labels"];
+
+/// Returns the file in which DVC tracks a partition.
+fn tracked(partition: Partition) -> String {
+    format!("dataset_partitions/{partition}.dvc")
+}
 
 pub(crate) struct Dvc<'a> {
     session: Session<'a>,
@@ -69,16 +73,19 @@ impl<'a> Dvc<'a> {
         let dvc = Self { session, program, threads };
         dvc.check_version()?;
         dvc.check_git()?;
-        let status = dvc.dvc(&[
-            "status",
-            "--json",
-            "dataset_partitions/v1.dvc",
-            "dataset_partitions/v2.dvc",
-            "dataset_partitions/v3.dvc",
-        ])?;
+        let known = project.known_partitions()?;
+        let files: Vec<String> = known.iter().map(|partition| tracked(*partition)).collect();
+        if let Some(untracked) = files.iter().find(|file| !project.layout.join(file).is_file()) {
+            bail!("{untracked}: is missing; track all partitions with `dvc add`, and commit their .dvc files");
+        }
+        let mut arguments = vec!["status", "--json"];
+        arguments.extend(files.iter().map(String::as_str));
+        let status = dvc.dvc(&arguments)?;
+        let names: Vec<String> = known.iter().map(ToString::to_string).collect();
         ensure!(
             status.trim() == "{}",
-            "dataset_partitions: differs from its .dvc files, which experiments use; `dvc add` v1, v2 and v3 and commit their .dvc files"
+            "dataset_partitions: differs from its .dvc files, which experiments use; `dvc add` {} and commit their .dvc files",
+            names.join(", ")
         );
         session.reporter.note("dvc repro build");
         // Fills the run-cache, so that no run compiles.
@@ -153,7 +160,12 @@ impl<'a> Dvc<'a> {
         let same_params = Params::parse(&text).is_ok_and(|params| params == run.params);
         let tree =
             |commit: &str, path: &str| self.git(&["rev-parse", "--quiet", "--verify", &format!("{commit}:{path}")]);
-        let same_inputs = INPUTS.iter().all(|path| tree(commit, path).ok() == tree("HEAD", path).ok());
+        // The partitions on which the run depends, and the labels.
+        let last = run.params.dataset_version.depends_on();
+        let known = self.session.project.known_partitions()?;
+        let inputs = known.into_iter().filter(|partition| *partition <= last).map(tracked);
+        let same_inputs =
+            inputs.chain(["labels".to_string()]).all(|path| tree(commit, &path).ok() == tree("HEAD", &path).ok());
         ensure!(
             same_params && same_inputs,
             "an experiment called {} exists with other {}; remove or rename it (`dvc exp remove {0}`, `dvc exp rename {0} NAME`)",

@@ -31,8 +31,8 @@ pub(crate) struct Local<'a> {
     making: Mutex<BTreeSet<PathBuf>>,
     /// Number of runs that still need each data folder.
     needed: Mutex<BTreeMap<PathBuf, usize>>,
-    /// The identity of the partitions and labels.
-    data: String,
+    /// The identity of partitions and labels for each version of the data set.
+    data: BTreeMap<String, String>,
     /// The folder of shared data.
     shared: PathBuf,
     /// Whether other processes use the data too. If so, the data and other runs' checkpoints are
@@ -40,9 +40,15 @@ pub(crate) struct Local<'a> {
     is_shared: bool,
 }
 
+/// Returns the identity of partitions and labels for each version of the data set.
+pub(crate) fn identities<'e>(entries: impl IntoIterator<Item = &'e Entry>) -> BTreeMap<String, String> {
+    let identity = |e: &Entry| (e.run.params.dataset_version.to_string(), e.record.data.clone());
+    entries.into_iter().map(identity).collect()
+}
+
 impl<'a> Local<'a> {
     pub(crate) fn new(session: Session<'a>, due: &[&Entry], jobs: usize) -> Self {
-        let data = due.first().map(|e| e.record.data.clone()).unwrap_or_default();
+        let data = identities(due.iter().copied());
         let threads = (jobs > 1).then(|| (rayon::current_num_threads() / jobs).max(1));
         let (making, needed) = (Mutex::default(), Mutex::new(BTreeMap::new()));
         let shared = session.project.layout.shared_data();
@@ -55,15 +61,17 @@ impl<'a> Local<'a> {
 
     /// Returns an engine for runs of several processes, each with all its threads, that share the
     /// data in `shared`.
-    pub(crate) fn shared(session: Session<'a>, data: String, shared: PathBuf) -> Self {
+    pub(crate) fn shared(session: Session<'a>, data: BTreeMap<String, String>, shared: PathBuf) -> Self {
         let (making, needed) = (Mutex::default(), Mutex::new(BTreeMap::new()));
         Self { session, threads: None, making, needed, data, shared, is_shared: true }
     }
 
     /// Returns the folders of pulled and of prepared data for a run.
     pub(crate) fn folders(&self, run: &Run) -> [PathBuf; 2] {
+        let version = run.params.dataset_version.to_string();
+        let data = self.data.get(&version).map_or("", String::as_str);
         let name = |stage: &str, split: &SplitParams| {
-            let identity = json!([self.data, run.params.dataset_version, split]);
+            let identity = json!([data, version, split]);
             let hash = blake3::hash(identity.to_string().as_bytes()).to_hex();
             self.shared.join(format!("{stage}-{}", &hash[..16]))
         };

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use cifar_data::partitions::Partition;
 use cifar_pipeline::params::wording::in_plain_words;
-use cifar_pipeline::params::{Params, Setting, text_of};
+use cifar_pipeline::params::{Params, Setting, VERSION, choose_partitions, text_of};
 use cifar_pipeline::{Error, Result};
 use serde::Deserialize;
 use serde_json::Value;
@@ -13,7 +14,6 @@ use super::{CONSTANT_STEPS, ConstantSteps, EPOCHS, Grid, Run, SlurmParams};
 
 /// The grid without a file: that of the original project.
 pub const USUAL: &str = include_str!("usual_grid.toml");
-const VERSION: &str = "dataset_version";
 const SEED: &str = "random_seed";
 /// Keys that decide which images are for testing. Runs that differ in them have no common test
 /// images.
@@ -42,20 +42,26 @@ pub(crate) fn wrong(path: &Path, problem: &str) -> Error {
     Error::usage(format!("{}: {problem}", path.display()))
 }
 
-/// Reads the file, or the default grid if there is none, with `base` as parameters.
+/// Reads the file, or the default grid if there is none, with `base` as parameters. The values of
+/// `dataset_version` may name the partitions in `known`, and `all` means these.
 ///
 /// # Errors
 /// The line or key, what is wrong with it and what is allowed.
-pub fn read(path: &Path, base: &Params) -> Result<Grid> {
+pub fn read(path: &Path, base: &Params, known: &[Partition]) -> Result<Grid> {
     let wrong = |problem: String| wrong(path, &problem);
     match std::fs::read(path) {
-        Ok(bytes) => parse(&text_of(bytes).map_err(wrong)?, base).map_err(wrong),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => parse(USUAL, base).map_err(wrong),
+        Ok(bytes) => parse_for(&text_of(bytes).map_err(wrong)?, base, known).map_err(wrong),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => parse_for(USUAL, base, known).map_err(wrong),
         Err(e) => Err(wrong(format!("cannot read the grid: {e}"))),
     }
 }
 
+#[cfg(test)]
 pub(super) fn parse(text: &str, base: &Params) -> Result<Grid, String> {
+    parse_for(text, base, &Partition::FIRST)
+}
+
+fn parse_for(text: &str, base: &Params, known: &[Partition]) -> Result<Grid, String> {
     let file: File = toml::from_str(text).map_err(|e| {
         let before = e.span().map_or("", |span| text.get(..span.start).unwrap_or(text));
         let (line, last) = (before.matches('\n').count() + 1, before.rsplit('\n').next().unwrap_or_default());
@@ -66,6 +72,13 @@ pub(super) fn parse(text: &str, base: &Params) -> Result<Grid, String> {
     })?;
     file.slurm.check()?;
     let constant_steps = constant_steps(file.constant_steps.as_ref())?;
+    let lists = |place: &str, table: &toml::Table| {
+        let mut lists = lists(place, table)?;
+        for version in lists.get_mut(VERSION).into_iter().flatten() {
+            choose_partitions(version, known)?;
+        }
+        Ok::<_, String>(lists)
+    };
     let grid = lists("[grid]", &file.grid)?;
     let refuse_epochs = |place: &str, lists: &Lists| match constant_steps {
         Some(_) if lists.contains_key(EPOCHS) => {
@@ -301,6 +314,17 @@ mod tests {
     }
 
     #[test]
+    fn a_grid_may_name_any_partitions() {
+        let known: Vec<Partition> = (1..=4).filter_map(Partition::new).collect();
+        let grid =
+            "[grid]\ndataset_version = ['v4+v1', 'all', 'v1+v4', 'v2+v3']\n[[exclude]]\ndataset_version = 'v3+v2'\n";
+        let Grid { runs, .. } = parse_for(grid, &base(), &known).unwrap();
+        let names: Vec<&str> = runs.iter().map(|run| run.name.as_str()).collect();
+        assert_eq!(names, ["v1+v4-seed42", "v1+v2+v3+v4-seed42"]);
+        assert_eq!(runs[1].setting[VERSION], "v1+v2+v3+v4");
+    }
+
+    #[test]
     fn errors_name_the_allowed_values() {
         let check = |text: &str, expected: &str| {
             let found = parse(text, &base()).unwrap_err();
@@ -329,7 +353,8 @@ mod tests {
         check("[grid]\ntrain = 1\n", "there is no parameter `train`; did you mean `train.");
         check("[grid]\ntrain.epochs = [0]\n", "train.epochs: 0 is not allowed; allowed is 1 to 100000");
         check("[grid]\nrandom_seed = ['x']\n", "random_seed: \"x\" is not allowed; expected a whole number");
-        check("[grid]\ndataset_version = ['v4']\n", "dataset_version: \"v4\" is not allowed; allowed are v1, ");
+        check("[grid]\ndataset_version = ['v4']\n", "dataset_version: \"v4\" is not allowed; there is no v4; the ");
+        check("[grid]\ndataset_version = ['v1-v3']\n", "dataset_version: \"v1-v3\" is not allowed; allowed are ");
         check("[grid]\nsplit.split_seed = [1]\n", "[grid]: split.split_seed is not allowed; it decides");
         check("[grid]\nrandom_seed = 1\n[[exclude]]\nrandom_seed = 2\n", "[[exclude]] number 1 excludes no run");
         check("[grid]\nrandom_seed = 1\n[[exclude]]\nrandom_seed = 1\n", "the grid has no runs");

@@ -1,5 +1,7 @@
 //! Counts the images and optimiser steps of runs, and holds the number of steps constant.
 
+use std::collections::BTreeMap;
+
 use cifar_data::partitions::Partition;
 use cifar_data::splits::Protocol;
 use cifar_pipeline::params::Setting;
@@ -31,7 +33,7 @@ impl Grid {
     ///
     /// # Errors
     /// If a run's parameters do not allow its number of epochs.
-    pub fn hold_steps(&mut self, images: &[PartitionImages; 3]) -> Result<Option<usize>, String> {
+    pub fn hold_steps(&mut self, images: &BTreeMap<Partition, PartitionImages>) -> Result<Option<usize>, String> {
         let Some(constant) = self.constant_steps else { return Ok(None) };
         let steps = match constant {
             ConstantSteps::Number(steps) => steps,
@@ -49,34 +51,34 @@ impl Grid {
 impl Run {
     /// Returns the approximate number of training images, from the sizes of partitions and splits.
     /// Groups of near-duplicates stay together, which shifts a few images.
-    pub fn training_images(&self, images: &[PartitionImages; 3]) -> f64 {
+    pub fn training_images(&self, images: &BTreeMap<Partition, PartitionImages>) -> f64 {
         let split = &self.params.split;
         let training = self.images_to_learn(images) * (1.0 - split.val_fraction);
         if split.train_images == 0 { training } else { training.min(split.train_images as f64) }
     }
 
     /// About how many validation images it has.
-    pub(crate) fn validation_images(&self, images: &[PartitionImages; 3]) -> f64 {
+    pub(crate) fn validation_images(&self, images: &BTreeMap<Partition, PartitionImages>) -> f64 {
         self.images_to_learn(images) * self.params.split.val_fraction
     }
 
     /// All images of its partitions but those for test.
-    fn images_to_learn(&self, images: &[PartitionImages; 3]) -> f64 {
+    fn images_to_learn(&self, images: &BTreeMap<Partition, PartitionImages>) -> f64 {
         let split = &self.params.split;
-        let chosen = self.params.dataset_version.partitions();
+        let chosen = self.params.dataset_version;
         let of = |images: &PartitionImages| match split.protocol {
             Protocol::Official => (images.all - images.published_test.min(images.all)) as f64,
             Protocol::Pooled => images.all as f64 * (1.0 - split.test_fraction),
         };
-        Partition::ALL.iter().zip(images).filter(|(p, _)| chosen.contains(p)).map(|(_, n)| of(n)).sum()
+        images.iter().filter(|(partition, _)| chosen.contains(**partition)).map(|(_, n)| of(n)).sum()
     }
 
-    fn steps_per_epoch(&self, images: &[PartitionImages; 3]) -> usize {
+    fn steps_per_epoch(&self, images: &BTreeMap<Partition, PartitionImages>) -> usize {
         (self.training_images(images).round() as usize).div_ceil(self.params.train.batch_size).max(1)
     }
 
     /// Returns the approximate number of optimiser steps without early stopping.
-    pub fn steps(&self, images: &[PartitionImages; 3]) -> usize {
+    pub fn steps(&self, images: &BTreeMap<Partition, PartitionImages>) -> usize {
         self.steps_per_epoch(images).saturating_mul(self.params.train.epochs)
     }
 }
@@ -87,7 +89,9 @@ mod tests {
     use super::*;
 
     /// The counts of the real data: a sixth of each partition are published test images.
-    const IMAGES: [PartitionImages; 3] = [PartitionImages { all: 20_000, published_test: 3334 }; 3];
+    fn images() -> BTreeMap<Partition, PartitionImages> {
+        Partition::FIRST.map(|partition| (partition, PartitionImages { all: 20_000, published_test: 3334 })).into()
+    }
 
     /// The constant number of steps; names, epochs and steps of a grid's runs.
     type Held = (Option<usize>, Vec<(String, usize, usize)>);
@@ -96,8 +100,8 @@ mod tests {
         let (key, value) = change.split_once('=').unwrap();
         let base = base().with(&Setting::from([(key.into(), serde_json::from_str(value).unwrap())])).unwrap();
         let mut grid = parse(text, &base).unwrap();
-        let steps = grid.hold_steps(&IMAGES)?;
-        Ok((steps, grid.runs.iter().map(|r| (r.name.clone(), r.params.train.epochs, r.steps(&IMAGES))).collect()))
+        let steps = grid.hold_steps(&images())?;
+        Ok((steps, grid.runs.iter().map(|r| (r.name.clone(), r.params.train.epochs, r.steps(&images()))).collect()))
     }
 
     #[test]

@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
-use super::{Params, Setting, syntax};
+use super::{Params, Setting, VERSION, choose_partitions, syntax};
 use crate::{Error, Result};
+use cifar_data::partitions::Partition;
 use cifar_train::current_key;
 
 /// The option that sets a parameter.
@@ -57,15 +58,18 @@ fn shown(key: &str, value: &Value) -> String {
     format!("{OPTION} {key}={value}")
 }
 
-/// Returns `params` with other values for some keys, checked like the file.
+/// Returns `params` with other values for some keys, checked like the file. `known` are the
+/// partitions that `dataset_version` may name.
 ///
 /// # Errors
 /// [`Error::Usage`] that names the option and the key.
-pub(crate) fn with_settings(params: Params, settings: &Setting) -> Result<Params> {
+pub(crate) fn with_settings(params: Params, settings: &Setting, known: &[Partition]) -> Result<Params> {
     if settings.is_empty() {
         return Ok(params);
     }
-    params.with(settings).map_err(|problem| {
+    let mut settings = settings.clone();
+    let chosen = settings.get_mut(VERSION).map_or(Ok(()), |version| choose_partitions(version, known));
+    chosen.and_then(|()| params.with(&settings)).map_err(|problem| {
         // The key with the wrong value may be one of the file that does not suit a key that was set.
         let own = settings.keys().find(|key| {
             problem.strip_prefix(key.as_str()).is_some_and(|rest| rest.starts_with([':', '[', '.']))
@@ -76,7 +80,7 @@ pub(crate) fn with_settings(params: Params, settings: &Setting) -> Result<Params
                 let problem = problem.strip_prefix(&format!("{key}: ")).unwrap_or(&problem);
                 format!("{OPTION} {key}: {problem}")
             }
-            None => format!("{}: {problem}", shown_settings(settings)),
+            None => format!("{}: {problem}", shown_settings(&settings)),
         })
     })
 }
@@ -88,7 +92,7 @@ mod tests {
     const SHIPPED: &str = include_str!("../../../../params.yaml");
 
     fn set(arguments: &[&str]) -> Result<Params> {
-        with_settings(Params::parse(SHIPPED).unwrap(), &parse_settings(arguments)?)
+        with_settings(Params::parse(SHIPPED).unwrap(), &parse_settings(arguments)?, &Partition::FIRST)
     }
 
     #[test]

@@ -119,7 +119,7 @@ pub enum SplitName {
     Val,
     /// Test images.
     Test,
-    /// The test images of all partitions.
+    /// The shared test images: those of v1, v2 and v3.
     Pool,
 }
 

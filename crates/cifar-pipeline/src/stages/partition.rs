@@ -1,4 +1,6 @@
-//! `partition`: divides the user's images into the three partitions.
+//! `partition`: divides the user's images into the three partitions, or adds one.
+
+pub mod add;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -6,9 +8,9 @@ use std::path::{Path, PathBuf};
 use cifar_data::duplicates::{self, PairCounts};
 use cifar_data::names::shown;
 use cifar_data::output::write_file;
-use cifar_data::partitions::{self, Partition};
+use cifar_data::partitions::{self, Partition, thirds};
 use cifar_data::sources::download::{self, Remote, Timeouts};
-use cifar_data::sources::synthetic::{self, SyntheticParams};
+use cifar_data::sources::synthetic::{self, Synthetic, SyntheticParams};
 use cifar_data::sources::{self, Labels, ReadOptions};
 use cifar_data::{DataError, Dataset, ImageIndex, ImageSize, Resize, Source, store};
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
@@ -121,16 +123,20 @@ pub fn run(project: &Project, options: &PartitionOptions, reporter: &dyn Reporte
     let pairs = duplicates::find_once(&[&dataset], &project.layout.near_duplicates(), reporter)?;
     let folder = project.layout.partitions();
     partitions::write(&dataset, &folder, reporter)?;
+    // An added partition belongs to the same set as before, and the table has its images, too.
+    let has_added = partitions::known(&folder)?.len() > Partition::FIRST.len();
     match truth {
+        Some(_) if has_added && project.layout.synthetic_truth().exists() => {}
         Some(truth) => write_file(&project.layout.synthetic_truth(), truth.as_bytes())?,
         None => forget_truth(project)?,
     }
-    labels::warn_of_misplaced(project, &ImageIndex::of([&dataset]), dataset.classes(), reporter);
+    let index = if has_added { ImageIndex::read(&folder)? } else { ImageIndex::of([&dataset]) };
+    labels::warn_of_misplaced(project, &index, dataset.classes(), reporter);
     Ok(Partitioned {
         source: dataset.header().source.clone(),
         size: dataset.size(),
         images_by_class: dataset.classes().iter().cloned().zip(dataset.counts_by_class()).collect(),
-        images_by_partition: Partition::ALL.map(|p| p.range(dataset.len()).len()),
+        images_by_partition: thirds(dataset.len()).map(|range| range.len()),
         duplicate_pairs: PairCounts::of(&pairs),
         fingerprint: store::fingerprint(&dataset),
         folder,
@@ -199,15 +205,19 @@ fn read_images(path: &Path, options: &PartitionOptions, reporter: &dyn Reporter)
 }
 
 fn draw_synthetic(options: &PartitionOptions, truth: &mut Option<String>, reporter: &dyn Reporter) -> Result<Dataset> {
+    let synthetic = draw(options)?;
+    reporter.check()?;
+    *truth = Some(synthetic::truth_csv(&synthetic));
+    Ok(synthetic.dataset)
+}
+
+fn draw(options: &PartitionOptions) -> Result<Synthetic> {
     let params = SyntheticParams {
         count: options.synthetic_images as usize,
         seed: options.synthetic_seed,
         ..Default::default()
     };
-    let synthetic = synthetic::generate(&params)?;
-    reporter.check()?;
-    *truth = Some(synthetic::truth_csv(&synthetic));
-    Ok(synthetic.dataset)
+    Ok(synthetic::generate(&params)?)
 }
 
 fn forget_truth(project: &Project) -> Result<()> {
@@ -220,7 +230,7 @@ fn forget_truth(project: &Project) -> Result<()> {
 
 /// Refuses to replace real images by synthetic ones, as `auto` would if a folder has moved.
 fn refuse_to_replace_real_images(project: &Project) -> Result<()> {
-    for partition in Partition::ALL {
+    for partition in Partition::FIRST {
         let folder = project.layout.partitions().join(partition.name());
         if let Ok(dataset) = store::read(&folder)
             && !dataset.header().source.is_synthetic()

@@ -36,14 +36,15 @@ pub fn run(project: &Project, name: &str) -> Result<RecipeWritten> {
     let path = &project.params_file;
     let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot read", path.display()))?;
     // The file must be valid before, or the rest of it would stay invalid.
-    let before = serde_json::to_string(&Params::read(path)?)?;
+    let known = project.known_partitions()?;
+    let before = serde_json::to_string(&Params::read(path, &known)?)?;
     let (new_text, changed) = rewrite(&text, &recipe, &before)?;
     let expected = {
-        let mut params: Params = Params::read(path)?;
+        let mut params: Params = Params::read(path, &known)?;
         (params.model, params.train, params.evaluate.tta) = (recipe.recipe.model, recipe.recipe.train, recipe.views);
         params
     };
-    let parsed = Params::parse(&new_text).ok();
+    let parsed = Params::parse_for(&new_text, &known).ok();
     ensure!(
         parsed.as_ref() == Some(&expected),
         "{}: cannot be changed line by line; write `key: value` on lines of their own, as in the file that came with the program",

@@ -7,10 +7,12 @@
 //! - `importance.csv`, only after a search: how much each parameter explains ([`importances`]);
 //! - `provenance.json`: hashes ([`cifar_data::provenance`]).
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
 use cifar_data::output::OutputFolder;
+use cifar_data::partitions::Partition;
 use cifar_data::prepare::PreparedReport;
 use cifar_data::provenance;
 use cifar_data::splits::{Split, SplitParams};
@@ -69,8 +71,11 @@ pub struct SearchContext {
     pub dataset_version: String,
     /// The source of the images.
     pub source: Source,
-    /// Identity of the whole set of images ([`PreparedReport::set`]).
+    /// Identity of the first set of images ([`PreparedReport::set`]).
     pub set: String,
+    /// Identities of the partitions that were added to it ([`PreparedReport::added`]).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub added: BTreeMap<Partition, String>,
     /// How the set is divided: this decides which images are test images.
     pub split: SplitParams,
     /// Hashes over the training and the validation images, with their labels and ids.
@@ -99,6 +104,7 @@ impl Tuned {
                 dataset_version: data.dataset_version.to_string(),
                 source: data.source.clone(),
                 set: data.set.clone(),
+                added: identities(data),
                 split: data.split.division(),
                 fingerprints: fingerprints(data),
             }),
@@ -124,7 +130,10 @@ impl Tuned {
         let stale = |problem: String| TrainError::Data(DataError::Stale { path: path.to_path_buf(), problem, made_by });
         if let Some(context) = &self.context {
             let remedy = "set train.use_tuned to false, or search again";
-            if context.set != data.set {
+            let here = identities(data);
+            let is_other =
+                |(partition, identity): (&Partition, &String)| here.get(partition).is_some_and(|here| here != identity);
+            if context.set != data.set || context.added.iter().any(is_other) {
                 return Err(stale(format!(
                     "was found on another set of images ({}; the prepared set has {}); {remedy}",
                     context.source.description, data.source.description
@@ -180,6 +189,10 @@ impl Tuned {
         }
         Ok(serde_json::from_value(value).map_err(|e| malformed(e.to_string()))?)
     }
+}
+
+fn identities(data: &PreparedReport) -> BTreeMap<Partition, String> {
+    data.added.iter().map(|(partition, added)| (*partition, added.identity.clone())).collect()
 }
 
 fn fingerprints(data: &PreparedReport) -> [Option<String>; 2] {

@@ -70,6 +70,26 @@ pub struct Synthetic {
     pub truth: Vec<(SampleId, Planted)>,
 }
 
+impl Synthetic {
+    /// Returns the set with ids from `first` on, also in its truth.
+    ///
+    /// # Errors
+    /// If an id does not fit 32 bits.
+    pub fn numbered_from(self, first: u32) -> Result<Self> {
+        let Self { dataset, truth } = self;
+        let dataset = dataset.numbered_from(first)?;
+        let moved = |id: SampleId| SampleId(id.0 + first);
+        let truth = truth.into_iter().map(|(id, planted)| {
+            let planted = match planted {
+                Planted::NearDuplicate { of } => Planted::NearDuplicate { of: moved(of) },
+                other => other,
+            };
+            (moved(id), planted)
+        });
+        Ok(Self { dataset, truth: truth.collect() })
+    }
+}
+
 /// Streams separate from those of single images.
 const PLAN: u64 = 1;
 const ORDER: u64 = 2;

@@ -17,7 +17,7 @@ use self::queue::Phase;
 pub(crate) use self::queue::Queue;
 use self::submission::{Submission, data_folder, folders};
 use super::Session;
-use super::local::Local;
+use super::local::{Local, identities};
 use super::run_reporter::RunReporter;
 use crate::analysis::RunRecord;
 use crate::board::Board;
@@ -112,7 +112,7 @@ fn adopt(project: &Project, queue: &Queue, tasks: &mut [Followed], board: &Board
 
 /// Makes the data of all runs that will be submitted. A run whose data cannot be made fails.
 fn make_data<'a>(session: Session, tasks: &mut [Followed<'a>], board: &'a Board<'a>) -> Result<()> {
-    let data = tasks.first().map(|task| task.entry().record.data.clone()).unwrap_or_default();
+    let data = identities(tasks.iter().map(Followed::entry));
     // One engine for all runs, so that existing data are read only once.
     let local = Local::shared(session, data, data_folder(&session.project.layout));
     for task in tasks.iter_mut().filter(|task| task.is_to_submit()) {

@@ -18,7 +18,7 @@ use crate::board::Board;
 use crate::engines::local::Local;
 use crate::engines::{Session, do_run};
 use crate::grid::Run;
-use crate::plan::{Entry, State, data, init};
+use crate::plan::{Data, Entry, State, init};
 use crate::reporter::GridReporter;
 use crate::run_folder::{self, write_failure};
 
@@ -70,14 +70,15 @@ fn work(session: Session, record: RunRecord, folder: &Path, begins: &str) -> Res
     let (name, combination, setting) = (record.name.clone(), record.combination.clone(), record.setting.clone());
     let run = Run { name, combination, setting, params };
     ensure!(
-        data(project)?.0 == record.data,
+        Data::read(project)?.identity(run.params.dataset_version) == record.data,
         "the partitions or the label overrides have changed since the run was submitted; use `--retry` to submit it with the current ones"
     );
     ensure!(
         init(project, &run.params)? == record.init,
         "the file of train.init has changed since the run was submitted; use `--retry` to submit it with the current one"
     );
-    let local = Local::shared(session, record.data.clone(), data_folder(&project.layout));
+    let data = [(run.params.dataset_version.to_string(), record.data.clone())].into();
+    let local = Local::shared(session, data, data_folder(&project.layout));
     if let Some(missing) = local.folders(&run).iter().find(|data| !data.is_dir()) {
         bail!("{}: the data of this run are missing; use `--retry` to make them again", missing.display());
     }

@@ -5,7 +5,8 @@
 
 use std::path::Path;
 
-use cifar_data::partitions::{self, Partitions};
+use cifar_data::Source;
+use cifar_data::partitions::{self, Partition};
 use cifar_data::prepare::{PreparedReport, TrainingData};
 use cifar_data::provenance::Provenance;
 use cifar_data::pull::Raw;
@@ -18,6 +19,7 @@ use cifar_train::tune::artifacts::Tuned;
 
 use super::{Line, missing};
 use crate::params::{Params, shown_settings};
+use crate::stages::partition::add;
 use crate::{Project, Result, ensure};
 
 /// Returns a line for each result, existing or missing, in the order of the stages.
@@ -35,15 +37,21 @@ pub(super) fn lines(project: &Project, params: &Params) -> Vec<Line> {
     };
     vec![
         line("partitions", &layout.partitions().join("v1"), "partition", &|| {
-            let Partitions { sets, .. } = partitions::read(&layout.partitions(), &cifar_data::Silent)?;
-            let counts: Vec<String> = sets.iter().map(|set| set.len().to_string()).collect();
-            let source = &sets[0].header().source.description;
-            Ok(format!("{} images in v1, v2, v3, hashes match; {source}", counts.join(" + ")))
+            let read = partitions::read(&layout.partitions(), &cifar_data::Silent)?;
+            for partition in project.known_partitions()? {
+                existing(project, partition)?;
+            }
+            let counts: Vec<String> = read.sets.iter().map(|set| set.len().to_string()).collect();
+            let names: Vec<String> = read.each().map(|(partition, _)| partition.to_string()).collect();
+            let source = Source::joined(read.sets.iter().map(|set| &set.header().source));
+            let source = source.map(|source| source.description).unwrap_or_default();
+            Ok(format!("{} images in {}, hashes match; {source}", counts.join(" + "), names.join(", ")))
         }),
         line("pulled", &raw, "pull", &|| {
             let pulled = Raw::read(&raw)?;
             pulled.check(params.dataset_version, &params.split)?;
-            let identity = partitions::read(&layout.partitions(), &cifar_data::Silent)?.identity;
+            let read = partitions::read(&layout.partitions(), &cifar_data::Silent)?;
+            let identity = read.identity_up_to(params.dataset_version.depends_on());
             Provenance::read(&raw, "pull")?.expect("partitions", &identity, "these partitions")?;
             Ok(format!("{} images of {}, from these partitions", pulled.record.images, pulled.record.dataset_version))
         }),
@@ -94,7 +102,7 @@ pub(super) fn lines(project: &Project, params: &Params) -> Vec<Line> {
             let provenance = Provenance::read(&layout.evaluation(), predictions::COMMAND)?;
             provenance.expect("model", Model::load(&model)?.seal(), "this model")?;
             provenance.expect("test", report.test_fingerprint(), "the test images of the prepared set")?;
-            provenance.expect("pool", &report.pool_fingerprint, "the test images of all partitions")?;
+            provenance.expect("pool", &report.pool_fingerprint, "the shared test images")?;
             let scores = scores(&layout.evaluation().join(predictions::METRICS)).unwrap_or_default();
             Ok(format!("of this model, on these test images{scores}"))
         }),
@@ -108,6 +116,20 @@ pub(super) fn lines(project: &Project, params: &Params) -> Vec<Line> {
             Ok("of this model and these images".into())
         }),
     ]
+}
+
+/// Refuses an added partition that DVC tracks and that is not here, or one that is here and that the
+/// pipeline does not follow.
+fn existing(project: &Project, partition: Partition) -> Result<()> {
+    if !partition.is_added() {
+        return Ok(());
+    }
+    let folder = project.layout.partitions().join(partition.name());
+    ensure!(folder.is_dir(), "{}: this partition is missing; run `dvc pull`", folder.display());
+    let path = project.layout.pipeline();
+    let follows = std::fs::read_to_string(&path).map_or(true, |pipeline| add::depends_on(&pipeline, partition));
+    ensure!(follows, "{}", add::missing_dependency(&path, partition));
+    Ok(())
 }
 
 fn report(project: &Project, params: &Params) -> Result<PreparedReport> {

@@ -168,7 +168,7 @@ fn results(metrics: &Metrics) -> String {
     };
     row("test", Some(&metrics.test));
     row("test, without test-time augmentation", metrics.test_without_tta.as_ref());
-    row("shared test images of all partitions", Some(&metrics.pool));
+    row("shared test images, of v1, v2 and v3", Some(&metrics.pool));
     row("shared, without test-time augmentation", metrics.pool_without_tta.as_ref());
     let tta = if metrics.tta == Views::None { "none" } else { metrics.tta.name() };
     let _ = writeln!(
