@@ -7,6 +7,7 @@ use std::path::Path;
 use cifar_data::labels::{Decision, Entries, Entry, Review};
 use cifar_data::partitions::{self, DatasetVersion};
 use cifar_data::prepare::{TestSet, TrainingData, prepare, read_pairs};
+use cifar_data::random::{Purpose, stream};
 use cifar_data::sources::synthetic::{self, Planted, SyntheticParams};
 use cifar_data::splits::{Split, SplitParams};
 use cifar_data::{Dataset, ImageSize, SampleId, Silent, Stage, provenance, pull, store};
@@ -90,6 +91,38 @@ fn rows(path: &Path) -> Vec<csv::StringRecord> {
     csv::Reader::from_path(path).unwrap().records().map(Result::unwrap).collect()
 }
 
+/// Returns the AUROC of some images among `all`, from their ranks, of which 1 is the best.
+fn auroc(ranks: &[usize], all: usize) -> f64 {
+    let (planted, others) = (ranks.len() as f64, (all - ranks.len()) as f64);
+    1.0 - (ranks.iter().sum::<usize>() as f64 - planted * (planted + 1.0) / 2.0) / (planted * others)
+}
+
+/// Every twentieth test image becomes noise or stripes. Their outlier scores are the highest.
+fn outliers(project: &Project, data: &TrainingData, test: &Dataset) {
+    let is_planted = |index: usize| index.is_multiple_of(20);
+    let mut pixels = test.pixels().to_vec();
+    for (index, image) in pixels.chunks_exact_mut(test.size().bytes()).enumerate().filter(|(at, _)| is_planted(*at)) {
+        let mut draws = stream(1, Purpose::Synthetic, 9, index as u64);
+        let width = 1 + index / 20 % 3;
+        for (at, value) in image.iter_mut().enumerate() {
+            let stripe = if (at / 3 / width).is_multiple_of(2) { 255 } else { 0 };
+            *value = if index.is_multiple_of(40) { draws.below(256) as u8 } else { stripe };
+        }
+    }
+    let planted: BTreeSet<u32> =
+        test.samples().iter().enumerate().filter(|(at, _)| is_planted(*at)).map(|(_, sample)| sample.id.0).collect();
+    let test = Dataset::new(test.header().clone(), test.samples().to_vec(), pixels).unwrap();
+    let found = project.analyse(data, &test, &Entries::new());
+    let mut of_test: Vec<&csv::StringRecord> = found.iter().filter(|row| &row[SPLIT] == "test").collect();
+    let score = |row: &csv::StringRecord| row[OUTLIER].parse::<f64>().unwrap();
+    of_test.sort_by(|a, b| score(b).total_cmp(&score(a)));
+    let is_planted = |row: &csv::StringRecord| planted.contains(&row[0].parse().unwrap());
+    let ranks: Vec<usize> = (1..).zip(&of_test).filter(|(_, row)| is_planted(row)).map(|(rank, _)| rank).collect();
+    assert_eq!(ranks.len(), test.len().div_ceil(20));
+    let auroc = auroc(&ranks, of_test.len());
+    assert!(auroc > 0.95, "{auroc}");
+}
+
 /// Returns the same images with other original labels.
 fn with_other_originals(set: &Dataset) -> Dataset {
     let classes = set.classes().len() as u16;
@@ -104,8 +137,9 @@ const SPLIT: usize = 2;
 const ORIGINAL_LABEL: usize = 5;
 const AUM: usize = 13;
 const SCORES: [usize; 2] = [23, 24];
-const CATEGORY: usize = 25;
-const REASON: usize = 26;
+const OUTLIER: usize = 25;
+const CATEGORY: usize = 26;
+const REASON: usize = 27;
 
 #[test]
 fn every_image_is_scored_and_planted_mislabels_come_first() {
@@ -116,7 +150,7 @@ fn every_image_is_scored_and_planted_mislabels_come_first() {
     let ids: BTreeSet<&str> = found.iter().map(|row| &row[0]).collect();
     assert_eq!(ids.len(), 2000);
     for row in &found {
-        for score in SCORES.map(|at| &row[at]) {
+        for score in SCORES.into_iter().chain([OUTLIER]).map(|at| &row[at]) {
             assert!((0.0..=1.0).contains(&score.parse::<f64>().unwrap()), "{row:?}");
         }
         assert_eq!(row[CATEGORY].is_empty(), row[REASON].is_empty(), "a category has a reason: {row:?}");
@@ -127,8 +161,7 @@ fn every_image_is_scored_and_planted_mislabels_come_first() {
         let of_split: Vec<&csv::StringRecord> = found.iter().filter(|row| &row[SPLIT] == split).collect();
         let is_planted = |row: &csv::StringRecord| project.planted.contains(&row[0].parse().unwrap());
         let ranks: Vec<usize> = (1..).zip(&of_split).filter(|(_, row)| is_planted(row)).map(|(rank, _)| rank).collect();
-        let (planted, others) = (ranks.len() as f64, (of_split.len() - ranks.len()) as f64);
-        let auroc = 1.0 - (ranks.iter().sum::<usize>() as f64 - planted * (planted + 1.0) / 2.0) / (planted * others);
+        let auroc = auroc(&ranks, of_split.len());
         // Guessing gives ½. A network that is trained for seconds on 1,397 images also
         // misclassifies many correctly labelled ones.
         assert!(auroc > 0.85, "{split}: {auroc}");
@@ -152,6 +185,7 @@ fn every_image_is_scored_and_planted_mislabels_come_first() {
         assert_eq!(rest(row), rest(permuted), "nothing depends on original labels");
     }
 
+    outliers(&project, &data, &test);
     let flagged: u32 =
         found.iter().find(|row| &row[CATEGORY] == "likely mislabelled").expect("there are some")[0].parse().unwrap();
     let is_candidate = || {
@@ -171,7 +205,7 @@ fn every_image_is_scored_and_planted_mislabels_come_first() {
         "the page has the earlier decision"
     );
 
-    let sources: BTreeSet<String> = ["hard_images", "confusion_pairs", "patterns", "neighbours"]
+    let sources: BTreeSet<String> = ["hard_images", "confusion_pairs", "patterns", "neighbours", "map"]
         .iter()
         .flat_map(|name| rows(&project.folder.path().join(format!("out/{name}.csv"))))
         .map(|row| row[row.len() - 1].to_string())
@@ -255,6 +289,14 @@ fn predictions_of_any_model_are_analysed() {
     assert!(first.reason.ends_with("of its 5 nearest training images have its label"), "{}", first.reason);
     assert_eq!(first.neighbours.len(), 5);
     assert_eq!(first.figures.suggested.map(|(class, _)| class), Some(1));
+    let positions = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let found = pool.install(|| identify(&inputs, &Silent).unwrap());
+        found.images.iter().map(|image| image.position.unwrap().map(f32::to_bits)).collect::<Vec<_>>()
+    };
+    assert_eq!(positions(1), positions(3), "nothing depends on the number of threads");
+    // Four directions of features, equally often: all images of a split are as far from others.
+    assert!(found.images.iter().all(|image| image.figures.outlier == Some(0.5)));
     assert!((first.figures.out_of_fold.unwrap().0 - 0.02).abs() < 1e-6);
     let summary = &found.summary;
     assert_eq!((summary.epochs, summary.train.as_ref().unwrap().misclassified), (3, 1));
@@ -267,6 +309,7 @@ fn predictions_of_any_model_are_analysed() {
         rows(&out.join("neighbours.csv")).len(),
         5 * found.images.iter().filter(|i| i.category.is_some()).count()
     );
+    assert_eq!(rows(&out.join("map.csv")).len(), 600);
     assert!(out.join("sheets/cat.png").exists() && out.join("index.html").exists());
 }
 
@@ -306,6 +349,11 @@ fn predictions_that_do_not_fit_are_refused() {
     check(
         &|inputs| inputs.splits[0].features = Some(Features { values: Vec::new(), width: 0 }),
         &format!("{test}0 features per image; all splits must have the same number, at least 1"),
+    );
+    let with_nan = (0..400).map(|at| if at == 3 { f32::NAN } else { 1.0 }).collect::<Vec<_>>();
+    check(
+        &|inputs| inputs.splits[0].features = Some(Features { values: with_nan.clone(), width: 2 }),
+        &format!("{test}a feature of image 1 is NaN or infinite"),
     );
     check(&|inputs| inputs.splits[1].split = Split::Test, &format!("{test}the split appears twice"));
     let twice = Inputs {
