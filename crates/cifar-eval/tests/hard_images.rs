@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use cifar_data::labels::{Decision, Entries, Entry, Review};
 use cifar_data::partitions::{self, DatasetVersion};
 use cifar_data::prepare::{TestSet, TrainingData, prepare, read_pairs};
@@ -13,7 +15,7 @@ use cifar_data::splits::{Split, SplitParams};
 use cifar_data::{Dataset, ImageSize, SampleId, Silent, Stage, provenance, pull, store};
 use cifar_eval::hard_images::{Category, Features, HardImagesParams, Inputs, Run, SplitPredictions, identify};
 use cifar_eval::predictions::{self, PREDICTIONS};
-use cifar_model::{ModelParams, predict};
+use cifar_model::{Architecture, Model, ModelParams, ModelSpec, predict};
 use cifar_train::{Dynamics, Fitted, TrainParams, artifacts, fit};
 
 struct Project {
@@ -185,7 +187,6 @@ fn every_image_is_scored_and_planted_mislabels_come_first() {
         assert_eq!(rest(row), rest(permuted), "nothing depends on original labels");
     }
 
-    outliers(&project, &data, &test);
     let flagged: u32 =
         found.iter().find(|row| &row[CATEGORY] == "likely mislabelled").expect("there are some")[0].parse().unwrap();
     let is_candidate = || {
@@ -211,6 +212,7 @@ fn every_image_is_scored_and_planted_mislabels_come_first() {
         .map(|row| row[row.len() - 1].to_string())
         .collect();
     assert_eq!(sources, BTreeSet::from(["SYNTHETIC, 2000 images, seed 0".to_string()]));
+    outliers(&project, &data, &test);
     refusals(&project, &data);
 }
 
@@ -295,8 +297,7 @@ fn predictions_of_any_model_are_analysed() {
         found.images.iter().map(|image| image.position.unwrap().map(f32::to_bits)).collect::<Vec<_>>()
     };
     assert_eq!(positions(1), positions(3), "nothing depends on the number of threads");
-    // Four directions of features, equally often: all images of a split are as far from others.
-    assert!(found.images.iter().all(|image| image.figures.outlier == Some(0.5)));
+    assert!(found.images.iter().all(|image| image.figures.outlier.is_some_and(|rank| rank > 0.0 && rank < 1.0)));
     assert!((first.figures.out_of_fold.unwrap().0 - 0.02).abs() < 1e-6);
     let summary = &found.summary;
     assert_eq!((summary.epochs, summary.train.as_ref().unwrap().misclassified), (3, 1));
@@ -311,6 +312,38 @@ fn predictions_of_any_model_are_analysed() {
     );
     assert_eq!(rows(&out.join("map.csv")).len(), 600);
     assert!(out.join("sheets/cat.png").exists() && out.join("index.html").exists());
+}
+
+#[test]
+fn the_page_has_the_activation_maps_of_the_predicted_classes() {
+    let images = synthetic::generate(&SyntheticParams { count: 60, ..Default::default() }).unwrap().dataset;
+    let params = ModelParams { widths: vec![4; 3], ..ModelParams::of(Architecture::Airbench94) };
+    let (classes, size) = (images.classes().to_vec(), images.size());
+    let normalisation = cifar_data::prepare::normalisation(&images);
+    let model = Model::new(ModelSpec { params, classes, size, normalisation }, 7).unwrap();
+    let probabilities = predict(&model, &images, "", &Silent).unwrap().probabilities().unwrap();
+    let inputs = Inputs { network: Some(&model), ..Inputs::of_predictions(&images, probabilities) };
+    let found = identify(&inputs, &Silent).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    found.save(&HardImagesParams { per_class: 1, folds: 0 }, &out, &Silent).unwrap();
+    let page = std::fs::read_to_string(out.join("index.html")).unwrap();
+    let data = page.split("type=\"application/json\">").nth(1).unwrap().split("</script>").next().unwrap();
+    let data: serde_json::Value = serde_json::from_str(data).unwrap();
+    assert_eq!(data["pictures"]["rows"].as_array().unwrap().len(), 60);
+    let bytes = BASE64.decode(data["activations"]["values"].as_str().unwrap()).unwrap();
+    assert_eq!(bytes.len(), 60 * 9);
+    // The pictures are in the order of the images.
+    for (image, bytes) in found.images.iter().zip(bytes.chunks_exact(9)) {
+        let pixels = images.image(images.index_of(image.sample.id).unwrap());
+        let maps = model.class_activations(pixels).unwrap().expect("maps of 3 × 3 places");
+        let predicted = usize::from(image.figures.predicted);
+        let map: Vec<f32> = maps.values().iter().skip(predicted).step_by(images.classes().len()).copied().collect();
+        let largest = map.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+        for (value, byte) in map.iter().zip(bytes) {
+            assert!((value / largest * 127.0 - f32::from(*byte as i8)).abs() < 0.51, "{map:?} {bytes:?}");
+        }
+    }
 }
 
 #[test]

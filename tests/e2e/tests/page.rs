@@ -130,7 +130,7 @@ fn feature_map(browser: &Browser, count: &str, label: &str) {
     assert_eq!(browser.text("#feature-count"), format!("{count} of {IMAGES} images"));
     let drawn = "(() => { const canvas = document.getElementById('feature-map');
         const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
-        return data.some((value, at) => at % 4 === 3 && value > 200); })()";
+        return data.some((value, at) => at % 4 === 3 && value > 150); })()";
     browser.wait(drawn);
     browser.run("document.getElementById('feature-map').focus()");
     browser.press(key::RIGHT);
