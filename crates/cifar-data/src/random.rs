@@ -51,6 +51,9 @@ pub enum Purpose {
     /// The order in which the images of one class take turns, where all classes are drawn equally
     /// often; the "epoch" is the round, the "sample" the class.
     BalancedSampling = 15,
+    /// The map of features: where its layout starts, and the points that repel each other; the
+    /// "epoch" is that of the layout.
+    Map = 16,
     /// The epochs in which an un-augmented training image is recorded.
     Dynamics = 20,
 }

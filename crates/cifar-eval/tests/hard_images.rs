@@ -4,15 +4,18 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use cifar_data::labels::{Decision, Entries, Entry, Review};
 use cifar_data::partitions::{self, DatasetVersion};
 use cifar_data::prepare::{TestSet, TrainingData, prepare, read_pairs};
+use cifar_data::random::{Purpose, stream};
 use cifar_data::sources::synthetic::{self, Planted, SyntheticParams};
 use cifar_data::splits::{Split, SplitParams};
 use cifar_data::{Dataset, ImageSize, SampleId, Silent, Stage, provenance, pull, store};
 use cifar_eval::hard_images::{Category, Features, HardImagesParams, Inputs, Run, SplitPredictions, identify};
 use cifar_eval::predictions::{self, PREDICTIONS};
-use cifar_model::{ModelParams, predict};
+use cifar_model::{Architecture, Model, ModelParams, ModelSpec, predict};
 use cifar_train::{Dynamics, Fitted, TrainParams, artifacts, fit};
 
 struct Project {
@@ -90,6 +93,38 @@ fn rows(path: &Path) -> Vec<csv::StringRecord> {
     csv::Reader::from_path(path).unwrap().records().map(Result::unwrap).collect()
 }
 
+/// Returns the AUROC of some images among `all`, from their ranks, of which 1 is the best.
+fn auroc(ranks: &[usize], all: usize) -> f64 {
+    let (planted, others) = (ranks.len() as f64, (all - ranks.len()) as f64);
+    1.0 - (ranks.iter().sum::<usize>() as f64 - planted * (planted + 1.0) / 2.0) / (planted * others)
+}
+
+/// Every twentieth test image becomes noise or stripes. Their outlier scores are the highest.
+fn outliers(project: &Project, data: &TrainingData, test: &Dataset) {
+    let is_planted = |index: usize| index.is_multiple_of(20);
+    let mut pixels = test.pixels().to_vec();
+    for (index, image) in pixels.chunks_exact_mut(test.size().bytes()).enumerate().filter(|(at, _)| is_planted(*at)) {
+        let mut draws = stream(1, Purpose::Synthetic, 9, index as u64);
+        let width = 1 + index / 20 % 3;
+        for (at, value) in image.iter_mut().enumerate() {
+            let stripe = if (at / 3 / width).is_multiple_of(2) { 255 } else { 0 };
+            *value = if index.is_multiple_of(40) { draws.below(256) as u8 } else { stripe };
+        }
+    }
+    let planted: BTreeSet<u32> =
+        test.samples().iter().enumerate().filter(|(at, _)| is_planted(*at)).map(|(_, sample)| sample.id.0).collect();
+    let test = Dataset::new(test.header().clone(), test.samples().to_vec(), pixels).unwrap();
+    let found = project.analyse(data, &test, &Entries::new());
+    let mut of_test: Vec<&csv::StringRecord> = found.iter().filter(|row| &row[SPLIT] == "test").collect();
+    let score = |row: &csv::StringRecord| row[OUTLIER].parse::<f64>().unwrap();
+    of_test.sort_by(|a, b| score(b).total_cmp(&score(a)));
+    let is_planted = |row: &csv::StringRecord| planted.contains(&row[0].parse().unwrap());
+    let ranks: Vec<usize> = (1..).zip(&of_test).filter(|(_, row)| is_planted(row)).map(|(rank, _)| rank).collect();
+    assert_eq!(ranks.len(), test.len().div_ceil(20));
+    let auroc = auroc(&ranks, of_test.len());
+    assert!(auroc > 0.95, "{auroc}");
+}
+
 /// Returns the same images with other original labels.
 fn with_other_originals(set: &Dataset) -> Dataset {
     let classes = set.classes().len() as u16;
@@ -104,8 +139,9 @@ const SPLIT: usize = 2;
 const ORIGINAL_LABEL: usize = 5;
 const AUM: usize = 13;
 const SCORES: [usize; 2] = [23, 24];
-const CATEGORY: usize = 25;
-const REASON: usize = 26;
+const OUTLIER: usize = 25;
+const CATEGORY: usize = 26;
+const REASON: usize = 27;
 
 #[test]
 fn every_image_is_scored_and_planted_mislabels_come_first() {
@@ -116,7 +152,7 @@ fn every_image_is_scored_and_planted_mislabels_come_first() {
     let ids: BTreeSet<&str> = found.iter().map(|row| &row[0]).collect();
     assert_eq!(ids.len(), 2000);
     for row in &found {
-        for score in SCORES.map(|at| &row[at]) {
+        for score in SCORES.into_iter().chain([OUTLIER]).map(|at| &row[at]) {
             assert!((0.0..=1.0).contains(&score.parse::<f64>().unwrap()), "{row:?}");
         }
         assert_eq!(row[CATEGORY].is_empty(), row[REASON].is_empty(), "a category has a reason: {row:?}");
@@ -127,8 +163,7 @@ fn every_image_is_scored_and_planted_mislabels_come_first() {
         let of_split: Vec<&csv::StringRecord> = found.iter().filter(|row| &row[SPLIT] == split).collect();
         let is_planted = |row: &csv::StringRecord| project.planted.contains(&row[0].parse().unwrap());
         let ranks: Vec<usize> = (1..).zip(&of_split).filter(|(_, row)| is_planted(row)).map(|(rank, _)| rank).collect();
-        let (planted, others) = (ranks.len() as f64, (of_split.len() - ranks.len()) as f64);
-        let auroc = 1.0 - (ranks.iter().sum::<usize>() as f64 - planted * (planted + 1.0) / 2.0) / (planted * others);
+        let auroc = auroc(&ranks, of_split.len());
         // Guessing gives ½. A network that is trained for seconds on 1,397 images also
         // misclassifies many correctly labelled ones.
         assert!(auroc > 0.85, "{split}: {auroc}");
@@ -171,12 +206,13 @@ fn every_image_is_scored_and_planted_mislabels_come_first() {
         "the page has the earlier decision"
     );
 
-    let sources: BTreeSet<String> = ["hard_images", "confusion_pairs", "patterns", "neighbours"]
+    let sources: BTreeSet<String> = ["hard_images", "confusion_pairs", "patterns", "neighbours", "map"]
         .iter()
         .flat_map(|name| rows(&project.folder.path().join(format!("out/{name}.csv"))))
         .map(|row| row[row.len() - 1].to_string())
         .collect();
     assert_eq!(sources, BTreeSet::from(["SYNTHETIC, 2000 images, seed 0".to_string()]));
+    outliers(&project, &data, &test);
     refusals(&project, &data);
 }
 
@@ -255,6 +291,13 @@ fn predictions_of_any_model_are_analysed() {
     assert!(first.reason.ends_with("of its 5 nearest training images have its label"), "{}", first.reason);
     assert_eq!(first.neighbours.len(), 5);
     assert_eq!(first.figures.suggested.map(|(class, _)| class), Some(1));
+    let positions = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let found = pool.install(|| identify(&inputs, &Silent).unwrap());
+        found.images.iter().map(|image| image.position.unwrap().map(f32::to_bits)).collect::<Vec<_>>()
+    };
+    assert_eq!(positions(1), positions(3), "nothing depends on the number of threads");
+    assert!(found.images.iter().all(|image| image.figures.outlier.is_some_and(|rank| rank > 0.0 && rank < 1.0)));
     assert!((first.figures.out_of_fold.unwrap().0 - 0.02).abs() < 1e-6);
     let summary = &found.summary;
     assert_eq!((summary.epochs, summary.train.as_ref().unwrap().misclassified), (3, 1));
@@ -267,7 +310,40 @@ fn predictions_of_any_model_are_analysed() {
         rows(&out.join("neighbours.csv")).len(),
         5 * found.images.iter().filter(|i| i.category.is_some()).count()
     );
+    assert_eq!(rows(&out.join("map.csv")).len(), 600);
     assert!(out.join("sheets/cat.png").exists() && out.join("index.html").exists());
+}
+
+#[test]
+fn the_page_has_the_activation_maps_of_the_predicted_classes() {
+    let images = synthetic::generate(&SyntheticParams { count: 60, ..Default::default() }).unwrap().dataset;
+    let params = ModelParams { widths: vec![4; 3], ..ModelParams::of(Architecture::Airbench94) };
+    let (classes, size) = (images.classes().to_vec(), images.size());
+    let normalisation = cifar_data::prepare::normalisation(&images);
+    let model = Model::new(ModelSpec { params, classes, size, normalisation }, 7).unwrap();
+    let probabilities = predict(&model, &images, "", &Silent).unwrap().probabilities().unwrap();
+    let inputs = Inputs { network: Some(&model), ..Inputs::of_predictions(&images, probabilities) };
+    let found = identify(&inputs, &Silent).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    found.save(&HardImagesParams { per_class: 1, folds: 0 }, &out, &Silent).unwrap();
+    let page = std::fs::read_to_string(out.join("index.html")).unwrap();
+    let data = page.split("type=\"application/json\">").nth(1).unwrap().split("</script>").next().unwrap();
+    let data: serde_json::Value = serde_json::from_str(data).unwrap();
+    assert_eq!(data["pictures"]["rows"].as_array().unwrap().len(), 60);
+    let bytes = BASE64.decode(data["activations"]["values"].as_str().unwrap()).unwrap();
+    assert_eq!(bytes.len(), 60 * 9);
+    // The pictures are in the order of the images.
+    for (image, bytes) in found.images.iter().zip(bytes.chunks_exact(9)) {
+        let pixels = images.image(images.index_of(image.sample.id).unwrap());
+        let maps = model.class_activations(pixels).unwrap().expect("maps of 3 × 3 places");
+        let predicted = usize::from(image.figures.predicted);
+        let map: Vec<f32> = maps.values().iter().skip(predicted).step_by(images.classes().len()).copied().collect();
+        let largest = map.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+        for (value, byte) in map.iter().zip(bytes) {
+            assert!((value / largest * 127.0 - f32::from(*byte as i8)).abs() < 0.51, "{map:?} {bytes:?}");
+        }
+    }
 }
 
 #[test]
@@ -306,6 +382,11 @@ fn predictions_that_do_not_fit_are_refused() {
     check(
         &|inputs| inputs.splits[0].features = Some(Features { values: Vec::new(), width: 0 }),
         &format!("{test}0 features per image; all splits must have the same number, at least 1"),
+    );
+    let with_nan = (0..400).map(|at| if at == 3 { f32::NAN } else { 1.0 }).collect::<Vec<_>>();
+    check(
+        &|inputs| inputs.splits[0].features = Some(Features { values: with_nan.clone(), width: 2 }),
+        &format!("{test}a feature of image 1 is NaN or infinite"),
     );
     check(&|inputs| inputs.splits[1].split = Split::Test, &format!("{test}the split appears twice"));
     let twice = Inputs {

@@ -6,10 +6,12 @@ mod demo;
 use cifar_data::labels::Entries;
 use cifar_data::splits::Split;
 use cifar_data::{Content, Header, ImageSize, SampleId, Source, SourceKind};
-use cifar_eval::page::{Embed, Measures, PageData, PageError, PatternLine, Patterns, Row, hard_images_page};
+use cifar_eval::page::{
+    ActivationMaps, Embed, Measures, PageData, PageError, PatternLine, Patterns, Row, hard_images_page,
+};
 use demo::Demo;
 
-const EMBED: Embed = Embed { images: 40, neighbours_of: 5, pairs: 2 };
+const EMBED: Embed = Embed { images: 40, neighbours_of: 5, pairs: 2, outliers: 3, of_map: 4 };
 
 /// Returns the JSON data of the page.
 fn data_of(page: &str) -> serde_json::Value {
@@ -29,8 +31,10 @@ fn the_page_is_reproducible_and_has_all_rows() {
     for column in data["rows"]["measures"].as_array().unwrap() {
         assert_eq!(column.as_array().unwrap().len(), 300);
     }
+    assert_eq!(data["rows"]["position"].as_array().unwrap().len(), 300);
+    assert!(page.contains("href=\"#map\""));
     let pictures = data["pictures"]["rows"].as_array().unwrap();
-    assert!(pictures.len() > 40 && pictures.len() < 75, "{}", pictures.len());
+    assert!(pictures.len() > 43 && pictures.len() < 82, "{}", pictures.len());
     assert!(page.contains(&format!("This file contains pictures of {} of 300 images", pictures.len())));
 }
 
@@ -74,11 +78,16 @@ fn row(id: u32) -> Row<'static> {
         category: HOSTILE,
         reason: HOSTILE,
         neighbours: &[],
+        position: None,
         pixels: &[7; 12],
     }
 }
 
 fn page(rows: &[Row], patterns: &Patterns) -> Result<String, PageError> {
+    page_with(rows, patterns, None)
+}
+
+fn page_with(rows: &[Row], patterns: &Patterns, maps: Option<&ActivationMaps>) -> Result<String, PageError> {
     let bytes = hard_images_page(&PageData {
         header: &header(),
         dataset_version: "v1",
@@ -91,6 +100,7 @@ fn page(rows: &[Row], patterns: &Patterns) -> Result<String, PageError> {
         review: &Entries::new(),
         withheld: &[format!("Of the test images, {HOSTILE}")],
         embed: Embed::default(),
+        activation_maps: maps,
     })?;
     Ok(String::from_utf8(bytes).expect("text"))
 }
@@ -106,8 +116,24 @@ fn hostile_names_are_escaped() {
 }
 
 #[test]
-fn an_empty_set_has_a_page() {
-    assert!(page(&[], &Patterns::default()).unwrap().contains("n = 0"));
+fn an_empty_set_has_a_page_without_a_map() {
+    let page = page(&[], &Patterns::default()).unwrap();
+    assert!(page.contains("n = 0") && !page.contains("href=\"#map\""));
+}
+
+#[test]
+fn activation_maps_are_bytes_relative_to_their_largest_value() {
+    let maps = |of_second: Vec<f32>| {
+        let maps = [(SampleId(0), vec![0.5, -1.0]), (SampleId(1), of_second)];
+        ActivationMaps { size: [1, 2], maps: maps.into_iter().collect() }
+    };
+    let rows = [row(0), row(1)];
+    let page = |maps: &ActivationMaps| page_with(&rows, &Patterns::default(), Some(maps));
+    let data = data_of(&page(&maps(vec![0.0, 4.0])).unwrap());
+    // 64, −127, 0 and 127.
+    assert_eq!(data["activations"], serde_json::json!({ "rows": 1, "columns": 2, "values": "QIEAfw==" }));
+    let message = page(&maps(vec![0.0])).unwrap_err().to_string();
+    assert!(message.ends_with("image 1 has an activation map of 1 values; expected 2"), "{message}");
 }
 
 #[test]
@@ -121,6 +147,8 @@ fn invalid_data_is_refused_with_a_one_line_error() {
     check(&[Row { pixels: &[7; 11], ..row(3) }], "image 3 has 11 bytes of pixels; expected 12 (height × width × 3)");
     let unknown = "image 9, neighbour of image 3, has no row; add one for every pair and neighbour";
     check(&[Row { neighbours: &[SampleId(9)], ..row(3) }], unknown);
+    let off = Row { position: Some([0.0, f32::INFINITY]), ..row(3) };
+    check(&[off], "position on the map of image 3 is NaN or infinite; it must be finite");
     let measures = Measures { loss: Some(f64::NAN), ..Measures::default() };
     check(&[Row { measures, ..row(3) }], "loss of image 3 is NaN or infinite; it must be finite");
 }

@@ -59,6 +59,7 @@ fn every_result_exists_and_is_marked_synthetic() {
         "evaluation/data/issues.csv",
         "evaluation/data/label_conflicts.csv",
         "evaluation/hard_images/neighbours.csv",
+        "evaluation/hard_images/map.csv",
         "evaluation/hard_images/patterns.csv",
         "evaluation/hard_images/review_candidates.csv",
     ] {

@@ -17,7 +17,7 @@ use demo::Demo;
 use serde_json::json;
 
 const IMAGES: usize = 900;
-const EMBED: Embed = Embed { images: 300, neighbours_of: 50, pairs: 10 };
+const EMBED: Embed = Embed { images: 300, neighbours_of: 50, pairs: 10, outliers: 20, of_map: 20 };
 
 /// A browser with the page open, the ids of its images, hardest first, and the page's folder.
 fn opened() -> Option<(Browser, Vec<u32>, tempfile::TempDir)> {
@@ -101,7 +101,52 @@ fn a_confusion_matrix_cell_opens_its_images() {
            return new Set(canvas.getContext('2d').getImageData(0, 0, 32, 32).data).size > 8; })()",
     );
     assert!(browser.text("#detail").contains("Label issue"));
+    activation_map(&browser);
+    feature_map(&browser, cell[0].as_str().unwrap(), cell[1].as_str().unwrap());
     check_quiet(&browser);
+}
+
+/// The activation map tints the open picture in orange and blue.
+fn activation_map(browser: &Browser) {
+    const TINTED: &str = "(() => {
+        const canvas = document.querySelector('#detail canvas[role=img]');
+        if (!canvas?.ariaLabel.startsWith('activation map for ')) return false;
+        const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+        const is = (from, to) => data.some((_, at) => at % 4 === 0 && data[at + from] > data[at + to] + 60);
+        return is(0, 2) && is(2, 0); })()";
+    browser.press("m");
+    browser.wait(TINTED);
+    browser.press("m");
+    browser.wait("!document.querySelector('#detail canvas[role=img]')");
+    browser.press(key::ESCAPE);
+    browser.wait("!document.getElementById('detail').open");
+}
+
+/// The map shows the images that pass the filters, which are `count` images with one label. Keys
+/// select and open them.
+fn feature_map(browser: &Browser, count: &str, label: &str) {
+    browser.click("nav a[href='#map']");
+    browser.wait("!document.getElementById('view-map').hidden");
+    assert_eq!(browser.text("#feature-count"), format!("{count} of {IMAGES} images"));
+    let drawn = "(() => { const canvas = document.getElementById('feature-map');
+        const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+        return data.some((value, at) => at % 4 === 3 && value > 150); })()";
+    browser.wait(drawn);
+    browser.run("document.getElementById('feature-map').focus()");
+    browser.press(key::RIGHT);
+    browser.wait("!document.getElementById('feature-card').hidden");
+    let facts = browser.text("#feature-hint");
+    let id = facts.split(['#', ' ']).find(|part| part.parse::<u32>().is_ok()).expect("an id").to_string();
+    browser.press(key::ENTER);
+    browser.wait(&format!("document.getElementById('detail').textContent.includes('image {id} ')"));
+    browser.press(key::ESCAPE);
+    browser.wait("!document.getElementById('detail').open");
+    // All images of the cell have one label, so another group has none of them.
+    browser.run(&format!(
+        "[...document.querySelectorAll('#feature-legend button')].find((one) => !one.textContent.startsWith({})).click()",
+        json!(label)
+    ));
+    assert_eq!(browser.text("#feature-count"), format!("0 of {IMAGES} images"));
 }
 
 #[test]

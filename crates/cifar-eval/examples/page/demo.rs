@@ -12,7 +12,7 @@ use cifar_data::sources::synthetic::{self, Planted, Synthetic, SyntheticParams};
 use cifar_data::splits::Split;
 use cifar_data::{Content, Sample, SampleId};
 use cifar_eval::page::{
-    Decision, Embed, Entry, Measures, PageData, PatternLine, Patterns, Review, Row, hard_images_page,
+    ActivationMaps, Decision, Embed, Entry, Measures, PageData, PatternLine, Patterns, Review, Row, hard_images_page,
 };
 
 /// Separates these random streams from those that generate the images.
@@ -38,6 +38,8 @@ struct Finding {
     category: &'static str,
     reason: String,
     neighbours: Vec<SampleId>,
+    position: [f32; 2],
+    activation_map: Vec<f32>,
 }
 
 impl Demo {
@@ -83,6 +85,7 @@ impl Demo {
                     category: f.category,
                     reason: &f.reason,
                     neighbours: &f.neighbours,
+                    position: Some(f.position),
                     pixels: dataset.image(f.image),
                 }
             })
@@ -104,6 +107,8 @@ impl Demo {
             (first, decided(Decision::Dismiss, "a note with \"quotes\", and a comma", "")),
             (SampleId(4_000_000_000), decided(Decision::Drop, "not in this data set", "gone.png")),
         ]);
+        let id = |f: &Finding| dataset.samples()[f.image].id;
+        let maps = self.findings.iter().map(|f| (id(f), f.activation_map.clone())).collect();
         let page = hard_images_page(&PageData {
             header: dataset.header(),
             dataset_version: "v1+v2+v3",
@@ -116,6 +121,7 @@ impl Demo {
             withheld: &[],
             review: &review,
             embed,
+            activation_maps: Some(&ActivationMaps { size: [3, 3], maps }),
         })?;
         Ok(page)
     }
@@ -197,7 +203,11 @@ fn finding(image: usize, sample: &Sample, planted: Option<&Planted>, all: &[Samp
     let neighbours = all.iter().cycle().skip(start).take(all.len());
     let neighbours = neighbours.filter(|s| s.label == predicted && s.id.0 % 10 <= 6 && s.id != sample.id);
     let neighbours = neighbours.take(NEIGHBOURS).map(|s| s.id).collect();
-    Finding { image, split, predicted, suggested, measures, category, reason, neighbours }
+    // The classes are groups around a circle.
+    let angle = f64::from(predicted) / classes.len() as f64 * std::f64::consts::TAU;
+    let position = [angle.cos(), angle.sin()].map(|middle| (8.0 * middle + random.normal()) as f32);
+    let activation_map = (0..9).map(|_| random.normal() as f32).collect();
+    Finding { image, split, predicted, suggested, measures, category, reason, neighbours, position, activation_map }
 }
 
 /// Returns invented measures. Test images have no training dynamics: only the final network
@@ -213,6 +223,7 @@ fn measures(random: &mut Stream, split: Split, p_label: f64, p_rival: f64) -> Me
     Measures {
         label_issue_score: Some((1.0 - p_label) * (0.5 + p_rival / 2.0)),
         hardness_score: Some(entropy / 10f64.ln()),
+        outlier_score: Some(random.unit()),
         p_label: Some(p_label),
         p_suggested: (p_rival > p_label).then_some(p_rival),
         margin: Some(p_label - p_rival),

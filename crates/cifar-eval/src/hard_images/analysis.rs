@@ -88,6 +88,7 @@ impl<'a> SplitAnalysis<'a> {
             out_of_fold: self.input.out_of_fold.as_ref().map(|p| (p[row.start + label], margin(&p[row], label))),
             label_issue: self.label_issue[index],
             hardness: self.hardness[index],
+            outlier: None,
             p_wrong: p_wrong(self.log_odds_wrong[index]),
             rate: suggested.map(|class| self.rates.get(class, label)),
             leading,

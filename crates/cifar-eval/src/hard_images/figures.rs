@@ -37,6 +37,9 @@ pub struct Figures {
     /// `hardness_score`: percentile rank in the split of the entropy of the class probabilities,
     /// 0..1.
     pub hardness: f64,
+    /// `outlier_score`: percentile rank in the split of the mean cosine distance to the nearest
+    /// training images that are not copies, 0..1. `None` without features.
+    pub outlier: Option<f64>,
     /// The probability that the label is wrong, 0..1.
     pub p_wrong: f64,
     /// If a class is suggested: the fraction of its images that carry this label, 0..1.

@@ -23,6 +23,7 @@ pub(super) fn save(found: &HardImages, params: &HardImagesParams, out: &Path, pr
     folder.write("confusion_pairs.csv", &tables::confusion_pairs(splits, classes, source)?)?;
     folder.write("patterns.csv", &tables::patterns(patterns, source))?;
     folder.write("neighbours.csv", &tables::neighbours(images, inputs.images(Split::Train), source))?;
+    folder.write("map.csv", &tables::map(images, source))?;
     folder.write("review_candidates.csv", &tables::review_candidates(images, classes, &inputs.review))?;
     folder.write_json("summary.json", summary)?;
     for (label, class) in classes.iter().enumerate() {
@@ -32,7 +33,7 @@ pub(super) fn save(found: &HardImages, params: &HardImagesParams, out: &Path, pr
         folder.write(&format!("sheets/{class}.png"), &sheet(found, label, params.per_class)?)?;
     }
     progress.update("drawing", classes.len() as u64, classes.len() as u64);
-    folder.write(PAGE, &page::page(found)?)?;
+    folder.write(PAGE, &page::page(found, progress)?)?;
     let fingerprints: Vec<(&str, String)> =
         inputs.splits.iter().map(|split| (split.split.name(), store::fingerprint(split.images))).collect();
     let mut made_from = vec![("model", inputs.model_seal.as_str())];

@@ -66,6 +66,8 @@ pub struct Inputs<'a> {
     pub seed: Option<u64>,
     /// The hash of the model file ([`Model::seal`]); may be empty.
     pub model_seal: String,
+    /// The network, for class-activation maps on the page. `None` for given predictions.
+    pub network: Option<&'a Model>,
 }
 
 /// A training run: its model with everything that it was trained and tested on.
@@ -125,9 +127,15 @@ impl<'a> SplitPredictions<'a> {
                 self.features.as_ref().map_or(0, |f| images * f.width),
             ),
         ];
-        match lengths.into_iter().find(|(_, found, expected)| found.is_some_and(|found| found != *expected)) {
-            Some((what, Some(found), expected)) => wrong(format!("{found} {what}, expected {expected}")),
-            _ => Ok(()),
+        if let Some((what, Some(found), expected)) =
+            lengths.into_iter().find(|(_, found, expected)| found.is_some_and(|found| found != *expected))
+        {
+            return wrong(format!("{found} {what}, expected {expected}"));
+        }
+        let features = self.features.iter().flat_map(|f| f.values.chunks_exact(f.width.max(1)));
+        match self.images.samples().iter().zip(features).find(|(_, row)| row.iter().any(|value| !value.is_finite())) {
+            Some((sample, _)) => wrong(format!("a feature of image {} is NaN or infinite", sample.id)),
+            None => Ok(()),
         }
     }
 }
@@ -167,6 +175,7 @@ impl<'a> Inputs<'a> {
             dataset_version: String::new(),
             seed: None,
             model_seal: String::new(),
+            network: None,
         }
     }
 
@@ -244,6 +253,7 @@ impl<'a> Inputs<'a> {
             dataset_version: data.report.dataset_version.to_string(),
             seed: Some(model.origin.as_ref().map_or(0, |o| o.seed)),
             model_seal: model.seal().into(),
+            network: Some(model),
         })
     }
 

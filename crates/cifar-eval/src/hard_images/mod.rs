@@ -4,9 +4,9 @@
 //! [`identify`] works in memory, on the predictions of any model or on those of a training run
 //! ([`Inputs`]). [`HardImages::save`] writes one folder: `hard_images.csv` (every image, the most
 //! suspicious labels first), `index.html` (a page to inspect and review images), `patterns.csv`
-//! (what misclassified images have in common), `confusion_pairs.csv`, `neighbours.csv`,
-//! `review_candidates.csv`, `summary.json` and one contact sheet per class. [`crate::measures`]
-//! explains the measures.
+//! (what misclassified images have in common), `confusion_pairs.csv`, `neighbours.csv`, `map.csv` (the
+//! features in two dimensions), `review_candidates.csv`, `summary.json` and one contact sheet per
+//! class. [`crate::measures`] explains the measures.
 //!
 //! ```
 //! use cifar_data::{Dataset, ImageSize, Silent};
@@ -40,6 +40,7 @@
 
 mod analysis;
 mod competence;
+mod feature_space;
 mod figures;
 mod files;
 mod inputs;
@@ -47,13 +48,14 @@ mod labels;
 mod neighbours;
 mod page;
 mod patterns;
+mod principal;
 mod summary;
 mod tables;
 mod triage;
+mod umap;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fmt::Write as _;
 use std::path::Path;
 
 use cifar_data::duplicates::Pair;
@@ -63,7 +65,6 @@ use cifar_data::{Content, Header, Progress, Sample, SampleId};
 use serde::{Deserialize, Serialize};
 
 use self::analysis::SplitAnalysis;
-use self::neighbours::{Query, nearest};
 use self::patterns::patterns;
 use self::triage::{Partner, Subject, triage};
 use crate::data_quality::{Issue, Quality};
@@ -155,6 +156,8 @@ pub struct HardImage<'a> {
     pub reason: String,
     /// For an image with a category: the training images with the most similar features.
     pub neighbours: Vec<Neighbour>,
+    /// The position on the map of features (UMAP), in no unit; `None` without features.
+    pub position: Option<[f32; 2]>,
     content: Content,
     pixels: &'a [u8],
 }
@@ -171,7 +174,7 @@ pub fn identify<'a>(inputs: &'a Inputs<'a>, progress: &dyn Progress) -> Result<H
     inputs.check()?;
     let splits: Vec<SplitAnalysis> = inputs.with_images().map(SplitAnalysis::new).collect();
     let mut images = images(&splits, inputs);
-    add_neighbours(&mut images, inputs, progress)?;
+    feature_space::add(&mut images, inputs, progress)?;
     images.sort_by(|a, b| {
         (b.figures.label_issue.total_cmp(&a.figures.label_issue))
             .then(b.figures.hardness.total_cmp(&a.figures.hardness))
@@ -205,7 +208,7 @@ impl fmt::Display for HardImages<'_> {
     }
 }
 
-/// Returns the images split by split, without neighbours.
+/// Returns the images split by split, without what follows from features.
 fn images<'a>(splits: &[SplitAnalysis<'a>], inputs: &Inputs) -> Vec<HardImage<'a>> {
     let find = |id: SampleId| splits.iter().find_map(|split| Some((split.input, split.input.images.index_of(id)?)));
     let partner = |id: SampleId, pair: &Pair| {
@@ -238,49 +241,19 @@ fn images<'a>(splits: &[SplitAnalysis<'a>], inputs: &Inputs) -> Vec<HardImage<'a
                 inputs.review.get(&sample.id).is_some_and(|entry| entry.says.decision == Decision::Dismiss);
             let finding = if is_dismissed { None } else { triage(&subject) };
             let (category, reason) = finding.map_or((None, String::new()), |f| (Some(f.category), f.reason));
-            let (content, neighbours) = (set.content(index), Vec::new());
-            images.push(HardImage { split, sample, figures, category, reason, neighbours, content, pixels });
+            let content = set.content(index);
+            images.push(HardImage {
+                split,
+                sample,
+                figures,
+                category,
+                reason,
+                neighbours: Vec::new(),
+                position: None,
+                content,
+                pixels,
+            });
         }
     }
     images
-}
-
-/// Adds the neighbours of images with a category, and their labels to the reason.
-fn add_neighbours(images: &mut [HardImage], inputs: &Inputs, progress: &dyn Progress) -> Result<()> {
-    const CHUNK: usize = 1024;
-    const WHAT: &str = "finding neighbours";
-    let of_split = |split| inputs.with_images().find(|found| found.split == split);
-    let Some((train, features)) = of_split(Split::Train).and_then(|t| Some((t.images, t.features.as_ref()?))) else {
-        return Ok(());
-    };
-    // Images of splits without features have no neighbours.
-    let query = |image: &HardImage| {
-        let split = of_split(image.split)?;
-        let index = split.images.index_of(image.sample.id)?;
-        let own = (image.split == Split::Train).then_some(index);
-        Some(Query { features: split.features.as_ref()?.of(index), own })
-    };
-    let (found, queries): (Vec<usize>, Vec<Query>) = (0..images.len())
-        .filter(|at| images[*at].category.is_some())
-        .filter_map(|at| Some((at, query(&images[at])?)))
-        .unzip();
-    let total = found.len() as u64;
-    for (done, (chunk, queries)) in found.chunks(CHUNK).zip(queries.chunks(CHUNK)).enumerate() {
-        progress.check()?;
-        progress.update(WHAT, (done * CHUNK) as u64, total);
-        for (at, neighbours) in chunk.iter().zip(nearest(features, queries)?) {
-            let image = &mut images[*at];
-            let samples = || neighbours.iter().map(|(index, _)| &train.samples()[*index]);
-            let same = samples().filter(|sample| sample.label == image.sample.label).count();
-            // The only training image has no neighbours.
-            if !neighbours.is_empty() {
-                let count = neighbours.len();
-                let _ = write!(image.reason, "; {same} of its {count} nearest training images have its label");
-            }
-            let neighbour = |(index, similarity): (usize, f32)| Neighbour { id: train.samples()[index].id, similarity };
-            image.neighbours = neighbours.into_iter().map(neighbour).collect();
-        }
-    }
-    progress.update(WHAT, total, total);
-    Ok(())
 }

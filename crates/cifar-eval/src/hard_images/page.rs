@@ -1,35 +1,74 @@
 //! The page of an analysis: one HTML file.
 
 use cifar_data::duplicates::{Kind, Pair};
-use cifar_data::{SampleId, store};
+use cifar_data::{Progress, SampleId, store};
+use cifar_model::{Model, images_per_pass};
 
 use super::figures::Figures;
 use super::patterns::FALSE_DISCOVERY_RATE;
 use super::{Category, ErrorPattern, HardImage, HardImages, Statistic};
 use crate::Result;
-use crate::page::{self, Embed, Measures, PageData, Patterns, hard_images_page};
+use crate::page::{self, ActivationMaps, Embed, Measures, PageData, Patterns, embedded_rows, hard_images_page};
 
 /// Returns the page.
-pub(super) fn page(found: &HardImages) -> Result<Vec<u8>> {
+pub(super) fn page(found: &HardImages, progress: &dyn Progress) -> Result<Vec<u8>> {
     let HardImages { images, patterns, summary, inputs, .. } = found;
     let neighbours: Vec<Vec<SampleId>> =
         images.iter().map(|image| image.neighbours.iter().map(|n| n.id).collect()).collect();
     let mut pairs: Vec<Pair> = inputs.pairs.iter().copied().filter(|pair| pair.kind != Kind::Similar).collect();
     pairs.sort_by(|a, b| b.similarity.total_cmp(&a.similarity).then((a.first, a.second).cmp(&(b.first, b.second))));
     let fingerprints: Vec<String> = inputs.with_images().map(|split| store::fingerprint(split.images)).collect();
-    Ok(hard_images_page(&PageData {
+    let rows: Vec<page::Row> =
+        images.iter().zip(&neighbours).map(|(image, neighbours)| row(image, neighbours)).collect();
+    let mut data = PageData {
         header: found.header(),
         dataset_version: &summary.dataset_version,
         model: &inputs.model,
         seeds: inputs.seed.as_slice(),
         fingerprint: &fingerprints.join("-"),
-        rows: &images.iter().zip(&neighbours).map(|(image, neighbours)| row(image, neighbours)).collect::<Vec<_>>(),
+        rows: &rows,
         pairs: &pairs,
         patterns: &significant(patterns),
         withheld: &summary.withheld(),
         review: &inputs.review,
         embed: Embed::default(),
-    })?)
+        activation_maps: None,
+    };
+    let maps = match inputs.network {
+        Some(model) => activation_maps(model, &embedded_rows(&data)?, &rows, progress)?,
+        None => None,
+    };
+    data.activation_maps = maps.as_ref();
+    Ok(hard_images_page(&data)?)
+}
+
+/// Returns the class-activation maps of embedded images, each of the class that is predicted; `None`
+/// if the network has no such maps.
+fn activation_maps(
+    model: &Model,
+    embedded: &[usize],
+    rows: &[page::Row],
+    progress: &dyn Progress,
+) -> Result<Option<ActivationMaps>> {
+    const WHAT: &str = "explaining predictions";
+    let (classes, batch) = (model.spec().classes.len(), images_per_pass(model.spec().size));
+    let mut found = ActivationMaps::default();
+    for (done, chunk) in embedded.chunks(batch).enumerate() {
+        progress.check()?;
+        progress.update(WHAT, (done * batch) as u64, embedded.len() as u64);
+        let pixels: Vec<u8> = chunk.iter().flat_map(|row| rows[*row].pixels).copied().collect();
+        let Some(maps) = model.class_activations(&pixels)? else {
+            return Ok(None);
+        };
+        found.size = [maps.dims()[1], maps.dims()[2]];
+        let of_image = maps.values().chunks_exact(found.size[0] * found.size[1] * classes);
+        for (row, places) in chunk.iter().map(|row| &rows[*row]).zip(of_image) {
+            let map = places.iter().skip(usize::from(row.predicted)).step_by(classes).copied().collect();
+            found.maps.insert(row.id, map);
+        }
+    }
+    progress.update(WHAT, embedded.len() as u64, embedded.len() as u64);
+    Ok(Some(found))
 }
 
 /// Returns the significant patterns as the page shows them.
@@ -63,6 +102,7 @@ fn row<'a>(image: &'a HardImage, neighbours: &'a [SampleId]) -> page::Row<'a> {
         category: image.category.map_or("", Category::name),
         reason: &image.reason,
         neighbours,
+        position: image.position,
         pixels: image.pixels,
     }
 }
@@ -73,6 +113,7 @@ pub(super) fn measures(figures: &Figures) -> Measures {
     Measures {
         label_issue_score: Some(figures.label_issue),
         hardness_score: Some(figures.hardness),
+        outlier_score: figures.outlier,
         p_label: Some(f64::from(figures.p_label)),
         p_suggested: figures.suggested.map(|(_, p)| f64::from(p)),
         margin: Some(figures.margin),

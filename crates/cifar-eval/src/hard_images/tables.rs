@@ -12,7 +12,7 @@ use crate::interval::wilson;
 use crate::metrics::Scores;
 
 /// Columns of `hard_images.csv`.
-const COLUMNS: [&str; 29] = [
+const COLUMNS: [&str; 30] = [
     "id",
     "content",
     "split",
@@ -38,6 +38,7 @@ const COLUMNS: [&str; 29] = [
     "oof_margin",
     "label_issue_score",
     "hardness_score",
+    "outlier_score",
     "category",
     "reason",
     "rank",
@@ -83,6 +84,7 @@ pub(super) fn hard_images(images: &[HardImage], classes: &[String], source: &str
                 optional(f.out_of_fold.map(|(_, margin)| margin)),
                 f.label_issue.to_string(),
                 f.hardness.to_string(),
+                optional(f.outlier),
                 optional(image.category.map(Category::name)),
                 image.reason.clone(),
                 rank.to_string(),
@@ -175,6 +177,16 @@ pub(super) fn neighbours(images: &[HardImage], train: Option<&Dataset>, source: 
     let columns =
         ["id", "content", "nearness", "neighbour_id", "neighbour_content", "neighbour_label", "similarity", "source"];
     table(&columns, rows)
+}
+
+/// Returns the position of every image on the map of features, in the order of `images`. Images
+/// without a position have no row.
+pub(super) fn map(images: &[HardImage], source: &str) -> Vec<u8> {
+    let rows = images.iter().filter_map(|image| {
+        let [x, y] = image.position?;
+        Some([image.sample.id.to_string(), image.content.to_string(), x.to_string(), y.to_string(), source.into()])
+    });
+    table(&["id", "content", "x", "y", "source"], rows)
 }
 
 /// Returns the images to review, the most suspicious labels first: likely mislabels, and copies

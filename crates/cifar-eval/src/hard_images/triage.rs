@@ -170,6 +170,7 @@ mod tests {
             out_of_fold: None,
             label_issue: 0.5,
             hardness: 0.5,
+            outlier: None,
             p_wrong: 0.1,
             rate: None,
             leading: [(0, 0.9), (1, 0.1)],

@@ -40,6 +40,7 @@ impl Direction {
 pub struct Measures {
     pub label_issue_score: Option<f64>,
     pub hardness_score: Option<f64>,
+    pub outlier_score: Option<f64>,
     pub p_label: Option<f64>,
     pub p_suggested: Option<f64>,
     pub margin: Option<f64>,
@@ -96,6 +97,16 @@ impl Measure {
         Some(self.direction.higher_is_harder(value))
     }
 
+    /// Returns whether tables of earlier versions of this program may lack the measure.
+    ///
+    /// ```
+    /// let recent = cifar_eval::measures::MEASURES.iter().filter(|measure| measure.is_recent());
+    /// assert_eq!(recent.map(|measure| measure.key).collect::<Vec<_>>(), ["outlier_score"]);
+    /// ```
+    pub fn is_recent(&self) -> bool {
+        self.key == "outlier_score"
+    }
+
     /// Returns whether this is the first learnt epoch, which is empty for images that were never
     /// learnt.
     pub(crate) fn is_first_learnt(&self) -> bool {
@@ -117,11 +128,11 @@ macro_rules! measure {
 }
 
 /// Number of scores, which are the last entries of [`MEASURES`].
-const SCORES: usize = 2;
+const SCORES: usize = 3;
 
 /// All measures, in the order of the columns of `hard_images.csv`: figures of single images first,
 /// then the scores that rank images.
-pub const MEASURES: [Measure; 17] = [
+pub const MEASURES: [Measure; 18] = [
     measure!(p_label, "P(label)", Lower, "Probability of the label under the final network, 0 to 1."),
     measure!(
         p_suggested,
@@ -204,14 +215,20 @@ pub const MEASURES: [Measure; 17] = [
         Higher,
         "Percentile rank within the split of the entropy of the class probabilities, regardless of the label, 0 to 1. A rank, not a probability."
     ),
+    measure!(
+        outlier_score,
+        "Outlier",
+        Higher,
+        "Percentile rank within the split of the mean cosine distance between the features of the image and those of its five nearest training images, 0 to 1. Copies of the image do not count. A rank, not a probability."
+    ),
 ];
 
-/// Returns all measures in the order of the page: the two scores, then the other measures in the
+/// Returns all measures in the order of the page: the scores, then the other measures in the
 /// order of [`MEASURES`].
 ///
 /// ```
 /// let keys: Vec<_> = cifar_eval::measures::scores_first().map(|measure| measure.key).collect();
-/// assert_eq!(keys[..3], ["label_issue_score", "hardness_score", "p_label"]);
+/// assert_eq!(keys[..4], ["label_issue_score", "hardness_score", "outlier_score", "p_label"]);
 /// ```
 pub fn scores_first() -> impl Iterator<Item = &'static Measure> {
     let measures: &'static [Measure] = &MEASURES;
@@ -226,7 +243,7 @@ mod tests {
     #[test]
     fn every_measure_is_listed_once_in_either_order() {
         let columns: Vec<&str> = MEASURES.iter().map(|measure| measure.key).collect();
-        assert_eq!(columns[15..], ["label_issue_score", "hardness_score"]);
+        assert_eq!(columns[15..], ["label_issue_score", "hardness_score", "outlier_score"]);
         let page: Vec<&str> = scores_first().map(|measure| measure.key).collect();
         assert_eq!(page, [&columns[15..], &columns[..15]].concat());
         assert_eq!(columns.iter().collect::<std::collections::BTreeSet<_>>().len(), columns.len());

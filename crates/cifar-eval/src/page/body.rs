@@ -7,7 +7,7 @@ use super::data::{Embed, PageData, PatternLine, Patterns};
 use crate::measures::scores_first;
 
 /// Keyboard shortcuts, for the help.
-const KEYS: [(&str, &str); 12] = [
+const KEYS: [(&str, &str); 13] = [
     ("j k ← → ↑ ↓", "next and previous image, next and previous row"),
     ("Enter", "open the image"),
     ("Esc", "close"),
@@ -16,6 +16,7 @@ const KEYS: [(&str, &str); 12] = [
     ("d", "drop: exclude the image from training"),
     ("x", "dismiss: the label is correct"),
     ("n", "add a note to the open image"),
+    ("m", "show or hide the activation map"),
     ("u", "undo"),
     ("s", "save review.csv"),
     ("/", "search"),
@@ -48,6 +49,7 @@ pub(super) fn body(data: &PageData, pictures: usize) -> Markup {
                 a href="#overview" { "Overview" }
                 a href="#review" { "Review" }
                 a href="#gallery" { "Gallery " span.count #gallery-count {} }
+                @if has_map(data) { a href="#map" { "Map" } }
                 a href="#pairs" { "Duplicates " span.count { (grouped(data.pairs.len())) } }
                 a href="#measures" { "Measures" }
             }
@@ -57,6 +59,7 @@ pub(super) fn body(data: &PageData, pictures: usize) -> Markup {
             (overview(data))
             (review())
             (gallery(data, pictures))
+            @if has_map(data) { (feature_map()) }
             section.view #view-pairs hidden aria-labelledby="pairs-title" {
                 h2 #pairs-title { "Exact and near duplicates" }
                 p.lead {
@@ -217,6 +220,40 @@ fn gallery(data: &PageData, pictures: usize) -> Markup {
     }
 }
 
+/// Returns whether an image is on the map of features.
+fn has_map(data: &PageData) -> bool {
+    data.rows.iter().any(|row| row.position.is_some())
+}
+
+fn feature_map() -> Markup {
+    html! {
+        section.view #view-map hidden aria-labelledby="feature-title" {
+            div.head { h2 #feature-title { "Map of features" } span #feature-count .faint {} }
+            p.lead {
+                "Images that the network finds similar are near each other (UMAP of its last features). Only nearness has a meaning: axes, "
+                "sizes of groups and distances between groups have none."
+            }
+            div.controls {
+                label { "Colour by " select #feature-colour {} }
+                button #feature-in type="button" aria-label="zoom in" { "+" }
+                button #feature-out type="button" aria-label="zoom out" { "−" }
+                button #feature-reset type="button" { "Whole map" }
+            }
+            div.panel { div #feature-box {
+                canvas #feature-map tabindex="0" role="application"
+                    aria-label="Map of features. Arrow keys select an image, Enter opens it, plus and minus zoom, Home shows the whole map." {}
+                div #feature-card aria-hidden="true" hidden {}
+                p #feature-hint .hidden aria-live="polite" {}
+            } }
+            div #feature-legend role="group" aria-label="Groups" {}
+            p.lead {
+                "Click a point to open its image, drag to move the map, and scroll to zoom. Larger points have a picture in this file. Images "
+                "that the gallery filters hide are grey."
+            }
+        }
+    }
+}
+
 /// Says which images have a picture in this file.
 fn embedded(embed: Embed, rows: usize, pictures: usize) -> String {
     let hardest = rows.min(embed.images);
@@ -224,7 +261,7 @@ fn embedded(embed: Embed, rows: usize, pictures: usize) -> String {
         return format!("This file contains the pictures of all {} images.", grouped(rows));
     }
     format!(
-        "This file contains pictures of {} of {} images: the {} hardest, and {} more from duplicates and neighbours. The others are listed without a picture.",
+        "This file contains pictures of {} of {} images: the {} hardest, and {} more: duplicates, neighbours, outliers and others across the map. The others are listed without a picture.",
         grouped(pictures),
         grouped(rows),
         grouped(hardest),
@@ -310,7 +347,7 @@ mod tests {
 
     #[test]
     fn the_number_of_embedded_images_is_shown() {
-        let embed = Embed { images: 100, neighbours_of: 10, pairs: 5 };
+        let embed = Embed { images: 100, ..Embed::default() };
         let text = embedded(embed, 60_000, 140);
         assert!(text.contains("pictures of 140 of 60,000 images: the 100 hardest, and 40 more"), "{text}");
         assert!(embedded(embed, 90, 90).contains("all 90 images"));

@@ -1,5 +1,7 @@
 //! Input types of the hard-images page.
 
+use std::collections::BTreeMap;
+
 use cifar_data::duplicates::Pair;
 use cifar_data::labels::{Entries, Review};
 use cifar_data::splits::Split;
@@ -33,6 +35,19 @@ pub struct PageData<'a> {
     pub review: &'a Entries<Review>,
     /// Which images have their pixels embedded in the file.
     pub embed: Embed,
+    /// Class-activation maps of the embedded images ([`embedded_rows`](super::embedded_rows)), if
+    /// the network has some.
+    pub activation_maps: Option<&'a ActivationMaps>,
+}
+
+/// What each place of an image adds to the logit of the class that is predicted for it; see
+/// [`Model::class_activations`](cifar_model::Model::class_activations).
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ActivationMaps {
+    /// Rows and columns of a map.
+    pub size: [usize; 2],
+    /// The map of each embedded image, row by row.
+    pub maps: BTreeMap<SampleId, Vec<f32>>,
 }
 
 /// One image. `hard_images.csv` has the same columns.
@@ -62,6 +77,8 @@ pub struct Row<'a> {
     pub reason: &'a str,
     /// The nearest training images in feature space, nearest first. Each needs a row.
     pub neighbours: &'a [SampleId],
+    /// Its position on the map of features, in any unit; none if it is not on the map.
+    pub position: Option<[f32; 2]>,
     /// height × width × RGB, one byte per value.
     pub pixels: &'a [u8],
 }
@@ -100,11 +117,15 @@ pub struct Embed {
     pub neighbours_of: usize,
     /// The number of pairs, from the first, whose images are embedded.
     pub pairs: usize,
+    /// The number of images to embed with the highest outlier scores.
+    pub outliers: usize,
+    /// The number of images of the map to embed, evenly by rank.
+    pub of_map: usize,
 }
 
 impl Default for Embed {
-    /// A file of about 10 MB for 32×32 photographs.
+    /// A file of about 12 MB for 20,000 photographs of 32×32 pixels.
     fn default() -> Self {
-        Self { images: 2000, neighbours_of: 200, pairs: 200 }
+        Self { images: 2000, neighbours_of: 200, pairs: 200, outliers: 200, of_map: 400 }
     }
 }

@@ -19,7 +19,8 @@ use cifar_data::SampleId;
 
 pub use crate::measures::Measures;
 pub use cifar_data::labels::{Decision, Entries, Entry, Review};
-pub use data::{Embed, PageData, PatternLine, Patterns, Row};
+pub use data::{ActivationMaps, Embed, PageData, PatternLine, Patterns, Row};
+pub use payload::embedded_rows;
 
 /// Why the page cannot be rendered.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +68,16 @@ pub enum PageError {
         /// The measure.
         what: &'static str,
     },
+    /// An embedded image has no class-activation map, or one of another size than the others.
+    #[error("hard-images page: image {id} has an activation map of {found} values; expected {expected}")]
+    ActivationMap {
+        /// The image.
+        id: SampleId,
+        /// Number of values of its map; 0 without one.
+        found: usize,
+        /// Rows × columns.
+        expected: usize,
+    },
     /// A pattern has a q value above the false discovery rate.
     #[error("hard-images page: pattern {sentence:?} has q = {q}; only patterns with q of at most {level} may be shown")]
     Insignificant {
@@ -86,18 +97,21 @@ pub enum PageError {
 }
 
 /// Scripts in the order of their dependencies.
-const SCRIPTS: [&str; 13] = [
+const SCRIPTS: [&str; 16] = [
     include_str!("assets/data.js"),
     include_str!("assets/dom.js"),
     include_str!("assets/pictures.js"),
+    include_str!("assets/points.js"),
     include_str!("assets/review.js"),
     include_str!("assets/filter.js"),
     include_str!("assets/gallery.js"),
+    include_str!("assets/activation.js"),
     include_str!("assets/detail.js"),
     include_str!("assets/queue.js"),
     include_str!("assets/served.js"),
     include_str!("assets/confusion.js"),
-    include_str!("assets/map.js"),
+    include_str!("assets/data_map.js"),
+    include_str!("assets/feature_map.js"),
     include_str!("assets/pairs.js"),
     include_str!("assets/main.js"),
 ];
@@ -109,7 +123,7 @@ const STYLES: [&str; 2] = [include_str!("assets/base.css"), include_str!("assets
 ///
 /// # Errors
 /// If an image has no row or two rows, a label has no class, an image has the wrong number of
-/// pixels, a measure is not finite, or a pattern is not significant.
+/// pixels or values of its activation map, a measure is not finite, or a pattern is not significant.
 ///
 /// ```
 /// use cifar_data::labels::Entries;
@@ -134,6 +148,7 @@ const STYLES: [&str; 2] = [include_str!("assets/base.css"), include_str!("assets
 ///     category: "ambiguous",
 ///     reason: "Looks like a dog.",
 ///     neighbours: &[],
+///     position: None,
 ///     pixels: &pixels,
 /// };
 /// let page = hard_images_page(&PageData {
@@ -148,6 +163,7 @@ const STYLES: [&str; 2] = [include_str!("assets/base.css"), include_str!("assets
 ///     withheld: &[],
 ///     review: &Entries::new(),
 ///     embed: Embed::default(),
+///     activation_maps: None,
 /// })?;
 /// assert!(page.starts_with(b"<!DOCTYPE html>"));
 /// # Ok::<(), cifar_eval::page::PageError>(())

@@ -367,5 +367,9 @@ mod tests {
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, text.replace("el2n", "el3n")).unwrap();
         problem("has no column `el2n`");
+        // Tables of earlier versions have no outlier scores.
+        std::fs::write(&path, text.replace("outlier_score", "other")).unwrap();
+        let images = table::read_images(&path).map_err(|e| e.to_string()).unwrap();
+        assert!(images.iter().all(|image| image.values[17].is_none() && image.values[16].is_some()));
     }
 }

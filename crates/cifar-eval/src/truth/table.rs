@@ -6,7 +6,7 @@ use std::path::Path;
 use cifar_data::csv_table::{CsvRow, CsvTable};
 use cifar_data::{Content, DataError, Stage};
 
-use crate::measures::MEASURES;
+use crate::measures::{MEASURES, Measure};
 use crate::{EvalError, Result};
 
 /// Columns that identify an image. Any other column may be the truth.
@@ -70,14 +70,18 @@ pub(super) fn read_images(path: &Path) -> Result<Vec<Image>> {
     };
     let (id, split, events) = (index("id")?, index("split")?, index("forgetting_events")?);
     let (content_column, file) = (table.column("content"), table.column("file"));
-    let columns: Vec<usize> = MEASURES.iter().map(|measure| index(measure.key)).collect::<Result<_, _>>()?;
+    let column = |measure: &Measure| match table.column(measure.key) {
+        None if measure.is_recent() => Ok(None),
+        _ => index(measure.key).map(Some),
+    };
+    let columns: Vec<Option<usize>> = MEASURES.iter().map(column).collect::<Result<_, _>>()?;
     let source = table.column("source");
     let mut known = BTreeSet::new();
     let mut images = Vec::new();
     for row in table.rows() {
         let values = MEASURES.iter().zip(&columns).map(|(measure, column)| -> Result<Option<f64>> {
-            if !row.fields[*column].is_empty() {
-                return finite_number(&table, row, *column).map(Some);
+            if let Some(column) = column.filter(|column| !row.fields[*column].is_empty()) {
+                return finite_number(&table, row, column).map(Some);
             }
             let is_never_learnt = measure.is_first_learnt() && !row.fields[events].is_empty();
             Ok(is_never_learnt.then_some(f64::INFINITY))

@@ -10,7 +10,7 @@ use cifar_data::provenance;
 use cifar_data::spreadsheet::{csv, plain};
 
 use super::RunRecord;
-use cifar_eval::measures::MEASURES;
+use cifar_eval::measures::{MEASURES, Measure};
 use cifar_eval::{EvalError, Result};
 
 /// Folder of the tables, in that of the experiments.
@@ -74,7 +74,11 @@ fn add(sums: &mut BTreeMap<u32, Sum>, path: &Path, before: usize) -> Result<()> 
     // Tables of earlier versions lack this column.
     let content = columns.iter().position(|column| column == "content");
     let [predicted, suggested] = [place("pred")?, place("suggested_label")?];
-    let measures: Vec<usize> = MEASURES.iter().map(|measure| place(measure.key)).collect::<Result<_>>()?;
+    let of_measure = |measure: &Measure| match place(measure.key) {
+        Err(_) if measure.is_recent() => Ok(None),
+        found => found.map(Some),
+    };
+    let measures: Vec<Option<usize>> = MEASURES.iter().map(of_measure).collect::<Result<_>>()?;
     let mut images = 0;
     for (at, row) in csv.records().enumerate() {
         let line = |problem: String| wrong(format!("line {}: {problem}", at + 2));
@@ -110,7 +114,7 @@ fn add(sums: &mut BTreeMap<u32, Sum>, path: &Path, before: usize) -> Result<()> 
         sum.runs += 1;
         sum.missed += usize::from(row[predicted] != row[label]);
         for ((total, runs), column) in sum.measures.iter_mut().zip(&measures) {
-            if let Some(value) = number(*column)? {
+            if let Some(value) = column.map_or(Ok(None), number)? {
                 *total += value;
                 *runs += 1;
             }

@@ -1,7 +1,7 @@
 // The data of the page, in the layout of payload.rs: one array per column, hardest row first.
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
-if (DATA.schema !== 2) throw new Error(`the data have schema ${DATA.schema}; this page reads schema 2`);
+if (DATA.schema !== 3) throw new Error(`the data have schema ${DATA.schema}; this page reads schema 3`);
 
 const ROWS = DATA.rows;
 const COUNT = ROWS.id.length;

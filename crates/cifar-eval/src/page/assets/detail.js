@@ -53,7 +53,7 @@ function showDetail() {
       make("span", { className: "faint", textContent: at < 0 ? "hidden by the filters" : `${grouped(at + 1)} of ${grouped(matching.length)}` }),
       button("close", "✕", "close", () => dialog.close())),
     make("div", { className: "detail" },
-      make("div", { className: "left" }, picture(opened, 256), reviewOf(opened), neighboursOf(opened)),
+      make("div", { className: "left" }, largePicture(opened, 256), reviewOf(opened), neighboursOf(opened)),
       make("div", { className: "right" }, headingOf(opened, "detail-title"), table())));
   const again = [...dialog.querySelectorAll("[data-key]")].find((control) => control.dataset.key === focused && !control.disabled);
   (again ?? dialog.querySelector("[data-key=close]")).focus({ preventScroll: true });

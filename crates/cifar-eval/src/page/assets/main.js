@@ -1,6 +1,7 @@
 // Views, theme and keyboard shortcuts, and the setup of all parts.
 
-const VIEWS = ["overview", "review", "gallery", "pairs", "measures"];
+// A page without features has no map.
+const VIEWS = ["overview", "review", "gallery", "map", "pairs", "measures"].filter((name) => byId(`view-${name}`));
 
 function showView() {
   const name = location.hash.slice(1);
@@ -14,6 +15,7 @@ function showView() {
   if (view === "review") openQueue();
   if (view === "gallery") layOut();
   if (view === "overview") showMap();
+  if (view === "map") showFeatureMap();
   if (view === "pairs") showPairs();
 }
 
@@ -32,6 +34,7 @@ function setUpTheme() {
     root.dataset.theme = dark ? "light" : "dark";
     store.set("cifar-theme", root.dataset.theme);
     showMap();
+    showFeatureMap();
   });
 }
 
@@ -78,6 +81,7 @@ function onKey(event) {
     "/": () => { byId("detail").close(); location.hash = "#gallery"; showView(); byId("search").focus(); },
     s: saveReview,
     u: undo,
+    m: toggleActivationMap,
   };
   if (opened >= 0) {
     Object.assign(actions, { j: () => step(1), k: () => step(-1), ArrowRight: () => step(1), ArrowLeft: () => step(-1), n: () => byId("note").focus() });
@@ -110,6 +114,7 @@ setUpGallery();
 setUpDetail();
 setUpQueue();
 setUpMap();
+setUpFeatureMap();
 setFilter({});
 setUpOverview();
 byId("help-open").addEventListener("click", () => byId("help").showModal());

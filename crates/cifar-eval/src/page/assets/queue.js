@@ -105,7 +105,7 @@ function showQueue() {
       judged >= ESTIMATE_EVERY ? make("span", { className: "faint", id: "queue-estimate", textContent: inSentence(right, judged) }) : null),
     ...(done === rows.length ? [make("p", { className: "lead", id: "queue-done", textContent: `All ${grouped(done)} images are reviewed.` })] : []),
     make("div", { className: "detail" },
-      make("div", { className: "left" }, picture(queued, 320), neighboursOf(queued)),
+      make("div", { className: "left" }, largePicture(queued, 320), neighboursOf(queued)),
       make("div", { className: "right" }, headingOf(queued, "queue-title"), reviewOf(queued, "queue-note"))));
   const again = [...box.querySelectorAll("[data-key]")].find((control) => control.dataset.key === focused && !control.disabled);
   if (again) again.focus({ preventScroll: true });

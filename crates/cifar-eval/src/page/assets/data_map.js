@@ -12,7 +12,7 @@ function setUpMap() {
   const canvas = byId("map");
   const nearest = (event) => {
     const box = canvas.getBoundingClientRect();
-    pointed = nearestTo(event.clientX - box.left, event.clientY - box.top, 14);
+    pointed = nearestPoint(mapRows.length, placeOnMap(), event.clientX - box.left, event.clientY - box.top, 14);
     drawMap();
   };
   canvas.addEventListener("pointermove", nearest);
@@ -137,40 +137,18 @@ function legend() {
   return [dot(0, "never correct"), dot(0.5, "correct in half of the epochs"), dot(1, "always correct")];
 }
 
-/** The index of the point nearest to (x, y) within `reach` pixels; −1 if there is none. */
-function nearestTo(x, y, reach) {
-  const { clientWidth: width, clientHeight: height } = byId("map");
-  let [best, least] = [-1, reach * reach];
-  mapRows.forEach((row, at) => {
-    const [px, py] = position(row, width, height);
-    const distance = (px - x) ** 2 + (py - y) ** 2;
-    if (distance < least) [best, least] = [at, distance];
-  });
-  return best;
-}
-
-/**
- * Arrow keys select the nearest point in their direction. A point counts if it is at least as far
- * along the arrow's axis as across it.
- */
 function mapKey(event) {
-  const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
   if (event.key === "Enter" && pointed >= 0) { openRow(mapRows[pointed]); event.preventDefault(); event.stopPropagation(); }
-  if (!way || mapRows.length === 0) return;
+  const next = pointBeside(event.key, mapRows.length, placeOnMap(), pointed);
+  if (next === null) return;
   event.preventDefault();
   event.stopPropagation();
-  const { clientWidth: width, clientHeight: height } = byId("map");
-  if (pointed < 0) pointed = 0;
-  else {
-    const [x, y] = position(mapRows[pointed], width, height);
-    let [best, least] = [pointed, Infinity];
-    mapRows.forEach((row, at) => {
-      const [px, py] = position(row, width, height);
-      const along = (px - x) * way[0] + (py - y) * way[1];
-      const across = Math.abs((px - x) * way[1]) + Math.abs((py - y) * way[0]);
-      if (along > 0.5 && across <= along && along + across < least) [best, least] = [at, along + across];
-    });
-    pointed = best;
-  }
+  pointed = next;
   drawMap();
+}
+
+/** Returns the function from an index in `mapRows` to the position of its point. */
+function placeOnMap() {
+  const { clientWidth: width, clientHeight: height } = byId("map");
+  return (at) => position(mapRows[at], width, height);
 }
