@@ -7,6 +7,7 @@ mod export;
 mod hard_images;
 mod partition;
 mod predict;
+mod train;
 
 use std::path::PathBuf;
 
@@ -16,8 +17,9 @@ pub(crate) use bench::{BenchArgs, BenchCommand, DecodeArgs, NetworkArgs, StepArg
 pub(crate) use experiments::{EngineName, ExperimentsArgs, ExperimentsCommand, GridArgs, GridRunArgs};
 pub(crate) use export::{ExportArgs, FormatName, InputName, TtaName};
 pub(crate) use hard_images::{FlipTo, HardImagesArgs, HardImagesCommand};
-pub(crate) use partition::PartitionArgs;
+pub(crate) use partition::{PartitionArgs, ResizeArgs};
 pub(crate) use predict::{EmbedArgs, EmbedSplit, PredictArgs, ViewsName};
+pub(crate) use train::TrainArgs;
 
 /// Train and compare image classifiers on a CPU, reproducibly to the bit, and find hard images.
 #[derive(Debug, Parser)]
@@ -123,7 +125,8 @@ pub(crate) enum Command {
                             cifar-cli train --fresh      # start over instead of resuming\n  \
                             cifar-cli train --find-lr    # test learning rates for 100 steps\n  \
                             cifar-cli train --preview    # draw the first batch, augmented\n  \
-                            cifar-cli train --set train.epochs=5 --set train.batch_size=256\n\n\
+                            cifar-cli train --set train.epochs=5 --set train.batch_size=256\n  \
+                            cifar-cli train --epochs-more 5    # continue the finished run of models/final/\n\n\
                             An interrupted run resumes from its checkpoint and produces identical files."
     )]
     Train(TrainArgs),
@@ -153,7 +156,8 @@ pub(crate) enum Command {
     /// Run all stages in one process, without DVC
     #[command(
         after_help = "Examples:\n  cifar-cli run                            # partitions images first if there are no partitions\n  \
-                            cifar-cli run --source /data/cifar10     # partitions this folder or archive first"
+                            cifar-cli run --source /data/cifar10     # partitions this folder or archive first\n  \
+                            cifar-cli run --source photos/ --size 64 # images of any size"
     )]
     Run(RunArgs),
     /// Run a grid of experiments and compare the results
@@ -309,49 +313,6 @@ pub(crate) struct RecipeArgs {
     pub(crate) name: Option<String>,
 }
 
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
-#[expect(clippy::option_option, reason = "an option with a value that may be left out")]
-#[derive(Debug, Args)]
-pub(crate) struct TrainArgs {
-    /// Start over instead of resuming an interrupted run or keeping a finished one
-    #[arg(long)]
-    pub(crate) fresh: bool,
-    /// Seconds between checkpoints within an epoch; results do not depend on it
-    #[arg(long, value_name = "SECONDS", default_value_t = 30.0, value_parser = seconds)]
-    pub(crate) checkpoint_every: f64,
-    /// Resume from a checkpoint of another instruction set or platform; the result has the bits of neither
-    #[arg(long)]
-    pub(crate) allow_mixed_isa: bool,
-    /// The former name of --allow-mixed-isa
-    #[arg(long, hide = true)]
-    pub(crate) any_arithmetic: bool,
-    /// Also write curves for TensorBoard into this folder, after each epoch
-    #[arg(long, value_name = "DIR")]
-    pub(crate) tensorboard: Option<PathBuf>,
-    /// Run a learning-rate range test instead of training; writes models/learning_rate/
-    ///
-    /// 100 steps, while the learning rate grows from 1/10,000 to 100 times that of params.yaml.
-    #[arg(long, conflicts_with_all = ["fresh", "allow_mixed_isa", "any_arithmetic", "tensorboard"])]
-    pub(crate) find_lr: bool,
-    /// Draw the first batch as training sees it, instead of training [default file: models/preview.png]
-    #[arg(
-        long,
-        value_name = "FILE",
-        num_args = 0..=1,
-        conflicts_with_all = ["fresh", "allow_mixed_isa", "any_arithmetic", "tensorboard", "find_lr"]
-    )]
-    pub(crate) preview: Option<Option<PathBuf>>,
-    #[command(flatten)]
-    pub(crate) params: ParamsArgs,
-}
-
-fn seconds(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok(seconds),
-        _ => Err("allowed is 0 to 86400 (seconds)".into()),
-    }
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct LabelsArgs {
     #[command(subcommand)]
@@ -388,6 +349,8 @@ pub(crate) struct RunArgs {
     /// Partition this source first [default: only if there are no partitions]
     #[arg(long, value_name = "SOURCE")]
     pub(crate) source: Option<String>,
+    #[command(flatten)]
+    pub(crate) resize: ResizeArgs,
     #[command(flatten)]
     pub(crate) params: ParamsArgs,
 }

@@ -179,6 +179,41 @@ fn broken_images_among_resized_ones_are_skipped_on_request() {
     let options = ReadOptions { skip_broken: true, resize: Some(square(32, Fit::Crop)), ..ReadOptions::default() };
     let images = sources::read(root.path(), &options, &Silent).expect("five are whole");
     assert_eq!((images.dataset.len(), images.skipped[0].file.as_str()), (5, "cat/c.gif"));
-    let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/cifar-10-binary.tar.gz");
-    check_refused(read(&archive, square(32, Fit::Crop)), &["is an archive; only image files can be resized"]);
+}
+
+/// The images of a fixture as PNG files, in class folders, have the pixels that its own reader makes.
+#[test]
+fn archives_and_parquet_files_are_resized_like_image_files() {
+    let fixture = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
+    let original = read(&fixture("cifar-10-binary.tar.gz"), None).expect("it is whole").dataset;
+    let root = temporary();
+    for index in 0..original.len() {
+        let bytes = png(original.size(), original.image(index), ExtendedColorType::Rgb8);
+        put(&root.path().join(format!("x{}/{index}.png", index % 2)), &bytes);
+    }
+    for (side, fit, enlarged) in [(24, Fit::Stretch, 0), (32, Fit::Pad, 0), (40, Fit::Crop, original.len())] {
+        let files = read(root.path(), square(side, fit)).expect("they are whole").dataset;
+        let file = |index: usize| {
+            let wanted = format!("x{}/{index}.png", index % 2);
+            files.samples().iter().position(|sample| sample.file == wanted).expect("its file")
+        };
+        for name in ["cifar-10-binary.tar.gz", "cifar-10-parquet"] {
+            let warned = Warned::default();
+            let options = ReadOptions { resize: Some(square(side, fit)), ..ReadOptions::default() };
+            let set = sources::read(&fixture(name), &options, &warned).expect("it is whole").dataset;
+            assert_eq!(set.size(), square(side, fit).size);
+            for index in 0..set.len() {
+                assert!(set.image(index) == files.image(file(index)), "{name}, {fit:?}, image {index}");
+            }
+            assert_eq!(set.labels(), original.labels());
+            let source = &set.header().source;
+            assert_eq!(source.fit, Some(fit));
+            assert!(source.description.ends_with(&format!("7 images, {fit} {side}×{side}")), "{source:?}");
+            let warnings: Vec<String> = (enlarged > 0)
+                .then(|| format!("{}: 7 images are smaller than 40×40 and enlarged", shown(&fixture(name))))
+                .into_iter()
+                .collect();
+            assert_eq!(*warned.0.lock().expect("nobody panicked"), warnings);
+        }
+    }
 }

@@ -34,12 +34,14 @@
 
 mod error;
 mod feature_map;
+mod import;
 mod input;
 mod memory;
 mod model;
 mod plan;
 mod predict;
 mod test_time;
+mod torch_names;
 mod transfer;
 mod whitening;
 
@@ -53,7 +55,7 @@ pub use error::{ModelError, Result};
 pub use feature_map::FeatureMap;
 pub use input::{Mode, images_to_feature_map, views_to_feature_map};
 pub use memory::check_memory;
-pub use model::{Model, ModelOrigin, ModelSpec};
+pub use model::{Continued, Imported, Model, ModelOrigin, ModelSpec};
 pub use networks::{Architecture, LayerSummary, ModelParams};
 pub use plan::Plan;
 pub use predict::{

@@ -1,29 +1,21 @@
-//! A network with everything needed to use it, and the file format.
-//!
-//! The file is safetensors: every tensor under its name, and one metadata key, `cifar_model`. Its
-//! value is JSON with the schema version, the [`ModelSpec`], the [`ModelOrigin`] and a hash of the
-//! whole file ([`cifar_data::seal`]). Equal models give identical bytes. The schema version is 3.
+//! A network with everything needed to use it.
 
-use std::collections::{BTreeMap, HashMap};
+mod file;
+
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use candle_core::{Device, Tensor};
-use cifar_data::output::write_file;
+use candle_core::Tensor;
 use cifar_data::prepare::{Normalisation, PreparedReport};
-use cifar_data::seal::{self, PLACEHOLDER};
 use cifar_data::splits::Split;
 use cifar_data::{DataError, Dataset, Fit, ImageSize, Resize, Source, Stage};
 use cifar_kernels::PixelView;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
-use crate::memory::check_memory;
+pub(crate) use self::file::{is_model, read};
 use crate::networks::{Extent, LayerSummary, ModelParams, Network, build};
 use crate::parameters::Parameters;
 use crate::{FeatureMap, Mode, ModelError, Result, images_to_feature_map, views_to_feature_map};
-
-const SCHEMA: u32 = 3;
-const METADATA_KEY: &str = "cifar_model";
 
 /// The architecture of a network, and the classes and images that it expects.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -62,17 +54,31 @@ pub struct ModelOrigin {
     /// from random weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init: Option<String>,
+    /// The finished runs that this run continued, the first one first. Usually none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub continues: Vec<Continued>,
     /// The parameters that were set for this run alone, by key such as `train.epochs`. Usually none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, serde_json::Value>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Metadata {
-    schema: u32,
-    spec: ModelSpec,
-    origin: Option<ModelOrigin>,
-    seal: String,
+/// A finished run that a longer one continued.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Continued {
+    /// The hash of its model file ([`Model::seal`]).
+    pub model: String,
+    /// Its epochs.
+    pub epochs: usize,
+}
+
+/// What is known of a network that another program trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Imported {
+    /// The name of the layout.
+    pub layout: &'static str,
+    /// Whether its classes have names. Otherwise the model has names that no class can have.
+    pub names_classes: bool,
 }
 
 /// A network with its tensors and description.
@@ -104,6 +110,7 @@ pub struct Model {
     /// The origin; `None` before training.
     pub origin: Option<ModelOrigin>,
     seal: Option<String>,
+    imported: Option<Imported>,
 }
 
 impl std::fmt::Debug for Model {
@@ -125,7 +132,7 @@ impl Model {
         spec.plan()?;
         let mut parameters = Parameters::new(seed);
         let network = build(&spec.params, spec.classes.len(), spec.size, &mut parameters)?;
-        Ok(Self { spec, parameters, network, origin: None, seal: None })
+        Ok(Self { spec, parameters, network, origin: None, seal: None, imported: None })
     }
 
     /// Returns the description of the network and its input.
@@ -145,9 +152,25 @@ impl Model {
     }
 
     /// Returns the hash of the file from which the model was loaded ([`cifar_data::seal`]), or an
-    /// empty string.
+    /// empty string. The hash of an imported file also covers its normalisation and class names.
     pub fn seal(&self) -> &str {
         self.seal.as_deref().unwrap_or_default()
+    }
+
+    /// Returns what is known of the network if another program trained it.
+    pub fn imported(&self) -> Option<&Imported> {
+        self.imported.as_ref()
+    }
+
+    /// Returns whether the names of its classes are known. Only an imported file may not have them.
+    pub fn names_classes(&self) -> bool {
+        self.imported.is_none_or(|imported| imported.names_classes)
+    }
+
+    /// Builds a network that another program trained, whose file has the hash `seal`. Its tensors are
+    /// not set yet.
+    pub(crate) fn of_other_program(spec: ModelSpec, seal: String, imported: Imported) -> Result<Self> {
+        Ok(Self { seal: Some(seal), imported: Some(imported), ..Self::new(spec, 0)? })
     }
 
     /// Returns the tensors.
@@ -262,97 +285,6 @@ impl Model {
             }
             None => Ok(()),
         }
-    }
-
-    /// Writes the model to a file, which is replaced atomically.
-    ///
-    /// # Errors
-    /// If the file cannot be written.
-    pub fn save(&self, path: &Path) -> Result<()> {
-        let (spec, origin) = (self.spec.clone(), self.origin.clone());
-        let metadata = Metadata { schema: SCHEMA, spec, origin, seal: PLACEHOLDER.into() };
-        let json = serde_json::to_string(&metadata).map_err(|e| ModelError::malformed(path, e.to_string()))?;
-        let tensors = self.parameters.all().map(|(name, var)| {
-            let values = var.flatten_all()?.to_vec1::<f32>()?;
-            let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-            Ok((name.to_string(), var.dims().to_vec(), bytes))
-        });
-        let tensors = tensors.collect::<Result<Vec<_>>>()?;
-        let views = tensors.iter().map(|(name, shape, bytes)| {
-            let view = TensorView::new(Dtype::F32, shape.clone(), bytes)
-                .map_err(|e| ModelError::malformed(path, e.to_string()))?;
-            Ok((name.as_str(), view))
-        });
-        let views = views.collect::<Result<Vec<_>>>()?;
-        // One key only: the header is a hash map, whose order would change the bytes from run to
-        // run.
-        let metadata = HashMap::from([(METADATA_KEY.to_string(), json)]);
-        let mut bytes =
-            safetensors::serialize(views, Some(metadata)).map_err(|e| ModelError::malformed(path, e.to_string()))?;
-        seal::seal(&mut bytes).map_err(|e| ModelError::malformed(path, e.to_string()))?;
-        Ok(write_file(path, &bytes)?)
-    }
-
-    /// Reads a model written by [`Model::save`].
-    ///
-    /// # Errors
-    /// [`DataError::Missing`] if there is no such file. Otherwise if the file cannot be read, is
-    /// damaged or has another schema, or there is not enough memory.
-    pub fn load(path: &Path) -> Result<Self> {
-        let wrong = |problem: String| ModelError::malformed(path, problem);
-        let unreadable = |e: std::io::Error| {
-            let problem = format!("cannot read the model: {e}");
-            if e.kind() != std::io::ErrorKind::NotFound {
-                return wrong(problem);
-            }
-            DataError::Missing { path: path.to_path_buf(), problem, made_by: Stage::Train.alone() }.into()
-        };
-        // Memory for the file, its values, and a network of them.
-        let needed = std::fs::metadata(path).map_err(unreadable)?.len().saturating_mul(4);
-        check_memory(&format!("{}: reading this model", path.display()), needed, "use a smaller model")?;
-        let bytes = std::fs::read(path).map_err(unreadable)?;
-        let not_ours = |e: safetensors::SafeTensorError| wrong(format!("is not a valid safetensors file ({e})"));
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(not_ours)?;
-        let json =
-            header.metadata().as_ref().and_then(|map| map.get(METADATA_KEY)).ok_or_else(|| {
-                wrong(format!("has no `{METADATA_KEY}` metadata, so it is not a model of this program"))
-            })?;
-        let schema = serde_json::from_str::<serde_json::Value>(json).ok().and_then(|v| v.get("schema")?.as_u64());
-        if schema != Some(u64::from(SCHEMA)) {
-            let found = schema.map_or("none".to_string(), |s| s.to_string());
-            return Err(wrong(format!(
-                "has schema {found}, this program reads schema {SCHEMA}; train the model again"
-            )));
-        }
-        let seal = seal::check(&bytes).map_err(|e| wrong(e.to_string()))?;
-        let Metadata { spec, origin, .. } = serde_json::from_str(json)
-            .map_err(|e| wrong(format!("describes a network that this program does not support ({e})")))?;
-        let tensors = SafeTensors::deserialize(&bytes).map_err(not_ours)?;
-        // The description is compared with the stored tensors before anything is built from it.
-        let plan = spec.plan().map_err(|e| wrong(e.to_string()))?;
-        if tensors.len() != plan.tensors.len() {
-            let (name, count) = (spec.params.architecture.name(), plan.tensors.len());
-            return Err(wrong(format!("has {} tensors, expected {count} for {name}", tensors.len())));
-        }
-        for (name, dims) in &plan.tensors {
-            let tensor = tensors.tensor(name).map_err(|_| wrong(format!("has no tensor `{name}`")))?;
-            if tensor.shape() != dims || tensor.dtype() != Dtype::F32 {
-                let (dtype, shape) = (tensor.dtype(), tensor.shape());
-                return Err(wrong(format!("tensor `{name}` is {dtype:?} {shape:?}, expected F32 {dims:?}")));
-            }
-        }
-        let mut model = Self::new(spec, 0)?;
-        (model.origin, model.seal) = (origin, Some(seal));
-        for (name, var) in model.parameters.all() {
-            let tensor = tensors.tensor(name).map_err(|_| wrong(format!("has no tensor `{name}`")))?;
-            let values: Vec<f32> =
-                tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-            if values.iter().any(|v| !v.is_finite()) {
-                return Err(wrong(format!("tensor `{name}` has values that are not finite")));
-            }
-            var.set(&Tensor::from_vec(values, var.dims(), &Device::Cpu)?)?;
-        }
-        Ok(model)
     }
 }
 

@@ -37,7 +37,8 @@ impl Transfer {
         if theirs != ours {
             return differs("architecture", theirs, ours);
         }
-        if found.size != spec.size {
+        // Imported weights suit images of any size.
+        if from.imported().is_none() && found.size != spec.size {
             return differs("images of", &found.size.to_string(), &spec.size.to_string());
         }
         let stored: BTreeMap<&str, &[usize]> = from.parameters().all().map(|(name, var)| (name, var.dims())).collect();

@@ -236,6 +236,7 @@ fn a_missing_model_and_one_of_other_images_name_the_stage_that_trains() {
         epoch: 1,
         arithmetic: String::new(),
         init: None,
+        continues: Vec::new(),
         settings: BTreeMap::new(),
     };
     model.origin = Some(origin.clone());

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use cifar_data::DataError;
 use cifar_data::partitions::{self, Partition};
 use cifar_data::prepare::PreparedReport;
+use cifar_data::{DataError, Resize};
 use cifar_model::{ModelSpec, Transfer};
 use cifar_train::{Init, Recipe};
 
@@ -45,6 +45,8 @@ pub struct RunOptions {
     /// The source that is partitioned first ([`PartitionOptions::source`]). With `None`, existing
     /// partitions are used; if there are none, the source is `auto`.
     pub source: Option<String>,
+    /// The size to which the images of `source` are resized, with the rule.
+    pub resize: Option<Resize>,
     /// Whether to avoid the network.
     pub offline: bool,
 }
@@ -155,10 +157,14 @@ impl Project {
         self.locked("run", reporter, || {
             // Mistakes in the parameters are reported before any image is decoded.
             self.params()?.train.check_dynamics()?;
+            if options.resize.is_some() && options.source.is_none() {
+                return Err(Error::usage("--size resizes images when they are partitioned; name them with --source"));
+            }
             let has_partitions = Partition::FIRST.iter().all(|p| self.layout.partitions().join(p.name()).is_dir());
             if options.source.is_some() || !has_partitions {
                 let source = options.source.as_deref().unwrap_or("auto");
-                let images = PartitionOptions { offline: options.offline, ..PartitionOptions::of(source) };
+                let RunOptions { resize, offline, .. } = *options;
+                let images = PartitionOptions { resize, offline, ..PartitionOptions::of(source) };
                 reporter.finished(&partition::run(self, &images, reporter)?);
             }
             reporter.finished(&pull::run(self, reporter)?);

@@ -36,6 +36,8 @@ pub const INIT: &str = "init.json";
 /// Name of the model that a run started from among the inputs of its folder
 /// ([`cifar_data::provenance`]).
 pub const INIT_INPUT: &str = "init";
+/// Name of the model of the finished run that a run continued among the inputs of its folder.
+pub const CONTINUED_INPUT: &str = "continues";
 /// File name of the per-epoch logits.
 pub const DYNAMICS: &str = "dynamics.safetensors";
 
@@ -73,6 +75,10 @@ pub fn write(fitted: &Fitted, data: &TrainingData, out: &Path) -> Result<()> {
     if let Some(from) = &fitted.started_from {
         folder.write(INIT, format!("{:#}\n", json!(from)).as_bytes())?;
         inputs.push((INIT_INPUT, from.model.as_str()));
+    }
+    let continued = fitted.model.origin.as_ref().and_then(|origin| origin.continues.last());
+    if let Some(run) = continued {
+        inputs.push((CONTINUED_INPUT, run.model.as_str()));
     }
     provenance::write(folder.path(), COMMAND, &inputs, &[MODEL, HISTORY, METRICS])?;
     Ok(folder.commit()?)

@@ -32,6 +32,9 @@ pub enum TrainError {
     /// A run cannot start from this trained network.
     #[error("train.init: {0}")]
     Init(String),
+    /// A finished run cannot be continued.
+    #[error("{0}")]
+    Continued(String),
     /// The loss became NaN or infinite.
     #[error(
         "the loss is {loss} at step {step} (epoch {epoch}) with learning rate {learning_rate:.3e}; lower train.learning_rate or raise train.warmup_epochs"

@@ -5,7 +5,7 @@ use cifar_model::ModelParams;
 
 use crate::callback::TrainingCallback;
 use crate::run::{Fitted, Run};
-use crate::{Checkpoints, Result, TrainParams};
+use crate::{Checkpoints, ContinuedKeys, FinishedRun, Result, TrainParams};
 
 /// Trains a network on `data` with the seed `seed`, and returns it with its history.
 ///
@@ -78,6 +78,32 @@ pub fn fit_resumable(
 ) -> Result<Fitted> {
     let mut run = Run::start(params, model, data, seed)?;
     checkpoints.resume(&mut run)?;
+    run.train(params.epochs, Some(checkpoints), callback)?;
+    run.finish()
+}
+
+/// Trains like [`fit_resumable`], from the end of a finished run; see [`FinishedRun`].
+///
+/// If this longer run was interrupted, it resumes from its own checkpoint, and no longer needs that
+/// of the finished run.
+///
+/// # Errors
+/// As [`fit_resumable`], and if the finished run cannot be continued ([`FinishedRun::check`]) or
+/// its last checkpoint is missing, damaged, or of another numeric target.
+pub fn fit_continued(
+    params: &TrainParams,
+    model: &ModelParams,
+    data: &TrainingData,
+    seed: u64,
+    (finished, keys): (&FinishedRun, &ContinuedKeys),
+    checkpoints: &mut Checkpoints,
+    callback: &dyn TrainingCallback,
+) -> Result<Fitted> {
+    finished.check(params)?;
+    let mut run = Run::start(params, model, data, seed)?.continuing(finished.continues());
+    if checkpoints.resume(&mut run)? == 0 {
+        checkpoints.take_finished(&mut run, &keys.finished, finished.history())?;
+    }
     run.train(params.epochs, Some(checkpoints), callback)?;
     run.finish()
 }

@@ -57,3 +57,9 @@ impl EpochRecord {
         key(self) > key(other)
     }
 }
+
+/// Returns the number of epochs since the best one.
+pub(crate) fn epochs_without_a_better_one(history: &[EpochRecord]) -> usize {
+    let best = history.iter().rev().find(|r| r.best).map_or(0, |r| r.epoch);
+    history.len().saturating_sub(best)
+}

@@ -33,6 +33,7 @@
 mod averaging;
 mod callback;
 mod checkpoint;
+mod continued;
 mod error;
 mod fit;
 mod history;
@@ -56,16 +57,17 @@ pub mod tensorboard;
 pub mod tune;
 
 pub use callback::TrainingCallback;
-pub use checkpoint::{Checkpoints, remove_checkpoints, run_key};
+pub use checkpoint::{Checkpoints, continued_key, remove_checkpoints, run_key};
+pub use continued::{ContinuedKeys, FinishedRun};
 pub use dynamics::Dynamics;
 pub use error::{Result, TrainError};
-pub use fit::{fit, fit_resumable};
+pub use fit::{fit, fit_continued, fit_resumable};
 pub use history::{EPOCH_COLUMNS, EpochRecord};
 pub use memory::training_memory;
 pub use optimiser::{LrMultipliers, Optimiser};
 pub use params::{
-    Averaging, ClassWeights, Freeze, Init, OptimiserKind, Reduction, Sampling, Select, TrainParams, add_optional_keys,
-    optional_train_keys,
+    Averaging, ClassWeights, Freeze, Init, MAX_EPOCHS, OptimiserKind, Reduction, Sampling, Select, TrainParams,
+    add_optional_keys, optional_train_keys,
 };
 pub use range_test::{RangePoint, RangeTest, range_test};
 pub use recipe::Recipe;

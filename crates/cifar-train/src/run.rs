@@ -8,10 +8,13 @@ use candle_core::Tensor;
 use cifar_data::prepare::TrainingData;
 use cifar_data::splits::Split;
 use cifar_data::{DataError, Source};
-use cifar_model::{Model, ModelOrigin, ModelParams, ModelSpec, Transfer, evaluate_loss, predict, predict_some};
+use cifar_model::{
+    Continued, Model, ModelOrigin, ModelParams, ModelSpec, Transfer, evaluate_loss, predict, predict_some,
+};
 use serde::Serialize;
 
 use crate::callback::TrainingCallback;
+use crate::history::epochs_without_a_better_one;
 use crate::memory;
 use crate::{Checkpoints, Dynamics, EpochRecord, Result, Select, TrainError, TrainParams, Trainer};
 
@@ -39,7 +42,10 @@ pub struct StartedFrom {
     pub model: String,
     /// What it was trained on; none if its file does not say so.
     pub source: Option<Source>,
-    /// Its classes.
+    /// The layout of its file if another program trained it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub imported: Option<&'static str>,
+    /// Its classes; none if an imported file does not name them.
     pub classes: Vec<String>,
     /// The tensors that the run took, and those that were new.
     #[serde(flatten)]
@@ -83,6 +89,7 @@ pub struct Run<'a> {
     pub(crate) trainer: Trainer,
     pub(crate) state: RunState,
     started_from: Option<StartedFrom>,
+    continues: Vec<Continued>,
     timing: Timing,
 }
 
@@ -136,7 +143,14 @@ impl<'a> Run<'a> {
         let numeric_target = cifar_kernels::numeric_target()?;
         let state = RunState { dynamics: Some(dynamics), numeric_target, ..RunState::default() };
         let timing = Timing::default();
-        Ok(Self { data, params: params.clone(), seed, trainer, state, started_from, timing })
+        let continues = Vec::new();
+        Ok(Self { data, params: params.clone(), seed, trainer, state, started_from, continues, timing })
+    }
+
+    /// Returns the run with the finished runs that it continues, which its model will name.
+    pub(crate) fn continuing(mut self, runs: Vec<Continued>) -> Self {
+        self.continues = runs;
+        self
     }
 
     /// Returns the run without a record of per-epoch logits.
@@ -276,6 +290,7 @@ impl<'a> Run<'a> {
             epoch: selected_epoch,
             arithmetic: numeric_target,
             init: self.started_from.as_ref().map(|from| from.model.clone()),
+            continues: self.continues,
             settings: BTreeMap::new(),
         });
         // The next model has buffers of other sizes.
@@ -292,7 +307,8 @@ impl StartedFrom {
         Ok(Self {
             model: init.seal().into(),
             source: init.origin.as_ref().map(|origin| origin.source.clone()),
-            classes: init.spec().classes.clone(),
+            imported: init.imported().map(|imported| imported.layout),
+            classes: if init.names_classes() { init.spec().classes.clone() } else { Vec::new() },
             tensors,
         })
     }
@@ -342,8 +358,8 @@ impl RunState {
     }
 
     fn stopped_early(&self, params: &TrainParams) -> bool {
-        let best = self.history.iter().rev().find(|r| r.best).map_or(0, |r| r.epoch);
-        self.stopped || params.early_stopping > 0 && self.history.len() - best >= params.early_stopping
+        let without = epochs_without_a_better_one(&self.history);
+        self.stopped || params.early_stopping > 0 && without >= params.early_stopping
     }
 }
 

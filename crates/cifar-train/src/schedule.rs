@@ -21,6 +21,16 @@ pub enum Schedule {
 const TRIANGLE: [f64; 2] = [0.2, 0.07];
 
 impl Schedule {
+    /// Returns the name as parameters have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Constant => "constant",
+            Self::Linear => "linear",
+            Self::Triangular => "triangular",
+            Self::Cosine => "cosine",
+        }
+    }
+
     /// Returns the factor (0..=1) on the highest learning rate at `step` (counted from 0) of
     /// `steps`.
     ///
@@ -73,6 +83,7 @@ mod tests {
     #[test]
     fn no_step_has_a_rate_of_0() {
         for schedule in [Schedule::Constant, Schedule::Linear, Schedule::Triangular, Schedule::Cosine] {
+            assert_eq!(serde_json::to_value(schedule).unwrap(), schedule.name());
             for (steps, warmup) in [(1, 0.0), (1, 1.0), (7, 3.5), (7, 7.0)] {
                 let factors = (0..steps).map(|step| schedule.factor(step, steps, warmup));
                 assert!(factors.into_iter().all(|f| f > 0.0 && f <= 1.0), "{schedule:?} {steps} {warmup}");

@@ -138,8 +138,8 @@ fn wrong_sizes_and_rules_are_refused() {
         (&["--size", "-3"], "-3"),
         (&["--fit", "pad"], "--size"),
         (&["--size", "32", "--fit", "squeeze"], "squeeze"),
-        (&["--size", "32", "--source", "synthetic"], "--size is for image files; --source synthetic has none here"),
-        (&["--size", "32"], "--size is for image files; --source auto has none here"),
+        (&["--size", "32", "--source", "synthetic"], "--size is for images; --source synthetic has none here"),
+        (&["--size", "32"], "--size is for images; --source auto has none here"),
     ] {
         let answer = project.run(&[&["partition"], arguments].concat());
         assert_eq!(answer.code, Some(USAGE), "{answer:?}");

@@ -1,6 +1,6 @@
 //! The command line of `partition`.
 
-use cifar_data::Fit;
+use cifar_data::{DataError, Fit, Resize};
 use clap::{Args, ValueEnum};
 
 #[derive(Debug, Args)]
@@ -33,18 +33,33 @@ pub(crate) struct PartitionArgs {
     /// Skip and list files that are not usable images, instead of stopping at the first
     #[arg(long)]
     pub(crate) skip_broken: bool,
-    /// Resize all images to N×N pixels, 16 to 224 [default: all images have one size]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(SIDES))]
-    pub(crate) size: Option<u16>,
-    /// How images of another shape become square [default: crop]
-    #[arg(long, value_name = "RULE", requires = "size")]
-    pub(crate) fit: Option<FitRule>,
+    #[command(flatten)]
+    pub(crate) resize: ResizeArgs,
     /// Number of synthetic images
     #[arg(long, value_name = "N", default_value_t = 6000, value_parser = clap::value_parser!(u32).range(30..=1_000_000))]
     pub(crate) synthetic_images: u32,
     /// Seed of the synthetic images
     #[arg(long, value_name = "SEED", default_value_t = 0)]
     pub(crate) synthetic_seed: u64,
+}
+
+/// The size to which images are resized.
+#[derive(Debug, Args)]
+pub(crate) struct ResizeArgs {
+    /// Resize all images to N×N pixels, 16 to 224 [default: all images have one size]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(SIDES))]
+    size: Option<u16>,
+    /// How images of another shape become square [default: crop]
+    #[arg(long, value_name = "RULE", requires = "size")]
+    fit: Option<FitRule>,
+}
+
+impl ResizeArgs {
+    /// Returns the size with its rule; none if images keep their size.
+    pub(crate) fn resize(&self) -> Result<Option<Resize>, DataError> {
+        let fit = self.fit.map_or_else(Fit::default, Into::into);
+        self.size.map(|side| Resize::square(side, fit)).transpose()
+    }
 }
 
 /// How images of another shape become square.

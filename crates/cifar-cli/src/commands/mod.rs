@@ -11,7 +11,7 @@ mod recipe;
 mod shell;
 mod train;
 
-use cifar_data::{Fit, Progress as _, Resize};
+use cifar_data::Progress as _;
 use cifar_kernels::{DEPRECATED_ISA_VARIABLE, ISA_VARIABLE};
 use cifar_pipeline::init::init;
 use cifar_pipeline::params::{former_keys, parse_settings};
@@ -81,7 +81,8 @@ pub(crate) fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
             terminal.outcome(&project.locked("labels", terminal, || labels::run(project, &options, terminal))?);
         }
         Command::Run(args) => {
-            let options = RunOptions { source: args.source.clone(), offline: args.offline };
+            let options =
+                RunOptions { source: args.source.clone(), resize: args.resize.resize()?, offline: args.offline };
             project.run(&options, terminal)?;
         }
         Command::Experiments(args) => experiments::run(context, args)?,
@@ -133,15 +134,13 @@ fn start_threads(threads: Option<u16>, terminal: &Terminal) -> Result<()> {
 }
 
 fn partition(context: &Context, args: &PartitionArgs) -> Result<()> {
-    let fit = args.fit.map_or_else(Fit::default, Into::into);
-    let resize = args.size.map(|side| Resize::square(side, fit)).transpose()?;
     let options = PartitionOptions {
         source: args.source.clone(),
         offline: args.offline,
         mirror: args.mirror.clone(),
         coarse_labels: args.coarse_labels,
         skip_broken: args.skip_broken,
-        resize,
+        resize: args.resize.resize()?,
         synthetic_images: args.synthetic_images,
         synthetic_seed: args.synthetic_seed,
     };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cifar_experiments::epochs::EVENTS_VARIABLE;
-use cifar_pipeline::stages::train::{find_learning_rate, preview};
+use cifar_pipeline::stages::train::{Longer, find_learning_rate, preview};
 use cifar_pipeline::{Result, TrainOptions};
 
 use cifar_data::Progress as _;
@@ -24,7 +24,9 @@ pub(super) fn run(context: &Context, args: &TrainArgs) -> Result<()> {
     if args.any_arithmetic {
         terminal.warn("--any-arithmetic is now called --allow-mixed-isa");
     }
+    let longer = args.epochs_more.map(|epochs_more| Longer { folder: args.continue_from.clone(), epochs_more });
     let options = TrainOptions {
+        longer,
         fresh: args.fresh,
         checkpoint_every: Duration::from_secs_f64(args.checkpoint_every),
         allow_mixed_isa: args.allow_mixed_isa || args.any_arithmetic,

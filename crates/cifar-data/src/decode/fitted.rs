@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Budget, Unread, read_header};
+use super::{Budget, Header, Unread, read_header};
 use crate::{Fit, ImageSize, Resize, input};
 
 /// Most pixels per side of an image that is resized. A header with more is refused before anything
@@ -58,10 +58,22 @@ pub(crate) fn read_fitted(path: &Path, resize: Resize, budget: &Budget, pixels: 
             // Everything is returned before this thread waits for all that it needs.
             continue;
         }
-        let mut decoded = vec![0; original.bytes()];
-        let transparent = header.decode(&mut decoded)?;
-        let fitted = resize.fit.apply(decoded, original, resize.size).ok_or_else(|| "is too large".to_string())?;
-        pixels.copy_from_slice(&fitted);
-        return Ok(Found { original, transparent });
+        return decode(header, resize, pixels);
     }
+}
+
+/// Decodes an image file that is in memory, as [`read_fitted`].
+pub(crate) fn decode_fitted(bytes: &[u8], resize: Resize, budget: &Budget, pixels: &mut [u8]) -> Result<Found, Unread> {
+    let header = read_header(bytes, MAX_SIDE)?;
+    let _share = budget.take(header.memory() + Fit::memory(header.size(), resize.size))?;
+    decode(header, resize, pixels)
+}
+
+fn decode(header: Header, resize: Resize, pixels: &mut [u8]) -> Result<Found, Unread> {
+    let original = header.size();
+    let mut decoded = vec![0; original.bytes()];
+    let transparent = header.decode(&mut decoded)?;
+    let fitted = resize.fit.apply(decoded, original, resize.size).ok_or_else(|| "is too large".to_string())?;
+    pixels.copy_from_slice(&fitted);
+    Ok(Found { original, transparent })
 }

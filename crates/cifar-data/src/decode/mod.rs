@@ -4,6 +4,9 @@
 //! becomes RGB, transparent pixels are shown over white, 16 bits are rounded to 8, and colour
 //! profiles are not applied. Of an animation or a file of several pages, the first image is read. A
 //! damaged file is refused; bytes after the end of the image are ignored.
+//!
+//! JPEG files in CMYK or YCCK store inverted inks, as Adobe's programs and all others that write such
+//! files do. Red is the product of the two inverted inks cyan and black, and so on, as in Pillow.
 
 mod budget;
 mod fitted;
@@ -29,12 +32,12 @@ use crate::input::{self, Format};
 use crate::{DataError, ImageSize};
 
 pub(crate) use budget::Budget;
-pub(crate) use fitted::{MAX_SIDE, read_fitted, read_size};
+pub(crate) use fitted::{Found, MAX_SIDE, decode_fitted, read_fitted, read_size};
 
 /// Most pixels of an image: 100 megapixels.
 const MAX_PIXELS: usize = 100_000_000;
 
-const CMYK: &str = "is a CMYK image, whose colours depend on a printer; save it as RGB or grey";
+const CMYK: &str = "is a CMYK image, which is read from JPEG files only; save it as RGB or grey";
 
 /// Why an image was not read.
 #[derive(Debug)]
@@ -99,8 +102,8 @@ impl Header<'_> {
         const BESIDE: u64 = 4 << 20;
         let pixels = self.stored.height as u64 * self.stored.width as u64;
         let of_decoder = match &self.decoder {
-            // Progressive files: three components of 16 bits, with a mark for each block.
-            Decoder::Jpeg(..) => 7 * pixels,
+            // Progressive files: three or four components of 16 bits, with a mark for each block.
+            Decoder::Jpeg(decoder, _) => pixels * if decoder.input_colorspace().is_some_and(is_cmyk) { 9 } else { 7 },
             Decoder::Other(decoder, format, _) => {
                 let buffer = if decoder.color_type() == ColorType::Rgb8 { 0 } else { decoder.total_bytes() };
                 let own = match format {
@@ -164,15 +167,17 @@ fn jpeg_header(bytes: &[u8]) -> Result<Header<'_>, String> {
     // A file that ends in its header is truncated, whatever the decoder says.
     decoder.decode_headers().map_err(|e| jpeg_blocks::check(bytes).err().unwrap_or_else(|| damaged(&e)))?;
     let (width, height) = decoder.dimensions().ok_or("is damaged: it has no dimensions")?;
-    if matches!(decoder.input_colorspace(), Some(ColorSpace::CMYK | ColorSpace::YCCK)) {
-        return Err(CMYK.into());
-    }
     let orientation = decoder.exif().and_then(|exif| Orientation::from_exif_chunk(exif));
     Ok(Header {
         decoder: Decoder::Jpeg(Box::new(decoder), bytes),
         stored: ImageSize { height, width },
         orientation: orientation.unwrap_or(Orientation::NoTransforms),
     })
+}
+
+/// Returns whether a JPEG has four channels of ink.
+fn is_cmyk(space: ColorSpace) -> bool {
+    matches!(space, ColorSpace::CMYK | ColorSpace::YCCK)
 }
 
 fn other_header(bytes: &[u8], format: Format) -> Result<Header<'_>, String> {

@@ -48,22 +48,32 @@ pub(super) fn interleaved(found: Vec<Vec<Entry>>) -> Vec<Entry> {
 
 /// What was found in an image file.
 #[derive(Debug, Clone, Copy, Default)]
-struct Found {
+pub(super) struct Found {
     /// Whether a pixel was transparent.
-    transparent: bool,
+    pub(super) transparent: bool,
     /// Whether the image was enlarged in some direction.
-    enlarged: bool,
+    pub(super) enlarged: bool,
+}
+
+impl Found {
+    /// Returns what was found in an image that was resized.
+    pub(super) fn of_resized(found: decode::Found, resize: Resize) -> Self {
+        let ImageSize { height, width } = found.original;
+        let enlarged = height < resize.size.height || width < resize.size.width;
+        Self { transparent: found.transparent, enlarged }
+    }
 }
 
 /// Why an image cannot be used.
-enum Problem {
+pub(super) enum Problem {
     /// Its size is another one than that of the set, or too large without resizing.
     Size(String),
     Other(String),
 }
 
 impl Problem {
-    fn words(&self) -> &str {
+    /// Returns what is wrong; it follows the name of the file.
+    pub(super) fn words(&self) -> &str {
         let (Self::Size(words) | Self::Other(words)) = self;
         words
     }
@@ -137,7 +147,7 @@ pub(super) fn decode_all(
             Problem::Other(words) => DataError::unusable(&path, words, problems.len() - 1),
         });
     }
-    warn(folder, &found, options, progress);
+    warn(folder, &found, options.resize, progress);
     let samples = (0..).zip(entries).map(|(id, e)| Sample {
         id: SampleId(id),
         label: e.label,
@@ -164,19 +174,23 @@ pub(super) fn decode_all(
 }
 
 /// Says once how many images were changed in a way that may surprise.
-fn warn(folder: &Path, found: &[Found], options: ReadOptions, progress: &dyn Progress) {
-    let folder = shown(folder);
-    let say = |count: usize, have: [&str; 2], what: &str| {
-        if count > 0 {
-            let (images, have) = if count == 1 { ("image", have[0]) } else { ("images", have[1]) };
-            progress.warn(&format!("{folder}: {count} {images} {have} {what}"));
-        }
-    };
+pub(super) fn warn(path: &Path, found: &[Found], resize: Option<Resize>, progress: &dyn Progress) {
     let transparent = found.iter().filter(|found| found.transparent).count();
-    say(transparent, ["has", "have"], "transparent pixels, which are shown over white");
-    if let Some(resize) = options.resize {
-        let enlarged = found.iter().filter(|found| found.enlarged).count();
-        say(enlarged, ["is", "are"], &format!("smaller than {} and enlarged", resize.size));
+    say(path, transparent, ["has", "have"], "transparent pixels, which are shown over white", progress);
+    if let Some(resize) = resize {
+        warn_of_enlarged(path, found.iter().filter(|found| found.enlarged).count(), resize, progress);
+    }
+}
+
+/// Says how many images were enlarged.
+pub(super) fn warn_of_enlarged(path: &Path, count: usize, resize: Resize, progress: &dyn Progress) {
+    say(path, count, ["is", "are"], &format!("smaller than {} and enlarged", resize.size), progress);
+}
+
+fn say(path: &Path, count: usize, have: [&str; 2], what: &str, progress: &dyn Progress) {
+    if count > 0 {
+        let (images, have) = if count == 1 { ("image", have[0]) } else { ("images", have[1]) };
+        progress.warn(&format!("{}: {count} {images} {have} {what}", shown(path)));
     }
 }
 
@@ -208,7 +222,12 @@ fn first_size(folder: &Path, entries: &[Entry], options: ReadOptions) -> Result<
 
 fn decode_file(path: &Path, size: ImageSize, buffer: &mut Vec<u8>, pixels: &mut [u8]) -> Result<Found, Problem> {
     read_file(path, buffer).map_err(Problem::Other)?;
-    let header = small_header(buffer)?;
+    decode_small(buffer, size, pixels)
+}
+
+/// Decodes an image that is not resized.
+pub(super) fn decode_small(bytes: &[u8], size: ImageSize, pixels: &mut [u8]) -> Result<Found, Problem> {
+    let header = small_header(bytes)?;
     if header.size() != size {
         let problem = format!("has {} pixels, the first image has {size}; all must have the same size", header.size());
         return Err(Problem::Size(problem));
@@ -218,7 +237,7 @@ fn decode_file(path: &Path, size: ImageSize, buffer: &mut Vec<u8>, pixels: &mut 
 }
 
 /// Reads the header of an image that is not resized.
-fn small_header(bytes: &[u8]) -> Result<decode::Header<'_>, Problem> {
+pub(super) fn small_header(bytes: &[u8]) -> Result<decode::Header<'_>, Problem> {
     let could_be_resized = || read_header(bytes, MAX_SIDE).is_ok();
     read_header(bytes, MAX_PIXELS)
         .map_err(|words| if could_be_resized() { Problem::Size(words) } else { Problem::Other(words) })
@@ -230,11 +249,7 @@ fn small_header(bytes: &[u8]) -> Result<decode::Header<'_>, Problem> {
 /// If there is too little memory: that is no problem of the image.
 fn resize_file(path: &Path, resize: Resize, budget: &Budget, pixels: &mut [u8]) -> Result<Result<Found, Problem>> {
     match read_fitted(path, resize, budget, pixels) {
-        Ok(found) => {
-            let ImageSize { height, width } = found.original;
-            let enlarged = height < resize.size.height || width < resize.size.width;
-            Ok(Ok(Found { transparent: found.transparent, enlarged }))
-        }
+        Ok(found) => Ok(Ok(Found::of_resized(found, resize))),
         Err(Unread::Image(problem)) => Ok(Err(Problem::Other(problem))),
         Err(Unread::Memory(e)) => Err(e),
     }

@@ -13,11 +13,14 @@ mod label_table;
 mod layout;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use class_folders::ClassFolders;
 use layout::Found;
+use rayon::prelude::*;
 
-use crate::{DataError, Dataset, Progress, Resize, Result};
+use crate::memory::{check, room_for};
+use crate::{DataError, Dataset, Fit, Header, Progress, Resize, Result};
 
 pub use files::Skipped;
 
@@ -81,8 +84,8 @@ pub struct Images {
 /// ```
 ///
 /// # Errors
-/// If there are several data sets, coarse labels are requested of a set that has none, an archive is
-/// to be resized, a table is wrong, or as for [`class_folders::read`], [`archives::read`] and
+/// If there are several data sets, coarse labels are requested of a set that has none, a table is
+/// wrong, there is too little memory, or as for [`class_folders::read`], [`archives::read`] and
 /// [`parquet::read`].
 pub fn read(path: &Path, options: &ReadOptions, progress: &dyn Progress) -> Result<Images> {
     if let Some(warning) = layout::one_part_only(path) {
@@ -112,14 +115,46 @@ pub fn read(path: &Path, options: &ReadOptions, progress: &dyn Progress) -> Resu
             let (dataset, skipped) = label_table::read(&path, options, progress)?;
             return Ok(Images { dataset, skipped, ignored: 0 });
         }
-        Found::Archive(path) if options.resize.is_some() => {
-            return Err(DataError::malformed(&path, "is an archive; only image files can be resized"));
+        Found::Archive(path) => {
+            let dataset = archives::read(&path, options.labels, progress)?;
+            match options.resize {
+                None => dataset,
+                Some(resize) => resized(dataset, resize, &path, progress)?,
+            }
         }
-        Found::Parquet(path) if options.resize.is_some() => {
-            return Err(DataError::malformed(&path, "has parquet files; only image files can be resized"));
-        }
-        Found::Archive(path) => archives::read(&path, options.labels, progress)?,
-        Found::Parquet(path) => parquet::read(&path, options.labels, progress)?,
+        Found::Parquet(path) => parquet::read(&path, options, progress)?,
     };
     Ok(Images { dataset, skipped: Vec::new(), ignored: 0 })
+}
+
+/// Resizes the images of a set that is in memory. `path` is for the warning.
+fn resized(dataset: Dataset, resize: Resize, path: &Path, progress: &dyn Progress) -> Result<Dataset> {
+    const WHAT: &str = "resizing";
+    let from = dataset.size();
+    if from == resize.size {
+        return Ok(dataset);
+    }
+    // The images as they were, and what a thread needs for one image.
+    let kept = room_for(dataset.len() as u64, resize.size)?;
+    let needed = kept.saturating_add(Fit::memory(from, resize.size) * rayon::current_num_threads() as u64);
+    check(WHAT, needed, "use a smaller size")?;
+    let mut pixels = vec![0; dataset.len() * resize.size.bytes()];
+    let (images, total) = (dataset.pixels().par_chunks_exact(from.bytes()), dataset.len() as u64);
+    let done = AtomicU64::new(0);
+    pixels.par_chunks_exact_mut(resize.size.bytes()).zip(images).try_for_each(|(pixels, image)| {
+        if let Some(fitted) = resize.fit.apply(image.to_vec(), from, resize.size) {
+            pixels.copy_from_slice(&fitted);
+        }
+        let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+        if done.is_multiple_of(1000) || done == total {
+            progress.update(WHAT, done, total);
+        }
+        progress.check()
+    })?;
+    let enlarged = from.height < resize.size.height || from.width < resize.size.width;
+    let changed = if enlarged { total as usize } else { 0 };
+    files::warn_of_enlarged(path, changed, resize, progress);
+    let Header { classes, source, .. } = dataset.header().clone();
+    let header = Header { classes, size: resize.size, source: source.resized(Some(resize)) };
+    Dataset::new(header, dataset.samples().to_vec(), pixels)
 }

@@ -110,6 +110,9 @@ fn description(model: &Model, more: &Map<String, Value>) -> Result<Map<String, V
         if let Some(init) = &origin.init {
             add("init", json!(init));
         }
+        if !origin.continues.is_empty() {
+            add("continues", json!(origin.continues));
+        }
         if !origin.settings.is_empty() {
             add("settings", json!(origin.settings));
         }

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use super::{Tensors, bytes, check, description, pooled};
 use crate::networks::Architecture;
+use crate::torch_names::torch_name;
 use crate::{Model, ModelError, Result};
 
 /// File name of the tensors.
@@ -99,43 +100,6 @@ fn tensors(model: &Model) -> Result<Vec<(String, Tensor)>> {
         found.push((name, like.ones_like()?));
     }
     Ok(found)
-}
-
-/// Returns the name of one of our tensors in the `state_dict` of load.py.
-fn torch_name(name: &str, architecture: Architecture) -> String {
-    let (layer, tensor) = name.rsplit_once('.').unwrap_or(("", name));
-    let (layer, is_norm) = layer.strip_suffix(".norm").map_or((layer, false), |layer| (layer, true));
-    let tensor = match tensor {
-        "scale" => "weight",
-        "shift" => "bias",
-        "running_variance" => "running_var",
-        other => other,
-    };
-    let kind = if is_norm { "bn" } else { "conv" };
-    // Ours count from 1; lists and sequences in Python count from 0.
-    let number = |text: &str, prefix: &str| text.strip_prefix(prefix).and_then(|n| n.parse::<usize>().ok());
-    let parts: Vec<&str> = layer.split('.').collect();
-    let layer = match parts[..] {
-        ["dense"] if is_norm => "dense_bn".into(),
-        ["stem"] => format!("{kind}1"),
-        ["head"] if architecture == Architecture::ResNet18 => "fc".into(),
-        [part, conv] => match (number(part, "block"), number(part, "group"), number(conv, "conv")) {
-            (Some(block), _, Some(conv)) => format!("blocks.{}.{kind}{conv}", block - 1),
-            (_, Some(group), Some(conv)) => {
-                format!("groups.{}.{}.{}", group - 1, if is_norm { "norms" } else { "convs" }, conv - 1)
-            }
-            _ => layer.into(),
-        },
-        [stage, block, conv] => {
-            let (stage, block) = (stage.replace("stage", "layer"), number(block, "").unwrap_or(1) - 1);
-            match number(conv, "conv") {
-                Some(conv) => format!("{stage}.{block}.{kind}{conv}"),
-                None => format!("{stage}.{block}.downsample.{}", u8::from(is_norm)),
-            }
-        }
-        _ => layer.into(),
-    };
-    format!("{layer}.{tensor}")
 }
 
 #[cfg(test)]

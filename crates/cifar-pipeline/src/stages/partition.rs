@@ -33,7 +33,7 @@ pub struct PartitionOptions {
     pub coarse_labels: bool,
     /// Whether to leave out unusable image files instead of stopping at the first.
     pub skip_broken: bool,
-    /// The size to which image files are resized, with the rule. With `None`, all must have one
+    /// The size to which images are resized, with the rule. With `None`, all must have one
     /// size.
     pub resize: Option<Resize>,
     /// Size of the synthetic set.
@@ -93,10 +93,10 @@ pub fn run(project: &Project, options: &PartitionOptions, reporter: &dyn Reporte
     let mut truth = None;
     let images = project.layout.dataset();
     let source = options.source.as_str();
-    let made = matches!(source, "synthetic" | "download") || source == "auto" && !holds_something(&images)?;
-    if made && options.resize.is_some() {
-        let problem = format!("--size is for image files; --source {source} has none here; name a folder of them");
-        return Err(Error::usage(problem));
+    let has_none = source == "synthetic" || source == "auto" && !holds_something(&images)?;
+    if has_none && options.resize.is_some() {
+        let problem = "name your images, or use --source download";
+        return Err(Error::usage(format!("--size is for images; --source {source} has none here; {problem}")));
     }
     let dataset = match source {
         "auto" if holds_something(&images)? => read_images(&images, options, reporter)?,

@@ -1,6 +1,7 @@
 //! `train`: trains a model on the prepared images.
 
 mod find_lr;
+mod longer;
 mod preview;
 mod watch;
 
@@ -14,10 +15,13 @@ use cifar_data::splits::Split;
 use cifar_model::{Model, ModelParams, ModelSpec, Transfer};
 use cifar_train::Recipe;
 use cifar_train::tune::artifacts::Tuned;
-use cifar_train::{Checkpoints, Freeze, Timing, TrainError, TrainParams, artifacts, fit_resumable, run_key};
+use cifar_train::{
+    Checkpoints, FinishedRun, Freeze, Timing, TrainError, TrainParams, artifacts, fit_continued, fit_resumable, run_key,
+};
 use serde_json::Value;
 
 pub use self::find_lr::{LearningRates, run as find_learning_rate};
+pub use self::longer::Longer;
 pub use self::preview::{Previewed, run as preview};
 use self::watch::Watched;
 use crate::params::{Params, Setting};
@@ -29,6 +33,8 @@ const DAMAGED: &str = "checkpoint.damaged.safetensors";
 /// Options of a training run; the network and recipe are in the parameters.
 #[derive(Debug, Clone)]
 pub struct TrainOptions {
+    /// A finished run to continue; none to train from the start.
+    pub longer: Option<Longer>,
     /// Whether to start over instead of resuming from a checkpoint.
     pub fresh: bool,
     /// Time between checkpoints within an epoch. Results do not depend on it.
@@ -46,6 +52,7 @@ pub struct TrainOptions {
 impl Default for TrainOptions {
     fn default() -> Self {
         Self {
+            longer: None,
             fresh: false,
             checkpoint_every: Duration::from_secs(30),
             allow_mixed_isa: false,
@@ -74,8 +81,24 @@ pub struct Trained {
 /// Trains the network, from its checkpoint if an earlier run was interrupted.
 ///
 /// # Errors
-/// If the prepared images are missing or stale, training diverged or was stopped.
+/// If the prepared images are missing or stale, a finished run cannot be continued, training
+/// diverged or was stopped.
 pub fn run(project: &Project, options: &TrainOptions, reporter: &dyn Reporter) -> Result<Trained> {
+    match &options.longer {
+        None => train(project, None, options, reporter),
+        Some(longer) => {
+            let (finished, project) = longer.open(project)?;
+            train(&project, Some(&finished), options, reporter)
+        }
+    }
+}
+
+fn train(
+    project: &Project,
+    finished: Option<&FinishedRun>,
+    options: &TrainOptions,
+    reporter: &dyn Reporter,
+) -> Result<Trained> {
     let (layout, params) = (&project.layout, project.params()?);
     let data = TrainingData::open(&layout.prepared())?;
     data.report.check(&layout.prepared(), params.dataset_version, &params.split)?;
@@ -88,8 +111,12 @@ pub fn run(project: &Project, options: &TrainOptions, reporter: &dyn Reporter) -
         data.val.len(),
         params.random_seed
     ));
-    let Recipe { model, train: recipe } = tuned(project, &params, &data.report, reporter)?;
-    let (recipe, model, seed) = (&recipe, &model, params.random_seed);
+    let tuned = tuned(project, &params, &data.report, reporter)?;
+    let seed = params.random_seed;
+    if let Some(finished) = finished {
+        longer::check(finished, &tuned, seed, &data.report, reporter)?;
+    }
+    let Recipe { model, train: recipe } = &tuned;
     if let Err(problem) = recipe.check_dynamics() {
         reporter.warn(&format!("`hard-images` will refuse the model: {problem}"));
     }
@@ -99,7 +126,12 @@ pub fn run(project: &Project, options: &TrainOptions, reporter: &dyn Reporter) -
         );
     }
     note_init(recipe, model, &data.report, reporter)?;
-    let key = run_key(recipe, model, &data.report, seed, &program::identity()?);
+    let program = program::identity()?;
+    let finished = finished.map(|run| (run, run.keys(recipe, model, &data.report, seed, &program)));
+    let key = match &finished {
+        Some((_, keys)) => keys.longer.clone(),
+        None => run_key(recipe, model, &data.report, seed, &program),
+    };
     let mut checkpoints = Checkpoints::open(&layout.checkpoints(), &key, options.checkpoint_every, reporter)?
         .allow_mixed_isa(options.allow_mixed_isa);
     if options.keep_other_checkpoints {
@@ -109,24 +141,36 @@ pub fn run(project: &Project, options: &TrainOptions, reporter: &dyn Reporter) -
         checkpoints.discard()?;
     }
     let watched = Watched::new(project, options, &key, reporter)?;
-    let mut outcome = fit_resumable(recipe, model, &data, seed, &mut checkpoints, &watched);
+    let fit = |checkpoints: &mut Checkpoints| match &finished {
+        Some((run, keys)) => fit_continued(recipe, model, &data, seed, (run, keys), checkpoints, &watched),
+        None => fit_resumable(recipe, model, &data, seed, checkpoints, &watched),
+    };
+    let mut outcome = fit(&mut checkpoints);
     if let Err(error @ TrainError::Checkpoint { .. }) = &outcome {
         put_aside(&mut checkpoints, error, reporter)?;
-        outcome = fit_resumable(recipe, model, &data, seed, &mut checkpoints, &watched);
+        outcome = fit(&mut checkpoints);
     }
     let mut fitted = outcome.map_err(|e| match e {
         TrainError::Data(DataError::Cancelled) => Error::from(e).context(format!(
-            "{} is unchanged; run `cifar-cli train` again to resume, with an identical result",
-            layout.final_model().display()
+            "{} is unchanged; run {} again to resume, with an identical result",
+            layout.final_model().display(),
+            if finished.is_some() { "the same command" } else { "`cifar-cli train`" }
         )),
         TrainError::Diverged { .. } | TrainError::NotFinite { .. } if checkpoints.step() > 0 => {
             let (step, path) = (checkpoints.step(), checkpoints.path());
             Error::from(e).context(format!("the last good checkpoint, after step {step}, is {}", path.display()))
         }
-        TrainError::NumericTarget { is_mixed, .. } => {
+        TrainError::Continued(problem) => match &finished {
+            Some((run, _)) => longer::explain(&problem, run, project),
+            None => Error::failed(problem),
+        },
+        TrainError::NumericTarget { is_mixed, ref path, .. } => {
             let as_before = if is_mixed { "" } else { "set CIFAR_ISA to resume with the same instruction set, " };
             // The options only apply to a run that `train` starts itself.
-            let otherwise = if layout.is_of_run() || std::env::var_os("DVC_ROOT").is_some() {
+            let otherwise = if *path != checkpoints.path() {
+                // That of the finished run, which `--fresh` does not replace.
+                "--allow-mixed-isa continues anyway"
+            } else if layout.is_of_run() || std::env::var_os("DVC_ROOT").is_some() {
                 "removing that file starts this run over"
             } else {
                 "`cifar-cli train --allow-mixed-isa` resumes anyway, `cifar-cli train --fresh` starts over"
@@ -212,7 +256,18 @@ fn note_init(recipe: &TrainParams, model: &ModelParams, data: &PreparedReport, r
         named = format!("{named}, …");
     }
     let named = if new.is_empty() { "none new".into() } else { format!("new: {named}") };
-    reporter.note(&format!("train.init: {} of {} tensors taken; {named}", taken.len(), taken.len() + new.len()));
+    let nameless = if init.names_classes() { "" } else { "; the file does not name its classes" };
+    let imported = init.imported().map_or(String::new(), |imported| format!("imported from {}: ", imported.layout));
+    reporter.note(&format!(
+        "train.init: {imported}{} of {} tensors taken; {named}{nameless}",
+        taken.len(),
+        taken.len() + new.len()
+    ));
+    if init.imported().is_some() {
+        reporter.warn(
+            "train.init: an imported network does not say which images it was trained on; if current test images are among them, their accuracy is too high",
+        );
+    }
     let origin = init.origin.as_ref();
     if origin.is_some_and(|o| o.source == data.source && o.training_fingerprint != data.fingerprint(Split::Train)) {
         reporter.warn(

@@ -5,6 +5,7 @@
 //! `file` has the format.
 
 mod file;
+mod key;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -12,18 +13,15 @@ use std::time::{Duration, Instant, SystemTime};
 
 use candle_core::{Device, Tensor};
 use cifar_data::output::{remove_unfinished, write_file};
-use cifar_data::prepare::PreparedReport;
 use cifar_data::seal::PLACEHOLDER;
-use cifar_data::splits::Split;
 use cifar_data::{DataError, Progress};
-use cifar_model::ModelParams;
 use safetensors::tensor::Dtype;
-use serde_json::json;
 
-use self::file::{MEMORY, Record, SCHEMA, decode, encode, floats, parts, tensors};
+use self::file::{ByName, MEMORY, Record, SCHEMA, decode, encode, floats, parts, tensors};
+pub use self::key::{continued_key, run_key};
 use crate::lock::{lock, lock_if_free};
 use crate::run::{Run, RunState};
-use crate::{Result, TrainError, TrainParams, Trainer};
+use crate::{EpochRecord, Result, TrainError, Trainer};
 
 const FILE: &str = "checkpoint.safetensors";
 /// The process that holds this file's lock works in the folder.
@@ -37,25 +35,6 @@ const SEPARATOR: &str = " and ";
 /// The end of an epoch is a good moment for a checkpoint, unless the last one is younger than this
 /// fraction of the interval.
 const MIN_INTERVAL: f64 = 0.1;
-
-/// Returns the name of a run: a hash of everything that decides its result. `program` identifies
-/// the code that computes it.
-pub fn run_key(params: &TrainParams, model: &ModelParams, data: &PreparedReport, seed: u64, program: &str) -> String {
-    let identity = json!({
-        "schema": SCHEMA,
-        "train": params,
-        "model": model,
-        "seed": seed,
-        "program": program,
-        "classes": data.classes,
-        "normalisation": data.normalisation,
-        "images": [data.fingerprints.get(&Split::Train), data.fingerprints.get(&Split::Val)],
-        // The model file has these two.
-        "version": data.dataset_version,
-        "source": data.source,
-    });
-    blake3::hash(identity.to_string().as_bytes()).to_hex().to_string()
-}
 
 /// The checkpoint of one run. Only one process at a time can have it open.
 #[derive(Debug)]
@@ -237,12 +216,53 @@ impl Checkpoints {
         if !path.exists() {
             return Ok(0);
         }
-        let wrong = |text: String| problem(&path, text);
         let bytes = fs::read(&path).map_err(DataError::io("read", &path))?;
-        let (record, mut tensors) = decode(&bytes).map_err(wrong)?;
+        let (record, tensors) = decode(&bytes).map_err(|text| problem(&path, text))?;
         if record.key != self.key {
-            return Err(wrong("belongs to a run with other parameters, data or program".into()));
+            return Err(problem(&path, "belongs to a run with other parameters, data or program".into()));
         }
+        let ends = record.finished;
+        self.step = self.restore(run, record, tensors, &path, ends)?;
+        // A run finishes for one of three reasons. The other two, the last epoch and early
+        // stopping, follow from its history.
+        run.state.stopped = ends && !self.continue_after_stop;
+        Ok(self.step)
+    }
+
+    /// Restores `run`, which has more epochs, from the last checkpoint of the finished run `key`
+    /// under the same root. `history` is that of the finished run, from its own files.
+    ///
+    /// # Errors
+    /// If there is no such checkpoint, its history is another one, or as [`Checkpoints::resume`].
+    pub fn take_finished(&self, run: &mut Run, key: &str, history: &[EpochRecord]) -> Result<()> {
+        let path = self.root.join(key).join(FILE);
+        let wrong = |text: &str| TrainError::Continued(format!("{}: {text}", path.display()));
+        let bytes = match fs::read(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                return Err(wrong(
+                    "there is no such checkpoint; it was removed, or the program or a parameter of training has changed",
+                ));
+            }
+            other => other.map_err(DataError::io("read", &path))?,
+        };
+        let (record, tensors) = decode(&bytes).map_err(|text| wrong(&text))?;
+        if record.key != key || !record.finished {
+            return Err(wrong("is not of this run, or the run is not finished"));
+        }
+        if record.history != history {
+            return Err(wrong("has another history than the model, so it is of another run"));
+        }
+        self.restore(run, record, tensors, &path, false).map_err(|error| match error {
+            TrainError::Checkpoint { path, problem } => TrainError::Continued(format!("{}: {problem}", path.display())),
+            other => other,
+        })?;
+        Ok(())
+    }
+
+    /// Sets the state of `run` to that of a checkpoint. `ends` says that nothing will be trained.
+    /// Returns the number of steps done.
+    fn restore(&self, run: &mut Run, record: Record, mut tensors: ByName, path: &Path, ends: bool) -> Result<usize> {
+        let wrong = |text: String| problem(path, text);
         let found = run.trainer.model().spec().params.architecture.name();
         if record.architecture != found {
             return Err(wrong(format!(
@@ -254,10 +274,10 @@ impl Checkpoints {
         let found = record.numeric_target;
         if found != here && !self.allow_mixed_isa {
             let is_mixed = found.contains(SEPARATOR);
-            return Err(TrainError::NumericTarget { path, found, here, is_mixed });
+            return Err(TrainError::NumericTarget { path: path.to_path_buf(), found, here, is_mixed });
         }
         // Once mixed, a checkpoint names both numeric targets for good.
-        let adds_nothing = record.finished || found.split(SEPARATOR).any(|part| part == here);
+        let adds_nothing = ends || found.split(SEPARATOR).any(|part| part == here);
         let numeric_target = if adds_nothing { found } else { format!("{found}{SEPARATOR}{here}") };
         let mut take = |name: &str, dims: &[usize]| match tensors.remove(name) {
             Some((Dtype::F32, found, bytes)) if found == dims => Ok(floats(&bytes)),
@@ -296,12 +316,9 @@ impl Checkpoints {
             best: record.has_best.then_some(best),
             loss: f64::from_bits(record.loss_bits),
             correct: record.correct,
-            // A run finishes for one of three reasons. The other two, the last epoch and early
-            // stopping, follow from its history.
-            stopped: record.finished && !self.continue_after_stop,
+            stopped: false,
             numeric_target,
         };
-        self.step = record.step;
         Ok(record.step)
     }
 

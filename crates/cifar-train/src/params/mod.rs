@@ -14,7 +14,7 @@ pub use self::start::{Freeze, Init};
 use crate::schedule::Schedule;
 
 /// The most epochs of a run. It bounds the number of epoch records and keeps step counts in range.
-pub(crate) const MAX_EPOCHS: usize = 100_000;
+pub const MAX_EPOCHS: usize = 100_000;
 
 /// Which epoch's weights the run keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

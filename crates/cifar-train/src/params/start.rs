@@ -37,7 +37,8 @@ impl Init {
     /// Reads the file if it is not read yet; `folder` is that of relative paths.
     ///
     /// # Errors
-    /// If the file is not a model of this program.
+    /// If the file is neither a model of this program nor one that can be imported
+    /// ([`Model::load_weights`]).
     pub fn read(&self, folder: &Path) -> Result<Self> {
         let Self::File(path) = self else { return Ok(self.clone()) };
         let path = folder.join(path);
@@ -45,7 +46,7 @@ impl Init {
             let problem = "there is no such file; allowed are none and the path of a model file";
             return Err(TrainError::Init(format!("{}: {problem}", path.display())));
         }
-        let model = Model::load(&path).map_err(|e| TrainError::Init(e.to_string()))?;
+        let model = Model::load_weights(&path).map_err(|e| TrainError::Init(e.to_string()))?;
         Ok(Self::Model(Arc::new(model)))
     }
 

@@ -88,7 +88,11 @@ pub(super) fn lines(project: &Project, params: &Params) -> Vec<Line> {
             let origin = origin.map(|o| {
                 let settings = shown_settings(&o.settings);
                 let settings = if settings.is_empty() { settings } else { format!(", with {settings}") };
-                format!(", trained on {} ({}), seed {}{settings}", o.dataset_version, o.source.description, o.seed)
+                let continued = o.continues.last();
+                let continued =
+                    continued.map_or(String::new(), |run| format!(", continued after epoch {}", run.epochs));
+                let source = &o.source.description;
+                format!(", trained on {} ({source}), seed {}{continued}{settings}", o.dataset_version, o.seed)
             });
             Ok(format!("{}{}", found.spec().params.architecture.name(), origin.unwrap_or_default()))
         }),

@@ -270,6 +270,11 @@ fn training(model: &Model, file: &Path, known: &KnownRecipe) -> Result<String> {
             origin.arithmetic
         );
     }
+    for run in model.origin.iter().flat_map(|origin| &origin.continues) {
+        let (epochs, hash) = (run.epochs, &run.model);
+        let _ =
+            writeln!(text, "The run continued a finished one of {epochs} epochs, whose model has the hash `{hash}`.\n");
+    }
     if known.data.overrides.changed + known.data.review.changed + known.data.review.dropped > 0 {
         text += "The corrections in `labels/` of the project are also needed.\n\n";
     }

@@ -35,6 +35,7 @@ fn model(set: &Dataset, architecture: Architecture) -> Model {
         seed: 3,
         epoch: 1,
         init: None,
+        continues: Vec::new(),
         arithmetic: String::new(),
         settings: BTreeMap::new(),
     });
