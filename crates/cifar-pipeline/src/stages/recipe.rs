@@ -4,8 +4,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use cifar_train::add_optional_keys;
 use cifar_train::recipes::{NamedRecipe, recipe, recipes};
+use cifar_train::{add_optional_keys, optional_train_keys};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -81,8 +81,13 @@ fn rewrite(text: &str, recipe: &NamedRecipe, before: &str) -> Result<(String, Ve
         for (key, value) in values.as_object().into_iter().flatten() {
             let old = &before[block][key];
             if old != value {
-                text = set(&text, block, key, &shown(value))
-                    .with_context(|| format!("cannot find the line of `{block}.{key}`"))?;
+                let is_optional = block == "train" && optional_train_keys().contains_key(key);
+                let changed_text = match set(&text, block, key, &shown(value)) {
+                    // A file of an earlier version has no line of it.
+                    Err(_) if is_optional => add(&text, block, key, &shown(value)),
+                    result => result,
+                };
+                text = changed_text.with_context(|| format!("cannot find the line of `{block}.{key}`"))?;
                 changed.push(format!("{block}.{key}: {} → {}", shown(old), shown(value)));
             }
         }
@@ -124,6 +129,24 @@ fn set(text: &str, block: &str, key: &str, value: &str) -> Result<String> {
     bail!("it must be on a line of its own in the block `{block}`")
 }
 
+/// Adds a line for `key` after the first line of the top-level `block`, with the indent of the line
+/// after it.
+fn add(text: &str, block: &str, key: &str, value: &str) -> Result<String> {
+    let mut lines: Vec<String> = text.lines().map(str::to_string).collect();
+    let is_key = |line: &String| line.starts_with(' ') && !line.trim_start().starts_with('#');
+    let start = lines
+        .iter()
+        .position(|line| line.trim_end() == format!("{block}:") || line.starts_with(&format!("{block}: #")));
+    let Some((start, next)) =
+        start.and_then(|start| Some((start, lines[start + 1..].iter().find(|line| is_key(line))?)))
+    else {
+        bail!("the block `{block}` must start with `{block}:` on a line of its own");
+    };
+    let indent = " ".repeat(next.len() - next.trim_start().len());
+    lines.insert(start + 1, format!("{indent}{key}: {value}"));
+    Ok(lines.join("\n") + "\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,5 +182,11 @@ mod tests {
         check("b:\n  k: 2\n  kk: 3\n", "b:\n  k: [1, 2]\n  kk: 3\n");
         check("b:  # block\n# k: 7\n\n  k: 2          # why", "b:  # block\n# k: 7\n\n  k: [1, 2]     # why\n");
         assert!(set("b: {k: 2}\n", "b", "k", "1").is_err());
+        let added = |text: &str| add(text, "b", "k", "3").ok();
+        assert_eq!(
+            added("a:\n  k: 1\nb:\n\n    # x\n    l: 2\n").as_deref(),
+            Some("a:\n  k: 1\nb:\n    k: 3\n\n    # x\n    l: 2\n")
+        );
+        assert_eq!(added("b: {l: 2}\n"), None);
     }
 }

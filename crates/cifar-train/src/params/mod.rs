@@ -2,6 +2,7 @@
 
 mod check;
 mod imbalance;
+mod length;
 mod start;
 
 use cifar_data::batches::{Augmentation, Flip};
@@ -72,6 +73,10 @@ pub enum Averaging {
 pub struct TrainParams {
     /// Passes over the training images, at least 1.
     pub epochs: usize,
+    /// The least number of steps of a run, whatever `epochs` says: see [`TrainParams::for_images`].
+    /// Early stopping does not end a run before it. A file may leave this out: 0, no minimum.
+    #[serde(default, skip_serializing_if = "length::is_zero")]
+    pub min_steps: usize,
     /// Images per step, from 1 to the number of training images. The batches of an epoch have equal
     /// size, give or take one image: no image is left out and no batch is much smaller.
     pub batch_size: usize,
@@ -145,8 +150,8 @@ pub struct TrainParams {
     pub contrast: f32,
     /// Which epoch's weights the run keeps.
     pub select: Select,
-    /// Number of consecutive epochs without a better validation result after which the run ends; 0:
-    /// never.
+    /// Number of consecutive epochs without a better validation result after which the run ends, but
+    /// not before `min_steps`; 0: never.
     pub early_stopping: usize,
     /// Fraction of the training images that are predicted without augmentation after each epoch, 0
     /// to 1. The images take turns. These logits, and those of all images from the training passes,
@@ -190,6 +195,7 @@ impl Default for TrainParams {
     fn default() -> Self {
         Self {
             epochs: 15,
+            min_steps: 0,
             batch_size: 128,
             optimiser: OptimiserKind::Sgd,
             learning_rate: 0.1,
@@ -235,8 +241,10 @@ impl Default for TrainParams {
 /// Such values are not written either, so that files and hashes of parameters without these keys
 /// stay as they were before the keys existed.
 pub fn optional_train_keys() -> Map<String, Value> {
-    let TrainParams { class_weights, sampling, init, freeze, backbone_lr_scale, .. } = TrainParams::default();
+    let TrainParams { min_steps, class_weights, sampling, init, freeze, backbone_lr_scale, .. } =
+        TrainParams::default();
     let defaults = [
+        ("min_steps", json!(min_steps)),
         ("class_weights", json!(class_weights)),
         ("sampling", json!(sampling)),
         ("init", json!(init)),
@@ -291,6 +299,7 @@ mod tests {
         assert_eq!(serde_json::from_value::<TrainParams>(all.clone()).unwrap(), TrainParams::default());
         assert_eq!(all.as_object().unwrap().len(), plain.matches(':').count() + optional_train_keys().len());
         let other = TrainParams {
+            min_steps: 7,
             class_weights: ClassWeights::PerClass(vec![0.5, 2.0]),
             sampling: Sampling::Balanced,
             init: Init::File("a.safetensors".into()),
