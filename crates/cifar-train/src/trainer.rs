@@ -269,7 +269,7 @@ impl Trainer {
         };
         let gradients = loss.backward()?;
         self.optimiser.step(trained, &gradients, multipliers, self.step - 1)?;
-        self.average.after_step(self.model.parameters(), self.step, self.step == self.total_steps())?;
+        self.average.after_step(self.model.parameters(), self.step, self.total_steps())?;
         let predicted = logits.argmax(D::Minus1)?.to_vec1::<u32>()?;
         let correct = (0..batch.len()).filter(|&i| predicted[i] == main_label(batch, i)).count();
         self.latest = (batch.ids.clone(), logits.flatten_all()?.to_vec1()?);

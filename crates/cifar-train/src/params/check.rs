@@ -124,6 +124,8 @@ impl TrainParams {
         ] {
             check(key, (0.0..1.0).contains(&fraction), fraction.to_string(), "allowed is 0 up to, not including, 1")?;
         }
+        let power = self.averaging_power;
+        check("averaging_power", (0.0..=10.0).contains(&power), power.to_string(), "allowed is 0 to 10")?;
         let scale = self.backbone_lr_scale;
         check(
             "backbone_lr_scale",
@@ -186,6 +188,7 @@ mod tests {
         check("warmup_epochs", 15.into(), "");
         check("momentum", 1.0.into(), "allowed is 0 up to, not including, 1");
         check("averaging_every", 0.into(), "allowed is 1 to 1000000");
+        check("averaging_power", (-1).into(), "averaging_power: -1 is not allowed; allowed is 0 to 10");
         check("weight_decay", (-1).into(), "allowed is a finite number, 0 or more");
         check("weight_decay", 11.into(), "learning_rate × weight_decay is 1.1");
         check("dynamics_fraction", 1.5.into(), "dynamics_fraction: 1.5 is not allowed; allowed is 0 to 1");
