@@ -29,10 +29,7 @@ pub struct RecipeWritten {
 /// # Errors
 /// If there is no such recipe, or the file is invalid or has several values on a line.
 pub fn run(project: &Project, name: &str) -> Result<RecipeWritten> {
-    let Some(recipe) = recipe(name) else {
-        let names = recipes().map(|r| r.name).join(", ");
-        return Err(Error::usage(format!("there is no recipe `{name}`; there are {names}")));
-    };
+    let recipe = named(name)?;
     let path = &project.params_file;
     let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot read", path.display()))?;
     // The file must be valid before, or the rest of it would stay invalid.
@@ -51,6 +48,23 @@ pub fn run(project: &Project, name: &str) -> Result<RecipeWritten> {
     );
     cifar_data::output::write_file(path, new_text.as_bytes())?;
     Ok(RecipeWritten { recipe: name.into(), changed, file: path.clone() })
+}
+
+/// Returns the text of a params.yaml with the values of the recipe `name`; comments stay.
+///
+/// # Errors
+/// If there is no such recipe, or the text is no valid parameter file or has several values on a
+/// line.
+pub fn with_recipe(text: &str, name: &str) -> Result<String> {
+    let before = serde_json::to_string(&Params::parse(text).map_err(Error::usage)?)?;
+    Ok(rewrite(text, &named(name)?, &before)?.0)
+}
+
+fn named(name: &str) -> Result<NamedRecipe> {
+    recipe(name).ok_or_else(|| {
+        let names = recipes().map(|r| r.name).join(", ");
+        Error::usage(format!("there is no recipe `{name}`; there are {names}"))
+    })
 }
 
 impl fmt::Display for RecipeWritten {
