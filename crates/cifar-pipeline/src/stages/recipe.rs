@@ -60,6 +60,11 @@ pub fn with_recipe(text: &str, name: &str) -> Result<String> {
     Ok(rewrite(text, &named(name)?, &before)?.0)
 }
 
+/// The params.yaml of the repository with the recipe `simple_cnn`. Tests name its values.
+#[cfg(test)]
+pub(crate) static SIMPLE_CNN: std::sync::LazyLock<String> =
+    std::sync::LazyLock::new(|| with_recipe(include_str!("../../../../params.yaml"), "simple_cnn").unwrap());
+
 fn named(name: &str) -> Result<NamedRecipe> {
     recipe(name).ok_or_else(|| {
         let names = recipes().map(|r| r.name).join(", ");
