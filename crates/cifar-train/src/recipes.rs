@@ -18,15 +18,15 @@ pub struct NamedRecipe {
     pub views: Views,
 }
 
-/// Returns all recipes.
+/// Returns all recipes. The first one is that of a new project.
 ///
 /// ```
 /// for named in cifar_train::recipes::recipes() {
 ///     println!("{}: {}", named.name, named.purpose);
 /// }
 /// ```
-pub fn recipes() -> [NamedRecipe; 6] {
-    [simple_cnn(), quick(), airbench94(), hour(), airbench96(), resnet18()]
+pub fn recipes() -> [NamedRecipe; 7] {
+    [default(), simple_cnn(), quick(), airbench94(), hour(), airbench96(), resnet18()]
 }
 
 /// Returns the recipe with this name.
@@ -38,6 +38,32 @@ pub fn recipes() -> [NamedRecipe; 6] {
 /// ```
 pub fn recipe(name: &str) -> Option<NamedRecipe> {
     recipes().into_iter().find(|recipe| recipe.name == name)
+}
+
+/// The recipe `airbench94` in batches of 128 images, for training sets of any size.
+///
+/// Small batches give small sets more steps per epoch, and `min_steps` gives the smallest ones more
+/// epochs. Rates follow the batch size b, from the published ones for 2,000 images. That of SGD
+/// stays, since losses are summed. That of Muon, whose steps do not grow with the gradient, is
+/// 0.24 · √(b / 2,000). The weight decay of a step is 0.503 · b / 2,000, so that an epoch removes the
+/// same fraction.
+fn default() -> NamedRecipe {
+    let airbench94 = airbench94().recipe;
+    NamedRecipe {
+        name: "default",
+        purpose: "the recipe of a new project, for any number of images: airbench94 in small batches",
+        recipe: Recipe {
+            model: airbench94.model,
+            train: TrainParams {
+                min_steps: 100,
+                batch_size: 128,
+                muon_learning_rate: 0.06,
+                weight_decay: 0.032,
+                ..airbench94.train
+            },
+        },
+        views: Views::MirrorShift,
+    }
 }
 
 fn simple_cnn() -> NamedRecipe {
@@ -211,6 +237,16 @@ mod tests {
         assert!(recipe("airbench94").is_some() && recipe("alexnet").is_none());
     }
 
+    #[test]
+    fn rates_of_the_default_follow_its_batch_size() {
+        let [published, default] = ["airbench94", "default"].map(|name| recipe(name).unwrap().recipe.train);
+        let batch = default.batch_size as f64 / published.batch_size as f64;
+        let close = |found: f64, expected: f64| assert!((found / expected - 1.0).abs() < 0.02, "{found} {expected}");
+        close(default.muon_learning_rate, published.muon_learning_rate * batch.sqrt());
+        close(default.weight_decay, published.weight_decay * batch);
+        assert_eq!(recipes()[0].name, "default");
+    }
+
     /// A step at rate r moves a weight by r times its gradient. With logits divided by d, both the
     /// gradient and the effect of the weight are divided by d, so logits move with r / d².
     #[test]
@@ -221,6 +257,7 @@ mod tests {
             train.learning_rate * train.head_lr_scale / features.powi(2)
         };
         let close = |found: f64, expected: f64| assert!((found / expected - 1.0).abs() < 0.01, "{found} {expected}");
+        close(moves("default"), moves("airbench94"));
         // Jordan 2024: a rate of 0.67 and logits divided by 256; 9 over 1,024 · (1 + 1 / 0.15)
         // images and logits divided by 9.
         close(moves("airbench94"), 0.67 / 256f64.powi(2));
