@@ -11,8 +11,15 @@ use cifar_data::{Dataset, ImageSize, SampleId};
 use common::{SIZE, check_refused, header, on_threads, sample, set};
 
 /// No augmentation.
-const PLAIN: Augmentation =
-    Augmentation { flip: Flip::None, crop_padding: 0, cutout: 0, mixup: 0.0, brightness: 0.0, contrast: 0.0 };
+const PLAIN: Augmentation = Augmentation {
+    flip: Flip::None,
+    crop_padding: 0,
+    cutout: 0,
+    cutout_inside: false,
+    mixup: 0.0,
+    brightness: 0.0,
+    contrast: 0.0,
+};
 
 /// One colour per letter, with three different channels: swapped channels match no letter.
 fn colour(letter: u8) -> [u8; 3] {
@@ -326,6 +333,21 @@ fn cutout_erases_a_square_around_any_pixel() {
             corners.insert((rows.first().copied(), columns.first().copied(), rows.len(), columns.len()));
         }
         assert_eq!(corners.len(), expected_squares(side), "side {side}");
+    }
+}
+
+#[test]
+fn cutout_can_be_wholly_inside() {
+    let set = drawn(&["ABCDE", "FGHIJ", "KLMNO", "PQRST", "UVWXY"]);
+    for side in 1..=5 {
+        let augmentation = Augmentation { cutout: side, cutout_inside: true, ..PLAIN };
+        let mut corners = BTreeSet::new();
+        for epoch in 0..600 {
+            let (rows, columns, count) = erased(&training_batch(&set, &[0], &augmentation, 2, epoch));
+            assert_eq!((rows.len(), columns.len(), count), (side, side, side * side), "a whole square");
+            corners.insert((rows.first().copied(), columns.first().copied()));
+        }
+        assert_eq!(corners.len(), (6 - side).pow(2), "side {side}");
     }
 }
 

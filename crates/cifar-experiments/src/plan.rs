@@ -37,6 +37,8 @@ pub struct Entry {
     pub state: State,
     /// Approximate training images × epochs, to estimate the time left.
     pub cost: f64,
+    /// Number of epochs, by the approximate number of training images.
+    pub epochs: usize,
     /// Approximate number of optimiser steps.
     pub steps: usize,
     /// Training and validation images, more or less.
@@ -94,10 +96,10 @@ pub fn entries(project: &Project, file: Option<&Path>, reporter: &dyn Reporter) 
                 Err(_) => State::Waiting,
             },
         };
-        let cost = run.training_images(images) * run.params.train.epochs as f64;
-        let steps = run.steps(images);
+        let (epochs, steps) = (run.epochs(images), run.steps(images));
+        let cost = run.training_images(images) * epochs as f64;
         let images = [run.training_images(images), run.validation_images(images)].map(|n| n.ceil() as usize);
-        entries.push(Entry { run, folder, record, state, cost, steps, images });
+        entries.push(Entry { run, folder, record, state, cost, epochs, steps, images });
     }
     Ok(entries)
 }

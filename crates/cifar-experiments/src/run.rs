@@ -209,9 +209,9 @@ fn note_plan(entries: &[Entry], due: &[&Entry], options: &RunOptions, reporter: 
 /// Returns the epochs and steps of each combination in words, since the grid overrides params.yaml.
 pub fn constant_steps(entries: &[Entry]) -> String {
     let mut told: Vec<(&str, String)> = Vec::new();
-    for Entry { run, steps, .. } in entries {
+    for Entry { run, epochs, steps, .. } in entries {
         if told.iter().all(|(name, _)| *name != run.combination) {
-            let words = format!("{} {} epochs (about {steps} steps)", run.combination, run.params.train.epochs);
+            let words = format!("{} {epochs} epochs (about {steps} steps)", run.combination);
             told.push((&run.combination, words));
         }
     }

@@ -246,16 +246,16 @@ fn keys<'a>(keys: impl Iterator<Item = &'a String>) -> String {
 mod tests {
     use super::*;
 
-    const SHIPPED: &str = include_str!("../../../params.yaml");
+    use crate::stages::recipe::SIMPLE_CNN;
 
     fn check(from: &str, to: &str, expected: &str) {
-        assert!(SHIPPED.contains(from), "{from}");
-        assert_eq!(Params::parse(&SHIPPED.replace(from, to)).unwrap_err(), expected);
+        assert!(SIMPLE_CNN.contains(from), "{from}");
+        assert_eq!(Params::parse(&SIMPLE_CNN.replace(from, to)).unwrap_err(), expected);
     }
 
     #[test]
     fn the_shipped_file_is_valid() {
-        Params::parse(SHIPPED).unwrap();
+        Params::parse(include_str!("../../../params.yaml")).unwrap();
     }
 
     #[test]
@@ -318,14 +318,14 @@ mod tests {
 
     #[test]
     fn keys_of_later_versions_may_be_left_out() {
-        let shipped = Params::parse(SHIPPED).unwrap();
+        let shipped = Params::parse(&SIMPLE_CNN).unwrap();
         let is_optional = |line: &str| {
             line.strip_prefix("  ")
                 .and_then(|line| line.split_once(':'))
                 .is_some_and(|(key, _)| optional_train_keys().contains_key(key))
         };
-        let earlier: Vec<&str> = SHIPPED.lines().filter(|line| !is_optional(line)).collect();
-        assert_eq!(SHIPPED.lines().count() - earlier.len(), optional_train_keys().len());
+        let earlier: Vec<&str> = SIMPLE_CNN.lines().filter(|line| !is_optional(line)).collect();
+        assert_eq!(SIMPLE_CNN.lines().count() - earlier.len(), optional_train_keys().len());
         assert_eq!(Params::parse(&earlier.join("\n")).unwrap(), shipped);
         let keys = optional_train_keys();
         let written = shipped.to_json().unwrap();
@@ -359,10 +359,10 @@ mod tests {
         let long = Params::parse(&"[".repeat(200_000)).unwrap_err();
         assert!(long.ends_with(&format!("in `{}…`", "[".repeat(100))), "{long}");
         let check = |from: &str, to: &str, column: usize, expected: &str| {
-            assert!(SHIPPED.contains(from), "{from}");
-            let line = SHIPPED[..SHIPPED.find(from).unwrap()].matches('\n').count() + 1;
+            assert!(SIMPLE_CNN.contains(from), "{from}");
+            let line = SIMPLE_CNN[..SIMPLE_CNN.find(from).unwrap()].matches('\n').count() + 1;
             let expected = format!("line {line}, column {column}: not valid YAML: {expected}");
-            let message = Params::parse(&SHIPPED.replacen(from, to, 1)).unwrap_err();
+            let message = Params::parse(&SIMPLE_CNN.replacen(from, to, 1)).unwrap_err();
             assert!(message.starts_with(&expected), "{to}: {message}\n{expected}");
             assert_eq!(message.lines().count(), 1);
         };
@@ -411,7 +411,7 @@ mod tests {
 
     #[test]
     fn former_names_of_keys_are_read_and_named() {
-        let former = SHIPPED.replace("head_lr_scale: 1.0", "head_rate: 3.0").replace("tta_fraction:", "tta_share:");
+        let former = SIMPLE_CNN.replace("head_lr_scale: 1.0", "head_rate: 3.0").replace("tta_fraction:", "tta_share:");
         let params = Params::parse(&former).unwrap();
         assert!((params.train.head_lr_scale - 3.0).abs() < f64::EPSILON);
         let folder = tempfile::tempdir().unwrap();
@@ -423,7 +423,7 @@ mod tests {
         assert_eq!(found, expected.map(|(a, b)| (a.to_string(), b.to_string())));
         let setting = Setting::from([("train.head_rate".to_string(), 2.0.into())]);
         assert!((params.with(&setting).unwrap().train.head_lr_scale - 2.0).abs() < f64::EPSILON);
-        let both = SHIPPED.replace("head_lr_scale: 1.0", "head_lr_scale: 1.0\n  head_rate: 3.0");
+        let both = SIMPLE_CNN.replace("head_lr_scale: 1.0", "head_lr_scale: 1.0\n  head_rate: 3.0");
         assert!(Params::parse(&both).unwrap_err().contains("head_rate"));
     }
 

@@ -23,7 +23,7 @@ pub fn fit(
     callback: &dyn TrainingCallback,
 ) -> Result<Fitted> {
     let mut run = Run::start(params, model, data, seed)?;
-    run.train(params.epochs, None, callback)?;
+    run.train(run.epochs(), None, callback)?;
     run.finish()
 }
 
@@ -78,7 +78,7 @@ pub fn fit_resumable(
 ) -> Result<Fitted> {
     let mut run = Run::start(params, model, data, seed)?;
     checkpoints.resume(&mut run)?;
-    run.train(params.epochs, Some(checkpoints), callback)?;
+    run.train(run.epochs(), Some(checkpoints), callback)?;
     run.finish()
 }
 

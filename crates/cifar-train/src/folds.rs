@@ -95,7 +95,7 @@ pub fn out_of_fold(folds: &Folds, data: &TrainingData, progress: &dyn Progress) 
         let mut checkpoints = Checkpoints::open(folds.checkpoints, &key, folds.every, progress)?.keep_other_runs();
         let start = || Ok(Run::start(folds.train, folds.model, &data, folds.seed)?.without_dynamics());
         let mut run = checkpoints.resumed(start, progress)?;
-        run.train(folds.train.epochs, Some(&mut checkpoints), &FoldCallback { progress, fold, folds: folds.folds })?;
+        run.train(run.epochs(), Some(&mut checkpoints), &FoldCallback { progress, fold, folds: folds.folds })?;
         let model = run.finish()?.model;
         let answers = predict(&model, &inside, "scoring a fold", progress)?.probabilities()?;
         for (sample, row) in inside.samples().iter().zip(answers.chunks_exact(classes)) {

@@ -21,7 +21,7 @@ const BASE: f64 = 64e6;
 /// # Errors
 /// If the network does not work on images of this size.
 pub fn training_memory(params: &TrainParams, spec: &ModelSpec, [train, val]: [usize; 2]) -> Result<u64> {
-    let (plan, classes) = (spec.plan()?, spec.classes.len());
+    let (plan, classes, epochs) = (spec.plan()?, spec.classes.len(), params.for_images(train).epochs);
     let (all, trained) = (plan.values() as f64, plan.trained as f64);
     let memory = if params.optimiser == OptimiserKind::AdamW { 2.0 } else { 1.0 };
     let average = if params.averaging == Averaging::None { 0.0 } else { 1.0 };
@@ -32,7 +32,7 @@ pub fn training_memory(params: &TrainParams, spec: &ModelSpec, [train, val]: [us
     let passing = VALUE * (trained + 8.0 * plan.largest_tensor() as f64);
     // Logits as 16 bits, in a growing list, and twice more in a checkpoint.
     let per_epoch = train as f64 * (1.0 + params.dynamics_fraction) + val as f64;
-    let dynamics = 4.0 * 2.0 * params.epochs as f64 * classes as f64 * per_epoch;
+    let dynamics = 4.0 * 2.0 * epochs as f64 * classes as f64 * per_epoch;
     let plain = (params.dynamics_fraction * train as f64) as usize;
     let scored = plan.prediction_bytes(val.max(plain), classes, spec.size);
     // Batches are prepared ahead.
@@ -45,7 +45,7 @@ pub fn training_memory(params: &TrainParams, spec: &ModelSpec, [train, val]: [us
 /// Refuses a run that needs more memory than there is.
 pub(crate) fn check(params: &TrainParams, spec: &ModelSpec, images: [usize; 2]) -> Result<()> {
     let needed = training_memory(params, spec, images)?;
-    let (epochs, batch) = (params.epochs, params.batch_size);
+    let (epochs, batch) = (params.for_images(images[0]).epochs, params.batch_size);
     let what = format!("training {} for {epochs} epochs in batches of {batch}", spec.params.architecture.name());
     Ok(check_memory(&what, needed, "lower train.batch_size, model.widths or train.epochs")?)
 }

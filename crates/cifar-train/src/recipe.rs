@@ -8,6 +8,9 @@ use serde_json::Value;
 use crate::tune::{Setting, Space, apply};
 use crate::{Result, Select, TrainError, TrainParams, add_optional_keys};
 
+/// With [`TrainParams::min_steps`], the number of epochs may depend on it.
+const BATCH_SIZE: &str = "train.batch_size";
+
 /// A network and how it is trained: the parameters that a search may change.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Recipe {
@@ -41,13 +44,21 @@ impl Recipe {
     ///
     /// # Errors
     /// If there are no validation images to score trials with, if the recipe does not suit the
-    /// images, or if some bound does not, with all other values as in the recipe.
+    /// images, or if some bound does not, with all other values as in the recipe. If the space has
+    /// batch sizes and [`TrainParams::min_steps`] makes the number of epochs depend on them.
     pub fn check_with(&self, space: &Space, data: &TrainingData) -> Result<()> {
         let TrainingData { train, val, .. } = data;
         if val.is_empty() {
             return Err(TrainError::Space(
                 "tune.trials: there are no validation images to score trials with; set it to 0, or raise split.val_fraction".into(),
             ));
+        }
+        if let (Some(raised), true) = (self.train.raised_epochs(train.len()), space.keys().any(|key| key == BATCH_SIZE))
+        {
+            return Err(TrainError::Space(format!(
+                "tune.space.{BATCH_SIZE}: cannot be tuned, since the length of a trial depends on it ({raised}); set train.min_steps to 0 and train.epochs to {}",
+                self.train.for_images(train.len()).epochs
+            )));
         }
         let suits = |recipe: &Self| {
             recipe.train.check_classes(train.classes())?;

@@ -125,6 +125,7 @@ impl<'a> Run<'a> {
     pub fn start(params: &TrainParams, model: &ModelParams, data: &'a TrainingData, seed: u64) -> Result<Self> {
         let TrainingData { train, val, report } = data;
         params.check(train.len(), val.len(), report.size)?;
+        let params = &params.for_images(train.len());
         params.check_classes(&report.classes)?;
         let init = params.init.model()?;
         let spec = ModelSpec {
@@ -183,6 +184,12 @@ impl<'a> Run<'a> {
     /// Returns the record of every completed epoch.
     pub fn history(&self) -> &[EpochRecord] {
         &self.state.history
+    }
+
+    /// Returns the number of epochs of the whole run: `train.epochs`, or more if `train.min_steps`
+    /// needs them.
+    pub fn epochs(&self) -> usize {
+        self.params.epochs
     }
 
     /// Returns whether nothing is left to train: all epochs are done, or early stopping or the
@@ -359,7 +366,8 @@ impl RunState {
 
     fn stopped_early(&self, params: &TrainParams) -> bool {
         let without = epochs_without_a_better_one(&self.history);
-        self.stopped || params.early_stopping > 0 && without >= params.early_stopping
+        let has_steps = self.history.last().is_some_and(|r| r.step >= params.min_steps);
+        self.stopped || params.early_stopping > 0 && has_steps && without >= params.early_stopping
     }
 }
 
@@ -392,5 +400,8 @@ mod tests {
         assert!(!stops(&[true, false, true, false], 2), "a better epoch in between restarts the count");
         assert!(!stops(&[true, false, false, false], 0), "0 never stops");
         assert!(RunState { stopped: true, ..state(&[true]) }.stopped_early(&params(0)));
+        let least = |min_steps| TrainParams { min_steps, ..params(2) };
+        let ends = |min_steps| state(&[true, false, false, false]).stopped_early(&least(min_steps));
+        assert!(ends(4) && !ends(5), "not before the least number of steps");
     }
 }

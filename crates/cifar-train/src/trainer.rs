@@ -97,6 +97,7 @@ impl Trainer {
     /// # Errors
     /// If candle cannot read the weights, or there is not one class weight per class.
     pub fn new(model: Model, params: &TrainParams, images: usize, seed: u64) -> Result<Self> {
+        let params = &params.for_images(images);
         params.check_classes(&model.spec().classes)?;
         freeze(&model, params.freeze);
         Ok(Self {
@@ -110,7 +111,7 @@ impl Trainer {
             params: params.clone(),
             seed,
             step: 0,
-            steps_per_epoch: images.div_ceil(params.batch_size.max(1)),
+            steps_per_epoch: params.steps_per_epoch(images),
             waited: Duration::ZERO,
             weights: None,
             latest: Default::default(),
@@ -268,7 +269,7 @@ impl Trainer {
         };
         let gradients = loss.backward()?;
         self.optimiser.step(trained, &gradients, multipliers, self.step - 1)?;
-        self.average.after_step(self.model.parameters(), self.step, self.step == self.total_steps())?;
+        self.average.after_step(self.model.parameters(), self.step, self.total_steps())?;
         let predicted = logits.argmax(D::Minus1)?.to_vec1::<u32>()?;
         let correct = (0..batch.len()).filter(|&i| predicted[i] == main_label(batch, i)).count();
         self.latest = (batch.ids.clone(), logits.flatten_all()?.to_vec1()?);
@@ -357,7 +358,7 @@ fn main_label(batch: &Batch, index: usize) -> u32 {
 pub fn first_batch(params: &TrainParams, data: &TrainingData, seed: u64) -> Result<Batch> {
     let TrainingData { train, val, report } = data;
     params.check(train.len(), val.len(), report.size)?;
-    let steps_per_epoch = train.len().div_ceil(params.batch_size);
+    let steps_per_epoch = params.steps_per_epoch(train.len());
     let (sampling, augmentation) = (params.sampling, params.augmentation());
     let plan = Plan { sampling, augmentation, seed, steps_per_epoch, steps: 0..1 };
     Ok(plan.batch(train, &plan.draws(train, &train.labels(), 0), 0, None))

@@ -11,9 +11,10 @@ use cifar_data::prepare::TrainingData;
 use cifar_data::{DataError, Progress, Silent};
 use cifar_model::parameters::layer_of;
 use cifar_model::{Architecture, Model, ModelParams, evaluate_loss, predict};
+use cifar_train::tune::{Journal, Objective as _, Score, Setting, Trials};
 use cifar_train::{
-    Averaging, Checkpoints, ClassWeights, Dynamics, EpochRecord, Fitted, Freeze, Init, OptimiserKind, Run, Sampling,
-    Select, TrainError, TrainParams, TrainingCallback, artifacts, fit, fit_resumable, run_key,
+    Averaging, Checkpoints, ClassWeights, Dynamics, EpochRecord, Fitted, Freeze, Init, OptimiserKind, Recipe, Run,
+    Sampling, Select, TrainError, TrainParams, TrainingCallback, artifacts, fit, fit_resumable, run_key,
 };
 use common::{data, narrow};
 
@@ -127,6 +128,38 @@ fn a_run_that_a_callback_ended_resumes_only_on_request() {
     let expected = trained(&params(), &data);
     assert_eq!(whole.history, expected.history);
     assert!(weights(&whole) == weights(&expected));
+}
+
+#[test]
+fn a_least_number_of_steps_is_a_longer_run_that_resumes_and_that_trials_take_too() {
+    let (data, folder) = (data(240), tempfile::tempdir().unwrap());
+    let per_epoch = data.train.len().div_ceil(50);
+    let least = TrainParams { epochs: 1, warmup_epochs: 0.5, min_steps: 2 * per_epoch + 1, ..params() };
+    let explicit = TrainParams { epochs: 3, warmup_epochs: 1.5, ..params() };
+    let whole = trained(&least, &data);
+    assert_eq!((whole.history.len(), &whole.history), (3, &trained(&explicit, &data).history));
+    let open = || Checkpoints::open(folder.path(), "run", Duration::ZERO, &Silent).unwrap();
+    let mut checkpoints = open();
+    Run::start(&least, &narrow(), &data, 3).unwrap().train(1, Some(&mut checkpoints), &Silent).unwrap();
+    drop(checkpoints);
+    let callback = Until::new(99);
+    let resumed = fit_resumable(&least, &narrow(), &data, 3, &mut open(), &callback).unwrap();
+    assert_eq!((resumed.history, callback.steps.into_inner()), (whole.history.clone(), 2 * per_epoch));
+    // Each rung of a search is a part of the same run.
+    let recipe = Recipe { model: narrow(), train: least };
+    let journal = Journal::open(&folder.path().join("search"), "key", &Silent).unwrap();
+    let mut trials = Trials::new(&recipe, &data, &journal, "test", &Silent);
+    for epochs in [1, 3] {
+        let EpochRecord { val_accuracy, val_loss, .. } = whole.history[epochs - 1];
+        let expected = Score::Trained { accuracy: val_accuracy.unwrap(), loss: val_loss.unwrap() };
+        assert_eq!(trials.train(0, &Setting::new(), 3, epochs).unwrap(), expected);
+    }
+    let space = |key: &str| serde_json::from_value(serde_json::json!({ key: {"choice": [25, 50]} })).unwrap();
+    let refused = |key: &str| recipe.check_with(&space(key), &data).unwrap_err().to_string();
+    let start =
+        "tune.space.train.batch_size: cannot be tuned, since the length of a trial depends on it (train.min_steps: ";
+    assert!(refused("train.batch_size").starts_with(start), "{}", refused("train.batch_size"));
+    assert!(refused("train.min_steps").contains("successive halving decides how long a trial is trained"));
 }
 
 #[test]

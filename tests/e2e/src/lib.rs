@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
+use cifar_pipeline::stages::recipe::with_recipe;
+
 /// Returns the root of the repository under test.
 pub fn repository() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -106,6 +108,27 @@ impl Answer {
     }
 }
 
+/// The ranges that tests of the search know, for `simple_cnn`.
+const SPACE: &str = "  space:
+    train.learning_rate: {log_uniform: [0.02, 0.5]}
+    train.weight_decay: {log_uniform: [0.0001, 0.02]}
+    train.label_smoothing: {uniform: [0.0, 0.2]}
+    model.dropout: {uniform: [0.0, 0.5]}
+";
+
+/// Returns the repository's params.yaml with the recipe `simple_cnn` and ranges that suit it. Tests
+/// name its values.
+pub fn simple_cnn() -> &'static str {
+    static FILE: OnceLock<String> = OnceLock::new();
+    FILE.get_or_init(|| {
+        let text = std::fs::read_to_string(repository().join("params.yaml")).expect("the repository's own file");
+        let text = with_recipe(&text, "simple_cnn").expect("a recipe and a valid file");
+        let (before, rest) = text.split_once("  space:\n").expect("the ranges of the search");
+        let (_, after) = rest.split_once("\n\n").expect("another block");
+        format!("{before}{SPACE}\n{after}")
+    })
+}
+
 /// A project in its own temporary folder.
 #[derive(Debug)]
 pub struct Project {
@@ -119,14 +142,15 @@ impl Default for Project {
 }
 
 impl Project {
-    /// Creates a project with the repository's params.yaml and labels and a recipe that trains in
-    /// seconds.
+    /// Creates a project with the repository's labels, and its params.yaml with the recipe
+    /// `simple_cnn` for two epochs, which trains in seconds.
     pub fn new() -> Self {
         let project = Self { folder: tempfile::tempdir().expect("a temporary folder") };
         std::fs::create_dir(project.path("labels")).expect("a folder for labels");
-        for file in ["params.yaml", "labels/overrides.csv", "labels/review.csv"] {
+        for file in ["labels/overrides.csv", "labels/review.csv"] {
             std::fs::copy(repository().join(file), project.path(file)).expect("the repository's own files");
         }
+        project.write("params.yaml", simple_cnn().as_bytes());
         project.edit("params.yaml", "epochs: 15", "epochs: 2");
         project.edit("params.yaml", "batch_size: 128", "batch_size: 32");
         project

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use cifar_e2e::{Project, binary, dvc, note, repository, target};
+use cifar_e2e::{Project, binary, dvc, note, repository, simple_cnn, target};
 
 /// Compiles the clone's crates quickly; they are partly rebuilt several times and train only small
 /// networks. No profile of the repository is used, since that would replace its compiled crates.
@@ -52,6 +52,7 @@ impl Clone {
                 project.write(file, &bytes);
             }
         }
+        project.write("params.yaml", simple_cnn().as_bytes());
         project.edit("params.yaml", "epochs: 15", "epochs: 2");
         project.edit("params.yaml", "widths: [32, 64, 128]", "widths: [8, 16, 16]");
         project.write(".cargo/config.toml", cargo_config().as_bytes());

@@ -14,12 +14,10 @@ fn an_empty_folder_becomes_a_project_that_runs() {
     let here = folder.path();
     run(here, &["init", "new"]).success();
     let project = here.join("new");
+    run(&project, &["recipe", "simple_cnn"]).success();
     let params = std::fs::read_to_string(project.join("params.yaml")).unwrap();
-    std::fs::write(
-        project.join("params.yaml"),
-        params.replace("epochs: 15", "epochs: 1").replace("batch_size: 128", "batch_size: 16"),
-    )
-    .unwrap();
+    let params = params.replace("epochs: 15", "epochs: 1").replace("batch_size: 128", "batch_size: 16");
+    std::fs::write(project.join("params.yaml"), params).unwrap();
     let again = run(&project, &["init"]).success();
     assert!(again.stdout.contains("wrote nothing; kept params.yaml"), "{}", again.stdout);
     assert!(std::fs::read_to_string(project.join("params.yaml")).unwrap().contains("epochs: 1 "));

@@ -68,7 +68,7 @@ fn list(context: &Context, args: &GridRunArgs) -> Result<()> {
         json!({
             "name": e.run.name,
             "setting": e.run.setting,
-            "epochs": e.run.params.train.epochs,
+            "epochs": e.epochs,
             "steps": e.steps,
             "state": e.state,
         })

@@ -30,8 +30,12 @@ pub struct Augmentation {
     pub crop_padding: usize,
     /// Side of a mid-grey square (128, near the mean of photographs and so near 0 after
     /// normalisation) around a uniformly drawn pixel. It may extend over the border (`DeVries` &
-    /// Taylor 2017, arXiv 1708.04552). 0: none; at most the smaller side of the image.
+    /// Taylor 2017, arXiv 1708.04552), unless `cutout_inside` is set. 0: none; at most the smaller
+    /// side of the image.
     pub cutout: usize,
+    /// Whether the squares of `cutout` are wholly inside the image, each with the same probability
+    /// (Jordan 2024, arXiv 2404.00498).
+    pub cutout_inside: bool,
     /// α of the Beta(α, α) from which the fraction of each image in its mixture is drawn (Zhang et
     /// al. 2018, arXiv 1710.09412), 0 to 10; 0: none.
     pub mixup: f64,
@@ -46,7 +50,15 @@ impl Default for Augmentation {
     /// Returns random flips and shifts of up to 4 pixels, as in He et al. 2015 (arXiv 1512.03385),
     /// but with reflected borders.
     fn default() -> Self {
-        Self { flip: Flip::Random, crop_padding: 4, cutout: 0, mixup: 0.0, brightness: 0.0, contrast: 0.0 }
+        Self {
+            flip: Flip::Random,
+            crop_padding: 4,
+            cutout: 0,
+            cutout_inside: false,
+            mixup: 0.0,
+            brightness: 0.0,
+            contrast: 0.0,
+        }
     }
 }
 
@@ -98,8 +110,16 @@ impl Augmentation {
         }
         if self.cutout > 0 {
             let mut random = draws(Purpose::Cutout, epoch);
-            let centre = [random.below(size.height as u64) as usize, random.below(size.width as u64) as usize];
-            cut_out(to, size, centre, self.cutout);
+            let side = self.cutout;
+            let mut start = |length: usize| {
+                if self.cutout_inside {
+                    random.below((length - side) as u64 + 1) as isize
+                } else {
+                    random.below(length as u64) as isize - (side / 2) as isize
+                }
+            };
+            let corner = [start(size.height), start(size.width)];
+            cut_out(to, size, corner, side);
         }
     }
 }
@@ -149,13 +169,11 @@ fn jitter(pixels: &mut [u8], moved: f64, stretched: f64) {
     }
 }
 
-fn cut_out(pixels: &mut [u8], size: ImageSize, centre: [usize; 2], side: usize) {
+/// Erases the square whose upper left corner is `corner`, as far as it is inside the image.
+fn cut_out(pixels: &mut [u8], size: ImageSize, corner: [isize; 2], side: usize) {
     const GREY: u8 = 128;
-    let range = |at: usize, length: usize| {
-        let start = at as isize - (side / 2) as isize;
-        start.max(0) as usize..((start + side as isize) as usize).min(length)
-    };
-    let (rows, columns) = (range(centre[0], size.height), range(centre[1], size.width));
+    let range = |start: isize, length: usize| start.max(0) as usize..((start + side as isize) as usize).min(length);
+    let (rows, columns) = (range(corner[0], size.height), range(corner[1], size.width));
     for row in pixels.chunks_exact_mut(3 * size.width).skip(rows.start).take(rows.len()) {
         row[3 * columns.start..3 * columns.end].fill(GREY);
     }

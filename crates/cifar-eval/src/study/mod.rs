@@ -369,7 +369,7 @@ impl Training<'_> {
             }
         };
         let mut run = checkpoints.resumed(start, callback)?;
-        run.train(train.epochs, Some(&mut checkpoints), callback)?;
+        run.train(run.epochs(), Some(&mut checkpoints), callback)?;
         let fitted = run.finish()?;
         if self.arm != Arm::Base {
             // Only the outcome is needed later. The base network is needed again for its flags.

@@ -63,7 +63,7 @@ fn runs_csv(runs: &Runs) -> Vec<u8> {
             Some(other) => other.to_string(),
         };
         let names = [run.record.name.clone(), run.record.combination.clone()];
-        let epochs = run.record.params["train"]["epochs"].as_u64().map(|n| n.to_string()).unwrap_or_default();
+        let epochs = run.epochs().map(|n| n.to_string()).unwrap_or_default();
         let training = [run.train_images.to_string(), epochs, run.steps.to_string()];
         let scores = [&run.test, &run.pool].into_iter().flat_map(|set| {
             let shares = [set.accuracy, set.accuracy_low, set.accuracy_high, set.cross_entropy];

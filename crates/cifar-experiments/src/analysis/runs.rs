@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use cifar_data::provenance;
 use cifar_data::spreadsheet::plain;
+use cifar_train::TrainParams;
 use cifar_train::artifacts::{self, HISTORY, read_history};
 use serde::Deserialize;
 use serde_json::Value;
@@ -43,6 +44,15 @@ pub struct ScoredRun {
     pub pool: SetMetrics,
     /// Its predicted class of each image of the pool.
     pub predicted: Vec<u16>,
+}
+
+impl ScoredRun {
+    /// Returns the number of epochs without early stopping. `None` if its record has none.
+    pub(super) fn epochs(&self) -> Option<u64> {
+        let train = &self.record.params["train"];
+        let params: Option<TrainParams> = serde_json::from_value(train.clone()).ok();
+        params.map(|params| params.for_images(self.train_images).epochs as u64).or_else(|| train["epochs"].as_u64())
+    }
 }
 
 /// The part of `evaluation/test/metrics.json` that is used here.

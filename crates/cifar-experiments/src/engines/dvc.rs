@@ -20,6 +20,7 @@ use super::{Engine, Session};
 use crate::board::Row;
 use crate::epochs::{EVENTS_VARIABLE, EpochReader};
 use crate::grid::Run;
+use crate::plan::Data;
 use crate::run_folder::{EVENTS, log, log_error};
 
 /// The oldest tested version of DVC.
@@ -193,6 +194,7 @@ impl<'a> Dvc<'a> {
             "--name".into(),
             run.name.clone(),
         ];
+        let all = run.epochs(&Data::read(self.session.project)?.images);
         // With constant_steps the number of epochs is not a key of the grid.
         let epochs = ("train.epochs".to_string(), Value::from(run.params.train.epochs));
         for (key, value) in std::iter::once((&epochs.0, &epochs.1)).chain(&run.setting) {
@@ -237,7 +239,7 @@ impl<'a> Dvc<'a> {
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     if let Some(epoch) = epochs.latest() {
-                        row.show("training", epoch, run.params.train.epochs as u64, Some("epochs"));
+                        row.show("training", epoch, all as u64, Some("epochs"));
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => break,

@@ -266,7 +266,8 @@ fn in_name(value: &Value) -> String {
 
 #[cfg(test)]
 pub(super) fn base() -> Params {
-    Params::parse(include_str!("../../../../params.yaml")).unwrap()
+    let shipped = include_str!("../../../../params.yaml");
+    Params::parse(&cifar_pipeline::stages::recipe::with_recipe(shipped, "simple_cnn").unwrap()).unwrap()
 }
 
 #[cfg(test)]

@@ -41,6 +41,13 @@ impl Grid {
         };
         for run in &mut self.runs {
             let epochs = (steps as f64 / run.steps_per_epoch(images) as f64).round().max(1.0) as u64;
+            let least = run.params.train.min_steps;
+            if least > steps {
+                return Err(format!(
+                    "{CONSTANT_STEPS}: {steps} is less than train.min_steps: {least} of {}; raise it, or set train.min_steps to 0",
+                    run.name
+                ));
+            }
             run.params = (run.params.with(&Setting::from([(EPOCHS.into(), epochs.into())])))
                 .map_err(|e| format!("{CONSTANT_STEPS}: {steps} steps are {epochs} epochs of {}: {e}", run.name))?;
         }
@@ -74,12 +81,18 @@ impl Run {
     }
 
     fn steps_per_epoch(&self, images: &BTreeMap<Partition, PartitionImages>) -> usize {
-        (self.training_images(images).round() as usize).div_ceil(self.params.train.batch_size).max(1)
+        self.params.train.steps_per_epoch(self.training_images(images).round() as usize)
+    }
+
+    /// Returns the number of epochs without early stopping. With `train.min_steps` it depends on the
+    /// number of training images, so it is as approximate as that.
+    pub fn epochs(&self, images: &BTreeMap<Partition, PartitionImages>) -> usize {
+        self.params.train.for_images(self.training_images(images).round() as usize).epochs
     }
 
     /// Returns the approximate number of optimiser steps without early stopping.
     pub fn steps(&self, images: &BTreeMap<Partition, PartitionImages>) -> usize {
-        self.steps_per_epoch(images).saturating_mul(self.params.train.epochs)
+        self.steps_per_epoch(images).saturating_mul(self.epochs(images))
     }
 }
 
@@ -100,8 +113,9 @@ mod tests {
         let (key, value) = change.split_once('=').unwrap();
         let base = base().with(&Setting::from([(key.into(), serde_json::from_str(value).unwrap())])).unwrap();
         let mut grid = parse(text, &base).unwrap();
-        let steps = grid.hold_steps(&images())?;
-        Ok((steps, grid.runs.iter().map(|r| (r.name.clone(), r.params.train.epochs, r.steps(&images()))).collect()))
+        let images = images();
+        let steps = grid.hold_steps(&images)?;
+        Ok((steps, grid.runs.iter().map(|r| (r.name.clone(), r.epochs(&images), r.steps(&images))).collect()))
     }
 
     #[test]
@@ -121,6 +135,15 @@ mod tests {
         assert_eq!(steps, Some(660));
         assert_eq!(runs, [run("v1", 6, 660), run("v1+v2", 3, 657), run("v1+v2+v3", 2, 658)]);
         // Published test images are not used for training: 16,666 × ⅞ = 14,583.
+        // A least number of steps: the smallest number of whole epochs that has it.
+        let (steps, runs) = held(&format!("{grid}{include}"), "train.min_steps=4935").unwrap();
+        let of_5000 = run("v1+v2+v3-train_images5000", 124, 124 * 40);
+        assert_eq!(runs, [run("v1", 45, 4950), run("v1+v2", 23, 5037), run("v1+v2+v3", 15, 4935), of_5000]);
+        assert_eq!(steps, None);
+        let error = held(&format!("constant_steps = 659\n{grid}"), "train.min_steps=660").unwrap_err();
+        let expected =
+            "constant_steps: 659 is less than train.min_steps: 660 of v1-seed42; raise it, or set train.min_steps to 0";
+        assert_eq!(error, expected);
         let (_, runs) = held(&format!("constant_steps = 114\n{grid}"), "split.protocol=\"official\"").unwrap();
         assert_eq!(runs[0], run("v1", 1, 114));
         let error = held(&format!("constant_steps = 660\n{grid}"), "train.warmup_epochs=3.0").unwrap_err();

@@ -29,9 +29,11 @@ const LARGEST_WIDTH: usize = 4096;
 pub enum Architecture {
     /// Three blocks of two 3×3 convolutions and a pooling, two dense layers.
     SimpleCnn,
-    /// Whitening, three groups of two 3×3 convolutions, a head: 94 % in ten epochs.
+    /// Whitening, three groups of two 3×3 convolutions, a head. Published for 94 % on lossless
+    /// CIFAR-10 in eight epochs with Muon.
     Airbench94,
-    /// As `Airbench94`, twice as wide and with residual groups of three: 96 % in forty epochs.
+    /// As `Airbench94`, twice as wide and with residual groups of three. Published for 96 % on
+    /// lossless CIFAR-10 in forty epochs.
     Airbench96,
     /// Four stages of two residual blocks, for small images.
     #[serde(rename = "resnet18")]

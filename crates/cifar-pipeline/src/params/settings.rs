@@ -88,16 +88,15 @@ pub(crate) fn with_settings(params: Params, settings: &Setting, known: &[Partiti
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const SHIPPED: &str = include_str!("../../../../params.yaml");
+    use crate::stages::recipe::SIMPLE_CNN;
 
     fn set(arguments: &[&str]) -> Result<Params> {
-        with_settings(Params::parse(SHIPPED).unwrap(), &parse_settings(arguments)?, &Partition::FIRST)
+        with_settings(Params::parse(&SIMPLE_CNN).unwrap(), &parse_settings(arguments)?, &Partition::FIRST)
     }
 
     #[test]
     fn values_are_those_of_an_edited_file() {
-        let edited = (SHIPPED.replace("epochs: 15", "epochs: 5"))
+        let edited = (SIMPLE_CNN.replace("epochs: 15", "epochs: 5"))
             .replace("widths: [32, 64, 128]", "widths: [8, 8, 8]")
             .replace("dataset_version: v1", "dataset_version: v1+v2")
             .replace("use_tuned: false", "use_tuned: true")
@@ -112,7 +111,7 @@ mod tests {
         assert_eq!(set(&arguments).unwrap(), Params::parse(&edited).unwrap());
         // The former name of a key.
         assert!((set(&["train.head_rate=2"]).unwrap().train.head_lr_scale - 2.0).abs() < f64::EPSILON);
-        assert_eq!(set(&[]).unwrap(), Params::parse(SHIPPED).unwrap());
+        assert_eq!(set(&[]).unwrap(), Params::parse(&SIMPLE_CNN).unwrap());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use cifar_model::Model;
 
 use super::*;
 use crate::params::parse_settings;
-use crate::stages::check;
+use crate::stages::{check, recipe};
 
 /// Values that train in a moment.
 const SMALL: [&str; 3] = ["model.widths=[4, 4, 4]", "train.epochs=1", "train.batch_size=32"];
@@ -15,6 +15,7 @@ fn results_of_other_settings_are_named_or_refused() {
     let folder = tempfile::tempdir().unwrap();
     crate::init::init(folder.path(), &[]).unwrap();
     let file = Project::open(folder.path()).unwrap();
+    recipe::run(&file, "simple_cnn").unwrap();
     let with = |settings: &[&str]| file.clone().with_settings(parse_settings(settings).unwrap());
     let line = |error: Error| error.one_line().replace(&format!("{}/", folder.path().display()), "");
     file.partition(&PartitionOptions { synthetic_images: 300, ..PartitionOptions::of("synthetic") }, &Silent).unwrap();

@@ -287,11 +287,12 @@ fn time(params: &Params, subject: &Subject) -> Result<String> {
     // The first step warms up, if there are more.
     let best = seconds.iter().skip(usize::from(seconds.len() > 1)).copied().fold(f64::INFINITY, f64::min);
     let rate = batch_size as f64 / best;
-    let epochs = params.train.epochs;
+    let epochs = params.train.for_images(*images).epochs;
+    let raised = if epochs > params.train.epochs { " (train.min_steps)" } else { "" };
     let minutes = *images as f64 * epochs as f64 / rate / 60.0;
     let digits = usize::from(rate < 10.0);
     Ok(format!(
-        "{rate:.digits$} training images/s: {epochs} epochs over {images_in_words} take about {minutes:.1} minutes"
+        "{rate:.digits$} training images/s: {epochs} epochs{raised} over {images_in_words} take about {minutes:.1} minutes"
     ))
 }
 

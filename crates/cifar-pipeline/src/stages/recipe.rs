@@ -4,8 +4,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use cifar_train::add_optional_keys;
 use cifar_train::recipes::{NamedRecipe, recipe, recipes};
+use cifar_train::{add_optional_keys, optional_train_keys};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -29,10 +29,7 @@ pub struct RecipeWritten {
 /// # Errors
 /// If there is no such recipe, or the file is invalid or has several values on a line.
 pub fn run(project: &Project, name: &str) -> Result<RecipeWritten> {
-    let Some(recipe) = recipe(name) else {
-        let names = recipes().map(|r| r.name).join(", ");
-        return Err(Error::usage(format!("there is no recipe `{name}`; there are {names}")));
-    };
+    let recipe = named(name)?;
     let path = &project.params_file;
     let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot read", path.display()))?;
     // The file must be valid before, or the rest of it would stay invalid.
@@ -52,6 +49,28 @@ pub fn run(project: &Project, name: &str) -> Result<RecipeWritten> {
     );
     cifar_data::output::write_file(path, new_text.as_bytes())?;
     Ok(RecipeWritten { recipe: name.into(), changed, file: path.clone() })
+}
+
+/// Returns the text of a params.yaml with the values of the recipe `name`; comments stay.
+///
+/// # Errors
+/// If there is no such recipe, or the text is no valid parameter file or has several values on a
+/// line.
+pub fn with_recipe(text: &str, name: &str) -> Result<String> {
+    let before = serde_json::to_string(&Params::parse(text).map_err(Error::usage)?)?;
+    Ok(rewrite(text, &named(name)?, &before)?.0)
+}
+
+/// The params.yaml of the repository with the recipe `simple_cnn`. Tests name its values.
+#[cfg(test)]
+pub(crate) static SIMPLE_CNN: std::sync::LazyLock<String> =
+    std::sync::LazyLock::new(|| with_recipe(include_str!("../../../../params.yaml"), "simple_cnn").unwrap());
+
+fn named(name: &str) -> Result<NamedRecipe> {
+    recipe(name).ok_or_else(|| {
+        let names = recipes().map(|r| r.name).join(", ");
+        Error::usage(format!("there is no recipe `{name}`; there are {names}"))
+    })
 }
 
 impl fmt::Display for RecipeWritten {
@@ -82,8 +101,13 @@ fn rewrite(text: &str, recipe: &NamedRecipe, before: &str) -> Result<(String, Ve
         for (key, value) in values.as_object().into_iter().flatten() {
             let old = &before[block][key];
             if old != value {
-                text = set(&text, block, key, &shown(value))
-                    .with_context(|| format!("cannot find the line of `{block}.{key}`"))?;
+                let is_optional = block == "train" && optional_train_keys().contains_key(key);
+                let changed_text = match set(&text, block, key, &shown(value)) {
+                    // A file of an earlier version has no line of it.
+                    Err(_) if is_optional => add(&text, block, key, &shown(value)),
+                    result => result,
+                };
+                text = changed_text.with_context(|| format!("cannot find the line of `{block}.{key}`"))?;
                 changed.push(format!("{block}.{key}: {} → {}", shown(old), shown(value)));
             }
         }
@@ -125,6 +149,24 @@ fn set(text: &str, block: &str, key: &str, value: &str) -> Result<String> {
     bail!("it must be on a line of its own in the block `{block}`")
 }
 
+/// Adds a line for `key` after the first line of the top-level `block`, with the indent of the line
+/// after it.
+fn add(text: &str, block: &str, key: &str, value: &str) -> Result<String> {
+    let mut lines: Vec<String> = text.lines().map(str::to_string).collect();
+    let is_key = |line: &String| line.starts_with(' ') && !line.trim_start().starts_with('#');
+    let start = lines
+        .iter()
+        .position(|line| line.trim_end() == format!("{block}:") || line.starts_with(&format!("{block}: #")));
+    let Some((start, next)) =
+        start.and_then(|start| Some((start, lines[start + 1..].iter().find(|line| is_key(line))?)))
+    else {
+        bail!("the block `{block}` must start with `{block}:` on a line of its own");
+    };
+    let indent = " ".repeat(next.len() - next.trim_start().len());
+    lines.insert(start + 1, format!("{indent}{key}: {value}"));
+    Ok(lines.join("\n") + "\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,5 +202,11 @@ mod tests {
         check("b:\n  k: 2\n  kk: 3\n", "b:\n  k: [1, 2]\n  kk: 3\n");
         check("b:  # block\n# k: 7\n\n  k: 2          # why", "b:  # block\n# k: 7\n\n  k: [1, 2]     # why\n");
         assert!(set("b: {k: 2}\n", "b", "k", "1").is_err());
+        let added = |text: &str| add(text, "b", "k", "3").ok();
+        assert_eq!(
+            added("a:\n  k: 1\nb:\n\n    # x\n    l: 2\n").as_deref(),
+            Some("a:\n  k: 1\nb:\n    k: 3\n\n    # x\n    l: 2\n")
+        );
+        assert_eq!(added("b: {l: 2}\n"), None);
     }
 }

@@ -125,6 +125,12 @@ fn train(
             "train.label_smoothing: it has the weights of the classes, too, so large weights draw images of frequent classes to rare ones; set it to 0",
         );
     }
+    if let Some(raised) = recipe.raised_epochs(data.train.len()) {
+        reporter.note(&raised);
+        if recipe.early_stopping > 0 {
+            reporter.warn("train.early_stopping: has no effect, since train.min_steps sets the length of this run");
+        }
+    }
     note_init(recipe, model, &data.report, reporter)?;
     let program = program::identity()?;
     let finished = finished.map(|run| (run, run.keys(recipe, model, &data.report, seed, &program)));

@@ -62,7 +62,12 @@ pub fn run(project: &Project, reporter: &dyn Reporter) -> Result<TuningOutcome> 
         data.val.len(),
         folder.display()
     ));
-    let outcome = search(tune, seed, params.train.epochs, &mut trials, &mut journal).map_err(|e| match e {
+    let images = data.train.len();
+    if let Some(raised) = blocks.train.raised_epochs(images) {
+        reporter.note(&raised);
+    }
+    let epochs = blocks.train.for_images(images).epochs;
+    let outcome = search(tune, seed, epochs, &mut trials, &mut journal).map_err(|e| match e {
         TrainError::Data(DataError::Cancelled) => {
             Error::from(e).context("scores so far are kept; run `cifar-cli tune` again to resume")
         }

@@ -10,6 +10,8 @@ use crate::{Result, TrainError};
 const MAX_IMAGES: usize = 10_000_000;
 /// The most steps between two updates of the averaged weights.
 const MAX_STEPS: usize = 1_000_000;
+/// The highest least number of steps of a run.
+const MAX_MIN_STEPS: usize = 1_000_000_000;
 
 impl TrainParams {
     /// Checks every range, and that the values suit this many training and validation images of
@@ -24,6 +26,7 @@ impl TrainParams {
             let allowed = format!("there are {train} training images");
             return refuse("train.batch_size", self.batch_size.to_string(), allowed);
         }
+        self.check_length(train)?;
         let none = "there are no validation images; set it to";
         if self.select == Select::Best && val == 0 {
             return refuse("train.select", "best".into(), format!("{none} last, or raise split.val_fraction"));
@@ -92,6 +95,7 @@ impl TrainParams {
         };
         for (key, count, least, most) in [
             ("epochs", self.epochs, 1, MAX_EPOCHS),
+            ("min_steps", self.min_steps, 0, MAX_MIN_STEPS),
             ("batch_size", self.batch_size, 1, MAX_IMAGES),
             ("averaging_every", self.averaging_every, 1, MAX_STEPS),
             ("whitening_bias_epochs", self.whitening_bias_epochs, 0, MAX_EPOCHS),
@@ -120,6 +124,8 @@ impl TrainParams {
         ] {
             check(key, (0.0..1.0).contains(&fraction), fraction.to_string(), "allowed is 0 up to, not including, 1")?;
         }
+        let power = self.averaging_power;
+        check("averaging_power", (0.0..=10.0).contains(&power), power.to_string(), "allowed is 0 to 10")?;
         let scale = self.backbone_lr_scale;
         check(
             "backbone_lr_scale",
@@ -168,6 +174,8 @@ mod tests {
             check("epochs", epochs.into(), "is not allowed; allowed is 1 to 100000");
         }
         check("early_stopping", u64::MAX.into(), "allowed is 0 to 100000");
+        check("min_steps", u64::MAX.into(), "allowed is 0 to 1000000000");
+        check("min_steps", (-1).into(), "invalid value: integer `-1`");
         check("whitening_bias_epochs", u64::MAX.into(), "allowed is 0 to 100000");
         check("averaging_every", u64::MAX.into(), "allowed is 1 to 1000000");
         check("batch_size", u64::MAX.into(), "allowed is 1 to 10000000");
@@ -180,6 +188,7 @@ mod tests {
         check("warmup_epochs", 15.into(), "");
         check("momentum", 1.0.into(), "allowed is 0 up to, not including, 1");
         check("averaging_every", 0.into(), "allowed is 1 to 1000000");
+        check("averaging_power", (-1).into(), "averaging_power: -1 is not allowed; allowed is 0 to 10");
         check("weight_decay", (-1).into(), "allowed is a finite number, 0 or more");
         check("weight_decay", 11.into(), "learning_rate × weight_decay is 1.1");
         check("dynamics_fraction", 1.5.into(), "dynamics_fraction: 1.5 is not allowed; allowed is 0 to 1");
@@ -231,6 +240,9 @@ mod tests {
         let stopping = TrainParams { select: Select::Last, early_stopping: 3, ..params() };
         check(stopping.clone(), 128, 1, "");
         check(stopping, 128, 0, &format!("train.early_stopping: 3 {none} 0, {or}"));
+        let long = TrainParams { min_steps: 1_000_000_000, ..params() };
+        let epochs = "with 2 steps per epoch it takes 500000000 epochs, and a run has at most 100000; lower it, or train.batch_size";
+        check(long, 200, 1, &format!("train.min_steps: 1000000000 is not allowed; {epochs}"));
         let cutout = TrainParams { cutout: 33, ..params() };
         check(cutout, 128, 1, "cutout: 33 is not allowed; images of 32×32 pixels allow 0 to 32");
     }

@@ -2,6 +2,7 @@
 
 mod check;
 mod imbalance;
+mod length;
 mod start;
 
 use cifar_data::batches::{Augmentation, Flip};
@@ -72,6 +73,10 @@ pub enum Averaging {
 pub struct TrainParams {
     /// Passes over the training images, at least 1.
     pub epochs: usize,
+    /// The least number of steps of a run, whatever `epochs` says: see [`TrainParams::for_images`].
+    /// Early stopping does not end a run before it. A file may leave this out: 0, no minimum.
+    #[serde(default, skip_serializing_if = "length::is_zero")]
+    pub min_steps: usize,
     /// Images per step, from 1 to the number of training images. The batches of an epoch have equal
     /// size, give or take one image: no image is left out and no batch is much smaller.
     pub batch_size: usize,
@@ -127,6 +132,10 @@ pub struct TrainParams {
     pub averaging: Averaging,
     /// Fraction of the average that is kept at each update, 0 ≤ decay < 1.
     pub averaging_decay: f32,
+    /// Power with which `averaging_decay` rises over the run: after a fraction x of the steps it is x
+    /// to this power of its value. 0 to 10. A file may leave this out: 0, it is constant.
+    #[serde(default, skip_serializing_if = "is_constant")]
+    pub averaging_power: f32,
     /// Steps between two updates of the average, at least 1.
     pub averaging_every: usize,
     /// Mirroring of training images.
@@ -135,6 +144,10 @@ pub struct TrainParams {
     pub crop_padding: usize,
     /// Side in pixels of the square that is erased from each training image; 0: none.
     pub cutout: usize,
+    /// Whether the erased squares are wholly inside the image. A file may leave this out: they may
+    /// extend over its border.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub cutout_inside: bool,
     /// α of mixup's Beta(α, α) (Zhang et al. 2018, arXiv 1710.09412); 0: none. Training then sees
     /// mixtures only, so [`Dynamics`](crate::Dynamics) follow single training images only with a
     /// `dynamics_fraction` of 1.
@@ -145,8 +158,8 @@ pub struct TrainParams {
     pub contrast: f32,
     /// Which epoch's weights the run keeps.
     pub select: Select,
-    /// Number of consecutive epochs without a better validation result after which the run ends; 0:
-    /// never.
+    /// Number of consecutive epochs without a better validation result after which the run ends, but
+    /// not before `min_steps`; 0: never.
     pub early_stopping: usize,
     /// Fraction of the training images that are predicted without augmentation after each epoch, 0
     /// to 1. The images take turns. These logits, and those of all images from the training passes,
@@ -171,6 +184,16 @@ fn one() -> f64 {
     1.0
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde expects")]
+fn is_constant(power: &f32) -> bool {
+    *power == 0.0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde expects")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 impl<'de> Deserialize<'de> for TrainParams {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         let params = Self::deserialize(deserializer)?;
@@ -190,6 +213,7 @@ impl Default for TrainParams {
     fn default() -> Self {
         Self {
             epochs: 15,
+            min_steps: 0,
             batch_size: 128,
             optimiser: OptimiserKind::Sgd,
             learning_rate: 0.1,
@@ -212,10 +236,12 @@ impl Default for TrainParams {
             clip_norm: 0.0,
             averaging: Averaging::None,
             averaging_decay: 0.99,
+            averaging_power: 0.0,
             averaging_every: 5,
             flip: Flip::Random,
             crop_padding: 4,
             cutout: 0,
+            cutout_inside: false,
             mixup: 0.0,
             brightness: 0.0,
             contrast: 0.0,
@@ -235,13 +261,16 @@ impl Default for TrainParams {
 /// Such values are not written either, so that files and hashes of parameters without these keys
 /// stay as they were before the keys existed.
 pub fn optional_train_keys() -> Map<String, Value> {
-    let TrainParams { class_weights, sampling, init, freeze, backbone_lr_scale, .. } = TrainParams::default();
+    let params = TrainParams::default();
     let defaults = [
-        ("class_weights", json!(class_weights)),
-        ("sampling", json!(sampling)),
-        ("init", json!(init)),
-        ("freeze", json!(freeze)),
-        ("backbone_lr_scale", json!(backbone_lr_scale)),
+        ("min_steps", json!(params.min_steps)),
+        ("class_weights", json!(params.class_weights)),
+        ("sampling", json!(params.sampling)),
+        ("averaging_power", json!(params.averaging_power)),
+        ("cutout_inside", json!(params.cutout_inside)),
+        ("init", json!(params.init)),
+        ("freeze", json!(params.freeze)),
+        ("backbone_lr_scale", json!(params.backbone_lr_scale)),
     ];
     defaults.map(|(key, value)| (key.to_string(), value)).into_iter().collect()
 }
@@ -262,6 +291,7 @@ impl TrainParams {
             flip: self.flip,
             crop_padding: self.crop_padding,
             cutout: self.cutout,
+            cutout_inside: self.cutout_inside,
             mixup: self.mixup,
             brightness: self.brightness,
             contrast: self.contrast,
@@ -291,11 +321,14 @@ mod tests {
         assert_eq!(serde_json::from_value::<TrainParams>(all.clone()).unwrap(), TrainParams::default());
         assert_eq!(all.as_object().unwrap().len(), plain.matches(':').count() + optional_train_keys().len());
         let other = TrainParams {
+            min_steps: 7,
             class_weights: ClassWeights::PerClass(vec![0.5, 2.0]),
             sampling: Sampling::Balanced,
             init: Init::File("a.safetensors".into()),
             freeze: Freeze::Stem,
             backbone_lr_scale: 0.5,
+            averaging_power: 3.0,
+            cutout_inside: true,
             ..TrainParams::default()
         };
         let json = serde_json::to_string(&other).unwrap();

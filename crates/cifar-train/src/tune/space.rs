@@ -151,7 +151,7 @@ pub fn apply(setting: &Setting, blocks: &Value) -> Result<Value> {
     let mut blocks = blocks.clone();
     for (key, value) in setting {
         let reason = match current_key(key) {
-            "train.epochs" => Some("successive halving decides how long a trial is trained"),
+            "train.epochs" | "train.min_steps" => Some("successive halving decides how long a trial is trained"),
             "train.use_tuned" => Some("it decides how the result of the search is used"),
             "train.init" => Some("all trials start from the same weights"),
             "train.select" | "train.early_stopping" | "train.dynamics_fraction" => Some("it has no effect on trials"),

@@ -120,7 +120,7 @@ impl<'a> Followed<'a> {
             row
         });
         if let Some(epoch) = self.epochs.latest() {
-            row.show("training", epoch, self.entry.run.params.train.epochs as u64, Some(&listed.node));
+            row.show("training", epoch, self.entry.epochs as u64, Some(&listed.node));
         }
     }
 

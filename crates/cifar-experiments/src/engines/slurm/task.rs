@@ -69,8 +69,9 @@ fn work(session: Session, record: RunRecord, folder: &Path, begins: &str) -> Res
         Params::parse(&record.params.to_string()).map_err(|e| Error::failed(format!("{}: {e}", record.name)))?;
     let (name, combination, setting) = (record.name.clone(), record.combination.clone(), record.setting.clone());
     let run = Run { name, combination, setting, params };
+    let all = Data::read(project)?;
     ensure!(
-        Data::read(project)?.identity(run.params.dataset_version) == record.data,
+        all.identity(run.params.dataset_version) == record.data,
         "the partitions or the label overrides have changed since the run was submitted; use `--retry` to submit it with the current ones"
     );
     ensure!(
@@ -82,8 +83,9 @@ fn work(session: Session, record: RunRecord, folder: &Path, begins: &str) -> Res
     if let Some(missing) = local.folders(&run).iter().find(|data| !data.is_dir()) {
         bail!("{}: the data of this run are missing; use `--retry` to make them again", missing.display());
     }
-    let entry =
-        Entry { run, folder: folder.to_path_buf(), record, state: State::Waiting, cost: 1.0, steps: 0, images: [0, 0] };
+    let (epochs, steps) = (run.epochs(&all.images), run.steps(&all.images));
+    let (folder_of_run, state, cost) = (folder.to_path_buf(), State::Waiting, 1.0);
+    let entry = Entry { run, folder: folder_of_run, record, state, cost, epochs, steps, images: [0, 0] };
     std::fs::create_dir_all(folder).with_context(|| format!("{}: cannot create the folder", folder.display()))?;
     let _ = writeln!(run_folder::log(folder)?, "{begins}");
     let watch = Stopwatch::start();

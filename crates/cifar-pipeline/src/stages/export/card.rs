@@ -260,7 +260,7 @@ fn training(model: &Model, file: &Path, known: &KnownRecipe) -> Result<String> {
         let _ = writeln!(
             text,
             "Recipe `{}`, seed {}, weights after epoch {} of {}.\n",
-            known.name, origin.seed, origin.epoch, known.json["train"]["epochs"]
+            known.name, origin.seed, origin.epoch, known.epochs
         );
         let _ = writeln!(
             text,

@@ -21,6 +21,8 @@ pub(super) const PROGRAM: &str = concat!("cifar-cli ", env!("CARGO_PKG_VERSION")
 pub(super) struct KnownRecipe {
     /// The name of the recipe, or `custom`.
     pub(super) name: &'static str,
+    /// The number of epochs of the whole run.
+    pub(super) epochs: usize,
     /// The blocks `model` and `train` of params.yaml, with the tuned values if they were used.
     pub(super) json: Value,
     /// All parameters.
@@ -50,12 +52,12 @@ pub(super) fn recipe(project: &Project, model: &Model, file: &Path, reporter: &d
     let seed = model.origin.as_ref().map(|origin| origin.seed);
     ensure!(seed == Some(params.random_seed), "{}", differs("`random_seed`"));
     let history = artifacts::read_history(&file.with_file_name(artifacts::HISTORY))?;
-    let epochs = history.len();
-    let stops_early = recipe.train.early_stopping > 0 && epochs <= recipe.train.epochs;
-    ensure!(epochs == recipe.train.epochs || stops_early, "{}", differs("`train.epochs`"));
+    let images = data.images.get(&Split::Train).copied().unwrap_or(0);
+    let train = recipe.train.for_images(images);
+    let stops_early = train.early_stopping > 0 && history.len() <= train.epochs;
+    ensure!(history.len() == train.epochs || stops_early, "{}", differs("`train.epochs`"));
     if let Some(first) = history.first() {
-        let train = &recipe.train;
-        let steps = data.images.get(&Split::Train).copied().unwrap_or(0).div_ceil(train.batch_size.max(1));
+        let steps = train.steps_per_epoch(images);
         ensure!(first.step == steps, "{}", differs("`train.batch_size`"));
         let warmup = steps as f64 * train.warmup_epochs.min(train.epochs as f64);
         let expected = train.learning_rate * train.schedule.factor(steps - 1, steps * train.epochs, warmup);
@@ -63,7 +65,7 @@ pub(super) fn recipe(project: &Project, model: &Model, file: &Path, reporter: &d
         ensure!(is_equal, "{}", differs("the learning rates"));
     }
     let name = recipes().into_iter().find(|named| named.recipe == recipe).map_or("custom", |named| named.name);
-    Ok(KnownRecipe { name, json: json(&recipe)?, params, data })
+    Ok(KnownRecipe { name, epochs: train.epochs, json: json(&recipe)?, params, data })
 }
 
 /// Goes through text, so that an `f32` keeps the digits that were typed.

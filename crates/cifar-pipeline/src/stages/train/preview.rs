@@ -89,7 +89,7 @@ fn augmentation(train: &TrainParams) -> String {
     let parts = [
         flip.map(|flip| format!("flip {flip}")),
         value("crop_padding", train.crop_padding as f64),
-        value("cutout", train.cutout as f64),
+        value(if train.cutout_inside { "cutout inside" } else { "cutout" }, train.cutout as f64),
         value("mixup", train.mixup),
         small("brightness", train.brightness),
         small("contrast", train.contrast),
