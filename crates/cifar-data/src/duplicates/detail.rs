@@ -56,7 +56,7 @@ impl Placement {
         let view = 0..SIDE as i32;
         let (y, x) = ((at / SIDE) as i32 + self.down, (at % SIDE) as i32 + self.right);
         let column = if self.mirrored { SIDE as i32 - 1 - x } else { x };
-        (view.contains(&y) && view.contains(&x)).then_some(y as usize * SIDE + column as usize)
+        (view.contains(&y) && view.contains(&x)).then(|| y as usize * SIDE + column as usize)
     }
 }
 
