@@ -77,7 +77,7 @@ fn trained_for(
     params.select = cifar_train::Select::Last;
     let mut run = Run::start(&params, &recipe.recipe.model, data, seed)?;
     let clock = Clock { limit, started: OnceLock::new() };
-    let stopped = match run.train(params.epochs, None, &clock) {
+    let stopped = match run.train(run.epochs(), None, &clock) {
         Ok(()) => false,
         Err(TrainError::Data(DataError::Cancelled)) => true,
         Err(error) => return Err(error.into()),

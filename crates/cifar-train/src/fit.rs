@@ -104,6 +104,6 @@ pub fn fit_continued(
     if checkpoints.resume(&mut run)? == 0 {
         checkpoints.take_finished(&mut run, &keys.finished, finished.history())?;
     }
-    run.train(params.epochs, Some(checkpoints), callback)?;
+    run.train(run.epochs(), Some(checkpoints), callback)?;
     run.finish()
 }

@@ -111,7 +111,7 @@ mod tests {
 
     use super::*;
     use crate::params::parse_settings;
-    use crate::stages::check;
+    use crate::stages::{check, recipe};
     use crate::{ErrorKind, PartitionOptions, TrainOptions};
 
     const SMALL: [&str; 4] =
@@ -127,6 +127,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         crate::init::init(folder.path(), &[]).unwrap();
         let file = Project::open(folder.path()).unwrap();
+        recipe::run(&file, "simple_cnn").unwrap();
         let with = |settings: &[&str]| {
             let settings = [&SMALL[..], settings].concat();
             file.clone().with_settings(parse_settings(&settings).unwrap())
