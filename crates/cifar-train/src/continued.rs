@@ -132,10 +132,12 @@ impl FinishedRun {
     /// Returns whether continuing gives the weights of a run of all epochs at once.
     ///
     /// It does, unless an average of weights was updated at the very end of the finished run, where
-    /// no update was due in a longer one.
+    /// no update was due in a longer one, or its decay depends on the length of the run
+    /// ([`TrainParams::averaging_power`]).
     pub fn is_exact(&self, params: &TrainParams) -> bool {
         let steps = self.history.last().map_or(0, |record| record.step);
-        params.averaging == Averaging::None || steps.is_multiple_of(params.averaging_every)
+        params.averaging == Averaging::None
+            || params.averaging_power <= 0.0 && steps.is_multiple_of(params.averaging_every)
     }
 
     /// Returns the names of this run and of the one that continues it with `params`. The arguments

@@ -76,7 +76,7 @@ pub(super) fn check(
     reporter.note(&format!("continues {folder} after epoch {epochs}, to epoch {}", recipe.train.epochs));
     if !finished.is_exact(&recipe.train) {
         reporter.warn(&format!(
-            "train.averaging: the finished run also updated its average after its last step, so the weights are not exactly those of {} epochs at once",
+            "train.averaging: the average depends on where the finished run ended, so the weights are not exactly those of {} epochs at once",
             recipe.train.epochs
         ));
     }
@@ -96,8 +96,12 @@ pub(super) fn explain(problem: &str, finished: &FinishedRun, project: &Project) 
         none if none.is_empty() => "; it had no --set".into(),
         shown => format!("; it had {shown}"),
     };
+    let lengthened = match project.params() {
+        Ok(params) if params.train.min_steps > 0 => " (a run that train.min_steps lengthened is not continued)",
+        _ => "",
+    };
     Error::failed(format!(
-        "{}: cannot be continued{had}: {problem}; or train all epochs at once with train.epochs",
+        "{}: cannot be continued{had}: {problem}{lengthened}; or train all epochs at once with train.epochs",
         finished.folder().display()
     ))
 }
