@@ -16,8 +16,11 @@ pub fn identity() -> Result<String> {
         return Ok(text.trim().to_string());
     }
     let running = running()?;
-    let bytes = std::fs::read(&running).with_context(|| format!("{}: cannot read this program", path.display()))?;
-    Ok(blake3::hash(&bytes).to_hex().to_string())
+    let mut hasher = blake3::Hasher::new();
+    // Not all at once: without `--release` the program has more than 100 MB.
+    let read = std::fs::File::open(&running).and_then(|file| hasher.update_reader(file).map(drop));
+    read.with_context(|| format!("{}: cannot read this program", path.display()))?;
+    Ok(hasher.finalize().to_hex().to_string())
 }
 
 /// Returns the identity with the instruction set and target, for results that must not be mixed.
