@@ -300,7 +300,7 @@ mod tests {
     fn the_version_names_partitions_that_there_are() {
         let known = [Partition::V1, Partition::V2, Partition::V3, "v4".parse().unwrap()];
         let parse = |version: &str| {
-            let text = SHIPPED.replace("dataset_version: v1", &format!("dataset_version: {version}"));
+            let text = SIMPLE_CNN.replace("dataset_version: v1", &format!("dataset_version: {version}"));
             Params::parse_for(&text, &known).map(|params| params.dataset_version.to_string())
         };
         assert_eq!(parse("all").unwrap(), "v1+v2+v3+v4");

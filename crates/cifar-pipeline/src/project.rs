@@ -164,7 +164,7 @@ impl Project {
             if options.source.is_some() || !has_partitions {
                 let source = options.source.as_deref().unwrap_or("auto");
                 let RunOptions { resize, offline, .. } = *options;
-                let images = PartitionOptions { resize, offline, ..PartitionOptions::of(source) };
+                let images = PartitionOptions { offline, resize, ..PartitionOptions::of(source) };
                 reporter.finished(&partition::run(self, &images, reporter)?);
             }
             reporter.finished(&pull::run(self, reporter)?);

@@ -12,7 +12,7 @@ use cifar_e2e::{Project, binary, dvc, note, repository, simple_cnn, target};
 fn cargo_config() -> String {
     let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
     let crates = ["cli", "data", "eval", "experiments", "model", "pipeline", "train"];
-    let crates: String = crates.iter().map(|name| format!("cifar-{name} = {{ opt-level = 1 }}\n")).collect();
+    let crates = crates.map(|name| format!("cifar-{name} = {{ opt-level = 1 }}\n")).concat();
     let kernels = "cifar-kernels = { opt-level = 2 }";
     format!("[build]\nincremental = true\n[profile.{profile}.package]\n{kernels}\n{crates}")
 }

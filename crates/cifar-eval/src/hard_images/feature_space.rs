@@ -77,7 +77,9 @@ fn copies(inputs: &Inputs, train: &Dataset) -> BTreeMap<SampleId, Vec<usize>> {
             copies.entry(own).or_default().extend(train.index_of(other));
         }
     }
-    copies.values_mut().for_each(|indices| indices.sort_unstable());
+    for indices in copies.values_mut() {
+        indices.sort_unstable();
+    }
     copies
 }
 

@@ -32,7 +32,9 @@ pub(super) fn plane(rows: &[&[f32]]) -> Result<Vec<[f32; 2]>> {
     for row in rows {
         mean.iter_mut().zip(unit(row)).for_each(|(sum, value)| *sum += f64::from(value));
     }
-    mean.iter_mut().for_each(|sum| *sum /= rows.len() as f64);
+    for sum in &mut mean {
+        *sum /= rows.len() as f64;
+    }
     let centred = |row: &[f32]| -> Vec<f32> {
         unit(row).iter().zip(&mean).map(|(value, mean)| (f64::from(*value) - mean) as f32).collect()
     };
@@ -59,7 +61,9 @@ pub(super) fn plane(rows: &[&[f32]]) -> Result<Vec<[f32; 2]>> {
 fn components(matrix: &[f64], width: usize) -> [Vec<f64>; 2] {
     let mut draws = stream(0, Purpose::Map, 0, 0);
     let mut found: [Vec<f64>; 2] = [(); 2].map(|()| (0..width).map(|_| draws.normal()).collect());
-    found.iter_mut().for_each(|component| normalise(component));
+    for component in &mut found {
+        normalise(component);
+    }
     for _ in 0..ITERATIONS {
         let times = |vector: &Vec<f64>| matrix.chunks_exact(width).map(|row| dot(row, vector)).collect::<Vec<f64>>();
         let [mut first, mut second] = found.each_ref().map(times);
@@ -77,7 +81,9 @@ fn components(matrix: &[f64], width: usize) -> [Vec<f64>; 2] {
     for component in &mut found {
         let largest = component.iter().fold(0.0f64, |most, v| if v.abs() > most.abs() { *v } else { most });
         if largest < 0.0 {
-            component.iter_mut().for_each(|value| *value = -*value);
+            for value in component.iter_mut() {
+                *value = -*value;
+            }
         }
     }
     found
@@ -92,10 +98,13 @@ fn dot(one: &[f64], other: &[f64]) -> f64 {
 fn normalise(vector: &mut [f64]) {
     let length = dot(vector, vector).sqrt();
     let scale = if length > 1e-12 { 1.0 / length } else { 0.0 };
-    vector.iter_mut().for_each(|value| *value *= scale);
+    for value in vector.iter_mut() {
+        *value *= scale;
+    }
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp, reason = "equal bits are meant")]
 mod tests {
     use super::*;
 

@@ -1,4 +1,4 @@
-//! A layout of points in the plane that keeps neighbours together: UMAP (McInnes et al. 2018, arXiv
+//! A layout of points in the plane that keeps neighbours together: UMAP (`McInnes` et al. 2018, arXiv
 //! 1802.03426).
 //!
 //! Neighbours attract each other, and random points repel each other, by stochastic gradient
@@ -116,7 +116,7 @@ fn edges(nearby: &[Nearby], epochs: usize) -> Vec<Edge> {
         }
     }
     // Equal ends have at most two weights, whose order does not matter to their sum and product.
-    directed.sort_unstable_by(|a, b| (a.from, a.to).cmp(&(b.from, b.to)));
+    directed.sort_unstable_by_key(|edge| (edge.from, edge.to));
     let mut edges: Vec<Edge> = Vec::with_capacity(directed.len());
     for edge in directed {
         match edges.last_mut() {
@@ -158,6 +158,7 @@ fn weights(neighbours: &[(usize, f32)]) -> Vec<f32> {
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp, reason = "equal bits are meant")]
 mod tests {
     use cifar_data::Silent;
 

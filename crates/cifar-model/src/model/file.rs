@@ -133,5 +133,5 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     // Memory for the file, its values, and a network of them.
     let needed = std::fs::metadata(path).map_err(unreadable)?.len().saturating_mul(4);
     check_memory(&format!("{}: reading this model", path.display()), needed, "use a smaller model")?;
-    Ok(std::fs::read(path).map_err(unreadable)?)
+    std::fs::read(path).map_err(unreadable)
 }

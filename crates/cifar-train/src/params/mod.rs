@@ -68,6 +68,7 @@ pub enum Averaging {
 ///
 /// Deserialising checks every range; [`TrainParams::check`] also checks that the values suit the
 /// data.
+#[allow(clippy::struct_excessive_bools, reason = "they are independent switches")]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, remote = "Self")]
 pub struct TrainParams {

@@ -176,7 +176,7 @@ fn extended(path: &Path, first: u32, added: &str) -> Result<String> {
     let header = added.lines().next().unwrap_or_default();
     let before = before.lines().filter(|line| id(line).is_some_and(|id| id < first));
     let lines = std::iter::once(header).chain(before).chain(added.lines().skip(1));
-    Ok(lines.map(|line| format!("{line}\n")).collect())
+    Ok(lines.flat_map(|line| [line, "\n"]).collect())
 }
 
 fn as_map<S: Serializer>(images_by_class: &[(String, usize)], serializer: S) -> Result<S::Ok, S::Error> {
