@@ -99,16 +99,18 @@ fn auroc(ranks: &[usize], all: usize) -> f64 {
     1.0 - (ranks.iter().sum::<usize>() as f64 - planted * (planted + 1.0) / 2.0) / (planted * others)
 }
 
-/// Every twentieth test image becomes noise or stripes. Their outlier scores are the highest.
+/// Every twentieth test image becomes a mosaic of 16 colours, which is of no class. Their outlier
+/// scores are the highest.
 fn outliers(project: &Project, data: &TrainingData, test: &Dataset) {
+    const TILE: usize = 8;
     let is_planted = |index: usize| index.is_multiple_of(20);
-    let mut pixels = test.pixels().to_vec();
+    let (width, mut pixels) = (test.size().width, test.pixels().to_vec());
     for (index, image) in pixels.chunks_exact_mut(test.size().bytes()).enumerate().filter(|(at, _)| is_planted(*at)) {
         let mut draws = stream(1, Purpose::Synthetic, 9, index as u64);
-        let width = 1 + index / 20 % 3;
+        let colours: Vec<u8> = (0..16 * 3).map(|_| draws.below(256) as u8).collect();
         for (at, value) in image.iter_mut().enumerate() {
-            let stripe = if (at / 3 / width).is_multiple_of(2) { 255 } else { 0 };
-            *value = if index.is_multiple_of(40) { draws.below(256) as u8 } else { stripe };
+            let (y, x) = (at / 3 / width, at / 3 % width);
+            *value = colours[(y / TILE * 4 + x / TILE) * 3 + at % 3];
         }
     }
     let planted: BTreeSet<u32> =
@@ -122,7 +124,8 @@ fn outliers(project: &Project, data: &TrainingData, test: &Dataset) {
     let ranks: Vec<usize> = (1..).zip(&of_test).filter(|(_, row)| is_planted(row)).map(|(rank, _)| rank).collect();
     assert_eq!(ranks.len(), test.len().div_ceil(20));
     let auroc = auroc(&ranks, of_test.len());
-    assert!(auroc > 0.95, "{auroc}");
+    // Guessing gives ½.
+    assert!(auroc > 0.9, "{auroc}");
 }
 
 /// Returns the same images with other original labels.
