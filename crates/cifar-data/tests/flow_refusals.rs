@@ -149,9 +149,9 @@ fn a_membership_without_an_image_is_refused() {
     check_stale(Raw::read(&flow.path("raw")), &[Stage::Pull], &[&shown(&path), "changed or damaged"]);
     list_again(&flow.path("raw"), "pull");
     check_refused(Raw::read(&flow.path("raw")), &[&shown(&path), "image 39"]);
-    put(&path, b"id,partition,split\n0,v4,train\n");
+    put(&path, b"id,partition,split,content\n0,w4,train,b3:0123456789abcdef\n");
     list_again(&flow.path("raw"), "pull");
-    check_refused(Raw::read(&flow.path("raw")), &[&shown(&path), "line 2", "v4"]);
+    check_refused(Raw::read(&flow.path("raw")), &[&shown(&path), "line 2", "w4"]);
 }
 
 /// Only `official` reads the pool; a pool image that is missing from membership.csv is an error

@@ -131,9 +131,6 @@ pub fn read(path: &Path, options: &ReadOptions, progress: &dyn Progress) -> Resu
 fn resized(dataset: Dataset, resize: Resize, path: &Path, progress: &dyn Progress) -> Result<Dataset> {
     const WHAT: &str = "resizing";
     let from = dataset.size();
-    if from == resize.size {
-        return Ok(dataset);
-    }
     // The images as they were, and what a thread needs for one image.
     let kept = room_for(dataset.len() as u64, resize.size)?;
     let needed = kept.saturating_add(Fit::memory(from, resize.size) * rayon::current_num_threads() as u64);
