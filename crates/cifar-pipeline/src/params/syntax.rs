@@ -74,7 +74,9 @@ fn cause(lines: &[&str], number: usize, place: usize) -> Option<(usize, usize, S
         };
         return found(column, &what);
     }
-    if place - number > NEAR {
+    // Comments say nothing about the distance.
+    let between = lines.iter().take(place).skip(number);
+    if between.filter(|line| !without_comment(line).trim().is_empty()).count() > NEAR {
         return None;
     }
     let indent = text.len() - text.trim_start().len();

@@ -30,7 +30,11 @@ impl Longer {
             return Err(Error::usage(format!("--epochs-more sets {EPOCHS}; leave out --set {EPOCHS}")));
         }
         let folder = self.folder.clone().unwrap_or_else(|| project.layout.final_model());
-        let finished = FinishedRun::read(&folder)?;
+        let finished = FinishedRun::read(&folder).map_err(Error::from).map_err(|error| match self.folder {
+            // Settings of this project's last run explain nothing about another folder.
+            Some(_) => Error::failed(error.one_line()),
+            None => error,
+        })?;
         let (done, more) = (finished.history().len(), self.epochs_more);
         let most = MAX_EPOCHS.saturating_sub(done);
         if !(1..=most).contains(&more) {
