@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use cifar_data::prepare::PreparedReport;
-use cifar_model::Model;
+use cifar_model::{Model, ModelParams};
 use cifar_train::{FinishedRun, MAX_EPOCHS, Recipe, artifacts};
+use serde_json::Value;
 
 use crate::params::{Setting, shown_settings};
 use crate::{Error, Project, Reporter, Result, ensure};
@@ -30,11 +31,9 @@ impl Longer {
             return Err(Error::usage(format!("--epochs-more sets {EPOCHS}; leave out --set {EPOCHS}")));
         }
         let folder = self.folder.clone().unwrap_or_else(|| project.layout.final_model());
-        let finished = FinishedRun::read(&folder).map_err(Error::from).map_err(|error| match self.folder {
-            // Settings of this project's last run explain nothing about another folder.
-            Some(_) => Error::failed(error.one_line()),
-            None => error,
-        })?;
+        // Not as errors of a stale stage: this run needs exactly that folder, not any new model.
+        let finished = FinishedRun::read(&folder)
+            .map_err(|e| Error::failed(format!("{e}; only an unchanged folder that `train` wrote can be continued")))?;
         let (done, more) = (finished.history().len(), self.epochs_more);
         let most = MAX_EPOCHS.saturating_sub(done);
         if !(1..=most).contains(&more) {
@@ -57,16 +56,18 @@ pub(super) fn check(
 ) -> Result<()> {
     let (model, epochs) = (finished.model(), finished.history().len());
     let file = finished.folder().join(artifacts::MODEL);
-    model.expect_trained_on(data, &file)?;
-    let origin = model.origin.as_ref();
     let same = "a run continues only with the parameters that it had";
+    model.expect_trained_on(data, &file).map_err(|e| Error::failed(format!("{e}; {same}")))?;
+    let origin = model.origin.as_ref();
     let name = file.display();
     if let Some(found) = origin.map(|origin| origin.seed)
         && found != seed
     {
         return Err(Error::failed(format!("{name}: was trained with random_seed: {found}, not {seed}; {same}")));
     }
-    let [then, now] = [serde_json::to_value(&model.spec().params)?, serde_json::to_value(&recipe.model)?];
+    // Through text, so that an `f32` keeps the digits that were typed.
+    let json = |params: &ModelParams| -> Result<Value> { Ok(serde_json::from_str(&serde_json::to_string(params)?)?) };
+    let [then, now] = [json(&model.spec().params)?, json(&recipe.model)?];
     for (key, found) in then.as_object().into_iter().flatten() {
         ensure!(now[key] == *found, "{name}: was trained with model.{key}: {found}, not {}; {same}", now[key]);
     }
@@ -169,7 +170,7 @@ mod tests {
         );
         assert_eq!(
             refusal(&small, &longer(Some("no/such/run"), 1), ErrorKind::Failure),
-            "no/such/run: there is no such folder; run `cifar-cli train` first"
+            "no/such/run: there is no such folder; only an unchanged folder that `train` wrote can be continued"
         );
         let same = "a run continues only with the parameters that it had";
         for (setting, expected) in [
@@ -186,7 +187,11 @@ mod tests {
                    train.schedule=constant: .cifar/checkpoints/";
         assert!(found.starts_with(&format!("models/final: cannot be continued; {had}")), "{found}");
         assert!(found.ends_with("has changed; or train all epochs at once with train.epochs"), "{found}");
-        assert!(refusal(&with(&["train.schedule=linear"]), &longer(None, 1), ErrorKind::Usage).contains("constant"));
+        let mut linear = small.clone();
+        linear.settings.insert("train.schedule".into(), "linear".into());
+        assert!(
+            refusal(&linear, &longer(None, 1), ErrorKind::Usage).starts_with("train.schedule: linear is not allowed")
+        );
 
         small.train(&longer(None, 1), &Silent).unwrap();
         assert_eq!(history(), at_once);
