@@ -104,8 +104,9 @@ fn normalise(vector: &mut [f64]) {
 }
 
 #[cfg(test)]
-#[allow(clippy::float_cmp, reason = "equal bits are meant")]
 mod tests {
+    #![allow(clippy::float_cmp, reason = "equal bits are meant")]
+
     use super::*;
 
     #[test]

@@ -158,8 +158,9 @@ fn weights(neighbours: &[(usize, f32)]) -> Vec<f32> {
 }
 
 #[cfg(test)]
-#[allow(clippy::float_cmp, reason = "equal bits are meant")]
 mod tests {
+    #![allow(clippy::float_cmp, reason = "equal bits are meant")]
+
     use cifar_data::Silent;
 
     use super::*;
