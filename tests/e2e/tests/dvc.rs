@@ -74,7 +74,9 @@ impl Clone {
     /// that it builds from edited sources stays in the clone.
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.project.command(&self.dvc, arguments);
-        command.env_remove("CARGO_TARGET_DIR").env("CARGO_BUILD_BUILD_DIR", target()).env("DVC_NO_ANALYTICS", "1");
+        command.env_remove("CARGO_TARGET_DIR").env("CARGO_BUILD_BUILD_DIR", target());
+        // `cargo test` sets it, and dependencies that read it would be rebuilt.
+        command.env_remove("CARGO_MANIFEST_DIR").env("DVC_NO_ANALYTICS", "1");
         // A queue worker starts `dvc` by name.
         let path = std::env::var_os("PATH").unwrap_or_default();
         let bin = self.dvc.parent().expect("DVC lies in a folder").to_path_buf();
