@@ -119,7 +119,7 @@ pub fn read(path: &Path, options: &ReadOptions, progress: &dyn Progress) -> Resu
             let dataset = archives::read(&path, options.labels, progress)?;
             match options.resize {
                 None => dataset,
-                Some(resize) => resized(dataset, resize, &path, progress)?,
+                Some(resize) => resized(&dataset, resize, &path, progress)?,
             }
         }
         Found::Parquet(path) => parquet::read(&path, options, progress)?,
@@ -128,7 +128,7 @@ pub fn read(path: &Path, options: &ReadOptions, progress: &dyn Progress) -> Resu
 }
 
 /// Resizes the images of a set that is in memory. `path` is for the warning.
-fn resized(dataset: Dataset, resize: Resize, path: &Path, progress: &dyn Progress) -> Result<Dataset> {
+fn resized(dataset: &Dataset, resize: Resize, path: &Path, progress: &dyn Progress) -> Result<Dataset> {
     const WHAT: &str = "resizing";
     let from = dataset.size();
     // The images as they were, and what a thread needs for one image.
