@@ -3,16 +3,15 @@
 mod common;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cifar_data::prepare::TrainingData;
-use cifar_data::{DataError, Progress, Silent};
+use cifar_data::{DataError, Silent};
 use cifar_train::{
     Averaging, Checkpoints, ContinuedKeys, FinishedRun, Fitted, OptimiserKind, Result, Schedule, Select, TrainError,
     TrainParams, TrainingCallback, artifacts, fit, fit_continued, fit_resumable, run_key,
 };
-use common::{data, narrow};
+use common::{StopAfter, data, narrow};
 
 const SEED: u64 = 3;
 
@@ -57,23 +56,6 @@ fn values(fitted: &Fitted) -> Vec<Vec<f32>> {
     tensors.map(|(_, var)| var.flatten_all().expect("a tensor").to_vec1().expect("numbers")).collect()
 }
 
-/// Asks to stop after some steps.
-struct StopAfter(AtomicUsize);
-
-impl Progress for StopAfter {
-    fn update(&self, _: &'static str, _: u64, _: u64) {}
-
-    fn cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
-    }
-}
-
-impl TrainingCallback for StopAfter {
-    fn step(&self, _: &cifar_train::StepRecord) {
-        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |steps| steps.checked_sub(1));
-    }
-}
-
 #[test]
 fn a_continued_run_has_the_bits_of_all_epochs_at_once() {
     let data = data(240);
@@ -97,7 +79,7 @@ fn a_continued_run_has_the_bits_of_all_epochs_at_once() {
         let second = continued(folder.path(), &first, &second, &data, &Silent).unwrap();
         let second = write(&second, folder.path(), "second", &data);
         // In the middle of an epoch.
-        let stop = StopAfter(AtomicUsize::new(steps + 2));
+        let stop = StopAfter::new(steps + 2);
         let stopped = continued(folder.path(), &second, &all, &data, &stop).unwrap_err();
         assert!(matches!(stopped, TrainError::Data(DataError::Cancelled)));
         // It has a checkpoint of its own now.

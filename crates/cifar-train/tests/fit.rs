@@ -16,7 +16,7 @@ use cifar_train::{
     Averaging, Checkpoints, ClassWeights, Dynamics, EpochRecord, Fitted, Freeze, Init, OptimiserKind, Recipe, Run,
     Sampling, Select, TrainError, TrainParams, TrainingCallback, artifacts, fit, fit_resumable, run_key,
 };
-use common::{data, narrow};
+use common::{StopAfter, data, narrow};
 
 /// Parameters under which the number of steps of an epoch is not a multiple of five.
 fn params() -> TrainParams {
@@ -270,23 +270,6 @@ fn a_key_depends_on_the_content_of_the_initial_weights_alone() {
     assert_eq!(error, expected);
 }
 
-/// Asks to stop after some steps.
-struct StopAfter(AtomicUsize);
-
-impl Progress for StopAfter {
-    fn update(&self, _: &'static str, _: u64, _: u64) {}
-
-    fn cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
-    }
-}
-
-impl TrainingCallback for StopAfter {
-    fn step(&self, _: &cifar_train::StepRecord) {
-        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |steps| steps.checked_sub(1));
-    }
-}
-
 #[test]
 fn runs_with_class_weights_and_balanced_sampling_resume_to_the_same_weights() {
     let (mut data, folder) = (data(240), tempfile::tempdir().unwrap());
@@ -308,7 +291,7 @@ fn runs_with_class_weights_and_balanced_sampling_resume_to_the_same_weights() {
     let mut checkpoints = Checkpoints::open(folder.path(), "run", Duration::ZERO, &Silent).unwrap();
     // In the middle of the second epoch.
     let steps = data.train.len().div_ceil(50) + 2;
-    let stop = StopAfter(AtomicUsize::new(steps));
+    let stop = StopAfter::new(steps);
     let stopped = fit_resumable(&params, &narrow(), &data, 3, &mut checkpoints, &stop).unwrap_err();
     assert!(matches!(stopped, TrainError::Data(DataError::Cancelled)) && checkpoints.step() == steps);
     let resumed = fit_resumable(&params, &narrow(), &data, 3, &mut checkpoints, &Silent).unwrap();
