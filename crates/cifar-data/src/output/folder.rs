@@ -45,10 +45,10 @@ impl OutputFolder {
         file.write_all(contents).map_err(DataError::io("write", &shown))
     }
 
-    /// Writes `value` into the folder as [`write_json`] does.
+    /// Writes `value` into the folder as [`write_json`](super::write_json) does.
     ///
     /// # Errors
-    /// As [`write_json`].
+    /// As [`write_json`](super::write_json).
     pub fn write_json<T: Serialize + ?Sized>(&self, relative: &str, value: &T) -> Result<()> {
         self.write(relative, &to_json(value, &self.destination.join(relative))?)
     }
