@@ -42,8 +42,11 @@ cargo clippy --locked --workspace --all-targets -- -D warnings
 RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
 cargo test --locked --workspace --exclude cifar-e2e --tests
 cargo test --locked --workspace --doc
-# With the workspace's profiles, so that dependencies are shared.
-cargo test --locked --config Cargo.toml --manifest-path tests/consumer/Cargo.toml --target-dir "${CARGO_TARGET_DIR:-target}"
+# With the workspace's profiles, so that dependencies are shared. Its own crates are compiled for this
+# test alone, so most of them are hardly optimised.
+fast=()
+for crate in data eval model train; do fast+=(--config "profile.dev.package.cifar-$crate.opt-level=1"); done
+cargo test --locked --config Cargo.toml "${fast[@]}" --manifest-path tests/consumer/Cargo.toml --target-dir "${CARGO_TARGET_DIR:-target}"
 
 wait "$dvc" || { cat "$logs/dvc" >&2; exit 1; }
 wait "$python" || { cat "$logs/python" >&2; exit 1; }

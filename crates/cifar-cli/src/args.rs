@@ -16,7 +16,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use bench::{BenchArgs, BenchCommand, DecodeArgs, NetworkArgs, StepArgs};
 pub(crate) use experiments::{EngineName, ExperimentsArgs, ExperimentsCommand, GridArgs, GridRunArgs};
 pub(crate) use export::{ExportArgs, FormatName, InputName, TtaName};
-pub(crate) use hard_images::{FlipTo, HardImagesArgs, HardImagesCommand};
+pub(crate) use hard_images::{HardImagesArgs, HardImagesCommand};
 pub(crate) use partition::{PartitionArgs, ResizeArgs};
 pub(crate) use predict::{EmbedArgs, EmbedSplit, PredictArgs, ViewsName};
 pub(crate) use train::TrainArgs;

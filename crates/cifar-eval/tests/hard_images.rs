@@ -69,6 +69,7 @@ impl Project {
             data,
             test: test.dataset(),
             predictions: &predictions::read(&at("evaluation"), &self.fitted.model, test.dataset()).unwrap(),
+            first_epoch: self.fitted.first_epoch.as_ref(),
             out_of_fold: None,
         };
         let pairs = read_pairs(&at("prepared")).unwrap().into_iter().map(|placed| placed.pair).collect();

@@ -227,7 +227,12 @@ fn figures(project: &Project, entries: &[Entry], reporter: &dyn Reporter) -> Res
     let summary = summarise(&runs, others.iter().map(|e| e.run.name.clone()).collect());
     let folder = project.layout.experiments();
     analysis::write(&runs, &summary, &folder)?;
-    analysis::average_hard_images(&folders, &folder)?;
+    for table in analysis::average_hard_images(&folders, &folder)?.without_probabilities {
+        reporter.warn(&format!(
+            "{}: an earlier version made some of its runs and kept no probabilities, so its scores are means of ranks",
+            table.display()
+        ));
+    }
     note_other_runs(project, entries, reporter);
     Ok(Concluded { summary, folder })
 }

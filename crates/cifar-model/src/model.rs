@@ -135,6 +135,16 @@ impl Model {
         Ok(Self { spec, parameters, network, origin: None, seal: None, imported: None })
     }
 
+    /// Builds a network with the values of a [`Parameters::snapshot`].
+    ///
+    /// # Errors
+    /// As [`Model::new`], or if the snapshot is of another network.
+    pub fn from_snapshot(spec: ModelSpec, values: &[Tensor]) -> Result<Self> {
+        let model = Self::new(spec, 0)?;
+        model.parameters.restore(values)?;
+        Ok(model)
+    }
+
     /// Returns the description of the network and its input.
     pub fn spec(&self) -> &ModelSpec {
         &self.spec

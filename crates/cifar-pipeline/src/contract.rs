@@ -99,13 +99,7 @@ pub const STAGES: [Stage; 7] = [
     Stage {
         name: "identify_hard_images",
         command: "hard-images",
-        deps: &[
-            "data/prepared",
-            "evaluation/test/predictions.csv",
-            "evaluation/test/provenance.json",
-            "models/final/dynamics.safetensors",
-            "models/final/model.safetensors",
-        ],
+        deps: &["data/prepared", "evaluation/test/predictions.csv", "evaluation/test/provenance.json", "models/final"],
         params: &["dataset_version", "hard_images", "split"],
         out: "evaluation/hard_images",
         crates: &["cifar-data", "cifar-kernels", "cifar-model", "cifar-train", "cifar-eval"],

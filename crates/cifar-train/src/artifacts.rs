@@ -2,6 +2,7 @@
 //!
 //! - `model.safetensors`: the model;
 //! - `history.jsonl`: one [`EpochRecord`] per line;
+//! - `first_epoch.safetensors`: the model after the first epoch;
 //! - `dynamics.safetensors`: per-epoch logits of each image ([`Dynamics`](crate::Dynamics));
 //! - `metrics.json`, `plots/metrics/**.tsv`: the history in the layout that `DVCLive` writes and
 //!   DVC shows;
@@ -17,8 +18,10 @@ use std::path::Path;
 
 use cifar_data::output::OutputFolder;
 use cifar_data::prepare::TrainingData;
+use cifar_data::provenance::Provenance;
 use cifar_data::splits::Split;
-use cifar_data::{DataError, Source, provenance};
+use cifar_data::{DataError, Source, Stage, provenance};
+use cifar_model::{Model, ModelOrigin};
 use serde_json::{Map, Value, json};
 
 use crate::{EpochRecord, Fitted, Result};
@@ -38,6 +41,8 @@ pub const INIT: &str = "init.json";
 pub const INIT_INPUT: &str = "init";
 /// Name of the model of the finished run that a run continued among the inputs of its folder.
 pub const CONTINUED_INPUT: &str = "continues";
+/// File name of the model after the first epoch.
+pub const FIRST_EPOCH: &str = "first_epoch.safetensors";
 /// File name of the per-epoch logits.
 pub const DYNAMICS: &str = "dynamics.safetensors";
 
@@ -48,6 +53,11 @@ pub const DYNAMICS: &str = "dynamics.safetensors";
 pub fn write(fitted: &Fitted, data: &TrainingData, out: &Path) -> Result<()> {
     let folder = OutputFolder::create(out)?;
     fitted.model.save(&folder.path().join(MODEL))?;
+    let mut files = vec![MODEL, HISTORY, METRICS];
+    if let Some(first) = &fitted.first_epoch {
+        first.save(&folder.path().join(FIRST_EPOCH))?;
+        files.push(FIRST_EPOCH);
+    }
     if let Some(dynamics) = &fitted.dynamics {
         dynamics.write(&folder.path().join(DYNAMICS), &folder.path().join(MODEL))?;
     }
@@ -80,8 +90,29 @@ pub fn write(fitted: &Fitted, data: &TrainingData, out: &Path) -> Result<()> {
     if let Some(run) = continued {
         inputs.push((CONTINUED_INPUT, run.model.as_str()));
     }
-    provenance::write(folder.path(), COMMAND, &inputs, &[MODEL, HISTORY, METRICS])?;
+    provenance::write(folder.path(), COMMAND, &inputs, &files)?;
     Ok(folder.commit()?)
+}
+
+/// Reads the model after the first epoch that [`write()`] wrote into `folder` beside `model`. Returns
+/// none if the run kept none.
+///
+/// # Errors
+/// If the file is missing though it is listed, is damaged, or is of another run than `model`.
+pub fn read_first_epoch(folder: &Path, model: &Model) -> Result<Option<Model>> {
+    let record = Provenance::read(folder, COMMAND)?;
+    if record.hash_of(FIRST_EPOCH).is_empty() {
+        return Ok(None);
+    }
+    record.file(FIRST_EPOCH)?;
+    let path = folder.join(FIRST_EPOCH);
+    let first = Model::load(&path)?;
+    let expected = model.origin.clone().map(|origin| ModelOrigin { epoch: 1, ..origin });
+    if first.origin != expected || first.spec() != model.spec() {
+        let problem = format!("is of another run than {MODEL}");
+        return Err(DataError::Stale { path, problem, made_by: Stage::Train.alone() }.into());
+    }
+    Ok(Some(first))
 }
 
 /// Reads a history that [`write()`] wrote.

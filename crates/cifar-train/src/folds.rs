@@ -43,9 +43,12 @@ pub struct OutOfFold {
     pub train: Vec<f32>,
     /// Validation images × classes: the mean over all networks.
     pub val: Vec<f32>,
+    /// Test images × classes: the mean over all networks.
+    pub test: Vec<f32>,
 }
 
-/// Trains one network per fold on the images outside the fold, and predicts those inside it.
+/// Trains one network per fold on the images outside the fold, and predicts those inside it. All
+/// networks also predict the validation images and the images of `test`, which may be empty.
 ///
 /// All networks use the normalisation of the whole training set. `train.select: best` uses the
 /// validation images, never the fold.
@@ -71,7 +74,8 @@ pub struct OutOfFold {
 ///     every: Duration::from_secs(30),
 ///     program: "my program 1.0",
 /// };
-/// let probabilities = out_of_fold(&folds, &data, &Silent)?;
+/// let test = data.val.filter(|_| false);
+/// let probabilities = out_of_fold(&folds, &data, &test, &Silent)?;
 /// assert_eq!(probabilities.train.len(), data.train.len() * 10);
 /// # Ok::<(), cifar_train::TrainError>(())
 /// ```
@@ -79,11 +83,11 @@ pub struct OutOfFold {
 /// # Errors
 /// If there are fewer than two folds or more folds than images, and those of
 /// [`crate::fit_resumable`].
-pub fn out_of_fold(folds: &Folds, data: &TrainingData, progress: &dyn Progress) -> Result<OutOfFold> {
+pub fn out_of_fold(folds: &Folds, data: &TrainingData, test: &Dataset, progress: &dyn Progress) -> Result<OutOfFold> {
     let fold_of = assign(folds, &data.train)?;
     let (set, classes) = (&data.train, data.train.classes().len());
     let mut train = vec![0.0; set.len() * classes];
-    let mut val = vec![0.0f64; data.val.len() * classes];
+    let mut sums = [&data.val, test].map(|set| vec![0.0f64; set.len() * classes]);
     for fold in 0..folds.folds {
         let is_inside = |id: SampleId| fold_of.get(&id) == Some(&fold);
         let outside = set.filter(|s| !is_inside(s.id));
@@ -103,10 +107,13 @@ pub fn out_of_fold(folds: &Folds, data: &TrainingData, progress: &dyn Progress) 
                 train[at * classes..(at + 1) * classes].copy_from_slice(row);
             }
         }
-        let answers = predict(&model, &data.val, "scoring a fold", progress)?.probabilities()?;
-        val.iter_mut().zip(answers).for_each(|(sum, p)| *sum += f64::from(p));
+        for (set, sums) in [&data.val, test].into_iter().zip(&mut sums) {
+            let answers = predict(&model, set, "scoring a fold", progress)?.probabilities()?;
+            sums.iter_mut().zip(answers).for_each(|(sum, p)| *sum += f64::from(p));
+        }
     }
-    Ok(OutOfFold { train, val: val.into_iter().map(|sum| (sum / folds.folds as f64) as f32).collect() })
+    let [val, test] = sums.map(|sums| sums.into_iter().map(|sum| (sum / folds.folds as f64) as f32).collect());
+    Ok(OutOfFold { train, val, test })
 }
 
 /// Returns the fold of each image. Labels are spread evenly; the images of a group stay together.
@@ -242,8 +249,9 @@ mod tests {
         let data = synthetic::training_data(&SyntheticParams { count: 900, ..Default::default() }).unwrap();
         let (train, model) = (TrainParams { epochs: 2, batch_size: 64, ..Default::default() }, ModelParams::default());
 
-        let whole = out_of_fold(&folds(&train, &model, 2, &[], &at("whole")), &data, &Silent).unwrap();
+        let whole = out_of_fold(&folds(&train, &model, 2, &[], &at("whole")), &data, &data.val, &Silent).unwrap();
         assert_eq!((whole.train.len(), whole.val.len()), (data.train.len() * 10, data.val.len() * 10));
+        assert_eq!(whole.test, whole.val, "here the test images are the validation images");
         for row in whole.train.chunks_exact(10).chain(whole.val.chunks_exact(10)) {
             assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-4, "{row:?}");
         }
@@ -251,7 +259,7 @@ mod tests {
         let piecemeal = folds(&train, &model, 2, &[], &checkpoints);
         let stops = Cell::new(0);
         let pieces = loop {
-            match out_of_fold(&piecemeal, &data, &CancelAfter(4.into())) {
+            match out_of_fold(&piecemeal, &data, &data.val, &CancelAfter(4.into())) {
                 Ok(found) => break found,
                 Err(TrainError::Data(DataError::Cancelled)) => stops.set(stops.get() + 1),
                 Err(other) => panic!("{other}"),

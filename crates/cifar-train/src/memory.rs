@@ -26,7 +26,8 @@ pub fn training_memory(params: &TrainParams, spec: &ModelSpec, [train, val]: [us
     let memory = if params.optimiser == OptimiserKind::AdamW { 2.0 } else { 1.0 };
     let average = if params.averaging == Averaging::None { 0.0 } else { 1.0 };
     let best = if params.select == Select::Best { 1.0 } else { 0.0 };
-    let state = VALUE * (all * (1.0 + average + best) + trained * memory);
+    let first_epoch = 1.0;
+    let state = VALUE * (all * (1.0 + average + best + first_epoch) + trained * memory);
     // The gradients, and the filters transformed for a convolution: 36 values for 9, forward and
     // backward.
     let passing = VALUE * (trained + 8.0 * plan.largest_tensor() as f64);

@@ -29,6 +29,9 @@ pub struct Fitted {
     pub selected_epoch: usize,
     /// Per-epoch logits of each image; none if they were not recorded.
     pub dynamics: Option<Dynamics>,
+    /// The model after the first epoch, which has seen each image once; none if no logits were
+    /// recorded.
+    pub first_epoch: Option<Model>,
     /// What the run started from; none if from random weights.
     pub started_from: Option<StartedFrom>,
     /// How long this process trained. No result depends on it.
@@ -100,6 +103,8 @@ pub(crate) struct RunState {
     pub(crate) history: Vec<EpochRecord>,
     /// The best weights so far, if `select` is `best`.
     pub(crate) best: Option<Vec<Tensor>>,
+    /// The weights after the first epoch, if logits are recorded.
+    pub(crate) first_epoch: Option<Vec<Tensor>>,
     /// Sum of the losses of the current epoch's images so far.
     pub(crate) loss: f64,
     /// Correctly classified images of the current epoch so far.
@@ -278,8 +283,10 @@ impl<'a> Run<'a> {
     /// # Errors
     /// If candle cannot exchange the weights.
     pub fn finish(self) -> Result<Fitted> {
-        let RunState { history, best, dynamics, numeric_target, .. } = self.state;
+        let RunState { history, best, first_epoch, dynamics, numeric_target, .. } = self.state;
         let mut model = self.trainer.into_model()?;
+        let mut first_epoch =
+            first_epoch.map(|weights| Model::from_snapshot(model.spec().clone(), &weights)).transpose()?;
         let selected_epoch = match &best {
             Some(best) => {
                 model.parameters().restore(best)?;
@@ -300,10 +307,13 @@ impl<'a> Run<'a> {
             continues: self.continues,
             settings: BTreeMap::new(),
         });
+        if let Some(first) = &mut first_epoch {
+            first.origin = model.origin.clone().map(|origin| ModelOrigin { epoch: 1, ..origin });
+        }
         // The next model has buffers of other sizes.
         cifar_kernels::release_buffers();
         let (started_from, timing) = (self.started_from, self.timing);
-        Ok(Fitted { model, history, selected_epoch, dynamics, started_from, timing })
+        Ok(Fitted { model, history, selected_epoch, dynamics, first_epoch, started_from, timing })
     }
 }
 
@@ -351,6 +361,9 @@ impl RunState {
             record.best = val_accuracy.is_some() && best_so_far.is_none_or(|best| record.beats(best));
             if record.best && select == Select::Best {
                 self.best = Some(model.parameters().snapshot()?);
+            }
+            if self.history.is_empty() && self.dynamics.is_some() {
+                self.first_epoch = Some(model.parameters().snapshot()?);
             }
             Ok((record, plain, logits))
         })?;

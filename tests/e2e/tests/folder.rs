@@ -80,6 +80,19 @@ fn a_folder_of_mixed_images_is_partitioned_trained_on_and_predicted() {
     check_growth(&project);
 }
 
+#[test]
+fn run_resizes_the_images_that_it_partitions() {
+    let project = Project::new();
+    put_photos(&project);
+    project.edit("params.yaml", "epochs: 2", "epochs: 1");
+    project.edit("params.yaml", "dataset_version: v1", "dataset_version: v1+v2+v3");
+    let run = ["run", "--source", "photos"];
+    project.run(&run).failure(FAILURE, &["photos: has images of ", "`cifar-cli partition --size 32`"]);
+    project.run(&[&run[..], &["--size", "32", "--fit", "stretch"]].concat()).success();
+    assert_eq!(project.json("data/prepared/report.json")["source"]["fit"], "stretch");
+    assert_eq!(project.json("evaluation/test/metrics.json")["dataset_version"], "v1+v2+v3");
+}
+
 /// Adds a partition to the photos, and checks that everything that was there stays as it is.
 fn check_growth(project: &Project) {
     let results = || [tree(&project.path("data/prepared")), tree(&project.path("models/final"))];

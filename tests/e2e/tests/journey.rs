@@ -44,6 +44,7 @@ fn every_result_exists_and_is_marked_synthetic() {
     for file in [
         "data/prepared/split.csv",
         "models/final/history.jsonl",
+        "models/final/first_epoch.safetensors",
         "models/final/dynamics.safetensors",
         "models/final/plots/metrics/val/accuracy.tsv",
         "evaluation/test/per_class.csv",

@@ -147,6 +147,20 @@ fn dynamics_and_another_model() {
     Pair::new(swap, &[]).refused("hard-images", &parts, "dynamics ");
 }
 
+#[test]
+fn first_epoch_and_another_model() {
+    let swap = |project: &Project| {
+        let first = project.read("models/final/first_epoch.safetensors");
+        project.edit("params.yaml", "random_seed: 42", "random_seed: 43");
+        for stage in ["train", "evaluate"] {
+            project.run(&[stage]).success();
+        }
+        project.write("models/final/first_epoch.safetensors", &first);
+    };
+    let parts = ["first_epoch.safetensors", "was changed or damaged after", "run `cifar-cli train` again"];
+    Pair::new(swap, &[]).refused("hard-images", &parts, "dynamics ");
+}
+
 /// Images that selected the setting may be test images of the new split.
 #[test]
 fn a_tuned_setting_and_another_split() {

@@ -234,11 +234,11 @@ fn a_checkpoint_of_another_run_is_never_used() {
     let mut flipped = good.clone();
     *flipped.last_mut().unwrap() ^= 1;
     started_over(&flipped, "does not match the hash that it carries");
-    let text = b"\\\"schema\\\":3";
+    let text = b"\\\"schema\\\":4";
     let at = good.windows(text.len()).position(|w| w == text).expect("the schema");
     let mut newer = good.clone();
     newer[at + text.len() - 1] = b'9';
-    started_over(&newer, "has schema 9, this program reads schema 3");
+    started_over(&newer, "has schema 9, this program reads schema 4");
     assert!(tree(&project.path("models/final")) == expected, "the outcome does not depend on the checkpoint");
     std::fs::write(&path, &good).unwrap();
     let answer = project.run(&["train"]).success();

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use cifar_eval::study::Arm;
+use cifar_pipeline::stages::study;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -43,6 +44,7 @@ pub(crate) enum HardImagesCommand {
     #[command(
         after_help = "Examples:\n  cifar-cli hard-images study --flip 0.2                      # makes a fifth of the labels wrong first\n  \
                             cifar-cli hard-images study --flip 0.2 --to confused        # makes them the class that is confused most often\n  \
+                            cifar-cli hard-images study --flip 0.2 --to human-like      # makes errors like those of people, mostly on hard images\n  \
                             cifar-cli hard-images study                                 # uses the wrong labels that labels/ corrects\n  \
                             cifar-cli hard-images study --flip 0.1 --arms base          # measures only how well wrong labels are found\n\n\
                             Trains one network per arm and seed with the recipe of params.yaml. An interrupted study resumes.\n\
@@ -76,6 +78,19 @@ pub(crate) enum FlipTo {
     Any,
     /// The class that the trained network confuses with it most often on validation images.
     Confused,
+    /// The class that people would confuse it with, and hard images more often; trains two networks
+    /// to estimate where people hesitate.
+    HumanLike,
+}
+
+impl From<FlipTo> for study::FlipTo {
+    fn from(to: FlipTo) -> Self {
+        match to {
+            FlipTo::Any => Self::Any,
+            FlipTo::Confused => Self::Confused,
+            FlipTo::HumanLike => Self::HumanLike,
+        }
+    }
 }
 
 /// A fraction above 0 and below 1.

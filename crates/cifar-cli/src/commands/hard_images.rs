@@ -6,17 +6,13 @@ use cifar_pipeline::stages::study::{self, StudyOptions};
 use cifar_pipeline::stages::truth::{self, TruthOptions};
 
 use super::Context;
-use crate::args::{FlipTo, HardImagesArgs, HardImagesCommand};
+use crate::args::{HardImagesArgs, HardImagesCommand};
 
 pub(super) fn run(context: &Context, args: &HardImagesArgs) -> Result<()> {
     let (project, terminal) = (&context.project, context.terminal);
     if let Some(HardImagesCommand::Study(args)) = &args.command {
-        let options = StudyOptions {
-            flip: args.flip,
-            to_confused: args.to == FlipTo::Confused,
-            seeds: args.seeds.clone(),
-            arms: args.arms.clone(),
-        };
+        let options =
+            StudyOptions { flip: args.flip, to: args.to.into(), seeds: args.seeds.clone(), arms: args.arms.clone() };
         terminal.outcome(&project.locked("study", terminal, || study::run(project, &options, terminal))?);
     } else if let Some(file) = &args.predictions {
         let options = GivenOptions { file: file.clone(), out_of_fold: args.out_of_fold };

@@ -186,14 +186,15 @@ fn pad(plane: &[i16], side: usize, mirrored: bool, padded: &mut [i16]) {
 }
 
 /// Returns the sum of the products of a plane of `N` points per side and the part of a padded one
-/// that begins at `start`.
+/// that begins at `start`. It fits 32 bits, by the largest value; a sum that is checked for overflow
+/// would not be vectorised.
 fn products<const N: usize>(padded: &[i16], plane: &[i16], start: usize) -> i32 {
     let wide = padded.len().isqrt();
-    let mut sum = 0;
+    let mut sum = 0i32;
     for (y, row) in plane.chunks_exact(N).enumerate() {
         let other = &padded[start + y * wide..][..N];
         for x in 0..N {
-            sum += i32::from(row[x]) * i32::from(other[x]);
+            sum = sum.wrapping_add(i32::from(row[x]).wrapping_mul(i32::from(other[x])));
         }
     }
     sum

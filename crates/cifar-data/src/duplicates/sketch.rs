@@ -86,15 +86,16 @@ impl Sketch {
     /// Returns the sum of absolute differences.
     #[inline]
     pub(super) fn distance(&self, other: &Self) -> u32 {
-        // In chunks of sixteen, which compilers vectorise.
+        // In chunks of sixteen, which compilers vectorise unless sums are checked for overflow. They
+        // are at most 96 · 255.
         let ((ours, _), (theirs, _)) = (self.0.as_chunks::<16>(), other.0.as_chunks::<16>());
         let mut lanes = [0u32; 16];
         for (ours, theirs) in ours.iter().zip(theirs) {
             for lane in 0..16 {
-                lanes[lane] += u32::from(ours[lane].abs_diff(theirs[lane]));
+                lanes[lane] = lanes[lane].wrapping_add(u32::from(ours[lane].abs_diff(theirs[lane])));
             }
         }
-        lanes.iter().sum()
+        lanes.into_iter().fold(0, u32::wrapping_add)
     }
 }
 

@@ -1,9 +1,11 @@
 //! The analysis of one split: class probabilities, and the scores that follow from them.
 
-use super::competence::{Competence, Evidence};
-use super::figures::{Figures, LIKELY_WRONG, p_wrong, two_highest};
+use super::competence::{Competence, CompetenceInputs};
+use super::evidence::Evidence;
+use super::figures::{Figures, LIKELY_WRONG, two_highest};
 use super::inputs::SplitPredictions;
-use crate::measures::{ConfidentJoint, NoiseRates, ranks};
+use super::label_odds::LabelOdds;
+use crate::measures::ConfidentJoint;
 use crate::metrics::{entropy, loss, margin};
 use crate::predictions::predicted_class;
 
@@ -11,14 +13,11 @@ use crate::predictions::predicted_class;
 #[derive(Debug)]
 pub(super) struct SplitAnalysis<'a> {
     pub(super) input: &'a SplitPredictions<'a>,
-    /// The probabilities that labels are judged by: images × classes.
-    class_probabilities: Vec<f32>,
+    pub(super) evidence: Evidence,
     pub(super) joint: ConfidentJoint,
-    rates: NoiseRates,
+    odds: LabelOdds,
     /// Whether the predictions are good enough to judge labels.
     pub(super) competence: Competence,
-    log_odds_wrong: Vec<f64>,
-    label_issue: Vec<f64>,
     hardness: Vec<f64>,
 }
 
@@ -32,34 +31,30 @@ impl<'a> SplitAnalysis<'a> {
     /// counts even for images that it was trained on: wrong labels are then found better
     /// (docs/measurements.md).
     ///
-    /// `label_issue_score` is the percentile rank in the split ([`ranks()`]) of the odds that the
-    /// label is wrong, given the class probabilities and how often images of each class carry each
-    /// label ([`NoiseRates`]). `hardness_score` is that of the entropy of the class probabilities,
-    /// regardless of the label.
-    pub(super) fn new(input: &'a SplitPredictions<'a>) -> Self {
+    /// `label_issue_score` and the probability that a label is wrong are those of [`LabelOdds`].
+    /// `val` is the analysis of the validation images, by which those of training images are judged.
+    /// `hardness_score` ([`hardness`](super::hardness)) disregards the label.
+    pub(super) fn new(input: &'a SplitPredictions<'a>, val: Option<&Self>) -> Self {
         let (classes, labels) = (input.images.classes().len(), input.images.labels());
-        let class_probabilities = class_probabilities(input);
-        let rows = || class_probabilities.chunks_exact(classes).zip(labels.iter().map(|l| usize::from(*l)));
-        let rates = NoiseRates::estimate(classes, &labels, &class_probabilities);
-        let log_odds_wrong: Vec<f64> = rows().map(|(row, label)| rates.log_odds_wrong(label, row)).collect();
-        let uncertainty: Vec<f64> = rows().map(|(row, _)| entropy(row)).collect();
-        let (label_issue, hardness) = (ranks(&log_odds_wrong), ranks(&uncertainty));
-        let joint = ConfidentJoint::estimate(classes, &labels, &class_probabilities);
-        let has_suggestion =
-            |row: &[f32], label: usize| rates.most_probable_class(label, row) != label || predicted_class(row) != label;
-        let is_suspicious: Vec<bool> = rows()
-            .zip(&log_odds_wrong)
-            .map(|((row, label), log_odds)| p_wrong(*log_odds) > LIKELY_WRONG && has_suggestion(row, label))
-            .collect();
-        let competence = Competence::of(&Evidence {
+        let evidence = Evidence::new(input);
+        let odds = if input.is_held_out() {
+            LabelOdds::held_out(&evidence, &labels)
+        } else {
+            LabelOdds::trained_on(&evidence, &labels, val.map(|val| &val.odds))
+        };
+        let joint = ConfidentJoint::estimate(classes, &labels, &evidence.class_probabilities);
+        let is_suspicious: Vec<bool> =
+            (0..labels.len()).map(|index| classes > 1 && odds.p_wrong(index) > LIKELY_WRONG).collect();
+        let competence = Competence::of(&CompetenceInputs {
             classes: input.images.classes(),
             labels: &labels,
             probabilities: &input.probabilities,
-            class_probabilities: &class_probabilities,
-            rates: &rates,
+            class_probabilities: &evidence.class_probabilities,
+            rates: &odds.rates,
             is_suspicious: &is_suspicious,
         });
-        Self { input, class_probabilities, joint, rates, competence, log_odds_wrong, label_issue, hardness }
+        let hardness = evidence.hardness();
+        Self { input, evidence, joint, odds, competence, hardness }
     }
 
     /// Returns the number of epochs of the trajectories; 0 without any.
@@ -71,12 +66,17 @@ impl<'a> SplitAnalysis<'a> {
     pub(super) fn figures(&self, index: usize) -> Figures {
         let classes = self.input.images.classes().len();
         let row = index * classes..(index + 1) * classes;
-        let (p, class_p) = (&self.input.probabilities[row.clone()], &self.class_probabilities[row.clone()]);
+        let (p, class_p) = (&self.input.probabilities[row.clone()], &self.evidence.class_probabilities[row.clone()]);
         let leading = two_highest(class_p);
         let label = usize::from(self.input.images.samples()[index].label);
-        let most_probable = self.rates.most_probable_class(label, class_p);
+        let (rates, p_wrong) = (&self.odds.rates, self.odds.p_wrong(index));
+        let most_probable = rates.most_probable_class(label, class_p);
         let other = if most_probable == label { usize::from(leading[0].0) } else { most_probable };
-        let suggested = (other != label).then_some(other);
+        let suggested = if other == label && p_wrong > LIKELY_WRONG {
+            rates.most_probable_other(label, class_p)
+        } else {
+            (other != label).then_some(other)
+        };
         Figures {
             predicted: predicted_class(p) as u16,
             p_label: p[label],
@@ -86,28 +86,15 @@ impl<'a> SplitAnalysis<'a> {
             loss: loss(p[label]),
             trajectory: self.input.trajectories.as_ref().map(|t| t.images[index]),
             out_of_fold: self.input.out_of_fold.as_ref().map(|p| (p[row.start + label], margin(&p[row], label))),
-            label_issue: self.label_issue[index],
+            label_issue: self.odds.scores[index],
             hardness: self.hardness[index],
             outlier: None,
-            p_wrong: p_wrong(self.log_odds_wrong[index]),
-            rate: suggested.map(|class| self.rates.get(class, label)),
+            p_wrong,
+            rate: suggested.map(|class| rates.get(class, label)),
             leading,
             class_p_label: class_p[label],
             knows_label: self.competence.knows(label as u16),
             knows_suggested: suggested.is_some_and(|class| self.competence.knows(class as u16)),
         }
-    }
-}
-
-/// Returns the mean of the predictions, the epochs and the out-of-fold predictions.
-fn class_probabilities(input: &SplitPredictions) -> Vec<f32> {
-    let mean = |one: &[f32], other: &[f32]| one.iter().zip(other).map(|(a, b)| f32::midpoint(*a, *b)).collect();
-    let own: Vec<f32> = match &input.trajectories {
-        None => input.probabilities.clone(),
-        Some(trajectories) => mean(&trajectories.late_probabilities, &input.probabilities),
-    };
-    match &input.out_of_fold {
-        None => own,
-        Some(others) => mean(&own, others),
     }
 }

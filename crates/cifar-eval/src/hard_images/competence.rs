@@ -37,7 +37,7 @@ pub(super) struct Competence {
 }
 
 /// What competence is determined from.
-pub(super) struct Evidence<'a> {
+pub(super) struct CompetenceInputs<'a> {
     pub(super) classes: &'a [String],
     /// The current labels.
     pub(super) labels: &'a [u16],
@@ -61,7 +61,7 @@ impl Competence {
     /// - A class: the network predicts it at least once. By the estimated rate, most of its most
     ///   certain images have its label. At most half of the labels of the class would be called
     ///   wrong.
-    pub(super) fn of(evidence: &Evidence) -> Self {
+    pub(super) fn of(evidence: &CompetenceInputs) -> Self {
         let count = evidence.classes.len();
         if let Err(reason) = knows_split(evidence) {
             return Self { knows_split: false, knows: vec![false; count], withheld: vec![reason] };
@@ -85,7 +85,7 @@ fn predictions(rows: &[f32], classes: usize) -> impl Iterator<Item = usize> {
     rows.chunks_exact(classes).map(predicted_class)
 }
 
-fn knows_split(e: &Evidence) -> Result<(), String> {
+fn knows_split(e: &CompetenceInputs) -> Result<(), String> {
     const EMPTY: &str = "no image is called likely mislabelled, ambiguous or clear but missed, because";
     let (count, images) = (e.classes.len(), e.labels.len());
     let mut by_label = vec![0usize; count];
@@ -129,7 +129,7 @@ fn knows_split(e: &Evidence) -> Result<(), String> {
     Ok(())
 }
 
-fn knows_class(e: &Evidence, class: usize) -> Result<(), String> {
+fn knows_class(e: &CompetenceInputs, class: usize) -> Result<(), String> {
     let name = &e.classes[class];
     let labelled = e.labels.iter().filter(|label| usize::from(**label) == class).count();
     let (own, certain) = e.rates.anchors(class);
@@ -188,7 +188,7 @@ mod tests {
         let rows = labels.iter().zip(probabilities.chunks_exact(CLASSES));
         let is_suspicious: Vec<bool> =
             rows.map(|(label, row)| rates.log_odds_wrong(usize::from(*label), row) > 0.0).collect();
-        let evidence = Evidence {
+        let evidence = CompetenceInputs {
             classes: &names,
             labels,
             probabilities,

@@ -34,8 +34,8 @@ pub struct Figures {
     pub out_of_fold: Option<(f32, f64)>,
     /// `label_issue_score`: percentile rank in the split of the odds that the label is wrong, 0..1.
     pub label_issue: f64,
-    /// `hardness_score`: percentile rank in the split of the entropy of the class probabilities,
-    /// 0..1.
+    /// `hardness_score`: percentile rank in the split of how uncertain the class is, whatever the
+    /// label, 0..1.
     pub hardness: f64,
     /// `outlier_score`: percentile rank in the split of the mean cosine distance to the nearest
     /// training images that are not copies, 0..1. `None` without features.

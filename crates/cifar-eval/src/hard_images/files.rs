@@ -6,6 +6,7 @@ use cifar_data::output::OutputFolder;
 use cifar_data::splits::Split;
 use cifar_data::{Progress, provenance, store};
 
+use super::evidence::{self, EVIDENCE};
 use super::{COMMAND, HARD_IMAGES, HardImage, HardImages, HardImagesParams, PAGE, page, tables};
 use crate::Result;
 use crate::plots::{Caption, Tile, contact_sheet};
@@ -25,6 +26,8 @@ pub(super) fn save(found: &HardImages, params: &HardImagesParams, out: &Path, pr
     folder.write("neighbours.csv", &tables::neighbours(images, inputs.images(Split::Train), source))?;
     folder.write("map.csv", &tables::map(images, source))?;
     folder.write("review_candidates.csv", &tables::review_candidates(images, classes, &inputs.review))?;
+    let evidence = splits.iter().map(|split| (split.input.split, &split.evidence));
+    folder.write(EVIDENCE, &evidence::encode(evidence, classes, &out.join(EVIDENCE))?)?;
     folder.write_json("summary.json", summary)?;
     for (label, class) in classes.iter().enumerate() {
         progress.check()?;
@@ -38,7 +41,7 @@ pub(super) fn save(found: &HardImages, params: &HardImagesParams, out: &Path, pr
         inputs.splits.iter().map(|split| (split.split.name(), store::fingerprint(split.images))).collect();
     let mut made_from = vec![("model", inputs.model_seal.as_str())];
     made_from.extend(fingerprints.iter().map(|(name, fingerprint)| (*name, fingerprint.as_str())));
-    provenance::write(folder.path(), COMMAND, &made_from, &[HARD_IMAGES])?;
+    provenance::write(folder.path(), COMMAND, &made_from, &[HARD_IMAGES, EVIDENCE])?;
     progress.check()?;
     Ok(folder.commit()?)
 }

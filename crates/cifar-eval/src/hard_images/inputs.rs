@@ -5,7 +5,7 @@ use cifar_data::labels::{Entries, Review};
 use cifar_data::prepare::TrainingData;
 use cifar_data::splits::Split;
 use cifar_data::{Dataset, Progress};
-use cifar_model::{Embeddings, Model, predict_with_features};
+use cifar_model::{Embeddings, Model, predict, predict_with_features};
 use cifar_train::Dynamics;
 use cifar_train::folds::OutOfFold;
 
@@ -31,6 +31,8 @@ pub struct SplitPredictions<'a> {
     pub trajectories: Option<Trajectories>,
     /// Probabilities of networks that were not trained on the image, images × classes.
     pub out_of_fold: Option<Vec<f32>>,
+    /// Probabilities after the first epoch of training, images × classes.
+    pub first_epoch: Option<Vec<f32>>,
     /// Features, by which neighbours are found.
     pub features: Option<Features>,
 }
@@ -83,27 +85,48 @@ pub struct Run<'a> {
     pub test: &'a Dataset,
     /// The predictions on the test images, from [`evaluate`](fn@crate::evaluate::evaluate).
     pub predictions: &'a Predictions,
+    /// The network after the first epoch, if it was kept.
+    pub first_epoch: Option<&'a Model>,
     /// Predictions of networks that were not trained on the image, if there are any.
     pub out_of_fold: Option<&'a OutOfFold>,
 }
 
 impl<'a> SplitPredictions<'a> {
-    /// Creates a split without trajectories, out-of-fold predictions and features.
+    /// Creates a split with predictions alone.
     ///
     /// `probabilities` are images × classes, and those of an image sum to 1.
     pub fn new(split: Split, images: &'a Dataset, probabilities: Vec<f32>) -> Self {
-        Self { split, images, probabilities, trajectories: None, out_of_fold: None, features: None }
+        Self { split, images, probabilities, trajectories: None, out_of_fold: None, first_epoch: None, features: None }
     }
 
-    /// Adds the measures over `epochs` epochs of training: `logits` returns those of an epoch,
-    /// counted from 0, as images × classes.
+    /// Adds the measures over `epochs` epochs of training, and the probabilities after the first:
+    /// `logits` returns those of an epoch, counted from 0, as images × classes.
     ///
     /// # Errors
     /// If the logits of an epoch do not fit the images.
-    pub fn follow(&mut self, epochs: usize, logits: impl FnMut(usize) -> Vec<f32>) -> Result<()> {
+    pub fn follow(&mut self, epochs: usize, mut logits: impl FnMut(usize) -> Vec<f32>) -> Result<()> {
         let classes = self.images.classes().len();
-        self.trajectories = Trajectories::from_logits(classes, &self.images.labels(), epochs, logits)?;
+        let mut first = None;
+        let of_epoch = |epoch| {
+            let found = logits(epoch);
+            if epoch == 0 {
+                first = Some(found.clone());
+            }
+            found
+        };
+        self.trajectories = Trajectories::from_logits(classes, &self.images.labels(), epochs, of_epoch)?;
+        if let Some(logits) = first {
+            let mut probabilities = vec![0.0; logits.len()];
+            cifar_kernels::softmax(self.images.len(), classes, &logits, &mut probabilities)
+                .map_err(|e| cifar_model::ModelError::Unsuitable(e.to_string()))?;
+            self.first_epoch = Some(probabilities);
+        }
         Ok(())
+    }
+
+    /// Returns whether no network that predicted the images was trained on them.
+    pub(super) fn is_held_out(&self) -> bool {
+        self.split != Split::Train || (self.trajectories.is_none() && self.out_of_fold.is_some())
     }
 
     /// Checks that everything is about these images.
@@ -115,6 +138,7 @@ impl<'a> SplitPredictions<'a> {
         }
         let lengths = [
             ("out-of-fold probabilities", self.out_of_fold.as_ref().map(Vec::len), images * classes),
+            ("probabilities after the first epoch", self.first_epoch.as_ref().map(Vec::len), images * classes),
             ("trajectories", self.trajectories.as_ref().map(|t| t.images.len()), images),
             (
                 "mean probabilities over epochs",
@@ -198,7 +222,8 @@ impl<'a> Inputs<'a> {
     /// let evaluation = evaluate(&EvaluateParams::default(), &fitted.model, test, &Silent)?;
     /// let (model, predictions) = (&fitted.model, evaluation.predictions());
     /// let dynamics = fitted.dynamics.as_ref().expect("they are recorded");
-    /// let run = Run { model, dynamics, data, test, predictions, out_of_fold: None };
+    /// let first_epoch = fitted.first_epoch.as_ref();
+    /// let run = Run { model, dynamics, data, test, predictions, first_epoch, out_of_fold: None };
     /// let inputs = Inputs { pairs: split.pairs.clone(), ..Inputs::of_run(&run, &Silent)? };
     /// let found = identify(&inputs, &Silent)?;
     /// assert_eq!(found.images.len(), images.len());
@@ -210,7 +235,7 @@ impl<'a> Inputs<'a> {
     /// other images than the test set, the model does not fit the images, there are no test images,
     /// or the caller cancels.
     pub fn of_run(run: &Run<'a>, progress: &dyn Progress) -> Result<Self> {
-        let Run { model, dynamics, data, test, predictions, out_of_fold } = *run;
+        let Run { model, dynamics, data, test, predictions, first_epoch, out_of_fold } = *run;
         dynamics.check_train()?;
         let epochs = dynamics.epochs();
         if epochs < 2 {
@@ -243,6 +268,13 @@ impl<'a> Inputs<'a> {
         }
         let mut tested = SplitPredictions::new(Split::Test, test, predictions.probabilities.clone());
         tested.check()?;
+        tested.out_of_fold = out_of_fold.map(|found| found.test.clone());
+        tested.first_epoch = match first_epoch {
+            Some(first) => {
+                Some(predict(first, test, "scoring test images after the first epoch", progress)?.probabilities()?)
+            }
+            None => None,
+        };
         tested.features = Some(predict_with_features(model, test, "features of test images", progress)?.into());
         splits.push(tested);
         Ok(Self {

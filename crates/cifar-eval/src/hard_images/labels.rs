@@ -25,7 +25,8 @@ pub struct AssessedLabel {
     pub measures: Measures,
 }
 
-/// Assesses the label of each image of `train`, in the order of the set.
+/// Assesses the label of each training image, in the order of the set. The validation images, of which
+/// there may be none, tell how often labels are wrong ([`LabelOdds`](super::LabelOdds)).
 ///
 /// Also returns why some labels are not judged, as [`SplitSummary::withheld`](super::SplitSummary).
 /// Original labels are not read.
@@ -41,7 +42,7 @@ pub struct AssessedLabel {
 /// let model = ModelParams { widths: vec![8, 8, 8], ..Default::default() };
 /// let fitted = fit(&TrainParams { epochs: 2, ..Default::default() }, &model, &data, 42, &Silent)?;
 /// let dynamics = fitted.dynamics.expect("they are recorded");
-/// let (labels, withheld) = assess_labels(&fitted.model, &dynamics, &data.train, &Silent)?;
+/// let (labels, withheld) = assess_labels(&fitted.model, &dynamics, (&data.train, &data.val), &Silent)?;
 /// assert_eq!(labels.len(), data.train.len());
 /// assert!(!withheld.is_empty(), "after two epochs, the network knows too little");
 /// # Ok::<(), cifar_eval::EvalError>(())
@@ -53,14 +54,21 @@ pub struct AssessedLabel {
 pub fn assess_labels(
     model: &Model,
     dynamics: &Dynamics,
-    train: &Dataset,
+    (train, val): (&Dataset, &Dataset),
     progress: &dyn Progress,
 ) -> Result<(Vec<AssessedLabel>, Vec<String>)> {
     dynamics.check_train()?;
+    let epochs = dynamics.epochs();
     let logits = predict(model, train, "scoring training images", progress)?;
     let mut input = SplitPredictions::new(Split::Train, train, logits.probabilities()?);
-    input.follow(dynamics.epochs(), |epoch| dynamics.of_train(epoch).unwrap_or_default())?;
-    let analysis = SplitAnalysis::new(&input);
+    input.follow(epochs, |epoch| dynamics.of_train(epoch).unwrap_or_default())?;
+    let mut held_out = SplitPredictions::new(Split::Val, val, Vec::new());
+    if !val.is_empty() {
+        held_out.probabilities = predict(model, val, "scoring validation images", progress)?.probabilities()?;
+        held_out.follow(epochs, |epoch| dynamics.of_val(epoch))?;
+    }
+    let held_out = (!val.is_empty()).then(|| SplitAnalysis::new(&held_out, None));
+    let analysis = SplitAnalysis::new(&input, held_out.as_ref());
     let assess = |(index, sample): (usize, &Sample)| {
         let figures = analysis.figures(index);
         let subject = Subject {

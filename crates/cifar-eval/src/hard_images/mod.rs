@@ -6,7 +6,8 @@
 //! suspicious labels first), `index.html` (a page to inspect and review images), `patterns.csv`
 //! (what misclassified images have in common), `confusion_pairs.csv`, `neighbours.csv`, `map.csv` (the
 //! features in two dimensions), `review_candidates.csv`, `summary.json` and one contact sheet per
-//! class. [`crate::measures`] explains the measures.
+//! class, and `evidence.safetensors` (the probabilities that the scores follow from).
+//! [`crate::measures`] explains the measures.
 //!
 //! ```
 //! use cifar_data::{Dataset, ImageSize, Silent};
@@ -40,10 +41,13 @@
 
 mod analysis;
 mod competence;
+mod evidence;
 mod feature_space;
 mod figures;
 mod files;
+mod hardness;
 mod inputs;
+mod label_odds;
 mod labels;
 mod neighbours;
 mod page;
@@ -70,8 +74,11 @@ use self::triage::{Partner, Subject, triage};
 use crate::data_quality::{Issue, Quality};
 use crate::{EvalError, Result};
 
+pub use self::evidence::{EVIDENCE, Evidence, read_evidence};
 pub use self::figures::Figures;
+pub use self::hardness::Appearance;
 pub use self::inputs::{Features, Inputs, Run, SplitPredictions};
+pub use self::label_odds::LabelOdds;
 pub use self::labels::{AssessedLabel, assess_labels};
 pub use self::neighbours::Neighbour;
 pub use self::patterns::{ErrorPattern, Statistic};
@@ -172,7 +179,11 @@ pub struct HardImage<'a> {
 /// caller cancels.
 pub fn identify<'a>(inputs: &'a Inputs<'a>, progress: &dyn Progress) -> Result<HardImages<'a>> {
     inputs.check()?;
-    let splits: Vec<SplitAnalysis> = inputs.with_images().map(SplitAnalysis::new).collect();
+    let of_split = |split| inputs.with_images().find(move |input| input.split == split);
+    let val = of_split(Split::Val).map(|input| SplitAnalysis::new(input, None));
+    let others = [Split::Train, Split::Test].map(|split| Some(SplitAnalysis::new(of_split(split)?, val.as_ref())));
+    let [train, test] = others;
+    let splits: Vec<SplitAnalysis> = [train, val, test].into_iter().flatten().collect();
     let mut images = images(&splits, inputs);
     feature_space::add(&mut images, inputs, progress)?;
     images.sort_by(|a, b| {

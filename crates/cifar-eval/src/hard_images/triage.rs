@@ -97,11 +97,17 @@ fn mislabelled(s: &Subject) -> Option<Finding> {
         let correct = (t.correctness * s.epochs as f64).round();
         format!("; the network predicted its label in {correct} of {} epochs", s.epochs)
     });
+    let of_label = f.class_p_label;
+    let why = if p > of_label {
+        format!("the network favours {class} ({p:.2}) over {label} ({of_label:.2})")
+    } else {
+        format!(
+            "the network has learnt its label {label} ({of_label:.2}) less firmly than others, and would otherwise predict {class} ({p:.2})"
+        )
+    };
     let reason = format!(
-        "the label is wrong with probability {:.2}: the network favours {class} ({p:.2}) over {label} ({:.2}), and an estimated \
-         {:.1} % of {class} images are labelled {label}{history}",
+        "the label is wrong with probability {:.2}: {why}, and an estimated {:.1} % of {class} images are labelled {label}{history}",
         f.p_wrong,
-        f.class_p_label,
         rate * 100.0
     );
     Some(Finding { category: Category::LikelyMislabelled, reason })

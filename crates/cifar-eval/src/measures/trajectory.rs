@@ -45,7 +45,7 @@ pub struct Trajectories {
     pub epochs: usize,
     /// One per image, in the order of the set.
     pub images: Vec<Trajectory>,
-    /// Weighted means of p over the epochs: images × classes. Epoch e has the weight e, because
+    /// Weighted means of p over the epochs: images × classes. Epoch e has the weight e², because
     /// early networks are uninformative.
     pub late_probabilities: Vec<f32>,
 }
@@ -95,7 +95,7 @@ impl Trajectories {
             cifar_kernels::softmax(labels.len(), classes, &logits, &mut probabilities)
                 .map_err(|e| cifar_model::ModelError::Unsuitable(e.to_string()))?;
             let is_early = epoch < epochs.div_ceil(2);
-            let weight = (epoch + 1) as f32;
+            let weight = ((epoch + 1) * (epoch + 1)) as f32;
             (sums.par_iter_mut().zip(means.par_chunks_mut(classes)))
                 .zip(logits.par_chunks(classes).zip(probabilities.par_chunks(classes)))
                 .zip(labels)
@@ -108,7 +108,8 @@ impl Trajectories {
         if epochs == 0 {
             return Ok(None);
         }
-        let weights = (epochs * (epochs + 1) / 2) as f32;
+        // The sum of the first squares.
+        let weights = (epochs * (epochs + 1) * (2 * epochs + 1) / 6) as f32;
         means.par_iter_mut().for_each(|mean| *mean /= weights);
         let images = sums.iter().map(|sums| sums.finish(epochs)).collect();
         Ok(Some(Self { epochs, images, late_probabilities: means }))
@@ -208,7 +209,7 @@ mod tests {
             let labels: Vec<u16> = (0..images).map(|i| (i % classes) as u16).collect();
             let found = Trajectories::from_logits(classes, &labels, epochs, draw).unwrap().unwrap();
             let all: Vec<Vec<f32>> = (0..epochs).map(draw).collect();
-            let weights: f32 = (1..=epochs).map(|e| e as f32).sum();
+            let weights: f32 = (1..=epochs).map(|e| (e * e) as f32).sum();
             check_late_probabilities(&found.late_probabilities, &all, classes, weights);
             for (i, found) in found.images.iter().enumerate() {
                 let row = |z: &Vec<f32>| z[i * classes..(i + 1) * classes].iter().map(|z| f64::from(*z)).collect();
@@ -236,7 +237,7 @@ mod tests {
         for (at, found) in found.iter().enumerate() {
             let row = at / classes * classes;
             let p = |z: &Vec<f32>| z[at].exp() / z[row..row + classes].iter().map(|z| z.exp()).sum::<f32>();
-            let expected: f32 = all.iter().enumerate().map(|(e, z)| (e + 1) as f32 * p(z)).sum();
+            let expected: f32 = all.iter().enumerate().map(|(e, z)| ((e + 1) * (e + 1)) as f32 * p(z)).sum();
             assert!((found - expected / weights).abs() < 1e-5, "{found} {expected}");
         }
     }

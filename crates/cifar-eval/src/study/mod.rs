@@ -10,6 +10,7 @@
 //! are the original labels that people corrected. No flag, weight or suggestion depends on the true
 //! labels.
 
+mod annotators;
 mod differences;
 mod noise;
 mod table;
@@ -34,6 +35,7 @@ use crate::predictions::predicted_class;
 use crate::truth::{MeasureAgreement, TruthKind};
 use crate::{EvalError, Result};
 
+pub use self::annotators::Annotators;
 pub use self::differences::Difference;
 pub use self::noise::{Noise, NoiseKind, most_confused};
 pub use self::table::{ArmSummary, MeasureSummary, StudySummary, summarise, write};
@@ -333,7 +335,7 @@ impl Training<'_> {
         let (seed, arm, train) = (self.seed, self.arm, &self.data.train);
         let fitted = self.fitted(&key, callback)?;
         let (found, withheld) = match &fitted.dynamics {
-            Some(dynamics) => assess_labels(&fitted.model, dynamics, train, callback)?,
+            Some(dynamics) => assess_labels(&fitted.model, dynamics, (train, &self.data.val), callback)?,
             None => (Vec::new(), Vec::new()),
         };
         if let Some(known) = known {

@@ -1,24 +1,25 @@
 //! Makes labels wrong on purpose.
 
 use cifar_data::random::{Purpose, stream};
-use cifar_data::{Dataset, SampleId};
-use serde::{Deserialize, Serialize};
+use cifar_data::{Dataset, Sample, SampleId};
 
+use super::Annotators;
 use crate::confusion::ConfusionMatrix;
 use crate::{EvalError, Result};
 
 /// Which wrong label an image gets.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq)]
 pub enum NoiseKind {
     /// Any other class, with equal probability.
     Symmetric,
     /// For each class, a fixed other class, such as that of [`most_confused`].
     Confused(Vec<u16>),
+    /// What annotators would write by mistake. Hard images get a wrong label more often.
+    HumanLike(Annotators),
 }
 
 /// Label noise.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Noise {
     /// Fraction of images that get a wrong label, above 0 and below 1.
     pub rate: f64,
@@ -43,8 +44,8 @@ impl Noise {
     /// ```
     ///
     /// # Errors
-    /// If the rate is out of range, there is only one class, or the list of confused classes does
-    /// not fit the set.
+    /// If the rate is out of range, there is only one class, or the confused classes or the
+    /// annotators do not fit the set.
     pub fn corrupt(&self, set: &mut Dataset, seed: u64) -> Result<()> {
         let classes = set.classes().len() as u16;
         let wrong = |value: String, allowed: &str| EvalError::Parameter { key: "flip", value, allowed: allowed.into() };
@@ -60,28 +61,31 @@ impl Noise {
                 return Err(wrong(format!("{others:?}"), "each class needs another class of the set"));
             }
         }
-        let mut order: Vec<(u64, SampleId)> = set
-            .samples()
-            .iter()
-            .map(|s| (stream(seed, Purpose::LabelNoise, 0, u64::from(s.id.0)).bits(), s.id))
-            .collect();
-        order.sort_unstable();
-        order.truncate((self.rate * set.len() as f64).round() as usize);
-        let mut chosen: Vec<SampleId> = order.into_iter().map(|(_, id)| id).collect();
-        chosen.sort_unstable();
+        let mut labels = match &self.kind {
+            NoiseKind::HumanLike(annotators) => annotators.wrong_labels(set, self.rate, seed)?,
+            NoiseKind::Symmetric => self.drawn(set, seed, |sample| {
+                let offset = stream(seed, Purpose::LabelNoise, 1, u64::from(sample.id.0)).below(u64::from(classes) - 1);
+                // In 64 bits, because the sum may be twice the number of classes.
+                ((u64::from(sample.label) + 1 + offset) % u64::from(classes)) as u16
+            }),
+            NoiseKind::Confused(others) => self.drawn(set, seed, |sample| others[usize::from(sample.label)]),
+        };
+        labels.sort_unstable();
         set.relabel(|sample| {
-            chosen.binary_search(&sample.id).ok()?;
-            Some(match &self.kind {
-                NoiseKind::Confused(others) => others[usize::from(sample.label)],
-                NoiseKind::Symmetric => {
-                    let offset =
-                        stream(seed, Purpose::LabelNoise, 1, u64::from(sample.id.0)).below(u64::from(classes) - 1);
-                    // In 64 bits, because the sum may be twice the number of classes.
-                    ((u64::from(sample.label) + 1 + offset) % u64::from(classes)) as u16
-                }
-            })
+            let at = labels.binary_search_by_key(&sample.id, |(id, _)| *id).ok()?;
+            Some(labels[at].1)
         })?;
         Ok(())
+    }
+
+    /// Returns ⌊rate · N + ½⌋ random images, each with the label that `wrong` gives it.
+    fn drawn(&self, set: &Dataset, seed: u64, wrong: impl Fn(&Sample) -> u16) -> Vec<(SampleId, u16)> {
+        let key = |sample: &Sample| stream(seed, Purpose::LabelNoise, 0, u64::from(sample.id.0)).bits();
+        let mut order: Vec<(u64, SampleId, u16)> =
+            set.samples().iter().map(|sample| (key(sample), sample.id, wrong(sample))).collect();
+        order.sort_unstable();
+        order.truncate((self.rate * set.len() as f64).round() as usize);
+        order.into_iter().map(|(_, id, label)| (id, label)).collect()
     }
 }
 

@@ -1,6 +1,6 @@
-//! Hard images of one combination over all its seeds: means over the seeds of every measure. They
-//! vary less than those of a single network, and an ensemble also ranks the images on which people
-//! disagree better than its members.
+//! Hard images of one combination over all its seeds. Scores follow from the mean probabilities of
+//! the networks, an ensemble; every other measure is a mean over the seeds. An ensemble varies less
+//! than a single network, and ranks the images on which people disagree better than its members.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,10 @@ use cifar_data::provenance;
 use cifar_data::spreadsheet::{csv, plain};
 
 use super::RunRecord;
+use cifar_data::SampleId;
+use cifar_data::provenance::Provenance;
+use cifar_data::splits::Split;
+use cifar_eval::hard_images::{EVIDENCE, Evidence, HARD_IMAGES, LabelOdds, read_evidence};
 use cifar_eval::measures::{MEASURES, Measure};
 use cifar_eval::{EvalError, Result};
 
@@ -30,24 +34,34 @@ struct Sum {
     suggested: BTreeMap<String, usize>,
 }
 
-/// Writes a table for every combination with two or more runs in `folders`. Returns the tables'
-/// paths.
+/// The tables over several runs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AveragedTables {
+    /// The tables, one per combination with two or more runs.
+    pub written: Vec<PathBuf>,
+    /// Those whose scores are means of the scores of single runs, since an earlier version of the
+    /// program made a run and kept no probabilities.
+    pub without_probabilities: Vec<PathBuf>,
+}
+
+/// Writes a table for every combination with two or more runs in `folders`.
 ///
 /// Columns: `id,content,split,file,label`, the mean of each measure of `hard_images.csv` (empty
 /// where it does not apply to every run), `seeds`, `missed_by` (number of runs), `suggested_label`
 /// (the label most often suggested), `suggested_by` (number of runs that suggest it) and `rank`.
-/// The most suspicious labels come first.
+/// The most suspicious labels come first. `label_issue_score` and `hardness_score` follow from the
+/// means of the probabilities over the runs ([`Evidence::mean`]), not from the means of scores.
 ///
 /// # Errors
 /// If a run's table is missing, damaged or has other images than that of another run.
-pub fn average_hard_images(folders: &[PathBuf], out: &Path) -> Result<Vec<PathBuf>> {
+pub fn average_hard_images(folders: &[PathBuf], out: &Path) -> Result<AveragedTables> {
     let mut combinations: BTreeMap<String, Vec<&Path>> = BTreeMap::new();
     for folder in folders {
         if let Some(record) = RunRecord::read(folder)? {
             combinations.entry(record.combination).or_default().push(folder);
         }
     }
-    let mut written = Vec::new();
+    let mut tables = AveragedTables::default();
     for (combination, runs) in combinations.into_iter().filter(|(_, runs)| runs.len() > 1) {
         let mut sums = BTreeMap::new();
         for (done, run) in runs.iter().enumerate() {
@@ -55,10 +69,61 @@ pub fn average_hard_images(folders: &[PathBuf], out: &Path) -> Result<Vec<PathBu
         }
         let path = out.join(AVERAGES).join(format!("{combination}.csv"));
         std::fs::create_dir_all(out.join(AVERAGES)).map_err(cifar_data::DataError::io("create the folder", &path))?;
+        if !use_mean_probabilities(&runs, &mut sums)? {
+            tables.without_probabilities.push(path.clone());
+        }
         write_file(&path, &table(&sums, runs.len()))?;
-        written.push(path);
+        tables.written.push(path);
     }
-    Ok(written)
+    Ok(tables)
+}
+
+/// Replaces the sums of scores by those of the runs' mean probabilities. Returns whether all runs
+/// have kept them.
+fn use_mean_probabilities(runs: &[&Path], sums: &mut BTreeMap<u32, Sum>) -> Result<bool> {
+    let folders: Vec<PathBuf> = runs.iter().map(|run| run.join("evaluation/hard_images")).collect();
+    for folder in &folders {
+        if Provenance::read(folder, cifar_eval::hard_images::COMMAND)?.hash_of(EVIDENCE).is_empty() {
+            return Ok(false);
+        }
+    }
+    let found = folders.iter().map(|folder| read_evidence(folder)).collect::<Result<Vec<_>>>()?;
+    let Some((classes, _)) = found.first() else { return Ok(false) };
+    let columns = ["label_issue_score", "hardness_score"]
+        .map(|key| MEASURES.iter().position(|measure| measure.key == key).unwrap_or_default());
+    let mut of_val = None;
+    // The odds of training images follow from those of validation images.
+    for split in [Split::Val, Split::Train, Split::Test] {
+        let of_split: Vec<&Evidence> = found.iter().filter_map(|(_, splits)| splits.get(&split)).collect();
+        if of_split.is_empty() {
+            continue;
+        }
+        let wrong = |problem: String| EvalError::Malformed { path: folders[0].join(EVIDENCE), problem };
+        if of_split.len() != runs.len() || found.iter().any(|(names, _)| names != classes) {
+            return Err(wrong("has other splits or classes than that of another run of this combination".into()));
+        }
+        let mean = Evidence::mean(&of_split).map_err(wrong)?;
+        let label = |id: &SampleId| {
+            let name = sums.get(&id.0).map(|sum| &sum.label);
+            let class = classes.iter().position(|class| Some(class) == name);
+            class.map(|class| class as u16).ok_or_else(|| wrong(format!("image {id} is not in {HARD_IMAGES}")))
+        };
+        let labels = mean.ids.iter().map(label).collect::<Result<Vec<u16>>>()?;
+        let odds = match split {
+            Split::Train => LabelOdds::trained_on(&mean, &labels, of_val.as_ref()),
+            Split::Val | Split::Test => LabelOdds::held_out(&mean, &labels),
+        };
+        for ((id, label_issue), hardness) in mean.ids.iter().zip(&odds.scores).zip(mean.hardness()) {
+            let Some(sum) = sums.get_mut(&id.0) else { continue };
+            for (column, score) in columns.into_iter().zip([*label_issue, hardness]) {
+                sum.measures[column] = (score * runs.len() as f64, runs.len());
+            }
+        }
+        if split == Split::Val {
+            of_val = Some(odds);
+        }
+    }
+    Ok(true)
 }
 
 /// Adds the table of a run to `sums`, which has `before` runs already.
@@ -165,7 +230,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use cifar_eval::hard_images::{COMMAND, HARD_IMAGES};
+    use cifar_eval::hard_images::COMMAND;
 
     /// Writes a run whose table has these rows of id, label, prediction, suggestion, loss, AUM and
     /// score.
@@ -213,9 +278,13 @@ mod tests {
                 (1, "cat", "cat", "", 3.0, "4", 0.3),
             ],
         );
-        assert_eq!(average_hard_images(std::slice::from_ref(&first), out.path()).unwrap(), Vec::<PathBuf>::new());
-        let written = average_hard_images(&[first.clone(), second], out.path()).unwrap();
-        assert_eq!(written, [out.path().join("hard_images/v1.csv")]);
+        let tables = |folders: &[PathBuf]| average_hard_images(folders, out.path()).unwrap();
+        assert_eq!(tables(std::slice::from_ref(&first)), AveragedTables::default());
+        // These runs kept no probabilities, so their scores are averaged.
+        let written = tables(&[first.clone(), second]);
+        assert_eq!(written.written, [out.path().join("hard_images/v1.csv")]);
+        assert_eq!(written.written, written.without_probabilities);
+        let written = written.written;
         let mut csv = csv::Reader::from_path(&written[0]).unwrap();
         let columns = csv.headers().unwrap().clone();
         let names =

@@ -22,7 +22,7 @@ pub use combinations::Combination;
 pub use comparisons::{Comparison, MOST_COMPARED, SeedComparison};
 pub use curve::{CurvePoint, Doubled, LearningCurve};
 pub use files::{REPORT, SUMMARY, write};
-pub use hard_images::{AVERAGES, average_hard_images};
+pub use hard_images::{AVERAGES, AveragedTables, average_hard_images};
 pub use record::{RECORD, RUNS, RunRecord};
 pub use report::page;
 pub use runs::{Pool, Runs, ScoredRun};

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use cifar_data::Dataset;
 use cifar_data::duplicates::Pair;
 use cifar_data::prepare::{TestSet, TrainingData, read_decisions, read_pairs};
 use cifar_eval::hard_images::{HardImagesSummary, Inputs, Run, identify};
@@ -11,6 +12,7 @@ use cifar_eval::predictions;
 use cifar_model::Model;
 use cifar_train::Dynamics;
 use cifar_train::Recipe;
+use cifar_train::artifacts;
 use cifar_train::folds::{self, Folds, OutOfFold};
 use serde::Serialize;
 
@@ -45,17 +47,25 @@ pub fn run(project: &Project, reporter: &dyn Reporter) -> Result<HardImages> {
     model.expect_trained_on(&data.report, &layout.model_file())?;
     let test = TestSet::open(&layout.prepared_test(), data.report.test_fingerprint())?;
     let dynamics = Dynamics::read(&layout.dynamics(), &layout.model_file(), &data.train, &data.val)?;
+    let first_epoch = artifacts::read_first_epoch(&layout.final_model(), &model)?;
+    if first_epoch.is_none() {
+        reporter.warn(&format!(
+            "{}: an earlier version trained this model and kept no weights of the first epoch, so hard test images are ranked less well; run `cifar-cli train` again",
+            layout.final_model().display()
+        ));
+    }
     let pairs: Vec<Pair> = read_pairs(&prepared)?.into_iter().map(|placed| placed.pair).collect();
     // Everything is read before networks are trained fold by fold, which can take hours.
     let predictions = predictions::read(&layout.evaluation(), &model, test.dataset())?;
     let review = read_decisions(&prepared, data.train.classes())?;
-    let out_of_fold = out_of_fold(project, &params, &data, &model, &pairs, reporter)?;
+    let out_of_fold = out_of_fold(project, &params, (&data, test.dataset()), &model, &pairs, reporter)?;
     let run = Run {
         model: &model,
         dynamics: &dynamics,
         data: &data,
         test: test.dataset(),
         predictions: &predictions,
+        first_epoch: first_epoch.as_ref(),
         out_of_fold: out_of_fold.as_ref(),
     };
     let inputs = Inputs { pairs, review, ..Inputs::of_run(&run, reporter)? };
@@ -70,7 +80,7 @@ pub fn run(project: &Project, reporter: &dyn Reporter) -> Result<HardImages> {
 fn out_of_fold(
     project: &Project,
     params: &Params,
-    data: &TrainingData,
+    (data, test): (&TrainingData, &Dataset),
     whole: &Model,
     pairs: &[Pair],
     reporter: &dyn Reporter,
@@ -91,7 +101,7 @@ fn out_of_fold(
         every: EVERY,
         program: &program::identity_here()?,
     };
-    Ok(Some(folds::out_of_fold(&how, data, reporter)?))
+    Ok(Some(folds::out_of_fold(&how, data, test, reporter)?))
 }
 
 impl fmt::Display for HardImages {

@@ -4,12 +4,16 @@ use std::fmt;
 use std::path::PathBuf;
 
 use cifar_data::Progress;
-use cifar_data::prepare::{TestSet, TrainingData};
+use cifar_data::duplicates::Pair;
+use cifar_data::prepare::{TestSet, TrainingData, read_pairs};
 use cifar_eval::confusion::ConfusionMatrix;
 use cifar_eval::predictions::predicted_class;
-use cifar_eval::study::{Arm, Noise, NoiseKind, StudyParams, StudySummary, most_confused, study, summarise, write};
+use cifar_eval::study::{
+    Annotators, Arm, Noise, NoiseKind, StudyParams, StudySummary, most_confused, study, summarise, write,
+};
 use cifar_model::{Model, predict};
 use cifar_train::Recipe;
+use cifar_train::folds::{Folds, out_of_fold};
 use cifar_train::{EpochRecord, StepRecord, TrainingCallback};
 use serde::Serialize;
 
@@ -17,18 +21,33 @@ use super::hard_images::EVERY;
 use super::train;
 use crate::{Error, Project, Reporter, Result, ensure, program};
 
+/// Networks that estimate where people hesitate. Each is trained on the images of the others.
+const FOLDS: usize = 2;
+
 /// Options of a study.
 #[derive(Debug, Clone)]
 pub struct StudyOptions {
     /// The fraction of labels to make wrong; none restores the original labels that people
     /// corrected.
     pub flip: Option<f64>,
-    /// Whether a wrong label is the class that is confused most often, rather than any other class.
-    pub to_confused: bool,
+    /// What those labels are changed to.
+    pub to: FlipTo,
     /// The seeds of the networks.
     pub seeds: Vec<u64>,
     /// The arms besides the base; all if empty.
     pub arms: Vec<Arm>,
+}
+
+/// What labels are changed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FlipTo {
+    /// Any other class, with equal probability.
+    Any,
+    /// The class that the trained network confuses with it most often on validation images.
+    Confused,
+    /// The class that people would confuse it with. Hard images get a wrong label more often, as
+    /// estimated by two networks that were not trained on the image.
+    HumanLike,
 }
 
 /// The outcome of a study.
@@ -61,13 +80,15 @@ pub fn run(project: &Project, options: &StudyOptions, reporter: &dyn Reporter) -
     data.report.check(&prepared, params.dataset_version, &params.split)?;
     data.report.check_labels(&layout.prepared(), &layout.overrides(), &layout.review())?;
     let test = TestSet::open(&layout.prepared_test(), data.report.test_fingerprint())?;
-    let noise = noise(project, options, &data, reporter)?;
-    let described = match (&noise, options.to_confused) {
+    let described = match (options.flip, options.to) {
         (None, _) => "labels corrected in labels/overrides.csv or labels/review.csv reset to the original, wrong ones"
             .to_string(),
-        (Some(noise), false) => format!("{} % of the labels changed to any other class", noise.rate * 100.0),
-        (Some(noise), true) => {
-            format!("{} % of the labels changed to the class most often confused with theirs", noise.rate * 100.0)
+        (Some(rate), FlipTo::Any) => format!("{} % of the labels changed to any other class", rate * 100.0),
+        (Some(rate), FlipTo::Confused) => {
+            format!("{} % of the labels changed to the class most often confused with theirs", rate * 100.0)
+        }
+        (Some(rate), FlipTo::HumanLike) => {
+            format!("{} % of the labels changed as people would, hard images most often", rate * 100.0)
         }
     };
     let mut seeds = options.seeds.clone();
@@ -83,10 +104,11 @@ pub fn run(project: &Project, options: &StudyOptions, reporter: &dyn Reporter) -
         seeds.len(),
         arms.len() * seeds.len()
     ));
-    let Recipe { model, train } = train::tuned(project, &params, &data.report, reporter)?;
+    let recipe = train::tuned(project, &params, &data.report, reporter)?;
+    let noise = noise(project, options, &recipe, &data, reporter)?;
     let how = StudyParams {
-        train: &train,
-        model: &model,
+        train: &recipe.train,
+        model: &recipe.model,
         seeds: &seeds,
         arms: &arms,
         noise: noise.as_ref(),
@@ -119,24 +141,56 @@ fn arms(asked: &[Arm]) -> Vec<Arm> {
 fn noise(
     project: &Project,
     options: &StudyOptions,
+    recipe: &Recipe,
     data: &TrainingData,
     reporter: &dyn Reporter,
 ) -> Result<Option<Noise>> {
     let Some(rate) = options.flip else { return Ok(None) };
-    let kind = if options.to_confused {
-        let path = project.layout.model_file();
-        ensure!(
-            !data.val.is_empty(),
-            "--to confused: needs validation images, and there are none; raise split.val_fraction"
-        );
-        let answers = predict(&Model::load(&path)?, &data.val, "looking for confusions", reporter)?;
-        let pairs = (data.val.samples().iter().enumerate())
-            .map(|(at, sample)| (usize::from(sample.label), predicted_class(answers.row(at))));
-        NoiseKind::Confused(most_confused(&ConfusionMatrix::count(data.val.classes().len(), pairs)))
-    } else {
-        NoiseKind::Symmetric
+    let kind = match options.to {
+        FlipTo::Any => NoiseKind::Symmetric,
+        FlipTo::Confused => NoiseKind::Confused(confused_classes(project, data, reporter)?),
+        FlipTo::HumanLike => NoiseKind::HumanLike(annotators(project, options, recipe, data, reporter)?),
     };
     Ok(Some(Noise { rate, kind }))
+}
+
+/// Returns the class that each class is most often predicted as by mistake.
+fn confused_classes(project: &Project, data: &TrainingData, reporter: &dyn Reporter) -> Result<Vec<u16>> {
+    let path = project.layout.model_file();
+    ensure!(
+        !data.val.is_empty(),
+        "--to confused: needs validation images, and there are none; raise split.val_fraction"
+    );
+    let answers = predict(&Model::load(&path)?, &data.val, "looking for confusions", reporter)?;
+    let pairs = (data.val.samples().iter().enumerate())
+        .map(|(at, sample)| (usize::from(sample.label), predicted_class(answers.row(at))));
+    Ok(most_confused(&ConfusionMatrix::count(data.val.classes().len(), pairs)))
+}
+
+/// Returns annotators that hesitate where networks hesitate that were not trained on the image.
+/// These networks share no seed with those of the study.
+fn annotators(
+    project: &Project,
+    options: &StudyOptions,
+    recipe: &Recipe,
+    data: &TrainingData,
+    reporter: &dyn Reporter,
+) -> Result<Annotators> {
+    let pairs: Vec<Pair> = read_pairs(&project.layout.prepared())?.into_iter().map(|placed| placed.pair).collect();
+    let how = Folds {
+        train: &recipe.train,
+        model: &recipe.model,
+        folds: FOLDS,
+        // Of more seeds than there are, one is another.
+        seed: (0..=options.seeds.len() as u64).find(|seed| !options.seeds.contains(seed)).unwrap_or_default(),
+        pairs: &pairs,
+        checkpoints: &project.layout.checkpoints(),
+        every: EVERY,
+        program: &program::identity_here()?,
+    };
+    let found = out_of_fold(&how, data, &data.val.filter(|_| false), reporter)?;
+    let train = Annotators::calibrated(&data.train, &found.train)?;
+    if data.val.is_empty() { Ok(train) } else { Ok(train.with(&Annotators::calibrated(&data.val, &found.val)?)) }
 }
 
 /// Shows the training steps of the current network.

@@ -185,8 +185,10 @@ fn train(
         }
         other => other.into(),
     })?;
-    if let Some(origin) = &mut fitted.model.origin {
-        origin.settings = project.settings.clone();
+    for model in [Some(&mut fitted.model), fitted.first_epoch.as_mut()].into_iter().flatten() {
+        if let Some(origin) = &mut model.origin {
+            origin.settings = project.settings.clone();
+        }
     }
     artifacts::write(&fitted, &data, &layout.final_model())?;
     note_timing(fitted.timing, reporter);

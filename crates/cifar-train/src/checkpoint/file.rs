@@ -1,9 +1,9 @@
 //! The format of a checkpoint.
 //!
 //! A safetensors file. Its tensors are `weight/NAME` (with running statistics), `first/NAME` and
-//! `second/NAME` (the optimiser's state), `average/NAME`, `best/NAME` and `dynamics/NAME`
-//! (per-epoch logits so far). The metadata under `cifar_checkpoint` are a [`Record`] as JSON, with
-//! a hash of the whole file ([`cifar_data::seal`]). The schema is 3.
+//! `second/NAME` (the optimiser's state), `average/NAME`, `best/NAME`, `epoch-1/NAME` (weights after
+//! the first epoch) and `dynamics/NAME` (per-epoch logits so far). The metadata under `cifar_checkpoint` are a [`Record`] as JSON, with
+//! a hash of the whole file ([`cifar_data::seal`]). The schema is 4.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ use crate::dynamics::{Dynamics, Part};
 use crate::run::RunState;
 use crate::{EpochRecord, Result, TrainError, Trainer};
 
-pub(super) const SCHEMA: u64 = 3;
+pub(super) const SCHEMA: u64 = 4;
 const METADATA_KEY: &str = "cifar_checkpoint";
 /// Names of the optimiser's state.
 pub(super) const MEMORY: [&str; 2] = ["first", "second"];
@@ -37,6 +37,7 @@ pub(super) struct Record {
     pub(super) loss_bits: u64,
     pub(super) correct: usize,
     pub(super) has_best: bool,
+    pub(super) has_first_epoch: bool,
     /// [`cifar_data::seal::PLACEHOLDER`] until the file is complete.
     pub(super) seal: String,
 }
@@ -59,6 +60,9 @@ pub(super) fn tensors(trainer: &Trainer, state: &RunState) -> Result<Vec<Named>>
         add("weight", var.as_tensor())?;
         if let Some(best) = state.best.as_ref().and_then(|best| best.get(index)) {
             add("best", best)?;
+        }
+        if let Some(first) = state.first_epoch.as_ref().and_then(|first| first.get(index)) {
+            add("epoch-1", first)?;
         }
         if let Some(values) = average.values().get(index) {
             tensors.push((format!("average/{name}"), var.dims().to_vec(), values.clone()));

@@ -175,6 +175,7 @@ impl Checkpoints {
             loss_bits: state.loss.to_bits(),
             correct: state.correct,
             has_best: state.best.is_some(),
+            has_first_epoch: state.first_epoch.is_some(),
             seal: PLACEHOLDER.into(),
         };
         let written = encode(&record, &parts)
@@ -287,12 +288,15 @@ impl Checkpoints {
             None => Err(wrong(format!("has no tensor `{name}`"))),
         };
         let parameters = run.trainer.model().parameters().clone();
-        let mut best = Vec::new();
+        let (mut best, mut first_epoch) = (Vec::new(), Vec::new());
         for (name, var) in parameters.all() {
             let tensor = |values| Tensor::from_vec(values, var.dims(), &Device::Cpu);
             var.set(&tensor(take(&format!("weight/{name}"), var.dims())?)?)?;
             if record.has_best {
                 best.push(tensor(take(&format!("best/{name}"), var.dims())?)?);
+            }
+            if record.has_first_epoch {
+                first_epoch.push(tensor(take(&format!("epoch-1/{name}"), var.dims())?)?);
             }
         }
         let (optimiser, average) = run.trainer.restore(record.step);
@@ -314,6 +318,7 @@ impl Checkpoints {
             dynamics: dynamics.map_err(wrong)?,
             history: record.history,
             best: record.has_best.then_some(best),
+            first_epoch: record.has_first_epoch.then_some(first_epoch),
             loss: f64::from_bits(record.loss_bits),
             correct: record.correct,
             stopped: false,

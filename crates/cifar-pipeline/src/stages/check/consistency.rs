@@ -15,6 +15,7 @@ use cifar_eval::{hard_images, predictions};
 use cifar_model::Model;
 use cifar_train::Dynamics;
 use cifar_train::Recipe;
+use cifar_train::artifacts;
 use cifar_train::tune::artifacts::Tuned;
 
 use super::{Line, missing};
@@ -99,7 +100,9 @@ pub(super) fn lines(project: &Project, params: &Params) -> Vec<Line> {
         line("dynamics", &layout.dynamics(), "train", &|| {
             let data = TrainingData::open(&prepared)?;
             let dynamics = Dynamics::read(&layout.dynamics(), &model, &data.train, &data.val)?;
-            Ok(format!("logits of {} epochs, from the training of this model", dynamics.epochs()))
+            let first = artifacts::read_first_epoch(&layout.final_model(), &Model::load(&model)?)?;
+            let first = if first.is_some() { "" } else { ", without the weights of the first epoch" };
+            Ok(format!("logits of {} epochs, from the training of this model{first}", dynamics.epochs()))
         }),
         line("evaluation", &layout.evaluation(), "evaluate", &|| {
             let report = report(project, params)?;
