@@ -230,7 +230,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use cifar_eval::hard_images::COMMAND;
+    use cifar_data::{Dataset, ImageSize, Silent};
+    use cifar_eval::hard_images::{COMMAND, HardImagesParams, Inputs, identify};
 
     /// Writes a run whose table has these rows of id, label, prediction, suggestion, loss, AUM and
     /// score.
@@ -255,6 +256,60 @@ mod tests {
         std::fs::write(table.join(HARD_IMAGES), text).unwrap();
         provenance::write(&table, COMMAND, &[], &[HARD_IMAGES]).unwrap();
         folder
+    }
+
+    /// Analyses predictions of 200 images as those of a run. `unsure` is the probability of the label
+    /// for the images of its list, which otherwise is 0.9.
+    fn analysed(out: &Path, seed: u64, unsure: &[(usize, f32)]) -> (PathBuf, Vec<f32>) {
+        let size = ImageSize { height: 8, width: 8 };
+        let labels: Vec<u16> = (0..200).map(|i| i % 2).collect();
+        let images = Dataset::from_arrays(&["cat", "dog"], size, &labels, vec![100; 200 * size.bytes()]).unwrap();
+        let known = |i: usize| unsure.iter().find(|(image, _)| *image == i).map_or(0.9, |(_, p)| *p);
+        let row = |i: usize| if i % 2 == 0 { [known(i), 1.0 - known(i)] } else { [1.0 - known(i), known(i)] };
+        let probabilities: Vec<f32> = (0..200).flat_map(row).collect();
+        let folder = out.join(format!("v1-seed{seed}"));
+        let record = RunRecord::new("", "v1", seed, BTreeMap::new(), json!({}), "d".into(), "p".into());
+        std::fs::create_dir_all(folder.join("evaluation")).unwrap();
+        record.write(&folder).unwrap();
+        let inputs = Inputs::of_predictions(&images, probabilities.clone());
+        let found = identify(&inputs, &Silent).unwrap();
+        found
+            .save(&HardImagesParams { per_class: 1, folds: 0 }, &folder.join("evaluation/hard_images"), &Silent)
+            .unwrap();
+        (folder, probabilities)
+    }
+
+    #[test]
+    fn scores_follow_from_the_mean_probabilities() {
+        let out = tempfile::tempdir().unwrap();
+        // By ranks, image 0 is 1st and 3rd, image 1 is 2nd and 2nd. Together, the networks are surer
+        // that the label of image 0 is wrong.
+        let (first, of_first) = analysed(out.path(), 1, &[(0, 0.01), (1, 0.45)]);
+        let (second, of_second) = analysed(out.path(), 2, &[(0, 0.6), (1, 0.55), (2, 0.1)]);
+        let tables = average_hard_images(&[first, second], out.path()).unwrap();
+        assert!(tables.without_probabilities.is_empty());
+        let mean: Vec<f32> = of_first.iter().zip(&of_second).map(|(a, b)| f32::midpoint(*a, *b)).collect();
+        let labels: Vec<u16> = (0..200).map(|i| i % 2).collect();
+        let evidence = Evidence {
+            ids: (0..200).map(SampleId).collect(),
+            classes: 2,
+            class_probabilities: mean.clone(),
+            hardness_probabilities: mean,
+            appearance: vec![[0.0, 100.0]; 200],
+        };
+        let (odds, hardness) = (LabelOdds::held_out(&evidence, &labels), evidence.hardness());
+        let mut csv = csv::Reader::from_path(&tables.written[0]).unwrap();
+        let columns = csv.headers().unwrap().clone();
+        let at = |name: &str| columns.iter().position(|column| column == name).unwrap();
+        let mut order = Vec::new();
+        for row in csv.records().map(Result::unwrap) {
+            let id: usize = row[at("id")].parse().unwrap();
+            let score = |name| row[at(name)].parse::<f64>().unwrap();
+            assert!((score("label_issue_score") - odds.scores[id]).abs() < 1e-9, "{row:?}");
+            assert!((score("hardness_score") - hardness[id]).abs() < 1e-9, "{row:?}");
+            order.push(id);
+        }
+        assert_eq!(order[..3], [0, 1, 2]);
     }
 
     #[test]
