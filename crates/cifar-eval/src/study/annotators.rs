@@ -150,7 +150,7 @@ fn flattening_power(rows: &[(&Sample, &[f32])], rate: f64) -> f64 {
 
 /// Returns the power up to which `is_below` holds.
 fn bisect(is_below: impl Fn(f64) -> bool) -> f64 {
-    let [mut low, mut high] = POWERS.map(f64::ln);
+    let [mut low, mut high] = POWERS.map(libm::log);
     for _ in 0..HALVINGS {
         let middle = f64::midpoint(low, high);
         if is_below(libm::exp(middle)) {
