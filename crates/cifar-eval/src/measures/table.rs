@@ -213,7 +213,7 @@ pub const MEASURES: [Measure; 18] = [
         hardness_score,
         "Hardness",
         Higher,
-        "Percentile rank within the split of the entropy of the class probabilities, regardless of the label, 0 to 1. A rank, not a probability."
+        "Percentile rank within the split of how uncertain the class is, whatever the label, 0 to 1: small margin and high entropy, with some weight on the first epoch and on low contrast and brightness. A rank, not a probability."
     ),
     measure!(
         outlier_score,
