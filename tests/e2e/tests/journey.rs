@@ -142,6 +142,29 @@ fn hard_images_ranks_by_the_predictions_of_any_model() {
 }
 
 #[test]
+fn a_study_makes_errors_like_those_of_people() {
+    let project = Project::finished();
+    let study = |flip: &str| {
+        let options = ["--to", "human-like", "--arms", "base", "--seeds", "7", "--flip", flip];
+        project.run(&[&["hard-images", "study"], &options[..]].concat())
+    };
+    let guessing = ["flip: 0.95 is not allowed; allowed is less than 0.900", "pure guessing"];
+    study("0.95").failure(2, &guessing);
+    study("0.2").success();
+    let summary = project.json("evaluation/study/summary.json");
+    let described = summary["noise"].as_str().unwrap();
+    assert_eq!(described, "20 % of the labels changed as people would, hard images most often");
+    let table = project.read("evaluation/study/study.csv");
+    let base = csv::Reader::from_reader(table.as_slice()).records().next().unwrap().unwrap();
+    let (images, wrong): (f64, f64) = (base[2].parse().unwrap(), base[3].parse().unwrap());
+    assert!((wrong - (images * 0.2).round()).abs() < 1e-9, "{base:?}");
+    // The same command trains nothing again and gives the same files.
+    let before = tree(&project.path("evaluation/study"));
+    study("0.2").success();
+    assert!(tree(&project.path("evaluation/study")) == before);
+}
+
+#[test]
 fn adding_partitions_keeps_every_image_in_its_split() {
     let split_of = |version: &str| {
         let project = Project::with_partitions();

@@ -57,6 +57,22 @@ impl Annotators {
         Self { ids, classes: self.classes, probabilities: rows.concat() }
     }
 
+    /// Checks that annotators of `classes` classes can make this fraction of labels wrong.
+    ///
+    /// # Errors
+    /// If pure guessing would make fewer labels wrong.
+    pub fn check_rate(rate: f64, classes: usize) -> Result<()> {
+        let limit = 1.0 - 1.0 / classes as f64;
+        if rate < limit {
+            return Ok(());
+        }
+        Err(EvalError::Parameter {
+            key: "flip",
+            value: rate.to_string(),
+            allowed: format!("allowed is less than {limit:.3}, the fraction that pure guessing makes wrong"),
+        })
+    }
+
     fn row(&self, sample: &Sample) -> Option<&[f32]> {
         let at = self.ids.binary_search(&sample.id).ok()?;
         Some(&self.probabilities[at * self.classes..(at + 1) * self.classes])
@@ -80,14 +96,7 @@ impl Annotators {
             })?;
             rows.push((sample, row));
         }
-        let limit = 1.0 - 1.0 / set.classes().len() as f64;
-        if rate >= limit {
-            return Err(EvalError::Parameter {
-                key: "flip",
-                value: rate.to_string(),
-                allowed: format!("allowed is less than {limit:.3}, the fraction that pure guessing makes wrong"),
-            });
-        }
+        Self::check_rate(rate, set.classes().len())?;
         let power = flattening_power(&rows, rate);
         let mut drawn: Vec<(f64, SampleId, u16)> = Vec::with_capacity(rows.len());
         for (sample, row) in rows {

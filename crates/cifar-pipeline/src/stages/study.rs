@@ -149,7 +149,11 @@ fn noise(
     let kind = match options.to {
         FlipTo::Any => NoiseKind::Symmetric,
         FlipTo::Confused => NoiseKind::Confused(confused_classes(project, data, reporter)?),
-        FlipTo::HumanLike => NoiseKind::HumanLike(annotators(project, options, recipe, data, reporter)?),
+        FlipTo::HumanLike => {
+            // Before networks are trained for it.
+            Annotators::check_rate(rate, data.train.classes().len())?;
+            NoiseKind::HumanLike(annotators(project, options, recipe, data, reporter)?)
+        }
     };
     Ok(Some(Noise { rate, kind }))
 }
