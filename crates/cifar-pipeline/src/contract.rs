@@ -1,6 +1,8 @@
 //! What each stage of dvc.yaml reads, which parameters it uses and what it writes. A test compares
 //! dvc.yaml with it.
 
+use serde_json::Value;
+
 /// What dvc.yaml must state about a stage.
 #[derive(Debug)]
 pub struct Stage {
@@ -107,11 +109,15 @@ pub const STAGES: [Stage; 7] = [
     },
 ];
 
+/// Returns whether the pipeline (the text of dvc.yaml) compiles the program, as that of the repository
+/// does. That of a project of its own ([`init()`](crate::init::init)) calls the program on the path.
+pub fn compiles_program(pipeline: &str) -> bool {
+    serde_saphyr::from_str::<Value>(pipeline).is_ok_and(|pipeline| pipeline["stages"].get("build").is_some())
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-
-    use serde_json::Value;
 
     use super::*;
 
@@ -121,6 +127,15 @@ mod tests {
             other => other.as_str().unwrap().to_string(),
         };
         list.as_array().unwrap().iter().map(name).collect()
+    }
+
+    #[test]
+    fn only_the_pipeline_of_the_repository_compiles_the_program() {
+        assert!(compiles_program(include_str!("../../../dvc.yaml")));
+        let folder = tempfile::tempdir().unwrap();
+        crate::init::init(folder.path(), &[]).unwrap();
+        assert!(!compiles_program(&std::fs::read_to_string(folder.path().join("dvc.yaml")).unwrap()));
+        assert!(!compiles_program("") && !compiles_program("stages: ["));
     }
 
     fn set<'a>(items: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use cifar_data::DataError;
 use cifar_data::partitions::Partition;
 use cifar_pipeline::params::Params;
-use cifar_pipeline::{Context as _, Error, Project, Result, bail, ensure, programs};
+use cifar_pipeline::{Context as _, Error, Project, Result, bail, contract, ensure, programs};
 use serde_json::Value;
 
 use super::{Engine, Session};
@@ -88,9 +88,12 @@ impl<'a> Dvc<'a> {
             "dataset_partitions: differs from its .dvc files, which experiments use; `dvc add` {} and commit their .dvc files",
             names.join(", ")
         );
-        session.reporter.note("dvc repro build");
-        // Fills the run-cache, so that no run compiles.
-        dvc.dvc(&["repro", "--quiet", "build"])?;
+        let pipeline = std::fs::read_to_string(project.layout.pipeline());
+        if pipeline.is_ok_and(|text| contract::compiles_program(&text)) {
+            session.reporter.note("dvc repro build");
+            // Fills the run-cache, so that no run compiles.
+            dvc.dvc(&["repro", "--quiet", "build"])?;
+        }
         Ok(dvc)
     }
 
