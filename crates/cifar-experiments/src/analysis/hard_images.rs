@@ -265,7 +265,7 @@ mod tests {
         let labels: Vec<u16> = (0..200).map(|i| i % 2).collect();
         let images = Dataset::from_arrays(&["cat", "dog"], size, &labels, vec![100; 200 * size.bytes()]).unwrap();
         let known = |i: usize| unsure.iter().find(|(image, _)| *image == i).map_or(0.9, |(_, p)| *p);
-        let row = |i: usize| if i % 2 == 0 { [known(i), 1.0 - known(i)] } else { [1.0 - known(i), known(i)] };
+        let row = |i: usize| if i.is_multiple_of(2) { [known(i), 1.0 - known(i)] } else { [1.0 - known(i), known(i)] };
         let probabilities: Vec<f32> = (0..200).flat_map(row).collect();
         let folder = out.join(format!("v1-seed{seed}"));
         let record = RunRecord::new("", "v1", seed, BTreeMap::new(), json!({}), "d".into(), "p".into());
