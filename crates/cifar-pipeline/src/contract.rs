@@ -109,8 +109,9 @@ pub const STAGES: [Stage; 7] = [
     },
 ];
 
-/// Returns whether the pipeline (the text of dvc.yaml) compiles the program, as that of the repository
-/// does. That of a project of its own ([`init()`](crate::init::init)) calls the program on the path.
+/// Returns whether the pipeline (the text of dvc.yaml) compiles the program, as that of the
+/// repository does. That of a project of its own ([`init()`](crate::init::init)) calls the program
+/// on the path.
 pub fn compiles_program(pipeline: &str) -> bool {
     serde_saphyr::from_str::<Value>(pipeline).is_ok_and(|pipeline| pipeline["stages"].get("build").is_some())
 }

@@ -7,8 +7,8 @@
 //! - `metrics.json`, `plots/metrics/**.tsv`: the history in the layout that `DVCLive` writes and
 //!   DVC shows;
 //! - `summary.csv`: the network, layer by layer;
-//! - `init.json`, only of a run that started from a trained network: which one, and the tensors that
-//!   were taken and that were new ([`StartedFrom`](crate::StartedFrom));
+//! - `init.json`, only of a run that started from a trained network: which one, and the tensors
+//!   that were taken and that were new ([`StartedFrom`](crate::StartedFrom));
 //! - `provenance.json`: the inputs of the run, and the hashes of the files that later stages read
 //!   ([`cifar_data::provenance`]).
 //!
@@ -94,8 +94,8 @@ pub fn write(fitted: &Fitted, data: &TrainingData, out: &Path) -> Result<()> {
     Ok(folder.commit()?)
 }
 
-/// Reads the model after the first epoch that [`write()`] wrote into `folder` beside `model`. Returns
-/// none if the run kept none.
+/// Reads the model after the first epoch that [`write()`] wrote into `folder` beside `model`.
+/// Returns none if the run kept none.
 ///
 /// # Errors
 /// If the file is missing though it is listed, is damaged, or is of another run than `model`.

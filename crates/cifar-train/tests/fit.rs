@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cifar_data::prepare::TrainingData;
-use cifar_data::{DataError, Progress, Silent};
+use cifar_data::{DataError, Progress, Silent, provenance};
 use cifar_model::parameters::layer_of;
 use cifar_model::{Architecture, Model, ModelParams, evaluate_loss, predict};
 use cifar_train::tune::{Journal, Objective as _, Score, Setting, Trials};
@@ -304,4 +304,35 @@ fn runs_with_class_weights_and_balanced_sampling_resume_to_the_same_weights() {
     let plain = TrainParams { class_weights: ClassWeights::None, ..weighted.clone() };
     let losses = [&params, &weighted, &plain].map(|params| trained(params, &data).history[1].train_loss.to_bits());
     assert_eq!(BTreeSet::from(losses).len(), 3, "each of the two has an effect");
+}
+
+#[test]
+fn weights_of_the_first_epoch_belong_to_one_run() {
+    let (data, folder) = (data(240), tempfile::tempdir().unwrap());
+    let params = TrainParams { epochs: 2, batch_size: 64, select: Select::Last, ..TrainParams::default() };
+    let model = narrow();
+    let at = |seed: u64| folder.path().join(seed.to_string());
+    for seed in [1, 2] {
+        artifacts::write(&fit(&params, &model, &data, seed, &Silent).unwrap(), &data, &at(seed)).unwrap();
+    }
+    let last = Model::load(&at(1).join(artifacts::MODEL)).unwrap();
+    let first = artifacts::read_first_epoch(&at(1), &last).unwrap().unwrap();
+    // The same as a run of the same schedule that is stopped after its first epoch.
+    let mut run = Run::start(&params, &model, &data, 1).unwrap();
+    run.train(1, None, &Silent).unwrap();
+    let stopped = run.finish().unwrap().model;
+    assert_eq!(values(&first), values(&stopped));
+    assert_ne!(values(&first), values(&last));
+    assert_eq!(first.origin.as_ref().unwrap().epoch, 1);
+
+    // Of another run, though the folder's record lists it.
+    std::fs::copy(at(2).join(artifacts::FIRST_EPOCH), at(1).join(artifacts::FIRST_EPOCH)).unwrap();
+    let error = artifacts::read_first_epoch(&at(1), &last).unwrap_err().to_string();
+    assert!(error.contains("was changed or damaged after"), "{error}");
+    let files = [artifacts::MODEL, artifacts::FIRST_EPOCH];
+    provenance::write(&at(1), artifacts::COMMAND, &[], &files).unwrap();
+    let error = artifacts::read_first_epoch(&at(1), &last).unwrap_err().to_string();
+    assert!(error.contains("first_epoch.safetensors: is of another run than model.safetensors"), "{error}");
+    provenance::write(&at(1), artifacts::COMMAND, &[], &files[..1]).unwrap();
+    assert!(artifacts::read_first_epoch(&at(1), &last).unwrap().is_none(), "earlier versions kept none");
 }

@@ -118,8 +118,8 @@ fn hard_images_ranks_by_the_predictions_of_any_model() {
     let answer = project.run(&["hard-images", "--predictions", "evaluation/test/predictions.csv"]).success();
     assert!(answer.stdout.contains("evaluation/given_predictions"), "{answer:?}");
     assert!(tree(&project.path("evaluation/hard_images")) == before);
-    // The same predictions lead to the same scores, whoever made them. Only hardness also follows from
-    // the network after its first epoch, which given predictions lack.
+    // The same predictions lead to the same scores, whoever made them. Only hardness also follows
+    // from the network after its first epoch, which given predictions lack.
     let scores = |folder: &str| -> Vec<Vec<String>> {
         let table = project.read(&format!("evaluation/{folder}/hard_images.csv"));
         let mut csv = csv::Reader::from_reader(table.as_slice());
@@ -158,7 +158,7 @@ fn a_study_makes_errors_like_those_of_people() {
     let base = csv::Reader::from_reader(table.as_slice()).records().next().unwrap().unwrap();
     let (images, wrong): (f64, f64) = (base[2].parse().unwrap(), base[3].parse().unwrap());
     assert!((wrong - (images * 0.2).round()).abs() < 1e-9, "{base:?}");
-    // The same command trains nothing again and gives the same files.
+    // The same command gives the same files.
     let before = tree(&project.path("evaluation/study"));
     study("0.2").success();
     assert!(tree(&project.path("evaluation/study")) == before);

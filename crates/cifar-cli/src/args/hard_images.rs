@@ -78,8 +78,7 @@ pub(crate) enum FlipTo {
     Any,
     /// The class that the trained network confuses with it most often on validation images.
     Confused,
-    /// The class that people would confuse it with, and hard images more often; trains two networks
-    /// to estimate where people hesitate.
+    /// A class that people would confuse with it, mostly on hard images; trains two more networks.
     HumanLike,
 }
 

@@ -186,8 +186,8 @@ fn pad(plane: &[i16], side: usize, mirrored: bool, padded: &mut [i16]) {
 }
 
 /// Returns the sum of the products of a plane of `N` points per side and the part of a padded one
-/// that begins at `start`. It fits 32 bits, by the largest value; a sum that is checked for overflow
-/// would not be vectorised.
+/// that begins at `start`. It cannot overflow 32 bits (see [`LARGEST`]); a sum that is checked for
+/// overflow would not be vectorised.
 fn products<const N: usize>(padded: &[i16], plane: &[i16], start: usize) -> i32 {
     let wide = padded.len().isqrt();
     let mut sum = 0i32;

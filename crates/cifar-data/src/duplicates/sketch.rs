@@ -86,8 +86,8 @@ impl Sketch {
     /// Returns the sum of absolute differences.
     #[inline]
     pub(super) fn distance(&self, other: &Self) -> u32 {
-        // In chunks of sixteen, which compilers vectorise unless sums are checked for overflow. They
-        // are at most 96 · 255.
+        // In chunks of sixteen, which compilers vectorise unless sums are checked for overflow.
+        // They are at most 96 · 255.
         let ((ours, _), (theirs, _)) = (self.0.as_chunks::<16>(), other.0.as_chunks::<16>());
         let mut lanes = [0u32; 16];
         for (ours, theirs) in ours.iter().zip(theirs) {

@@ -32,15 +32,18 @@ impl<'a> SplitAnalysis<'a> {
     /// (docs/measurements.md).
     ///
     /// `label_issue_score` and the probability that a label is wrong are those of [`LabelOdds`].
-    /// `val` is the analysis of the validation images, by which those of training images are judged.
-    /// `hardness_score` ([`hardness`](super::hardness)) disregards the label.
+    /// `val` is the analysis of the validation images, by which those of training images are
+    /// judged. `hardness_score` ([`hardness`](super::hardness)) disregards the label.
     pub(super) fn new(input: &'a SplitPredictions<'a>, val: Option<&Self>) -> Self {
         let (classes, labels) = (input.images.classes().len(), input.images.labels());
         let evidence = Evidence::new(input);
+        // Odds that are not good enough to judge validation labels do not judge training labels
+        // either.
+        let judge = val.filter(|val| val.competence.knows_split);
         let odds = if input.is_held_out() {
             LabelOdds::held_out(&evidence, &labels)
         } else {
-            LabelOdds::trained_on(&evidence, &labels, val.map(|val| &val.odds))
+            LabelOdds::trained_on(&evidence, &labels, judge.map(|val| &val.odds))
         };
         let joint = ConfidentJoint::estimate(classes, &labels, &evidence.class_probabilities);
         let is_suspicious: Vec<bool> =
@@ -53,6 +56,10 @@ impl<'a> SplitAnalysis<'a> {
             rates: &odds.rates,
             is_suspicious: &is_suspicious,
         });
+        let competence = match judge {
+            Some(val) if odds.is_rank_matched => competence.and(&val.competence),
+            _ => competence,
+        };
         let hardness = evidence.hardness();
         Self { input, evidence, joint, odds, competence, hardness }
     }
@@ -90,6 +97,7 @@ impl<'a> SplitAnalysis<'a> {
             hardness: self.hardness[index],
             outlier: None,
             p_wrong,
+            is_rank_matched: self.odds.is_rank_matched,
             rate: suggested.map(|class| rates.get(class, label)),
             leading,
             class_p_label: class_p[label],

@@ -58,8 +58,8 @@ impl Competence {
     ///   which the network is most certain, more than half have the predicted label (again the
     ///   lower end), as [`NoiseRates`] assumes. The accuracy is at least two thirds of that on
     ///   those images, so that they represent the others.
-    /// - A class: the network predicts it at least once. By the estimated rate, most of its most
-    ///   certain images have its label. At most half of the labels of the class would be called
+    /// - A class: the network predicts it at least once. By the estimated rate, most of its images
+    ///   have its label. At most half of the labels of the class would be called
     ///   wrong.
     pub(super) fn of(evidence: &CompetenceInputs) -> Self {
         let count = evidence.classes.len();
@@ -72,6 +72,14 @@ impl Competence {
             knows: found.iter().map(Result::is_ok).collect(),
             withheld: found.into_iter().filter_map(Result::err).collect(),
         }
+    }
+
+    /// Returns the competence for the classes of which the network knows enough in both splits.
+    pub(super) fn and(mut self, other: &Self) -> Self {
+        for (own, other) in self.knows.iter_mut().zip(&other.knows) {
+            *own &= other;
+        }
+        self
     }
 
     /// Returns whether the network can tell images of this class from others.
@@ -132,7 +140,6 @@ fn knows_split(e: &CompetenceInputs) -> Result<(), String> {
 fn knows_class(e: &CompetenceInputs, class: usize) -> Result<(), String> {
     let name = &e.classes[class];
     let labelled = e.labels.iter().filter(|label| usize::from(**label) == class).count();
-    let (own, certain) = e.rates.anchors(class);
     let because = |reason: String| {
         Err(format!(
             "no image labelled {name} is called likely mislabelled, ambiguous or clear but missed, and {name} is never suggested, because {reason}"
@@ -143,9 +150,8 @@ fn knows_class(e: &CompetenceInputs, class: usize) -> Result<(), String> {
         return if labelled == 0 { Ok(()) } else { because(format!("the network never predicts {name}")) };
     }
     if e.rates.get(class, class) <= MAJORITY {
-        return because(format!(
-            "only {own} of the {certain} images with the most certain predictions of {name} have that label"
-        ));
+        let own = 100.0 * e.rates.get(class, class);
+        return because(format!("only an estimated {own:.1} % of the {name} images have that label"));
     }
     let of_class = |(label, suspicious): &(&u16, &bool)| usize::from(**label) == class && **suspicious;
     let suspicious = e.labels.iter().zip(e.is_suspicious).filter(of_class).count();
@@ -270,6 +276,22 @@ mod tests {
         }
         let (found, suspicious) = judged(&labels, &probabilities);
         assert!(found.knows_split && found.withheld.is_empty() && suspicious > 200, "{suspicious} {found:?}");
+    }
+
+    #[test]
+    fn a_class_whose_images_mostly_carry_another_label_is_not_judged() {
+        let (mut labels, probabilities) = draws(2000, 0.97, 7);
+        let mut draws = stream(8, Purpose::Synthetic, 3, 0);
+        for label in labels.iter_mut().filter(|label| **label == 2) {
+            *label = if draws.chance(0.75) { 3 } else { 2 };
+        }
+        let (found, _) = judged(&labels, &probabilities);
+        assert!(found.knows_split && !found.knows(2), "{found:?}");
+        let reason = found.withheld.iter().find(|reason| reason.contains("labelled cat")).unwrap();
+        assert!(
+            reason.contains("because only an estimated 3") && reason.ends_with(" % of the cat images have that label"),
+            "{reason}"
+        );
     }
 
     #[test]

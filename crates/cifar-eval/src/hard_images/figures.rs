@@ -3,8 +3,8 @@
 use crate::measures::Trajectory;
 use crate::predictions::predicted_class;
 
-/// A label is likely wrong if the probability of that is above this. With 10 to 40 % of wrong
-/// labels planted, 83 to 96 % of the labels above it were wrong (docs/measurements.md).
+/// A label is likely wrong if the probability of that is above this. With 9 to 40 % of wrong labels
+/// planted, 66 to 99.5 % of the labels above it were wrong (docs/measurements.md).
 pub(super) const LIKELY_WRONG: f64 = 0.5;
 
 /// The figures of one image.
@@ -18,8 +18,9 @@ pub struct Figures {
     /// The predicted probability of the label, 0..1.
     pub p_label: f32,
     /// Another class than the label, with its class probability: the most probable class given the
-    /// label too or, if that is the label, the class with the highest class probability. `None` if
-    /// both are the label.
+    /// label too or, if that is the label, the class with the highest class probability. If
+    /// that is the label, too, it is the most probable other class if `p_wrong` is above 0.5, or
+    /// `None`.
     pub suggested: Option<(u16, f32)>,
     /// Predicted probability of the label minus the highest other one, −1..1.
     pub margin: f64,
@@ -42,6 +43,9 @@ pub struct Figures {
     pub outlier: Option<f64>,
     /// The probability that the label is wrong, 0..1.
     pub p_wrong: f64,
+    /// Whether `p_wrong` is that of the validation image with the same rank, since networks were
+    /// trained on this image.
+    pub is_rank_matched: bool,
     /// If a class is suggested: the fraction of its images that carry this label, 0..1.
     pub rate: Option<f64>,
     /// The two classes with the highest class probabilities, with these.

@@ -7,7 +7,7 @@ use cifar_data::splits::Split;
 use cifar_data::{Progress, provenance, store};
 
 use super::evidence::{self, EVIDENCE};
-use super::{COMMAND, HARD_IMAGES, HardImage, HardImages, HardImagesParams, PAGE, page, tables};
+use super::{COMMAND, FIRST_EPOCH_INPUT, HARD_IMAGES, HardImage, HardImages, HardImagesParams, PAGE, page, tables};
 use crate::Result;
 use crate::plots::{Caption, Tile, contact_sheet};
 
@@ -40,6 +40,9 @@ pub(super) fn save(found: &HardImages, params: &HardImagesParams, out: &Path, pr
     let fingerprints: Vec<(&str, String)> =
         inputs.splits.iter().map(|split| (split.split.name(), store::fingerprint(split.images))).collect();
     let mut made_from = vec![("model", inputs.model_seal.as_str())];
+    if !inputs.first_epoch_seal.is_empty() {
+        made_from.push((FIRST_EPOCH_INPUT, inputs.first_epoch_seal.as_str()));
+    }
     made_from.extend(fingerprints.iter().map(|(name, fingerprint)| (*name, fingerprint.as_str())));
     provenance::write(folder.path(), COMMAND, &made_from, &[HARD_IMAGES, EVIDENCE])?;
     progress.check()?;

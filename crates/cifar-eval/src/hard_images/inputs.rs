@@ -68,6 +68,8 @@ pub struct Inputs<'a> {
     pub seed: Option<u64>,
     /// The hash of the model file ([`Model::seal`]); may be empty.
     pub model_seal: String,
+    /// The hash of the file of the model after the first epoch; empty if it was not used.
+    pub first_epoch_seal: String,
     /// The network, for class-activation maps on the page. `None` for given predictions.
     pub network: Option<&'a Model>,
 }
@@ -199,6 +201,7 @@ impl<'a> Inputs<'a> {
             dataset_version: String::new(),
             seed: None,
             model_seal: String::new(),
+            first_epoch_seal: String::new(),
             network: None,
         }
     }
@@ -247,6 +250,12 @@ impl<'a> Inputs<'a> {
         let embeddings = predict_with_features(model, &data.train, "scoring training images", progress)?;
         let mut train = SplitPredictions::new(Split::Train, &data.train, embeddings.logits.probabilities()?);
         train.follow(epochs, |epoch| dynamics.of_train(epoch).unwrap_or_default())?;
+        // Logits of the first training pass are from before the network learnt from the image.
+        train.first_epoch = match first_epoch {
+            Some(first) => Some(probabilities_of(first, &data.train, progress)?),
+            None if epochs > 0 && dynamics.pass(0).is_some() => None,
+            None => train.first_epoch,
+        };
         train.out_of_fold = out_of_fold.map(|found| found.train.clone());
         train.features = Some(embeddings.into());
         splits.push(train);
@@ -269,12 +278,7 @@ impl<'a> Inputs<'a> {
         let mut tested = SplitPredictions::new(Split::Test, test, predictions.probabilities.clone());
         tested.check()?;
         tested.out_of_fold = out_of_fold.map(|found| found.test.clone());
-        tested.first_epoch = match first_epoch {
-            Some(first) => {
-                Some(predict(first, test, "scoring test images after the first epoch", progress)?.probabilities()?)
-            }
-            None => None,
-        };
+        tested.first_epoch = first_epoch.map(|first| probabilities_of(first, test, progress)).transpose()?;
         tested.features = Some(predict_with_features(model, test, "features of test images", progress)?.into());
         splits.push(tested);
         Ok(Self {
@@ -285,6 +289,7 @@ impl<'a> Inputs<'a> {
             dataset_version: data.report.dataset_version.to_string(),
             seed: Some(model.origin.as_ref().map_or(0, |o| o.seed)),
             model_seal: model.seal().into(),
+            first_epoch_seal: first_epoch.map_or(String::new(), |first| first.seal().into()),
             network: Some(model),
         })
     }
@@ -339,6 +344,11 @@ impl<'a> Inputs<'a> {
         }
         self.with_images().try_for_each(SplitPredictions::check)
     }
+}
+
+/// Returns the probabilities of the network after its first epoch.
+fn probabilities_of(first: &Model, set: &Dataset, progress: &dyn Progress) -> Result<Vec<f32>> {
+    Ok(predict(first, set, "scoring images after the first epoch", progress)?.probabilities()?)
 }
 
 impl From<Embeddings> for Features {

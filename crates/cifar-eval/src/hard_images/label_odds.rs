@@ -16,6 +16,8 @@ pub struct LabelOdds {
     pub log_odds: Vec<f64>,
     /// `label_issue_score`: the percentile rank of the odds ([`ranks()`]).
     pub scores: Vec<f64>,
+    /// Whether the odds are those of held-out images with the same rank.
+    pub is_rank_matched: bool,
 }
 
 impl LabelOdds {
@@ -25,15 +27,15 @@ impl LabelOdds {
         let rates = NoiseRates::estimate(*classes, labels, class_probabilities);
         let rows = class_probabilities.chunks_exact(*classes).zip(labels);
         let log_odds: Vec<f64> = rows.map(|(row, label)| rates.log_odds_wrong(usize::from(*label), row)).collect();
-        Self { scores: ranks(&log_odds), rates, log_odds }
+        Self { scores: ranks(&log_odds), rates, log_odds, is_rank_matched: false }
     }
 
     /// Computes the odds of images that networks were trained on.
     ///
-    /// Networks learn wrong labels, too, so predictions of these images say too seldom that a label
-    /// is wrong. Their order is hardly affected. So the images keep their order, and get the odds of
-    /// the `held_out` images with the same percentile rank: the same fraction of labels is wrong in
-    /// both, if they were divided at random.
+    /// Networks also learn wrong labels, so they contradict too few of them. The order of the
+    /// images hardly changes. Each image gets the odds of the `held_out` image with the same
+    /// percentile rank: if images were divided at random, the same fraction of labels is wrong in
+    /// both.
     ///
     /// Without at least 100 held-out images, the odds are not adjusted.
     pub fn trained_on(evidence: &Evidence, labels: &[u16], held_out: Option<&Self>) -> Self {
@@ -42,7 +44,7 @@ impl LabelOdds {
         let mut sorted = held_out.log_odds.clone();
         sorted.sort_by(f64::total_cmp);
         let log_odds = found.scores.iter().map(|rank| quantile(&sorted, *rank)).collect();
-        Self { log_odds, ..found }
+        Self { log_odds, is_rank_matched: true, ..found }
     }
 
     /// Returns the probability that the label of the image at `index` is wrong.

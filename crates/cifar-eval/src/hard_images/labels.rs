@@ -25,8 +25,8 @@ pub struct AssessedLabel {
     pub measures: Measures,
 }
 
-/// Assesses the label of each training image, in the order of the set. The validation images, of which
-/// there may be none, tell how often labels are wrong ([`LabelOdds`](super::LabelOdds)).
+/// Assesses the label of each training image, in the order of the set. The validation images may be
+/// empty. Otherwise they tell how often labels are wrong ([`LabelOdds`](super::LabelOdds)).
 ///
 /// Also returns why some labels are not judged, as [`SplitSummary::withheld`](super::SplitSummary).
 /// Original labels are not read.
@@ -42,7 +42,8 @@ pub struct AssessedLabel {
 /// let model = ModelParams { widths: vec![8, 8, 8], ..Default::default() };
 /// let fitted = fit(&TrainParams { epochs: 2, ..Default::default() }, &model, &data, 42, &Silent)?;
 /// let dynamics = fitted.dynamics.expect("they are recorded");
-/// let (labels, withheld) = assess_labels(&fitted.model, &dynamics, (&data.train, &data.val), &Silent)?;
+/// let sets = (&data.train, &data.val);
+/// let (labels, withheld) = assess_labels(&fitted.model, &dynamics, sets, &Silent)?;
 /// assert_eq!(labels.len(), data.train.len());
 /// assert!(!withheld.is_empty(), "after two epochs, the network knows too little");
 /// # Ok::<(), cifar_eval::EvalError>(())
@@ -62,6 +63,10 @@ pub fn assess_labels(
     let logits = predict(model, train, "scoring training images", progress)?;
     let mut input = SplitPredictions::new(Split::Train, train, logits.probabilities()?);
     input.follow(epochs, |epoch| dynamics.of_train(epoch).unwrap_or_default())?;
+    if epochs > 0 && dynamics.pass(0).is_some() {
+        // From before the network learnt from the image. Only hardness uses it.
+        input.first_epoch = None;
+    }
     let mut held_out = SplitPredictions::new(Split::Val, val, Vec::new());
     if !val.is_empty() {
         held_out.probabilities = predict(model, val, "scoring validation images", progress)?.probabilities()?;

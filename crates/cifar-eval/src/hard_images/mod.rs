@@ -4,9 +4,9 @@
 //! [`identify`] works in memory, on the predictions of any model or on those of a training run
 //! ([`Inputs`]). [`HardImages::save`] writes one folder: `hard_images.csv` (every image, the most
 //! suspicious labels first), `index.html` (a page to inspect and review images), `patterns.csv`
-//! (what misclassified images have in common), `confusion_pairs.csv`, `neighbours.csv`, `map.csv` (the
-//! features in two dimensions), `review_candidates.csv`, `summary.json` and one contact sheet per
-//! class, and `evidence.safetensors` (the probabilities that the scores follow from).
+//! (what misclassified images have in common), `confusion_pairs.csv`, `neighbours.csv`, `map.csv`
+//! (the features in two dimensions), `review_candidates.csv`, `summary.json` and one contact sheet
+//! per class, and `evidence.safetensors` (the probabilities that the scores follow from).
 //! [`crate::measures`] explains the measures.
 //!
 //! ```
@@ -87,6 +87,9 @@ pub use self::triage::Category;
 
 /// The command that writes the folder.
 pub const COMMAND: &str = "hard-images";
+/// Name of the model after the first epoch among the inputs of the folder
+/// ([`cifar_data::provenance`]).
+pub const FIRST_EPOCH_INPUT: &str = "first_epoch";
 /// File name of the table of all images.
 pub const HARD_IMAGES: &str = "hard_images.csv";
 /// File name of the page.

@@ -100,9 +100,13 @@ fn mislabelled(s: &Subject) -> Option<Finding> {
     let of_label = f.class_p_label;
     let why = if p > of_label {
         format!("the network favours {class} ({p:.2}) over {label} ({of_label:.2})")
+    } else if f.is_rank_matched {
+        format!(
+            "the network fits its label {label} ({of_label:.2}) less well than those of other images; its best other class is {class} ({p:.2})"
+        )
     } else {
         format!(
-            "the network has learnt its label {label} ({of_label:.2}) less firmly than others, and would otherwise predict {class} ({p:.2})"
+            "{class} ({p:.2}) is less probable than {label} ({of_label:.2}), but images with such predictions often have the wrong label"
         )
     };
     let reason = format!(
@@ -169,6 +173,7 @@ mod tests {
             predicted: 0,
             p_label: 0.9,
             suggested: None,
+            is_rank_matched: false,
             margin: 0.8,
             entropy: 0.1,
             loss: 0.1,

@@ -15,15 +15,18 @@ const PRIOR_IMAGES: f64 = 100.0;
 /// Smallest fraction of wrong labels that is assumed, spread over the other classes. It is the mean
 /// over ten common test sets (Northcutt, Athalye & Mueller 2021, arXiv 2103.14749).
 const MIN_WRONG_FRACTION: f64 = 0.033;
-/// Power of the probabilities. Networks that learn from smoothed or wrong labels are less certain than
-/// they are right, and so are means over epochs. A power fitted to held-out labels is no better: it
-/// cannot tell wrong labels from hard images (docs/measurements.md).
+/// Power of the probabilities. Networks that learn from smoothed or wrong labels are
+/// underconfident, and so are means over epochs. The power is not fitted to held-out labels: the
+/// fit falls as noise rises (docs/log/2026-11.md).
 const POWER: f64 = 2.0;
 /// Steps of expectation maximisation. More change little.
 const STEPS: usize = 5;
 /// Weight of the anchors' rates, in images of each class, when all images refine them.
 const ANCHOR_WEIGHT: f64 = 300.0;
-/// Images per partial sum. Partial sums are added in order, so threads change no bit.
+/// Most partial sums, each of which is a table of classes × classes. They are added in order, so
+/// the number of threads changes no bit.
+const MOST_CHUNKS: usize = 4;
+/// Least images per partial sum.
 const CHUNK: usize = 1024;
 
 /// For each class, the fraction of its images that carry each label.
@@ -32,6 +35,8 @@ pub struct NoiseRates {
     classes: usize,
     /// Class (row) by label (column); rows add up to 1.
     rates: Vec<f64>,
+    /// Their natural logarithms.
+    log_rates: Vec<f64>,
     /// For each class, the number of its anchors that carry its label, and the number of its
     /// anchors.
     anchors: Vec<(usize, usize)>,
@@ -47,9 +52,9 @@ impl NoiseRates {
     ///
     /// Each class's rates shrink towards the mean over all classes with the weight of 100 images.
     /// All images then refine them in five steps of expectation maximisation: each counts for each
-    /// class by its posterior probability, and the anchors' rates count as 300 images. Anchors alone
-    /// underestimate the rates, since the easiest images carry the fewest wrong labels. No rate is below 3.3 % divided by the number of other
-    /// classes.
+    /// class by its posterior probability, and the anchors' rates count as 300 images. Anchors
+    /// alone underestimate the rates, since the easiest images carry the fewest wrong labels. No
+    /// rate is below 3.3 % divided by the number of other classes.
     ///
     /// ```
     /// use cifar_eval::measures::NoiseRates;
@@ -94,7 +99,7 @@ impl NoiseRates {
             }
             keep_floor(row, class);
         }
-        let of_anchors = Self { classes, rates, anchors };
+        let of_anchors = Self { classes, log_rates: logs(&rates), rates, anchors };
         (0..STEPS).fold(of_anchors.clone(), |rates, _| rates.refined(&of_anchors, labels, probabilities))
     }
 
@@ -110,8 +115,8 @@ impl NoiseRates {
     }
 
     /// Returns the rates over all images: each image counts for each class by its posterior
-    /// probability under these rates. This is one step of expectation maximisation (Dempster, Laird &
-    /// Rubin 1977), with the anchors' rates as prior.
+    /// probability under these rates. This is one step of expectation maximisation (Dempster, Laird
+    /// & Rubin 1977), with the anchors' rates as prior.
     fn refined(self, of_anchors: &Self, labels: &[u16], probabilities: &[f32]) -> Self {
         let classes = self.classes;
         let counts = |(labels, rows): (&[u16], &[f32])| {
@@ -126,7 +131,8 @@ impl NoiseRates {
             }
             counts
         };
-        let chunks = labels.par_chunks(CHUNK).zip(probabilities.par_chunks(CHUNK * classes.max(1)));
+        let size = CHUNK.max(labels.len().div_ceil(MOST_CHUNKS));
+        let chunks = labels.par_chunks(size).zip(probabilities.par_chunks(size * classes.max(1)));
         let chunks: Vec<Vec<f64>> = chunks.map(counts).collect();
         let mut rates: Vec<f64> = of_anchors.rates.iter().map(|rate| ANCHOR_WEIGHT * rate).collect();
         for counts in chunks {
@@ -139,13 +145,14 @@ impl NoiseRates {
             }
             keep_floor(row, class);
         }
-        Self { rates, ..self }
+        Self { log_rates: logs(&rates), rates, ..self }
     }
 
-    /// Returns the logarithm of each class's weight for an image: that of probability^power · rate of
-    /// the label. Divided by their sum, the weights are the posterior probabilities of the classes.
+    /// Returns the logarithm of each class's weight for an image: that of probability^power · rate
+    /// of the label. Divided by their sum, the weights are the posterior probabilities of the
+    /// classes.
     fn log_weights<'a>(&'a self, label: usize, probabilities: &'a [f32]) -> impl Iterator<Item = f64> + 'a {
-        let weight = move |(class, p): (usize, &f32)| POWER * log(*p) + libm::log(self.get(class, label));
+        let weight = move |(class, p): (usize, &f32)| POWER * log(*p) + self.log_rates[class * self.classes + label];
         probabilities.iter().enumerate().map(weight)
     }
 
@@ -169,6 +176,10 @@ impl NoiseRates {
     pub fn most_probable_other(&self, label: usize, probabilities: &[f32]) -> Option<usize> {
         most_probable(self.log_weights(label, probabilities).enumerate().filter(|(class, _)| *class != label))
     }
+}
+
+fn logs(rates: &[f64]) -> Vec<f64> {
+    rates.iter().map(|rate| libm::log(*rate)).collect()
 }
 
 fn log(p: f32) -> f64 {

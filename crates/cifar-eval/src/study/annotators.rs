@@ -177,8 +177,9 @@ mod tests {
 
     use super::*;
 
-    /// 3,000 images of three classes. A tenth of each class is hard: there the networks are right in
-    /// six of ten cases, elsewhere in 99 of 100. Their probabilities are the cube of honest ones.
+    /// 3,000 images of three classes. A tenth of each class is hard: there the networks are right
+    /// in six of ten cases, elsewhere in 99 of 100. Their probabilities are the cube of honest
+    /// ones.
     fn images() -> (Dataset, Vec<f32>) {
         let size = ImageSize { height: 8, width: 8 };
         let labels: Vec<u16> = (0..3000).map(|i| (i % 3) as u16).collect();

@@ -1,6 +1,6 @@
 //! Hard images of one combination over all its seeds. Scores follow from the mean probabilities of
-//! the networks, an ensemble; every other measure is a mean over the seeds. An ensemble varies less
-//! than a single network, and ranks the images on which people disagree better than its members.
+//! the networks, an ensemble, which varies less than a single network. Every other measure is a
+//! mean over the seeds.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -91,9 +91,7 @@ fn use_mean_probabilities(runs: &[&Path], sums: &mut BTreeMap<u32, Sum>) -> Resu
     let Some((classes, _)) = found.first() else { return Ok(false) };
     let columns = ["label_issue_score", "hardness_score"]
         .map(|key| MEASURES.iter().position(|measure| measure.key == key).unwrap_or_default());
-    let mut of_val = None;
-    // The odds of training images follow from those of validation images.
-    for split in [Split::Val, Split::Train, Split::Test] {
+    for split in Split::ALL {
         let of_split: Vec<&Evidence> = found.iter().filter_map(|(_, splits)| splits.get(&split)).collect();
         if of_split.is_empty() {
             continue;
@@ -104,23 +102,18 @@ fn use_mean_probabilities(runs: &[&Path], sums: &mut BTreeMap<u32, Sum>) -> Resu
         }
         let mean = Evidence::mean(&of_split).map_err(wrong)?;
         let label = |id: &SampleId| {
-            let name = sums.get(&id.0).map(|sum| &sum.label);
-            let class = classes.iter().position(|class| Some(class) == name);
-            class.map(|class| class as u16).ok_or_else(|| wrong(format!("image {id} is not in {HARD_IMAGES}")))
+            let sum = sums.get(&id.0).ok_or_else(|| wrong(format!("image {id} is not in {HARD_IMAGES}")))?;
+            let class = classes.iter().position(|class| *class == sum.label);
+            class.map(|class| class as u16).ok_or_else(|| wrong(format!("{:?} is no class", sum.label)))
         };
         let labels = mean.ids.iter().map(label).collect::<Result<Vec<u16>>>()?;
-        let odds = match split {
-            Split::Train => LabelOdds::trained_on(&mean, &labels, of_val.as_ref()),
-            Split::Val | Split::Test => LabelOdds::held_out(&mean, &labels),
-        };
+        // Scores do not depend on whether networks were trained on the images.
+        let odds = LabelOdds::held_out(&mean, &labels);
         for ((id, label_issue), hardness) in mean.ids.iter().zip(&odds.scores).zip(mean.hardness()) {
             let Some(sum) = sums.get_mut(&id.0) else { continue };
             for (column, score) in columns.into_iter().zip([*label_issue, hardness]) {
                 sum.measures[column] = (score * runs.len() as f64, runs.len());
             }
-        }
-        if split == Split::Val {
-            of_val = Some(odds);
         }
     }
     Ok(true)
@@ -258,8 +251,8 @@ mod tests {
         folder
     }
 
-    /// Analyses predictions of 200 images as those of a run. `unsure` is the probability of the label
-    /// for the images of its list, which otherwise is 0.9.
+    /// Analyses predictions of 200 images as those of a run. `unsure` is the probability of the
+    /// label for the images of its list, which otherwise is 0.9.
     fn analysed(out: &Path, seed: u64, unsure: &[(usize, f32)]) -> (PathBuf, Vec<f32>) {
         let size = ImageSize { height: 8, width: 8 };
         let labels: Vec<u16> = (0..200).map(|i| i % 2).collect();
@@ -282,8 +275,8 @@ mod tests {
     #[test]
     fn scores_follow_from_the_mean_probabilities() {
         let out = tempfile::tempdir().unwrap();
-        // By ranks, image 0 is 1st and 3rd, image 1 is 2nd and 2nd. Together, the networks are surer
-        // that the label of image 0 is wrong.
+        // By ranks, image 0 is 1st and 3rd, image 1 is 2nd and 2nd. Together, the networks are
+        // surer that the label of image 0 is wrong.
         let (first, of_first) = analysed(out.path(), 1, &[(0, 0.01), (1, 0.45)]);
         let (second, of_second) = analysed(out.path(), 2, &[(0, 0.6), (1, 0.55), (2, 0.1)]);
         let tables = average_hard_images(&[first, second], out.path()).unwrap();

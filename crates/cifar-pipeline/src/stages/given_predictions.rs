@@ -65,6 +65,7 @@ pub fn run(project: &Project, options: &GivenOptions, reporter: &dyn Reporter) -
         dataset_version: data.report.dataset_version.to_string(),
         seed: None,
         model_seal: String::new(),
+        first_epoch_seal: String::new(),
         network: None,
     };
     let found = identify(&inputs, reporter)?;

@@ -97,12 +97,17 @@ pub fn run(project: &Project, options: &StudyOptions, reporter: &dyn Reporter) -
     ensure!(!seeds.is_empty(), "--seeds: none; give one or more");
     let arms = arms(&options.arms);
     reporter.note(&format!(
-        "{}, {}: {described}; {} arms under {} seeds, {} networks in all\n",
+        "{}, {}: {described}; {} arms under {} seeds, {} networks in all{}\n",
         data.report.source.description,
         params.dataset_version,
         arms.len(),
         seeds.len(),
-        arms.len() * seeds.len()
+        arms.len() * seeds.len(),
+        if options.flip.is_some() && options.to == FlipTo::HumanLike {
+            ", after two that estimate where people hesitate"
+        } else {
+            ""
+        }
     ));
     let recipe = train::tuned(project, &params, &data.report, reporter)?;
     let noise = noise(project, options, &recipe, &data, reporter)?;
@@ -185,7 +190,7 @@ fn annotators(
         train: &recipe.train,
         model: &recipe.model,
         folds: FOLDS,
-        // Of more seeds than there are, one is another.
+        // One candidate more than there are seeds, so one is unused.
         seed: (0..=options.seeds.len() as u64).find(|seed| !options.seeds.contains(seed)).unwrap_or_default(),
         pairs: &pairs,
         checkpoints: &project.layout.checkpoints(),

@@ -1,9 +1,10 @@
 //! The format of a checkpoint.
 //!
 //! A safetensors file. Its tensors are `weight/NAME` (with running statistics), `first/NAME` and
-//! `second/NAME` (the optimiser's state), `average/NAME`, `best/NAME`, `epoch-1/NAME` (weights after
-//! the first epoch) and `dynamics/NAME` (per-epoch logits so far). The metadata under `cifar_checkpoint` are a [`Record`] as JSON, with
-//! a hash of the whole file ([`cifar_data::seal`]). The schema is 4.
+//! `second/NAME` (the optimiser's state), `average/NAME`, `best/NAME`, `epoch-1/NAME` (weights
+//! after the first epoch) and `dynamics/NAME` (per-epoch logits so far). The metadata under
+//! `cifar_checkpoint` are a [`Record`] as JSON, with a hash of the whole file
+//! ([`cifar_data::seal`]). The schema is 4.
 
 use std::collections::HashMap;
 

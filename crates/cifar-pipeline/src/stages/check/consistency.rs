@@ -113,20 +113,28 @@ pub(super) fn lines(project: &Project, params: &Params) -> Vec<Line> {
             let scores = scores(&layout.evaluation().join(predictions::METRICS)).unwrap_or_default();
             Ok(format!("of this model, on these test images{scores}"))
         }),
-        line("hard images", &layout.hard_images(), "hard-images", &|| {
-            let provenance = Provenance::read(&layout.hard_images(), hard_images::COMMAND)?;
-            provenance.expect("model", Model::load(&model)?.seal(), "this model")?;
-            let report = report(project, params)?;
-            for split in Split::ALL {
-                provenance.expect(split.name(), report.fingerprint(split), "the images of the prepared set")?;
-            }
-            Ok("of this model and these images".into())
-        }),
+        line("hard images", &layout.hard_images(), "hard-images", &|| ranking(project, params)),
     ]
 }
 
-/// Refuses an added partition that DVC tracks and that is not here, or one that is here and that the
-/// pipeline does not follow.
+/// Checks that the hard images are of this model and of the prepared images.
+fn ranking(project: &Project, params: &Params) -> Result<String> {
+    let layout = &project.layout;
+    let provenance = Provenance::read(&layout.hard_images(), hard_images::COMMAND)?;
+    let model = Model::load(&layout.model_file())?;
+    provenance.expect("model", model.seal(), "this model")?;
+    let found = artifacts::read_first_epoch(&layout.final_model(), &model)?;
+    let first = found.as_ref().map_or("", Model::seal);
+    provenance.expect(hard_images::FIRST_EPOCH_INPUT, first, "this model's weights of the first epoch")?;
+    let report = report(project, params)?;
+    for split in Split::ALL {
+        provenance.expect(split.name(), report.fingerprint(split), "the images of the prepared set")?;
+    }
+    Ok("of this model and these images".into())
+}
+
+/// Refuses an added partition that DVC tracks and that is not here, or one that is here and that
+/// the pipeline does not follow.
 fn existing(project: &Project, partition: Partition) -> Result<()> {
     if !partition.is_added() {
         return Ok(());
