@@ -21,7 +21,8 @@ if [ "$#" = 1 ]; then
   cargo fmt --all --check
   cargo clippy --locked --workspace --all-targets -- -D warnings
   cargo build --locked -p cifar-cli
-  cargo test --locked --workspace --exclude cifar-e2e --tests
+  # The examples train networks, which takes a minute.
+  cargo test --locked --workspace --exclude cifar-e2e --tests -- --skip examples::
   cargo test --locked --workspace --test e2e -- journey::every_result_exists_and_is_marked_synthetic
   exit
 fi
