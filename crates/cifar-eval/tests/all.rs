@@ -3,5 +3,6 @@
 mod data_quality;
 mod examples;
 mod hard_images;
+mod learnt_labels;
 mod page;
 mod study;
