@@ -16,7 +16,7 @@ use cifar_kernels::Activation;
 use cifar_model::layers::{BatchNorm, Conv, ConvParams, Linear, LinearParams, NormParams};
 use cifar_model::ops::{Targets, global_average_pool, max_pool, softmax_cross_entropy};
 use cifar_model::parameters::{Fan, Init, Kind, Parameters};
-use cifar_model::{FeatureMap, Mode, Result, images_to_feature_map};
+use cifar_model::{FeatureMap, Mode, Result, gradients, images_to_feature_map};
 use cifar_train::{LrMultipliers, Optimiser, TrainParams};
 
 /// Two convolutions, each with a batch norm and ReLU, and a linear layer.
@@ -70,7 +70,7 @@ pub(crate) fn main() -> anyhow::Result<()> {
             let logits = network.forward(pixels(&batch)?, &mode)?.to_tensor()?;
             let loss = softmax_cross_entropy(&logits, &Targets { labels: &batch.labels, ..Default::default() })?;
             let rates = LrMultipliers { whitening_bias: 1.0, all: 1.0 };
-            optimiser.step(parameters.trained(), &loss.backward()?, rates, step)?;
+            optimiser.step(parameters.trained(), &gradients(&loss)?, rates, step)?;
             last = loss.to_scalar::<f32>()?;
             step += 1;
         }

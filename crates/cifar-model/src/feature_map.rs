@@ -23,7 +23,8 @@
 //! result's slot holds its complete gradient. The op takes the gradient and writes those of its
 //! inputs into their slots, adding to gradients from other users. It returns 0 without meaning for
 //! every node, so that candle continues. Gradients of parameters are ordinary tensors in candle's
-//! `GradStore`, where every optimiser for candle finds them.
+//! `GradStore`, where every optimiser for candle finds them. [`gradients`](crate::gradients()) moves
+//! them there; `backward` of candle adds them to zeros.
 //!
 //! A map that depends on no variable is not tracked: its gradient is not computed, and nothing is
 //! stored for it. This is how evaluation works, where no parameter is tracked.
@@ -40,6 +41,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, DType, Device, Er
 use cifar_kernels::Buffer;
 use rayon::prelude::*;
 
+use crate::gradients::deliver;
 use crate::ops::with_values;
 
 /// Values per task of an addition.
@@ -120,6 +122,12 @@ impl FeatureMap {
     /// Returns the values, with the last dimension fastest.
     pub fn values(&self) -> &[f32] {
         &self.values
+    }
+
+    /// Returns the map's position in candle's graph.
+    #[cfg(test)]
+    pub(crate) fn node(&self) -> &Tensor {
+        &self.node
     }
 
     /// Returns whether the map depends on a variable, so that its gradient is computed.
@@ -261,7 +269,7 @@ impl<O: Operation> CustomOp2 for Recorded<O> {
 
     fn bwd(&self, inputs: &Tensor, a: &Tensor, _: &Tensor, _: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let [of_a, _] = self.run(&[a])?;
-        Ok((node_gradient(inputs)?, of_a))
+        Ok((node_gradient(inputs)?, deliver(a, of_a)))
     }
 }
 
@@ -291,7 +299,7 @@ impl<O: Operation> CustomOp3 for Recorded<O> {
         _: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let [of_a, of_b] = self.run(&[a, b])?;
-        Ok((node_gradient(inputs)?, of_a, of_b))
+        Ok((node_gradient(inputs)?, deliver(a, of_a), deliver(b, of_b)))
     }
 }
 

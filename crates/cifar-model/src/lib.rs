@@ -23,6 +23,7 @@
 //!   scheduler.
 //! - [`ops`]: differentiable operations on feature maps (NHWC, `f32`, CPU), each with a slow
 //!   counterpart of candle's own operations.
+//! - [`gradients`](fn@gradients): the backward pass.
 //! - [`layers`] and [`parameters`]: the parts of networks. Every initial value is drawn from a
 //!   seed.
 //! - [`networks`]: the architectures.
@@ -34,6 +35,7 @@
 
 mod error;
 mod feature_map;
+mod gradients;
 mod import;
 mod input;
 mod memory;
@@ -53,6 +55,7 @@ pub mod parameters;
 
 pub use error::{ModelError, Result};
 pub use feature_map::FeatureMap;
+pub use gradients::gradients;
 pub use input::{Mode, images_to_feature_map, views_to_feature_map};
 pub use memory::check_memory;
 pub use model::{Continued, Imported, Model, ModelOrigin, ModelSpec};

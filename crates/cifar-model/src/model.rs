@@ -9,7 +9,7 @@ use candle_core::Tensor;
 use cifar_data::prepare::{Normalisation, PreparedReport};
 use cifar_data::splits::Split;
 use cifar_data::{DataError, Dataset, Fit, ImageSize, Resize, Source, Stage};
-use cifar_kernels::PixelView;
+use cifar_kernels::{PixelView, on_pool};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::file::{is_model, read};
@@ -220,8 +220,10 @@ impl Model {
     /// # Errors
     /// As [`images_to_feature_map`].
     pub fn forward(&self, pixels: &[u8], mode: &Mode) -> Result<Tensor> {
-        let images = images_to_feature_map(pixels, self.spec.size, &self.spec.normalisation)?;
-        self.network.forward(images, mode)
+        on_pool(|| {
+            let images = images_to_feature_map(pixels, self.spec.size, &self.spec.normalisation)?;
+            self.network.forward(images, mode)
+        })
     }
 
     /// Returns logits `[N, classes]` of N images of height × width × RGB bytes in evaluation mode.
@@ -230,8 +232,10 @@ impl Model {
     /// # Errors
     /// As [`views_to_feature_map`].
     pub fn forward_views(&self, images: &[&[u8]], views: &[PixelView]) -> Result<Tensor> {
-        let images = views_to_feature_map(images, views, self.spec.size, &self.spec.normalisation)?;
-        self.network.forward(images, &Mode::Evaluate)
+        on_pool(|| {
+            let images = views_to_feature_map(images, views, self.spec.size, &self.spec.normalisation)?;
+            self.network.forward(images, &Mode::Evaluate)
+        })
     }
 
     /// Returns features `[N, F]`, the input of the last layer, and logits `[N, classes]` of N ×
@@ -240,10 +244,12 @@ impl Model {
     /// # Errors
     /// As [`images_to_feature_map`].
     pub fn features(&self, pixels: &[u8]) -> Result<(FeatureMap, Tensor)> {
-        let images = images_to_feature_map(pixels, self.spec.size, &self.spec.normalisation)?;
-        let features = self.network.features(images, &Mode::Evaluate)?;
-        let logits = self.network.classify(&features, &Mode::Evaluate)?;
-        Ok((features, logits))
+        on_pool(|| {
+            let images = images_to_feature_map(pixels, self.spec.size, &self.spec.normalisation)?;
+            let features = self.network.features(images, &Mode::Evaluate)?;
+            let logits = self.network.classify(&features, &Mode::Evaluate)?;
+            Ok((features, logits))
+        })
     }
 
     /// Returns class-activation maps `[N, h, w, classes]` of N × height × width × RGB bytes: what each
@@ -272,8 +278,10 @@ impl Model {
     /// # Errors
     /// As [`images_to_feature_map`].
     pub fn class_activations(&self, pixels: &[u8]) -> Result<Option<FeatureMap>> {
-        let images = images_to_feature_map(pixels, self.spec.size, &self.spec.normalisation)?;
-        self.network.class_activations(images)
+        on_pool(|| {
+            let images = images_to_feature_map(pixels, self.spec.size, &self.spec.normalisation)?;
+            self.network.class_activations(images)
+        })
     }
 
     /// Checks that the model was trained on this prepared set. Otherwise test images might be among

@@ -11,7 +11,7 @@ use cifar_data::prepare::TrainingData;
 use cifar_data::{Dataset, SampleId};
 use cifar_model::ops::{self, Targets};
 use cifar_model::parameters::{Kind, layer_of};
-use cifar_model::{Mode, Model};
+use cifar_model::{Mode, Model, gradients};
 
 use crate::averaging::Average;
 use crate::optimiser::{LrMultipliers, Optimiser};
@@ -267,7 +267,7 @@ impl Trainer {
             Reduction::Mean => loss,
             Reduction::Sum => (loss * divisor)?,
         };
-        let gradients = loss.backward()?;
+        let gradients = gradients(&loss)?;
         self.optimiser.step(trained, &gradients, multipliers, self.step - 1)?;
         self.average.after_step(self.model.parameters(), self.step, self.total_steps())?;
         let predicted = logits.argmax(D::Minus1)?.to_vec1::<u32>()?;

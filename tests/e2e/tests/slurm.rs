@@ -30,6 +30,20 @@ fn project(grid: &str) -> Project {
     project
 }
 
+/// Adds the partition v4: 60 images of noise in two classes.
+fn add_partition(project: &Project) {
+    for (class, name) in (0..).zip(["airplane", "cat"]) {
+        for number in 0..30 {
+            let pixel = |x, y| image::Rgb([x, y, number].map(|value: u8| value.wrapping_mul(37 + 8 * class) ^ number));
+            let picture = image::RgbImage::from_fn(32, 32, |x, y| pixel(x as u8, y as u8));
+            let file = project.path("more").join(name).join(format!("{number}.png"));
+            std::fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
+            picture.save(file).expect("an image");
+        }
+    }
+    project.run(&["partition", "--add", "v4", "--source", "more"]).success();
+}
+
 /// Runs the program with access to the cluster.
 fn run(project: &Project, cluster: &Cluster, arguments: &[&str]) -> Answer {
     Answer::of(cluster.reaches(&mut project.command(&binary(), arguments)).output().expect("the program starts"))
@@ -149,7 +163,8 @@ fn project_text_is_never_executed_on_a_node() {
 fn a_job_array_gives_the_same_files_as_one_process() {
     let _alone = alone();
     let Some(cluster) = Cluster::start() else { return };
-    let project = project("[grid]\ndataset_version = ['v1', 'v1+v2']\nrandom_seed = [1, 2]\n");
+    let project = project("[grid]\ndataset_version = ['v1', 'v1+v4']\nrandom_seed = [1, 2]\n");
+    add_partition(&project);
     let answer = run(&project, &cluster, &RUN).success();
     for words in ["tasks submitted: 4", "[4/4] ", "test "] {
         assert!(answer.stderr.contains(words), "{words}: {answer:#?}");

@@ -6,8 +6,8 @@
 
 use rayon::prelude::*;
 
-use super::forward::{by_size, image_len, transform_image};
 use super::geometry::{Geometry, POINTS, Planes};
+use super::input_tiles::{by_size, image_len, transform_image};
 use super::transforms::{input_adjoint, output_adjoint};
 use super::{weights, zeros};
 use crate::generic::matmul::{Columns, Rows, Target, multiply, multiply_transposed};

@@ -1,19 +1,27 @@
-//! The forward pass: each task takes a group of images from the input to the (pooled) output.
+//! The forward pass. Usually each task takes a group of images from the input to the (pooled)
+//! output. If threads would have too few groups, each task takes some output channels of all images
+//! instead. Both give the same bits.
+
+use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::geometry::{Geometry, POINTS, Planes};
-use super::transforms::{input, output};
+use super::geometry::{Geometry, LINE, Planes};
+use super::input_tiles::{image_len, transform_image};
+use super::output_tiles::{Output, output_image};
 use super::{weights, zeros};
-use crate::Conv2dShape;
 use crate::generic::matmul::{Rows, Target, multiply};
 use crate::generic::scratch::with_scratch;
 use crate::generic::shared::Shared;
 use crate::isa::Simd;
+use crate::{Buffer, Conv2dShape};
 
 /// Tiles per task: enough to outweigh the cost of reading the filters, and few enough for their
 /// planes to stay in the caches.
 const TILES: usize = 64;
+
+/// Output channels per task of a small batch: a cache line.
+const CHANNELS: usize = LINE;
 
 /// Writes the convolution to `out` or, with `places`, its 2×2 maxima and their positions.
 pub(crate) fn forward<S: Simd>(
@@ -26,323 +34,297 @@ pub(crate) fn forward<S: Simd>(
     mut places: Option<&mut [u8]>,
 ) {
     let geometry = Geometry::new(shape, places.is_some());
-    let filters = weights::transform(s, &geometry, weight, false);
-    let group = (TILES / geometry.tiles()).clamp(1, shape.batch);
-    let rows = group * geometry.tiles();
-    let (left, product) = (Planes::new::<S>(rows, geometry.inputs), Planes::new::<S>(rows, geometry.outputs));
-    let offsets = left.offsets(rows);
-    let zeros = zeros::<S>(geometry.inputs);
+    let tasks = Tasks::choose(shape, &geometry, rayon::current_num_threads());
+    let group = match tasks {
+        Tasks::Images(group) => group,
+        Tasks::Channels => group(shape, &geometry),
+    };
     let bias: Option<Vec<f32>> = bias.map(|bias| {
         let mut padded = bias.to_vec();
-        padded.resize(bias.len().next_multiple_of(S::LANES), 0.0);
+        padded.resize(bias.len().next_multiple_of(LINE), 0.0);
         padded
     });
-
-    let pooled = places.is_some();
-    let out_image = out.len() / shape.batch;
-    let (out, places) = (Shared::new(out), places.as_mut().map(|places| Shared::new(places)));
-    (0..shape.batch.div_ceil(group)).into_par_iter().with_max_len(1).for_each(|task| {
-        let first = task * group;
-        let count = group.min(shape.batch - first);
-        let planes = geometry.planes();
-        with_scratch([left.len(planes), product.len(planes)], |[left_values, product_values]| {
-            let (left_base, product_base) = (left_values.as_mut_ptr(), product_values.as_mut_ptr());
-            for image in 0..count {
-                // SAFETY: image `first + image` is in `images`, whose length the entry point
-                // checked; the rows of `image` are in the planes.
-                unsafe {
-                    let pixels = images.as_ptr().add((first + image) * image_len(shape));
-                    transform_image(s, shape, &geometry, pixels, &zeros, left_base, &left, count, image);
-                }
-            }
-            for plane in 0..planes {
-                let used = geometry.rows(count, plane);
-                let a = Rows {
-                    base: left_base.wrapping_add(plane * left.plane + used.start * left.row),
-                    offsets: &offsets[..used.len()],
-                };
-                let c = Target {
-                    base: product_base.wrapping_add(plane * product.plane + used.start * product.row),
-                    stride: product.row,
-                    padded: true,
-                    add: false,
-                };
-                // SAFETY: the rows are in both planes, which are padded to whole vectors.
-                unsafe { multiply(s, a, geometry.inputs, filters.plane(plane), geometry.outputs, c) };
-            }
-            for image in 0..count {
-                let at = (first + image) * out_image;
-                // SAFETY: each task writes its own images; see `output_image`.
-                unsafe {
-                    let to = Output { values: out.at(at), places: places.map(|places| places.at(at)) };
-                    output_image(s, &geometry, product_base, &product, count, image, bias.as_deref(), pooled, to);
-                }
-            }
-        });
-    });
-}
-
-pub(super) fn image_len(shape: &Conv2dShape) -> usize {
-    shape.in_height * shape.in_width * shape.in_channels
-}
-
-/// Calls the function that is compiled for tiles with `ny` × `nx` points.
-macro_rules! by_size {
-    ($stride:expr, $ny:expr, $nx:expr, $call:ident ( $($argument:expr),* $(,)? )) => {
-        match ($ny, $nx) {
-            (5, 5) if $stride == 2 => $call::<S, 5, 5, 2, 2>($($argument),*),
-            (6, 6) => $call::<S, 6, 6, 4, 4>($($argument),*),
-            (6, 5) => $call::<S, 6, 5, 4, 3>($($argument),*),
-            (6, 4) => $call::<S, 6, 4, 4, 2>($($argument),*),
-            (5, 6) => $call::<S, 5, 6, 3, 4>($($argument),*),
-            (5, 5) => $call::<S, 5, 5, 3, 3>($($argument),*),
-            (5, 4) => $call::<S, 5, 4, 3, 2>($($argument),*),
-            (4, 6) => $call::<S, 4, 6, 2, 4>($($argument),*),
-            (4, 5) => $call::<S, 4, 5, 2, 3>($($argument),*),
-            (4, 4) => $call::<S, 4, 4, 2, 2>($($argument),*),
-            (ny, nx) => unreachable!("no tile has {ny}×{nx} points"),
-        }
+    let pass = Pass {
+        shape,
+        images,
+        left: Planes::new::<S>(group * geometry.tiles(), geometry.inputs),
+        zeros: zeros::<S>(geometry.inputs),
+        bias: bias.as_deref(),
+        pooled: places.is_some(),
+        out_image: out.len() / shape.batch,
+        out: Shared::new(out),
+        places: places.as_mut().map(|places| Shared::new(places)),
+        geometry,
+        group,
     };
-}
-pub(super) use by_size;
-
-/// Computes Bᵀ d B of every tile of one image into the rows of `image` in the planes.
-///
-/// # Safety
-/// `pixels` points to a whole image, and `base` has the planes of `images` images.
-#[inline(never)]
-pub(super) unsafe fn transform_image<S: Simd>(
-    s: S,
-    shape: &Conv2dShape,
-    geometry: &Geometry,
-    pixels: *const f32,
-    zeros: &[f32],
-    base: *mut f32,
-    planes: &Planes,
-    images: usize,
-    image: usize,
-) {
-    s.vectorize(
-        #[inline(always)]
-        || {
-            let c = geometry.inputs;
-            for ty in 0..geometry.y.tiles() {
-                for tx in 0..geometry.x.tiles() {
-                    let (ny, nx) = (geometry.y.inputs(ty), geometry.x.inputs(tx));
-                    let mut inputs = [zeros.as_ptr(); POINTS * POINTS];
-                    for i in 0..ny {
-                        let y = (ty * geometry.y.step + i).wrapping_sub(shape.padding);
-                        if y >= shape.in_height {
-                            continue;
-                        }
-                        for j in 0..nx {
-                            let x = (tx * geometry.x.step + j).wrapping_sub(shape.padding);
-                            if x < shape.in_width {
-                                inputs[i * POINTS + j] = pixels.wrapping_add((y * shape.in_width + x) * c);
-                            }
-                        }
-                    }
-                    let to = base.wrapping_add(geometry.row(images, image, ty, tx) * planes.row);
-                    let points_x = geometry.x.points();
-                    // SAFETY: each pointer is followed by `c` values, and each plane has a row for
-                    // this tile.
-                    unsafe {
-                        by_size!(geometry.stride, ny, nx, transform_tile(s, &inputs, c, to, planes.plane, points_x));
-                    };
-                }
-            }
-        },
-    );
-}
-
-#[inline(always)]
-unsafe fn transform_tile<S: Simd, const NY: usize, const NX: usize, const MY: usize, const MX: usize>(
-    s: S,
-    inputs: &[*const f32; POINTS * POINTS],
-    channels: usize,
-    to: *mut f32,
-    plane: usize,
-    points_x: usize,
-) {
-    let mut channel = 0;
-    while channel < channels {
-        let count = channels - channel;
-        let mut rows = [[s.splat(0.0); NX]; NY];
-        for j in 0..NX {
-            let mut column = [s.splat(0.0); NY];
-            for (i, value) in column.iter_mut().enumerate() {
-                let from = inputs[i * POINTS + j].wrapping_add(channel);
-                // SAFETY: the caller guarantees `channels` values.
-                *value = unsafe { if count >= S::LANES { s.load(from) } else { s.load_first(from, count) } };
-            }
-            for (row, value) in rows.iter_mut().zip(input::<S, NY, MY>(s, column)) {
-                row[j] = value;
-            }
-        }
-        for (i, row) in rows.into_iter().enumerate() {
-            for (j, value) in input::<S, NX, MX>(s, row).into_iter().enumerate() {
-                // SAFETY: rows of planes have room for whole vectors.
-                unsafe { s.store(to.wrapping_add((i * points_x + j) * plane + channel), value) };
-            }
-        }
-        channel += S::LANES;
+    match tasks {
+        Tasks::Images(_) => pass.by_images(s, weight),
+        Tasks::Channels => pass.by_channels(s, weight),
     }
 }
 
-/// Where the results of an image are written.
-#[derive(Clone, Copy)]
-struct Output {
-    values: *mut f32,
-    places: Option<*mut u8>,
+/// How a forward pass is divided into tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tasks {
+    /// This number of images each.
+    Images(usize),
+    /// [`CHANNELS`] output channels of all images each.
+    Channels,
 }
 
-/// Computes Aᵀ m A of every tile of one image and writes it to the output, or its 2×2 maxima.
-///
-/// # Safety
-/// `base` has the planes of `images` images, and `out` has room for the (pooled) output of one.
-#[inline(never)]
-unsafe fn output_image<S: Simd>(
-    s: S,
-    geometry: &Geometry,
-    base: *const f32,
-    planes: &Planes,
-    images: usize,
-    image: usize,
-    bias: Option<&[f32]>,
+impl Tasks {
+    /// Chooses groups of images as large as the caches like them, unless they are too few for the
+    /// threads.
+    fn choose(shape: &Conv2dShape, geometry: &Geometry, threads: usize) -> Self {
+        // Two tasks per thread, so that threads of different speeds end together.
+        let wanted = 2 * threads;
+        let group = group(shape, geometry);
+        if shape.batch.div_ceil(group) >= wanted {
+            return Self::Images(group);
+        }
+        let smaller = (shape.batch / wanted).clamp(1, group);
+        if geometry.outputs.div_ceil(CHANNELS) >= wanted.min(shape.batch.div_ceil(smaller)) {
+            Self::Channels
+        } else {
+            Self::Images(smaller)
+        }
+    }
+}
+
+/// Returns the number of images per group.
+fn group(shape: &Conv2dShape, geometry: &Geometry) -> usize {
+    (TILES / geometry.tiles()).clamp(1, shape.batch)
+}
+
+/// What all tasks of a forward pass share.
+struct Pass<'a> {
+    shape: &'a Conv2dShape,
+    geometry: Geometry,
+    images: &'a [f32],
+    /// Images per group.
+    group: usize,
+    /// The planes of a group's inputs.
+    left: Planes,
+    /// Pixels outside of an image.
+    zeros: Vec<f32>,
+    /// The bias, padded to whole vectors.
+    bias: Option<&'a [f32]>,
     pooled: bool,
-    out: Output,
-) {
-    s.vectorize(
-        #[inline(always)]
-        || {
-            for ty in 0..geometry.y.tiles() {
-                for tx in 0..geometry.x.tiles() {
-                    let (ny, nx) = (geometry.y.inputs(ty), geometry.x.inputs(tx));
-                    let from = base.wrapping_add(geometry.row(images, image, ty, tx) * planes.row);
-                    // SAFETY: as the caller guarantees.
-                    unsafe {
-                        if pooled {
-                            by_size!(
-                                geometry.stride,
-                                ny,
-                                nx,
-                                pool_tile(s, geometry, from, planes.plane, ty, tx, bias, out)
-                            );
-                        } else {
-                            by_size!(
-                                geometry.stride,
-                                ny,
-                                nx,
-                                output_tile(s, geometry, from, planes.plane, ty, tx, bias, out)
-                            );
-                        }
-                    }
-                }
-            }
-        },
-    );
+    /// Values of the output per image.
+    out_image: usize,
+    out: Shared<f32>,
+    places: Option<Shared<u8>>,
 }
 
-/// Returns the outputs of a tile for the vector of channels at `channel`.
-#[inline(always)]
-unsafe fn tile_outputs<S: Simd, const NY: usize, const NX: usize, const MY: usize, const MX: usize>(
-    s: S,
-    from: *const f32,
-    plane: usize,
-    points_x: usize,
-    bias: Option<&[f32]>,
-    channel: usize,
-) -> [[S::V; MX]; MY] {
-    let mut rows = [[s.splat(0.0); NX]; MY];
-    for j in 0..NX {
-        let mut column = [s.splat(0.0); NY];
-        for (i, value) in column.iter_mut().enumerate() {
-            // SAFETY: rows of planes have room for whole vectors.
-            *value = unsafe { s.load(from.wrapping_add((i * points_x + j) * plane + channel)) };
-        }
-        let column: [S::V; MY] = output(s, column);
-        for (row, value) in rows.iter_mut().zip(column) {
-            row[j] = value;
-        }
-    }
-    let mut outputs = [[s.splat(0.0); MX]; MY];
-    for (outputs, row) in outputs.iter_mut().zip(rows) {
-        *outputs = output(s, row);
-    }
-    if let Some(bias) = bias {
-        // SAFETY: the bias is padded to whole vectors.
-        let bias = unsafe { s.load(bias[channel..channel + S::LANES].as_ptr()) };
-        for value in outputs.iter_mut().flatten() {
-            *value = s.add(*value, bias);
-        }
-    }
-    outputs
-}
-
-#[inline(always)]
-unsafe fn output_tile<S: Simd, const NY: usize, const NX: usize, const MY: usize, const MX: usize>(
-    s: S,
-    geometry: &Geometry,
-    from: *const f32,
-    plane: usize,
-    ty: usize,
-    tx: usize,
-    bias: Option<&[f32]>,
-    out: Output,
-) {
-    let channels = geometry.outputs;
-    for channel in (0..channels).step_by(S::LANES) {
-        let count = S::LANES.min(channels - channel);
-        // SAFETY: as the caller guarantees.
-        let outputs = unsafe { tile_outputs::<S, NY, NX, MY, MX>(s, from, plane, geometry.x.points(), bias, channel) };
-        for (i, row) in outputs.iter().enumerate() {
-            let y = ty * geometry.y.size + i;
-            for (j, value) in row.iter().enumerate() {
-                let x = tx * geometry.x.size + j;
-                // A tile of 2 at the end of an axis with a single remaining output extends beyond
-                // it.
-                if y < geometry.y.len && x < geometry.x.len {
-                    let to = out.values.wrapping_add((y * geometry.x.len + x) * channels + channel);
-                    // SAFETY: the pixel is in the output, and at least `count` of its channels
-                    // remain.
-                    unsafe { if count == S::LANES { s.store(to, *value) } else { s.store_first(to, *value, count) } };
-                }
-            }
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn pool_tile<S: Simd, const NY: usize, const NX: usize, const MY: usize, const MX: usize>(
-    s: S,
-    geometry: &Geometry,
-    from: *const f32,
-    plane: usize,
-    ty: usize,
-    tx: usize,
-    bias: Option<&[f32]>,
-    out: Output,
-) {
-    let (channels, width) = (geometry.outputs, geometry.x.len / 2);
-    for channel in (0..channels).step_by(S::LANES) {
-        let count = S::LANES.min(channels - channel);
-        // SAFETY: as the caller guarantees.
-        let outputs = unsafe { tile_outputs::<S, NY, NX, MY, MX>(s, from, plane, geometry.x.points(), bias, channel) };
-        for i in 0..MY / 2 {
-            for j in 0..MX / 2 {
-                let mut best = (outputs[2 * i][2 * j], s.splat(0.0));
-                for place in 1..4 {
-                    let value = outputs[2 * i + place / 2][2 * j + place % 2];
-                    best = s.take_larger(best.0, best.1, value, s.splat(place as f32));
-                }
-                let at = ((ty * geometry.y.size / 2 + i) * width + tx * geometry.x.size / 2 + j) * channels + channel;
-                // SAFETY: with pooling, tiles cover even numbers of rows and columns, all of them
-                // in the output; at least `count` channels remain.
+impl Pass<'_> {
+    /// Each task computes a group of images. All tasks read the same transformed filters.
+    fn by_images<S: Simd>(&self, s: S, weight: &[f32]) {
+        let planes = self.geometry.planes();
+        let filters = weights::transform(s, &self.geometry, weight, false);
+        let product = Planes::new::<S>(self.rows(), self.geometry.outputs);
+        let offsets = self.left.offsets(self.rows());
+        (0..self.shape.batch.div_ceil(self.group)).into_par_iter().with_max_len(1).for_each(|task| {
+            let group = self.images_of(task);
+            with_scratch([self.left.len(planes), product.len(planes)], |[left, products]| {
+                let (left, products) = (left.as_mut_ptr(), products.as_mut_ptr());
+                // SAFETY: both have the planes of a group, and each task writes its own images.
                 unsafe {
-                    s.store_first(out.values.wrapping_add(at), best.0, count);
-                    if let Some(places) = out.places {
-                        s.store_bytes(places.wrapping_add(at), best.1, count);
+                    for image in group.clone() {
+                        self.transform(s, &group, image, left);
                     }
+                    self.multiply(
+                        s,
+                        group.len(),
+                        left,
+                        &offsets,
+                        |plane| filters.plane(plane),
+                        products,
+                        &product,
+                        self.geometry.outputs,
+                    );
+                    self.write(s, &group, products, &product, 0..self.geometry.outputs);
+                }
+            });
+        });
+    }
+
+    /// Each task computes some output channels of all images. It transforms its filters itself, so
+    /// they are read where they were written, in the cache of its core.
+    fn by_channels<S: Simd>(&self, s: S, weight: &[f32]) {
+        let (planes, outputs) = (self.geometry.planes(), self.geometry.outputs);
+        let groups = self.shape.batch.div_ceil(self.group);
+        let mut left = Buffer::new(groups * self.left.len(planes));
+        let left = Shared::new(&mut left);
+        let of_group = |group: usize| left.at(group * self.left.len(planes));
+        (0..self.shape.batch).into_par_iter().for_each(|image| {
+            let group = image / self.group;
+            // SAFETY: each image has its own rows in the planes of its group.
+            unsafe { self.transform(s, &self.images_of(group), image, of_group(group)) };
+        });
+        let product = Planes::new::<S>(self.rows(), CHANNELS);
+        let offsets = self.left.offsets(self.rows());
+        (0..outputs.div_ceil(CHANNELS)).into_par_iter().with_max_len(1).for_each(|task| {
+            let channels = task * CHANNELS..outputs.min((task + 1) * CHANNELS);
+            let filter = weights::plane_len::<S>(self.geometry.inputs, channels.len());
+            with_scratch([planes * filter, product.len(planes)], |[filters, products]| {
+                let (filters, products) = (filters.as_mut_ptr(), products.as_mut_ptr());
+                // SAFETY: there is room for the planes of these channels, and each task writes its
+                // own channels.
+                unsafe {
+                    weights::transform_columns(s, &self.geometry, weight, channels.clone(), filters, filter);
+                    for group in 0..groups {
+                        let images = self.images_of(group);
+                        let plane = |plane: usize| filters.wrapping_add(plane * filter).cast_const();
+                        self.multiply(
+                            s,
+                            images.len(),
+                            of_group(group),
+                            &offsets,
+                            plane,
+                            products,
+                            &product,
+                            channels.len(),
+                        );
+                        self.write(s, &images, products, &product, channels.clone());
+                    }
+                }
+            });
+        });
+    }
+
+    /// Returns the number of tiles of a full group.
+    fn rows(&self) -> usize {
+        self.group * self.geometry.tiles()
+    }
+
+    /// Returns the images of group `index`.
+    fn images_of(&self, index: usize) -> Range<usize> {
+        index * self.group..self.shape.batch.min((index + 1) * self.group)
+    }
+
+    /// Transforms the tiles of `image` to the points.
+    ///
+    /// # Safety
+    /// `image` is in `group`, and `left` has the planes of a group.
+    unsafe fn transform<S: Simd>(&self, s: S, group: &Range<usize>, image: usize, left: *mut f32) {
+        let pixels = self.images[image * image_len(self.shape)..].as_ptr();
+        let (shape, geometry, zeros) = (self.shape, &self.geometry, &self.zeros);
+        // SAFETY: the entry point checked the length of `images`, which ends with a whole image.
+        unsafe {
+            transform_image(s, shape, geometry, pixels, zeros, left, &self.left, group.len(), image - group.start)
+        };
+    }
+
+    /// Multiplies the planes of `images` images by the filters of `outputs` channels.
+    ///
+    /// # Safety
+    /// The three operands have all planes.
+    unsafe fn multiply<S: Simd>(
+        &self,
+        s: S,
+        images: usize,
+        left: *const f32,
+        offsets: &[u32],
+        filters: impl Fn(usize) -> *const f32,
+        products: *mut f32,
+        product: &Planes,
+        outputs: usize,
+    ) {
+        for plane in 0..self.geometry.planes() {
+            let used = self.geometry.rows(images, plane);
+            let a = Rows {
+                base: left.wrapping_add(plane * self.left.plane + used.start * self.left.row),
+                offsets: &offsets[..used.len()],
+            };
+            let c = Target {
+                base: products.wrapping_add(plane * product.plane + used.start * product.row),
+                stride: product.row,
+                padded: true,
+                add: false,
+            };
+            // SAFETY: the rows are in both planes, which are padded to whole vectors.
+            unsafe { multiply(s, a, self.geometry.inputs, filters(plane), outputs, c) };
+        }
+    }
+
+    /// Transforms products to outputs and writes the channels `channels` of `images`.
+    ///
+    /// # Safety
+    /// `products` has the planes of these channels, which no other task writes.
+    unsafe fn write<S: Simd>(
+        &self,
+        s: S,
+        images: &Range<usize>,
+        products: *const f32,
+        product: &Planes,
+        channels: Range<usize>,
+    ) {
+        for image in images.clone() {
+            let at = image * self.out_image;
+            let to = Output {
+                values: self.out.at(at),
+                places: self.places.map(|places| places.at(at)),
+                first: channels.start,
+                end: channels.end,
+            };
+            let image = image - images.start;
+            // SAFETY: as the caller guarantees; the output has room for every image.
+            unsafe {
+                output_image(s, &self.geometry, products, product, images.len(), image, self.bias, self.pooled, to)
+            };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Conv2dDimensions;
+
+    /// Returns the number of tasks of the products, and the multiply-adds of the largest task as a
+    /// fraction of all.
+    fn tasks(images: usize, size: usize, channels: [usize; 2], threads: usize) -> (usize, f64) {
+        let [in_channels, out_channels] = channels;
+        let (height, width) = (size, size);
+        let (kernel, stride, padding) = (3, 1, 1);
+        let shape = Conv2dShape::new(Conv2dDimensions {
+            images,
+            height,
+            width,
+            in_channels,
+            out_channels,
+            kernel,
+            stride,
+            padding,
+        })
+        .unwrap();
+        let geometry = Geometry::new(&shape, false);
+        match Tasks::choose(&shape, &geometry, threads) {
+            Tasks::Images(group) => (images.div_ceil(group), group as f64 / images as f64),
+            Tasks::Channels => (out_channels.div_ceil(CHANNELS), CHANNELS as f64 / out_channels as f64),
+        }
+    }
+
+    #[test]
+    fn every_layer_has_enough_tasks_for_its_threads() {
+        // The maps of resnet18 and airbench94.
+        let layers = [(32, [64, 64]), (16, [128, 128]), (8, [256, 256]), (4, [512, 512])];
+        let airbench = [(31, [24, 64]), (15, [64, 64]), (15, [64, 256]), (7, [256, 256]), (3, [256, 256])];
+        for (size, channels) in layers.into_iter().chain(airbench) {
+            for threads in [1, 2, 4, 8] {
+                for images in [1, 16, 128, 512] {
+                    let (count, largest) = tasks(images, size, channels, threads);
+                    // No thread waits for another for more than a quarter of the time, unless there
+                    // are too few channels for one image.
+                    let enough = if images == 1 { threads.min(channels[1] / CHANNELS) } else { threads };
+                    assert!(
+                        count >= enough,
+                        "{images} images of {size}×{size}, {channels:?}, {threads} threads: {count}"
+                    );
+                    assert!(
+                        largest <= 1.25 / enough as f64,
+                        "{images} images of {size}×{size}, {channels:?}: {largest}"
+                    );
                 }
             }
         }
