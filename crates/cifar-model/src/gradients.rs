@@ -74,7 +74,9 @@ impl Collecting {
     }
 
     fn finish(self) -> Vec<(Tensor, Tensor)> {
-        COLLECTED.take().unwrap_or_default()
+        let collected = COLLECTED.take().unwrap_or_default();
+        drop(self);
+        collected
     }
 }
 

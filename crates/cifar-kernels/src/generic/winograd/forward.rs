@@ -211,7 +211,7 @@ impl Pass<'_> {
         let (shape, geometry, zeros) = (self.shape, &self.geometry, &self.zeros);
         // SAFETY: the entry point checked the length of `images`, which ends with a whole image.
         unsafe {
-            transform_image(s, shape, geometry, pixels, zeros, left, &self.left, group.len(), image - group.start)
+            transform_image(s, shape, geometry, pixels, zeros, left, &self.left, group.len(), image - group.start);
         };
     }
 
@@ -270,7 +270,7 @@ impl Pass<'_> {
             let image = image - images.start;
             // SAFETY: as the caller guarantees; the output has room for every image.
             unsafe {
-                output_image(s, &self.geometry, products, product, images.len(), image, self.bias, self.pooled, to)
+                output_image(s, &self.geometry, products, product, images.len(), image, self.bias, self.pooled, to);
             };
         }
     }
