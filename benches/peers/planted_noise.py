@@ -31,7 +31,7 @@ import pandas as pd
 
 SEED = 42  # of the folds, the noise and the networks
 SEED_OF_ORIGINAL = 7  # of the networks that are trained on the original labels
-FOLDS, FOLDS_OF_ORIGINAL = 5, 2
+FOLDS_OF_ORIGINAL = 2
 
 
 def cli(given, *words, **options):
@@ -145,6 +145,7 @@ def main():
     parser.add_argument("--images", type=Path, required=True, help="folder that the partitions were made of")
     parser.add_argument("--noise", choices=("any", "confused", "human-like"), required=True)
     parser.add_argument("--rate", type=float, required=True, help="fraction of wrong labels")
+    parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--program", default="cifar-cli")
     given = parser.parse_args()
     given.project, given.images = given.project.resolve(), given.images.resolve()
@@ -167,7 +168,7 @@ def main():
     noisy = wrong_labels(given.noise, given.rate, truth, predicted, np.random.default_rng(SEED))
     labels = pd.Series(np.array(classes)[noisy], index=images.index)
     print(f"{(labels != images.original_label).sum()} of {len(images)} labels are wrong", flush=True)
-    out_of_fold(given, images, labels, FOLDS, SEED).to_csv(given.project / "out_of_fold.csv", index=False)
+    out_of_fold(given, images, labels, given.folds, SEED).to_csv(given.project / "out_of_fold.csv", index=False)
 
 
 if __name__ == "__main__":
