@@ -23,8 +23,12 @@ pub struct LabelOdds {
 impl LabelOdds {
     /// Computes the odds of images that no network was trained on.
     pub fn held_out(evidence: &Evidence, labels: &[u16]) -> Self {
+        Self::under(NoiseRates::of_anchors(evidence.classes, labels, &evidence.class_probabilities), evidence, labels)
+    }
+
+    /// Computes the odds under these noise rates.
+    fn under(rates: NoiseRates, evidence: &Evidence, labels: &[u16]) -> Self {
         let Evidence { classes, class_probabilities, .. } = evidence;
-        let rates = NoiseRates::estimate(*classes, labels, class_probabilities);
         let rows = class_probabilities.chunks_exact(*classes).zip(labels);
         let log_odds: Vec<f64> = rows.map(|(row, label)| rates.log_odds_wrong(usize::from(*label), row)).collect();
         Self { scores: ranks(&log_odds), rates, log_odds, is_rank_matched: false }
@@ -39,7 +43,8 @@ impl LabelOdds {
     ///
     /// Without at least 100 held-out images, the odds are not adjusted.
     pub fn trained_on(evidence: &Evidence, labels: &[u16], held_out: Option<&Self>) -> Self {
-        let found = Self::held_out(evidence, labels);
+        let rates = NoiseRates::estimate(evidence.classes, labels, &evidence.class_probabilities);
+        let found = Self::under(rates, evidence, labels);
         let Some(held_out) = held_out.filter(|odds| odds.log_odds.len() >= MIN_HELD_OUT) else { return found };
         let mut sorted = held_out.log_odds.clone();
         sorted.sort_by(f64::total_cmp);

@@ -43,18 +43,14 @@ pub struct NoiseRates {
 }
 
 impl NoiseRates {
-    /// Estimates the rates from labels and probabilities (images × classes; each row sums to 1).
+    /// Estimates the rates from labels and probabilities (images × classes; each row sums to 1) of
+    /// images that the network was trained on.
     ///
-    /// A class's first rates are the label frequencies among its anchors: the 15 % of the images
-    /// predicted as the class that have the highest probability of it. The anchors are those of
-    /// Patrini et al. 2017 (arXiv 1609.03683), who read the rates from the network's probabilities
-    /// instead.
-    ///
-    /// Each class's rates shrink towards the mean over all classes with the weight of 100 images.
-    /// All images then refine them in five steps of expectation maximisation: each counts for each
-    /// class by its posterior probability, and the anchors' rates count as 300 images. Anchors
-    /// alone underestimate the rates, since the easiest images carry the fewest wrong labels. No
-    /// rate is below 3.3 % divided by the number of other classes.
+    /// The rates are first those of [`NoiseRates::of_anchors`]. All images then refine them in five
+    /// steps of expectation maximisation: each counts for each class by its posterior probability,
+    /// and the anchors' rates count as 300 images. Anchors alone underestimate the rates here, since
+    /// the network has learnt wrong labels of easy images. No rate is below 3.3 % divided by the
+    /// number of other classes.
     ///
     /// ```
     /// use cifar_eval::measures::NoiseRates;
@@ -70,6 +66,35 @@ impl NoiseRates {
     /// assert_eq!(rates.most_probable_class(1, &probabilities[..2]), 0);
     /// ```
     pub fn estimate(classes: usize, labels: &[u16], probabilities: &[f32]) -> Self {
+        let of_anchors = Self::of_anchors(classes, labels, probabilities);
+        (0..STEPS).fold(of_anchors.clone(), |rates, _| rates.refined(&of_anchors, labels, probabilities))
+    }
+
+    /// Estimates the rates from labels and probabilities (images × classes; each row sums to 1) of
+    /// images that the network was not trained on.
+    ///
+    /// A class's rates are the label frequencies among its anchors: the 15 % of the images predicted
+    /// as the class that have the highest probability of it. The anchors are those of Patrini et al.
+    /// 2017 (arXiv 1609.03683), who read the rates from the network's probabilities instead.
+    ///
+    /// Each class's rates shrink towards the mean over all classes with the weight of 100 images. No
+    /// rate is below 3.3 % divided by the number of other classes.
+    ///
+    /// Refining them by all images, as [`NoiseRates::estimate`] does, ranks wrong labels worse here:
+    /// images that the network confuses then count as wrong labels (docs/measurements.md).
+    ///
+    /// ```
+    /// use cifar_eval::measures::NoiseRates;
+    ///
+    /// // 500 images of each of two classes; every tenth image of class 0 is labelled 1.
+    /// let labels: Vec<u16> = (0..1000).map(|i| u16::from(i >= 500 || i % 10 == 0)).collect();
+    /// let probabilities: Vec<f32> =
+    ///     (0..1000).flat_map(|i| if i < 500 { [0.9, 0.1] } else { [0.1, 0.9] }).collect();
+    /// let rates = NoiseRates::of_anchors(2, &labels, &probabilities);
+    /// assert_eq!(rates.anchors(0), (67, 75)); // the first 15 % of 500 equally probable images
+    /// assert!(rates.get(0, 1) > rates.get(1, 0));
+    /// ```
+    pub fn of_anchors(classes: usize, labels: &[u16], probabilities: &[f32]) -> Self {
         let rows: Vec<&[f32]> = probabilities.chunks_exact(classes).collect();
         let mut predicted = vec![Vec::new(); classes];
         for (image, row) in rows.iter().enumerate() {
@@ -99,8 +124,7 @@ impl NoiseRates {
             }
             keep_floor(row, class);
         }
-        let of_anchors = Self { classes, log_rates: logs(&rates), rates, anchors };
-        (0..STEPS).fold(of_anchors.clone(), |rates, _| rates.refined(&of_anchors, labels, probabilities))
+        Self { classes, log_rates: logs(&rates), rates, anchors }
     }
 
     /// Returns the number of anchors of `class` that carry its label, and the number of its
@@ -232,6 +256,10 @@ mod tests {
             |class: usize| 1.0 - (0..3).filter(|other| *other != class).map(|other| first(class, other)).sum::<f64>();
         let first = |class: usize, label: usize| if class == label { own(class) } else { first(class, label) };
         let first = [0, 1, 2].map(|class| [0, 1, 2].map(|label| first(class, label)));
+        let of_anchors = NoiseRates::of_anchors(3, &labels, &probabilities);
+        for (class, label) in (0..9).map(|at| (at / 3, at % 3)) {
+            assert!((of_anchors.get(class, label) - first[class][label]).abs() < 1e-12, "{class} {label}");
+        }
         let mut expected = first;
         for _ in 0..5 {
             let mut counts = first.map(|row| row.map(|rate| 300.0 * rate));
