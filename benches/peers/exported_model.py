@@ -5,7 +5,9 @@
 --project is a project with a trained network, --images a folder of image files of the network's size. Every program gets
 the first --count files (in the order of their paths) and the same number of threads. Printed:
 
-- how many of the most probable classes are those of `predict`, and the largest difference of a probability;
+- how many of the most probable classes are those of `predict`, and the largest difference of a probability: first for
+  copies of the files as PNG, which all programs decode to the same pixels, then for the files. Pillow decodes a JPEG
+  file with subsampled colours to slightly other pixels than this program does.
 - seconds for all files: reading, decoding and classifying, in batches of 250. ours is the whole command with its start
   and its table, the others only the work, after their imports and loading the network;
 - milliseconds for a single image in memory, the median of 300. ours is `cifar-cli bench inference`, a network of the
@@ -117,10 +119,17 @@ def of_ours(given, folder, listed, classes):
     with table.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             values = np.zeros(len(classes))
-            for rank in range(1, len(classes) + 1):
+            values[column[row["predicted"]]] = row["probability"]
+            for rank in range(2, len(classes) + 1):
                 values[column[row[f"class_{rank}"]]] = row[f"probability_{rank}"]
             probabilities[Path(row["file"]).name] = values
     return np.array([probabilities[name] for name in sorted(probabilities)]), seconds
+
+
+def compare(name, found, ours):
+    """Prints how far two tables of probabilities agree."""
+    same = int((found.argmax(1) == ours.argmax(1)).sum())
+    print(f"{name}: {same} of {len(ours)} classes as ours, probabilities differ by up to {abs(found - ours).max():.1e}")
 
 
 def single(peer, image):
@@ -148,7 +157,15 @@ def main():
         architecture = peers[0].session.get_modelmeta().custom_metadata_map["architecture"]
         seconds, alone = ({name: [] for name in ["ours", *(peer.name for peer in peers)]} for _ in range(2))
         image = decoded(pool, files[:1])
-        for _ in range(given.rounds):
+        copies = folder / "copies"
+        copies.mkdir()
+        for index, file in enumerate(files):
+            Image.open(file).convert("RGB").save(copies / f"{index:06}.png")
+        ours, _ = of_ours(given, folder, copies, classes)
+        for peer in peers:
+            found, _ = of_peer(peer, pool, sorted(copies.iterdir()))
+            compare(f"{peer.name}, PNG", found, ours)
+        for turn in range(given.rounds):
             ours, took = of_ours(given, folder, listed, classes)
             seconds["ours"].append(took)
             bench = cli(given, "bench", "inference", "--architecture", architecture, "--batch", 1, "--steps", SINGLE, "--json")
@@ -157,8 +174,8 @@ def main():
                 found, took = of_peer(peer, pool, files)
                 seconds[peer.name].append(took)
                 alone[peer.name].append(single(peer, image))
-                same = int((found.argmax(1) == ours.argmax(1)).sum())
-                print(f"{peer.name}: {same} of {len(files)} classes as ours, probabilities differ by up to {abs(found - ours).max():.1e}")
+                if turn == 0:
+                    compare(f"{peer.name}, the files", found, ours)
     print("| program | s for all files | ms for one image |\n|---|--:|--:|")
     for name in seconds:
         print(f"| {name} | {statistics.median(seconds[name]):.2f} | {statistics.median(alone[name]):.2f} |")
