@@ -30,18 +30,34 @@ fn project(grid: &str) -> Project {
     project
 }
 
-/// Adds the partition v4: 60 images of noise in two classes.
-fn add_partition(project: &Project) {
-    for (class, name) in (0..).zip(["airplane", "cat"]) {
-        for number in 0..30 {
-            let pixel = |x, y| image::Rgb([x, y, number].map(|value: u8| value.wrapping_mul(37 + 8 * class) ^ number));
-            let picture = image::RgbImage::from_fn(32, 32, |x, y| pixel(x as u8, y as u8));
-            let file = project.path("more").join(name).join(format!("{number}.png"));
+/// Puts pictures of random blocks into `folder`, one of each of two classes for every number.
+fn draw(project: &Project, folder: &str, numbers: std::ops::Range<u8>) {
+    for (class, name) in (0..).zip(["cat", "dog"]) {
+        for number in numbers.clone() {
+            // Blocks of 8×8 pixels in colours that depend on everything.
+            let shade = |place: u32, channel: u32| {
+                let seed = u32::from(number) * 2 + class;
+                ((seed * 16 + place) * 3 + channel).wrapping_mul(2_654_435_761) >> 24
+            };
+            let colour = |place| image::Rgb([0, 1, 2].map(|channel| shade(place, channel) as u8));
+            let picture = image::RgbImage::from_fn(32, 32, |x, y| colour(y / 8 * 4 + x / 8));
+            let file = project.path(folder).join(name).join(format!("{number}.png"));
             std::fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
             picture.save(file).expect("an image");
         }
     }
+}
+
+/// A project of images in class folders to which the partition v4 was added.
+fn grown_project(grid: &str) -> Project {
+    let project = Project::new();
+    project.edit("params.yaml", "widths: [32, 64, 128]", "widths: [4, 8, 8]");
+    project.write("experiments.toml", format!("{grid}{RESOURCES}").as_bytes());
+    draw(&project, "first", 0..90);
+    project.run(&["partition", "--source", "first"]).success();
+    draw(&project, "more", 90..120);
     project.run(&["partition", "--add", "v4", "--source", "more"]).success();
+    project
 }
 
 /// Runs the program with access to the cluster.
@@ -163,8 +179,7 @@ fn project_text_is_never_executed_on_a_node() {
 fn a_job_array_gives_the_same_files_as_one_process() {
     let _alone = alone();
     let Some(cluster) = Cluster::start() else { return };
-    let project = project("[grid]\ndataset_version = ['v1', 'v1+v4']\nrandom_seed = [1, 2]\n");
-    add_partition(&project);
+    let project = grown_project("[grid]\ndataset_version = ['v1', 'v1+v4']\nrandom_seed = [1, 2]\n");
     let answer = run(&project, &cluster, &RUN).success();
     for words in ["tasks submitted: 4", "[4/4] ", "test "] {
         assert!(answer.stderr.contains(words), "{words}: {answer:#?}");
