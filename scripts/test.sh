@@ -2,7 +2,7 @@
 # Checks everything that must hold before a change lands: format, lints, documentation, unit and
 # property tests, the README's example, and the end-to-end tests with the real program, DVC,
 # Chromium and Slurm. All in the dev profile: it compiles soonest, checks for overflow, and trains
-# nearly as fast as a release, with the same bits. The GitHub workflow tests the release profile.
+# as fast as a release, with the same bits. The GitHub workflow tests the release profile.
 #
 # `scripts/test.sh --quick` checks format, lints, unit and property tests and one small end-to-end
 # run. It needs only cargo.
