@@ -128,6 +128,16 @@ mod tests {
     }
 
     #[test]
+    fn a_nested_pass_leaves_the_outer_one_its_gradients() {
+        let outer = Collecting::start();
+        let (inner, [weight, _]) = loss();
+        assert!(gradients(&inner).unwrap().get(&weight).is_some());
+        let (other, _) = loss();
+        other.backward().unwrap();
+        assert!(!outer.finish().is_empty());
+    }
+
+    #[test]
     fn collecting_ends_with_an_error() {
         // A graph whose gradient has already been taken.
         let map = FeatureMap::from_tensor(&Var::zeros((1, 2), candle_core::DType::F32, &Device::Cpu).unwrap()).unwrap();

@@ -113,6 +113,16 @@ mod tests {
     }
 
     #[test]
+    fn only_rates_of_training_images_are_refined_by_all_images() {
+        let (evidence, labels, _) = evidence(1000, 0.0, 1);
+        let of_anchors = NoiseRates::of_anchors(2, &labels, &evidence.class_probabilities);
+        let of_all = NoiseRates::estimate(2, &labels, &evidence.class_probabilities);
+        assert_ne!(of_anchors, of_all);
+        assert_eq!(LabelOdds::held_out(&evidence, &labels).rates, of_anchors);
+        assert_eq!(LabelOdds::trained_on(&evidence, &labels, None).rates, of_all);
+    }
+
+    #[test]
     fn learnt_labels_are_flagged_as_often_as_held_out_ones() {
         let (evidence_of_val, labels, wrong) = evidence(1000, 0.0, 1);
         let val = LabelOdds::held_out(&evidence_of_val, &labels);
