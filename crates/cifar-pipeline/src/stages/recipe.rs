@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use cifar_train::recipes::{NamedRecipe, recipe, recipes};
-use cifar_train::{add_optional_keys, optional_train_keys};
+use cifar_train::{add_optional_keys, optional_keys};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -87,21 +87,17 @@ fn rewrite(text: &str, recipe: &NamedRecipe, before: &str) -> Result<(String, Ve
     // Converted through text: an f32 converted to a JSON value directly would show digits that it
     // does not have.
     let block = |text: String| -> Result<Value> { Ok(serde_json::from_str(&text)?) };
-    let mut train = block(serde_json::to_string(&recipe.recipe.train)?)?;
-    add_optional_keys(&mut train);
-    let new = [
-        ("model", block(serde_json::to_string(&recipe.recipe.model)?)?),
-        ("train", train),
-        ("evaluate", json!({ "tta": recipe.views })),
-    ];
+    let mut new = block(serde_json::to_string(&recipe.recipe)?)?;
+    new["evaluate"] = json!({ "tta": recipe.views });
+    add_optional_keys(&mut new);
     let mut before: Value = serde_json::from_str(before)?;
-    add_optional_keys(&mut before["train"]);
+    add_optional_keys(&mut before);
     let (mut text, mut changed) = (text.to_string(), Vec::new());
-    for (block, values) in new {
-        for (key, value) in values.as_object().into_iter().flatten() {
+    for block in ["model", "train", "evaluate"] {
+        for (key, value) in new[block].as_object().into_iter().flatten() {
             let old = &before[block][key];
             if old != value {
-                let is_optional = block == "train" && optional_train_keys().contains_key(key);
+                let is_optional = optional_keys().get(block).is_some_and(|keys| keys.contains_key(key));
                 let changed_text = match set(&text, block, key, &shown(value)) {
                     // A file of an earlier version has no line of it.
                     Err(_) if is_optional => add(&text, block, key, &shown(value)),
