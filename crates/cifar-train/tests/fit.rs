@@ -3,7 +3,7 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -173,7 +173,7 @@ fn trials_of_equal_cost_have_the_epochs_of_their_network_and_so_has_the_result()
     // The baseline is the wide network; two of its epochs pay for more of the narrow one.
     let longer = narrow.at_equal_cost(&wide, &data.report).unwrap();
     let epochs = longer.train.epochs;
-    assert!(epochs > 3 && longer.train.warmup_epochs == epochs as f64 / 2.0, "{epochs}");
+    assert!(epochs > 3 && (2.0 * longer.train.warmup_epochs).round() as usize == epochs, "{epochs}");
     assert_eq!(wide.at_equal_cost(&narrow, &data.report).unwrap().train.epochs, 1, "at least one");
     assert_eq!(wide.at_equal_cost(&wide, &data.report).unwrap(), wide);
 
@@ -186,17 +186,12 @@ fn trials_of_equal_cost_have_the_epochs_of_their_network_and_so_has_the_result()
         let expected = Score::Trained { accuracy: val_accuracy.unwrap(), loss: val_loss.unwrap() };
         assert_eq!(trials.train(1, &setting, 3, rung).unwrap(), expected, "rung {rung}");
     }
-    let mut tuned = serde_json::to_value(Tuned::read(&tuned_none(folder.path())).unwrap()).unwrap();
+    write_none(&folder.path().join("tuning")).unwrap();
+    let mut tuned = serde_json::to_value(Tuned::read(&folder.path().join("tuning").join(TUNED)).unwrap()).unwrap();
     tuned["setting"] = serde_json::json!(setting);
     tuned["equal_cost"] = true.into();
     let tuned: Tuned = serde_json::from_value(tuned).unwrap();
     assert_eq!(tuned.apply(&wide, &data.report, Path::new("tuned.json")).unwrap().train.epochs, epochs);
-}
-
-/// Returns the file with the result of no search.
-fn tuned_none(folder: &Path) -> PathBuf {
-    write_none(&folder.join("tuning")).unwrap();
-    folder.join("tuning").join(TUNED)
 }
 
 #[test]
