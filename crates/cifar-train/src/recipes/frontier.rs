@@ -149,7 +149,7 @@ mod tests {
             assert!(duration >= longest);
             (widest, longest) = (width, duration);
         }
-        assert_eq!(widest, frontier()[2].recipe.model.widths.iter().sum());
+        assert_eq!(widest, frontier()[2].recipe.model.widths.iter().sum::<usize>());
     }
 
     #[test]
