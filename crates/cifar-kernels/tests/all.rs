@@ -2,6 +2,7 @@
 //! are separate: `isa` starts itself as a child process, and `batches` has its own allocator.
 
 mod arithmetic;
+mod bf16;
 mod common;
 mod convolutions;
 mod errors;

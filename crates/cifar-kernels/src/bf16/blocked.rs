@@ -60,6 +60,11 @@ impl BlockedShape {
         self.groups() * self.blocks() * self.pixels * BLOCK
     }
 
+    /// Returns the number of values of the images alone, as in NHWC.
+    pub fn nhwc_len(&self) -> usize {
+        self.images * self.pixels * self.channels
+    }
+
     /// Returns the number of groups of 32 images.
     pub(super) fn groups(&self) -> usize {
         self.images.div_ceil(SIDE)
@@ -105,7 +110,7 @@ impl BlockedShape {
 /// ```
 pub fn to_blocked(shape: &BlockedShape, images: &[f32], blocked: &mut [Bf16]) -> Result<()> {
     const OP: &str = "to_blocked";
-    check_len(OP, "images", images, shape.images * shape.pixels * shape.channels)?;
+    check_len(OP, "images", images, shape.nhwc_len())?;
     check_len(OP, "blocked", blocked, shape.len())?;
     let isa = isa()?;
     blocked.par_chunks_mut(shape.pixels * BLOCK).enumerate().for_each(|(task, map)| {
@@ -134,7 +139,7 @@ pub fn to_blocked(shape: &BlockedShape, images: &[f32], blocked: &mut [Bf16]) ->
 pub fn from_blocked(shape: &BlockedShape, blocked: &[Bf16], images: &mut [f32]) -> Result<()> {
     const OP: &str = "from_blocked";
     check_len(OP, "blocked", blocked, shape.len())?;
-    check_len(OP, "images", images, shape.images * shape.pixels * shape.channels)?;
+    check_len(OP, "images", images, shape.nhwc_len())?;
     let isa = isa()?;
     images.par_chunks_mut(shape.pixels * shape.channels).enumerate().for_each(|(image, pixels)| {
         vectorised(isa, || {

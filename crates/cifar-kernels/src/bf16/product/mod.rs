@@ -233,6 +233,54 @@ mod tests {
         check(trap::amx());
     }
 
+    /// Runs `work` with a copy of `values` that starts or ends next to a protected page.
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    fn guarded<T: Copy>(values: &[T], at_end: bool, work: impl FnOnce(&mut [T])) {
+        const PAGE: usize = 4096;
+        let bytes = size_of_val(values);
+        let inner = bytes.next_multiple_of(PAGE);
+        // SAFETY: the mapping is new and ours alone. Its inner pages are opened before they are
+        // used, and hold `bytes` bytes from either start on, which is aligned for `T`.
+        unsafe {
+            let (closed, flags) = (libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANON);
+            let map = libc::mmap(std::ptr::null_mut(), inner + 2 * PAGE, closed, flags, -1, 0);
+            assert_ne!(map, libc::MAP_FAILED, "pages can be mapped");
+            let opened = libc::mprotect(map.byte_add(PAGE), inner, libc::PROT_READ | libc::PROT_WRITE);
+            assert_eq!(opened, 0, "pages can be opened");
+            let start = map.byte_add(PAGE + if at_end { inner - bytes } else { 0 }).cast::<T>();
+            std::ptr::copy_nonoverlapping(values.as_ptr(), start, values.len());
+            work(std::slice::from_raw_parts_mut(start, values.len()));
+            libc::munmap(map, inner + 2 * PAGE);
+        }
+    }
+
+    /// An access outside of a slice ends this process (SIGSEGV).
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    #[test]
+    fn the_assembly_stays_within_its_slices() {
+        fn check(unit: impl Unit) {
+            let (a, b, c) = (block(1, 120, 9).repeat(3), block(2, 120, 9).repeat(3), vec![0.0; BLOCK]);
+            for at_end in [false, true] {
+                guarded(&a, at_end, |a| {
+                    guarded(&b, at_end, |b| {
+                        guarded(&c, at_end, |c| {
+                            let (a_stride, b_stride) = (1, 1);
+                            let sum = BlockSum { a, a_stride, b, b_stride, repeats: 2, steps: Steps::TWO };
+                            unit.begin().add(&sum, true, c);
+                            let mut expected = vec![0.0; BLOCK];
+                            PortableUnit(Isa::Portable).add(&sum, true, &mut expected);
+                            assert_eq!(bits(c), bits(&expected));
+                        });
+                    });
+                });
+            }
+        }
+        check(trap::amx());
+        if let Some(unit) = Avx512Unit::new() {
+            check(unit);
+        }
+    }
+
     /// The assembly configures the tiles of its thread and releases them.
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     #[test]
