@@ -22,24 +22,30 @@ pub(super) enum Direction {
 /// Returns the packed filters of `weight` `[kernel, kernel, in_channels, out_channels]`.
 pub(super) fn packed(shape: &Conv2dShape, direction: Direction, weight: &[f32]) -> Buffer<Bf16> {
     let (taps, inputs, outputs) = (shape.kernel * shape.kernel, shape.in_channels, shape.out_channels);
-    let (sources, targets, steps) = match direction {
-        Direction::Forward => (inputs, outputs, [outputs, 1]),
-        Direction::Backward => (outputs, inputs, [1, outputs]),
+    let (sources, targets) = match direction {
+        Direction::Forward => (inputs, outputs),
+        Direction::Backward => (outputs, inputs),
     };
     let source_blocks = sources.div_ceil(SIDE);
     let mut packed = Buffer::new(targets.div_ceil(SIDE) * source_blocks * taps * BLOCK);
     packed.par_chunks_mut(BLOCK).enumerate().for_each(|(at, block)| {
-        let (pair, tap) = (at / taps, at % taps);
-        let [first_target, first_source] = [pair / source_blocks * SIDE, pair % source_blocks * SIDE];
-        let weight = &weight[tap * inputs * outputs..(tap + 1) * inputs * outputs];
-        for (index, value) in block.iter_mut().enumerate() {
-            let [tile, row, column, parity] = [index / 512, index / 32 % 16, index / 2 % 16, index % 2];
-            let (source, target) = (first_source + 2 * row + parity, first_target + 16 * tile + column);
-            *value = if source < sources && target < targets {
-                Bf16::from_f32(weight[source * steps[0] + target * steps[1]])
-            } else {
-                Bf16::ZERO
-            };
+        let (target, source, tap) = (at / taps / source_blocks * SIDE, at / taps % source_blocks * SIDE, at % taps);
+        let (first_input, first_output) = match direction {
+            Direction::Forward => (source, target),
+            Direction::Backward => (target, source),
+        };
+        block.fill(Bf16::ZERO);
+        for input in first_input..inputs.min(first_input + SIDE) {
+            let row = &weight[(tap * inputs + input) * outputs..(tap * inputs + input + 1) * outputs];
+            for (output, value) in row[first_output..].iter().take(SIDE).enumerate() {
+                let input = input - first_input;
+                let (source, target) = match direction {
+                    Direction::Forward => (input, output),
+                    Direction::Backward => (output, input),
+                };
+                block[target / 16 * (BLOCK / 2) + source / 2 * SIDE + target % 16 * 2 + source % 2] =
+                    Bf16::from_f32(*value);
+            }
         }
     });
     packed

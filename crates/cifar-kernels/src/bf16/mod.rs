@@ -23,6 +23,7 @@ mod blocked;
 mod conv;
 mod convolve;
 mod filters;
+mod operands;
 mod product;
 mod steps;
 mod unit;

@@ -4,6 +4,7 @@
 use rayon::prelude::*;
 
 use super::blocked::{BLOCK, SIDE};
+use super::operands::{pair, transpose};
 use super::product::{BlockSum, Tiles, Unit};
 use super::steps::StepLists;
 use super::{Bf16, BlockedShape};
@@ -124,25 +125,4 @@ fn pack(
             }
         });
     });
-}
-
-/// Writes a block as an operand A whose rows are its channels.
-#[inline(always)]
-fn transpose(block: &[Bf16], transposed: &mut [Bf16]) {
-    for (channel, row) in transposed.chunks_exact_mut(SIDE).enumerate() {
-        for (value, image) in row.iter_mut().zip(block.chunks_exact(SIDE)) {
-            *value = image[channel];
-        }
-    }
-}
-
-/// Writes a block as an operand B whose rows are pairs of images.
-#[inline(always)]
-fn pair(block: &[Bf16], paired: &mut [Bf16]) {
-    for (row, images) in block.chunks_exact(2 * SIDE).enumerate() {
-        for (channel, values) in images[..SIDE].iter().zip(&images[SIDE..]).enumerate() {
-            let at = channel / 16 * (BLOCK / 2) + row * SIDE + channel % 16 * 2;
-            (paired[at], paired[at + 1]) = (*values.0, *values.1);
-        }
-    }
 }
