@@ -3,6 +3,7 @@
 
 mod arithmetic;
 mod bf16;
+mod bf16_layers;
 mod common;
 mod convolutions;
 mod errors;

@@ -6,7 +6,7 @@ use cifar_kernels::bf16::{
     Bf16, BlockedShape, conv2d_forward, conv2d_input_gradient, conv2d_weight_gradient, from_blocked, to_blocked,
 };
 use cifar_kernels::{Isa, naive, with_isa};
-use common::compare::{Expected, compare};
+use common::compare::{Expected, compare, rounded_to_bf16};
 use common::kernels::{Bf16Conv, Heap, Outputs};
 use common::refuse::{check_lengths, kept, zeros};
 use common::{BF16_CONVS, bits, conv2d, on_every_isa, widen};
@@ -31,22 +31,15 @@ const SHAPES: &[[usize; 8]] = &[
     [2, 9, 6, 3, 5, 5, 3, 2],
 ];
 
-/// Returns the allowed error of sums whose terms add up to `magnitudes` without their signs.
+/// Expects sums whose terms add up to `magnitudes` without their signs.
 ///
 /// A term passes at most 16 additions of its chain, the addition of the two chains, one addition per
 /// product of blocks and one per partial sum. Each addition rounds by at most 2⁻²⁴ of its result,
 /// which is at most the sum of the magnitudes of its terms. So all roundings together are at most
 /// `additions` · 2⁻²⁴ of the magnitude. One more covers the squares of 2⁻²⁴. Products are exact.
-fn sum_errors(magnitudes: &[f64], products: usize, parts: usize) -> Vec<f64> {
-    let additions = 16 + 1 + products + parts + 1;
-    magnitudes.iter().map(|magnitude| additions as f64 / (1 << 24) as f64 * magnitude).collect()
-}
-
-/// Expects sums that are rounded to bf16, by at most 2⁻⁸ of themselves.
-fn rounded(values: Vec<f64>, magnitudes: &[f64], products: usize) -> Expected {
-    let errors = sum_errors(magnitudes, products, 0);
-    let allowed = values.iter().zip(errors).map(|(value, error)| error + (value.abs() + error) / 256.0).collect();
-    Expected { values, allowed }
+fn sums(values: Vec<f64>, magnitudes: &[f64], products: usize, parts: usize) -> Expected {
+    let additions = (16 + 1 + products + parts + 1) as f64;
+    Expected { values, allowed: magnitudes.iter().map(|m| additions / (1 << 24) as f64 * m).collect() }
 }
 
 fn narrowed(values: &[f64]) -> Vec<u32> {
@@ -79,9 +72,9 @@ fn check_conv(dims: [usize; 8], seed: u64) {
     let [output, input_grad, weight_grad] = values;
     let pixels = n.div_ceil(32) * s.out_height() * s.out_width();
     let expected = [
-        rounded(output, &magnitudes[0], kernel * kernel * c.div_ceil(32)),
-        rounded(input_grad, &magnitudes[1], kernel * kernel * o.div_ceil(32)),
-        Expected { values: weight_grad, allowed: sum_errors(&magnitudes[2], pixels, 4) },
+        rounded_to_bf16(sums(output, &magnitudes[0], kernel * kernel * c.div_ceil(32), 0)),
+        rounded_to_bf16(sums(input_grad, &magnitudes[1], kernel * kernel * o.div_ceil(32), 0)),
+        sums(weight_grad, &magnitudes[2], pixels, 4),
     ];
     on_every_isa(|_| check_outputs(&conv, dims, &expected, conv.run(&Heap)));
 }

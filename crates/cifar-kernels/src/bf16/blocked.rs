@@ -116,18 +116,22 @@ pub fn to_blocked(shape: &BlockedShape, images: &[f32], blocked: &mut [Bf16]) ->
     blocked.par_chunks_mut(shape.pixels * BLOCK).enumerate().for_each(|(task, map)| {
         let (group, block) = (task / shape.blocks(), task % shape.blocks());
         let [rows, channels] = shape.filled(group, block);
-        vectorised(isa, || {
-            for (pixel, values) in map.chunks_exact_mut(BLOCK).enumerate() {
-                for (row, to) in values.chunks_exact_mut(SIDE).enumerate() {
-                    let at = shape.nhwc(group * SIDE + row, pixel, block);
-                    let from = if row < rows { &images[at..at + channels] } else { &[] };
-                    for (to, from) in to.iter_mut().zip(from) {
-                        *to = Bf16::from_f32(*from);
+        vectorised(
+            isa,
+            #[inline(always)]
+            || {
+                for (pixel, values) in map.chunks_exact_mut(BLOCK).enumerate() {
+                    for (row, to) in values.chunks_exact_mut(SIDE).enumerate() {
+                        let at = shape.nhwc(group * SIDE + row, pixel, block);
+                        let from = if row < rows { &images[at..at + channels] } else { &[] };
+                        for (to, from) in to.iter_mut().zip(from) {
+                            *to = Bf16::from_f32(*from);
+                        }
+                        to[from.len()..].fill(Bf16::ZERO);
                     }
-                    to[from.len()..].fill(Bf16::ZERO);
                 }
-            }
-        });
+            },
+        );
     });
     Ok(())
 }
@@ -142,17 +146,21 @@ pub fn from_blocked(shape: &BlockedShape, blocked: &[Bf16], images: &mut [f32]) 
     check_len(OP, "images", images, shape.nhwc_len())?;
     let isa = isa()?;
     images.par_chunks_mut(shape.pixels * shape.channels).enumerate().for_each(|(image, pixels)| {
-        vectorised(isa, || {
-            for (pixel, values) in pixels.chunks_exact_mut(shape.channels).enumerate() {
-                for (block, to) in values.chunks_mut(SIDE).enumerate() {
-                    let map = (image / SIDE * shape.blocks() + block) * shape.pixels;
-                    let from = &blocked[(map + pixel) * BLOCK + image % SIDE * SIDE..];
-                    for (to, from) in to.iter_mut().zip(from) {
-                        *to = from.to_f32();
+        vectorised(
+            isa,
+            #[inline(always)]
+            || {
+                for (pixel, values) in pixels.chunks_exact_mut(shape.channels).enumerate() {
+                    for (block, to) in values.chunks_mut(SIDE).enumerate() {
+                        let map = (image / SIDE * shape.blocks() + block) * shape.pixels;
+                        let from = &blocked[(map + pixel) * BLOCK + image % SIDE * SIDE..];
+                        for (to, from) in to.iter_mut().zip(from) {
+                            *to = from.to_f32();
+                        }
                     }
                 }
-            }
-        });
+            },
+        );
     });
     Ok(())
 }

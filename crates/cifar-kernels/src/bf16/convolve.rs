@@ -33,11 +33,15 @@ pub(super) fn convolve<U: Unit>(unit: U, pass: &Pass, source: &[Bf16], filters: 
             with_scratch([values.len()], |[sums]| {
                 add_products(unit, pass, [group, block, band * BAND], source, filters, sums);
                 let filled = pass.target.filled(group, block);
-                vectorised(unit.isa(), || {
-                    for (sums, values) in sums.chunks_exact(BLOCK).zip(values.chunks_exact_mut(BLOCK)) {
-                        round(sums, filled, values);
-                    }
-                });
+                vectorised(
+                    unit.isa(),
+                    #[inline(always)]
+                    || {
+                        for (sums, values) in sums.chunks_exact(BLOCK).zip(values.chunks_exact_mut(BLOCK)) {
+                            round(sums, filled, values);
+                        }
+                    },
+                );
             });
         });
     });

@@ -119,10 +119,14 @@ fn pack(
         let Some(group) = division.group(round, part, place) else { return };
         let map = group * shape.blocks() + at / division.at_once % shape.blocks();
         let values = &values[map * packed.len()..(map + 1) * packed.len()];
-        vectorised(isa, || {
-            for (from, to) in values.chunks_exact(BLOCK).zip(packed.chunks_exact_mut(BLOCK)) {
-                order(from, to);
-            }
-        });
+        vectorised(
+            isa,
+            #[inline(always)]
+            || {
+                for (from, to) in values.chunks_exact(BLOCK).zip(packed.chunks_exact_mut(BLOCK)) {
+                    order(from, to);
+                }
+            },
+        );
     });
 }

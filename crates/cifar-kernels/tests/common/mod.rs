@@ -81,6 +81,18 @@ pub(crate) const BF16_CONVS: &[[usize; 8]] = &[
     [1, 2, 3, 1, 2, 3, 1, 3], // windows without a pixel
 ];
 
+/// Images, height, width, channels: next to multiples of 32.
+pub(crate) const BF16_NORMS: &[[usize; 4]] = &[[1, 1, 2, 1], [2, 3, 3, 33], [33, 2, 2, 3], [65, 1, 3, 31]];
+
+/// As [`POOLS`], for the kernels in bf16.
+pub(crate) const BF16_POOLS: &[[usize; 6]] = &[
+    [1, 2, 2, 1, 2, 2],
+    [33, 7, 7, 3, 2, 2],
+    [1, 3, 3, 65, 3, 3],
+    [2, 5, 4, 33, 3, 2], // windows that overlap
+    [3, 9, 5, 2, 2, 3],  // pixels between windows
+];
+
 /// Images, height, width, channels, window, stride.
 pub(crate) const POOLS: &[[usize; 6]] = &[
     [1, 1, 1, 1, 1, 1],

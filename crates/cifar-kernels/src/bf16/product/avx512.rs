@@ -40,16 +40,20 @@ impl Tiles for Avx512Unit {
             c.fill(0.0);
         }
         let mut widened = Widened([0.0; BLOCK]);
-        vectorised(Isa::Avx512, || {
-            sum.for_each(|a, b| {
-                for (to, from) in widened.0.iter_mut().zip(a) {
-                    *to = from.to_f32();
-                }
-                // SAFETY: `self` is the proof that the processor has the instructions, and all
-                // slices have the length of a block.
-                unsafe { add_block(&widened.0, b, c) };
-            });
-        });
+        vectorised(
+            Isa::Avx512,
+            #[inline(always)]
+            || {
+                sum.for_each(|a, b| {
+                    for (to, from) in widened.0.iter_mut().zip(a) {
+                        *to = from.to_f32();
+                    }
+                    // SAFETY: `self` is the proof that the processor has the instructions, and all
+                    // slices have the length of a block.
+                    unsafe { add_block(&widened.0, b, c) };
+                });
+            },
+        );
     }
 }
 

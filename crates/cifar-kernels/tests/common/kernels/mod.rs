@@ -10,8 +10,8 @@ use std::ops::DerefMut;
 
 use cifar_kernels::Result;
 
-use super::{ACTIVATIONS, BF16_CONVS, CONVS, LINEARS, POOLS, TABLES, WINOGRADS};
-pub(crate) use bf16::Bf16Conv;
+use super::{ACTIVATIONS, BF16_CONVS, BF16_NORMS, BF16_POOLS, CONVS, LINEARS, POOLS, TABLES, WINOGRADS};
+pub(crate) use bf16::{Bf16Conv, Bf16Norm, Bf16Pool};
 pub(crate) use conv::{ActivatedConv, Conv, PooledConv};
 pub(crate) use layers::{Linear, Loss, Pool};
 pub(crate) use norm::Norm;
@@ -67,6 +67,15 @@ pub(crate) fn every_kernel(memory: &impl Memory) -> Vec<(String, Vec<f32>)> {
     }
     for dims in BF16_CONVS {
         add(dims, Bf16Conv::new(*dims, 9).expect(ACCEPTED).run(memory));
+    }
+    for dims in BF16_NORMS {
+        for activation in ACTIVATIONS {
+            add(dims, Bf16Norm::new(*dims, activation, false, 10).run(memory));
+            add(dims, Bf16Norm::new(*dims, activation, true, 11).run(memory));
+        }
+    }
+    for dims in BF16_POOLS {
+        add(dims, Bf16Pool::new(*dims, 12).expect(ACCEPTED).run(memory));
     }
     for dims in POOLS {
         add(dims, Pool::new(*dims, 2).expect(ACCEPTED).run(memory));
