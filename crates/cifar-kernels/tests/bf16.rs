@@ -220,10 +220,14 @@ fn dimensions_that_cannot_be_counted_are_refused() {
     check([1, 1, 1, 0], "[1, 1, 1, 0] has a dimension of 0");
     let many = usize::MAX / 64;
     check([many, 1, 1, 1], &format!("[{}, 32, 1, 1, 32] has too many elements", many.div_ceil(32)));
-    // The images fit, but not the positions of pixels. Nothing of this size is allocated.
-    let wide = conv2d([1, 1 << 17, 1 << 17, 1, 1, 1, 1, 0]).expect(FITS);
-    common::refuse::check(
-        conv2d_forward(&wide, &[], &[], &mut []),
-        "bf16::conv2d_forward: 17179869184 input pixels, 1 taps and 17179869184 output pixels exceed 32 bits",
-    );
+    // Nothing of these sizes is allocated.
+    let refused = |dims, taps: usize, pixels: usize| {
+        let problem = format!("{taps} taps and {pixels} pixels are too many");
+        let allowed = "allowed are 65536 taps, and 268435456 pixels · taps";
+        let result = conv2d_forward(&conv2d(dims).expect(FITS), &[], &[], &mut []);
+        common::refuse::check(result, &format!("bf16::conv2d_forward: {problem}: {allowed}"));
+    };
+    refused([1, 1 << 17, 1 << 17, 1, 1, 1, 1, 0], 1, 1 << 34);
+    refused([1, 1, 1, 1, 1, 257, 1, 128], 257 * 257, 1);
+    refused([1, 6000, 6000, 1, 1, 3, 1, 1], 9, 6000 * 6000);
 }

@@ -1,23 +1,27 @@
-//! Convolutions in bf16: operands have 8 significant bits, sums are in `f32`.
+//! The layers of convolutional networks in bf16: operands have 8 significant bits, sums are in
+//! `f32`.
 //!
-//! The kernels use AMX, the matrix unit of Intel's Xeon processors since 2023. On other processors
-//! the same kernels run with AVX-512 or plain code, which emulate the arithmetic of AMX and return
-//! the same bits. They are slower than the kernels in `f32`, so they are a reference rather than an
-//! alternative. [`uses_amx`] says which of them run.
+//! Convolutions use AMX, the matrix unit of Intel's Xeon processors since 2023, if the ISA is
+//! AVX-512. On other processors the same kernels emulate its arithmetic with AVX-512 or plain code
+//! and return the same bits. The emulation is slower than convolutions in `f32`: it serves to
+//! reproduce results. [`uses_amx`] says whether AMX computes.
 //!
-//! The order of AMX's sums was measured on an Intel Xeon with 512,000 results. The kernels of this
-//! module have not run on AMX yet: their tests execute the instructions of AMX one by one in an
-//! emulator. At its first use, AMX is compared with the emulation, and a difference is an error.
+//! The order of AMX's additions was measured on an Intel Xeon: the emulation returned the same bits
+//! for 512,000 results. The kernels of this module have not run on AMX. Their tests execute its
+//! instructions one by one in an emulator, or on AMX where the processor has it. The first call on
+//! AMX compares it with the emulation, and a difference is an error.
 //!
 //! # Layout
 //! Images have the layout `[images / 32, channels / 32, height, width, 32 images, 32 channels]`,
-//! rounded up ([`to_blocked`], [`from_blocked`]). Values beyond the last image and the last channel
-//! must be 0; all kernels write 0 there. Filters and their gradients are in `f32` and have the
-//! layout of the other kernels.
+//! with quotients rounded up ([`to_blocked`], [`from_blocked`]). Values beyond the last image and
+//! the last channel must be 0, and all kernels write 0 there. Filters, parameters, statistics and
+//! their gradients are in `f32`.
 //!
 //! # Determinism
-//! The bits of a result depend on its operands only: not on the number of threads, the processor or
-//! the ISA. Every NaN in a result has the same bits.
+//! The bits of convolutions and pooling depend on nothing but the operands: neither the number of
+//! threads nor the processor nor the ISA. Those of batch norm and activations are the same with any
+//! number of threads, on the same ISA and target. Every NaN in bf16, and in gradients of filters,
+//! has the same bits.
 
 mod activation;
 mod batch_norm;
