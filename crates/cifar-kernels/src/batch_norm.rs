@@ -91,7 +91,7 @@ impl BatchNorm<'_> {
     }
 }
 
-fn check_epsilon(op: &'static str, epsilon: f32) -> Result<()> {
+pub(crate) fn check_epsilon(op: &'static str, epsilon: f32) -> Result<()> {
     if epsilon > 0.0 && epsilon.is_finite() {
         Ok(())
     } else {

@@ -8,11 +8,15 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::{MutexGuard, PoisonError};
 
+use crate::bf16::Bf16;
+
 /// Number types that a [`Buffer`] can hold.
 pub trait Plain: sealed::Sealed + Copy + Default + Send + Sync + 'static {}
 
 mod sealed {
     use std::sync::Mutex;
+
+    use super::Bf16;
 
     pub trait Sealed: Sized {
         /// Returns the pool of free buffers.
@@ -32,10 +36,18 @@ mod sealed {
             &POOL
         }
     }
+
+    impl Sealed for Bf16 {
+        fn pool() -> &'static Mutex<Vec<Vec<Self>>> {
+            static POOL: Mutex<Vec<Vec<Bf16>>> = Mutex::new(Vec::new());
+            &POOL
+        }
+    }
 }
 
 impl Plain for f32 {}
 impl Plain for u8 {}
+impl Plain for Bf16 {}
 
 fn pool<T: Plain>() -> MutexGuard<'static, Vec<Vec<T>>> {
     T::pool().lock().unwrap_or_else(PoisonError::into_inner)
@@ -133,6 +145,7 @@ impl<T: Plain> DerefMut for Buffer<T> {
 pub fn release_buffers() {
     pool::<f32>().clear();
     pool::<u8>().clear();
+    pool::<Bf16>().clear();
 }
 
 #[cfg(test)]

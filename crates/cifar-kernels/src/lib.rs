@@ -59,6 +59,8 @@ mod peak;
 mod pixels;
 mod pool;
 
+#[expect(unsafe_code, reason = "matrix instructions")]
+pub mod bf16;
 pub mod naive;
 
 pub use activation::{Activation, activation_backward, activation_forward};

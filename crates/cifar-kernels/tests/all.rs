@@ -2,6 +2,8 @@
 //! are separate: `isa` starts itself as a child process, and `batches` has its own allocator.
 
 mod arithmetic;
+mod bf16;
+mod bf16_layers;
 mod common;
 mod convolutions;
 mod errors;

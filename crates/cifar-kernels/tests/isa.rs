@@ -5,6 +5,7 @@ mod common;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 
+use cifar_kernels::bf16::{self, Bf16, BlockedShape};
 use cifar_kernels::{
     Activation, BatchNorm, BatchNormGradients, BatchStatistics, DEPRECATED_ISA_VARIABLE, ISA_VARIABLE, Isa,
     KernelError, PixelView, Result, activation_backward, activation_forward, adamw_update, average_pool_backward,
@@ -131,10 +132,42 @@ fn every_result() -> Vec<(&'static str, Result<()>)> {
             adamw_update(&mut one[..4], x, &mut two[..4], &mut three[..4], 0.1, [0.9, 0.99], 1e-8, 0.0, 1),
         ),
         ("peak_gflops", peak_gflops(1).map(drop)),
+        ("bf16::uses_amx", bf16::uses_amx().map(drop)),
         ("ISA", isa().map(drop)),
         ("numeric_target", numeric_target().map(drop)),
     ]);
+    results.extend(every_bf16_result());
     results
+}
+
+/// As [`every_result`], for the kernels in bf16.
+fn every_bf16_result() -> Vec<(&'static str, Result<()>)> {
+    const RELU: Activation = Activation::Relu;
+    let (conv, pool) = (conv2d([1, 1, 1, 1, 1, 1, 1, 0]).expect(FITS), pool_shape([1, 1, 1, 1, 1, 1]).expect(FITS));
+    let shape = BlockedShape::of_input(&conv).expect(FITS);
+    let (x, places, one) = (vec![Bf16::ZERO; shape.len()], vec![0; shape.len()], [1.0]);
+    let ([mut y, mut z], mut bytes, [mut scale, mut shift]) = ([x.clone(), x.clone()], places.clone(), [one; 2]);
+    let statistics = BatchStatistics { mean: vec![0.0], variance: vec![1.0], inverse_std: vec![1.0] };
+    let (input, residual, activation) = (&*x, None, RELU);
+    let layer = bf16::BatchNorm { shape, input, scale: &one, shift: &one, residual, activation };
+    let (input, residual) = (&mut *z, None);
+    let gradients = bf16::BatchNormGradients { input, scale: &mut scale, shift: &mut shift, residual };
+    vec![
+        ("bf16::to_blocked", bf16::to_blocked(&shape, &one, &mut y)),
+        ("bf16::from_blocked", bf16::from_blocked(&shape, &x, &mut [0.0])),
+        ("bf16::conv2d_forward", bf16::conv2d_forward(&conv, &x, &one, &mut y)),
+        ("bf16::conv2d_input_gradient", bf16::conv2d_input_gradient(&conv, &x, &one, &mut y)),
+        ("bf16::conv2d_weight_gradient", bf16::conv2d_weight_gradient(&conv, &x, &x, &mut [0.0])),
+        ("bf16::batch_norm_forward", bf16::batch_norm_forward(&layer, 1e-5, &mut y).map(drop)),
+        ("bf16::batch_norm_evaluate", bf16::batch_norm_evaluate(&layer, &one, &one, 1e-5, &mut y)),
+        ("bf16::batch_norm_backward", bf16::batch_norm_backward(&layer, &statistics, &x, gradients)),
+        ("bf16::activation_forward", bf16::activation_forward(RELU, &x, &mut y)),
+        ("bf16::activation_backward", bf16::activation_backward(RELU, &x, &x, &mut y)),
+        ("bf16::max_pool_forward", bf16::max_pool_forward(&pool, &x, &mut y, &mut bytes)),
+        ("bf16::max_pool_backward", bf16::max_pool_backward(&pool, &places, &x, &mut y)),
+        ("bf16::average_pool_forward", bf16::average_pool_forward(&pool, &x, &mut y)),
+        ("bf16::average_pool_backward", bf16::average_pool_backward(&pool, &x, &mut y)),
+    ]
 }
 
 #[test]

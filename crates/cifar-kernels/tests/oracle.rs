@@ -39,7 +39,12 @@ fn check_pool(dims: [usize; 6], seed: u64) {
 
 fn check_norm(dims: [usize; 2], activation: Activation, residual: bool, seed: u64) {
     let norm = Norm::new(dims, activation, residual, seed);
-    let ([rows, c], epsilon) = (dims, f64::from(Norm::EPSILON));
+    check(&dims, &expected_norm(&norm), || norm.run(&Heap));
+}
+
+/// Returns what [`Norm::run`] should return.
+pub(crate) fn expected_norm(norm: &Norm) -> Vec<Expected> {
+    let ([rows, c], activation, epsilon) = (norm.dims, norm.activation, f64::from(Norm::EPSILON));
     let [x, scale, shift, dy] = [&norm.input, &norm.scale, &norm.shift, &norm.output_grad].map(|v| widen(v));
     let residual = norm.residual.as_deref().map(widen);
     let residual = residual.as_deref();
@@ -69,7 +74,7 @@ fn check_norm(dims: [usize; 2], activation: Activation, residual: bool, seed: u6
     .map(ordinary)
     .into();
     expected.extend(residual.map(|_| ordinary(gradients.residual)));
-    check(&dims, &expected, || norm.run(&Heap));
+    expected
 }
 
 fn check_loss(dims: [usize; 2], smoothing: f32, seed: u64) {

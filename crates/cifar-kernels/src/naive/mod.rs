@@ -8,6 +8,7 @@
 //! assert_eq!(naive::activation_forward(Activation::Relu, &[-1.0_f64, 2.0]), [0.0, 2.0]);
 //! ```
 
+mod bf16;
 mod conv;
 mod norm;
 mod optimise;
@@ -15,6 +16,7 @@ mod pixels;
 mod pool;
 mod real;
 
+pub use bf16::{bf16_rounded, blocked, unblocked};
 pub use conv::{
     conv2d_backward, conv2d_forward, conv2d_input_gradient, conv2d_max_pool_forward, conv2d_weight_gradient,
     linear_forward, linear_input_gradient, linear_weight_gradient,

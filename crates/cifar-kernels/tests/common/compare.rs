@@ -40,6 +40,13 @@ pub(crate) fn exactly(values: Vec<f64>) -> Expected {
     Expected { allowed: vec![0.0; values.len()], values }
 }
 
+/// The same values rounded to bf16, by at most 2⁻⁸ of themselves.
+pub(crate) fn rounded_to_bf16(expected: Expected) -> Expected {
+    let Expected { values, allowed } = expected;
+    let allowed = values.iter().zip(allowed).map(|(value, error)| error + (value.abs() + error) / 256.0).collect();
+    Expected { values, allowed }
+}
+
 pub(crate) fn column_sums(channels: usize, values: &[f64]) -> Vec<f64> {
     (0..channels).map(|c| values.iter().skip(c).step_by(channels).sum()).collect()
 }

@@ -69,6 +69,30 @@ pub(crate) const WINOGRADS: &[[usize; 8]] = &[
     [18, 30, 30, 8, 9, 3, 1, 1], // as above, of maps that pooling cuts differently
 ];
 
+/// As [`CONVS`], for the kernels in bf16. Images and channels are next to multiples of 32, with
+/// several groups of images and bands of pixels.
+pub(crate) const BF16_CONVS: &[[usize; 8]] = &[
+    [1, 1, 1, 1, 1, 1, 1, 0],
+    [33, 1, 1, 31, 10, 1, 1, 0],
+    [2, 3, 3, 33, 3, 3, 1, 1],
+    [97, 2, 2, 3, 24, 3, 1, 1], // four partial sums of the weight gradient
+    [3, 5, 4, 3, 65, 3, 2, 1],
+    [1, 17, 16, 3, 1, 2, 1, 0],
+    [1, 2, 3, 1, 2, 3, 1, 3], // windows without a pixel
+];
+
+/// Images, height, width, channels: next to multiples of 32.
+pub(crate) const BF16_NORMS: &[[usize; 4]] = &[[1, 1, 2, 1], [2, 3, 3, 33], [33, 2, 2, 3], [65, 1, 3, 31]];
+
+/// As [`POOLS`], for the kernels in bf16.
+pub(crate) const BF16_POOLS: &[[usize; 6]] = &[
+    [1, 2, 2, 1, 2, 2],
+    [33, 7, 7, 3, 2, 2],
+    [1, 3, 3, 65, 3, 3],
+    [2, 5, 4, 33, 3, 2], // windows that overlap
+    [3, 9, 5, 2, 2, 3],  // pixels between windows
+];
+
 /// Images, height, width, channels, window, stride.
 pub(crate) const POOLS: &[[usize; 6]] = &[
     [1, 1, 1, 1, 1, 1],

@@ -1,5 +1,6 @@
 //! Every kernel with its inputs, in memory that a test provides.
 
+mod bf16;
 mod conv;
 mod layers;
 mod norm;
@@ -9,7 +10,8 @@ use std::ops::DerefMut;
 
 use cifar_kernels::{Activation, Result};
 
-use super::{ACTIVATIONS, CONVS, LINEARS, POOLS, TABLES, WINOGRADS};
+use super::{ACTIVATIONS, BF16_CONVS, BF16_NORMS, BF16_POOLS, CONVS, LINEARS, POOLS, TABLES, WINOGRADS};
+pub(crate) use bf16::{Bf16Conv, Bf16Norm, Bf16Pool};
 pub(crate) use conv::{ActivatedConv, Conv, PooledConv};
 pub(crate) use layers::{Linear, Loss, Pool};
 pub(crate) use norm::{Norm, PooledNorm};
@@ -62,6 +64,18 @@ pub(crate) fn every_kernel(memory: &impl Memory) -> Vec<(String, Vec<f32>)> {
         for activation in ACTIVATIONS {
             add(dims, ActivatedConv::new(*dims, activation, 8).run(memory));
         }
+    }
+    for dims in BF16_CONVS {
+        add(dims, Bf16Conv::new(*dims, 9).expect(ACCEPTED).run(memory));
+    }
+    for dims in BF16_NORMS {
+        for activation in ACTIVATIONS {
+            add(dims, Bf16Norm::new(*dims, activation, false, 10).run(memory));
+            add(dims, Bf16Norm::new(*dims, activation, true, 11).run(memory));
+        }
+    }
+    for dims in BF16_POOLS {
+        add(dims, Bf16Pool::new(*dims, 12).expect(ACCEPTED).run(memory));
     }
     for dims in POOLS {
         add(dims, Pool::new(*dims, 2).expect(ACCEPTED).run(memory));

@@ -42,14 +42,19 @@ impl Norm {
             running_mean: values(seed + 5, c),
             running_variance: positive(seed + 6),
         };
-        if activation == Activation::Relu {
-            // If rounding decides on which side of the kink a value is, f32 and f64 may differ.
-            let before = norm.naive_forward(Activation::Identity);
-            for (dy, z) in norm.output_grad.iter_mut().zip(before) {
+        norm.avoid_kink();
+        norm
+    }
+
+    /// Sets gradients to 0 where rounding decides on which side of ReLU's kink a value is, so that
+    /// `f32` and `f64` may differ.
+    pub(crate) fn avoid_kink(&mut self) {
+        if self.activation == Activation::Relu {
+            let before = self.naive_forward(Activation::Identity);
+            for (dy, z) in self.output_grad.iter_mut().zip(before) {
                 *dy = if z.abs() < 1e-4 { 0.0 } else { *dy };
             }
         }
-        norm
     }
 
     pub(crate) fn naive_forward(&self, activation: Activation) -> Vec<f64> {

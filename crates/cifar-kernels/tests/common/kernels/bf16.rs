@@ -1,0 +1,181 @@
+//! The kernels in bf16 and their gradients. All operands in `f32` are bf16 numbers.
+
+use cifar_kernels::bf16::{
+    BatchNorm, BatchNormGradients, Bf16, BlockedShape, activation_backward, activation_forward, average_pool_backward,
+    average_pool_forward, batch_norm_backward, batch_norm_evaluate, batch_norm_forward, conv2d_forward,
+    conv2d_input_gradient, conv2d_weight_gradient, from_blocked, max_pool_backward, max_pool_forward, to_blocked,
+};
+use cifar_kernels::{Activation, Conv2dShape, Result, naive};
+
+use super::{ACCEPTED, Conv, Memory, Norm, Outputs, Pool};
+
+fn rounded(values: &[f32]) -> Vec<f32> {
+    values.iter().map(|v| naive::bf16_rounded(*v) as f32).collect()
+}
+
+pub(crate) struct Bf16Conv {
+    pub(crate) shape: Conv2dShape,
+    /// `[images, height, width, channels]` of input and output.
+    pub(crate) dims: [[usize; 4]; 2],
+    pub(crate) input: Vec<f32>,
+    pub(crate) weight: Vec<f32>,
+    pub(crate) output_grad: Vec<f32>,
+}
+
+impl Bf16Conv {
+    pub(crate) fn new(dims: [usize; 8], seed: u64) -> Result<Self> {
+        let Conv { shape, input, weight, output_grad, .. } = Conv::new(dims, seed)?;
+        let [n, h, w, c, o, ..] = dims;
+        Ok(Self {
+            shape,
+            dims: [[n, h, w, c], [n, shape.out_height(), shape.out_width(), o]],
+            input: rounded(&input),
+            weight: rounded(&weight),
+            output_grad: rounded(&output_grad),
+        })
+    }
+
+    /// Returns output and gradients, and their blocks and those of the input.
+    pub(crate) fn run(&self, memory: &impl Memory) -> Outputs {
+        let [x, y] = self.dims.map(|dims| BlockedShape::new(dims).expect(ACCEPTED));
+        let (input, output_grad) = (blocked(memory, &x, &self.input), blocked(memory, &y, &self.output_grad));
+        let (s, weight) = (&self.shape, memory.place(&self.weight));
+        let output = made(memory, &y, |y| conv2d_forward(s, &input, &weight, y));
+        let input_grad = made(memory, &x, |dx| conv2d_input_gradient(s, &output_grad, &weight, dx));
+        vec![
+            ("bf16::conv2d_forward", nhwc(memory, &y, &output)),
+            ("bf16::conv2d_input_gradient", nhwc(memory, &x, &input_grad)),
+            (
+                "bf16::conv2d_weight_gradient",
+                memory.made(weight.len(), |dw| conv2d_weight_gradient(s, &input, &output_grad, dw)),
+            ),
+            ("bf16::to_blocked", widen(&input)),
+            ("bf16::conv2d_forward, blocks", widen(&output)),
+            ("bf16::conv2d_input_gradient, blocks", widen(&input_grad)),
+        ]
+    }
+}
+
+/// Batch norm, and its activation alone.
+pub(crate) struct Bf16Norm {
+    /// `[images, height, width, channels]`.
+    pub(crate) dims: [usize; 4],
+    pub(crate) norm: Norm,
+}
+
+impl Bf16Norm {
+    pub(crate) fn new(dims: [usize; 4], activation: Activation, residual: bool, seed: u64) -> Self {
+        let [n, h, w, c] = dims;
+        let mut norm = Norm::new([n * h * w, c], activation, residual, seed);
+        norm.input = rounded(&norm.input);
+        norm.residual = norm.residual.as_deref().map(rounded);
+        norm.output_grad = rounded(&norm.output_grad);
+        norm.avoid_kink();
+        Self { dims, norm }
+    }
+
+    /// Returns the outputs of [`Norm::run`], then those of the activation alone, then blocks.
+    pub(crate) fn run(&self, memory: &impl Memory) -> Outputs {
+        let Norm { activation, input, scale, shift, residual, output_grad, .. } = &self.norm;
+        let shape = BlockedShape::new(self.dims).expect(ACCEPTED);
+        let [x, dy] = [input, output_grad].map(|v| blocked(memory, &shape, v));
+        let [scale, shift] = [scale, shift].map(|v| memory.place(v));
+        let [mean, variance] = [&self.norm.running_mean, &self.norm.running_variance].map(|v| memory.place(v));
+        let residual = residual.as_deref().map(|residual| blocked(memory, &shape, residual));
+        let residual = residual.as_deref();
+        let activation = *activation;
+        let layer = BatchNorm { shape, input: &x, scale: &scale, shift: &shift, residual, activation };
+        let mut statistics = None;
+        let output = made(memory, &shape, |y| {
+            statistics = Some(batch_norm_forward(&layer, Norm::EPSILON, y)?);
+            Ok(())
+        });
+        let statistics = statistics.expect(ACCEPTED);
+        let evaluated = made(memory, &shape, |y| batch_norm_evaluate(&layer, &mean, &variance, Norm::EPSILON, y));
+        let [mut dscale, mut dshift] = [(); 2].map(|()| memory.place(&vec![f32::NAN; scale.len()]));
+        let mut residual_grad = memory.place(&vec![Bf16::NAN; shape.len()]);
+        let input_grad = made(memory, &shape, |input| {
+            let residual = residual.is_some().then_some(&mut *residual_grad);
+            let gradients = BatchNormGradients { input, scale: &mut dscale, shift: &mut dshift, residual };
+            batch_norm_backward(&layer, &statistics, &dy, gradients)
+        });
+        let activated = made(memory, &shape, |y| activation_forward(activation, &x, y));
+        let activated_grad = made(memory, &shape, |dx| activation_backward(activation, &x, &dy, dx));
+        let mut outputs = vec![
+            ("bf16::batch_norm_forward", nhwc(memory, &shape, &output)),
+            ("bf16::batch_norm_evaluate", nhwc(memory, &shape, &evaluated)),
+            ("bf16::batch_norm_forward, mean", statistics.mean),
+            ("bf16::batch_norm_forward, variance", statistics.variance),
+            ("bf16::batch_norm_forward, inverse_std", statistics.inverse_std),
+            ("bf16::batch_norm_backward, input", nhwc(memory, &shape, &input_grad)),
+            ("bf16::batch_norm_backward, scale", dscale.to_vec()),
+            ("bf16::batch_norm_backward, shift", dshift.to_vec()),
+        ];
+        let mut blocks = vec![&*output, &*evaluated, &*input_grad, &*activated, &*activated_grad];
+        if residual.is_some() {
+            outputs.push(("bf16::batch_norm_backward, residual", nhwc(memory, &shape, &residual_grad)));
+            blocks.push(&residual_grad);
+        }
+        outputs.push(("bf16::activation_forward", nhwc(memory, &shape, &activated)));
+        outputs.push(("bf16::activation_backward", nhwc(memory, &shape, &activated_grad)));
+        outputs.extend(blocks.into_iter().map(|blocks| ("blocks", widen(blocks))));
+        outputs
+    }
+}
+
+pub(crate) struct Bf16Pool {
+    /// `[images, height, width, channels]` of input and output.
+    pub(crate) dims: [[usize; 4]; 2],
+    pub(crate) pool: Pool,
+}
+
+impl Bf16Pool {
+    pub(crate) fn new(dims: [usize; 6], seed: u64) -> Result<Self> {
+        let [n, h, w, c, ..] = dims;
+        let mut pool = Pool::new(dims, seed)?;
+        (pool.input, pool.output_grad) = (rounded(&pool.input), rounded(&pool.output_grad));
+        Ok(Self { dims: [[n, h, w, c], [n, pool.shape.out_height(), pool.shape.out_width(), c]], pool })
+    }
+
+    /// Returns the outputs of [`Pool::run`], then blocks.
+    pub(crate) fn run(&self, memory: &impl Memory) -> Outputs {
+        let (s, [x, y]) = (&self.pool.shape, self.dims.map(|dims| BlockedShape::new(dims).expect(ACCEPTED)));
+        let (input, output_grad) = (blocked(memory, &x, &self.pool.input), blocked(memory, &y, &self.pool.output_grad));
+        let mut places = memory.place(&vec![u8::MAX; y.len()]);
+        let maxima = made(memory, &y, |y| max_pool_forward(s, &input, y, &mut places));
+        let gradient = made(memory, &x, |dx| max_pool_backward(s, &places, &output_grad, dx));
+        let means = made(memory, &y, |y| average_pool_forward(s, &input, y));
+        let mean_gradient = made(memory, &x, |dx| average_pool_backward(s, &output_grad, dx));
+        let places: Vec<f32> = places.iter().map(|place| f32::from(*place)).collect();
+        vec![
+            ("bf16::max_pool_forward", nhwc(memory, &y, &maxima)),
+            ("bf16::max_pool_forward, places", naive::unblocked(self.dims[1], &places)),
+            ("bf16::max_pool_backward", nhwc(memory, &x, &gradient)),
+            ("bf16::average_pool_forward", nhwc(memory, &y, &means)),
+            ("bf16::average_pool_backward", nhwc(memory, &x, &mean_gradient)),
+            ("blocks", widen(&maxima)),
+            ("blocks", widen(&gradient)),
+            ("blocks", widen(&means)),
+            ("blocks", widen(&mean_gradient)),
+        ]
+    }
+}
+
+/// Returns what `write` writes to blocks of NaN.
+fn made<M: Memory>(memory: &M, shape: &BlockedShape, write: impl FnOnce(&mut [Bf16]) -> Result<()>) -> M::Slice<Bf16> {
+    let mut blocks = memory.place(&vec![Bf16::NAN; shape.len()]);
+    write(&mut blocks).expect(ACCEPTED);
+    blocks
+}
+
+fn blocked<M: Memory>(memory: &M, shape: &BlockedShape, images: &[f32]) -> M::Slice<Bf16> {
+    made(memory, shape, |blocks| to_blocked(shape, &memory.place(images), blocks))
+}
+
+fn nhwc(memory: &impl Memory, shape: &BlockedShape, blocks: &[Bf16]) -> Vec<f32> {
+    memory.made(shape.nhwc_len(), |images| from_blocked(shape, blocks, images))
+}
+
+fn widen(values: &[Bf16]) -> Vec<f32> {
+    values.iter().map(|v| v.to_f32()).collect()
+}
