@@ -11,6 +11,7 @@ mod train;
 
 use std::path::PathBuf;
 
+use cifar_model::Precision;
 use cifar_pipeline::stages::recipe::MINUTES;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -134,9 +135,10 @@ pub(crate) enum Command {
     Train(TrainArgs),
     /// Score the trained network on test images
     #[command(
-        after_help = "Example:\n  cifar-cli evaluate    # reads models/final/ and data/, writes evaluation/test/"
+        after_help = "Examples:\n  cifar-cli evaluate                     # reads models/final/ and data/, writes evaluation/test/\n  \
+                            cifar-cli evaluate --precision bf16    # faster on processors with AMX"
     )]
-    Evaluate(ParamsArgs),
+    Evaluate(EvaluateArgs),
     /// Rank the images that the network finds hard
     #[command(
         after_help = "Examples:\n  cifar-cli hard-images                        # writes evaluation/hard_images/index.html\n  \
@@ -252,13 +254,11 @@ impl Command {
     /// The values of parameters that were typed.
     pub(crate) fn set(&self) -> &[String] {
         match self {
-            Self::Pull(args)
-            | Self::Prepare(args)
-            | Self::Inspect(args)
-            | Self::Tune(args)
-            | Self::Evaluate(args)
-            | Self::Check(args) => &args.set,
+            Self::Pull(args) | Self::Prepare(args) | Self::Inspect(args) | Self::Tune(args) | Self::Check(args) => {
+                &args.set
+            }
             Self::Train(args) => &args.params.set,
+            Self::Evaluate(args) => &args.params.set,
             Self::HardImages(HardImagesArgs { command: Some(HardImagesCommand::Study(args)), .. }) => &args.params.set,
             Self::HardImages(args) => &args.params.set,
             Self::Run(args) => &args.params.set,
@@ -306,6 +306,15 @@ pub(crate) struct ManArgs {
     /// Folder for the pages; created if it is missing
     #[arg(value_name = "DIR")]
     pub(crate) folder: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EvaluateArgs {
+    /// Precision of the network's products: f32, bf16 or auto (bf16 on processors with AMX)
+    #[arg(long, value_name = "NAME", default_value_t = Precision::F32)]
+    pub(crate) precision: Precision,
+    #[command(flatten)]
+    pub(crate) params: ParamsArgs,
 }
 
 #[derive(Debug, Args)]

@@ -90,8 +90,8 @@ fn probabilities(network: &Network, set: &Dataset, normalisation: &Normalisation
         let batch = evaluation_batch(set, start, 100);
         let images = images_to_feature_map(&batch.pixels, batch.size, normalisation)?;
         let logits = network.forward(images, &Mode::Evaluate)?;
-        let mut rows = vec![0.0; logits.values().len()];
-        cifar_kernels::softmax(batch.len(), classes, logits.values(), &mut rows)?;
+        let mut rows = vec![0.0; logits.values()?.len()];
+        cifar_kernels::softmax(batch.len(), classes, logits.values()?, &mut rows)?;
         probabilities.extend(rows);
     }
     Ok(probabilities)

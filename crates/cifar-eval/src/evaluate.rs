@@ -190,6 +190,7 @@ pub fn evaluate_with_pool(
         tta: params.tta,
         test_without_tta: without_tta,
         pool_without_tta,
+        precision: model.precision(),
         source: test.header().source.description.clone(),
         dataset_version: origin.map(|o| o.dataset_version.clone()).unwrap_or_default(),
         seed: origin.map_or(0, |o| o.seed),

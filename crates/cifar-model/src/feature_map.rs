@@ -9,7 +9,8 @@
 //! # Design
 //! A [`FeatureMap`] consists of three parts:
 //!
-//! - its **values**, a buffer that all its clones share;
+//! - its **values**, a buffer that all its clones share: `f32`, or bf16 in the blocked layout of
+//!   [`cifar_kernels::bf16`];
 //! - a **slot** for its gradient, which is only filled for a moment during the backward pass;
 //! - its **node**, a candle tensor of one element without meaning: the map's position in candle's
 //!   graph.
@@ -39,16 +40,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, DType, Device, Error, Layout, Result, Shape, Tensor};
 use cifar_kernels::Buffer;
-use rayon::prelude::*;
+use cifar_kernels::bf16::{Bf16, BlockedShape};
 
+use crate::Precision;
 use crate::gradients::deliver;
-use crate::ops::with_values;
+use crate::number::{Number, Values, blocked_shape};
+use crate::ops::{self, with_values};
 
-/// Values per task of an addition.
-const CHUNK: usize = 16 * 1024;
-
-/// `f32` activations of a batch, `[N, H, W, C]` or `[N, F]`, with a node in candle's graph. Clones
-/// share everything.
+/// Activations of a batch, `[N, H, W, C]` or `[N, F]`, with a node in candle's graph. Clones share
+/// everything.
+///
+/// The values are `f32`, or bf16 after [`ops::to_bf16`](crate::ops::to_bf16). The map also says in
+/// which precision layers shall compute products of it and of what follows
+/// ([`FeatureMap::with_precision`]).
 ///
 /// ```
 /// use candle_core::{Device, Tensor, Var};
@@ -59,7 +63,7 @@ const CHUNK: usize = 16 * 1024;
 /// let weight = Var::from_tensor(&Tensor::full(0.5f32, (1, 1, 1, 1), &Device::Cpu)?)?;
 /// let maps = ops::conv2d(&images, weight.as_tensor(), 1, 0)?;
 /// let halved = ops::activation(&maps, Activation::Relu)?;
-/// assert_eq!(halved.values(), [0.5, 1.0, 0.0, 2.0]);
+/// assert_eq!(halved.values()?, [0.5, 1.0, 0.0, 2.0]);
 /// let gradients = halved.to_tensor()?.sum_all()?.backward()?;
 /// assert_eq!(gradients.get(&weight).unwrap().flatten_all()?.to_vec1::<f32>()?, [7.0]);
 /// # Ok::<(), candle_core::Error>(())
@@ -67,13 +71,16 @@ const CHUNK: usize = 16 * 1024;
 #[derive(Debug, Clone)]
 pub struct FeatureMap {
     dims: Vec<usize>,
-    values: Arc<Buffer<f32>>,
+    /// Number of values, also where they are not stored.
+    len: usize,
+    values: Arc<Values>,
+    precision: Precision,
     gradient: Slot,
     node: Tensor,
 }
 
 /// Holds a gradient until the op that made the map takes it.
-type Slot = Arc<Mutex<Option<Buffer<f32>>>>;
+type Slot = Arc<Mutex<Option<Values>>>;
 
 impl FeatureMap {
     /// Creates a map that needs no gradient, such as a batch of images.
@@ -82,18 +89,25 @@ impl FeatureMap {
     /// If `dims` does not have two or four dimensions, or their product is not the number of
     /// values.
     pub fn new(values: Buffer<f32>, dims: &[usize]) -> Result<Self> {
-        let node = Tensor::zeros(1, DType::F32, &Device::Cpu)?;
-        Self { dims: dims.to_vec(), values: Arc::new(values), gradient: Slot::default(), node }.checked()
+        Self::of(values, dims)
     }
 
-    fn checked(self) -> Result<Self> {
-        if !matches!(self.dims.len(), 2 | 4) || self.dims.iter().product::<usize>() != self.values.len() {
-            let (dims, len) = (&self.dims, self.values.len());
+    /// Creates a map of either type that needs no gradient.
+    pub(crate) fn of<N: Number>(values: Buffer<N>, dims: &[usize]) -> Result<Self> {
+        if !matches!(dims.len(), 2 | 4) || N::len(dims)? != values.len() {
             return Err(Error::Msg(format!(
-                "feature map: {len} values do not fit {dims:?}; allowed is [N, H, W, C] or [N, F]"
+                "feature map: {} values do not fit {dims:?}; allowed is [N, H, W, C] or [N, F]",
+                values.len()
             )));
         }
-        Ok(self)
+        Ok(Self {
+            dims: dims.to_vec(),
+            len: values.len(),
+            values: Arc::new(N::wrap(values)),
+            precision: Precision::F32,
+            gradient: Slot::default(),
+            node: Tensor::zeros(1, DType::F32, &Device::Cpu)?,
+        })
     }
 
     /// Copies a tensor `[N, H, W, C]` or `[N, F]`. Gradients flow back to it.
@@ -109,9 +123,14 @@ impl FeatureMap {
         Ok(Self { node, ..map })
     }
 
-    /// Returns a copy as a tensor of the same shape. Gradients flow back from it.
+    /// Returns a copy as an `f32` tensor of the same shape. Gradients flow back from it.
+    ///
+    /// # Errors
+    /// If candle or a kernel fails.
     pub fn to_tensor(&self) -> Result<Tensor> {
-        self.node.apply_op1(ToTensor(self.clone()))
+        let map = ops::to_f32(self)?;
+        let node = map.node.clone();
+        node.apply_op1(ToTensor(map))
     }
 
     /// Returns the dimensions, `[N, H, W, C]` or `[N, F]`.
@@ -120,8 +139,56 @@ impl FeatureMap {
     }
 
     /// Returns the values, with the last dimension fastest.
-    pub fn values(&self) -> &[f32] {
-        &self.values
+    ///
+    /// # Errors
+    /// If they are in bf16; [`ops::to_f32`](crate::ops::to_f32) converts them.
+    pub fn values(&self) -> Result<&[f32]> {
+        match &*self.values {
+            Values::F32(values) => Ok(values),
+            Values::Bf16(_) => Err(Error::Msg("feature map: the values are in bf16; convert them by to_f32".into())),
+        }
+    }
+
+    /// Returns whether the values are in bf16.
+    pub fn is_bf16(&self) -> bool {
+        matches!(&*self.values, Values::Bf16(_))
+    }
+
+    /// Returns the values in the blocked layout of [`cifar_kernels::bf16`].
+    ///
+    /// # Errors
+    /// If they are in `f32`; [`ops::to_bf16`](crate::ops::to_bf16) converts them.
+    pub(crate) fn blocked(&self) -> Result<&[Bf16]> {
+        match &*self.values {
+            Values::Bf16(values) => Ok(values),
+            Values::F32(_) => Err(Error::Msg("feature map: the values are in f32; convert them by to_bf16".into())),
+        }
+    }
+
+    /// Returns the dimensions for the kernels of [`cifar_kernels::bf16`].
+    pub(crate) fn blocked_shape(&self) -> Result<BlockedShape> {
+        blocked_shape(&self.dims)
+    }
+
+    /// Returns the same map, of which layers compute products in `precision`: see [`Precision`]. So
+    /// they do for what they compute from it.
+    #[must_use]
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision: precision.resolved(), ..self }
+    }
+
+    /// Returns the precision of products: [`Precision::F32`] or [`Precision::Bf16`].
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Returns the map without its values, for operations whose backward pass does not read them.
+    pub(crate) fn without_values(&self) -> Self {
+        let values = match &*self.values {
+            Values::F32(_) => Values::F32(Buffer::new(0)),
+            Values::Bf16(_) => Values::Bf16(Buffer::new(0)),
+        };
+        Self { values: Arc::new(values), ..self.clone() }
     }
 
     /// Returns the map's position in candle's graph.
@@ -135,11 +202,14 @@ impl FeatureMap {
         self.node.track_op()
     }
 
-    /// Returns the same values as `[N, H · W · C]` without a copy. Gradients flow through.
-    #[must_use]
-    pub fn flatten(&self) -> Self {
+    /// Returns the same values as `[N, H · W · C]` in `f32`, without a copy if they are in `f32`
+    /// already. Gradients flow through.
+    ///
+    /// # Errors
+    /// If a kernel fails.
+    pub fn flatten(&self) -> Result<Self> {
         let (batch, rest) = self.dims.split_at(1);
-        Self { dims: vec![batch[0], rest.iter().product()], ..self.clone() }
+        Ok(Self { dims: vec![batch[0], rest.iter().product()], ..ops::to_f32(self)? })
     }
 
     /// Returns the number of images, height, width and channels.
@@ -148,37 +218,31 @@ impl FeatureMap {
     }
 
     /// Returns a buffer for the gradient if it is needed.
-    pub(crate) fn new_gradient(&self) -> Option<Buffer<f32>> {
-        self.is_tracked().then(|| Buffer::new(self.values.len()))
+    pub(crate) fn new_gradient<N: Number>(&self) -> Option<Buffer<N>> {
+        self.is_tracked().then(|| Buffer::new(self.len))
     }
 
     /// Passes the gradient, or the part of one user, to the op that made the map.
-    pub(crate) fn put_gradient(&self, gradient: Buffer<f32>) -> Result<()> {
-        put(&self.gradient, self.values.len(), gradient)
-    }
-}
-
-fn put(slot: &Slot, len: usize, gradient: Buffer<f32>) -> Result<()> {
-    if gradient.len() != len {
-        return Err(Error::Msg(format!("feature map: {} values in a gradient, expected {len}", gradient.len())));
-    }
-    let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-    match slot.as_mut() {
-        None => *slot = Some(gradient),
-        Some(sum) => {
-            sum.par_chunks_mut(CHUNK).zip(gradient.par_chunks(CHUNK)).for_each(|(sum, part)| {
-                for (s, p) in sum.iter_mut().zip(part) {
-                    *s += p;
-                }
-            });
+    pub(crate) fn put_gradient<N: Number>(&self, gradient: Buffer<N>) -> Result<()> {
+        if gradient.len() != self.len {
+            return Err(Error::Msg(format!(
+                "feature map: {} values in a gradient, expected {}",
+                gradient.len(),
+                self.len
+            )));
         }
+        let mut slot = self.gradient.lock().unwrap_or_else(PoisonError::into_inner);
+        *slot = Some(match slot.take() {
+            None => N::wrap(gradient),
+            Some(sum) => N::wrap(N::sum(N::unwrap(sum)?, &gradient)),
+        });
+        Ok(())
     }
-    Ok(())
 }
 
-fn take(slot: &Slot, op: &str) -> Result<Buffer<f32>> {
+fn take<N: Number>(slot: &Slot, op: &str) -> Result<Buffer<N>> {
     let gradient = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
-    gradient.ok_or_else(|| Error::Msg(format!("{op}: no gradient arrived; is this a node of two graphs?")))
+    N::unwrap(gradient.ok_or_else(|| Error::Msg(format!("{op}: no gradient arrived; is this a node of two graphs?")))?)
 }
 
 /// The storage of a node for candle: one element without meaning.
@@ -195,24 +259,26 @@ fn node_gradient(node: &Tensor) -> Result<Option<Tensor>> {
 pub(crate) trait Operation: Send + Sync + 'static {
     /// The name in errors.
     const NAME: &'static str;
+    /// The type of the result's values and of their gradient.
+    type Number: Number;
 
     /// Computes gradients from the gradient of the result. Those of tracked input maps are passed
     /// on by [`FeatureMap::put_gradient`]; those of tracked parameters are returned in the
     /// parameters' order.
-    fn backward(&self, gradient: Buffer<f32>, parameters: &[&Tensor]) -> Result<[Option<Tensor>; 2]>;
+    fn backward(&self, gradient: Buffer<Self::Number>, parameters: &[&Tensor]) -> Result<[Option<Tensor>; 2]>;
 }
 
 /// Creates the result of an operation: `values` of shape `dims`, computed from `input`, optionally
 /// a second map, and up to two parameters. `operation` is only stored if one of them is tracked.
 pub(crate) fn record<O: Operation>(
     operation: O,
-    values: Buffer<f32>,
+    values: Buffer<O::Number>,
     dims: &[usize],
     input: &FeatureMap,
     second: Option<&FeatureMap>,
     parameters: &[&Tensor],
 ) -> Result<FeatureMap> {
-    let map = FeatureMap::new(values, dims)?;
+    let map = FeatureMap { precision: input.precision, ..FeatureMap::of(values, dims)? };
     let inputs = match second {
         // A custom op has at most three arguments, so the nodes of two maps are joined first.
         Some(second) if second.is_tracked() => input.node.apply_op2(&second.node, Join)?,
@@ -332,7 +398,7 @@ impl CustomOp1 for FromTensor {
     }
 
     fn bwd(&self, tensor: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
-        let gradient = take(&self.0, "from_tensor")?;
+        let gradient = take::<f32>(&self.0, "from_tensor")?;
         Tensor::from_slice(&gradient, tensor.shape(), &Device::Cpu).map(Some)
     }
 }
@@ -345,7 +411,7 @@ impl CustomOp1 for ToTensor {
     }
 
     fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        Ok((CpuStorage::F32(self.0.values.to_vec()), self.0.dims.as_slice().into()))
+        Ok((CpuStorage::F32(self.0.values()?.to_vec()), self.0.dims.as_slice().into()))
     }
 
     fn bwd(&self, node: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
@@ -369,9 +435,9 @@ mod tests {
         let x = var(&[1.0, -2.0, 3.0]);
         let squared = (x.as_tensor() * x.as_tensor()).unwrap();
         let map = FeatureMap::from_tensor(&squared).unwrap();
-        assert_eq!((map.dims(), map.values()), (&[1, 3][..], &[1.0, 4.0, 9.0][..]));
+        assert_eq!((map.dims(), map.values().unwrap()), (&[1, 3][..], &[1.0, 4.0, 9.0][..]));
         // The map has two users, whose gradients are added.
-        let (once, again) = (map.to_tensor().unwrap(), map.flatten().to_tensor().unwrap());
+        let (once, again) = (map.to_tensor().unwrap(), map.flatten().unwrap().to_tensor().unwrap());
         let loss = (once.sum_all().unwrap() + again.affine(2.0, 0.0).unwrap().sum_all().unwrap()).unwrap();
         for _ in 0..2 {
             // A graph can be visited again, since every slot is empty afterwards.
@@ -383,7 +449,7 @@ mod tests {
     #[test]
     fn a_map_without_variables_is_not_tracked() {
         let map = FeatureMap::from_tensor(&Tensor::zeros((2, 3), DType::F32, &Device::Cpu).unwrap()).unwrap();
-        assert!(!map.is_tracked() && map.new_gradient().is_none());
+        assert!(!map.is_tracked() && map.new_gradient::<f32>().is_none());
         assert!(!map.to_tensor().unwrap().track_op());
     }
 
@@ -392,6 +458,6 @@ mod tests {
         assert!(FeatureMap::new(Buffer::new(6), &[2, 3]).is_ok());
         assert!(FeatureMap::new(Buffer::new(6), &[2, 4]).is_err());
         assert!(FeatureMap::new(Buffer::new(6), &[1, 2, 3]).is_err());
-        assert!(FeatureMap::new(Buffer::new(6), &[2, 3]).unwrap().put_gradient(Buffer::new(5)).is_err());
+        assert!(FeatureMap::new(Buffer::new(6), &[2, 3]).unwrap().put_gradient(Buffer::<f32>::new(5)).is_err());
     }
 }

@@ -42,7 +42,7 @@ impl Mode<'_> {
 /// let normalisation = Normalisation { mean: vec![0.5; 3], std: vec![0.25; 3] };
 /// let size = ImageSize { height: 1, width: 2 };
 /// let images = images_to_feature_map(&[255; 6], size, &normalisation)?;
-/// assert_eq!((images.dims(), images.values()), (&[1, 1, 2, 3][..], &[2.0; 6][..]));
+/// assert_eq!((images.dims(), images.values()?), (&[1, 1, 2, 3][..], &[2.0; 6][..]));
 /// # Ok::<(), cifar_model::ModelError>(())
 /// ```
 ///

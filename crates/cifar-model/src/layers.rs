@@ -23,7 +23,7 @@ use candle_core::{Device, Tensor};
 use cifar_kernels::{Activation, BatchStatistics};
 
 use crate::parameters::{Buffer, Init, Kind, Parameter, Parameters};
-use crate::{FeatureMap, Mode, ModelError, Result, ops};
+use crate::{FeatureMap, Mode, ModelError, Precision, Result, ops};
 
 pub use crate::whitening::Whitening;
 
@@ -69,7 +69,7 @@ impl Conv {
     /// # Errors
     /// As [`ops::conv2d`].
     pub fn forward(&self, images: &FeatureMap, mode: &Mode) -> Result<FeatureMap> {
-        Ok(ops::conv2d(images, &self.weight.value(mode), self.stride, self.padding)?)
+        Ok(ops::conv2d(&in_precision(images)?, &self.weight.value(mode), self.stride, self.padding)?)
     }
 
     /// Computes the convolution followed by 2×2 max pooling: `[N, H'/2, W'/2, outputs]`.
@@ -77,7 +77,17 @@ impl Conv {
     /// # Errors
     /// As [`ops::conv2d_max_pool`].
     pub fn forward_pooled(&self, images: &FeatureMap, mode: &Mode) -> Result<FeatureMap> {
-        Ok(ops::conv2d_max_pool(images, &self.weight.value(mode), self.stride, self.padding)?)
+        Ok(ops::conv2d_max_pool(&in_precision(images)?, &self.weight.value(mode), self.stride, self.padding)?)
+    }
+}
+
+/// Returns the images in the number type in which a convolution shall compute.
+fn in_precision(images: &FeatureMap) -> Result<FeatureMap> {
+    let channels = images.dims().last().copied().unwrap_or(0);
+    if images.precision() == Precision::Bf16 && channels >= Precision::LEAST_CHANNELS {
+        Ok(ops::to_bf16(images)?)
+    } else {
+        Ok(ops::to_f32(images)?)
     }
 }
 
@@ -130,9 +140,10 @@ impl Linear {
     /// place, without the bias, times `scale`.
     pub(crate) fn at_each_place(&self, maps: &FeatureMap, scale: f32) -> Result<FeatureMap> {
         let [n, h, w, inputs] = maps.images("class activations")?;
-        let places = FeatureMap::new(cifar_kernels::Buffer::copied(maps.values()), &[n * h * w, inputs])?;
+        let maps = ops::to_f32(maps)?;
+        let places = FeatureMap::new(cifar_kernels::Buffer::copied(maps.values()?), &[n * h * w, inputs])?;
         let products = ops::linear(&places, &self.weight.value(&Mode::Evaluate), None)?;
-        let mut scaled = cifar_kernels::Buffer::copied(products.values());
+        let mut scaled = cifar_kernels::Buffer::copied(products.values()?);
         scaled.iter_mut().for_each(|value| *value *= scale);
         Ok(FeatureMap::new(scaled, &[n, h, w, products.dims()[1]])?)
     }
@@ -216,7 +227,7 @@ impl BatchNorm {
         }
         if mode.is_train() && !is_frozen {
             let (output, statistics) = ops::batch_norm_train(&args)?;
-            self.move_running_statistics(&statistics, input.values().len() / shift.elem_count())?;
+            self.move_running_statistics(&statistics, input.dims().iter().product::<usize>() / shift.elem_count())?;
             Ok(output)
         } else {
             let (mean, variance) = (self.running_mean.var.as_tensor(), self.running_variance.var.as_tensor());
@@ -238,7 +249,7 @@ impl BatchNorm {
         let (epsilon, activation) = (self.params.epsilon, self.activation);
         let args = ops::BatchNormArgs { input, scale, shift, residual, epsilon, activation };
         let (output, statistics) = ops::batch_norm_max_pool_train(&args, window)?;
-        self.move_running_statistics(&statistics, input.values().len() / shift.elem_count())?;
+        self.move_running_statistics(&statistics, input.dims().iter().product::<usize>() / shift.elem_count())?;
         Ok(output)
     }
 

@@ -40,7 +40,9 @@ mod import;
 mod input;
 mod memory;
 mod model;
+mod number;
 mod plan;
+mod precision;
 mod predict;
 mod test_time;
 mod torch_names;
@@ -61,6 +63,7 @@ pub use memory::check_memory;
 pub use model::{Continued, Imported, Model, ModelOrigin, ModelSpec};
 pub use networks::{Architecture, LayerSummary, ModelParams};
 pub use plan::Plan;
+pub use precision::Precision;
 pub use predict::{
     Embeddings, Logits, classify, evaluate_loss, images_per_pass, predict, predict_some, predict_with_features,
 };

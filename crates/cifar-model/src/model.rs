@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::file::{is_model, read};
 use crate::networks::{Extent, LayerSummary, ModelParams, Network, build};
 use crate::parameters::Parameters;
-use crate::{FeatureMap, Mode, ModelError, Result, images_to_feature_map, views_to_feature_map};
+use crate::{FeatureMap, Mode, ModelError, Precision, Result, images_to_feature_map, views_to_feature_map};
 
 /// The architecture of a network, and the classes and images that it expects.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -111,6 +111,7 @@ pub struct Model {
     pub origin: Option<ModelOrigin>,
     seal: Option<String>,
     imported: Option<Imported>,
+    precision: Precision,
 }
 
 impl std::fmt::Debug for Model {
@@ -132,7 +133,8 @@ impl Model {
         spec.plan()?;
         let mut parameters = Parameters::new(seed);
         let network = build(&spec.params, spec.classes.len(), spec.size, &mut parameters)?;
-        Ok(Self { spec, parameters, network, origin: None, seal: None, imported: None })
+        let precision = Precision::F32;
+        Ok(Self { spec, parameters, network, origin: None, seal: None, imported: None, precision })
     }
 
     /// Builds a network with the values of a [`Parameters::snapshot`].
@@ -148,6 +150,17 @@ impl Model {
     /// Returns the description of the network and its input.
     pub fn spec(&self) -> &ModelSpec {
         &self.spec
+    }
+
+    /// Returns the precision of forward passes: [`Precision::F32`] or [`Precision::Bf16`].
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Sets the precision of forward passes, and of gradients from them. A new or loaded model has
+    /// [`Precision::F32`]. [`Precision::Auto`] is resolved here.
+    pub fn set_precision(&mut self, precision: Precision) {
+        self.precision = precision.resolved();
     }
 
     /// Returns how images of another size are fitted to the model's size: as its training images
@@ -220,10 +233,7 @@ impl Model {
     /// # Errors
     /// As [`images_to_feature_map`].
     pub fn forward(&self, pixels: &[u8], mode: &Mode) -> Result<Tensor> {
-        on_pool(|| {
-            let images = images_to_feature_map(pixels, self.spec.size, &self.spec.normalisation)?;
-            self.network.forward(images, mode)
-        })
+        on_pool(|| self.network.forward(self.images(pixels)?, mode))
     }
 
     /// Returns logits `[N, classes]` of N images of height × width × RGB bytes in evaluation mode.
@@ -234,7 +244,7 @@ impl Model {
     pub fn forward_views(&self, images: &[&[u8]], views: &[PixelView]) -> Result<Tensor> {
         on_pool(|| {
             let images = views_to_feature_map(images, views, self.spec.size, &self.spec.normalisation)?;
-            self.network.forward(images, &Mode::Evaluate)
+            self.network.forward(images.with_precision(self.precision), &Mode::Evaluate)
         })
     }
 
@@ -245,8 +255,7 @@ impl Model {
     /// As [`images_to_feature_map`].
     pub fn features(&self, pixels: &[u8]) -> Result<(FeatureMap, Tensor)> {
         on_pool(|| {
-            let images = images_to_feature_map(pixels, self.spec.size, &self.spec.normalisation)?;
-            let features = self.network.features(images, &Mode::Evaluate)?;
+            let features = self.network.features(self.images(pixels)?, &Mode::Evaluate)?;
             let logits = self.network.classify(&features, &Mode::Evaluate)?;
             Ok((features, logits))
         })
@@ -278,10 +287,13 @@ impl Model {
     /// # Errors
     /// As [`images_to_feature_map`].
     pub fn class_activations(&self, pixels: &[u8]) -> Result<Option<FeatureMap>> {
-        on_pool(|| {
-            let images = images_to_feature_map(pixels, self.spec.size, &self.spec.normalisation)?;
-            self.network.class_activations(images)
-        })
+        on_pool(|| self.network.class_activations(self.images(pixels)?))
+    }
+
+    /// Returns the normalised images with the precision of the model.
+    fn images(&self, pixels: &[u8]) -> Result<FeatureMap> {
+        let images = images_to_feature_map(pixels, self.spec.size, &self.spec.normalisation)?;
+        Ok(images.with_precision(self.precision))
     }
 
     /// Checks that the model was trained on this prepared set. Otherwise test images might be among
@@ -309,6 +321,7 @@ impl Model {
 impl candle_core::Module for Model {
     /// Returns logits of normalised images `[N, height, width, 3]` in evaluation mode.
     fn forward(&self, images: &Tensor) -> candle_core::Result<Tensor> {
-        self.network.forward(FeatureMap::from_tensor(images)?, &Mode::Evaluate).map_err(candle_core::Error::wrap)
+        let images = FeatureMap::from_tensor(images)?.with_precision(self.precision);
+        self.network.forward(images, &Mode::Evaluate).map_err(candle_core::Error::wrap)
     }
 }

@@ -233,7 +233,7 @@ pub fn predict_with_features(
         let (of_batch, logits) = model.features(&evaluation_batch(set, start, batch).pixels)?;
         width = of_batch.dims()[1];
         features.reserve_exact(if start == 0 { set.len() * width } else { 0 });
-        features.extend_from_slice(of_batch.values());
+        features.extend_from_slice(of_batch.values()?);
         values.extend(logits.flatten_all()?.to_vec1::<f32>()?);
     }
     monitor.update(what, set.len() as u64, set.len() as u64);

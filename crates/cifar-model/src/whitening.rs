@@ -187,7 +187,7 @@ mod tests {
         let pixels = images_to_feature_map(images.pixels(), images.size(), &normalisation).unwrap();
         let whitened = layer.forward(&pixels, &Mode::Evaluate).unwrap();
         assert_eq!(whitened.dims(), [60, 31, 31, 24]);
-        let rows = whitened.values().chunks_exact(24);
+        let rows = whitened.values().unwrap().chunks_exact(24);
         let n = rows.len() as f64;
         let mut moments = [[0.0; PATCH]; PATCH];
         for row in rows {

@@ -3,4 +3,5 @@
 mod common;
 mod goldens;
 mod networks;
+mod precision;
 mod test_time;

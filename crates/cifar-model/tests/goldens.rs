@@ -129,7 +129,7 @@ fn batch_norms() {
                 activation: f,
             };
             let evaluated = ops::batch_norm_evaluate(&args, &mean, &running_variance);
-            goldens.check(&format!("{name}/evaluated"), evaluated.unwrap().values());
+            goldens.check(&format!("{name}/evaluated"), evaluated.unwrap().values().unwrap());
         }
     }
 }

@@ -166,7 +166,7 @@ fn class_activations_and_the_bias_sum_to_the_logits() {
         let maps = model.class_activations(pixels).unwrap();
         assert_eq!(maps.as_ref().map(|maps| maps.dims()[1] * maps.dims()[2]), places, "{}", architecture.name());
         let Some(maps) = maps else { continue };
-        for (map, logits) in maps.values().chunks_exact(places.unwrap() * 10).zip(logits.chunks_exact(10)) {
+        for (map, logits) in maps.values().unwrap().chunks_exact(places.unwrap() * 10).zip(logits.chunks_exact(10)) {
             for (class, logit) in logits.iter().enumerate() {
                 let sum = map.iter().skip(class).step_by(10).sum::<f32>() + bias[class];
                 // Sums of at most 112 products in another order.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use cifar_data::partitions::{self, Partition};
 use cifar_data::prepare::PreparedReport;
 use cifar_data::{DataError, Resize};
-use cifar_model::{ModelSpec, Transfer};
+use cifar_model::{ModelSpec, Precision, Transfer};
 use cifar_train::{Init, Recipe};
 
 use crate::layout::Layout;
@@ -248,7 +248,16 @@ impl Project {
     /// # Errors
     /// If the model or the test images are missing, damaged or of another split.
     pub fn evaluate(&self, reporter: &dyn Reporter) -> Result<Evaluated> {
-        self.locked("evaluate", reporter, || evaluate::run(self, reporter))
+        self.evaluate_in(Precision::F32, reporter)
+    }
+
+    /// Scores the trained network as [`Project::evaluate`] does, with the products of the network in
+    /// `precision`.
+    ///
+    /// # Errors
+    /// As [`Project::evaluate`].
+    pub fn evaluate_in(&self, precision: Precision, reporter: &dyn Reporter) -> Result<Evaluated> {
+        self.locked("evaluate", reporter, || evaluate::run_in(self, precision, reporter))
     }
 
     /// Ranks the images that the network finds hard.

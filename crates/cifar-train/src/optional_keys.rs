@@ -1,4 +1,4 @@
-//! The keys of params.yaml that were added later and may be left out.
+//! The keys of parameters that were added later and may be left out.
 
 use std::collections::BTreeMap;
 
@@ -18,6 +18,7 @@ pub fn optional_keys() -> BTreeMap<&'static str, Map<String, Value>> {
         "min_steps": params.min_steps,
         "class_weights": params.class_weights,
         "sampling": params.sampling,
+        "precision": params.precision,
         "averaging_power": params.averaging_power,
         "cutout_inside": params.cutout_inside,
         "init": params.init,
@@ -44,6 +45,8 @@ pub fn add_optional_keys(blocks: &mut Value) {
 
 #[cfg(test)]
 mod tests {
+    use cifar_model::Precision;
+
     use super::*;
     use crate::{ClassWeights, Freeze, Init, Sampling};
 
@@ -70,6 +73,7 @@ mod tests {
             init: Init::File("a.safetensors".into()),
             freeze: Freeze::Stem,
             backbone_lr_scale: 0.5,
+            precision: Precision::Bf16,
             averaging_power: 3.0,
             cutout_inside: true,
             ..TrainParams::default()

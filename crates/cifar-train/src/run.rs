@@ -146,7 +146,7 @@ impl<'a> Run<'a> {
         let trainer = Trainer::new(model, params, train.len(), seed)?;
         let dynamics = Dynamics::new(train, val, params.dynamics_fraction, seed);
         let dynamics = if params.passes_show_every_image() { dynamics } else { dynamics.without_pass() };
-        let numeric_target = cifar_kernels::numeric_target()?;
+        let numeric_target = params.precision.numeric_target()?;
         let state = RunState { dynamics: Some(dynamics), numeric_target, ..RunState::default() };
         let timing = Timing::default();
         let continues = Vec::new();

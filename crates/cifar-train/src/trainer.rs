@@ -92,14 +92,15 @@ pub struct Trainer {
 
 impl Trainer {
     /// Prepares to train `model` on `images` images per epoch. Freezes the layers that
-    /// [`TrainParams::freeze`] names.
+    /// [`TrainParams::freeze`] names, and sets the precision of the model.
     ///
     /// # Errors
     /// If candle cannot read the weights, or there is not one class weight per class.
-    pub fn new(model: Model, params: &TrainParams, images: usize, seed: u64) -> Result<Self> {
+    pub fn new(mut model: Model, params: &TrainParams, images: usize, seed: u64) -> Result<Self> {
         let params = &params.for_images(images);
         params.check_classes(&model.spec().classes)?;
         freeze(&model, params.freeze);
+        model.set_precision(params.precision);
         Ok(Self {
             optimiser: Optimiser::new(params, model.parameters().trained()),
             average: Average::new(params, model.parameters())?,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use cifar_kernels::Isa;
-use cifar_model::Architecture;
+use cifar_model::{Architecture, Precision};
 use clap::{Args, Subcommand};
 
 /// `bench` and its benchmarks.
@@ -47,6 +47,9 @@ pub(crate) struct NetworkArgs {
     /// Images per batch
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) batch: u32,
+    /// Precision of products: f32, bf16 or auto (bf16 on processors with AMX)
+    #[arg(long, value_name = "NAME", default_value_t = Precision::F32)]
+    pub(crate) precision: Precision,
     /// Instruction set: avx512, avx2 or portable [default: the fastest of this processor]
     #[arg(long, value_name = "NAME", alias = "arm")]
     pub(crate) isa: Option<Isa>,

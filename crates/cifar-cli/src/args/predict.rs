@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use cifar_model::Precision;
 use clap::{Args, ValueEnum};
 
 use super::ParamsArgs;
@@ -25,6 +26,9 @@ pub(crate) struct PredictArgs {
     /// Average predictions over augmented copies of each image: 2 for mirror, 6 for mirror_shift
     #[arg(long, value_name = "COPIES", num_args = 0..=1, require_equals = true, default_missing_value = "mirror_shift")]
     pub(crate) tta: Option<ViewsName>,
+    /// Precision of the network's products: f32, bf16 or auto (bf16 on processors with AMX)
+    #[arg(long, value_name = "NAME", default_value_t = Precision::F32)]
+    pub(crate) precision: Precision,
     /// Also draw a class-activation map beside each image, as PNG files in this folder
     ///
     /// For networks with one linear layer after global pooling: airbench94, airbench96 and resnet18.

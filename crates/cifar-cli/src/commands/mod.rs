@@ -65,7 +65,7 @@ pub(crate) fn run(cli: &Cli, terminal: &Terminal) -> Result<()> {
         Command::Recipe(args) => recipe::run(context, args)?,
         Command::Tune(_) => terminal.outcome(&project.tune(terminal)?),
         Command::Train(args) => train::run(context, args)?,
-        Command::Evaluate(_) => terminal.outcome(&project.evaluate(terminal)?),
+        Command::Evaluate(args) => terminal.outcome(&project.evaluate_in(args.precision, terminal)?),
         Command::HardImages(args) => hard_images::run(context, args)?,
         Command::Review(args) => {
             let options = ReviewOptions { folder: args.folder.clone(), port: args.port };

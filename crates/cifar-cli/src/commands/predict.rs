@@ -39,6 +39,7 @@ pub(super) fn run(context: &Context, args: &PredictArgs) -> Result<()> {
             Some(ViewsName::Mirror) => Views::Mirror,
             Some(ViewsName::MirrorShift) => Views::MirrorShift,
         },
+        precision: args.precision,
         top: usize::from(args.top),
         csv: args.csv.clone(),
         explain: args.explain.clone(),

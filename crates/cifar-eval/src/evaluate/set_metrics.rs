@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use cifar_model::Views;
+use cifar_model::{Precision, Views};
 use serde::{Deserialize, Serialize};
 
 use crate::calibration::Calibration;
@@ -177,6 +177,9 @@ pub struct Metrics {
     /// Figures of the shared test images without test-time augmentation, if there was any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool_without_tta: Option<SetMetrics>,
+    /// The precision of the network's products; left out for `f32`.
+    #[serde(default, skip_serializing_if = "is_f32")]
+    pub precision: Precision,
     /// The source of the images.
     pub source: String,
     /// The partitions that the model was trained on.
@@ -185,6 +188,11 @@ pub struct Metrics {
     pub seed: u64,
     /// The epoch whose weights were scored.
     pub epoch: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde expects")]
+fn is_f32(precision: &Precision) -> bool {
+    *precision == Precision::F32
 }
 
 impl Metrics {

@@ -61,7 +61,8 @@ fn activation_maps(
             return Ok(None);
         };
         found.size = [maps.dims()[1], maps.dims()[2]];
-        let of_image = maps.values().chunks_exact(found.size[0] * found.size[1] * classes);
+        let of_image =
+            maps.values().map_err(cifar_model::ModelError::from)?.chunks_exact(found.size[0] * found.size[1] * classes);
         for (row, places) in chunk.iter().map(|row| &rows[*row]).zip(of_image) {
             let map = places.iter().skip(usize::from(row.predicted)).step_by(classes).copied().collect();
             found.maps.insert(row.id, map);

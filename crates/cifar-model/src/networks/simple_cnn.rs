@@ -92,7 +92,7 @@ impl Network for SimpleCnn {
             x = drop(&x, self.params.conv_dropout, layer, mode)?;
         }
         let (dense, norm) = &self.dense;
-        x = dense.forward(&x.flatten(), mode)?;
+        x = dense.forward(&x.flatten()?, mode)?;
         x = norm.forward(&x, None, mode)?;
         drop(&x, self.params.dropout, self.blocks.len() as u32, mode)
     }

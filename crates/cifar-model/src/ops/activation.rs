@@ -1,18 +1,26 @@
 //! Activation functions alone. Usually they are fused with the operation before.
 
 use candle_core::{Error, Result, Tensor};
+use cifar_kernels::bf16::{self, Bf16};
 use cifar_kernels::{Activation, Buffer, activation_backward, activation_forward};
 
 use crate::FeatureMap;
 use crate::feature_map::{Operation, record};
 
-/// Applies `function` to every value.
+/// Applies `function` to every value, in the number type of the input.
 ///
 /// # Errors
 /// If the input has no values.
 pub fn activation(input: &FeatureMap, function: Activation) -> Result<FeatureMap> {
-    let mut output = Buffer::new(input.values().len());
-    activation_forward(function, input.values(), &mut output).map_err(Error::wrap)?;
+    if input.is_bf16() {
+        let values = input.blocked()?;
+        let mut output = Buffer::new(values.len());
+        bf16::activation_forward(function, values, &mut output).map_err(Error::wrap)?;
+        return record(ActivateBf16 { function, input: input.clone() }, output, input.dims(), input, None, &[]);
+    }
+    let values = input.values()?;
+    let mut output = Buffer::new(values.len());
+    activation_forward(function, values, &mut output).map_err(Error::wrap)?;
     record(Activate { function, input: input.clone() }, output, input.dims(), input, None, &[])
 }
 
@@ -23,10 +31,30 @@ struct Activate {
 
 impl Operation for Activate {
     const NAME: &'static str = "activation";
+    type Number = f32;
 
     fn backward(&self, gradient: Buffer<f32>, _: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
         if let Some(mut of_input) = self.input.new_gradient() {
-            activation_backward(self.function, self.input.values(), &gradient, &mut of_input).map_err(Error::wrap)?;
+            activation_backward(self.function, self.input.values()?, &gradient, &mut of_input).map_err(Error::wrap)?;
+            self.input.put_gradient(of_input)?;
+        }
+        Ok([None, None])
+    }
+}
+
+struct ActivateBf16 {
+    function: Activation,
+    input: FeatureMap,
+}
+
+impl Operation for ActivateBf16 {
+    const NAME: &'static str = "activation-bf16";
+    type Number = Bf16;
+
+    fn backward(&self, gradient: Buffer<Bf16>, _: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
+        if let Some(mut of_input) = self.input.new_gradient() {
+            bf16::activation_backward(self.function, self.input.blocked()?, &gradient, &mut of_input)
+                .map_err(Error::wrap)?;
             self.input.put_gradient(of_input)?;
         }
         Ok([None, None])

@@ -4,7 +4,7 @@
 use candle_core::{Device, Error, Result, Tensor};
 use cifar_kernels::{self as kernels, Activation, BatchStatistics, Buffer, PoolDimensions, PoolShape};
 
-use super::{activation_slow, parameter_gradient, with_both};
+use super::{activation_slow, batch_norm_bf16, max_pool, parameter_gradient, to_f32, with_both};
 use crate::FeatureMap;
 use crate::feature_map::{Operation, record};
 
@@ -17,7 +17,8 @@ pub struct BatchNormArgs<'a> {
     pub scale: Option<&'a Tensor>,
     /// The offset of each channel, `[C]`.
     pub shift: &'a Tensor,
-    /// Values to add before the activation, in the shape of the input.
+    /// Values to add before the activation, in the shape of the input. They are converted to the
+    /// number type of the input.
     pub residual: Option<&'a FeatureMap>,
     /// The value added to the variance, above 0.
     pub epsilon: f32,
@@ -28,17 +29,24 @@ pub struct BatchNormArgs<'a> {
 /// Normalises each channel of the input by its mean and variance in this batch:
 /// activation(scale · (x − mean) / √(variance + ε) + shift + residual).
 ///
-/// Also returns the statistics, from which running statistics are updated.
+/// Also returns the statistics, from which running statistics are updated. The result has the number
+/// type of the input.
 ///
 /// # Errors
 /// If the shapes do not fit or `epsilon` is not above 0.
 pub fn batch_norm_train(args: &BatchNormArgs) -> Result<(FeatureMap, BatchStatistics)> {
+    if args.input.is_bf16() {
+        return batch_norm_bf16::train(args);
+    }
     let BatchNormArgs { input, scale, shift, residual, epsilon, activation } = *args;
+    let residual = residual.map(to_f32).transpose()?;
+    let residual = residual.as_ref();
     let (rows, channels) = rows_and_channels(input.dims())?;
     let scale = scale_or_ones(scale, channels)?;
-    let mut output = Buffer::new(input.values().len());
+    let (values, added) = (input.values()?, residual.map(FeatureMap::values).transpose()?);
+    let mut output = Buffer::new(values.len());
     let statistics = with_both(&scale, shift, |scale, shift| {
-        let (input, residual) = (input.values(), residual.map(FeatureMap::values));
+        let (input, residual) = (values, added);
         let layer = kernels::BatchNorm { rows, channels, input, scale, shift, residual, activation };
         kernels::batch_norm_forward(&layer, epsilon, &mut output)
     })?;
@@ -58,14 +66,21 @@ pub fn batch_norm_train(args: &BatchNormArgs) -> Result<(FeatureMap, BatchStatis
 /// # Errors
 /// As [`batch_norm_train`], and if the window is larger than the images.
 pub fn batch_norm_max_pool_train(args: &BatchNormArgs, window: usize) -> Result<(FeatureMap, BatchStatistics)> {
+    if args.input.is_bf16() {
+        let (output, statistics) = batch_norm_bf16::train(args)?;
+        return Ok((max_pool(&output, window)?, statistics));
+    }
     let BatchNormArgs { input, scale, shift, residual, epsilon, activation } = *args;
+    let residual = residual.map(to_f32).transpose()?;
+    let residual = residual.as_ref();
+    let (values, added) = (input.values()?, residual.map(FeatureMap::values).transpose()?);
     let [images, height, width, channels] = input.images("batch_norm_max_pool")?;
     let shape = PoolDimensions { images, height, width, channels, window, stride: window };
     let shape = PoolShape::new(shape).map_err(Error::wrap)?;
     let scale = scale_or_ones(scale, channels)?;
     let (mut output, mut places) = (Buffer::new(shape.output_len()), Buffer::new(shape.output_len()));
     let statistics = with_both(&scale, shift, |scale, shift| {
-        let (rows, input, residual) = (images * height * width, input.values(), residual.map(FeatureMap::values));
+        let (rows, input, residual) = (images * height * width, values, added);
         let layer = kernels::BatchNorm { rows, channels, input, scale, shift, residual, activation };
         kernels::batch_norm_max_pool_forward(&layer, &shape, epsilon, &mut output, &mut places)
     })?;
@@ -88,7 +103,7 @@ fn rows_and_channels(dims: &[usize]) -> Result<(usize, usize)> {
     }
 }
 
-fn scale_or_ones(scale: Option<&Tensor>, channels: usize) -> Result<Tensor> {
+pub(super) fn scale_or_ones(scale: Option<&Tensor>, channels: usize) -> Result<Tensor> {
     scale.map_or_else(|| Tensor::from_vec(vec![1f32; channels], channels, &Device::Cpu), |scale| Ok(scale.clone()))
 }
 
@@ -103,23 +118,19 @@ struct BatchNorm {
 
 impl Operation for BatchNorm {
     const NAME: &'static str = "batch-norm";
+    type Number = f32;
 
     fn backward(&self, gradient: Buffer<f32>, parameters: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
         let (scale, shift) = (parameters[0], parameters[1]);
         let (rows, channels) = rows_and_channels(self.input.dims())?;
         let (mut of_scale, mut of_shift) = (vec![0.0; channels], vec![0.0; channels]);
-        let mut of_input = Buffer::new(self.input.values().len());
+        let input = self.input.values()?;
+        let residual = self.residual.as_ref().map(FeatureMap::values).transpose()?;
+        let mut of_input = Buffer::new(input.len());
         let mut of_residual = self.residual.as_ref().and_then(FeatureMap::new_gradient);
         with_both(scale, shift, |scale, shift| {
-            let layer = kernels::BatchNorm {
-                rows,
-                channels,
-                input: self.input.values(),
-                scale,
-                shift,
-                residual: self.residual.as_ref().map(FeatureMap::values),
-                activation: self.activation,
-            };
+            let layer =
+                kernels::BatchNorm { rows, channels, input, scale, shift, residual, activation: self.activation };
             let gradients = kernels::BatchNormGradients {
                 input: &mut of_input,
                 scale: &mut of_scale,
@@ -158,24 +169,29 @@ pub fn batch_norm_evaluate(
     running_mean: &Tensor,
     running_variance: &Tensor,
 ) -> Result<FeatureMap> {
+    if args.input.is_bf16() {
+        return batch_norm_bf16::evaluate(args, running_mean, running_variance);
+    }
     let BatchNormArgs { input, scale, shift, residual, epsilon, activation } = *args;
+    let residual = residual.map(to_f32).transpose()?;
     let (rows, channels) = rows_and_channels(input.dims())?;
     let scale = scale_or_ones(scale, channels)?.to_vec1::<f32>()?;
     let shift = shift.to_vec1::<f32>()?;
-    let mut output = Buffer::new(input.values().len());
+    let values = input.values()?;
+    let mut output = Buffer::new(values.len());
     let layer = kernels::BatchNorm {
         rows,
         channels,
-        input: input.values(),
+        input: values,
         scale: &scale,
         shift: &shift,
-        residual: residual.map(FeatureMap::values),
+        residual: residual.as_ref().map(FeatureMap::values).transpose()?,
         activation,
     };
     with_both(running_mean, running_variance, |mean, variance| {
         kernels::batch_norm_evaluate(&layer, mean, variance, epsilon, &mut output)
     })?;
-    FeatureMap::new(output, input.dims())
+    Ok(FeatureMap::new(output, input.dims())?.with_precision(input.precision()))
 }
 
 /// Computes [`batch_norm_train`] by candle's own operations.

@@ -2,41 +2,54 @@
 //! pooling.
 
 use candle_core::{Error, Result, Tensor};
+use cifar_kernels::bf16::{self, Bf16, BlockedShape};
 use cifar_kernels::{Buffer, Conv2dDimensions, Conv2dShape, conv2d_backward, conv2d_forward, conv2d_max_pool_forward};
 
-use super::{new_parameter_gradient, parameter_gradient, with_values};
+use super::{max_pool, new_parameter_gradient, parameter_gradient, with_values};
 use crate::FeatureMap;
 use crate::feature_map::{Operation, record};
 
 /// Convolves `images` `[N, H, W, I]` with `weight` `[K, K, I, O]`.
 ///
-/// The result is `[N, H', W', O]` with H' = (H + 2 · padding − K) / stride + 1.
+/// The result is `[N, H', W', O]` with H' = (H + 2 · padding − K) / stride + 1. Of images in bf16, it
+/// is in bf16: filters are rounded, and products are summed in `f32`.
 ///
 /// # Errors
 /// If the shapes do not fit.
 pub fn conv2d(images: &FeatureMap, weight: &Tensor, stride: usize, padding: usize) -> Result<FeatureMap> {
     let shape = conv2d_shape(images, weight, stride, padding)?;
-    let mut output = Buffer::new(shape.output_len());
-    with_values(weight, |weight| {
-        conv2d_forward(&shape, images.values(), weight, None, &mut output).map_err(Error::wrap)
-    })?;
     let dims = [images.dims()[0], shape.out_height(), shape.out_width(), weight.dims()[3]];
+    if images.is_bf16() {
+        let mut output = Buffer::new(BlockedShape::of_output(&shape).map_err(Error::wrap)?.len());
+        let images_in_blocks = images.blocked()?;
+        with_values(weight, |weight| {
+            bf16::conv2d_forward(&shape, images_in_blocks, weight, &mut output).map_err(Error::wrap)
+        })?;
+        return record(Conv2dBf16 { shape, images: images.clone() }, output, &dims, images, None, &[weight]);
+    }
+    let (mut output, values) = (Buffer::new(shape.output_len()), images.values()?);
+    with_values(weight, |weight| conv2d_forward(&shape, values, weight, None, &mut output).map_err(Error::wrap))?;
     record(Conv2d { shape, images: images.clone(), places: None }, output, &dims, images, None, &[weight])
 }
 
 /// Computes [`conv2d`] followed by 2×2 max pooling with stride 2: `[N, H'/2, W'/2, O]`, rounded
 /// down.
 ///
-/// The first of equal maxima receives the gradient. The output of the convolution is never stored.
+/// The first of equal maxima receives the gradient. In `f32`, the output of the convolution is never
+/// stored.
 ///
 /// # Errors
 /// If the shapes do not fit, or the output of the convolution has only one row or column.
 pub fn conv2d_max_pool(images: &FeatureMap, weight: &Tensor, stride: usize, padding: usize) -> Result<FeatureMap> {
     let shape = conv2d_shape(images, weight, stride, padding)?;
     let pool = shape.pool().map_err(Error::wrap)?;
+    if images.is_bf16() {
+        return max_pool(&conv2d(images, weight, stride, padding)?, 2);
+    }
     let (mut output, mut places) = (Buffer::new(pool.output_len()), Buffer::new(pool.output_len()));
+    let values = images.values()?;
     with_values(weight, |weight| {
-        conv2d_max_pool_forward(&shape, images.values(), weight, &mut output, &mut places).map_err(Error::wrap)
+        conv2d_max_pool_forward(&shape, values, weight, &mut output, &mut places).map_err(Error::wrap)
     })?;
     let dims = [images.dims()[0], pool.out_height(), pool.out_width(), weight.dims()[3]];
     record(Conv2d { shape, images: images.clone(), places: Some(places) }, output, &dims, images, None, &[weight])
@@ -76,15 +89,17 @@ struct Conv2d {
 
 impl Operation for Conv2d {
     const NAME: &'static str = "conv2d";
+    type Number = f32;
 
     fn backward(&self, gradient: Buffer<f32>, parameters: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
         let weight = parameters[0];
         let mut of_images = self.images.new_gradient();
         let mut of_weight = new_parameter_gradient(weight);
+        let images = self.images.values()?;
         with_values(weight, |weight| {
             conv2d_backward(
                 &self.shape,
-                self.images.values(),
+                images,
                 weight,
                 &gradient,
                 self.places.as_deref(),
@@ -95,6 +110,32 @@ impl Operation for Conv2d {
         })?;
         if let Some(of_images) = of_images {
             self.images.put_gradient(of_images)?;
+        }
+        Ok([parameter_gradient(weight, of_weight)?, None])
+    }
+}
+
+struct Conv2dBf16 {
+    shape: Conv2dShape,
+    images: FeatureMap,
+}
+
+impl Operation for Conv2dBf16 {
+    const NAME: &'static str = "conv2d-bf16";
+    type Number = Bf16;
+
+    fn backward(&self, gradient: Buffer<Bf16>, parameters: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
+        let weight = parameters[0];
+        if let Some(mut of_images) = self.images.new_gradient() {
+            with_values(weight, |weight| {
+                bf16::conv2d_input_gradient(&self.shape, &gradient, weight, &mut of_images).map_err(Error::wrap)
+            })?;
+            self.images.put_gradient(of_images)?;
+        }
+        let mut of_weight = new_parameter_gradient(weight);
+        if let Some(of_weight) = &mut of_weight {
+            bf16::conv2d_weight_gradient(&self.shape, self.images.blocked()?, &gradient, of_weight)
+                .map_err(Error::wrap)?;
         }
         Ok([parameter_gradient(weight, of_weight)?, None])
     }
@@ -143,7 +184,7 @@ mod tests {
         assert!(conv2d(&images, &random(&[3, 3, 2, 5], 2), 1, 1).is_err());
         assert!(conv2d(&images, &random(&[3, 2, 3, 5], 2), 1, 1).is_err());
         assert!(conv2d(&images, &random(&[3, 3, 3, 5], 2), 0, 1).is_err());
-        assert!(conv2d(&images.flatten(), &random(&[3, 3, 3, 5], 2), 1, 1).is_err());
+        assert!(conv2d(&images.flatten().unwrap(), &random(&[3, 3, 3, 5], 2), 1, 1).is_err());
         assert!(conv2d_max_pool(&images, &random(&[4, 4, 3, 5], 2), 1, 0).is_err());
     }
 }

@@ -8,7 +8,7 @@ use cifar_kernels::{
 };
 
 use super::conv::conv2d_shape;
-use super::{new_parameter_gradient, parameter_gradient, with_both};
+use super::{new_parameter_gradient, parameter_gradient, to_f32, with_both};
 use crate::FeatureMap;
 use crate::feature_map::{Operation, record};
 
@@ -16,7 +16,7 @@ use crate::feature_map::{Operation, record};
 ///
 /// `images` is `[N, H, W, I]`, `weight` is `[K, K, I, O]`, and `bias` is `[O]`. The operation is
 /// optimised for the case that only the bias is tracked, or nothing: no other gradient is computed
-/// then. All gradients are correct in any case.
+/// then. All gradients are correct in any case. It is computed in `f32`.
 ///
 /// # Errors
 /// If the shapes do not fit.
@@ -28,10 +28,11 @@ pub fn conv2d_activation(
     padding: usize,
     activation: Activation,
 ) -> Result<FeatureMap> {
+    let images = &to_f32(images)?;
     let shape = conv2d_shape(images, weight, stride, padding)?;
-    let mut output = Buffer::new(shape.output_len());
+    let (mut output, values) = (Buffer::new(shape.output_len()), images.values()?);
     with_both(weight, bias, |weight, bias| {
-        conv2d_activation_forward(&shape, images.values(), weight, bias, activation, &mut output)
+        conv2d_activation_forward(&shape, values, weight, bias, activation, &mut output)
     })?;
     let dims = [images.dims()[0], shape.out_height(), shape.out_width(), weight.dims()[3]];
     let op = Conv2dActivation { shape, images: images.clone(), activation };
@@ -46,10 +47,11 @@ struct Conv2dActivation {
 
 impl Operation for Conv2dActivation {
     const NAME: &'static str = "conv2d-activation";
+    type Number = f32;
 
     fn backward(&self, gradient: Buffer<f32>, parameters: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
         let (weight, bias) = (parameters[0], parameters[1]);
-        let (shape, images, channels) = (&self.shape, self.images.values(), bias.elem_count());
+        let (shape, images, channels) = (&self.shape, self.images.values()?, bias.elem_count());
         let mut of_bias = vec![0.0; channels];
         if !self.images.is_tracked() && !weight.track_op() {
             with_both(weight, bias, |weight, bias| {

@@ -1,11 +1,12 @@
 //! Global pooling: maps of any height and width become one value per channel.
 //!
-//! These maps are only a few pixels large, so plain loops are fast enough.
+//! These maps are only a few pixels large, so plain loops are fast enough. The result is in `f32`.
 
 use candle_core::{Error, Result, Tensor};
 use cifar_kernels::Buffer;
 use rayon::prelude::*;
 
+use super::to_f32;
 use crate::FeatureMap;
 use crate::feature_map::{Operation, record};
 
@@ -16,9 +17,10 @@ use crate::feature_map::{Operation, record};
 /// # Errors
 /// If the images are not `[N, H, W, C]` or have no pixels.
 pub fn global_max_pool(images: &FeatureMap) -> Result<FeatureMap> {
+    let images = &to_f32(images)?;
     let (dims, pixels) = dimensions(images)?;
     let mut output = Buffer::new(dims[0] * dims[1]);
-    output.par_chunks_mut(dims[1]).zip(images.values().par_chunks(pixels * dims[1])).for_each(|(output, image)| {
+    output.par_chunks_mut(dims[1]).zip(images.values()?.par_chunks(pixels * dims[1])).for_each(|(output, image)| {
         output.copy_from_slice(&image[..output.len()]);
         for pixel in image.chunks_exact(output.len()).skip(1) {
             for (best, value) in output.iter_mut().zip(pixel) {
@@ -37,9 +39,10 @@ pub fn global_max_pool(images: &FeatureMap) -> Result<FeatureMap> {
 /// # Errors
 /// If the images are not `[N, H, W, C]` or have no pixels.
 pub fn global_average_pool(images: &FeatureMap) -> Result<FeatureMap> {
+    let images = &to_f32(images)?;
     let (dims, pixels) = dimensions(images)?;
     let mut output = Buffer::new(dims[0] * dims[1]);
-    output.par_chunks_mut(dims[1]).zip(images.values().par_chunks(pixels * dims[1])).for_each(|(output, image)| {
+    output.par_chunks_mut(dims[1]).zip(images.values()?.par_chunks(pixels * dims[1])).for_each(|(output, image)| {
         output.fill(0.0);
         for pixel in image.chunks_exact(output.len()) {
             for (sum, value) in output.iter_mut().zip(pixel) {
@@ -59,10 +62,11 @@ pub fn global_average_pool(images: &FeatureMap) -> Result<FeatureMap> {
 /// # Errors
 /// As [`global_max_pool`].
 pub(crate) fn maxima_in_place(images: &FeatureMap) -> Result<FeatureMap> {
+    let images = &to_f32(images)?;
     let ([_, channels], pixels) = dimensions(images)?;
     let maxima = global_max_pool(images)?;
-    let mut output = Buffer::copied(images.values());
-    let per_image = output.chunks_exact_mut(pixels * channels).zip(maxima.values().chunks_exact(channels));
+    let mut output = Buffer::copied(images.values()?);
+    let per_image = output.chunks_exact_mut(pixels * channels).zip(maxima.values()?.chunks_exact(channels));
     for (image, maxima) in per_image {
         let mut found = vec![false; channels];
         for pixel in image.chunks_exact_mut(channels) {
@@ -80,7 +84,7 @@ pub(crate) fn maxima_in_place(images: &FeatureMap) -> Result<FeatureMap> {
 /// Returns the number of images and channels, and the pixels per image.
 fn dimensions(images: &FeatureMap) -> Result<([usize; 2], usize)> {
     let [n, h, w, c] = images.images("global pool")?;
-    if images.values().is_empty() {
+    if images.dims().contains(&0) {
         return Err(Error::Msg(format!("global pool: {:?} has a dimension of 0", images.dims())));
     }
     Ok(([n, c], h * w))
@@ -93,11 +97,12 @@ struct GlobalMaxPool {
 
 impl Operation for GlobalMaxPool {
     const NAME: &'static str = "global-max-pool";
+    type Number = f32;
 
     fn backward(&self, gradient: Buffer<f32>, _: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
         let ([_, c], pixels) = dimensions(&self.images)?;
         let Some(mut of_images) = self.images.new_gradient() else { return Ok([None, None]) };
-        let images = of_images.par_chunks_mut(pixels * c).zip(self.images.values().par_chunks(pixels * c));
+        let images = of_images.par_chunks_mut(pixels * c).zip(self.images.values()?.par_chunks(pixels * c));
         let results = gradient.par_chunks(c).zip(self.maxima.par_chunks(c));
         images.zip(results).for_each_init(Vec::new, |left: &mut Vec<f32>, ((of_image, image), (gradient, maxima))| {
             // The remaining gradient of each channel: all of it, until its maximum is found.
@@ -121,6 +126,7 @@ struct GlobalAveragePool {
 
 impl Operation for GlobalAveragePool {
     const NAME: &'static str = "global-average-pool";
+    type Number = f32;
 
     fn backward(&self, gradient: Buffer<f32>, _: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
         let ([_, c], pixels) = dimensions(&self.images)?;
@@ -180,7 +186,7 @@ mod tests {
     fn maxima_stay_in_place() {
         // Two channels; the first has its maximum twice.
         let images = FeatureMap::new(Buffer::copied(&[1.0, -3.0, 2.0, -1.0, 2.0, -2.0]), &[1, 1, 3, 2]).unwrap();
-        assert_eq!(maxima_in_place(&images).unwrap().values(), [0.0, 0.0, 2.0, -1.0, 0.0, 0.0]);
+        assert_eq!(maxima_in_place(&images).unwrap().values().unwrap(), [0.0, 0.0, 2.0, -1.0, 0.0, 0.0]);
     }
 
     #[test]

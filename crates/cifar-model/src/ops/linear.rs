@@ -3,20 +3,21 @@
 use candle_core::{Error, Result, Tensor};
 use cifar_kernels::{Buffer, bias_gradient, linear_forward, linear_input_gradient, linear_weight_gradient};
 
-use super::{new_parameter_gradient, parameter_gradient, with_values};
+use super::{new_parameter_gradient, parameter_gradient, to_f32, with_values};
 use crate::FeatureMap;
 use crate::feature_map::{Operation, record};
 
-/// Computes `input` `[N, I]` · `weight` `[I, O]`, plus `bias` `[O]` if there is one: `[N, O]`.
+/// Computes `input` `[N, I]` · `weight` `[I, O]`, plus `bias` `[O]` if there is one: `[N, O]`, in `f32`.
 ///
 /// # Errors
 /// If the shapes do not fit.
 pub fn linear(input: &FeatureMap, weight: &Tensor, bias: Option<&Tensor>) -> Result<FeatureMap> {
-    let [n, i, o] = sizes(input, weight)?;
+    let input = &to_f32(input)?;
+    let ([n, i, o], values) = (sizes(input, weight)?, input.values()?);
     let mut output = Buffer::new(n * o);
     let mut forward = |bias: Option<&[f32]>| {
         let out = &mut output;
-        with_values(weight, |weight| linear_forward(n, i, o, input.values(), weight, bias, out).map_err(Error::wrap))
+        with_values(weight, |weight| linear_forward(n, i, o, values, weight, bias, out).map_err(Error::wrap))
     };
     match bias {
         Some(bias) => with_values(bias, |bias| forward(Some(bias)))?,
@@ -42,6 +43,7 @@ struct Linear {
 
 impl Operation for Linear {
     const NAME: &'static str = "linear";
+    type Number = f32;
 
     fn backward(&self, gradient: Buffer<f32>, parameters: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
         let [n, i, o] = self.sizes;
@@ -54,7 +56,7 @@ impl Operation for Linear {
         }
         let mut of_weight = new_parameter_gradient(weight);
         if let Some(of_weight) = &mut of_weight {
-            linear_weight_gradient(n, i, o, self.input.values(), &gradient, of_weight).map_err(Error::wrap)?;
+            linear_weight_gradient(n, i, o, self.input.values()?, &gradient, of_weight).map_err(Error::wrap)?;
         }
         let mut of_bias = parameters.get(1).and_then(|bias| new_parameter_gradient(bias));
         if let Some(of_bias) = &mut of_bias {

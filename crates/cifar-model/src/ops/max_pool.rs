@@ -4,16 +4,18 @@
 //! windows if sizes are odd.
 
 use candle_core::{Error, Result, Tensor};
+use cifar_kernels::bf16::{self, Bf16};
 use cifar_kernels::{Buffer, PoolDimensions, PoolShape, max_pool_backward, max_pool_forward};
 
 use crate::FeatureMap;
 use crate::feature_map::{Operation, record};
+use crate::number::blocked_shape;
 
 /// Computes the maximum of each `window`×`window` window of `images` `[N, H, W, C]`, with stride
 /// `window`: `[N, H/window, W/window, C]`, rounded down.
 ///
 /// Rows and columns that fill no window are ignored. The first of equal maxima receives the
-/// gradient.
+/// gradient. The result has the number type of the images.
 ///
 /// # Errors
 /// If the window is larger than the images.
@@ -21,10 +23,17 @@ pub fn max_pool(images: &FeatureMap, window: usize) -> Result<FeatureMap> {
     let [n, h, w, c] = images.images("max_pool")?;
     let shape = PoolShape::new(PoolDimensions { images: n, height: h, width: w, channels: c, window, stride: window })
         .map_err(Error::wrap)?;
-    let (mut output, mut places) = (Buffer::new(shape.output_len()), Buffer::new(shape.output_len()));
-    max_pool_forward(&shape, images.values(), &mut output, &mut places).map_err(Error::wrap)?;
     let dims = [n, shape.out_height(), shape.out_width(), c];
-    record(MaxPool { shape, images: images.clone(), places }, output, &dims, images, None, &[])
+    if images.is_bf16() {
+        let len = blocked_shape(&dims)?.len();
+        let (mut output, mut places) = (Buffer::new(len), Buffer::new(len));
+        bf16::max_pool_forward(&shape, images.blocked()?, &mut output, &mut places).map_err(Error::wrap)?;
+        let op = MaxPoolBf16 { shape, images: images.without_values(), places };
+        return record(op, output, &dims, images, None, &[]);
+    }
+    let (mut output, mut places) = (Buffer::new(shape.output_len()), Buffer::new(shape.output_len()));
+    max_pool_forward(&shape, images.values()?, &mut output, &mut places).map_err(Error::wrap)?;
+    record(MaxPool { shape, images: images.without_values(), places }, output, &dims, images, None, &[])
 }
 
 struct MaxPool {
@@ -35,10 +44,30 @@ struct MaxPool {
 
 impl Operation for MaxPool {
     const NAME: &'static str = "max-pool";
+    type Number = f32;
 
     fn backward(&self, gradient: Buffer<f32>, _: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
         if let Some(mut of_images) = self.images.new_gradient() {
             max_pool_backward(&self.shape, &self.places, &gradient, &mut of_images).map_err(Error::wrap)?;
+            self.images.put_gradient(of_images)?;
+        }
+        Ok([None, None])
+    }
+}
+
+struct MaxPoolBf16 {
+    shape: PoolShape,
+    images: FeatureMap,
+    places: Buffer<u8>,
+}
+
+impl Operation for MaxPoolBf16 {
+    const NAME: &'static str = "max-pool-bf16";
+    type Number = Bf16;
+
+    fn backward(&self, gradient: Buffer<Bf16>, _: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
+        if let Some(mut of_images) = self.images.new_gradient() {
+            bf16::max_pool_backward(&self.shape, &self.places, &gradient, &mut of_images).map_err(Error::wrap)?;
             self.images.put_gradient(of_images)?;
         }
         Ok([None, None])

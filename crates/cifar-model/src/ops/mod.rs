@@ -1,4 +1,5 @@
-//! Differentiable operations on [`FeatureMap`](crate::FeatureMap)s: NHWC, `f32`, on the CPU.
+//! Differentiable operations on [`FeatureMap`](crate::FeatureMap)s on the CPU: NHWC in `f32`, or the
+//! blocked layout of [`cifar_kernels::bf16`] in bf16.
 //!
 //! ```
 //! use candle_core::{Device, Tensor, Var};
@@ -27,6 +28,8 @@
 
 mod activation;
 mod batch_norm;
+mod batch_norm_bf16;
+mod cast;
 mod conv;
 mod conv_activation;
 mod dropout;
@@ -39,6 +42,7 @@ pub use activation::{activation, activation_slow};
 pub use batch_norm::{
     BatchNormArgs, batch_norm_evaluate, batch_norm_max_pool_train, batch_norm_slow, batch_norm_train,
 };
+pub use cast::{to_bf16, to_f32};
 pub use conv::{conv2d, conv2d_max_pool, conv2d_slow};
 pub use conv_activation::conv2d_activation;
 pub use dropout::dropout;

@@ -95,7 +95,7 @@ pub fn embed_files(
                 check_memory(count, found.width)?;
                 found.features.reserve_exact(count * found.width);
             }
-            found.features.extend_from_slice(features.values());
+            found.features.extend_from_slice(features.values().map_err(cifar_model::ModelError::from)?);
             found.predicted.extend(logits.chunks_exact(spec.classes.len()).map(predicted_class));
         }
         Ok(())

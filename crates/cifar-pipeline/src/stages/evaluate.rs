@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use cifar_data::prepare::{PreparedReport, TestSet};
 use cifar_eval::evaluate::{Metrics, evaluate_with_pool};
-use cifar_model::Model;
+use cifar_model::{Model, Precision};
 use serde::Serialize;
 
+use super::precision::note_precision;
 use crate::{Project, Reporter, Result};
 
 /// What `evaluate` measured.
@@ -26,10 +27,20 @@ pub struct Evaluated {
 /// # Errors
 /// If the model or the test images are missing, damaged or of another split.
 pub fn run(project: &Project, reporter: &dyn Reporter) -> Result<Evaluated> {
+    run_in(project, Precision::F32, reporter)
+}
+
+/// Scores the trained network as [`run`] does, with its products in `precision`.
+///
+/// # Errors
+/// As [`run`]. In bf16 also if the processor has AMX, but it cannot be used.
+pub fn run_in(project: &Project, precision: Precision, reporter: &dyn Reporter) -> Result<Evaluated> {
     let (layout, params) = (&project.layout, project.params()?);
     let report = PreparedReport::read(&layout.prepared())?;
     report.check(&layout.prepared(), params.dataset_version, &params.split)?;
-    let model = Model::load(&layout.model_file())?;
+    let mut model = Model::load(&layout.model_file())?;
+    model.set_precision(precision);
+    note_precision(precision, reporter)?;
     model.expect_trained_on(&report, &layout.model_file())?;
     let history = cifar_train::artifacts::read_history(&layout.history())?;
     let test = TestSet::open(&layout.prepared_test(), report.test_fingerprint())?;

@@ -12,6 +12,7 @@ mod image_batches;
 pub mod inspect;
 pub mod labels;
 pub mod partition;
+mod precision;
 pub mod predict;
 pub mod prepare;
 pub mod pull;

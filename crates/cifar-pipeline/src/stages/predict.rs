@@ -11,12 +11,13 @@ use cifar_data::names::shown;
 use cifar_data::{DataError, ImageSize, Progress};
 use cifar_eval::metrics::{entropy, margin};
 use cifar_eval::predictions::predicted_class;
-use cifar_model::{FeatureMap, Model, Views, predict_pixels};
+use cifar_model::{FeatureMap, Model, ModelError, Precision, Views, predict_pixels};
 use serde::Serialize;
 
 use self::explain::Pictures;
 use self::table::Table;
 use super::image_batches::{ImageBatch, for_each_batch};
+use super::precision::note_precision;
 use crate::links::refuse_links_to;
 use crate::{Project, Reporter, Result, ensure};
 
@@ -140,9 +141,10 @@ fn predict_batches(
                 }
             };
             let probabilities = probabilities[index * classes..(index + 1) * classes].to_vec();
-            let evidence = maps.as_ref().map(|maps| {
+            let values = maps.as_ref().map(FeatureMap::values).transpose().map_err(ModelError::from)?;
+            let evidence = maps.as_ref().zip(values).map(|(maps, values)| {
                 let [height, width] = [maps.dims()[1], maps.dims()[2]];
-                let values = &maps.values()[index * height * width * classes..][..height * width * classes];
+                let values = &values[index * height * width * classes..][..height * width * classes];
                 let map = values.iter().skip(predicted_class(&probabilities)).step_by(classes).copied().collect();
                 let pixels = batch.pixels[index * size.bytes()..(index + 1) * size.bytes()].to_vec();
                 Evidence { pixels, map, size: [height, width] }
@@ -162,6 +164,8 @@ pub struct PredictOptions {
     pub model: Option<PathBuf>,
     /// The augmented copies over which predictions are averaged.
     pub views: Views,
+    /// The precision of the network's products.
+    pub precision: Precision,
     /// The number of classes per image in the table, at least 1.
     pub top: usize,
     /// The file for the table, if wanted.
@@ -237,7 +241,9 @@ pub fn run(
     for path in [&options.csv, &options.explain].into_iter().flatten() {
         refuse_links_to(&project.layout, path)?;
     }
-    let model = load(project, options.model.as_ref(), reporter)?;
+    let mut model = load(project, options.model.as_ref(), reporter)?;
+    model.set_precision(options.precision);
+    note_precision(options.precision, reporter)?;
     let Found { files, problems, skipped } = found;
     let mut done =
         Predicted { skipped, csv: options.csv.clone(), explain: options.explain.clone(), ..Predicted::default() };

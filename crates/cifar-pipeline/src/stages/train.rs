@@ -24,6 +24,7 @@ pub use self::find_lr::{LearningRates, run as find_learning_rate};
 pub use self::longer::Longer;
 pub use self::preview::{Previewed, run as preview};
 use self::watch::Watched;
+use super::precision::note_precision;
 use crate::params::{Params, Setting};
 use crate::{Context as _, Error, Outcome, Project, Reporter, Result, ensure, program};
 
@@ -132,6 +133,7 @@ fn train(
         }
     }
     note_init(recipe, model, &data.report, reporter)?;
+    note_precision(recipe.precision, reporter)?;
     let program = program::identity()?;
     let finished = finished.map(|run| (run, run.keys(recipe, model, &data.report, seed, &program)));
     let key = match &finished {

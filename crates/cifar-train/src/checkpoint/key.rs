@@ -11,6 +11,8 @@ use crate::TrainParams;
 /// Returns the name of a run: a hash of everything that decides its result. `program` identifies
 /// the code that computes it.
 pub fn run_key(params: &TrainParams, model: &ModelParams, data: &PreparedReport, seed: u64, program: &str) -> String {
+    // What `auto` means depends on the processor.
+    let params = TrainParams { precision: params.precision.resolved(), ..params.clone() };
     let identity = json!({
         "schema": SCHEMA,
         "train": params,

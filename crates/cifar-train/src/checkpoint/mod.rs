@@ -271,7 +271,7 @@ impl Checkpoints {
                 record.architecture
             )));
         }
-        let here = cifar_kernels::numeric_target()?;
+        let here = run.state.numeric_target.clone();
         let found = record.numeric_target;
         if found != here && !self.allow_mixed_isa {
             let is_mixed = found.contains(SEPARATOR);

@@ -6,6 +6,7 @@ mod length;
 mod start;
 
 use cifar_data::batches::{Augmentation, Flip};
+use cifar_model::Precision;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -126,6 +127,9 @@ pub struct TrainParams {
     /// Which training images an epoch shows. A file may leave this out: every image once.
     #[serde(default, skip_serializing_if = "Sampling::is_natural")]
     pub sampling: Sampling,
+    /// The precision of products and activations. A file may leave this out: `f32`.
+    #[serde(default, skip_serializing_if = "is_f32")]
+    pub precision: Precision,
     /// Highest joint norm of all gradients; longer gradients are scaled down to it. 0: no clipping.
     pub clip_norm: f64,
     /// Averages of the weights over steps.
@@ -233,6 +237,7 @@ impl Default for TrainParams {
             label_smoothing: 0.1,
             class_weights: ClassWeights::None,
             sampling: Sampling::Natural,
+            precision: Precision::F32,
             clip_norm: 0.0,
             averaging: Averaging::None,
             averaging_decay: 0.99,
@@ -254,6 +259,11 @@ impl Default for TrainParams {
             use_tuned: false,
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde expects")]
+fn is_f32(precision: &Precision) -> bool {
+    *precision == Precision::F32
 }
 
 impl TrainParams {

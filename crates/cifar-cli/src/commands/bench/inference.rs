@@ -18,6 +18,7 @@ struct Report {
     batch: u32,
     threads: usize,
     isa: &'static str,
+    precision: &'static str,
     /// Median.
     ms_per_batch: f64,
     ms_min: f64,
@@ -59,6 +60,7 @@ pub(super) fn run(context: &Context, args: &StepArgs) -> Result<()> {
         batch: args.network.batch,
         threads: rayon::current_num_threads(),
         isa: isa.name(),
+        precision: args.network.precision.resolved().name(),
         ms_per_batch: measured.ms,
         ms_min: measured.ms_min,
         images_per_s,
@@ -74,7 +76,12 @@ pub(super) fn run(context: &Context, args: &StepArgs) -> Result<()> {
 
 fn in_words(report: &Report, steps: u32) -> String {
     let mut rows = vec![
-        network_row(report.architecture, report.batch, report.threads, report.isa),
+        network_row(
+            report.architecture,
+            report.batch,
+            report.threads,
+            &format!("{}, {}", report.isa, report.precision),
+        ),
         row("batch", &format!("{:.2} ms (minimum {:.2}; median of {steps})", report.ms_per_batch, report.ms_min)),
         row("speed", &format!("{:.0} images/s", report.images_per_s)),
         arithmetic_row(report.gflops_direct_equivalent, report.peak_gflops),

@@ -33,7 +33,9 @@ pub(super) fn network(args: &NetworkArgs) -> Result<Model> {
     let classes = (0..10).map(|k| format!("class {k}")).collect();
     // About that of photographs; the values do not affect the time.
     let normalisation = Normalisation { mean: vec![0.5; 3], std: vec![0.25; 3] };
-    Ok(Model::new(ModelSpec { params, classes, size: SIZE, normalisation }, 0)?)
+    let mut model = Model::new(ModelSpec { params, classes, size: SIZE, normalisation }, 0)?;
+    model.set_precision(args.precision);
+    Ok(model)
 }
 
 /// Returns the number of images to draw: whole batches, at least two, no more than the steps use.
@@ -86,7 +88,8 @@ mod tests {
     use super::*;
 
     fn args(batch: u32, steps: u32) -> StepArgs {
-        let network = NetworkArgs { architecture: ModelParams::default().architecture, batch, isa: None };
+        let architecture = ModelParams::default().architecture;
+        let network = NetworkArgs { architecture, batch, precision: cifar_model::Precision::F32, isa: None };
         StepArgs { network, steps }
     }
 

@@ -24,6 +24,7 @@ struct Report {
     batch: u32,
     threads: usize,
     isa: &'static str,
+    precision: &'static str,
     /// Median, from the end of one step to the end of the next.
     ms_per_step: f64,
     ms_min: f64,
@@ -65,6 +66,7 @@ pub(super) fn run(context: &Context, args: &StepArgs) -> Result<()> {
         batch: args.network.batch,
         threads: rayon::current_num_threads(),
         isa: isa.name(),
+        precision: args.network.precision.resolved().name(),
         ms_per_step: measured.ms,
         ms_min: measured.ms_min,
         images_per_s,
@@ -89,13 +91,19 @@ fn recipe(args: &StepArgs) -> TrainParams {
         schedule: Schedule::Constant,
         warmup_epochs: 0.0,
         label_smoothing: 0.2,
+        precision: args.network.precision,
         ..TrainParams::default()
     }
 }
 
 fn in_words(report: &Report, steps: u32) -> String {
     let mut rows = vec![
-        network_row(report.architecture, report.batch, report.threads, report.isa),
+        network_row(
+            report.architecture,
+            report.batch,
+            report.threads,
+            &format!("{}, {}", report.isa, report.precision),
+        ),
         row("step", &format!("{:.2} ms (minimum {:.2}; median of {steps})", report.ms_per_step, report.ms_min)),
         row("speed", &format!("{:.0} images/s", report.images_per_s)),
         row("epoch", &format!("{:.1} s for {EPOCH_IMAGES:.0} images", EPOCH_IMAGES / report.images_per_s)),
