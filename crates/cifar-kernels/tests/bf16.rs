@@ -33,10 +33,11 @@ const SHAPES: &[[usize; 8]] = &[
 
 /// Expects sums whose terms add up to `magnitudes` without their signs.
 ///
-/// A term passes at most 16 additions of its chain, the addition of the two chains, one addition per
-/// product of blocks and one per partial sum. Each addition rounds by at most 2⁻²⁴ of its result,
-/// which is at most the sum of the magnitudes of its terms. So all roundings together are at most
-/// `additions` · 2⁻²⁴ of the magnitude. One more covers the squares of 2⁻²⁴. Products are exact.
+/// A term passes at most 16 additions of its chain, the addition of the two chains, one addition
+/// per product of blocks and one per partial sum. Each addition rounds by at most 2⁻²⁴ of its
+/// result, which is at most the sum of the magnitudes of its terms. So all roundings together are
+/// at most `additions` · 2⁻²⁴ of the magnitude. One more covers the squares of 2⁻²⁴. Products are
+/// exact.
 fn sums(values: Vec<f64>, magnitudes: &[f64], products: usize, parts: usize) -> Expected {
     let additions = (16 + 1 + products + parts + 1) as f64;
     Expected { values, allowed: magnitudes.iter().map(|m| additions / (1 << 24) as f64 * m).collect() }

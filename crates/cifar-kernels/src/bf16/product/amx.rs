@@ -14,7 +14,7 @@ use crate::bf16::Bf16;
 use crate::bf16::blocked::BLOCK;
 use crate::bf16::steps::Step;
 
-/// Proof that this process may use AMX, and that its results are those of the other implementations.
+/// Proof that this process may use AMX, and that AMX returns the bits of the other implementations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::bf16) struct Amx(());
 
@@ -185,9 +185,9 @@ impl Tiles for Configured {
             c: c.as_mut_ptr(),
             fresh: usize::from(fresh),
         };
-        // SAFETY: `self` is the proof that the tiles are configured. `is_nonzero` checked that there
-        // is a step, that C has the length of a block and that all blocks of A and B are in their
-        // slices. Rust uses no tiles.
+        // SAFETY: `self` is the proof that the tiles are configured. `is_nonzero` checked that
+        // there is a step, that C has the length of a block and that all blocks of A and B are in
+        // their slices. Rust uses no tiles.
         unsafe {
             asm!(
                 "mov {i}, qword ptr [{arguments} + 56]",

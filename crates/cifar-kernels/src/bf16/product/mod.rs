@@ -194,8 +194,7 @@ mod tests {
         assert!(has_the_arithmetic(trap::amx()));
     }
 
-    /// Two products of the chains, the sum of the chains and the addition to C, each calculated in the
-    /// only order that gives these bits.
+    /// The numbers are such that every other order of the additions gives other bits.
     #[test]
     fn the_order_of_the_sums_is_that_of_the_instruction() {
         let one = Bf16::from_f32(1.0);
@@ -296,8 +295,8 @@ mod tests {
         let sum = BlockSum { a: &blocks, a_stride: 0, b: &blocks, b_stride: 0, repeats: 2, steps: Steps::ONE };
         tiles.add(&sum, true, &mut vec![0.0; BLOCK]);
         drop(tiles);
-        // The configuration, four tiles set to 0, four loads and products twice, four stores, and the
-        // release.
+        // The configuration, four tiles set to 0, four loads and products twice, four stores, and
+        // the release.
         assert_eq!(trap::emulated(), (1 + 4 + 2 * 8 + 4 + 1, false));
     }
 }
