@@ -11,6 +11,7 @@ mod train;
 
 use std::path::PathBuf;
 
+use cifar_pipeline::stages::recipe::MINUTES;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use bench::{BenchArgs, BenchCommand, DecodeArgs, NetworkArgs, StepArgs};
@@ -110,7 +111,8 @@ pub(crate) enum Command {
     Inspect(ParamsArgs),
     /// List the recipes, or write one into params.yaml
     #[command(after_help = "Examples:\n  cifar-cli recipe               # list the recipes\n  \
-                            cifar-cli recipe airbench94    # write its values into params.yaml; comments stay")]
+                            cifar-cli recipe airbench94    # write its values into params.yaml; comments stay\n  \
+                            cifar-cli recipe --minutes 10  # write the best one for ten minutes of training here")]
     Recipe(RecipeArgs),
     /// Search for better hyper-parameters on validation images
     #[command(
@@ -311,6 +313,18 @@ pub(crate) struct RecipeArgs {
     /// Recipe to write into params.yaml [default: list all recipes]
     #[arg(value_name = "NAME")]
     pub(crate) name: Option<String>,
+    /// Write the recipe that reaches the highest accuracy in M minutes of training on this machine
+    ///
+    /// Times a few training steps first. The number of epochs suits the prepared images.
+    #[arg(long, value_name = "M", conflicts_with = "name", value_parser = minutes)]
+    pub(crate) minutes: Option<f64>,
+}
+
+fn minutes(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(minutes) if MINUTES.contains(&minutes) => Ok(minutes),
+        _ => Err(format!("allowed is {} to {} (minutes)", MINUTES.start(), MINUTES.end())),
+    }
 }
 
 #[derive(Debug, Args)]

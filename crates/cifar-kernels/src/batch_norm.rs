@@ -4,9 +4,11 @@
 //! `inverse_std` = 1 / √(variance + ε).
 
 use crate::Activation;
+use crate::PoolShape;
 use crate::error::{KernelError, Result, check_len, product};
-use crate::generic::batch_norm::Forward;
+use crate::generic::batch_norm::{Dense, Forward, Pooled};
 use crate::generic::{batch_norm, on_isa};
+use crate::pool::check_places;
 
 /// The input and parameters of a batch normalisation.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +65,24 @@ impl BatchNorm<'_> {
             check_len(op, "residual", residual, len)?;
         }
         Ok(len)
+    }
+
+    /// Checks the slices, and that `shape` pools the output in windows that do not overlap.
+    fn check_pooling(&self, op: &'static str, shape: &PoolShape) -> Result<()> {
+        let len = self.check(op)?;
+        if shape.channels != self.channels || shape.input_len() != len || shape.window != shape.stride {
+            let problem = format!(
+                "pooling of {} values of {} channels with a window of {} and stride {} does not suit {len} values of {} \
+                 channels; window and stride must be equal",
+                shape.input_len(),
+                shape.channels,
+                shape.window,
+                shape.stride,
+                self.channels
+            );
+            return Err(KernelError::Shape { op, problem });
+        }
+        Ok(())
     }
 
     fn with<'a>(&'a self, statistics: &'a BatchStatistics) -> Forward<'a> {
@@ -162,19 +182,105 @@ pub fn batch_norm_backward(
     const OP: &str = "batch_norm_backward";
     let len = layer.check(OP)?;
     check_len(OP, "output_grad", output_grad, len)?;
-    check_len(OP, "input_grad", gradients.input, len)?;
+    check_gradients(OP, layer, statistics, &gradients)?;
+    let output_grad = Dense { values: output_grad, channels: layer.channels };
+    on_isa!(batch_norm::backward, &layer.with(statistics), output_grad, gradients);
+    Ok(())
+}
+
+fn check_gradients(
+    op: &'static str,
+    layer: &BatchNorm,
+    statistics: &BatchStatistics,
+    gradients: &BatchNormGradients,
+) -> Result<()> {
+    let len = layer.input.len();
+    check_len(op, "input_grad", gradients.input, len)?;
     for (argument, slice) in [
         ("statistics.mean", &*statistics.mean),
         ("statistics.variance", &statistics.variance),
         ("statistics.inverse_std", &statistics.inverse_std),
-        ("scale_grad", gradients.scale),
-        ("shift_grad", gradients.shift),
+        ("scale_grad", &*gradients.scale),
+        ("shift_grad", &*gradients.shift),
     ] {
-        check_len(OP, argument, slice, layer.channels)?;
+        check_len(op, argument, slice, layer.channels)?;
     }
-    if let Some(residual) = &gradients.residual {
-        check_len(OP, "residual_grad", residual, len)?;
-    }
+    gradients.residual.as_ref().map_or(Ok(()), |residual| check_len(op, "residual_grad", residual, len))
+}
+
+/// Normalises the input as [`batch_norm_forward`] does, followed by max pooling, without storing the
+/// values between the two.
+///
+/// `shape` is that of the pooling: its windows must not overlap. `output` and `places` are
+/// `[images, out_height, out_width, channels]`. `places` receives the position of each maximum in
+/// its window, as [`max_pool_forward`](crate::max_pool_forward) does.
+///
+/// # Errors
+/// As [`batch_norm_forward`], and if the pooling has another input or its windows overlap.
+///
+/// ```
+/// use cifar_kernels::{Activation, BatchNorm, PoolDimensions, PoolShape, batch_norm_max_pool_forward};
+///
+/// let layer = BatchNorm {
+///     rows: 4,
+///     channels: 1,
+///     input: &[1.0, 3.0, 1.0, 3.0],
+///     scale: &[1.0],
+///     shift: &[0.5],
+///     residual: None,
+///     activation: Activation::Relu,
+/// };
+/// let shape = PoolShape::new(PoolDimensions {
+///     images: 1,
+///     height: 2,
+///     width: 2,
+///     channels: 1,
+///     window: 2,
+///     stride: 2,
+/// })?;
+/// let (mut output, mut places) = ([0.0], [0]);
+/// batch_norm_max_pool_forward(&layer, &shape, 1e-12, &mut output, &mut places)?;
+/// assert_eq!((output, places), ([1.5], [1]));
+/// # Ok::<(), cifar_kernels::KernelError>(())
+/// ```
+pub fn batch_norm_max_pool_forward(
+    layer: &BatchNorm,
+    shape: &PoolShape,
+    epsilon: f32,
+    output: &mut [f32],
+    places: &mut [u8],
+) -> Result<BatchStatistics> {
+    const OP: &str = "batch_norm_max_pool_forward";
+    layer.check_pooling(OP, shape)?;
+    check_epsilon(OP, epsilon)?;
+    check_len(OP, "output", output, shape.output_len())?;
+    check_len(OP, "places", places, shape.output_len())?;
+    let statistics = on_isa!(batch_norm::statistics, layer.rows, layer.channels, layer.input, epsilon);
+    on_isa!(batch_norm::apply_pooled, &layer.with(&statistics), shape, output, places);
+    Ok(statistics)
+}
+
+/// Computes the gradients of [`batch_norm_max_pool_forward`].
+///
+/// `statistics` and `places` are those of the forward pass. `output_grad` is the gradient with
+/// respect to its output, `[images, out_height, out_width, channels]`.
+///
+/// # Errors
+/// As [`batch_norm_max_pool_forward`], and if `places` has a position outside of the window.
+pub fn batch_norm_max_pool_backward(
+    layer: &BatchNorm,
+    shape: &PoolShape,
+    statistics: &BatchStatistics,
+    places: &[u8],
+    output_grad: &[f32],
+    gradients: BatchNormGradients,
+) -> Result<()> {
+    const OP: &str = "batch_norm_max_pool_backward";
+    layer.check_pooling(OP, shape)?;
+    check_places(OP, "places", places, shape.output_len(), shape.window * shape.window)?;
+    check_len(OP, "output_grad", output_grad, shape.output_len())?;
+    check_gradients(OP, layer, statistics, &gradients)?;
+    let output_grad = Pooled { values: output_grad, places, shape };
     on_isa!(batch_norm::backward, &layer.with(statistics), output_grad, gradients);
     Ok(())
 }

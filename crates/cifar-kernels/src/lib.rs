@@ -68,6 +68,7 @@ pub use activation::{Activation, activation_backward, activation_forward};
 pub use allocator::CachingAllocator;
 pub use batch_norm::{
     BatchNorm, BatchNormGradients, BatchStatistics, batch_norm_backward, batch_norm_evaluate, batch_norm_forward,
+    batch_norm_max_pool_backward, batch_norm_max_pool_forward,
 };
 pub use buffer::{Buffer, Plain, release_buffers};
 pub use conv::{

@@ -9,11 +9,12 @@ use cifar_kernels::bf16::{self, Bf16, BlockedShape};
 use cifar_kernels::{
     Activation, BatchNorm, BatchNormGradients, BatchStatistics, DEPRECATED_ISA_VARIABLE, ISA_VARIABLE, Isa,
     KernelError, PixelView, Result, activation_backward, activation_forward, adamw_update, average_pool_backward,
-    average_pool_forward, batch_norm_backward, batch_norm_evaluate, batch_norm_forward, bias_gradient,
-    conv2d_activation_bias_gradient, conv2d_activation_forward, conv2d_backward, conv2d_forward, conv2d_input_gradient,
-    conv2d_max_pool_forward, conv2d_weight_gradient, force_isa, isa, isa_variable, linear_forward,
-    linear_input_gradient, linear_weight_gradient, max_pool_backward, max_pool_forward, normalise_pixels,
-    normalise_views, numeric_target, peak_gflops, sgd_update, softmax, softmax_cross_entropy, with_isa,
+    average_pool_forward, batch_norm_backward, batch_norm_evaluate, batch_norm_forward, batch_norm_max_pool_backward,
+    batch_norm_max_pool_forward, bias_gradient, conv2d_activation_bias_gradient, conv2d_activation_forward,
+    conv2d_backward, conv2d_forward, conv2d_input_gradient, conv2d_max_pool_forward, conv2d_weight_gradient, force_isa,
+    isa, isa_variable, linear_forward, linear_input_gradient, linear_weight_gradient, max_pool_backward,
+    max_pool_forward, normalise_pixels, normalise_views, numeric_target, peak_gflops, sgd_update, softmax,
+    softmax_cross_entropy, with_isa,
 };
 use common::{conv2d, on_every_isa, pool_shape};
 
@@ -81,6 +82,26 @@ fn every_result() -> Vec<(&'static str, Result<()>)> {
         ("average_pool_forward", average_pool_forward(&pool, x, &mut one[..1])),
         ("average_pool_backward", average_pool_backward(&pool, one_value, &mut one[..4])),
         ("batch_norm_forward", batch_norm_forward(&layer, 1e-5, &mut one[..4]).map(drop)),
+        (
+            "batch_norm_max_pool_forward",
+            batch_norm_max_pool_forward(&layer, &pool, 1e-5, &mut one[..1], &mut bytes[..1]).map(drop),
+        ),
+        (
+            "batch_norm_max_pool_backward",
+            batch_norm_max_pool_backward(
+                &layer,
+                &pool,
+                &statistics,
+                &places[..1],
+                one_value,
+                BatchNormGradients {
+                    input: &mut one[..4],
+                    scale: &mut two[..1],
+                    shift: &mut three[..1],
+                    residual: None,
+                },
+            ),
+        ),
         ("batch_norm_evaluate", batch_norm_evaluate(&layer, one_value, one_value, 1e-5, &mut one[..4])),
         (
             "batch_norm_backward",

@@ -6,10 +6,11 @@ use crate::common::{conv2d, pool_shape};
 use cifar_kernels::{
     Activation, BatchNormGradients, BatchStatistics, PixelView, activation_backward, activation_forward, adamw_update,
     average_pool_backward, average_pool_forward, batch_norm_backward, batch_norm_evaluate, batch_norm_forward,
-    bias_gradient, conv2d_activation_bias_gradient, conv2d_activation_forward, conv2d_backward, conv2d_forward,
-    conv2d_input_gradient, conv2d_max_pool_forward, conv2d_weight_gradient, linear_forward, linear_input_gradient,
-    linear_weight_gradient, max_pool_backward, max_pool_forward, normalise_pixels, normalise_views, sgd_update,
-    softmax, softmax_cross_entropy, softmax_cross_entropy_weighted,
+    batch_norm_max_pool_backward, batch_norm_max_pool_forward, bias_gradient, conv2d_activation_bias_gradient,
+    conv2d_activation_forward, conv2d_backward, conv2d_forward, conv2d_input_gradient, conv2d_max_pool_forward,
+    conv2d_weight_gradient, linear_forward, linear_input_gradient, linear_weight_gradient, max_pool_backward,
+    max_pool_forward, normalise_pixels, normalise_views, sgd_update, softmax, softmax_cross_entropy,
+    softmax_cross_entropy_weighted,
 };
 
 const FITS: &str = "the shape is valid";
@@ -164,6 +165,57 @@ fn lengths_of_batch_norms() {
         };
         kept(dx, |dx| kept(ds, |ds| kept(db, |db| kept(dr, |dr| backward(dx, ds, db, dr)))))
     });
+}
+
+#[test]
+fn lengths_of_pooled_batch_norms() {
+    let shape = pool_shape([2, 2, 3, 3, 2, 2]).expect(FITS);
+    let (input, scale, shift, places) = (("input", 36), ("scale", 3), ("shift", 3), ("places", 6));
+    let (output, residual) = (("output", 6), ("residual", 36));
+    check_lengths("batch_norm_max_pool_forward", [input, scale, shift, output, places, residual], |lengths| {
+        let [x, s, b, _, _, r] = lengths.map(zeros);
+        let mut places = vec![0; lengths[4]];
+        let layer = norm([12, 3], &x, &s, &b, Some(&r));
+        kept(lengths[3], |y| batch_norm_max_pool_forward(&layer, &shape, 1e-5, y, &mut places).map(drop))
+    });
+    let statistics = [("statistics.mean", 3), ("statistics.variance", 3), ("statistics.inverse_std", 3)];
+    let [mean, variance, inverse_std] = statistics;
+    let given = [input, scale, shift, mean, variance, inverse_std, residual, ("output_grad", 6), places];
+    let made = [("input_grad", 36), ("scale_grad", 3), ("shift_grad", 3), ("residual_grad", 36)];
+    let arguments: [(&str, usize); 13] = [&given[..], &made].concat().try_into().expect(FITS);
+    check_lengths("batch_norm_max_pool_backward", arguments, |lengths| {
+        let [x, s, b, mean, variance, inverse_std, r, dy, ..] = lengths.map(zeros);
+        let statistics = BatchStatistics { mean, variance, inverse_std };
+        let [.., places, dx, ds, db, dr] = lengths;
+        let (layer, places) = (norm([12, 3], &x, &s, &b, Some(&r)), vec![0; places]);
+        let backward = |dx: &mut [f32], ds: &mut [f32], db: &mut [f32], dr: &mut [f32]| {
+            let gradients = BatchNormGradients { input: dx, scale: ds, shift: db, residual: Some(dr) };
+            batch_norm_max_pool_backward(&layer, &shape, &statistics, &places, &dy, gradients)
+        };
+        kept(dx, |dx| kept(ds, |ds| kept(db, |db| kept(dr, |dr| backward(dx, ds, db, dr)))))
+    });
+}
+
+#[test]
+fn poolings_that_do_not_follow_the_batch_norm_are_refused() {
+    let (x, one) = (zeros(36), zeros(3));
+    let layer = norm([12, 3], &x, &one, &one, None);
+    for (dims, problem) in [
+        ([2, 2, 3, 3, 2, 1], "a window of 2 and stride 1"), // overlapping windows
+        ([2, 3, 3, 2, 2, 2], "36 values of 2 channels"),    // other channels
+        ([1, 2, 3, 3, 2, 2], "18 values of 3 channels"),    // another number of values
+    ] {
+        let shape = pool_shape(dims).expect(FITS);
+        let (mut y, mut places) = (zeros(shape.output_len()), vec![0; shape.output_len()]);
+        let error = batch_norm_max_pool_forward(&layer, &shape, 1e-5, &mut y, &mut places).unwrap_err().to_string();
+        assert!(error.contains(problem) && error.contains("window and stride must be equal"), "{error}");
+    }
+    let shape = pool_shape([2, 2, 3, 3, 2, 2]).expect(FITS);
+    let statistics = BatchStatistics { mean: zeros(3), variance: zeros(3), inverse_std: zeros(3) };
+    let (mut dx, mut ds, mut db) = (zeros(36), zeros(3), zeros(3));
+    let gradients = BatchNormGradients { input: &mut dx, scale: &mut ds, shift: &mut db, residual: None };
+    let outside = batch_norm_max_pool_backward(&layer, &shape, &statistics, &[0, 1, 2, 3, 4, 0], &zeros(6), gradients);
+    assert!(outside.unwrap_err().to_string().contains("places"));
 }
 
 #[test]

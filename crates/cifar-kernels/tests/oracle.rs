@@ -5,8 +5,8 @@ use crate::common;
 
 use cifar_kernels::{Activation, PixelView, naive, normalise_pixels, normalise_views};
 use common::compare::{Expected, check, column_sums, exactly, linear, ordinary};
-use common::kernels::{Heap, Linear, Loss, Norm, Pool, Table};
-use common::{ACTIVATIONS, LINEARS, POOLS, TABLES, widen};
+use common::kernels::{Heap, Linear, Loss, Norm, Pool, PooledNorm, Table};
+use common::{ACTIVATIONS, LINEARS, POOLS, TABLES, bits, on_every_isa, widen};
 use proptest::prelude::*;
 
 const FITS: &str = "the shape is a valid one";
@@ -209,5 +209,22 @@ proptest! {
         check_norm(dims, ACTIVATIONS[which], residual, u64::from(seed));
         check_loss(dims, smoothing, u64::from(seed));
         check_table(dims, u64::from(seed));
+    }
+}
+
+/// Batch norm and pooling are judged above; in one pass they have the same bits.
+#[test]
+fn pooled_batch_norms() {
+    for dims in POOLS {
+        for activation in ACTIVATIONS {
+            for residual in [false, true] {
+                let Some(norm) = PooledNorm::new(*dims, activation, residual, 11) else { continue };
+                on_every_isa(|isa| {
+                    for ((name, got), (_, expected)) in norm.run(&Heap, false).iter().zip(norm.run(&Heap, true)) {
+                        assert!(bits(got) == bits(&expected), "{name} {dims:?} with {activation:?}, {isa}");
+                    }
+                });
+            }
+        }
     }
 }

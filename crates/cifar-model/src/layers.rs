@@ -224,6 +224,24 @@ impl BatchNorm {
         }
     }
 
+    /// Computes [`BatchNorm::forward`] without a residual, then the maximum of each `window`×`window`
+    /// window with stride `window` ([`ops::max_pool`]). In training this is one pass.
+    ///
+    /// # Errors
+    /// As [`BatchNorm::forward`], and if the window is larger than the images.
+    pub fn forward_pooled(&self, input: &FeatureMap, window: usize, mode: &Mode) -> Result<FeatureMap> {
+        if !mode.is_train() || self.running_mean.is_frozen() {
+            return Ok(ops::max_pool(&self.forward(input, None, mode)?, window)?);
+        }
+        let scale = self.scale.as_ref().map(|scale| scale.value(mode));
+        let (scale, shift, residual) = (scale.as_ref(), &self.shift.value(mode), None);
+        let (epsilon, activation) = (self.params.epsilon, self.activation);
+        let args = ops::BatchNormArgs { input, scale, shift, residual, epsilon, activation };
+        let (output, statistics) = ops::batch_norm_max_pool_train(&args, window)?;
+        self.move_running_statistics(&statistics, input.values().len() / shift.elem_count())?;
+        Ok(output)
+    }
+
     fn move_running_statistics(&self, batch: &BatchStatistics, rows: usize) -> Result<()> {
         // Running variances are unbiased, as in other frameworks. A single row has no unbiased
         // variance, so its biased one is used.

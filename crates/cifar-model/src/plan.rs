@@ -13,6 +13,11 @@ const LONGEST_SIDE: usize = 1 << 16;
 const MOST_CLASSES: usize = 1 << 16;
 /// Bytes per value.
 const VALUE: f64 = 4.0;
+/// Operations that take as long as all work on one kept activation. Fitted to the times of eleven
+/// airbench networks with AVX-512 on two cores.
+const ACTIVATION_COST: f64 = 400.0;
+/// Operations that take as long as the work on an image that does not depend on the network.
+const IMAGE_COST: f64 = 16e6;
 
 /// The tensors of a network that is not built, and the sizes of its activations.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +30,8 @@ pub struct Plan {
     pub kept: usize,
     /// Values of the largest activation, per image.
     pub largest: usize,
+    /// Floating-point operations of a forward pass for one image; a multiply-add counts as two.
+    pub flops: u64,
 }
 
 impl ModelSpec {
@@ -62,11 +69,13 @@ impl ModelSpec {
             )));
         }
         let mut parameters = Parameters::planned();
-        let extent = build(&self.params, self.classes.len(), self.size, &mut parameters)?.extent();
+        let network = build(&self.params, self.classes.len(), self.size, &mut parameters)?;
+        let (extent, layers) = (network.extent(), network.summary());
         let tensors = parameters.planned_tensors();
         let trained =
             tensors[..parameters.trained().len()].iter().map(|(_, dims)| dims.iter().product::<usize>()).sum();
-        Ok(Plan { tensors, trained, kept: extent.kept, largest: extent.largest })
+        let flops = layers.iter().map(|layer| layer.flops).fold(0, u64::saturating_add);
+        Ok(Plan { tensors, trained, kept: extent.kept, largest: extent.largest, flops })
     }
 }
 
@@ -79,6 +88,14 @@ impl Plan {
     /// Returns the number of values of the largest tensor.
     pub fn largest_tensor(&self) -> usize {
         self.tensors.iter().map(|(_, dims)| dims.iter().product()).max().unwrap_or(0)
+    }
+
+    /// Estimates what a training step costs per image, in floating-point operations.
+    ///
+    /// The ratio of two networks' costs is about that of their times. Each kept activation counts as
+    /// [`ACTIVATION_COST`] operations, since memory limits them, and each image as [`IMAGE_COST`].
+    pub fn training_cost(&self) -> f64 {
+        self.flops as f64 + ACTIVATION_COST * self.kept as f64 + IMAGE_COST
     }
 
     /// Returns the bytes of the network in memory: its values, and a copy of the largest tensor
@@ -131,6 +148,27 @@ mod tests {
             assert_eq!(plan.tensors, built);
             assert_eq!(plan.trained, model.parameters().count());
             assert!(plan.largest >= 20 * 20 * 4 && plan.kept > plan.largest, "{plan:?}");
+        }
+    }
+
+    /// Images per second of a training step in batches of 500, on two cores of Zen 5.
+    #[test]
+    fn costs_follow_measured_times() {
+        use Architecture::{Airbench94, Airbench96};
+        let cost = |architecture, widths: [usize; 3]| {
+            let params = ModelParams { widths: widths.to_vec(), ..ModelParams::of(architecture) };
+            spec(params, 10, 32).plan().unwrap().training_cost()
+        };
+        let reference = cost(Airbench94, [64, 256, 256]) * 1410.0;
+        for (architecture, widths, rate) in [
+            (Airbench94, [16, 64, 128], 5774.0),
+            (Airbench94, [32, 128, 128], 3500.0),
+            (Airbench94, [96, 384, 384], 681.0),
+            (Airbench96, [64, 256, 256], 994.0),
+            (Airbench96, [128, 512, 512], 269.0),
+        ] {
+            let ratio = cost(architecture, widths) * rate / reference;
+            assert!((0.8..1.2).contains(&ratio), "{architecture:?} {widths:?}: {ratio}");
         }
     }
 

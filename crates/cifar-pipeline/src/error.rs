@@ -219,6 +219,7 @@ fn of_train(error: &TrainError) -> ErrorKind {
         TrainError::Parameter { .. }
         | TrainError::Space(_)
         | TrainError::Init(_)
+        | TrainError::TooShort { .. }
         | TrainError::Kernel(cifar_kernels::KernelError::Isa { .. }) => ErrorKind::Usage,
         TrainError::Data(e) => of_data(e),
         TrainError::Model(e) => of_model(e),

@@ -1,5 +1,5 @@
 //! params.yaml: every hyper-parameter, composed of the crates' own parameter types. All keys are
-//! required except [`cifar_train::optional_train_keys`], and unknown keys are refused.
+//! required except [`cifar_train::optional_keys`], and unknown keys are refused.
 
 mod settings;
 mod syntax;
@@ -13,7 +13,7 @@ use cifar_data::splits::SplitParams;
 use cifar_eval::{EvaluateParams, HardImagesParams};
 use cifar_model::ModelParams;
 use cifar_train::tune::TuneParams;
-use cifar_train::{TrainParams, add_optional_keys, current_key, optional_train_keys, rename_keys};
+use cifar_train::{TrainParams, add_optional_keys, current_key, optional_keys, rename_keys};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -88,7 +88,7 @@ impl Params {
     /// [`Params::parse`], `all` is not allowed; [`choose_partitions`] replaces it.
     pub fn with(&self, setting: &Setting) -> Result<Self, String> {
         let mut value = self.to_json()?;
-        add_optional_keys(&mut value["train"]);
+        add_optional_keys(&mut value);
         for (key, new) in setting {
             let key = current_key(key);
             let leaves = leaves(&value, "");
@@ -119,7 +119,7 @@ impl Params {
     fn from_value(mut value: Value) -> Result<Self, String> {
         rename_keys(&mut value);
         let mut known = serde_json::to_value(Self::example()).map_err(|e| e.to_string())?;
-        add_optional_keys(&mut known["train"]);
+        add_optional_keys(&mut known);
         check_keys(&value, &known, "")?;
         serde_path_to_error::deserialize(value).map_err(|e| {
             let (path, found) = (e.path().to_string(), e.inner().to_string());
@@ -231,11 +231,15 @@ fn check_keys(found: &Value, known: &Value, prefix: &str) -> Result<(), String> 
                     keys(default.as_object().into_iter().flat_map(|o| o.keys()))
                 ));
             }
-            None if prefix == "train." && optional_train_keys().contains_key(key) => {}
+            None if is_optional(prefix.trim_end_matches('.'), key) => {}
             None => return Err(format!("the key `{prefix}{key}` is missing; its usual value is {default}")),
         }
     }
     Ok(())
+}
+
+fn is_optional(block: &str, key: &str) -> bool {
+    optional_keys().get(block).is_some_and(|keys| keys.contains_key(key))
 }
 
 fn keys<'a>(keys: impl Iterator<Item = &'a String>) -> String {
@@ -319,17 +323,20 @@ mod tests {
     #[test]
     fn keys_of_later_versions_may_be_left_out() {
         let shipped = Params::parse(&SIMPLE_CNN).unwrap();
-        let is_optional = |line: &str| {
+        let optional: Vec<(&str, String)> = optional_keys()
+            .into_iter()
+            .flat_map(|(block, keys)| keys.into_iter().map(move |(key, _)| (block, key)))
+            .collect();
+        let is_left_out = |line: &str| {
             line.strip_prefix("  ")
                 .and_then(|line| line.split_once(':'))
-                .is_some_and(|(key, _)| optional_train_keys().contains_key(key))
+                .is_some_and(|(key, _)| optional.iter().any(|(_, optional)| optional == key))
         };
-        let earlier: Vec<&str> = SIMPLE_CNN.lines().filter(|line| !is_optional(line)).collect();
-        assert_eq!(SIMPLE_CNN.lines().count() - earlier.len(), optional_train_keys().len());
+        let earlier: Vec<&str> = SIMPLE_CNN.lines().filter(|line| !is_left_out(line)).collect();
+        assert_eq!(SIMPLE_CNN.lines().count() - earlier.len(), optional.len());
         assert_eq!(Params::parse(&earlier.join("\n")).unwrap(), shipped);
-        let keys = optional_train_keys();
         let written = shipped.to_json().unwrap();
-        assert!(keys.keys().all(|key| written["train"].get(key).is_none()), "{written}");
+        assert!(optional.iter().all(|(block, key)| written[block].get(key).is_none()), "{written}");
         let setting = Setting::from([("train.class_weights".to_string(), "balanced".into())]);
         assert_eq!(shipped.with(&setting).unwrap().train.class_weights, cifar_train::ClassWeights::Balanced);
         check(

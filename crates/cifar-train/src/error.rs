@@ -81,6 +81,18 @@ pub enum TrainError {
         /// Whether several numeric targets have contributed to the checkpoint.
         is_mixed: bool,
     },
+    /// A time is too short to train a network.
+    #[error(
+        "one epoch of the narrowest network takes {:.1} s here, and the limit is {:.1} s",
+        least.as_secs_f64(),
+        limit.as_secs_f64()
+    )]
+    TooShort {
+        /// The given time.
+        limit: std::time::Duration,
+        /// The time of one epoch of the fastest recipe.
+        least: std::time::Duration,
+    },
     /// The description of a search is invalid: a mistake in the parameters.
     #[error("{0}")]
     Space(String),

@@ -40,6 +40,7 @@ mod history;
 mod lock;
 mod memory;
 mod optimiser;
+mod optional_keys;
 mod params;
 mod range_test;
 mod recipe;
@@ -65,9 +66,9 @@ pub use fit::{fit, fit_continued, fit_resumable};
 pub use history::{EPOCH_COLUMNS, EpochRecord};
 pub use memory::training_memory;
 pub use optimiser::{LrMultipliers, Optimiser};
+pub use optional_keys::{add_optional_keys, optional_keys};
 pub use params::{
     Averaging, ClassWeights, Freeze, Init, MAX_EPOCHS, OptimiserKind, Reduction, Sampling, Select, TrainParams,
-    add_optional_keys, optional_train_keys,
 };
 pub use range_test::{RangePoint, RangeTest, range_test};
 pub use recipe::Recipe;

@@ -1,10 +1,12 @@
 //! A recipe: a network and how it is trained.
 
-use cifar_data::prepare::TrainingData;
-use cifar_model::ModelParams;
+use cifar_data::prepare::{PreparedReport, TrainingData};
+use cifar_data::splits::Split;
+use cifar_model::{ModelParams, ModelSpec};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::params::MAX_EPOCHS;
 use crate::tune::{Setting, Space, apply};
 use crate::{Result, Select, TrainError, TrainParams, add_optional_keys};
 
@@ -30,6 +32,35 @@ impl Recipe {
         // As JSON it is only a name.
         recipe.train.init = self.train.init.clone();
         Ok(recipe)
+    }
+
+    /// Returns the recipe with as many epochs as cost about as much as a run of `other` on these
+    /// images, at least 1 ([`cifar_model::Plan::training_cost`]).
+    ///
+    /// Warm-up and `whitening_bias_epochs` keep their fraction of the run. `min_steps` is 0, since
+    /// the cost decides the length. A recipe with the network of `other` is returned unchanged.
+    ///
+    /// # Errors
+    /// If a network does not suit the images.
+    pub fn at_equal_cost(&self, other: &Self, data: &PreparedReport) -> Result<Self> {
+        if self.model == other.model {
+            return Ok(self.clone());
+        }
+        let cost = |recipe: &Self| -> Result<f64> { Ok(recipe.spec(data).plan()?.training_cost()) };
+        let images = data.images.get(&Split::Train).copied().unwrap_or(0);
+        let epochs = other.train.for_images(images).epochs as f64 * cost(other)? / cost(self)?;
+        let train = self.train.stretched_to((epochs.round() as usize).clamp(1, MAX_EPOCHS));
+        Ok(Self { model: self.model.clone(), train: TrainParams { min_steps: 0, ..train } })
+    }
+
+    /// Returns the network for these images.
+    pub(crate) fn spec(&self, data: &PreparedReport) -> ModelSpec {
+        ModelSpec {
+            params: self.model.clone(),
+            classes: data.classes.clone(),
+            size: data.size,
+            normalisation: data.normalisation.clone(),
+        }
     }
 
     /// Checks that every bound of a space is allowed.
@@ -104,7 +135,7 @@ impl Recipe {
     fn json(&self) -> Result<Value> {
         let failed = |e: serde_json::Error| TrainError::Encode(e.to_string());
         let mut blocks: Value = serde_json::from_str(&serde_json::to_string(self).map_err(failed)?).map_err(failed)?;
-        add_optional_keys(&mut blocks["train"]);
+        add_optional_keys(&mut blocks);
         Ok(blocks)
     }
 }

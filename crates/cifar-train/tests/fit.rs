@@ -11,6 +11,7 @@ use cifar_data::prepare::TrainingData;
 use cifar_data::{DataError, Progress, Silent, provenance};
 use cifar_model::parameters::layer_of;
 use cifar_model::{Architecture, Model, ModelParams, evaluate_loss, predict};
+use cifar_train::tune::artifacts::{TUNED, Tuned, write_none};
 use cifar_train::tune::{Journal, Objective as _, Score, Setting, Trials};
 use cifar_train::{
     Averaging, Checkpoints, ClassWeights, Dynamics, EpochRecord, Fitted, Freeze, Init, OptimiserKind, Recipe, Run,
@@ -160,6 +161,37 @@ fn a_least_number_of_steps_is_a_longer_run_that_resumes_and_that_trials_take_too
         "tune.space.train.batch_size: cannot be tuned, since the length of a trial depends on it (train.min_steps: ";
     assert!(refused("train.batch_size").starts_with(start), "{}", refused("train.batch_size"));
     assert!(refused("train.min_steps").contains("successive halving decides how long a trial is trained"));
+}
+
+#[test]
+fn trials_of_equal_cost_have_the_epochs_of_their_network_and_so_has_the_result() {
+    let (data, folder) = (data(240), tempfile::tempdir().unwrap());
+    let narrow = narrow();
+    let wide = ModelParams { widths: narrow.widths.iter().map(|width| 4 * width).collect(), ..narrow.clone() };
+    let train = TrainParams { epochs: 2, warmup_epochs: 1.0, ..params() };
+    let [narrow, wide] = [narrow, wide].map(|model| Recipe { model, train: train.clone() });
+    // The baseline is the wide network; two of its epochs pay for more of the narrow one.
+    let longer = narrow.at_equal_cost(&wide, &data.report).unwrap();
+    let epochs = longer.train.epochs;
+    assert!(epochs > 3 && (2.0 * longer.train.warmup_epochs).round() as usize == epochs, "{epochs}");
+    assert_eq!(wide.at_equal_cost(&narrow, &data.report).unwrap().train.epochs, 1, "at least one");
+    assert_eq!(wide.at_equal_cost(&wide, &data.report).unwrap(), wide);
+
+    let setting = Setting::from([("model.widths".to_string(), serde_json::json!(longer.model.widths))]);
+    let journal = Journal::open(&folder.path().join("search"), "key", &Silent).unwrap();
+    let mut trials = Trials::new(&wide, &data, &journal, "test", &Silent).at_equal_cost(true);
+    let whole = trained_as(&longer.train, &longer.model, &data, 3).history;
+    for (rung, expected) in [(1, epochs.div_ceil(2)), (2, epochs)] {
+        let EpochRecord { val_accuracy, val_loss, .. } = whole[expected - 1];
+        let expected = Score::Trained { accuracy: val_accuracy.unwrap(), loss: val_loss.unwrap() };
+        assert_eq!(trials.train(1, &setting, 3, rung).unwrap(), expected, "rung {rung}");
+    }
+    write_none(&folder.path().join("tuning")).unwrap();
+    let mut tuned = serde_json::to_value(Tuned::read(&folder.path().join("tuning").join(TUNED)).unwrap()).unwrap();
+    tuned["setting"] = serde_json::json!(setting);
+    tuned["equal_cost"] = true.into();
+    let tuned: Tuned = serde_json::from_value(tuned).unwrap();
+    assert_eq!(tuned.apply(&wide, &data.report, Path::new("tuned.json")).unwrap().train.epochs, epochs);
 }
 
 #[test]

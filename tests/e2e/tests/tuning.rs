@@ -279,3 +279,29 @@ fn invalid_searches_are_refused() {
     project.edit("params.yaml", "use_tuned: false", "use_tuned: true");
     project.run(&["train"]).failure(FAILURE, &["models/tuning", "run `cifar-cli tune` first"]);
 }
+
+#[test]
+fn a_recipe_for_some_minutes_has_the_epochs_that_fit() {
+    let project = Project::with_partitions();
+    let before = String::from_utf8(project.read("params.yaml")).unwrap();
+    for minutes in ["0", "-1", "0.05", "1441", "525600", "nan", "ten"] {
+        let argument = format!("--minutes={minutes}");
+        project.run(&["recipe", &argument]).failure(USAGE, &["allowed is 0.1 to 1440 (minutes)"]);
+    }
+    project.run(&["recipe", "quick", "--minutes", "3"]).failure(USAGE, &["cannot be used with"]);
+    assert_eq!(String::from_utf8(project.read("params.yaml")).unwrap(), before, "nothing is written");
+
+    for minutes in ["0.1", "1"] {
+        let answer = project.run(&["--json", "recipe", "--minutes", minutes]).success();
+        let written: serde_json::Value = serde_json::from_str(&answer.stdout).unwrap();
+        let recipe = written["recipe"].as_str().unwrap().to_string();
+        let about = recipe.rsplit_once("about ").unwrap().1.trim_end_matches(" minutes").parse::<f64>().unwrap();
+        // Shown with one digit after the point.
+        assert!(about <= minutes.parse::<f64>().unwrap() + 0.05, "{recipe}");
+    }
+    let after = String::from_utf8(project.read("params.yaml")).unwrap();
+    assert_eq!(after.matches('#').count(), before.matches('#').count(), "comments stay");
+    assert!(after.contains("architecture: airbench9"), "{after}");
+    let check = project.run(&["check"]);
+    assert!(check.stdout.contains("training images/s"), "{check:#?}");
+}

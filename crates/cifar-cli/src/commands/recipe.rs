@@ -9,6 +9,10 @@ use super::Context;
 use crate::args::RecipeArgs;
 
 pub(super) fn run(context: &Context, args: &RecipeArgs) -> Result<()> {
+    if let Some(minutes) = args.minutes {
+        context.terminal.outcome(&recipe::run_within(&context.project, minutes, context.terminal)?);
+        return Ok(());
+    }
     if let Some(name) = &args.name {
         context.terminal.outcome(&recipe::run(&context.project, name)?);
         return Ok(());

@@ -114,13 +114,14 @@ impl<'a> Builder<'a> {
         BatchNorm::new(self.parameters, name, channels, params, activation)
     }
 
-    /// Adds pooling over windows of `window`×`window`. Pixels that fill no window are ignored.
-    pub(super) fn pool(&mut self, name: &str, window: usize) {
+    /// Pools in the same pass as the batch norm that follows, whose full-size output is never stored.
+    /// Pixels that fill no window are ignored. [`Builder::describe_pool`] describes it afterwards.
+    pub(super) fn norm_and_pool_in_pass(&mut self, window: usize) {
+        self.keep(0);
         let [height, width, channels] = self.shape;
         self.shape = [height / window, width / window, channels];
-        // The values, and the position of each.
-        self.keep(2);
-        self.describe_pool(name);
+        // The position of each value.
+        self.keep(1);
     }
 
     /// Adds pooling in the same pass as the convolution before it, whose output is never stored.

@@ -12,6 +12,9 @@ use crate::layers::{BatchNorm, Conv, Linear, NormParams};
 use crate::parameters::{Fan, Init, Parameters};
 use crate::{FeatureMap, Mode, Result, ops};
 
+/// Side of a pooling window, and its stride.
+const POOLING: usize = 2;
+
 /// The parameters of the network.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SimpleCnnParams {
@@ -53,12 +56,14 @@ impl SimpleCnn {
         let mut builder = Builder::new(parameters, "simple_cnn", size, 8)?;
         let mut blocks = Vec::new();
         for (number, outputs) in (1..).zip(params.widths) {
-            let mut conv = |name: &str| -> Result<(Conv, BatchNorm)> {
-                let conv = builder.conv(name, outputs, 3, 1, he)?;
-                Ok((conv, builder.batch_norm(&format!("{name}.norm"), NormParams::STANDARD, Activation::Relu)?))
-            };
-            blocks.push([conv(&format!("block{number}.conv1"))?, conv(&format!("block{number}.conv2"))?]);
-            builder.pool(&format!("block{number}.pool"), 2);
+            let [first, last] = [1, 2].map(|index| format!("block{number}.conv{index}"));
+            let conv = builder.conv(&first, outputs, 3, 1, he)?;
+            let norm = builder.batch_norm(&format!("{first}.norm"), NormParams::STANDARD, Activation::Relu)?;
+            let last_conv = builder.conv(&last, outputs, 3, 1, he)?;
+            builder.norm_and_pool_in_pass(POOLING);
+            let pooled = builder.batch_norm(&format!("{last}.norm"), NormParams::STANDARD, Activation::Relu)?;
+            builder.describe_pool(&format!("block{number}.pool"));
+            blocks.push([(conv, norm), (last_conv, pooled)]);
         }
         let dense = (
             builder.linear("dense", params.dense, false, he)?,
@@ -81,11 +86,9 @@ impl Network for SimpleCnn {
     fn features(&self, images: FeatureMap, mode: &Mode) -> Result<FeatureMap> {
         let mut x = images;
         for (layer, block) in (0..).zip(&self.blocks) {
-            for (conv, norm) in block {
-                x = conv.forward(&x, mode)?;
-                x = norm.forward(&x, None, mode)?;
-            }
-            x = ops::max_pool(&x, 2)?;
+            let [(conv, norm), (last, pooled)] = block;
+            x = norm.forward(&conv.forward(&x, mode)?, None, mode)?;
+            x = pooled.forward_pooled(&last.forward(&x, mode)?, POOLING, mode)?;
             x = drop(&x, self.params.conv_dropout, layer, mode)?;
         }
         let (dense, norm) = &self.dense;

@@ -1,8 +1,8 @@
-//! Batch normalisation (Ioffe & Szegedy 2015, arXiv 1502.03167) fused with a residual addition and
-//! an activation.
+//! Batch normalisation (Ioffe & Szegedy 2015, arXiv 1502.03167) fused with a residual addition,
+//! an activation and max pooling.
 
 use candle_core::{Device, Error, Result, Tensor};
-use cifar_kernels::{self as kernels, Activation, BatchStatistics, Buffer};
+use cifar_kernels::{self as kernels, Activation, BatchStatistics, Buffer, PoolDimensions, PoolShape};
 
 use super::{activation_slow, parameter_gradient, with_both};
 use crate::FeatureMap;
@@ -42,9 +42,42 @@ pub fn batch_norm_train(args: &BatchNormArgs) -> Result<(FeatureMap, BatchStatis
         let layer = kernels::BatchNorm { rows, channels, input, scale, shift, residual, activation };
         kernels::batch_norm_forward(&layer, epsilon, &mut output)
     })?;
-    let op =
-        BatchNorm { input: input.clone(), residual: residual.cloned(), statistics: statistics.clone(), activation };
+    let op = BatchNorm {
+        input: input.clone(),
+        residual: residual.cloned(),
+        statistics: statistics.clone(),
+        activation,
+        pooling: None,
+    };
     Ok((record(op, output, input.dims(), input, residual, &[&scale, shift])?, statistics))
+}
+
+/// Computes [`batch_norm_train`] of `[N, H, W, C]`, then the maximum of each `window`×`window`
+/// window with stride `window`, as [`max_pool`](super::max_pool) does, in one pass.
+///
+/// # Errors
+/// As [`batch_norm_train`], and if the window is larger than the images.
+pub fn batch_norm_max_pool_train(args: &BatchNormArgs, window: usize) -> Result<(FeatureMap, BatchStatistics)> {
+    let BatchNormArgs { input, scale, shift, residual, epsilon, activation } = *args;
+    let [images, height, width, channels] = input.images("batch_norm_max_pool")?;
+    let shape = PoolDimensions { images, height, width, channels, window, stride: window };
+    let shape = PoolShape::new(shape).map_err(Error::wrap)?;
+    let scale = scale_or_ones(scale, channels)?;
+    let (mut output, mut places) = (Buffer::new(shape.output_len()), Buffer::new(shape.output_len()));
+    let statistics = with_both(&scale, shift, |scale, shift| {
+        let (rows, input, residual) = (images * height * width, input.values(), residual.map(FeatureMap::values));
+        let layer = kernels::BatchNorm { rows, channels, input, scale, shift, residual, activation };
+        kernels::batch_norm_max_pool_forward(&layer, &shape, epsilon, &mut output, &mut places)
+    })?;
+    let op = BatchNorm {
+        input: input.clone(),
+        residual: residual.cloned(),
+        statistics: statistics.clone(),
+        activation,
+        pooling: Some((shape, places)),
+    };
+    let dims = [images, shape.out_height(), shape.out_width(), channels];
+    Ok((record(op, output, &dims, input, residual, &[&scale, shift])?, statistics))
 }
 
 /// Returns the rows and channels of an input whose last dimension is the channel.
@@ -64,6 +97,8 @@ struct BatchNorm {
     residual: Option<FeatureMap>,
     statistics: BatchStatistics,
     activation: Activation,
+    /// The pooling after the activation, and the position of each maximum.
+    pooling: Option<(PoolShape, Buffer<u8>)>,
 }
 
 impl Operation for BatchNorm {
@@ -73,7 +108,7 @@ impl Operation for BatchNorm {
         let (scale, shift) = (parameters[0], parameters[1]);
         let (rows, channels) = rows_and_channels(self.input.dims())?;
         let (mut of_scale, mut of_shift) = (vec![0.0; channels], vec![0.0; channels]);
-        let mut of_input = Buffer::new(gradient.len());
+        let mut of_input = Buffer::new(self.input.values().len());
         let mut of_residual = self.residual.as_ref().and_then(FeatureMap::new_gradient);
         with_both(scale, shift, |scale, shift| {
             let layer = kernels::BatchNorm {
@@ -91,7 +126,12 @@ impl Operation for BatchNorm {
                 shift: &mut of_shift,
                 residual: of_residual.as_deref_mut(),
             };
-            kernels::batch_norm_backward(&layer, &self.statistics, &gradient, gradients)
+            match &self.pooling {
+                None => kernels::batch_norm_backward(&layer, &self.statistics, &gradient, gradients),
+                Some((shape, places)) => {
+                    kernels::batch_norm_max_pool_backward(&layer, shape, &self.statistics, places, &gradient, gradients)
+                }
+            }
         })?;
         // The residual first: if it is also the input, the order of additions affects the bits.
         if let (Some(residual), Some(gradient)) = (&self.residual, of_residual) {
@@ -159,7 +199,10 @@ pub fn batch_norm_slow(
 
 #[cfg(test)]
 mod tests {
-    use super::super::gradient_check::{assert_close, check_gradient, check_same, distance_from_zero, map, random};
+    use super::super::gradient_check::{
+        assert_close, check_gradient, check_same, distance_from_zero, distinct, map, random,
+    };
+    use super::super::max_pool_slow;
     use super::*;
 
     fn args<'a>(
@@ -216,6 +259,34 @@ mod tests {
                 batch_norm_train(&args(&x, Some(&a[1]), &a[2], Some(&residual), function))?.0.to_tensor()
             };
             check_same(&arguments, fast, |a| batch_norm_slow(&a[0], Some(&a[1]), &a[2], Some(&a[3]), 1e-3, function));
+            check_gradient(&arguments, fast);
+        }
+    }
+
+    /// GELU and SiLU, which are not monotonic, may give two pixels of a window nearly the same value.
+    /// The kernels' tests compare them with the two operations one after the other.
+    #[test]
+    fn values_and_gradients_with_pooling_are_right() {
+        for (dims, function) in [([2, 4, 5, 3], Activation::Relu), ([2, 3, 3, 2], Activation::Identity)] {
+            let channels = dims[3];
+            let x = (0..1000)
+                .map(|seed| distinct(&dims, seed))
+                .find(|x| {
+                    let ones = Tensor::ones(channels, candle_core::DType::F32, &Device::Cpu).unwrap();
+                    let shift = (&ones * 0.1).unwrap();
+                    let z = batch_norm_slow(x, Some(&ones), &shift, None, 1e-3, Activation::Identity).unwrap();
+                    distance_from_zero(&z) > 0.02
+                })
+                .unwrap();
+            let ones = Tensor::ones(channels, candle_core::DType::F32, &Device::Cpu).unwrap();
+            let arguments = [x, ones.clone(), (ones * 0.1).unwrap()];
+            let fast = |a: &[Tensor]| {
+                let input = &map(&a[0])?;
+                batch_norm_max_pool_train(&args(input, Some(&a[1]), &a[2], None, function), 2)?.0.to_tensor()
+            };
+            check_same(&arguments, fast, |a| {
+                max_pool_slow(&batch_norm_slow(&a[0], Some(&a[1]), &a[2], None, 1e-3, function)?, 2)
+            });
             check_gradient(&arguments, fast);
         }
     }

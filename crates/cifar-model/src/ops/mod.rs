@@ -36,7 +36,9 @@ mod loss;
 mod max_pool;
 
 pub use activation::{activation, activation_slow};
-pub use batch_norm::{BatchNormArgs, batch_norm_evaluate, batch_norm_slow, batch_norm_train};
+pub use batch_norm::{
+    BatchNormArgs, batch_norm_evaluate, batch_norm_max_pool_train, batch_norm_slow, batch_norm_train,
+};
 pub use conv::{conv2d, conv2d_max_pool, conv2d_slow};
 pub use conv_activation::conv2d_activation;
 pub use dropout::dropout;

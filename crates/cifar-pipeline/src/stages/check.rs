@@ -5,26 +5,16 @@ mod consistency;
 
 use std::fmt;
 use std::path::Path;
-use std::time::Instant;
 
-use cifar_data::batches::{epoch_order, training_batch};
-use cifar_data::prepare::{Normalisation, PreparedReport, TrainingData, normalisation};
-use cifar_data::sources::synthetic::{self, SyntheticParams};
+use cifar_data::memory;
+use cifar_data::prepare::PreparedReport;
 use cifar_data::splits::Split;
-use cifar_data::{Dataset, memory, store};
-use cifar_model::{Model, ModelSpec};
-use cifar_train::{ClassWeights, Recipe, TrainParams, Trainer, training_memory};
+use cifar_train::{Recipe, training_memory};
 use serde::Serialize;
 
+use super::training_speed::Subject;
 use crate::params::Params;
 use crate::{Error, Project, Result, ensure, programs};
-
-/// Number of timed steps; the first is warm-up.
-const STEPS: usize = 4;
-/// Maximum number of images for the timing, if they are small: a few batches.
-const TIMED_IMAGES: usize = 1024;
-/// Maximum number of pixels for the timing, unless four images have more.
-const TIMED_PIXELS: usize = TIMED_IMAGES * 32 * 32;
 
 /// One thing that was checked.
 #[derive(Debug, Serialize)]
@@ -178,11 +168,11 @@ fn missing(what: &'static str, path: &Path, command: &str) -> Line {
 /// is measured over a few steps on the available images.
 fn cost(project: &Project, params: &Params) -> Vec<Line> {
     let wrong = |what, e: &dyn std::fmt::Display| Line { what, state: "wrong", detail: e.to_string() };
-    let subject = match subject(project, params) {
+    let subject = match Subject::of(project, params) {
         Ok(subject) => subject,
         Err(e) => return vec![wrong("cost", &e.one_line())],
     };
-    let needed = match training_memory(&params.train, &subject.spec, subject.counts) {
+    let needed = match training_memory(&params.train, &subject.spec(&params.model), subject.counts) {
         Ok(needed) => needed,
         Err(e) => return vec![wrong("memory", &e)],
     };
@@ -191,7 +181,7 @@ fn cost(project: &Project, params: &Params) -> Vec<Line> {
     // The images that are open here already take memory.
     let more = needed + images.saturating_sub(subject.set.pixels().len() as u64);
     let needed = needed + images;
-    let of = format!("training on {} takes up to {:.2} GB", subject.images_in_words, gb(needed));
+    let of = format!("training on {} takes up to {:.2} GB", subject.in_words, gb(needed));
     let memory = match memory::room() {
         Some(room) if room.bytes < more => wrong(
             "memory",
@@ -219,80 +209,17 @@ fn cost(project: &Project, params: &Params) -> Vec<Line> {
     vec![memory, time]
 }
 
-/// The network and images of a run, as far as they are known.
-struct Subject {
-    /// Some of the images.
-    set: Dataset,
-    /// The network to train.
-    spec: ModelSpec,
-    /// Numbers of training and validation images.
-    counts: [usize; 2],
-    images_in_words: String,
-}
-
-/// Returns the prepared images; without these, those of the partitions; without these too,
-/// synthetic images of the size and number of CIFAR-10.
-fn subject(project: &Project, params: &Params) -> Result<Subject> {
-    if let Ok(data) = TrainingData::open(&project.layout.prepared()) {
-        let images_in_words = format!("the {} prepared training images", data.train.len());
-        let (set, counts) = (data.train, [data.report.images.get(&Split::Train), data.report.images.get(&Split::Val)]);
-        let counts = counts.map(|count| count.copied().unwrap_or(0));
-        let spec = spec(params, &set, data.report.normalisation);
-        return Ok(Subject { set, spec, counts, images_in_words });
-    }
-    let chosen = params.dataset_version.partitions();
-    let folders = chosen.iter().map(|partition| project.layout.partitions().join(partition.name()));
-    let sets: Vec<Dataset> = folders.map_while(|folder| store::read(&folder).ok()).collect();
-    let of_all = |all: usize| {
-        let rest = all as f64 * (1.0 - params.split.test_fraction);
-        let train = (rest * (1.0 - params.split.val_fraction)) as usize;
-        let used = if params.split.train_images == 0 { train } else { train.min(params.split.train_images) };
-        [used, rest as usize - train.min(rest as usize)]
-    };
-    let (set, counts, of) = if sets.len() == chosen.len()
-        && let Some(first) = sets.first()
-    {
-        let counts = of_all(sets.iter().map(Dataset::len).sum());
-        (first.clone(), counts, format!("{} of the partitions", params.dataset_version))
-    } else {
-        let drawn = synthetic::generate(&SyntheticParams { count: TIMED_IMAGES, ..SyntheticParams::default() })?;
-        (drawn.dataset, [42_000, 6000], "v1+v2+v3 of CIFAR-10".to_string())
-    };
-    let images_in_words = format!("about {} training images of {of}", counts[0]);
-    let spec = spec(params, &set, normalisation(&set));
-    Ok(Subject { set, spec, counts, images_in_words })
-}
-
-fn spec(params: &Params, set: &Dataset, normalisation: Normalisation) -> ModelSpec {
-    ModelSpec { params: params.model.clone(), classes: set.classes().to_vec(), size: set.size(), normalisation }
-}
-
-/// Measures a few steps of the trainer.
+/// Returns how long training takes, from the measured speed.
 fn time(params: &Params, subject: &Subject) -> Result<String> {
-    let Subject { set, spec, counts: [images, _], images_in_words } = subject;
-    let most = (TIMED_PIXELS / (set.size().height * set.size().width)).clamp(STEPS, TIMED_IMAGES).min(set.len());
-    let batch_size = params.train.batch_size.min(most / STEPS).max(1);
-    // Weights change no time, and those of the classes are not known without all images.
-    let timed = TrainParams { batch_size, class_weights: ClassWeights::None, ..params.train.clone() };
-    timed.augmentation().check(set.size())?;
-    let mut trainer = Trainer::new(Model::new(spec.clone(), 0)?, &timed, set.len(), 0)?;
-    let order = epoch_order(set.len(), 0, 0);
-    let mut seconds = Vec::new();
-    for indices in order.chunks_exact(batch_size).take(STEPS + 1) {
-        let start = Instant::now();
-        let batch = training_batch(set, indices, &timed.augmentation(), 0, 0);
-        trainer.step(&batch, 0)?;
-        seconds.push(start.elapsed().as_secs_f64());
-    }
-    // The first step warms up, if there are more.
-    let best = seconds.iter().skip(usize::from(seconds.len() > 1)).copied().fold(f64::INFINITY, f64::min);
-    let rate = batch_size as f64 / best;
-    let epochs = params.train.for_images(*images).epochs;
+    let rate = subject.images_per_second(&Recipe { model: params.model.clone(), train: params.train.clone() })?;
+    let images = subject.counts[0];
+    let epochs = params.train.for_images(images).epochs;
     let raised = if epochs > params.train.epochs { " (train.min_steps)" } else { "" };
-    let minutes = *images as f64 * epochs as f64 / rate / 60.0;
+    let minutes = images as f64 * epochs as f64 / rate / 60.0;
     let digits = usize::from(rate < 10.0);
     Ok(format!(
-        "{rate:.digits$} training images/s: {epochs} epochs{raised} over {images_in_words} take about {minutes:.1} minutes"
+        "{rate:.digits$} training images/s: {epochs} epochs{raised} over {} take about {minutes:.1} minutes",
+        subject.in_words
     ))
 }
 

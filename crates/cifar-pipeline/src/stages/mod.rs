@@ -19,5 +19,6 @@ pub mod recipe;
 pub mod review;
 pub mod study;
 pub mod train;
+mod training_speed;
 pub mod truth;
 pub mod tune;

@@ -3,19 +3,25 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use cifar_train::recipes::{NamedRecipe, recipe, recipes};
-use cifar_train::{add_optional_keys, optional_train_keys};
+use cifar_model::Views;
+use cifar_train::recipes::{FRONTIER_SIZES, NamedRecipe, TimedRecipe, recipe, recipes, within};
+use cifar_train::{Recipe, add_optional_keys, optional_keys};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::training_speed::Subject;
 use crate::params::Params;
-use crate::{Context as _, Error, Project, Result, bail, ensure};
+use crate::{Context as _, Error, Project, Reporter, Result, bail, ensure};
+
+/// The times that [`run_within`] takes, in minutes: six seconds to a day.
+pub const MINUTES: std::ops::RangeInclusive<f64> = 0.1..=1440.0;
 
 /// The outcome of writing a recipe.
 #[derive(Debug, Serialize)]
 pub struct RecipeWritten {
-    /// The recipe.
+    /// The recipe: its name, or what was chosen for a given time.
     pub recipe: String,
     /// The changes, as `block.key: old → new`.
     pub changed: Vec<String>,
@@ -29,16 +35,54 @@ pub struct RecipeWritten {
 /// # Errors
 /// If there is no such recipe, or the file is invalid or has several values on a line.
 pub fn run(project: &Project, name: &str) -> Result<RecipeWritten> {
-    let recipe = named(name)?;
+    let NamedRecipe { recipe, views, .. } = named(name)?;
+    write(project, name.into(), &recipe, views)
+}
+
+/// Writes the recipe into params.yaml that reaches the highest accuracy in `minutes` of training on
+/// this machine; comments stay. Measures how fast networks train here, for a few seconds.
+///
+/// The number of images is that of the prepared set, or else of the partitions, or else of CIFAR-10.
+///
+/// # Errors
+/// If `minutes` is not in [`MINUTES`] or too short for one epoch. If the images are too small for
+/// the networks. If the file is invalid or has several values on a line.
+pub fn run_within(project: &Project, minutes: f64, reporter: &dyn Reporter) -> Result<RecipeWritten> {
+    if !MINUTES.contains(&minutes) {
+        let allowed = format!("allowed is {} to {}", MINUTES.start(), MINUTES.end());
+        return Err(Error::usage(format!("minutes: {minutes} is not allowed; {allowed}")));
+    }
+    let subject = Subject::of(project, &project.params()?)?;
+    let mut measured = 0;
+    let found = within(Duration::from_secs_f64(60.0 * minutes), subject.counts, |recipe| {
+        let rate = subject.images_per_second(recipe)?;
+        measured += 1;
+        reporter.update("networks timed", measured, FRONTIER_SIZES as u64);
+        Ok::<_, Error>(rate)
+    })?;
+    let TimedRecipe { recipe, views, rate, duration } = found;
+    let what = format!(
+        "{} with widths {:?}, {} epochs over {} at {rate:.0} images/s: about {:.1} minutes",
+        recipe.model.architecture.name(),
+        recipe.model.widths,
+        recipe.train.epochs,
+        subject.in_words,
+        duration.as_secs_f64() / 60.0
+    );
+    write(project, what, &recipe, views)
+}
+
+/// Writes `recipe`, called `name` in the outcome, into params.yaml.
+fn write(project: &Project, name: String, recipe: &Recipe, views: Views) -> Result<RecipeWritten> {
     let path = &project.params_file;
     let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot read", path.display()))?;
     // The file must be valid before, or the rest of it would stay invalid.
     let known = project.known_partitions()?;
     let before = serde_json::to_string(&Params::read(path, &known)?)?;
-    let (new_text, changed) = rewrite(&text, &recipe, &before)?;
+    let (new_text, changed) = rewrite(&text, recipe, views, &before)?;
     let expected = {
         let mut params: Params = Params::read(path, &known)?;
-        (params.model, params.train, params.evaluate.tta) = (recipe.recipe.model, recipe.recipe.train, recipe.views);
+        (params.model, params.train, params.evaluate.tta) = (recipe.model.clone(), recipe.train.clone(), views);
         params
     };
     let parsed = Params::parse_for(&new_text, &known).ok();
@@ -48,7 +92,7 @@ pub fn run(project: &Project, name: &str) -> Result<RecipeWritten> {
         path.display()
     );
     cifar_data::output::write_file(path, new_text.as_bytes())?;
-    Ok(RecipeWritten { recipe: name.into(), changed, file: path.clone() })
+    Ok(RecipeWritten { recipe: name, changed, file: path.clone() })
 }
 
 /// Returns the text of a params.yaml with the values of the recipe `name`; comments stay.
@@ -58,7 +102,8 @@ pub fn run(project: &Project, name: &str) -> Result<RecipeWritten> {
 /// line.
 pub fn with_recipe(text: &str, name: &str) -> Result<String> {
     let before = serde_json::to_string(&Params::parse(text).map_err(Error::usage)?)?;
-    Ok(rewrite(text, &named(name)?, &before)?.0)
+    let NamedRecipe { recipe, views, .. } = named(name)?;
+    Ok(rewrite(text, &recipe, views, &before)?.0)
 }
 
 /// The params.yaml of the repository with the recipe `simple_cnn`. Tests name its values.
@@ -83,25 +128,21 @@ impl fmt::Display for RecipeWritten {
 
 /// Returns the file with its values replaced by the recipe's, and the changes as
 /// `block.key: old → new`. `before` has the values of the file as JSON.
-fn rewrite(text: &str, recipe: &NamedRecipe, before: &str) -> Result<(String, Vec<String>)> {
+fn rewrite(text: &str, recipe: &Recipe, views: Views, before: &str) -> Result<(String, Vec<String>)> {
     // Converted through text: an f32 converted to a JSON value directly would show digits that it
     // does not have.
     let block = |text: String| -> Result<Value> { Ok(serde_json::from_str(&text)?) };
-    let mut train = block(serde_json::to_string(&recipe.recipe.train)?)?;
-    add_optional_keys(&mut train);
-    let new = [
-        ("model", block(serde_json::to_string(&recipe.recipe.model)?)?),
-        ("train", train),
-        ("evaluate", json!({ "tta": recipe.views })),
-    ];
+    let mut new = block(serde_json::to_string(recipe)?)?;
+    new["evaluate"] = json!({ "tta": views });
+    add_optional_keys(&mut new);
     let mut before: Value = serde_json::from_str(before)?;
-    add_optional_keys(&mut before["train"]);
+    add_optional_keys(&mut before);
     let (mut text, mut changed) = (text.to_string(), Vec::new());
-    for (block, values) in new {
-        for (key, value) in values.as_object().into_iter().flatten() {
+    for block in ["model", "train", "evaluate"] {
+        for (key, value) in new[block].as_object().into_iter().flatten() {
             let old = &before[block][key];
             if old != value {
-                let is_optional = block == "train" && optional_train_keys().contains_key(key);
+                let is_optional = optional_keys().get(block).is_some_and(|keys| keys.contains_key(key));
                 let changed_text = match set(&text, block, key, &shown(value)) {
                     // A file of an earlier version has no line of it.
                     Err(_) if is_optional => add(&text, block, key, &shown(value)),
@@ -177,14 +218,15 @@ mod tests {
     fn every_recipe_can_be_applied_and_reverted() {
         for recipe in recipes() {
             let before = serde_json::to_string(&Params::parse(SHIPPED).unwrap()).unwrap();
-            let (text, _) = rewrite(SHIPPED, &recipe, &before).unwrap();
+            let (text, _) = rewrite(SHIPPED, &recipe.recipe, recipe.views, &before).unwrap();
             let found = Params::parse(&text).unwrap();
             assert_eq!((&found.model, &found.train), (&recipe.recipe.model, &recipe.recipe.train), "{}", recipe.name);
             assert_eq!(text.matches('#').count(), SHIPPED.matches('#').count(), "comments stay");
             // A recipe decides the whole block `train`.
             let text = text.replace("class_weights: none", "class_weights: balanced");
             let before = serde_json::to_string(&Params::parse(&text).unwrap()).unwrap();
-            let (back, _) = rewrite(&text, &recipes()[0], &before).unwrap();
+            let first = &recipes()[0];
+            let (back, _) = rewrite(&text, &first.recipe, first.views, &before).unwrap();
             assert_eq!(Params::parse(&back).unwrap(), Params::parse(SHIPPED).unwrap());
         }
     }
@@ -192,7 +234,9 @@ mod tests {
     #[test]
     fn the_shipped_file_is_the_first_recipe() {
         let before = serde_json::to_string(&Params::parse(SHIPPED).unwrap()).unwrap();
-        assert_eq!(rewrite(SHIPPED, &recipes()[0], &before).unwrap(), (SHIPPED.to_string(), Vec::new()));
+        let first = &recipes()[0];
+        let found = rewrite(SHIPPED, &first.recipe, first.views, &before).unwrap();
+        assert_eq!(found, (SHIPPED.to_string(), Vec::new()));
     }
 
     #[test]

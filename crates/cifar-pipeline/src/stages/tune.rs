@@ -53,7 +53,7 @@ pub fn run(project: &Project, reporter: &dyn Reporter) -> Result<TuningOutcome> 
         ));
     }
     let mut journal = Journal::open(&folder, &key, reporter)?;
-    let mut trials = Trials::new(&blocks, &data, &journal, &program, reporter);
+    let mut trials = Trials::new(&blocks, &data, &journal, &program, reporter).at_equal_cost(tune.equal_cost);
     reporter.note(&format!(
         "{} settings of {} parameters; {} training images, scores on {} validation images; journal in {}\n",
         tune.trials,
@@ -75,7 +75,7 @@ pub fn run(project: &Project, reporter: &dyn Reporter) -> Result<TuningOutcome> 
     })?;
     let source = &data.report.source;
     journal.end();
-    let tuned = Tuned::of(&outcome, &blocks, &data.report);
+    let tuned = Tuned::of(&outcome, tune, &blocks, &data.report);
     let footer = format!(
         "{} trials{}, scored on {} validation images of {} ({}), seed {seed}",
         tuned.trials,

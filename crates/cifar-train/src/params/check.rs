@@ -154,11 +154,11 @@ mod tests {
     use super::*;
 
     fn check(key: &str, value: serde_json::Value, expected: &str) {
-        let mut json = serde_json::to_value(TrainParams::default()).unwrap();
-        super::super::add_optional_keys(&mut json);
-        assert!(json.get(key).is_some(), "{key}");
-        json[key] = value;
-        let found = serde_json::from_value::<TrainParams>(json).map_err(|e| e.to_string());
+        let mut blocks = serde_json::json!({ "train": TrainParams::default() });
+        crate::add_optional_keys(&mut blocks);
+        assert!(blocks["train"].get(key).is_some(), "{key}");
+        blocks["train"][key] = value;
+        let found = serde_json::from_value::<TrainParams>(blocks["train"].take()).map_err(|e| e.to_string());
         if expected.is_empty() {
             found.unwrap();
         } else {

@@ -12,8 +12,7 @@ impl TrainParams {
     /// Returns the parameters of a run on `images` training images, with the epochs that it takes.
     ///
     /// If `epochs` make fewer steps than `min_steps`, they are raised to the smallest number that
-    /// makes enough. The run is then the same one, stretched: `warmup_epochs` and
-    /// `whitening_bias_epochs` (rounded) keep their fraction of it. The number of epochs is what
+    /// makes enough, as [`TrainParams::stretched_to`] does. The number of epochs is what
     /// [`Run`](crate::Run), searches, folds and estimates of memory use. The result has the same
     /// length for the same images, so that this can be called again.
     ///
@@ -30,9 +29,13 @@ impl TrainParams {
     #[must_use]
     pub fn for_images(&self, images: usize) -> Self {
         let epochs = self.min_steps.div_ceil(self.steps_per_epoch(images));
-        if epochs <= self.epochs {
-            return self.clone();
-        }
+        if epochs <= self.epochs { self.clone() } else { self.stretched_to(epochs) }
+    }
+
+    /// Returns the parameters of the same run over another number of epochs: `warmup_epochs` and
+    /// `whitening_bias_epochs` (rounded) keep their fraction of it.
+    #[must_use]
+    pub fn stretched_to(&self, epochs: usize) -> Self {
         let stretch = epochs as f64 / self.epochs.max(1) as f64;
         Self {
             epochs,

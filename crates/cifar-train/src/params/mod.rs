@@ -8,7 +8,6 @@ mod start;
 use cifar_data::batches::{Augmentation, Flip};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::{Map, Value, json};
 
 pub use self::imbalance::{ClassWeights, Sampling};
 pub use self::start::{Freeze, Init};
@@ -257,34 +256,6 @@ impl Default for TrainParams {
     }
 }
 
-/// Returns the keys of [`TrainParams`] that a file may leave out, with the values that this means.
-///
-/// Such values are not written either, so that files and hashes of parameters without these keys
-/// stay as they were before the keys existed.
-pub fn optional_train_keys() -> Map<String, Value> {
-    let params = TrainParams::default();
-    let defaults = [
-        ("min_steps", json!(params.min_steps)),
-        ("class_weights", json!(params.class_weights)),
-        ("sampling", json!(params.sampling)),
-        ("averaging_power", json!(params.averaging_power)),
-        ("cutout_inside", json!(params.cutout_inside)),
-        ("init", json!(params.init)),
-        ("freeze", json!(params.freeze)),
-        ("backbone_lr_scale", json!(params.backbone_lr_scale)),
-    ];
-    defaults.map(|(key, value)| (key.to_string(), value)).into_iter().collect()
-}
-
-/// Adds the keys that `train`, a JSON object of [`TrainParams`], leaves out.
-pub fn add_optional_keys(train: &mut Value) {
-    if let Some(train) = train.as_object_mut() {
-        for (key, value) in optional_train_keys() {
-            train.entry(key).or_insert(value);
-        }
-    }
-}
-
 impl TrainParams {
     /// Returns how training images are augmented.
     pub fn augmentation(&self) -> Augmentation {
@@ -309,32 +280,6 @@ mod tests {
         let json = serde_json::to_string(&TrainParams::default()).unwrap();
         assert_eq!(serde_json::from_str::<TrainParams>(&json).unwrap(), TrainParams::default());
         assert!(serde_json::from_str::<TrainParams>(&json.replace("momentum", "momentun")).is_err());
-    }
-
-    #[test]
-    fn optional_keys_have_their_defaults_and_are_not_written() {
-        let plain = serde_json::to_string(&TrainParams::default()).unwrap();
-        let mut all: Value = serde_json::from_str(&plain).unwrap();
-        for key in optional_train_keys().keys() {
-            assert!(all.get(key).is_none(), "{key} is not written");
-        }
-        add_optional_keys(&mut all);
-        assert_eq!(serde_json::from_value::<TrainParams>(all.clone()).unwrap(), TrainParams::default());
-        assert_eq!(all.as_object().unwrap().len(), plain.matches(':').count() + optional_train_keys().len());
-        let other = TrainParams {
-            min_steps: 7,
-            class_weights: ClassWeights::PerClass(vec![0.5, 2.0]),
-            sampling: Sampling::Balanced,
-            init: Init::File("a.safetensors".into()),
-            freeze: Freeze::Stem,
-            backbone_lr_scale: 0.5,
-            averaging_power: 3.0,
-            cutout_inside: true,
-            ..TrainParams::default()
-        };
-        let json = serde_json::to_string(&other).unwrap();
-        assert!(json.contains("\"class_weights\":[0.5,2.0]") && json.contains("\"sampling\":\"balanced\""));
-        assert_eq!(serde_json::from_str::<TrainParams>(&json).unwrap(), other);
     }
 
     /// As written by versions whose parameters had other names.

@@ -19,7 +19,7 @@ use cifar_data::splits::{Split, SplitParams};
 use cifar_data::{DataError, Source, Stage};
 use serde::{Deserialize, Serialize};
 
-use super::{Comparison, Outcome, Score, Setting, Space, Verdict, importances};
+use super::{Comparison, Outcome, Score, Setting, Space, TuneParams, Verdict, importances};
 use crate::{Recipe, Result, TrainError};
 
 /// Name of the stage that writes the folder.
@@ -42,6 +42,11 @@ pub struct Tuned {
     pub failed: usize,
     /// Epochs of the whole recipe.
     pub epochs: usize,
+    /// Whether trials with another network had as many epochs as cost about as much
+    /// ([`TuneParams::equal_cost`](super::TuneParams::equal_cost)). [`Tuned::apply`] then changes
+    /// the epochs, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub equal_cost: bool,
     /// The best trial; none if no trial scored above the baseline, or without a search.
     pub best: Option<BestTrial>,
     /// What [`Tuned::apply`] changes in the recipe, by key, such as `train.learning_rate`: the best
@@ -85,11 +90,20 @@ pub struct SearchContext {
 impl Tuned {
     /// The result without a search.
     fn none() -> Self {
-        Self { schema: SCHEMA, context: None, trials: 0, failed: 0, epochs: 0, best: None, setting: Setting::new() }
+        Self {
+            schema: SCHEMA,
+            context: None,
+            trials: 0,
+            failed: 0,
+            epochs: 0,
+            equal_cost: false,
+            best: None,
+            setting: Setting::new(),
+        }
     }
 
-    /// Returns the result of a search.
-    pub fn of(outcome: &Outcome, recipe: &Recipe, data: &PreparedReport) -> Self {
+    /// Returns the result of a search with these parameters.
+    pub fn of(outcome: &Outcome, params: &TuneParams, recipe: &Recipe, data: &PreparedReport) -> Self {
         let images = data.images.get(&Split::Val).copied().unwrap_or(0);
         let best = (outcome.best > 0).then(|| {
             let best = &outcome.trials[outcome.best];
@@ -111,6 +125,7 @@ impl Tuned {
             trials: outcome.trials.len() - 1,
             failed: outcome.trials.iter().filter(|trial| trial.has_failed()).count(),
             epochs: outcome.epochs,
+            equal_cost: params.equal_cost,
             setting: better.map_or_else(Setting::new, |best| best.setting.clone()),
             best,
         }
@@ -145,7 +160,10 @@ impl Tuned {
                 )));
             }
         }
-        recipe.with(&self.setting).map_err(|e| refused(format!("does not suit this recipe: {e}")))
+        let applied = recipe
+            .with(&self.setting)
+            .and_then(|applied| if self.equal_cost { applied.at_equal_cost(recipe, data) } else { Ok(applied) });
+        applied.map_err(|e| refused(format!("does not suit this recipe: {e}")))
     }
 
     /// Returns the differences between this recipe and these images and those of the search, one

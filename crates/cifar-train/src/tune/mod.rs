@@ -39,7 +39,7 @@
 //! let outcome = search(&params, 42, recipe.train.epochs, &mut trials, &mut journal)?;
 //! journal.end();
 //!
-//! let tuned = Tuned::of(&outcome, &recipe, &data.report);
+//! let tuned = Tuned::of(&outcome, &params, &recipe, &data.report);
 //! artifacts::write(&tuned, &params.space, &outcome, &[], &at("tuning"))?;
 //! let path = at("tuning").join(TUNED);
 //! let better = Tuned::read(&path)?.apply(&recipe, &data.report, &path)?;

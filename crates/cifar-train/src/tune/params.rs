@@ -33,6 +33,11 @@ pub struct TuneParams {
     /// Number of other seeds under which the best trial and the baseline are retrained and
     /// compared. With fewer than 2, no trial can be shown to be better.
     pub rescore_seeds: usize,
+    /// Whether a trial with another network trains for as many epochs as cost about as much as those
+    /// of the baseline ([`Recipe::at_equal_cost`](crate::Recipe::at_equal_cost)). Otherwise all
+    /// trials train for the same number of epochs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub equal_cost: bool,
     /// The range of each tuned parameter, by key, such as `train.learning_rate`.
     pub space: Space,
 }
@@ -45,6 +50,7 @@ impl Default for TuneParams {
             min_epochs: 1,
             reduction: 3,
             rescore_seeds: 3,
+            equal_cost: false,
             space: Space::default(),
         }
     }

@@ -35,6 +35,7 @@ pub struct Trials<'a> {
     checkpoints: PathBuf,
     program: &'a str,
     callback: &'a dyn TrainingCallback,
+    equal_cost: bool,
 }
 
 impl<'a> Trials<'a> {
@@ -46,11 +47,35 @@ impl<'a> Trials<'a> {
         program: &'a str,
         callback: &'a dyn TrainingCallback,
     ) -> Self {
-        Self { recipe: recipe.for_trials(), data, checkpoints: journal.checkpoints(), program, callback }
+        Self {
+            recipe: recipe.for_trials(),
+            data,
+            checkpoints: journal.checkpoints(),
+            program,
+            callback,
+            equal_cost: false,
+        }
+    }
+
+    /// Sets whether trials with another network train for as many epochs as cost about as much as
+    /// those of the baseline ([`TuneParams::equal_cost`]).
+    #[must_use]
+    pub fn at_equal_cost(mut self, equal_cost: bool) -> Self {
+        self.equal_cost = equal_cost;
+        self
+    }
+
+    /// Returns the recipe of a setting.
+    fn recipe(&self, setting: &Setting) -> Result<Recipe> {
+        let recipe = self.recipe.with(setting)?;
+        if self.equal_cost { recipe.at_equal_cost(&self.recipe, &self.data.report) } else { Ok(recipe) }
     }
 
     fn run(&self, setting: &Setting, seed: u64, epochs: usize) -> Result<EpochRecord> {
-        let Recipe { train, model } = self.recipe.with(setting)?;
+        let Recipe { train, model } = self.recipe(setting)?;
+        // A rung is a fraction of the run; its epochs are those of the baseline.
+        let of = |train: &TrainParams| train.for_images(self.data.train.len()).epochs;
+        let epochs = (epochs * of(&train)).div_ceil(of(&self.recipe.train)).max(1);
         let key = run_key(&train, &model, &self.data.report, seed, self.program);
         let mut checkpoints = Checkpoints::open(&self.checkpoints, &key, EVERY, self.callback)?.keep_other_runs();
         let start = || Ok(Run::start(&train, &model, self.data, seed)?.without_dynamics());

@@ -8,13 +8,13 @@ mod table;
 
 use std::ops::DerefMut;
 
-use cifar_kernels::Result;
+use cifar_kernels::{Activation, Result};
 
 use super::{ACTIVATIONS, BF16_CONVS, BF16_NORMS, BF16_POOLS, CONVS, LINEARS, POOLS, TABLES, WINOGRADS};
 pub(crate) use bf16::{Bf16Conv, Bf16Norm, Bf16Pool};
 pub(crate) use conv::{ActivatedConv, Conv, PooledConv};
 pub(crate) use layers::{Linear, Loss, Pool};
-pub(crate) use norm::Norm;
+pub(crate) use norm::{Norm, PooledNorm};
 pub(crate) use table::Table;
 
 const ACCEPTED: &str = "the lengths are those of the shape";
@@ -79,6 +79,11 @@ pub(crate) fn every_kernel(memory: &impl Memory) -> Vec<(String, Vec<f32>)> {
     }
     for dims in POOLS {
         add(dims, Pool::new(*dims, 2).expect(ACCEPTED).run(memory));
+        for (activation, residual) in [(Activation::Relu, false), (Activation::Gelu, true)] {
+            if let Some(norm) = PooledNorm::new(*dims, activation, residual, 9) {
+                add(dims, norm.run(memory, false));
+            }
+        }
     }
     for dims in LINEARS {
         add(dims, Linear::new(*dims, 3).run(memory));

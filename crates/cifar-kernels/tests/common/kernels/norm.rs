@@ -1,11 +1,12 @@
-//! Batch norm.
+//! Batch norm, alone and followed by pooling.
 
 use cifar_kernels::{
-    Activation, BatchNorm, BatchNormGradients, batch_norm_backward, batch_norm_evaluate, batch_norm_forward, naive,
+    Activation, BatchNorm, BatchNormGradients, PoolShape, batch_norm_backward, batch_norm_evaluate, batch_norm_forward,
+    batch_norm_max_pool_backward, batch_norm_max_pool_forward, max_pool_backward, max_pool_forward, naive,
 };
 
 use super::{ACCEPTED, Memory, Outputs};
-use crate::common::{values, widen};
+use crate::common::{pool_shape, values, widen};
 
 pub(crate) struct Norm {
     pub(crate) dims: [usize; 2],
@@ -96,6 +97,72 @@ impl Norm {
         ];
         if residual.is_some() {
             outputs.push(("batch_norm_backward, residual", dr.to_vec()));
+        }
+        outputs
+    }
+}
+
+/// Batch norm and pooling in one pass.
+pub(crate) struct PooledNorm {
+    norm: Norm,
+    shape: PoolShape,
+    output_grad: Vec<f32>,
+}
+
+impl PooledNorm {
+    /// Returns `None` if windows overlap or pixels are between them.
+    pub(crate) fn new(dims: [usize; 6], activation: Activation, residual: bool, seed: u64) -> Option<Self> {
+        let [images, height, width, channels, window, stride] = dims;
+        let shape = pool_shape(dims).expect(ACCEPTED);
+        let norm = Norm::new([images * height * width, channels], activation, residual, seed);
+        let output_grad = values(seed + 7, shape.output_len());
+        (window == stride).then_some(Self { norm, shape, output_grad })
+    }
+
+    /// Computes both in one pass, or with `apart` one after the other.
+    pub(crate) fn run(&self, memory: &impl Memory, apart: bool) -> Outputs {
+        let Norm { dims: [rows, channels], activation, .. } = self.norm;
+        let norm = &self.norm;
+        let [x, scale, shift] = [&norm.input, &norm.scale, &norm.shift].map(|v| memory.place(v));
+        let (dy, residual) = (memory.place(&self.output_grad), norm.residual.as_ref().map(|r| memory.place(r)));
+        let residual = residual.as_deref();
+        let layer = BatchNorm { rows, channels, input: &x, scale: &scale, shift: &shift, residual, activation };
+        let mut places = memory.place(&vec![u8::MAX; self.shape.output_len()]);
+        let mut statistics = None;
+        let output = memory.made(self.shape.output_len(), |y| {
+            statistics = Some(if apart {
+                let mut full = vec![f32::NAN; x.len()];
+                let statistics = batch_norm_forward(&layer, Norm::EPSILON, &mut full)?;
+                max_pool_forward(&self.shape, &full, y, &mut places)?;
+                statistics
+            } else {
+                batch_norm_max_pool_forward(&layer, &self.shape, Norm::EPSILON, y, &mut places)?
+            });
+            Ok(())
+        });
+        let statistics = statistics.expect(ACCEPTED);
+        let [mut dx, mut dr] = [(); 2].map(|()| memory.place(&vec![f32::NAN; x.len()]));
+        let [mut dscale, mut dshift] = [(); 2].map(|()| memory.place(&vec![f32::NAN; channels]));
+        let asked = residual.is_some().then_some(&mut *dr);
+        let gradients = BatchNormGradients { input: &mut dx, scale: &mut dscale, shift: &mut dshift, residual: asked };
+        if apart {
+            let mut full = vec![f32::NAN; x.len()];
+            max_pool_backward(&self.shape, &places, &dy, &mut full).expect(ACCEPTED);
+            batch_norm_backward(&layer, &statistics, &full, gradients).expect(ACCEPTED);
+        } else {
+            batch_norm_max_pool_backward(&layer, &self.shape, &statistics, &places, &dy, gradients).expect(ACCEPTED);
+        }
+        let mut outputs = vec![
+            ("batch_norm_max_pool_forward", output),
+            ("batch_norm_max_pool_forward, places", places.iter().map(|place| f32::from(*place)).collect()),
+            ("batch_norm_max_pool_forward, mean", statistics.mean),
+            ("batch_norm_max_pool_forward, inverse_std", statistics.inverse_std),
+            ("batch_norm_max_pool_backward, input", dx.to_vec()),
+            ("batch_norm_max_pool_backward, scale", dscale.to_vec()),
+            ("batch_norm_max_pool_backward, shift", dshift.to_vec()),
+        ];
+        if residual.is_some() {
+            outputs.push(("batch_norm_max_pool_backward, residual", dr.to_vec()));
         }
         outputs
     }

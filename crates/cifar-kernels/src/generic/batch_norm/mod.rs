@@ -1,14 +1,19 @@
 //! Batch norm: two passes forward (statistics, values) and two backward (sums, values).
+//! Max pooling after it takes part in the passes over values and gradients.
+
+mod output_gradient;
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
+pub(crate) use output_gradient::{Dense, OutputGradient, Pooled};
+
 use super::activation::{Function, with_function};
 use super::reduce::CHUNK;
 use super::shared::Shared;
 use crate::isa::Simd;
-use crate::{Activation, BatchNormGradients, BatchStatistics};
+use crate::{Activation, BatchNormGradients, BatchStatistics, PoolShape};
 
 /// Values that a task sums in `f32` before adding to the `f64` sums: a few hundred additions per
 /// channel.
@@ -170,6 +175,16 @@ impl Forward<'_> {
         }
     }
 
+    /// Returns the output at `at`.
+    ///
+    /// # Safety
+    /// The input has at least `at + n` values.
+    #[inline(always)]
+    unsafe fn value<S: Simd, F: Function>(&self, s: S, f: F, k: &Channels<S::V>, at: usize, n: usize) -> S::V {
+        // SAFETY: the caller guarantees the values.
+        f.value(s, unsafe { self.normalised(s, k, at, n).1 })
+    }
+
     /// Returns the number of rows per task where each output depends only on its own inputs.
     fn rows_a_task(&self) -> usize {
         (CHUNK / self.channels).max(1)
@@ -193,8 +208,8 @@ fn apply_with<S: Simd, F: Function>(s: S, f: F, forward: &Forward, output: &mut 
                         // SAFETY: at least `n` channels remain from `c`, and `row` is in all
                         // slices.
                         unsafe {
-                            let (_, z) = forward.normalised(s, &forward.channels(s, c, n), at, n);
-                            store(s, output, row * channels + c, f.value(s, z), n);
+                            let value = forward.value(s, f, &forward.channels(s, c, n), at, n);
+                            store(s, output, row * channels + c, value, n);
                         }
                     }
                 }
@@ -203,7 +218,61 @@ fn apply_with<S: Simd, F: Function>(s: S, f: F, forward: &Forward, output: &mut 
     });
 }
 
-pub(crate) fn backward<S: Simd>(s: S, forward: &Forward, output_grad: &[f32], gradients: BatchNormGradients) {
+/// Like [`apply`], followed by max pooling over windows that do not overlap. `places` receives the
+/// position of each maximum.
+pub(crate) fn apply_pooled<S: Simd>(s: S, forward: &Forward, shape: &PoolShape, output: &mut [f32], places: &mut [u8]) {
+    with_function!(forward.activation, apply_pooled_with(s, forward, shape, output, places));
+}
+
+fn apply_pooled_with<S: Simd, F: Function>(
+    s: S,
+    f: F,
+    forward: &Forward,
+    shape: &PoolShape,
+    output: &mut [f32],
+    places: &mut [u8],
+) {
+    let (channels, window) = (forward.channels, shape.window);
+    let row_len = shape.out_width * channels;
+    output.par_chunks_mut(row_len).zip(places.par_chunks_mut(row_len)).enumerate().for_each(
+        |(row, (output, places))| {
+            let (image, y) = (row / shape.out_height, row % shape.out_height);
+            s.vectorize(
+                #[inline(always)]
+                || {
+                    for x in 0..shape.out_width {
+                        let first = ((image * shape.in_height + y * window) * shape.in_width + x * window) * channels;
+                        for c in (0..channels).step_by(S::LANES) {
+                            let n = S::LANES.min(channels - c);
+                            // SAFETY: at least `n` channels remain from `c`. The window is inside the
+                            // image, whose values the entry point counted, and `x` inside the row.
+                            unsafe {
+                                let k = forward.channels(s, c, n);
+                                let at = |i: usize, j: usize| first + (i * shape.in_width + j) * channels + c;
+                                let (mut best, mut place) = (forward.value(s, f, &k, at(0, 0), n), s.splat(0.0));
+                                for i in 0..window {
+                                    for j in usize::from(i == 0)..window {
+                                        let (value, here) = (forward.value(s, f, &k, at(i, j), n), i * window + j);
+                                        (best, place) = s.take_larger(best, place, value, s.splat(here as f32));
+                                    }
+                                }
+                                store(s, output, x * channels + c, best, n);
+                                s.store_bytes(places.as_mut_ptr().add(x * channels + c), place, n);
+                            }
+                        }
+                    }
+                },
+            );
+        },
+    );
+}
+
+pub(crate) fn backward<S: Simd>(
+    s: S,
+    forward: &Forward,
+    output_grad: impl OutputGradient,
+    gradients: BatchNormGradients,
+) {
     with_function!(forward.activation, backward_with(s, forward, output_grad, gradients));
 }
 
@@ -211,7 +280,7 @@ fn backward_with<S: Simd, F: Function>(
     s: S,
     f: F,
     forward: &Forward,
-    output_grad: &[f32],
+    output_grad: impl OutputGradient,
     gradients: BatchNormGradients,
 ) {
     let channels = forward.channels;
@@ -223,6 +292,7 @@ fn backward_with<S: Simd, F: Function>(
         s.vectorize(
             #[inline(always)]
             || {
+                let mut of_row = output_grad.row(range.start);
                 for row in range {
                     for c in (0..channels).step_by(S::LANES) {
                         let n = S::LANES.min(channels - c);
@@ -231,7 +301,7 @@ fn backward_with<S: Simd, F: Function>(
                         // `range`.
                         unsafe {
                             let (x, z) = forward.normalised(s, &forward.channels(s, c, n), at, n);
-                            let grad = s.mul(load(s, output_grad, at, n), f.slope(s, z));
+                            let grad = s.mul(output_grad.load(s, &of_row, c, n), f.slope(s, z));
                             if let Some(kept) = kept {
                                 s.store_first(kept.at(at), grad, n);
                             }
@@ -239,6 +309,7 @@ fn backward_with<S: Simd, F: Function>(
                             store(s, products, c, s.mul_add(grad, x, load(s, products, c, n)), n);
                         }
                     }
+                    output_grad.advance(&mut of_row);
                 }
             },
         );
@@ -253,6 +324,7 @@ fn backward_with<S: Simd, F: Function>(
         s.vectorize(
             #[inline(always)]
             || {
+                let mut of_row = output_grad.row(task * rows);
                 for row in 0..input_grad.len() / channels {
                     for c in (0..channels).step_by(S::LANES) {
                         let n = S::LANES.min(channels - c);
@@ -266,13 +338,14 @@ fn backward_with<S: Simd, F: Function>(
                                 (x, s.load_first(kept.at(at), n))
                             } else {
                                 let (x, z) = forward.normalised(s, &k, at, n);
-                                (x, s.mul(load(s, output_grad, at, n), f.slope(s, z)))
+                                (x, s.mul(output_grad.load(s, &of_row, c, n), f.slope(s, z)))
                             };
                             let centred = s.sub(grad, load(s, &mean_grad, c, n));
                             let centred = s.neg_mul_add(x, load(s, &mean_product, c, n), centred);
                             store(s, input_grad, row * channels + c, s.mul(load(s, &factor, c, n), centred), n);
                         }
                     }
+                    output_grad.advance(&mut of_row);
                 }
             },
         );

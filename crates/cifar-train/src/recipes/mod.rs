@@ -1,9 +1,13 @@
 //! The recipes that come with the crate, by name.
 
+mod frontier;
+
 use cifar_data::batches::Flip;
 use cifar_model::{Architecture, ModelParams, Views};
 
 use crate::{Averaging, OptimiserKind, Recipe, Reduction, Schedule, Select, TrainParams};
+
+pub use frontier::{FRONTIER_SIZES, TimedRecipe, within};
 
 /// A recipe with its name and purpose.
 #[derive(Debug, Clone, PartialEq)]
