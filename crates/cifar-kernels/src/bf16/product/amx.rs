@@ -246,6 +246,8 @@ impl Tiles for Configured {
                 step = out(reg) _,
                 count = out(reg) _,
                 repeats = out(reg) _,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                 options(nostack),
             );
         }
