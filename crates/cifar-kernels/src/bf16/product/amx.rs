@@ -9,10 +9,10 @@ use std::sync::OnceLock;
 
 use super::check::has_the_arithmetic;
 use super::{BlockSum, Tiles, Unit};
-use crate::Isa;
 use crate::bf16::Bf16;
 use crate::bf16::blocked::BLOCK;
 use crate::bf16::steps::Step;
+use crate::{ISA_VARIABLE, Isa};
 
 /// Proof that this process may use AMX, and that AMX returns the bits of the other implementations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,9 +35,10 @@ impl Amx {
                 if has_the_arithmetic(amx) {
                     return Ok(Some(amx));
                 }
-                Err("AMX rounds differently on this processor than the emulation; \
-                     CIFAR_ISA=avx2 computes without AMX"
-                    .into())
+                Err(format!(
+                    "AMX rounds differently on this processor than its emulation; {ISA_VARIABLE}=avx2 computes \
+                     without AMX"
+                ))
             })
             .clone()
     }
@@ -105,7 +106,7 @@ fn request_permission() -> Result<(), String> {
     }
     Err(format!(
         "the processor has AMX, but Linux does not permit its use (arch_prctl: error {}); \
-         CIFAR_ISA=avx2 computes without AMX",
+         {ISA_VARIABLE}=avx2 computes without AMX",
         -result
     ))
 }
