@@ -145,6 +145,23 @@ fn every_isa_returns_the_same_bits() {
     }
 }
 
+/// A change of the arithmetic or of the order of additions shows here.
+#[test]
+fn the_bits_are_those_of_every_processor() {
+    let conv = Bf16Conv::new([97, 3, 2, 33, 24, 3, 1, 1], 8).expect(FITS);
+    on_every_isa(|isa| {
+        // FNV-1a over the bits of output and gradients.
+        let hashes = conv.run(&Heap).into_iter().take(3).map(|(_, values)| {
+            bits(&values)
+                .into_iter()
+                .flat_map(u32::to_le_bytes)
+                .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+        });
+        let expected = [0xb866_950f_da59_b9ba, 0xc56f_76b0_f1c1_321d, 0x4aaa_cfd3_5dc2_9ec0];
+        assert_eq!(hashes.collect::<Vec<u64>>(), expected, "{isa}");
+    });
+}
+
 /// An infinite or NaN value reaches what depends on it: its image, the filters of its channel.
 /// Everything else, with the values that fill up blocks, keeps its bits.
 #[test]
