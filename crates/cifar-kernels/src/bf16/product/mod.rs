@@ -24,6 +24,7 @@
 mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(any(test, target_arch = "x86_64"))]
 mod check;
 mod portable;
 #[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
