@@ -1,5 +1,5 @@
 //! The convolutions of airbench94 and of a ResNet-18 for 32×32 pixels, forward and backward, with
-//! 128 images.
+//! 128 images, in `f32` and in bf16.
 //!
 //! "elem/s" are operations of a direct convolution per second. A multiply-add counts as two, so
 //! Gelem/s are GFLOP/s.
@@ -8,6 +8,7 @@
 
 mod common;
 
+use cifar_kernels::bf16::{self, Bf16, BlockedShape};
 use cifar_kernels::{
     Activation, Conv2dDimensions, Conv2dShape, conv2d_activation_bias_gradient, conv2d_activation_forward,
     conv2d_backward, conv2d_forward, conv2d_input_gradient, conv2d_max_pool_forward, conv2d_weight_gradient,
@@ -103,6 +104,7 @@ fn convolution(criterion: &mut Criterion, network: &str, layer: Layer) {
     run(&mut group, "forward", || conv2d_forward(&shape, &input, &weight, None, &mut output));
     run(&mut group, "input gradient", || conv2d_input_gradient(&shape, &output_grad, &weight, &mut input_grad));
     run(&mut group, "weight gradient", || conv2d_weight_gradient(&shape, &input, &output_grad, &mut weight_grad));
+    in_bf16(&mut group, &shape, &input, &weight, &output_grad);
     if pooled {
         let len = shape.pool().expect("at least two rows").output_len();
         let mut places = vec![0; len];
@@ -120,6 +122,27 @@ fn convolution(criterion: &mut Criterion, network: &str, layer: Layer) {
         let grads = (Some(&mut input_grad[..]), Some(&mut weight_grad[..]));
         conv2d_backward(&shape, &input, &weight, &output_grad, None, grads.0, grads.1)
     });
+}
+
+fn in_bf16(
+    group: &mut BenchmarkGroup<WallTime>,
+    shape: &Conv2dShape,
+    input: &[f32],
+    weight: &[f32],
+    output_grad: &[f32],
+) {
+    let [x, y] = [BlockedShape::of_input(shape), BlockedShape::of_output(shape)].map(|s| s.expect("a valid shape"));
+    let blocked = |shape: &BlockedShape, images| {
+        let mut blocked = vec![Bf16::ZERO; shape.len()];
+        bf16::to_blocked(shape, images, &mut blocked).expect("valid arguments");
+        blocked
+    };
+    let (input, output_grad) = (blocked(&x, input), blocked(&y, output_grad));
+    let (mut output, mut input_grad) = (output_grad.clone(), input.clone());
+    let mut weight_grad = weight.to_vec();
+    run(group, "bf16 forward", || bf16::conv2d_forward(shape, &input, weight, &mut output));
+    run(group, "bf16 input gradient", || bf16::conv2d_input_gradient(shape, &output_grad, weight, &mut input_grad));
+    run(group, "bf16 weight gradient", || bf16::conv2d_weight_gradient(shape, &input, &output_grad, &mut weight_grad));
 }
 
 fn run(group: &mut BenchmarkGroup<WallTime>, name: &str, mut kernel: impl FnMut() -> cifar_kernels::Result<()>) {

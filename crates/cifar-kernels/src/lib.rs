@@ -22,10 +22,11 @@
 //!
 //! Each module holds one operation: its shape, its safe entry points, and its formula. An entry
 //! point checks all lengths before it computes. [`naive`] has the same operations as plain loops
-//! over `f32` or `f64`, which all tests use as the reference.
+//! over `f32` or `f64`, which all tests use as the reference. [`bf16`] has the layers of networks in
+//! bf16.
 //!
 //! # Layouts
-//! Images are `[images, height, width, channels]` (NHWC), filters are
+//! Images are `[images, height, width, channels]` (NHWC; blocked in [`bf16`]), filters are
 //! `[kernel, kernel, in_channels, out_channels]`, and matrices are `[rows, columns]`. All are
 //! contiguous, with the last dimension fastest.
 //!

@@ -33,10 +33,11 @@ const SHAPES: &[[usize; 8]] = &[
 
 /// Expects sums whose terms add up to `magnitudes` without their signs.
 ///
-/// A term passes at most 16 additions of its chain, the addition of the two chains, one addition per
-/// product of blocks and one per partial sum. Each addition rounds by at most 2⁻²⁴ of its result,
-/// which is at most the sum of the magnitudes of its terms. So all roundings together are at most
-/// `additions` · 2⁻²⁴ of the magnitude. One more covers the squares of 2⁻²⁴. Products are exact.
+/// A term passes at most 16 additions of its chain, the addition of the two chains, one addition
+/// per product of blocks and one per partial sum. Each addition rounds by at most 2⁻²⁴ of its
+/// result, which is at most the sum of the magnitudes of its terms. So all roundings together are
+/// at most `additions` · 2⁻²⁴ of the magnitude. One more covers the squares of 2⁻²⁴. Products are
+/// exact.
 fn sums(values: Vec<f64>, magnitudes: &[f64], products: usize, parts: usize) -> Expected {
     let additions = (16 + 1 + products + parts + 1) as f64;
     Expected { values, allowed: magnitudes.iter().map(|m| additions / (1 << 24) as f64 * m).collect() }
@@ -142,6 +143,23 @@ fn every_isa_returns_the_same_bits() {
         let expected = with_isa(Isa::Portable, run).expect("every processor has the ISA");
         on_every_isa(|isa| assert!(run() == expected, "{dims:?}, scale {scale}, {isa}"));
     }
+}
+
+/// A change of the arithmetic or of the order of additions shows here.
+#[test]
+fn the_bits_are_those_of_every_processor() {
+    let conv = Bf16Conv::new([97, 3, 2, 33, 24, 3, 1, 1], 8).expect(FITS);
+    on_every_isa(|isa| {
+        // FNV-1a over the bits of output and gradients.
+        let hashes = conv.run(&Heap).into_iter().take(3).map(|(_, values)| {
+            bits(&values)
+                .into_iter()
+                .flat_map(u32::to_le_bytes)
+                .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+        });
+        let expected = [0xb866_950f_da59_b9ba, 0xc56f_76b0_f1c1_321d, 0x4aaa_cfd3_5dc2_9ec0];
+        assert_eq!(hashes.collect::<Vec<u64>>(), expected, "{isa}");
+    });
 }
 
 /// An infinite or NaN value reaches what depends on it: its image, the filters of its channel.

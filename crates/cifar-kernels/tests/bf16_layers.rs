@@ -1,5 +1,5 @@
-//! Batch norm, activations and pooling in bf16 compared with naive loops in f64 on rounded operands,
-//! on every ISA.
+//! Batch norm, activations and pooling in bf16 compared with naive loops in f64 on rounded
+//! operands, on every ISA.
 
 use crate::common;
 

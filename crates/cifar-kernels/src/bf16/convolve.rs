@@ -11,8 +11,8 @@ use crate::isa::vectorised;
 
 /// Target pixels of a task. Their sums take 256 KiB, which stay in the second-level cache.
 const BAND: usize = 64;
-/// Blocks of filters that are used for all pixels of a task in turn. They take 18 KiB, which stay in
-/// the first-level cache.
+/// Blocks of filters that are used for all pixels of a task in turn. They take 18 KiB, which stay
+/// in the first-level cache.
 const FILTERS: usize = 9;
 
 /// A pass over a convolution.

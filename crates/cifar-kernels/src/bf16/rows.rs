@@ -56,8 +56,8 @@ pub(super) fn store<S: Simd>(s: S, row: &mut Row, channel: usize, vector: S::V) 
 }
 
 /// Calls `visit(block of channels, row, target row, second target row)` for the rows of all images,
-/// where rows are counted over all blocks. Other rows of the targets become 0. The second target may
-/// be absent.
+/// where rows are counted over all blocks. Other rows of the targets become 0. Without a second
+/// target, its rows are empty.
 pub(super) fn write<S: Simd>(
     s: S,
     shape: &BlockedShape,

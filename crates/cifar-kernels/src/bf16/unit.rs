@@ -4,8 +4,8 @@ use super::product::PortableUnit;
 pub(super) use super::product::Unit;
 #[cfg(target_arch = "x86_64")]
 use super::product::{Amx, Avx512Unit};
-use crate::error::{KernelError, Result};
-use crate::isa::{Isa, isa};
+use crate::error::Result;
+use crate::isa::isa;
 
 /// The implementation that computes the products.
 #[derive(Debug, Clone, Copy)]
@@ -35,8 +35,8 @@ pub(super) use on_unit;
 pub(super) fn selected() -> Result<Selected> {
     let isa = isa()?;
     #[cfg(target_arch = "x86_64")]
-    if isa == Isa::Avx512 {
-        if let Some(amx) = Amx::new().map_err(|problem| KernelError::Isa { problem })? {
+    if isa == crate::Isa::Avx512 {
+        if let Some(amx) = Amx::new().map_err(|problem| crate::KernelError::Isa { problem })? {
             return Ok(Selected::Amx(amx));
         }
         if let Some(unit) = Avx512Unit::new() {

@@ -9,12 +9,12 @@ use std::sync::OnceLock;
 
 use super::check::has_the_arithmetic;
 use super::{BlockSum, Tiles, Unit};
-use crate::Isa;
 use crate::bf16::Bf16;
 use crate::bf16::blocked::BLOCK;
 use crate::bf16::steps::Step;
+use crate::{ISA_VARIABLE, Isa};
 
-/// Proof that this process may use AMX, and that its results are those of the other implementations.
+/// Proof that this process may use AMX, and that AMX returns the bits of the other implementations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::bf16) struct Amx(());
 
@@ -35,9 +35,10 @@ impl Amx {
                 if has_the_arithmetic(amx) {
                     return Ok(Some(amx));
                 }
-                Err("AMX rounds differently on this processor than the emulation; \
-                     CIFAR_ISA=avx2 computes without AMX"
-                    .into())
+                Err(format!(
+                    "AMX rounds differently on this processor than its emulation; {ISA_VARIABLE}=avx2 computes \
+                     without AMX"
+                ))
             })
             .clone()
     }
@@ -105,7 +106,7 @@ fn request_permission() -> Result<(), String> {
     }
     Err(format!(
         "the processor has AMX, but Linux does not permit its use (arch_prctl: error {}); \
-         CIFAR_ISA=avx2 computes without AMX",
+         {ISA_VARIABLE}=avx2 computes without AMX",
         -result
     ))
 }
@@ -185,9 +186,9 @@ impl Tiles for Configured {
             c: c.as_mut_ptr(),
             fresh: usize::from(fresh),
         };
-        // SAFETY: `self` is the proof that the tiles are configured. `is_nonzero` checked that there
-        // is a step, that C has the length of a block and that all blocks of A and B are in their
-        // slices. Rust uses no tiles.
+        // SAFETY: `self` is the proof that the tiles are configured. `is_nonzero` checked that
+        // there is a step, that C has the length of a block and that all blocks of A and B are in
+        // their slices. Rust uses no tiles.
         unsafe {
             asm!(
                 "mov {i}, qword ptr [{arguments} + 56]",
@@ -246,6 +247,8 @@ impl Tiles for Configured {
                 step = out(reg) _,
                 count = out(reg) _,
                 repeats = out(reg) _,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                 options(nostack),
             );
         }

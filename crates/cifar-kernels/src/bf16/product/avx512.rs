@@ -44,14 +44,17 @@ impl Tiles for Avx512Unit {
             Isa::Avx512,
             #[inline(always)]
             || {
-                sum.for_each(|a, b| {
-                    for (to, from) in widened.0.iter_mut().zip(a) {
-                        *to = from.to_f32();
-                    }
-                    // SAFETY: `self` is the proof that the processor has the instructions, and all
-                    // slices have the length of a block.
-                    unsafe { add_block(&widened.0, b, c) };
-                });
+                sum.for_each(
+                    #[inline(always)]
+                    |a, b| {
+                        for (to, from) in widened.0.iter_mut().zip(a) {
+                            *to = from.to_f32();
+                        }
+                        // SAFETY: `self` is the proof that the processor has the instructions, and all
+                        // slices have the length of a block.
+                        unsafe { add_block(&widened.0, b, c) };
+                    },
+                );
             },
         );
     }

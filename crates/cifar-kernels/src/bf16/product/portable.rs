@@ -90,8 +90,8 @@ fn add(a: f32, b: f32) -> f32 {
 /// term is less than 2⁻²⁹ of the other. The larger term has at most 24 bits and is then the nearest
 /// `f32` of the sum, before and after the rounding to f64. So rounding twice is rounding once.
 ///
-/// The result is 0 if it is subnormal after rounding to 24 bits. Numbers from 2⁻¹²⁶ − 2⁻¹⁵¹ round up
-/// to the smallest normal number.
+/// The result is 0 if it is subnormal after rounding to 24 bits. Numbers from 2⁻¹²⁶ − 2⁻¹⁵¹ round
+/// up to the smallest normal number.
 #[inline(always)]
 fn multiply_add(a: f64, b: f64, c: f32) -> f32 {
     const SMALLEST: f64 = f32::MIN_POSITIVE as f64 * (1.0 - 1.0 / (1 << 25) as f64);
