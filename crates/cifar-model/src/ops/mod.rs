@@ -28,7 +28,6 @@
 
 mod activation;
 mod batch_norm;
-mod batch_norm_bf16;
 mod cast;
 mod conv;
 mod conv_activation;

@@ -4,8 +4,8 @@ use candle_core::{Error, Result, Tensor};
 use cifar_kernels::bf16::{self, Bf16};
 use cifar_kernels::{Activation, BatchStatistics, Buffer};
 
-use super::batch_norm::scale_or_ones;
-use super::{BatchNormArgs, parameter_gradient, to_bf16, with_both};
+use super::super::{parameter_gradient, to_bf16, with_both};
+use super::{BatchNormArgs, scale_or_ones};
 use crate::FeatureMap;
 use crate::feature_map::{Operation, record};
 

@@ -1,10 +1,12 @@
 //! Batch normalisation (Ioffe & Szegedy 2015, arXiv 1502.03167) fused with a residual addition,
 //! an activation and max pooling.
 
+mod bf16;
+
 use candle_core::{Device, Error, Result, Tensor};
 use cifar_kernels::{self as kernels, Activation, BatchStatistics, Buffer, PoolDimensions, PoolShape};
 
-use super::{activation_slow, batch_norm_bf16, max_pool, parameter_gradient, to_f32, with_both};
+use super::{activation_slow, max_pool, parameter_gradient, to_f32, with_both};
 use crate::FeatureMap;
 use crate::feature_map::{Operation, record};
 
@@ -36,7 +38,7 @@ pub struct BatchNormArgs<'a> {
 /// If the shapes do not fit or `epsilon` is not above 0.
 pub fn batch_norm_train(args: &BatchNormArgs) -> Result<(FeatureMap, BatchStatistics)> {
     if args.input.is_bf16() {
-        return batch_norm_bf16::train(args);
+        return bf16::train(args);
     }
     let BatchNormArgs { input, scale, shift, residual, epsilon, activation } = *args;
     let residual = residual.map(to_f32).transpose()?;
@@ -67,7 +69,7 @@ pub fn batch_norm_train(args: &BatchNormArgs) -> Result<(FeatureMap, BatchStatis
 /// As [`batch_norm_train`], and if the window is larger than the images.
 pub fn batch_norm_max_pool_train(args: &BatchNormArgs, window: usize) -> Result<(FeatureMap, BatchStatistics)> {
     if args.input.is_bf16() {
-        let (output, statistics) = batch_norm_bf16::train(args)?;
+        let (output, statistics) = bf16::train(args)?;
         return Ok((max_pool(&output, window)?, statistics));
     }
     let BatchNormArgs { input, scale, shift, residual, epsilon, activation } = *args;
@@ -103,7 +105,7 @@ fn rows_and_channels(dims: &[usize]) -> Result<(usize, usize)> {
     }
 }
 
-pub(super) fn scale_or_ones(scale: Option<&Tensor>, channels: usize) -> Result<Tensor> {
+fn scale_or_ones(scale: Option<&Tensor>, channels: usize) -> Result<Tensor> {
     scale.map_or_else(|| Tensor::from_vec(vec![1f32; channels], channels, &Device::Cpu), |scale| Ok(scale.clone()))
 }
 
@@ -170,7 +172,7 @@ pub fn batch_norm_evaluate(
     running_variance: &Tensor,
 ) -> Result<FeatureMap> {
     if args.input.is_bf16() {
-        return batch_norm_bf16::evaluate(args, running_mean, running_variance);
+        return bf16::evaluate(args, running_mean, running_variance);
     }
     let BatchNormArgs { input, scale, shift, residual, epsilon, activation } = *args;
     let residual = residual.map(to_f32).transpose()?;
