@@ -3,10 +3,11 @@
     python benches/peers/compare.py --name zen4-2cores --date 2026-11-23
     python benches/peers/compare.py --rows airbench94-512 resnet18-128 --rounds 3 --steps 5 --name try
 
-Each row is a network, a batch size and a mode. In every round each contestant (ours, PyTorch in f32, PyTorch in bf16) runs
-once, in a process of its own, and rounds alternate between forward and backward order, so that a machine that slows down
-slows all of them. A contestant's figure is the median over the rounds of its median step; the ratio is ours divided by the
-peer's, below 1 where ours is faster, with the least and the largest ratio of any one round beside it.
+Each row is a network, a batch size and a mode. In every round each contestant (this program and PyTorch, in f32 and bf16)
+runs once, in a process of its own, and rounds alternate between forward and backward order, so that a machine that slows
+down slows all of them. This program runs in bf16 only where the processor has AMX, or with --ours. A contestant's figure is
+the median over the rounds of its median step. The ratio is ours divided by the peer's, below 1 where ours is faster, with
+the least and the largest ratio of any one round beside it.
 
 Prints a Markdown table; writes benches/record/NAME.json. benches/README.md says more. Needs: torch, and the program built
 with `cargo build --release -p cifar-cli`.
@@ -43,13 +44,13 @@ class Row:
         )
 
     def precisions(self, wanted):
-        """PyTorch's precisions. AVX2 has no bf16 instructions."""
+        """The precisions of the row. AVX2 has no bf16 instructions."""
         return [p for p in wanted if p == "f32" or not self.avx2]
 
-    def ours(self, given):
+    def ours(self, given, precision):
         """Our command and its additional environment variables."""
         subject = "train-step" if self.mode == "train" else "inference"
-        command = [str(given.program), "bench", subject, *self.size(given), "--json"]
+        command = [str(given.program), "bench", subject, *self.size(given), "--precision", precision, "--json"]
         return command + (["--isa", "avx2"] if self.avx2 else []), {}
 
     def peer(self, given, precision):
@@ -115,8 +116,8 @@ def milliseconds(figures):
 
 
 def measure(row, given):
-    """Runs all rounds of a row. Returns each contestant's command, environment and runs, ours first."""
-    contestants = {"ours": row.ours(given)}
+    """Runs all rounds of a row. Returns each contestant's command, environment and runs."""
+    contestants = {f"ours {p}": row.ours(given, p) for p in row.precisions(given.ours)}
     contestants |= {f"torch {p}": row.peer(given, p) for p in row.precisions(given.precisions)}
     runs = {name: [] for name in contestants}
     for number in range(given.rounds):
@@ -137,28 +138,29 @@ def measure(row, given):
 
 
 def ratios(contestants):
-    """Returns our time divided by each peer's: the ratio of the medians, and the smallest and largest ratio of a single round."""
-    ours = contestants["ours"]
+    """Returns our time divided by each peer's, by (ours, peer): the ratio of the medians, and the smallest and largest ratio
+    of a single round. Our bf16 is compared with bf16 alone."""
     found = {}
-    for name, peer in contestants.items():
-        if name != "ours":
-            single = [milliseconds(a) / milliseconds(b) for a, b in zip(ours["runs"], peer["runs"])]
-            found[name] = {"ratio": ours["ms"] / peer["ms"], "least": min(single), "largest": max(single)}
+    for our_name, ours in contestants.items():
+        for name, peer in contestants.items():
+            if our_name.startswith("ours") and name.startswith("torch") and (our_name, name) != ("ours bf16", "torch f32"):
+                single = [milliseconds(a) / milliseconds(b) for a, b in zip(ours["runs"], peer["runs"])]
+                found[our_name, name] = {"ratio": ours["ms"] / peer["ms"], "least": min(single), "largest": max(single)}
     return found
 
 
 def table(rows):
     """Returns the Markdown table, with one line per row and peer."""
     lines = [
-        "| network, batch | peer | ours ms | peer ms | ours / peer (rounds) | ours images/s | peer images/s | ours MB | peer MB |",
-        "|---|---|--:|--:|--:|--:|--:|--:|--:|",
+        "| network, batch | ours | peer | ours ms | peer ms | ours / peer (rounds) | ours images/s | peer images/s | ours MB | peer MB |",
+        "|---|---|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for name, row in rows.items():
-        ours = row["contestants"]["ours"]
-        for peer_name, ratio in row["ratios"].items():
-            peer = row["contestants"][peer_name]
+        for (our_name, peer_name), ratio in row["ratios"].items():
+            ours, peer = row["contestants"][our_name], row["contestants"][peer_name]
             cells = [
                 name,
+                our_name.removeprefix("ours "),
                 peer_name,
                 f"{ours['ms']:.1f}",
                 f"{peer['ms']:.1f}",
@@ -205,6 +207,7 @@ def arguments():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=10, help="timed steps of each run")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--ours", nargs="+", choices=("f32", "bf16"), help="our precisions [default: f32, and bf16 with AMX]")
     target = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"))
     parser.add_argument("--program", type=Path, default=target / "release/cifar-cli", help="ours")
     parser.add_argument("--python", default=sys.executable, help="one that has torch")
@@ -218,6 +221,8 @@ def arguments():
     if Path(given.name).name != given.name:
         parser.error(f"--name {given.name}: must be the name of a file")
     given.program = given.program.resolve()
+    has_amx = "amx_bf16" in machine().get("instructions", [])
+    given.ours = given.ours or (["f32", "bf16"] if has_amx else ["f32"])
     # Records contain no paths of the user's machine.
     names = {str(given.program): "cifar-cli", given.python: "python", str(HERE / "train_step.py"): "train_step.py"}
     given.shown = lambda part: names.get(part, part)
@@ -237,7 +242,7 @@ def main():
         rows[name] = {"ratios": ratios(contestants), "contestants": contestants}
     if rows:
         record = {
-            "schema": 1,
+            "schema": 2,
             "date": given.date,
             "command": ["python", "benches/peers/compare.py", *map(given.shown, sys.argv[1:])],
             "commit": output_of("git", "rev-parse", "HEAD"),
@@ -249,7 +254,10 @@ def main():
             "rounds": given.rounds,
             "steps": given.steps,
             "threads": given.threads,
-            "rows": rows,
+            "rows": {
+                name: {**row, "ratios": {f"{ours} / {peer}": ratio for (ours, peer), ratio in row["ratios"].items()}}
+                for name, row in rows.items()
+            },
             "failed": sorted(failed),
         }
         path = REPOSITORY / "benches/record" / f"{given.name}.json"
