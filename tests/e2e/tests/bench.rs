@@ -38,6 +38,7 @@ fn a_training_step_is_measured() {
             "batch",
             "threads",
             "isa",
+            "precision",
             "ms_per_step",
             "ms_min",
             "images_per_s",
@@ -63,6 +64,10 @@ fn a_training_step_is_measured() {
     if cfg!(target_os = "linux") {
         assert!(number("peak_rss_mb") > 1.0 && number("page_faults_per_step") >= 0.0);
     }
+    assert_eq!(json["precision"], "f32");
+    let in_bf16 = object(project.run(&[&arguments[..], &["--precision", "bf16", "--json"]].concat()));
+    assert_eq!(in_bf16["precision"], "bf16");
+    assert!((in_bf16["loss"].as_f64().unwrap() / number("loss") - 1.0).abs() < 0.05, "{in_bf16}");
     let words = project.run(&arguments).success();
     for part in ["simple_cnn, batches of 4", "images/s", "s for 50000 images", "% of the peak", "MB at most"] {
         assert!(words.stdout.contains(part) || cfg!(not(target_os = "linux")), "{part:?}: {words:?}");

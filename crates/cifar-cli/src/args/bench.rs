@@ -47,9 +47,6 @@ pub(crate) struct NetworkArgs {
     /// Images per batch
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) batch: u32,
-    /// Precision of products: f32, bf16 or auto (bf16 on processors with AMX)
-    #[arg(long, value_name = "NAME", default_value_t = Precision::F32)]
-    pub(crate) precision: Precision,
     /// Instruction set: avx512, avx2 or portable [default: the fastest of this processor]
     #[arg(long, value_name = "NAME", alias = "arm")]
     pub(crate) isa: Option<Isa>,
@@ -60,6 +57,9 @@ pub(crate) struct NetworkArgs {
 pub(crate) struct StepArgs {
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
+    /// Precision of products: f32, bf16 or auto (bf16 on processors with AMX)
+    #[arg(long, value_name = "NAME", default_value_t = Precision::F32)]
+    pub(crate) precision: Precision,
     /// Number of timed steps, after a few for warm-up
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) steps: u32,

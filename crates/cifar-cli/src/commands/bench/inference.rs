@@ -33,7 +33,8 @@ struct Report {
 
 pub(super) fn run(context: &Context, args: &StepArgs) -> Result<()> {
     let isa = use_isa(args.network.isa)?;
-    let model = subject::network(&args.network)?;
+    let mut model = subject::network(&args.network)?;
+    model.set_precision(args.precision);
     let count = subject::image_count(args);
     subject::refuse_beyond_memory(&args.network, &model, count, Purpose::Inference)?;
     let flops: f64 = model.summary().iter().map(|layer| layer.flops as f64).sum();
@@ -60,7 +61,7 @@ pub(super) fn run(context: &Context, args: &StepArgs) -> Result<()> {
         batch: args.network.batch,
         threads: rayon::current_num_threads(),
         isa: isa.name(),
-        precision: args.network.precision.resolved().name(),
+        precision: args.precision.resolved().name(),
         ms_per_batch: measured.ms,
         ms_min: measured.ms_min,
         images_per_s,

@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn the_convolutions_of_every_network_are_found() {
         let check = |architecture: Architecture, count: usize, pooled: &[&str], untrained: &[&str]| {
-            let args = NetworkArgs { architecture, batch: 1, precision: cifar_model::Precision::F32, isa: None };
+            let args = NetworkArgs { architecture, batch: 1, isa: None };
             let model = subject::network(&args).unwrap();
             let layers = convolutions(&model).unwrap();
             let names = |keep: fn(&ConvLayer) -> bool| {

@@ -33,9 +33,7 @@ pub(super) fn network(args: &NetworkArgs) -> Result<Model> {
     let classes = (0..10).map(|k| format!("class {k}")).collect();
     // About that of photographs; the values do not affect the time.
     let normalisation = Normalisation { mean: vec![0.5; 3], std: vec![0.25; 3] };
-    let mut model = Model::new(ModelSpec { params, classes, size: SIZE, normalisation }, 0)?;
-    model.set_precision(args.precision);
-    Ok(model)
+    Ok(Model::new(ModelSpec { params, classes, size: SIZE, normalisation }, 0)?)
 }
 
 /// Returns the number of images to draw: whole batches, at least two, no more than the steps use.
@@ -89,8 +87,8 @@ mod tests {
 
     fn args(batch: u32, steps: u32) -> StepArgs {
         let architecture = ModelParams::default().architecture;
-        let network = NetworkArgs { architecture, batch, precision: cifar_model::Precision::F32, isa: None };
-        StepArgs { network, steps }
+        let network = NetworkArgs { architecture, batch, isa: None };
+        StepArgs { network, precision: cifar_model::Precision::F32, steps }
     }
 
     #[test]

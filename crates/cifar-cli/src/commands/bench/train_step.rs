@@ -66,7 +66,7 @@ pub(super) fn run(context: &Context, args: &StepArgs) -> Result<()> {
         batch: args.network.batch,
         threads: rayon::current_num_threads(),
         isa: isa.name(),
-        precision: args.network.precision.resolved().name(),
+        precision: args.precision.resolved().name(),
         ms_per_step: measured.ms,
         ms_min: measured.ms_min,
         images_per_s,
@@ -91,7 +91,7 @@ fn recipe(args: &StepArgs) -> TrainParams {
         schedule: Schedule::Constant,
         warmup_epochs: 0.0,
         label_smoothing: 0.2,
-        precision: args.network.precision,
+        precision: args.precision,
         ..TrainParams::default()
     }
 }
