@@ -25,28 +25,3 @@ fn the_first_batch_is_what_training_begins_with() {
     let error = first_batch(&TrainParams { batch_size: 1000, ..params }, &data, 42).unwrap_err().to_string();
     assert!(error.starts_with("train.batch_size: 1000 is not allowed"), "{error}");
 }
-
-#[test]
-fn batches_of_an_epoch_have_equal_size_and_every_image_once() {
-    for (images, batch_size, sizes) in [
-        (28_002, 2000, 1866..=1867),
-        (50_000, 2000, 2000..=2000),
-        (41_975, 2000, 1998..=1999),
-        (10, 4, 3..=4),
-        (3, 8, 3..=3),
-        (7, 1, 1..=1),
-    ] {
-        let steps_per_epoch = usize::div_ceil(images, batch_size);
-        let augmentation = TrainParams::default().augmentation();
-        let sampling = Sampling::Natural;
-        let plan = Plan { sampling, augmentation, seed: 1, steps_per_epoch, steps: 0..steps_per_epoch };
-        let mut next = 0;
-        for step in 0..steps_per_epoch {
-            let places = plan.places(step, images);
-            assert_eq!(places.start, next);
-            assert!(sizes.contains(&places.len()), "{images} by {batch_size}: {places:?}");
-            next = places.end;
-        }
-        assert_eq!(next, images);
-    }
-}
