@@ -136,7 +136,7 @@ pub(crate) enum Command {
     /// Score the trained network on test images
     #[command(
         after_help = "Examples:\n  cifar-cli evaluate                     # reads models/final/ and data/, writes evaluation/test/\n  \
-                            cifar-cli evaluate --precision bf16    # faster on processors with AMX"
+                            cifar-cli evaluate --precision bf16    # mixed precision, for processors with AMX"
     )]
     Evaluate(EvaluateArgs),
     /// Rank the images that the network finds hard
@@ -322,9 +322,9 @@ pub(crate) struct RecipeArgs {
     /// Recipe to write into params.yaml [default: list all recipes]
     #[arg(value_name = "NAME")]
     pub(crate) name: Option<String>,
-    /// Write the recipe that reaches the highest accuracy in M minutes of training on this machine
+    /// Measure the training speed, then write the recipe with the highest accuracy on CIFAR-10 after M minutes of training
     ///
-    /// Times a few training steps first. The number of epochs suits the prepared images.
+    /// Takes some seconds. The epochs suit the number of prepared images.
     #[arg(long, value_name = "M", conflicts_with = "name", value_parser = minutes)]
     pub(crate) minutes: Option<f64>,
 }

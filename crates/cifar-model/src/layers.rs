@@ -81,7 +81,7 @@ impl Conv {
     }
 }
 
-/// Returns the images in the number type in which a convolution shall compute.
+/// Converts the images to the number type in which a convolution computes.
 fn in_precision(images: &FeatureMap) -> Result<FeatureMap> {
     let channels = images.dims().last().copied().unwrap_or(0);
     if images.precision() == Precision::Bf16 && channels >= Precision::LEAST_CHANNELS {

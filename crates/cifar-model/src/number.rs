@@ -84,7 +84,7 @@ fn added<N: Number>(mut sum: Buffer<N>, part: &[N], add: impl Fn(N, N) -> N + Sy
 /// Returns the blocked layout of `[N, H, W, C]`, or of `[N, F]` as images of one pixel.
 ///
 /// # Errors
-/// If a dimension is 0, or their number is another.
+/// If a dimension is 0, or there are not two or four of them.
 pub(crate) fn blocked_shape(dims: &[usize]) -> Result<BlockedShape> {
     let dims = match *dims {
         [n, h, w, c] => [n, h, w, c],

@@ -2,10 +2,10 @@
 
 use cifar_data::ImageSize;
 
-use crate::networks::build;
+use crate::networks::{Extent, build};
 use crate::parameters::Parameters;
-use crate::predict::{prediction_bytes, scratch_values};
-use crate::{ModelError, ModelSpec, Result};
+use crate::predict::{in_bf16, prediction_bytes, scratch_values};
+use crate::{ModelError, ModelSpec, Precision, Result};
 
 /// Maximum side of an image in pixels.
 const LONGEST_SIDE: usize = 1 << 16;
@@ -30,6 +30,10 @@ pub struct Plan {
     pub kept: usize,
     /// Values of the largest activation, per image.
     pub largest: usize,
+    /// As `kept`, with channels rounded up to 32, as maps in bf16 have them.
+    pub kept_padded: usize,
+    /// As `largest`, with channels rounded up to 32.
+    pub largest_padded: usize,
     /// Floating-point operations of a forward pass for one image; a multiply-add counts as two.
     pub flops: u64,
 }
@@ -40,7 +44,7 @@ impl ModelSpec {
     /// ```
     /// use cifar_data::ImageSize;
     /// use cifar_data::prepare::Normalisation;
-    /// use cifar_model::{Architecture, ModelParams, ModelSpec};
+    /// use cifar_model::{Architecture, ModelParams, ModelSpec, Precision};
     ///
     /// let spec = ModelSpec {
     ///     params: ModelParams::of(Architecture::ResNet18),
@@ -48,7 +52,7 @@ impl ModelSpec {
     ///     size: ImageSize { height: 32, width: 32 },
     ///     normalisation: Normalisation { mean: vec![0.5; 3], std: vec![0.25; 3] },
     /// };
-    /// assert!(spec.plan()?.training_bytes(128) > 1e8);
+    /// assert!(spec.plan()?.training_bytes(128, Precision::F32) > 1e8);
     /// # Ok::<(), cifar_model::ModelError>(())
     /// ```
     ///
@@ -75,7 +79,8 @@ impl ModelSpec {
         let trained =
             tensors[..parameters.trained().len()].iter().map(|(_, dims)| dims.iter().product::<usize>()).sum();
         let flops = layers.iter().map(|layer| layer.flops).fold(0, u64::saturating_add);
-        Ok(Plan { tensors, trained, kept: extent.kept, largest: extent.largest, flops })
+        let Extent { kept, largest, kept_padded, largest_padded } = extent;
+        Ok(Plan { tensors, trained, kept, largest, kept_padded, largest_padded, flops })
     }
 }
 
@@ -106,15 +111,22 @@ impl Plan {
 
     /// Returns the maximum bytes that predictions for `images` images of this size need besides the
     /// network: one batch in the largest layers, and all logits twice.
-    pub fn prediction_bytes(&self, images: usize, classes: usize, size: ImageSize) -> f64 {
-        prediction_bytes(self.largest, images, classes, size)
+    pub fn prediction_bytes(&self, images: usize, classes: usize, size: ImageSize, precision: Precision) -> f64 {
+        prediction_bytes([self.largest, self.largest_padded], images, classes, size, precision)
     }
 
     /// Returns the bytes of activations, their gradients and scratch memory while training on a
-    /// batch.
-    pub fn training_bytes(&self, batch: usize) -> f64 {
-        let batch = batch as f64;
-        VALUE * (batch * (self.kept as f64 + 4.0 * self.largest as f64) + scratch_values(batch, self.largest))
+    /// batch. In bf16, whose maps have 2 bytes per value but are padded to 32 images and channels,
+    /// the larger of both types.
+    pub fn training_bytes(&self, batch: usize, precision: Precision) -> f64 {
+        let in_f32 = batch as f64 * (self.kept as f64 + 4.0 * self.largest as f64);
+        let values = match precision.resolved() {
+            Precision::Bf16 => {
+                in_f32.max(in_bf16(batch) * (self.kept_padded as f64 + 4.0 * self.largest_padded as f64))
+            }
+            _ => in_f32,
+        };
+        VALUE * (values + scratch_values(batch as f64, self.largest))
     }
 }
 
@@ -173,10 +185,21 @@ mod tests {
     }
 
     #[test]
+    fn maps_in_bf16_are_padded() {
+        let narrow = ModelParams { widths: vec![8; 3], ..ModelParams::of(Architecture::Airbench94) };
+        let plan = spec(narrow, 10, 32).plan().unwrap();
+        let bytes = |batch| [Precision::F32, Precision::Bf16].map(|precision| plan.training_bytes(batch, precision));
+        // One image of 8 channels takes as much as 32 images of 32 channels.
+        let [in_f32, in_bf16] = bytes(1);
+        assert!(in_bf16 > 10.0 * in_f32, "{in_f32} {in_bf16}");
+        assert!(plan.kept_padded > 2 * plan.kept, "{plan:?}");
+    }
+
+    #[test]
     fn a_network_too_large_to_build_can_be_planned() {
         let widest = ModelParams { widths: vec![4096; 3], ..ModelParams::default() };
         let plan = spec(widest, 65_536, LONGEST_SIDE).plan().unwrap();
-        assert!(plan.network_bytes() > 1e13 && plan.training_bytes(1) > 1e13, "{plan:?}");
+        assert!(plan.network_bytes() > 1e13 && plan.training_bytes(1, Precision::F32) > 1e13, "{plan:?}");
         let refused = |classes, size, words: &str| {
             let error = spec(ModelParams::default(), classes, size).plan().unwrap_err().to_string();
             assert!(error.contains(words), "{error}");

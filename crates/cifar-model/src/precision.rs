@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 /// The precision in which layers compute.
 ///
 /// `bf16` is mixed precision as in PyTorch's autocast: weights, optimisers, statistics, logits and
-/// losses stay in `f32`. Convolutions of at least [`Precision::LEAST_CHANNELS`] channels round
-/// their images and filters to bf16 and sum products in `f32`; the activations after them, and the
-/// gradients of these, are stored in bf16. First layers on pixels, pooling of whole images and
-/// linear layers compute in `f32`.
+/// losses stay in `f32`. Convolutions of images with at least [`Precision::LEAST_CHANNELS`] channels
+/// round these images and their filters to bf16 and sum products in `f32`; the activations after
+/// them, and the gradients of these, are stored in bf16. First layers on pixels, pooling of whole
+/// images and linear layers compute in `f32`.
 ///
-/// bf16 is fast on processors with AMX. On others it is computed with the same products and the same
-/// order of additions, in more time than `f32`.
+/// bf16 is meant for processors with AMX, and was not measured there yet. Others emulate AMX, with
+/// the same products and order of additions, in more time than `f32` takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
@@ -21,7 +21,8 @@ pub enum Precision {
     F32,
     /// Mixed precision with bf16.
     Bf16,
-    /// `Bf16` if this processor has AMX and the ISA is AVX-512, otherwise `F32`.
+    /// `Bf16` if AMX can be used: the processor has it, the ISA is AVX-512, the operating system
+    /// permits it and its results are right. Otherwise `F32`.
     Auto,
 }
 

@@ -4,7 +4,7 @@ use candle_core::Error;
 use cifar_data::batches::{evaluation_batch, selected_batch};
 use cifar_data::{Dataset, ImageSize, Progress};
 
-use crate::{Mode, Model, ModelError, Result, memory};
+use crate::{Mode, Model, ModelError, Precision, Result, memory};
 
 /// Maximum images per forward pass.
 const BATCH: usize = 250;
@@ -20,17 +20,36 @@ pub fn images_per_pass(size: ImageSize) -> usize {
 /// Checks that there is enough memory for a forward pass over `images` images.
 pub(crate) fn check_memory(model: &Model, images: usize) -> Result<()> {
     let (spec, extent) = (model.spec(), model.extent());
-    let needed = prediction_bytes(extent.largest, images, spec.classes.len(), spec.size) as u64;
+    let largest = [extent.largest, extent.largest_padded];
+    let needed = prediction_bytes(largest, images, spec.classes.len(), spec.size, model.precision()) as u64;
     let what = format!("classifying {images} images of {} pixels", spec.size);
     Ok(memory::check_memory(&what, needed, "use smaller images or model.widths")?)
 }
 
 /// Returns the bytes that forward passes over `images` images need besides the network: one batch
-/// in the largest layers, of `largest` values per image, and all logits twice.
-pub(crate) fn prediction_bytes(largest: usize, images: usize, classes: usize, size: ImageSize) -> f64 {
-    let batch = images_per_pass(size).min(images.max(1)) as f64;
+/// in the largest layers, of `largest` values per image (also with padded channels), and all logits
+/// twice.
+pub(crate) fn prediction_bytes(
+    [largest, padded]: [usize; 2],
+    images: usize,
+    classes: usize,
+    size: ImageSize,
+    precision: Precision,
+) -> f64 {
+    let batch = images_per_pass(size).min(images.max(1));
     let logits = 2.0 * images as f64 * classes as f64;
-    4.0 * (batch * 3.0 * largest as f64 + scratch_values(batch, largest) + logits)
+    let in_f32 = batch as f64 * largest as f64;
+    let values = match precision.resolved() {
+        Precision::Bf16 => in_f32.max(in_bf16(batch) * padded as f64),
+        _ => in_f32,
+    };
+    4.0 * (3.0 * values + scratch_values(batch as f64, largest) + logits)
+}
+
+/// Returns the images that a batch in bf16 is padded to, in `f32` values: a bf16 value is half of
+/// one.
+pub(crate) fn in_bf16(batch: usize) -> f64 {
+    batch.next_multiple_of(32) as f64 / 2.0
 }
 
 /// Returns the maximum values of scratch memory that convolutions need for a pass over `batch`

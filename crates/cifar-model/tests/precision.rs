@@ -3,12 +3,15 @@
 
 use crate::common::{NAMES, SIZE, get, ids, images, labels, narrow, set};
 use candle_core::Tensor;
+use cifar_data::prepare::normalisation;
+use cifar_data::sources::synthetic::{SyntheticParams, generate};
+use cifar_kernels::PixelView;
 use cifar_kernels::bf16::Bf16;
 use cifar_kernels::sgd_update;
 use cifar_model::networks::Network;
 use cifar_model::ops::{self, Targets};
 use cifar_model::parameters::{Kind, Parameters};
-use cifar_model::{FeatureMap, Mode, Precision};
+use cifar_model::{Architecture, FeatureMap, Mode, Model, ModelParams, ModelSpec, Precision};
 
 const BF16: Precision = Precision::Bf16;
 
@@ -129,4 +132,44 @@ fn maps_convert_both_ways_with_their_gradients() {
     // Two users of a map in bf16.
     let twice = (blocked.to_tensor().unwrap() + blocked.to_tensor().unwrap()).unwrap().sum_all().unwrap();
     assert_eq!(get(twice.backward().unwrap().get(&x).unwrap()), vec![2.0; values.len()]);
+}
+
+/// Two groups of images, several convolutions in bf16 in each network, and all forward passes.
+#[test]
+fn models_of_every_architecture_predict_and_explain_in_bf16() {
+    let images = generate(&SyntheticParams { count: 33, ..Default::default() }).unwrap().dataset;
+    for architecture in
+        [Architecture::SimpleCnn, Architecture::Airbench94, Architecture::Airbench96, Architecture::ResNet18]
+    {
+        let widths = if architecture == Architecture::ResNet18 { vec![8, 8, 16, 40] } else { vec![8, 16, 40] };
+        let spec = ModelSpec {
+            params: ModelParams { widths, ..ModelParams::of(architecture) },
+            classes: images.classes().to_vec(),
+            size: images.size(),
+            normalisation: normalisation(&images),
+        };
+        let mut model = Model::new(spec, 7).unwrap();
+        model.prepare(&images).unwrap();
+        let pixels: Vec<u8> = (0..33).flat_map(|index| images.image(index).to_vec()).collect();
+        let logits = |model: &Model| get(&model.forward(&pixels, &Mode::Evaluate).unwrap());
+        let in_f32 = logits(&model);
+        model.set_precision(BF16);
+        let in_bf16 = logits(&model);
+        let far = distance(&in_bf16, &in_f32);
+        assert!(far > 0.0 && far < 0.05, "{architecture:?}: {far}");
+        // The result of an image does not depend on its batch, nor on the kind of pass.
+        let single = get(&model.forward(images.image(32), &Mode::Evaluate).unwrap());
+        assert_eq!(single, in_bf16[32 * 10..], "{architecture:?}");
+        let view = get(&model.forward_views(&[images.image(32)], &[PixelView::default()]).unwrap());
+        assert_eq!(view, single, "{architecture:?}");
+        let (features, of_features) = model.features(images.image(32)).unwrap();
+        assert!(get(&of_features) == single && features.values().is_ok(), "{architecture:?}");
+        let Some(maps) = model.class_activations(images.image(32)).unwrap() else { continue };
+        let mut sums = vec![0.0; 10];
+        for place in maps.values().unwrap().chunks_exact(10) {
+            sums.iter_mut().zip(place).for_each(|(sum, value)| *sum += value);
+        }
+        // Biases of the last layer start at 0.
+        assert!(distance(&sums, &single) < 1e-4, "{architecture:?}: {sums:?} {single:?}");
+    }
 }

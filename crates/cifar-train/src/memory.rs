@@ -35,11 +35,16 @@ pub fn training_memory(params: &TrainParams, spec: &ModelSpec, [train, val]: [us
     let per_epoch = train as f64 * (1.0 + params.dynamics_fraction) + val as f64;
     let dynamics = 4.0 * 2.0 * epochs as f64 * classes as f64 * per_epoch;
     let plain = (params.dynamics_fraction * train as f64) as usize;
-    let scored = plan.prediction_bytes(val.max(plain), classes, spec.size);
+    let scored = plan.prediction_bytes(val.max(plain), classes, spec.size, params.precision);
     // Batches are prepared ahead.
     let batch = params.batch_size.min(train.max(1));
     let batches = 4.0 * batch as f64 * spec.size.height as f64 * spec.size.width as f64 * 3.0;
-    let bytes = state * (1.0 + CHECKPOINT) + passing + plan.training_bytes(batch) + scored + batches + dynamics;
+    let bytes = state * (1.0 + CHECKPOINT)
+        + passing
+        + plan.training_bytes(batch, params.precision)
+        + scored
+        + batches
+        + dynamics;
     Ok((bytes * SLACK + BASE) as u64)
 }
 

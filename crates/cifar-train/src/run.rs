@@ -9,7 +9,7 @@ use cifar_data::prepare::TrainingData;
 use cifar_data::splits::Split;
 use cifar_data::{DataError, Source};
 use cifar_model::{
-    Continued, Model, ModelOrigin, ModelParams, ModelSpec, Transfer, evaluate_loss, predict, predict_some,
+    Continued, Model, ModelOrigin, ModelParams, ModelSpec, Precision, Transfer, evaluate_loss, predict, predict_some,
 };
 use serde::Serialize;
 
@@ -278,13 +278,15 @@ impl<'a> Run<'a> {
         self.state.stopped_early(&self.params)
     }
 
-    /// Ends the run and returns the model with the selected weights.
+    /// Ends the run and returns the model with the selected weights. As if it were loaded from its
+    /// file, it computes in `f32`.
     ///
     /// # Errors
     /// If candle cannot exchange the weights.
     pub fn finish(self) -> Result<Fitted> {
         let RunState { history, best, first_epoch, dynamics, numeric_target, .. } = self.state;
         let mut model = self.trainer.into_model()?;
+        model.set_precision(Precision::F32);
         let mut first_epoch =
             first_epoch.map(|weights| Model::from_snapshot(model.spec().clone(), &weights)).transpose()?;
         let selected_epoch = match &best {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use cifar_data::prepare::TrainingData;
 use cifar_data::{DataError, Progress, Silent, provenance};
 use cifar_model::parameters::layer_of;
-use cifar_model::{Architecture, Model, ModelParams, evaluate_loss, predict};
+use cifar_model::{Architecture, Model, ModelParams, Precision, evaluate_loss, predict};
 use cifar_train::tune::artifacts::{TUNED, Tuned, write_none};
 use cifar_train::tune::{Journal, Objective as _, Score, Setting, Trials};
 use cifar_train::{
@@ -161,6 +161,25 @@ fn a_least_number_of_steps_is_a_longer_run_that_resumes_and_that_trials_take_too
         "tune.space.train.batch_size: cannot be tuned, since the length of a trial depends on it (train.min_steps: ";
     assert!(refused("train.batch_size").starts_with(start), "{}", refused("train.batch_size"));
     assert!(refused("train.min_steps").contains("successive halving decides how long a trial is trained"));
+}
+
+#[test]
+fn runs_in_another_precision_have_other_keys_and_end_with_a_model_in_f32() {
+    let (data, folder) = (data(240), tempfile::tempdir().unwrap());
+    let of = |precision| TrainParams { precision, epochs: 1, select: Select::Last, ..params() };
+    let key = |precision| run_key(&of(precision), &narrow(), &data.report, 3, "program");
+    assert_ne!(key(Precision::F32), key(Precision::Bf16));
+    assert_eq!(key(Precision::Auto), key(Precision::Auto.resolved()), "what it means on this processor");
+
+    let wide = ModelParams { widths: vec![8, 8, 16], ..narrow() };
+    let [in_f32, in_bf16] = [Precision::F32, Precision::Bf16].map(|p| trained_as(&of(p), &wide, &data, 3));
+    assert_ne!(in_f32.history, in_bf16.history);
+    let target = |fitted: &Fitted| fitted.model.origin.as_ref().unwrap().arithmetic.clone();
+    assert_eq!(target(&in_bf16), format!("{}, bf16", target(&in_f32)));
+    let path = folder.path().join("model.safetensors");
+    in_bf16.model.save(&path).unwrap();
+    let logits = |model: &Model| predict(model, &data.val, "", &Silent).unwrap();
+    assert_eq!(logits(&in_bf16.model), logits(&Model::load(&path).unwrap()), "in memory as from the file");
 }
 
 #[test]

@@ -291,17 +291,22 @@ fn a_recipe_for_some_minutes_has_the_epochs_that_fit() {
     project.run(&["recipe", "quick", "--minutes", "3"]).failure(USAGE, &["cannot be used with"]);
     assert_eq!(String::from_utf8(project.read("params.yaml")).unwrap(), before, "nothing is written");
 
+    project.edit("params.yaml", "precision: f32", "precision: bf16");
+    let after = |project: &Project| String::from_utf8(project.read("params.yaml")).unwrap();
     for minutes in ["0.1", "1"] {
         let answer = project.run(&["--json", "recipe", "--minutes", minutes]).success();
         let written: serde_json::Value = serde_json::from_str(&answer.stdout).unwrap();
-        let recipe = written["recipe"].as_str().unwrap().to_string();
-        let about = recipe.rsplit_once("about ").unwrap().1.trim_end_matches(" minutes").parse::<f64>().unwrap();
-        // Shown with one digit after the point.
-        assert!(about <= minutes.parse::<f64>().unwrap() + 0.05, "{recipe}");
+        let number = |key: &str| written[key].as_f64().unwrap();
+        assert!(number("minutes") <= minutes.parse::<f64>().unwrap() && number("images_per_second") > 0.0, "{written}");
+        assert!(after(&project).contains(&format!("epochs: {} ", number("epochs"))), "{written}");
+        assert!(after(&project).contains("precision: bf16"), "it belongs to the machine");
     }
-    let after = String::from_utf8(project.read("params.yaml")).unwrap();
+    let after = after(&project);
     assert_eq!(after.matches('#').count(), before.matches('#').count(), "comments stay");
     assert!(after.contains("architecture: airbench9"), "{after}");
     let check = project.run(&["check"]);
-    assert!(check.stdout.contains("training images/s"), "{check:#?}");
+    assert!(check.stdout.contains("training images/s") && check.stdout.contains("bf16: "), "{check:#?}");
+    project.run(&["pull"]).success();
+    project.run(&["prepare"]).success();
+    project.run(&["train", "--set", "train.epochs=1"]).success();
 }

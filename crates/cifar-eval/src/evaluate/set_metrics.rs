@@ -219,7 +219,7 @@ impl Metrics {
         let lowest = lowest_recall(self.classes.iter().map(|(name, class)| (name.as_str(), *class)));
         let lowest = lowest.map(|text| format!("\n  lowest recall: {text}")).unwrap_or_default();
         format!(
-            "{}{}{lowest}\n{}{}\n({}; {}intervals are for the sampling of images, not for the spread between seeds)",
+            "{}{}{lowest}\n{}{}\n({}; {}{}intervals are for the sampling of images, not for the spread between seeds)",
             line("test images       ", &self.test),
             without("  without test-time augmentation", &self.test_without_tta),
             line("shared test images", &self.pool),
@@ -230,6 +230,7 @@ impl Metrics {
             } else {
                 format!("test-time augmentation: {}; ", self.tta.name())
             },
+            if self.precision == Precision::F32 { String::new() } else { format!("precision: {}; ", self.precision) },
         )
     }
 }

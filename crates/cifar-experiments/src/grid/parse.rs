@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use cifar_data::partitions::Partition;
+use cifar_model::Precision;
 use cifar_pipeline::params::wording::in_plain_words;
 use cifar_pipeline::params::{Params, Setting, VERSION, choose_partitions, text_of};
 use cifar_pipeline::{Error, Result};
@@ -100,6 +101,9 @@ fn parse_for(text: &str, base: &Params, known: &[Partition]) -> Result<Grid, Str
     let mut runs: Vec<(Setting, Params)> = Vec::new();
     for mut setting in settings {
         let params = base.with(&setting)?;
+        if params.train.precision == Precision::Auto {
+            return Err("train.precision: auto is not allowed in a grid, since runs on other processors would differ; name f32 or bf16".into());
+        }
         setting.insert(VERSION.into(), params.dataset_version.to_string().into());
         setting.insert(SEED.into(), params.random_seed.into());
         if !runs.iter().any(|(_, other)| *other == params) {

@@ -54,9 +54,8 @@ use crate::ops::{self, with_values};
 /// Activations of a batch, `[N, H, W, C]` or `[N, F]`, with a node in candle's graph. Clones share
 /// everything.
 ///
-/// The values are `f32`, or bf16 after [`ops::to_bf16`](crate::ops::to_bf16). The map also says in
-/// which precision layers shall compute products of it and of what follows
-/// ([`FeatureMap::with_precision`]).
+/// The values are `f32`, or bf16 after [`ops::to_bf16`](crate::ops::to_bf16). Layers compute products
+/// of this map, and of maps computed from it, in its precision ([`FeatureMap::with_precision`]).
 ///
 /// ```
 /// use candle_core::{Device, Tensor, Var};
@@ -174,8 +173,8 @@ impl FeatureMap {
         blocked_shape(&self.dims)
     }
 
-    /// Returns the same map, of which layers compute products in `precision`: see [`Precision`]. So
-    /// they do for what they compute from it.
+    /// Returns the same map with another precision: layers compute products of it, and of maps
+    /// computed from it, in `precision`.
     #[must_use]
     pub fn with_precision(self, precision: Precision) -> Self {
         Self { precision: precision.resolved(), ..self }

@@ -9,6 +9,9 @@ use crate::layers::{BatchNorm, Conv, ConvParams, Linear, LinearParams, NormParam
 use crate::parameters::{Init, Kind, Parameters};
 use crate::{ModelError, Result};
 
+/// Channels of maps in bf16 are a multiple of this.
+const PADDED_CHANNELS: usize = 32;
+
 /// The network so far: its parameters, its summary, and the output shape of its last layer.
 pub(super) struct Builder<'a> {
     parameters: &'a mut Parameters,
@@ -16,9 +19,9 @@ pub(super) struct Builder<'a> {
     shape: [usize; 3],
     summary: Vec<LayerSummary>,
     extent: Extent,
-    /// Output values of the last layer if it is a convolution. They are stored unless the same pass
-    /// pools them.
-    pending: usize,
+    /// Output values of the last layer if it is a convolution, also with padded channels. They are
+    /// stored unless the same pass pools them.
+    pending: [usize; 2],
 }
 
 impl<'a> Builder<'a> {
@@ -31,7 +34,7 @@ impl<'a> Builder<'a> {
             )));
         }
         let shape = [size.height, size.width, 3];
-        let mut builder = Self { parameters, shape, summary: Vec::new(), extent: Extent::default(), pending: 0 };
+        let mut builder = Self { parameters, shape, summary: Vec::new(), extent: Extent::default(), pending: [0; 2] };
         builder.keep(1);
         Ok(builder)
     }
@@ -55,10 +58,18 @@ impl<'a> Builder<'a> {
     /// Records that the backward pass needs `times` copies of the last output, and what was
     /// pending.
     fn keep(&mut self, times: usize) {
-        let values = self.shape.iter().product::<usize>();
-        let pending = std::mem::take(&mut self.pending);
+        let [values, padded] = self.values();
+        let [pending, pending_padded] = std::mem::take(&mut self.pending);
         self.extent.kept += times * values + pending;
         self.extent.largest = self.extent.largest.max(values).max(pending);
+        self.extent.kept_padded += times * padded + pending_padded;
+        self.extent.largest_padded = self.extent.largest_padded.max(padded).max(pending_padded);
+    }
+
+    /// Returns the number of output values of the last layer, also with padded channels.
+    fn values(&self) -> [usize; 2] {
+        let [height, width, channels] = self.shape;
+        [channels, channels.next_multiple_of(PADDED_CHANNELS)].map(|channels| height * width * channels)
     }
 
     fn describe(&mut self, name: &str, output: Vec<usize>, parameters: usize, flops: usize) {
@@ -101,7 +112,7 @@ impl<'a> Builder<'a> {
     ) -> Result<Conv> {
         let (inputs, padding) = (self.shape[2], kernel / 2);
         let weights = self.filters(name, outputs, kernel, stride, padding);
-        self.pending = self.shape.iter().product();
+        self.pending = self.values();
         self.add_parameters(weights);
         Conv::new(self.parameters, name, ConvParams { inputs, outputs, kernel, stride, padding, init })
     }
@@ -114,8 +125,9 @@ impl<'a> Builder<'a> {
         BatchNorm::new(self.parameters, name, channels, params, activation)
     }
 
-    /// Pools in the same pass as the batch norm that follows, whose full-size output is never stored.
-    /// Pixels that fill no window are ignored. [`Builder::describe_pool`] describes it afterwards.
+    /// Records that the batch norm after it pools in the same pass: its full-size output is never
+    /// stored. Pixels that fill no window are ignored. [`Builder::describe_pool`] describes it
+    /// afterwards.
     pub(super) fn norm_and_pool_in_pass(&mut self, window: usize) {
         self.keep(0);
         let [height, width, channels] = self.shape;
@@ -129,7 +141,7 @@ impl<'a> Builder<'a> {
     pub(super) fn pool_in_pass(&mut self, window: usize) {
         let [height, width, channels] = self.shape;
         self.shape = [height / window, width / window, channels];
-        self.pending = 0;
+        self.pending = [0; 2];
         self.keep(2);
     }
 

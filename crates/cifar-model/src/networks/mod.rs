@@ -175,6 +175,10 @@ pub struct Extent {
     pub kept: usize,
     /// Values of the largest activation.
     pub largest: usize,
+    /// As `kept`, with channels rounded up to 32, as maps in bf16 have them.
+    pub kept_padded: usize,
+    /// As `largest`, with channels rounded up to 32.
+    pub largest_padded: usize,
 }
 
 /// A network: computes features and logits from normalised images.

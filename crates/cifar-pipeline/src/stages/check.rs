@@ -6,13 +6,14 @@ mod consistency;
 use std::fmt;
 use std::path::Path;
 
-use cifar_data::memory;
 use cifar_data::prepare::PreparedReport;
 use cifar_data::splits::Split;
-use cifar_train::{Recipe, training_memory};
+use cifar_data::{Silent, memory};
+use cifar_train::Recipe;
 use serde::Serialize;
 
-use super::training_speed::Subject;
+use super::precision::precision_in_words;
+use super::training_speed::{Needed, Subject};
 use crate::params::Params;
 use crate::{Error, Project, Result, ensure, programs};
 
@@ -172,15 +173,12 @@ fn cost(project: &Project, params: &Params) -> Vec<Line> {
         Ok(subject) => subject,
         Err(e) => return vec![wrong("cost", &e.one_line())],
     };
-    let needed = match training_memory(&params.train, &subject.spec(&params.model), subject.counts) {
+    let recipe = Recipe { model: params.model.clone(), train: params.train.clone() };
+    let Needed { all: needed, more, images } = match subject.memory(&recipe) {
         Ok(needed) => needed,
-        Err(e) => return vec![wrong("memory", &e)],
+        Err(e) => return vec![wrong("memory", &e.one_line())],
     };
     let gb = |bytes: u64| bytes as f64 / 1e9;
-    let images = subject.counts.iter().sum::<usize>() as u64 * subject.set.size().bytes() as u64;
-    // The images that are open here already take memory.
-    let more = needed + images.saturating_sub(subject.set.pixels().len() as u64);
-    let needed = needed + images;
     let of = format!("training on {} takes up to {:.2} GB", subject.in_words, gb(needed));
     let memory = match memory::room() {
         Some(room) if room.bytes < more => wrong(
@@ -199,22 +197,27 @@ fn cost(project: &Project, params: &Params) -> Vec<Line> {
         }
         None => Line { what: "memory", state: "ok", detail: of },
     };
-    if memory.state == "wrong" {
-        return vec![memory];
+    let precision = match precision_in_words(recipe.train.precision) {
+        Ok(None) => None,
+        Ok(Some(detail)) => Some(Line { what: "precision", state: "ok", detail }),
+        Err(e) => Some(wrong("precision", &e.one_line())),
+    };
+    if memory.state == "wrong" || precision.as_ref().is_some_and(|line| line.state == "wrong") {
+        return std::iter::once(memory).chain(precision).collect();
     }
-    let time = match time(params, &subject) {
+    let time = match time(&recipe, &subject) {
         Ok(detail) => Line { what: "cost", state: "ok", detail },
         Err(e) => wrong("cost", &e.one_line()),
     };
-    vec![memory, time]
+    std::iter::once(memory).chain(precision).chain([time]).collect()
 }
 
 /// Returns how long training takes, from the measured speed.
-fn time(params: &Params, subject: &Subject) -> Result<String> {
-    let rate = subject.images_per_second(&Recipe { model: params.model.clone(), train: params.train.clone() })?;
+fn time(recipe: &Recipe, subject: &Subject) -> Result<String> {
+    let (train, rate) = (&recipe.train, subject.images_per_second(recipe, &Silent)?);
     let images = subject.counts[0];
-    let epochs = params.train.for_images(images).epochs;
-    let raised = if epochs > params.train.epochs { " (train.min_steps)" } else { "" };
+    let epochs = train.for_images(images).epochs;
+    let raised = if epochs > train.epochs { " (train.min_steps)" } else { "" };
     let minutes = images as f64 * epochs as f64 / rate / 60.0;
     let digits = usize::from(rate < 10.0);
     Ok(format!(

@@ -7,9 +7,10 @@ use std::time::Duration;
 use cifar_data::Dataset;
 use cifar_data::duplicates::Pair;
 use cifar_data::prepare::{TestSet, TrainingData, read_decisions, read_pairs};
+use cifar_eval::evaluate::Metrics;
 use cifar_eval::hard_images::{HardImagesSummary, Inputs, Run, identify};
 use cifar_eval::predictions;
-use cifar_model::Model;
+use cifar_model::{Model, Precision};
 use cifar_train::Dynamics;
 use cifar_train::Recipe;
 use cifar_train::artifacts;
@@ -57,6 +58,14 @@ pub fn run(project: &Project, reporter: &dyn Reporter) -> Result<HardImages> {
     let pairs: Vec<Pair> = read_pairs(&prepared)?.into_iter().map(|placed| placed.pair).collect();
     // Everything is read before networks are trained fold by fold, which can take hours.
     let predictions = predictions::read(&layout.evaluation(), &model, test.dataset())?;
+    let metrics = std::fs::read(layout.evaluation().join(predictions::METRICS));
+    let metrics = metrics.ok().and_then(|text| serde_json::from_slice::<Metrics>(&text).ok());
+    if metrics.is_some_and(|metrics| metrics.precision != Precision::F32) {
+        reporter.warn(&format!(
+            "{}: test images were predicted in bf16, and all others are predicted in f32 here; run `cifar-cli evaluate` without --precision",
+            layout.evaluation().display()
+        ));
+    }
     let review = read_decisions(&prepared, data.train.classes())?;
     let out_of_fold = out_of_fold(project, &params, (&data, test.dataset()), &model, &pairs, reporter)?;
     let run = Run {

@@ -5,12 +5,13 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cifar_model::Views;
-use cifar_train::recipes::{FRONTIER_SIZES, NamedRecipe, TimedRecipe, recipe, recipes, within};
-use cifar_train::{Recipe, add_optional_keys, optional_keys};
+use cifar_model::{Architecture, Views};
+use cifar_train::recipes::{FRONTIER_SIZES, NamedRecipe, TimedRecipe, recipe, recipe_within, recipes};
+use cifar_train::{Recipe, TrainError, TrainParams, add_optional_keys, optional_keys};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::precision::note_precision;
 use super::training_speed::Subject;
 use crate::params::Params;
 use crate::{Context as _, Error, Project, Reporter, Result, bail, ensure};
@@ -18,16 +19,43 @@ use crate::{Context as _, Error, Project, Reporter, Result, bail, ensure};
 /// The times that [`run_within`] takes, in minutes: six seconds to a day.
 pub const MINUTES: std::ops::RangeInclusive<f64> = 0.1..=1440.0;
 
+/// The label of the progress of [`run_within`].
+const TIMED: &str = "networks timed";
+
 /// The outcome of writing a recipe.
 #[derive(Debug, Serialize)]
 pub struct RecipeWritten {
-    /// The recipe: its name, or what was chosen for a given time.
-    pub recipe: String,
+    /// The recipe's name; none for a recipe within a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recipe: Option<String>,
+    /// What was chosen for a time.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub within: Option<Within>,
     /// The changes, as `block.key: old → new`.
     pub changed: Vec<String>,
     /// The file.
     #[serde(skip)]
     pub file: PathBuf,
+}
+
+/// A recipe within a time.
+#[derive(Debug, Serialize)]
+pub struct Within {
+    /// The architecture.
+    pub architecture: Architecture,
+    /// Channels per block.
+    pub widths: Vec<usize>,
+    /// The epochs that fit.
+    pub epochs: usize,
+    /// Training images per second, as measured.
+    pub images_per_second: f64,
+    /// The time that training takes, as estimated.
+    pub minutes: f64,
+    /// Whether more epochs would fit, but were not measured to help.
+    pub is_longest: bool,
+    /// What the training images are, with their number.
+    #[serde(skip)]
+    images: String,
 }
 
 /// Writes the recipe `name` into params.yaml; comments stay.
@@ -36,44 +64,71 @@ pub struct RecipeWritten {
 /// If there is no such recipe, or the file is invalid or has several values on a line.
 pub fn run(project: &Project, name: &str) -> Result<RecipeWritten> {
     let NamedRecipe { recipe, views, .. } = named(name)?;
-    write(project, name.into(), &recipe, views)
+    // The precision belongs to the machine, not to the recipe.
+    let precision = project.params()?.train.precision;
+    let recipe = Recipe { train: TrainParams { precision, ..recipe.train }, model: recipe.model };
+    Ok(RecipeWritten { recipe: Some(name.into()), ..write(project, &recipe, views)? })
 }
 
-/// Writes the recipe into params.yaml that reaches the highest accuracy in `minutes` of training on
-/// this machine; comments stay. Measures how fast networks train here, for a few seconds.
+/// Measures how fast networks train here, for some seconds, and writes the recipe into params.yaml
+/// that reaches the highest accuracy on CIFAR-10 in `minutes` of training; comments and
+/// `train.precision` stay.
 ///
-/// The number of images is that of the prepared set, or else of the partitions, or else of CIFAR-10.
+/// The epochs suit the images of the prepared set, or else of the partitions, or else of CIFAR-10.
+/// Networks that do not suit these images, or the memory, are left out.
 ///
 /// # Errors
-/// If `minutes` is not in [`MINUTES`] or too short for one epoch. If the images are too small for
-/// the networks. If the file is invalid or has several values on a line.
+/// If `minutes` is not in [`MINUTES`] or too short for one epoch, no network suits, or the user asks
+/// to stop. If the file is invalid or has several values on a line.
 pub fn run_within(project: &Project, minutes: f64, reporter: &dyn Reporter) -> Result<RecipeWritten> {
     if !MINUTES.contains(&minutes) {
         let allowed = format!("allowed is {} to {}", MINUTES.start(), MINUTES.end());
         return Err(Error::usage(format!("minutes: {minutes} is not allowed; {allowed}")));
     }
-    let subject = Subject::of(project, &project.params()?)?;
-    let mut measured = 0;
-    let found = within(Duration::from_secs_f64(60.0 * minutes), subject.counts, |recipe| {
-        let rate = subject.images_per_second(recipe)?;
-        measured += 1;
-        reporter.update("networks timed", measured, FRONTIER_SIZES as u64);
-        Ok::<_, Error>(rate)
+    let params = project.params()?;
+    let precision = params.train.precision;
+    note_precision(precision, reporter)?;
+    let subject = Subject::of(project, &params)?;
+    let (mut timed, mut unsuitable) = (0, None);
+    reporter.update(TIMED, timed, FRONTIER_SIZES as u64);
+    let limit = Duration::from_secs_f64(60.0 * minutes);
+    let found = recipe_within(limit, subject.counts, precision, |recipe| {
+        let rate = subject.rate(recipe, reporter);
+        timed += 1;
+        reporter.update(TIMED, timed, FRONTIER_SIZES as u64);
+        match rate {
+            Err(problem) if !problem.is_cancelled() => {
+                unsuitable = Some(problem);
+                Ok(None)
+            }
+            other => other.map(Some),
+        }
+    });
+    let found = found.map_err(|e: Error| match e {
+        Error::Train(TrainError::TooShort { .. }) => {
+            Error::usage(format!("{}; allow more time, or use fewer images (split.train_images)", e.one_line()))
+        }
+        other => other,
     })?;
-    let TimedRecipe { recipe, views, rate, duration } = found;
-    let what = format!(
-        "{} with widths {:?}, {} epochs over {} at {rate:.0} images/s: about {:.1} minutes",
-        recipe.model.architecture.name(),
-        recipe.model.widths,
-        recipe.train.epochs,
-        subject.in_words,
-        duration.as_secs_f64() / 60.0
-    );
-    write(project, what, &recipe, views)
+    reporter.check()?;
+    let Some(TimedRecipe { recipe, views, rate, duration, is_longest }) = found else {
+        return Err(unsuitable.unwrap_or_else(|| Error::usage("no network suits these images")));
+    };
+    let within = Within {
+        architecture: recipe.model.architecture,
+        widths: recipe.model.widths.clone(),
+        epochs: recipe.train.epochs,
+        images_per_second: rate,
+        minutes: duration.as_secs_f64() / 60.0,
+        is_longest,
+        images: subject.in_words,
+    };
+    let written = write(project, &recipe, views)?;
+    Ok(RecipeWritten { within: Some(within), ..written })
 }
 
-/// Writes `recipe`, called `name` in the outcome, into params.yaml.
-fn write(project: &Project, name: String, recipe: &Recipe, views: Views) -> Result<RecipeWritten> {
+/// Writes `recipe` into params.yaml.
+fn write(project: &Project, recipe: &Recipe, views: Views) -> Result<RecipeWritten> {
     let path = &project.params_file;
     let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot read", path.display()))?;
     // The file must be valid before, or the rest of it would stay invalid.
@@ -92,7 +147,7 @@ fn write(project: &Project, name: String, recipe: &Recipe, views: Views) -> Resu
         path.display()
     );
     cifar_data::output::write_file(path, new_text.as_bytes())?;
-    Ok(RecipeWritten { recipe: name, changed, file: path.clone() })
+    Ok(RecipeWritten { recipe: None, within: None, changed, file: path.clone() })
 }
 
 /// Returns the text of a params.yaml with the values of the recipe `name`; comments stay.
@@ -120,9 +175,30 @@ fn named(name: &str) -> Result<NamedRecipe> {
 
 impl fmt::Display for RecipeWritten {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let lines: Vec<String> = self.changed.iter().map(|c| format!("  {c}")).collect();
-        let what = if lines.is_empty() { "nothing to change".into() } else { lines.join("\n") };
-        write!(f, "{}: {}\n{what}", self.file.display(), self.recipe)
+        write!(f, "{}: ", self.file.display())?;
+        if let Some(name) = &self.recipe {
+            write!(f, "{name}")?;
+        }
+        if let Some(within) = &self.within {
+            write!(f, "{within}")?;
+        }
+        if self.changed.is_empty() {
+            return write!(f, "\nnothing to change");
+        }
+        self.changed.iter().try_for_each(|change| write!(f, "\n  {change}"))
+    }
+}
+
+impl fmt::Display for Within {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Self { architecture, widths, epochs, images_per_second, minutes, is_longest, images } = self;
+        write!(
+            f,
+            "{} with widths {widths:?}, {epochs} epochs over {images} at {images_per_second:.0} images/s: about \
+             {minutes:.1} minutes{}",
+            architecture.name(),
+            if *is_longest { "; more epochs were not measured to help" } else { "" }
+        )
     }
 }
 

@@ -133,7 +133,6 @@ fn train(
         }
     }
     note_init(recipe, model, &data.report, reporter)?;
-    note_precision(recipe.precision, reporter)?;
     let program = program::identity()?;
     let finished = finished.map(|run| (run, run.keys(recipe, model, &data.report, seed, &program)));
     let key = match &finished {
@@ -222,6 +221,7 @@ pub(super) fn tuned(
 ) -> Result<Recipe> {
     let blocks = Recipe { model: params.model.clone(), train: params.train.clone() };
     let blocks = project.read_init(blocks, data)?;
+    note_precision(blocks.train.precision, reporter)?;
     if !params.train.use_tuned {
         return Ok(blocks);
     }
@@ -239,6 +239,10 @@ pub(super) fn tuned(
     }
     for (key, value) in &tuned.setting {
         reporter.note(&format!("{key}: {value} (tuned)"));
+    }
+    if applied.train.epochs != blocks.train.epochs {
+        let [from, to] = [&blocks, &applied].map(|recipe| recipe.train.epochs);
+        reporter.note(&format!("train.epochs: {to} instead of {from}, for about the same cost (tune.equal_cost)"));
     }
     Ok(applied)
 }

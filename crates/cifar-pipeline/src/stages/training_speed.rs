@@ -6,9 +6,9 @@ use cifar_data::batches::{epoch_order, training_batch};
 use cifar_data::prepare::{Normalisation, TrainingData, normalisation};
 use cifar_data::sources::synthetic::{self, SyntheticParams};
 use cifar_data::splits::Split;
-use cifar_data::{Dataset, store};
+use cifar_data::{Dataset, Progress, memory, store};
 use cifar_model::{Model, ModelParams, ModelSpec};
-use cifar_train::{ClassWeights, Recipe, TrainParams, Trainer};
+use cifar_train::{ClassWeights, Recipe, TrainParams, Trainer, training_memory};
 
 use crate::params::Params;
 use crate::{Project, Result};
@@ -29,6 +29,16 @@ pub(super) struct Subject {
     pub(super) counts: [usize; 2],
     /// What the training images are, with their number.
     pub(super) in_words: String,
+}
+
+/// The memory of a run in bytes.
+pub(super) struct Needed {
+    /// All of it.
+    pub(super) all: u64,
+    /// What this process has not taken yet.
+    pub(super) more: u64,
+    /// That of the images.
+    pub(super) images: u64,
 }
 
 impl Subject {
@@ -73,11 +83,34 @@ impl Subject {
         }
     }
 
+    /// Returns the memory that training a recipe needs.
+    ///
+    /// # Errors
+    /// If the network does not suit the images.
+    pub(super) fn memory(&self, recipe: &Recipe) -> Result<Needed> {
+        let needed = training_memory(&recipe.train, &self.spec(&recipe.model), self.counts)?;
+        let images = self.counts.iter().sum::<usize>() as u64 * self.set.size().bytes() as u64;
+        // The images that are open here already take memory.
+        let more = needed + images.saturating_sub(self.set.pixels().len() as u64);
+        Ok(Needed { all: needed + images, more, images })
+    }
+
+    /// Measures the training images per second of a recipe that suits the images and the memory.
+    ///
+    /// # Errors
+    /// If it does not suit, a step fails, or the user asks to stop.
+    pub(super) fn rate(&self, recipe: &Recipe, progress: &dyn Progress) -> Result<f64> {
+        let [train, val] = self.counts;
+        recipe.train.check(train, val, self.set.size())?;
+        memory::check("training", self.memory(recipe)?.more, "use fewer or smaller images")?;
+        self.images_per_second(recipe, progress)
+    }
+
     /// Measures the training images per second of a recipe: the fastest of a few steps.
     ///
     /// # Errors
-    /// If the recipe does not suit the images, or a step fails.
-    pub(super) fn images_per_second(&self, recipe: &Recipe) -> Result<f64> {
+    /// If the recipe does not suit the images, a step fails, or the user asks to stop.
+    pub(super) fn images_per_second(&self, recipe: &Recipe, progress: &dyn Progress) -> Result<f64> {
         let (set, train) = (&self.set, &recipe.train);
         let most = (TIMED_PIXELS / (set.size().height * set.size().width)).clamp(STEPS, TIMED_IMAGES).min(set.len());
         let batch_size = train.batch_size.min(most / STEPS).max(1);
@@ -88,6 +121,7 @@ impl Subject {
         let order = epoch_order(set.len(), 0, 0);
         let mut seconds = Vec::new();
         for indices in order.chunks_exact(batch_size).take(STEPS + 1) {
+            progress.check()?;
             let start = Instant::now();
             let batch = training_batch(set, indices, &timed.augmentation(), 0, 0);
             trainer.step(&batch, 0)?;

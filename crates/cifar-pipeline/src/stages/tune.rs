@@ -12,6 +12,7 @@ use cifar_train::tune::artifacts::{self, TUNED, Tuned};
 use cifar_train::tune::{Comparison, Journal, Outcome, Score, Space, Trials, Verdict, importances, search, search_key};
 use serde::ser::{Serialize, Serializer};
 
+use super::precision::note_precision;
 use crate::{Error, Project, Reporter, Result, program};
 
 /// The outcome of `tune`.
@@ -41,6 +42,7 @@ pub fn run(project: &Project, reporter: &dyn Reporter) -> Result<TuningOutcome> 
     data.report.check(&layout.prepared(), params.dataset_version, &params.split)?;
     data.report.check_labels(&layout.prepared(), &layout.overrides(), &layout.review())?;
     let blocks = project.read_init(blocks, &data.report)?;
+    note_precision(blocks.train.precision, reporter)?;
     // Scores of different kernels are not mixed.
     let program = program::identity_here()?;
     let key = search_key(tune, &blocks, &data.report, seed, &program);

@@ -7,7 +7,7 @@ use cifar_model::{Architecture, ModelParams, Views};
 
 use crate::{Averaging, OptimiserKind, Recipe, Reduction, Schedule, Select, TrainParams};
 
-pub use frontier::{FRONTIER_SIZES, TimedRecipe, within};
+pub use frontier::{FRONTIER_SIZES, TimedRecipe, recipe_within};
 
 /// A recipe with its name and purpose.
 #[derive(Debug, Clone, PartialEq)]

@@ -154,6 +154,9 @@ pub fn apply(setting: &Setting, blocks: &Value) -> Result<Value> {
             "train.epochs" | "train.min_steps" => Some("successive halving decides how long a trial is trained"),
             "train.use_tuned" => Some("it decides how the result of the search is used"),
             "train.init" => Some("all trials start from the same weights"),
+            "train.precision" if value == "auto" => {
+                Some("`auto` has other results on other processors; name f32 or bf16")
+            }
             "train.select" | "train.early_stopping" | "train.dynamics_fraction" => Some("it has no effect on trials"),
             _ => None,
         };
@@ -262,6 +265,8 @@ mod tests {
             "train.epochs",
             "tune.space.train.epochs: cannot be tuned; successive halving decides how long a trial is trained",
         );
+        let auto = apply(&Setting::from([("train.precision".to_string(), json!("auto"))]), &blocks).unwrap_err();
+        assert!(auto.to_string().ends_with("name f32 or bf16"), "{auto}");
         check("train.early_stopping", "tune.space.train.early_stopping: cannot be tuned; it has no effect on trials");
         check("train.dynamics_share", "tune.space.train.dynamics_share: cannot be tuned; it has no effect on trials");
         check(

@@ -173,8 +173,9 @@ fn results(metrics: &Metrics) -> String {
     let tta = if metrics.tta == Views::None { "none" } else { metrics.tta.name() };
     let _ = writeln!(
         text,
-        "\nTest-time augmentation: {tta}. Intervals (Wilson) are for the sampling of test images. They do not include\n\
-         the spread between seeds. Training and the choice of the epoch used no test image.\n"
+        "\nTest-time augmentation: {tta}. Precision: {}. Intervals (Wilson) are for the sampling of test images. They do not include\n\
+         the spread between seeds. Training and the choice of the epoch used no test image.\n",
+        metrics.precision
     );
     text
 }
