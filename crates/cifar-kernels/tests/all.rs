@@ -4,6 +4,7 @@
 mod arithmetic;
 mod bf16;
 mod bf16_layers;
+mod bf16_pooled;
 mod bf16_training;
 mod common;
 mod convolutions;

@@ -144,6 +144,7 @@ fn every_result() -> Vec<(&'static str, Result<()>)> {
 fn every_bf16_result() -> Vec<(&'static str, Result<()>)> {
     const RELU: Activation = Activation::Relu;
     let (conv, pool) = (conv2d([1, 1, 1, 1, 1, 1, 1, 0]).expect(FITS), pool_shape([1, 1, 1, 1, 1, 1]).expect(FITS));
+    let of_four = conv2d([1, 2, 2, 1, 1, 1, 1, 0]).expect(FITS);
     let shape = BlockedShape::of_input(&conv).expect(FITS);
     let (x, places, one) = (vec![Bf16::ZERO; shape.len()], vec![0; shape.len()], [1.0]);
     let ([mut y, mut z], mut bytes, [mut scale, mut shift]) = ([x.clone(), x.clone()], places.clone(), [one; 2]);
@@ -157,6 +158,11 @@ fn every_bf16_result() -> Vec<(&'static str, Result<()>)> {
         ("bf16::from_blocked", bf16::from_blocked(&shape, &x, &mut [0.0])),
         ("bf16::conv2d_forward", bf16::conv2d_forward(&conv, &x, &one, &mut y)),
         ("bf16::conv2d_input_gradient", bf16::conv2d_input_gradient(&conv, &x, &one, &mut y)),
+        (
+            "bf16::conv2d_max_pool_forward",
+            bf16::conv2d_max_pool_forward(&of_four, &x.repeat(4), &one, &mut y, &mut bytes),
+        ),
+        ("bf16::conv2d_backward", bf16::conv2d_backward(&conv, &x, &one, &x, None, Some(&mut y), None)),
         ("bf16::conv2d_weight_gradient", bf16::conv2d_weight_gradient(&conv, &x, &x, &mut [0.0])),
         ("bf16::batch_norm_forward", bf16::batch_norm_forward(&layer, 1e-5, &mut y).map(drop)),
         ("bf16::batch_norm_evaluate", bf16::batch_norm_evaluate(&layer, &one, &one, 1e-5, &mut y)),

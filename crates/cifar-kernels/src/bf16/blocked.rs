@@ -57,7 +57,7 @@ impl BlockedShape {
     /// Returns the number of values, with those that fill up blocks.
     #[expect(clippy::len_without_is_empty, reason = "no dimension is 0")]
     pub fn len(&self) -> usize {
-        self.groups() * self.blocks() * self.pixels * BLOCK
+        self.groups() * self.group_len()
     }
 
     /// Returns the number of values of the images alone, as in NHWC.
@@ -78,6 +78,16 @@ impl BlockedShape {
     /// Returns the images in `group` and the channels in `block`, at most 32.
     pub(super) fn filled(&self, group: usize, block: usize) -> [usize; 2] {
         [(self.images - group * SIDE).min(SIDE), (self.channels - block * SIDE).min(SIDE)]
+    }
+
+    /// Returns the number of values of a group.
+    pub(super) fn group_len(&self) -> usize {
+        self.blocks() * self.pixels * BLOCK
+    }
+
+    /// Returns the shape of the images from `group` on.
+    pub(super) fn starting_at(&self, group: usize) -> Self {
+        Self { images: self.images - group * SIDE, ..*self }
     }
 
     /// Returns the position of the first of 32 channels of a pixel in an NHWC array.

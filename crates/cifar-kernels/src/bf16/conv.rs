@@ -1,14 +1,15 @@
-//! Convolutions in bf16 and their gradients: the entry points.
+//! Convolutions in bf16, alone or with 2×2 max pooling, and their gradients: the entry points.
 
 use super::blocked::BLOCK;
-use super::convolve::{Pass, convolve};
-use super::filters::{Direction, packed};
-use super::steps::{StepLists, counts};
-use super::unit::{Unit, on_unit};
-use super::weight_gradient::weight_gradient;
+use super::output_grad::{MaximaGrad, OutputGrad};
+use super::passes::{forward, forward_max_pool, input_gradient, weights};
+use super::pool::blocked_shapes;
+use super::steps::counts;
+use super::unit::on_unit;
 use super::{Bf16, BlockedShape};
 use crate::Conv2dShape;
 use crate::error::{KernelError, Result, check_len, product};
+use crate::pool::check_places;
 
 /// Computes the convolution, as [`conv2d_forward`](crate::conv2d_forward) does, in bf16.
 ///
@@ -73,7 +74,7 @@ pub fn conv2d_input_gradient(
     check_len(OP, "output_grad", output_grad, y.len())?;
     check_len(OP, "weight", weight, shape.weight_len())?;
     check_len(OP, "input_grad", input_grad, x.len())?;
-    on_unit!(input_gradient, shape, [x, y], output_grad, weight, input_grad);
+    on_unit!(input_gradient, shape, [x, y], OutputGrad::Whole(output_grad), weight, input_grad);
     Ok(())
 }
 
@@ -93,7 +94,111 @@ pub fn conv2d_weight_gradient(
     check_len(OP, "input", input, x.len())?;
     check_len(OP, "output_grad", output_grad, y.len())?;
     check_len(OP, "weight_grad", weight_grad, shape.weight_len())?;
-    on_unit!(weights, shape, [x, y], input, output_grad, weight_grad);
+    on_unit!(weights, shape, [x, y], input, OutputGrad::Whole(output_grad), weight_grad);
+    Ok(())
+}
+
+/// Computes the convolution followed by 2×2 max pooling with stride 2, without storing the output
+/// of the convolution.
+///
+/// This is [`conv2d_max_pool_forward`](crate::conv2d_max_pool_forward) with all slices but `weight`
+/// blocked. It returns the bits of [`conv2d_forward`] followed by
+/// [`max_pool_forward`](super::max_pool_forward).
+///
+/// # Errors
+/// As [`conv2d_forward`], and if the convolution's output has only one row or column.
+///
+/// ```
+/// use cifar_kernels::bf16::{self, Bf16, BlockedShape};
+/// use cifar_kernels::{Conv2dDimensions, Conv2dShape};
+///
+/// let shape = Conv2dShape::new(Conv2dDimensions {
+///     images: 1,
+///     height: 2,
+///     width: 2,
+///     in_channels: 1,
+///     out_channels: 1,
+///     kernel: 1,
+///     stride: 1,
+///     padding: 0,
+/// })?;
+/// let from = BlockedShape::of_input(&shape)?;
+/// let mut input = vec![Bf16::ZERO; from.len()];
+/// bf16::to_blocked(&from, &[1.0, 2.0, 3.0, 4.0], &mut input)?;
+/// let (mut output, mut places) = (vec![Bf16::ZERO; 1024], vec![0; 1024]);
+/// bf16::conv2d_max_pool_forward(&shape, &input, &[10.0], &mut output, &mut places)?;
+/// assert_eq!((output[0].to_f32(), places[0]), (40.0, 3));
+///
+/// let mut weight_grad = [0.0];
+/// bf16::conv2d_backward(&shape, &input, &[10.0], &output, Some(&places), None, Some(&mut weight_grad))?;
+/// assert_eq!(weight_grad, [160.0]);
+/// # Ok::<(), cifar_kernels::KernelError>(())
+/// ```
+pub fn conv2d_max_pool_forward(
+    shape: &Conv2dShape,
+    input: &[Bf16],
+    weight: &[f32],
+    output: &mut [Bf16],
+    places: &mut [u8],
+) -> Result<()> {
+    const OP: &str = "bf16::conv2d_max_pool_forward";
+    let pool = shape.pool()?;
+    let ([x, y], [_, maxima]) = (blocked(OP, shape)?, blocked_shapes(&pool)?);
+    check_len(OP, "input", input, x.len())?;
+    check_len(OP, "weight", weight, shape.weight_len())?;
+    check_len(OP, "output", output, maxima.len())?;
+    check_len(OP, "places", places, maxima.len())?;
+    on_unit!(forward_max_pool, shape, [x, y], &pool, input, weight, output, places);
+    Ok(())
+}
+
+/// Computes the requested gradients of [`conv2d_forward`], or with `places` those of
+/// [`conv2d_max_pool_forward`].
+///
+/// This is [`conv2d_backward`](crate::conv2d_backward) with all slices but `weight` and
+/// `weight_grad` blocked. A gradient that is `None` is not computed.
+///
+/// # Errors
+/// As [`conv2d_forward`]. With `places`, also if the convolution's output has only one row or
+/// column, or `places` has a number above 3.
+pub fn conv2d_backward(
+    shape: &Conv2dShape,
+    input: &[Bf16],
+    weight: &[f32],
+    output_grad: &[Bf16],
+    places: Option<&[u8]>,
+    input_grad: Option<&mut [Bf16]>,
+    weight_grad: Option<&mut [f32]>,
+) -> Result<()> {
+    const OP: &str = "bf16::conv2d_backward";
+    let [x, y] = blocked(OP, shape)?;
+    check_len(OP, "input", input, x.len())?;
+    check_len(OP, "weight", weight, shape.weight_len())?;
+    let output_grad = match places {
+        None => {
+            check_len(OP, "output_grad", output_grad, y.len())?;
+            OutputGrad::Whole(output_grad)
+        }
+        Some(places) => {
+            let pool = shape.pool()?;
+            let [_, maxima] = blocked_shapes(&pool)?;
+            check_len(OP, "output_grad", output_grad, maxima.len())?;
+            check_places(OP, "places", places, maxima.len(), 4)?;
+            OutputGrad::OfMaxima(MaximaGrad { pool, values: output_grad, places })
+        }
+    };
+    if let Some(input_grad) = &input_grad {
+        check_len(OP, "input_grad", input_grad, x.len())?;
+    }
+    if let Some(weight_grad) = &weight_grad {
+        check_len(OP, "weight_grad", weight_grad, shape.weight_len())?;
+    }
+    if let Some(weight_grad) = weight_grad {
+        on_unit!(weights, shape, [x, y], input, output_grad, weight_grad);
+    }
+    if let Some(input_grad) = input_grad {
+        on_unit!(input_gradient, shape, [x, y], output_grad, weight, input_grad);
+    }
     Ok(())
 }
 
@@ -114,121 +219,4 @@ fn blocked(op: &'static str, shape: &Conv2dShape) -> Result<[BlockedShape; 2]> {
         return Err(KernelError::Shape { op, problem });
     }
     Ok([x, y])
-}
-
-pub(super) fn forward<U: Unit>(
-    unit: U,
-    shape: &Conv2dShape,
-    [source, target]: [BlockedShape; 2],
-    input: &[Bf16],
-    weight: &[f32],
-    output: &mut [Bf16],
-) {
-    let [_, taps, _] = counts(shape);
-    let pass = Pass { source, target, taps, steps: &StepLists::by_output_pixel(shape) };
-    convolve(unit, &pass, input, &packed(shape, Direction::Forward, weight), output);
-}
-
-pub(super) fn input_gradient<U: Unit>(
-    unit: U,
-    shape: &Conv2dShape,
-    [target, source]: [BlockedShape; 2],
-    output_grad: &[Bf16],
-    weight: &[f32],
-    input_grad: &mut [Bf16],
-) {
-    let [_, taps, _] = counts(shape);
-    let pass = Pass { source, target, taps, steps: &StepLists::by_input_pixel(shape) };
-    convolve(unit, &pass, output_grad, &packed(shape, Direction::Backward, weight), input_grad);
-}
-
-pub(super) fn weights<U: Unit>(
-    unit: U,
-    shape: &Conv2dShape,
-    shapes: [BlockedShape; 2],
-    input: &[Bf16],
-    output_grad: &[Bf16],
-    weight_grad: &mut [f32],
-) {
-    let [_, taps, _] = counts(shape);
-    weight_gradient(unit, shapes, taps, &StepLists::by_tap(shape), input, output_grad, weight_grad);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::bf16::product::PortableUnit;
-    use crate::{Conv2dDimensions, Isa};
-
-    /// Images, height, width, input channels, output channels, kernel, stride, padding.
-    const SHAPES: &[[usize; 8]] = &[
-        [1, 1, 1, 1, 1, 1, 1, 0],
-        [1, 2, 2, 3, 24, 3, 1, 1],
-        [33, 3, 3, 31, 33, 3, 1, 1],
-        [65, 1, 1, 65, 10, 1, 1, 0], // three groups of images, in three partial sums
-        [32, 5, 7, 33, 32, 3, 2, 1],
-        [2, 7, 7, 24, 65, 1, 2, 0],
-        [3, 4, 5, 3, 3, 2, 2, 0],
-        [1, 2, 3, 5, 7, 3, 1, 3],    // windows without a pixel
-        [1, 17, 16, 3, 3, 3, 1, 1],  // more than one band in both directions
-        [290, 2, 1, 8, 33, 3, 1, 1], // ten groups of images in four partial sums, the last one short
-    ];
-
-    fn values(seed: u64, len: usize) -> Vec<f32> {
-        let mut state = seed;
-        let mut next = || {
-            state = state.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);
-            (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-        };
-        (0..len).map(|_| next()).collect()
-    }
-
-    fn blocked_values(shape: &BlockedShape, seed: u64) -> Vec<Bf16> {
-        let mut blocked = vec![Bf16::NAN; shape.len()];
-        let images = values(seed, shape.images * shape.pixels * shape.channels);
-        crate::bf16::to_blocked(shape, &images, &mut blocked).expect("the lengths fit");
-        blocked
-    }
-
-    /// The bits of output, input gradient and weight gradient.
-    fn results<U: Unit>(unit: U, dims: [usize; 8]) -> (Vec<Bf16>, Vec<Bf16>, Vec<u32>) {
-        let [images, height, width, in_channels, out_channels, kernel, stride, padding] = dims;
-        let dims = Conv2dDimensions { images, height, width, in_channels, out_channels, kernel, stride, padding };
-        let shape = Conv2dShape::new(dims).expect("a valid shape");
-        let [x, y] = blocked("test", &shape).expect("a valid shape");
-        let (input, output_grad) = (blocked_values(&x, 1), blocked_values(&y, 2));
-        let weight = values(3, shape.weight_len());
-        let (mut output, mut input_grad) = (vec![Bf16::NAN; y.len()], vec![Bf16::NAN; x.len()]);
-        let mut weight_grad = vec![f32::NAN; weight.len()];
-        forward(unit, &shape, [x, y], &input, &weight, &mut output);
-        input_gradient(unit, &shape, [x, y], &output_grad, &weight, &mut input_grad);
-        weights(unit, &shape, [x, y], &input, &output_grad, &mut weight_grad);
-        (output, input_grad, weight_grad.into_iter().map(f32::to_bits).collect())
-    }
-
-    fn check(unit: impl Unit, dims: [usize; 8], threads: &[usize], expected: &(Vec<Bf16>, Vec<Bf16>, Vec<u32>)) {
-        for threads in threads {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(*threads).build().expect("a pool starts");
-            let isa = unit.isa();
-            assert!(pool.install(|| results(unit, dims)) == *expected, "{dims:?}, {threads} threads, {isa}");
-        }
-    }
-
-    /// Runs the same passes, with the same addresses, on all implementations. Without AMX its
-    /// instructions are emulated one by one, which takes microseconds each.
-    #[test]
-    fn every_implementation_returns_the_same_bits_on_any_number_of_threads() {
-        for dims in SHAPES {
-            let expected = results(PortableUnit(Isa::Portable), *dims);
-            for isa in Isa::available() {
-                check(PortableUnit(isa), *dims, &[3], &expected);
-            }
-            #[cfg(target_arch = "x86_64")]
-            if let Some(unit) = crate::bf16::product::Avx512Unit::new() {
-                check(unit, *dims, &[1, 2, 3, 8], &expected);
-            }
-            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            check(crate::bf16::product::trap::amx(), *dims, &[1, 8], &expected);
-        }
-    }
 }

@@ -1,11 +1,14 @@
-//! The pass from one side of a convolution to the other: the forward pass and the input gradient.
+//! The pass from one side of a convolution to the other: the forward pass, alone or with 2×2 max
+//! pooling, and the input gradient.
 
 use rayon::prelude::*;
 
 use super::blocked::{BLOCK, SIDE};
+use super::pool::{keep_maxima, pixel_in_window};
 use super::product::{BlockSum, Tiles, Unit};
 use super::steps::StepLists;
 use super::{Bf16, BlockedShape};
+use crate::PoolShape;
 use crate::generic::scratch::with_scratch;
 use crate::isa::vectorised;
 
@@ -14,6 +17,8 @@ const BAND: usize = 64;
 /// Blocks of filters that are used for all pixels of a task in turn. They take 18 KiB, which stay
 /// in the first-level cache.
 const FILTERS: usize = 9;
+/// Pixels of a pooling window.
+const WINDOW: usize = 4;
 
 /// A pass over a convolution.
 pub(super) struct Pass<'a> {
@@ -24,6 +29,13 @@ pub(super) struct Pass<'a> {
     pub(super) steps: &'a StepLists,
 }
 
+impl Pass<'_> {
+    /// Returns the number of tasks that compute a group of images.
+    pub(super) fn tasks_per_group(&self) -> usize {
+        self.target.pixels.div_ceil(BAND) * self.target.blocks()
+    }
+}
+
 /// Computes `target` from `source` and packed `filters`.
 pub(super) fn convolve<U: Unit>(unit: U, pass: &Pass, source: &[Bf16], filters: &[Bf16], target: &mut [Bf16]) {
     let (pixels, blocks) = (pass.target.pixels, pass.target.blocks());
@@ -31,7 +43,7 @@ pub(super) fn convolve<U: Unit>(unit: U, pass: &Pass, source: &[Bf16], filters: 
         let (group, block) = (at / blocks, at % blocks);
         map.par_chunks_mut(BAND * BLOCK).enumerate().for_each(|(band, values)| {
             with_scratch([values.len()], |[sums]| {
-                add_products(unit, pass, [group, block, band * BAND], source, filters, sums);
+                add_products(unit, pass, [group, block], |at| band * BAND + at, source, filters, sums);
                 let filled = pass.target.filled(group, block);
                 vectorised(
                     unit.isa(),
@@ -47,11 +59,53 @@ pub(super) fn convolve<U: Unit>(unit: U, pass: &Pass, source: &[Bf16], filters: 
     });
 }
 
-/// Computes the sums of consecutive target pixels, one block each.
+/// Computes the maxima of 2×2 windows of the target and their places in the windows. The target is
+/// not stored, and its pixels outside of all windows are not computed.
+pub(super) fn convolve_max_pool<U: Unit>(
+    unit: U,
+    pass: &Pass,
+    pool: &PoolShape,
+    source: &[Bf16],
+    filters: &[Bf16],
+    maxima: &mut [Bf16],
+    places: &mut [u8],
+) {
+    const WINDOWS: usize = BAND / WINDOW;
+    let (map, blocks) = (pool.out_height * pool.out_width * BLOCK, pass.target.blocks());
+    maxima.par_chunks_mut(map).zip(places.par_chunks_mut(map)).enumerate().for_each(|(at, (maxima, places))| {
+        let (group, block) = (at / blocks, at % blocks);
+        let bands = maxima.par_chunks_mut(WINDOWS * BLOCK).zip(places.par_chunks_mut(WINDOWS * BLOCK));
+        bands.enumerate().for_each(|(band, (maxima, places))| {
+            with_scratch([WINDOW * maxima.len()], |[sums]| {
+                // The pixels of a window follow each other.
+                let pixel = |at: usize| pixel_in_window(pool, band * WINDOWS + at / WINDOW, at % WINDOW);
+                add_products(unit, pass, [group, block], pixel, source, filters, sums);
+                let filled = pass.target.filled(group, block);
+                vectorised(
+                    unit.isa(),
+                    #[inline(always)]
+                    || {
+                        let windows = maxima.as_chunks_mut::<BLOCK>().0.iter_mut().zip(places.as_chunks_mut().0);
+                        let mut values = [Bf16::ZERO; BLOCK];
+                        for ((maxima, places), sums) in windows.zip(sums.chunks_exact(WINDOW * BLOCK)) {
+                            for (place, sums) in sums.chunks_exact(BLOCK).enumerate() {
+                                round(sums, filled, &mut values);
+                                keep_maxima(&values, place as u8, maxima, places);
+                            }
+                        }
+                    },
+                );
+            });
+        });
+    });
+}
+
+/// Computes the sums of target pixels, one block each. `pixel` returns the pixel of each sum.
 fn add_products<U: Unit>(
     unit: U,
     pass: &Pass,
-    [group, block, first_pixel]: [usize; 3],
+    [group, block]: [usize; 2],
+    pixel: impl Fn(usize) -> usize,
     source: &[Bf16],
     filters: &[Bf16],
     sums: &mut [f32],
@@ -62,14 +116,14 @@ fn add_products<U: Unit>(
     let filters = &filters[block * blocks * taps * BLOCK..(block + 1) * blocks * taps * BLOCK];
     let tiles = unit.begin();
     for first in (0..blocks).step_by(at_once) {
-        for (pixel, sums) in (first_pixel..).zip(sums.chunks_exact_mut(BLOCK)) {
+        for (at, sums) in sums.chunks_exact_mut(BLOCK).enumerate() {
             let sum = BlockSum {
                 a: &source[first * pixels * BLOCK..],
                 a_stride: pixels,
                 b: &filters[first * taps * BLOCK..],
                 b_stride: taps,
                 repeats: at_once.min(blocks - first),
-                steps: pass.steps.get(pixel),
+                steps: pass.steps.get(pixel(at)),
             };
             tiles.add(&sum, first == 0, sums);
         }

@@ -30,6 +30,8 @@ mod conv;
 mod convolve;
 mod filters;
 mod operands;
+mod output_grad;
+mod passes;
 mod pool;
 mod product;
 mod rows;
@@ -41,7 +43,9 @@ mod weight_gradient;
 pub use activation::{activation_backward, activation_forward};
 pub use batch_norm::{BatchNorm, BatchNormGradients, batch_norm_backward, batch_norm_evaluate, batch_norm_forward};
 pub use blocked::{BlockedShape, from_blocked, to_blocked};
-pub use conv::{conv2d_forward, conv2d_input_gradient, conv2d_weight_gradient};
+pub use conv::{
+    conv2d_backward, conv2d_forward, conv2d_input_gradient, conv2d_max_pool_forward, conv2d_weight_gradient,
+};
 pub use pool::{average_pool_backward, average_pool_forward, max_pool_backward, max_pool_forward};
 pub use unit::uses_amx;
 pub use value::Bf16;

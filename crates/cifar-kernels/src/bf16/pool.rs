@@ -39,7 +39,7 @@ use crate::pool::check_places;
 /// ```
 pub fn max_pool_forward(shape: &PoolShape, input: &[Bf16], output: &mut [Bf16], places: &mut [u8]) -> Result<()> {
     const OP: &str = "bf16::max_pool_forward";
-    let [x, y] = blocked(shape)?;
+    let [x, y] = blocked_shapes(shape)?;
     check_len(OP, "input", input, x.len())?;
     check_len(OP, "output", output, y.len())?;
     check_len(OP, "places", places, y.len())?;
@@ -54,12 +54,7 @@ pub fn max_pool_forward(shape: &PoolShape, input: &[Bf16], output: &mut [Bf16], 
                 let blocks = output.as_chunks_mut::<BLOCK>().0.iter_mut().zip(places.as_chunks_mut::<BLOCK>().0);
                 for (pixel, (output, places)) in blocks.enumerate() {
                     for (from, place) in window(*shape, pixel) {
-                        for ((best, at), value) in output.iter_mut().zip(&mut *places).zip(&input[from]) {
-                            let (x, y) = (value.to_f32(), best.to_f32());
-                            let taken = place == 0 || x > y || (x.is_nan() && !y.is_nan());
-                            // Without a branch, so that the compiler vectorises it.
-                            (*best, *at) = (if taken { *value } else { *best }, if taken { place } else { *at });
-                        }
+                        keep_maxima(&input[from], place, output, places);
                     }
                 }
             },
@@ -80,7 +75,7 @@ pub fn max_pool_backward(
     input_grad: &mut [Bf16],
 ) -> Result<()> {
     const OP: &str = "bf16::max_pool_backward";
-    let [x, y] = blocked(shape)?;
+    let [x, y] = blocked_shapes(shape)?;
     check_places(OP, "places", places, y.len(), shape.window * shape.window)?;
     check_len(OP, "output_grad", output_grad, y.len())?;
     check_len(OP, "input_grad", input_grad, x.len())?;
@@ -115,7 +110,7 @@ pub fn max_pool_backward(
 /// If a slice has the wrong length, or the number of values overflows.
 pub fn average_pool_forward(shape: &PoolShape, input: &[Bf16], output: &mut [Bf16]) -> Result<()> {
     const OP: &str = "bf16::average_pool_forward";
-    let [x, y] = blocked(shape)?;
+    let [x, y] = blocked_shapes(shape)?;
     check_len(OP, "input", input, x.len())?;
     check_len(OP, "output", output, y.len())?;
     average(shape, y.pixels, x.pixels, input, output, window)
@@ -128,7 +123,7 @@ pub fn average_pool_forward(shape: &PoolShape, input: &[Bf16], output: &mut [Bf1
 /// If a slice has the wrong length, or the number of values overflows.
 pub fn average_pool_backward(shape: &PoolShape, output_grad: &[Bf16], input_grad: &mut [Bf16]) -> Result<()> {
     const OP: &str = "bf16::average_pool_backward";
-    let [x, y] = blocked(shape)?;
+    let [x, y] = blocked_shapes(shape)?;
     check_len(OP, "output_grad", output_grad, y.len())?;
     check_len(OP, "input_grad", input_grad, x.len())?;
     average(shape, x.pixels, y.pixels, output_grad, input_grad, windows_with)
@@ -175,7 +170,20 @@ fn round(sums: &[f32; BLOCK], factor: f32, values: &mut [Bf16; BLOCK]) {
     }
 }
 
-fn blocked(shape: &PoolShape) -> Result<[BlockedShape; 2]> {
+/// Replaces numbers of `maxima` by larger `values`, and their places by `place`. At the first place,
+/// 0, all are replaced.
+#[inline(always)]
+pub(super) fn keep_maxima(values: &[Bf16; BLOCK], place: u8, maxima: &mut [Bf16; BLOCK], places: &mut [u8; BLOCK]) {
+    for ((best, at), value) in maxima.iter_mut().zip(places).zip(values) {
+        let (x, y) = (value.to_f32(), best.to_f32());
+        let taken = place == 0 || x > y || (x.is_nan() && !y.is_nan());
+        // Without a branch, so that the compiler vectorises it.
+        (*best, *at) = (if taken { *value } else { *best }, if taken { place } else { *at });
+    }
+}
+
+/// Returns the blocked shapes of input and output.
+pub(super) fn blocked_shapes(shape: &PoolShape) -> Result<[BlockedShape; 2]> {
     Ok([
         BlockedShape::new([shape.batch, shape.in_height, shape.in_width, shape.channels])?,
         BlockedShape::new([shape.batch, shape.out_height, shape.out_width, shape.channels])?,
@@ -184,11 +192,13 @@ fn blocked(shape: &PoolShape) -> Result<[BlockedShape; 2]> {
 
 /// Returns the input pixels in the window of an output pixel, and their positions in it.
 fn window(shape: PoolShape, pixel: usize) -> impl Iterator<Item = (usize, u8)> {
+    (0..shape.window * shape.window).map(move |place| (pixel_in_window(&shape, pixel, place), place as u8))
+}
+
+/// Returns the input pixel at a place in the window of an output pixel.
+pub(super) fn pixel_in_window(shape: &PoolShape, pixel: usize, place: usize) -> usize {
     let [y, x] = [pixel / shape.out_width, pixel % shape.out_width].map(|at| at * shape.stride);
-    (0..shape.window * shape.window).map(move |place| {
-        let (row, column) = (y + place / shape.window, x + place % shape.window);
-        (row * shape.in_width + column, place as u8)
-    })
+    (y + place / shape.window) * shape.in_width + x + place % shape.window
 }
 
 /// Returns the output pixels whose windows have an input pixel, and its position in them.

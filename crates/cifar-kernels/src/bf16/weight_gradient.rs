@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use super::blocked::{BLOCK, SIDE};
 use super::operands::{pair, transpose};
+use super::output_grad::OutputGrad;
 use super::product::{BlockSum, Tiles, Unit};
 use super::steps::StepLists;
 use super::{Bf16, BlockedShape};
@@ -56,7 +57,7 @@ pub(super) fn weight_gradient<U: Unit>(
     taps: usize,
     steps: &StepLists,
     input: &[Bf16],
-    output_grad: &[Bf16],
+    output_grad: OutputGrad,
     weight_grad: &mut [f32],
 ) {
     let division = Division::new(x.groups(), dy.pixels);
@@ -66,8 +67,41 @@ pub(super) fn weight_gradient<U: Unit>(
     // [parts, input blocks, output blocks, taps, 32, 32]
     let mut sums = Buffer::new(division.parts * inputs * outputs * taps * BLOCK);
     for round in division.rounds() {
-        pack(unit.isa(), &division, round, x, input, &mut transposed, transpose);
-        pack(unit.isa(), &division, round, dy, output_grad, &mut paired, pair);
+        pack(
+            unit.isa(),
+            &division,
+            round,
+            x,
+            &mut transposed,
+            #[inline(always)]
+            |map, packed| {
+                let blocks = input[map * packed.len()..].chunks_exact(BLOCK);
+                for (from, to) in blocks.zip(packed.chunks_exact_mut(BLOCK)) {
+                    transpose(from, to);
+                }
+            },
+        );
+        pack(
+            unit.isa(),
+            &division,
+            round,
+            dy,
+            &mut paired,
+            #[inline(always)]
+            |map, packed| {
+                let mut expanded = [Bf16::ZERO; BLOCK];
+                let from = map * packed.len();
+                for (pixel, to) in packed.chunks_exact_mut(BLOCK).enumerate() {
+                    match output_grad {
+                        OutputGrad::Whole(values) => pair(&values[from + pixel * BLOCK..][..BLOCK], to),
+                        OutputGrad::OfMaxima(grad) => {
+                            grad.expand_block(map, pixel, &mut expanded);
+                            pair(&expanded, to);
+                        }
+                    }
+                }
+            },
+        );
         sums.par_chunks_mut(taps * BLOCK).enumerate().for_each(|(at, sums)| {
             let (part, input, output) = (at / outputs / inputs, at / outputs % inputs, at % outputs);
             let tiles = unit.begin();
@@ -104,29 +138,24 @@ pub(super) fn weight_gradient<U: Unit>(
     });
 }
 
-/// Packs the blocks of a round's images into `packed` `[parts, channel blocks, at_once, pixels]`.
+/// Packs the maps of a round's images into `packed` `[parts, channel blocks, at_once, pixels]`.
+/// `write` packs the map with the given number.
 fn pack(
     isa: Isa,
     division: &Division,
     round: usize,
     shape: BlockedShape,
-    values: &[Bf16],
     packed: &mut [Bf16],
-    order: impl Fn(&[Bf16], &mut [Bf16]) + Sync,
+    write: impl Fn(usize, &mut [Bf16]) + Sync,
 ) {
     packed.par_chunks_mut(shape.pixels * BLOCK).enumerate().for_each(|(at, packed)| {
         let (part, place) = (at / division.at_once / shape.blocks(), at % division.at_once);
         let Some(group) = division.group(round, part, place) else { return };
         let map = group * shape.blocks() + at / division.at_once % shape.blocks();
-        let values = &values[map * packed.len()..(map + 1) * packed.len()];
         vectorised(
             isa,
             #[inline(always)]
-            || {
-                for (from, to) in values.chunks_exact(BLOCK).zip(packed.chunks_exact_mut(BLOCK)) {
-                    order(from, to);
-                }
-            },
+            || write(map, packed),
         );
     });
 }

@@ -5,9 +5,10 @@ use candle_core::{Error, Result, Tensor};
 use cifar_kernels::bf16::{self, Bf16, BlockedShape};
 use cifar_kernels::{Buffer, Conv2dDimensions, Conv2dShape, conv2d_backward, conv2d_forward, conv2d_max_pool_forward};
 
-use super::{max_pool, new_parameter_gradient, parameter_gradient, with_values};
+use super::{new_parameter_gradient, parameter_gradient, with_values};
 use crate::FeatureMap;
 use crate::feature_map::{Operation, record};
+use crate::number::blocked_shape;
 
 /// Convolves `images` `[N, H, W, I]` with `weight` `[K, K, I, O]`.
 ///
@@ -25,7 +26,8 @@ pub fn conv2d(images: &FeatureMap, weight: &Tensor, stride: usize, padding: usiz
         with_values(weight, |weight| {
             bf16::conv2d_forward(&shape, images_in_blocks, weight, &mut output).map_err(Error::wrap)
         })?;
-        return record(Conv2dBf16 { shape, images: images.clone() }, output, &dims, images, None, &[weight]);
+        let op = Conv2dBf16 { shape, images: images.clone(), places: None };
+        return record(op, output, &dims, images, None, &[weight]);
     }
     let (mut output, values) = (Buffer::new(shape.output_len()), images.values()?);
     with_values(weight, |weight| conv2d_forward(&shape, values, weight, None, &mut output).map_err(Error::wrap))?;
@@ -35,23 +37,30 @@ pub fn conv2d(images: &FeatureMap, weight: &Tensor, stride: usize, padding: usiz
 /// Computes [`conv2d`] followed by 2×2 max pooling with stride 2: `[N, H'/2, W'/2, O]`, rounded
 /// down.
 ///
-/// The first of equal maxima receives the gradient. In `f32`, the output of the convolution is never
-/// stored.
+/// The first of equal maxima receives the gradient. The output of the convolution is never stored.
 ///
 /// # Errors
 /// If the shapes do not fit, or the output of the convolution has only one row or column.
 pub fn conv2d_max_pool(images: &FeatureMap, weight: &Tensor, stride: usize, padding: usize) -> Result<FeatureMap> {
     let shape = conv2d_shape(images, weight, stride, padding)?;
     let pool = shape.pool().map_err(Error::wrap)?;
+    let dims = [images.dims()[0], pool.out_height(), pool.out_width(), weight.dims()[3]];
     if images.is_bf16() {
-        return max_pool(&conv2d(images, weight, stride, padding)?, 2);
+        let len = blocked_shape(&dims)?.len();
+        let (mut output, mut places) = (Buffer::new(len), Buffer::new(len));
+        let images_in_blocks = images.blocked()?;
+        with_values(weight, |weight| {
+            bf16::conv2d_max_pool_forward(&shape, images_in_blocks, weight, &mut output, &mut places)
+                .map_err(Error::wrap)
+        })?;
+        let op = Conv2dBf16 { shape, images: images.clone(), places: Some(places) };
+        return record(op, output, &dims, images, None, &[weight]);
     }
     let (mut output, mut places) = (Buffer::new(pool.output_len()), Buffer::new(pool.output_len()));
     let values = images.values()?;
     with_values(weight, |weight| {
         conv2d_max_pool_forward(&shape, values, weight, &mut output, &mut places).map_err(Error::wrap)
     })?;
-    let dims = [images.dims()[0], pool.out_height(), pool.out_width(), weight.dims()[3]];
     record(Conv2d { shape, images: images.clone(), places: Some(places) }, output, &dims, images, None, &[weight])
 }
 
@@ -118,6 +127,8 @@ impl Operation for Conv2d {
 struct Conv2dBf16 {
     shape: Conv2dShape,
     images: FeatureMap,
+    /// The position of each maximum, if pooling follows.
+    places: Option<Buffer<u8>>,
 }
 
 impl Operation for Conv2dBf16 {
@@ -126,16 +137,23 @@ impl Operation for Conv2dBf16 {
 
     fn backward(&self, gradient: Buffer<Bf16>, parameters: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
         let weight = parameters[0];
-        if let Some(mut of_images) = self.images.new_gradient() {
-            with_values(weight, |weight| {
-                bf16::conv2d_input_gradient(&self.shape, &gradient, weight, &mut of_images).map_err(Error::wrap)
-            })?;
-            self.images.put_gradient(of_images)?;
-        }
+        let mut of_images = self.images.new_gradient();
         let mut of_weight = new_parameter_gradient(weight);
-        if let Some(of_weight) = &mut of_weight {
-            bf16::conv2d_weight_gradient(&self.shape, self.images.blocked()?, &gradient, of_weight)
-                .map_err(Error::wrap)?;
+        let images = self.images.blocked()?;
+        with_values(weight, |weight| {
+            bf16::conv2d_backward(
+                &self.shape,
+                images,
+                weight,
+                &gradient,
+                self.places.as_deref(),
+                of_images.as_deref_mut(),
+                of_weight.as_deref_mut(),
+            )
+            .map_err(Error::wrap)
+        })?;
+        if let Some(of_images) = of_images {
+            self.images.put_gradient(of_images)?;
         }
         Ok([parameter_gradient(weight, of_weight)?, None])
     }
@@ -150,8 +168,10 @@ pub fn conv2d_slow(images: &Tensor, weight: &Tensor, stride: usize, padding: usi
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Var;
+
     use super::super::gradient_check::{check_gradient, check_same, map, random};
-    use super::super::max_pool_slow;
+    use super::super::{max_pool, max_pool_slow, to_bf16};
     use super::*;
 
     #[test]
@@ -178,6 +198,50 @@ mod tests {
         }
     }
 
+    /// In bf16, values and gradients have the bits of the convolution and the pooling one after the
+    /// other. Differences are too rough to judge them; the convolution and the pooling are tested in
+    /// [`cifar_kernels`].
+    #[test]
+    fn values_and_gradients_with_pooling_in_bf16_are_those_of_two_operations() {
+        for (n, h, w, i, o) in [(2, 4, 6, 8, 5), (33, 5, 7, 9, 33)] {
+            let args = [random(&[n, h, w, i], 1), random(&[3, 3, i, o], 2)];
+            let [fused, apart] = [true, false].map(|is_fused| {
+                let vars: Vec<Var> = args.iter().map(|a| Var::from_tensor(a).unwrap()).collect();
+                let images = to_bf16(&map(vars[0].as_tensor()).unwrap()).unwrap();
+                let pooled = if is_fused {
+                    conv2d_max_pool(&images, &vars[1], 1, 1)
+                } else {
+                    max_pool(&conv2d(&images, &vars[1], 1, 1).unwrap(), 2)
+                };
+                let pooled = pooled.unwrap();
+                assert!(pooled.is_bf16() && pooled.dims() == [n, h / 2, w / 2, o]);
+                let values = pooled.to_tensor().unwrap();
+                let weights = random(&[n, h / 2, w / 2, o], 3);
+                let gradients = (&values * weights).unwrap().sum_all().unwrap().backward().unwrap();
+                let all = [&values, gradients.get(&vars[0]).unwrap(), gradients.get(&vars[1]).unwrap()];
+                all.map(|t| t.flatten_all().unwrap().to_vec1::<f32>().unwrap())
+            });
+            assert!(fused == apart && fused.iter().flatten().any(|v| *v != 0.0), "{n}×{h}×{w}");
+        }
+    }
+
+    /// Frozen filters, and images that need no gradient.
+    #[test]
+    fn only_gradients_that_are_needed_are_computed_in_bf16() {
+        let args = [random(&[2, 4, 4, 8], 1), random(&[3, 3, 8, 5], 2)];
+        for tracked in 0..2 {
+            let var = Var::from_tensor(&args[tracked]).unwrap();
+            let mut tensors = args.clone();
+            tensors[tracked] = var.as_tensor().clone();
+            let images = to_bf16(&map(&tensors[0]).unwrap()).unwrap();
+            let loss = conv2d_max_pool(&images, &tensors[1], 1, 1).unwrap().to_tensor().unwrap().sum_all().unwrap();
+            let gradient = loss.backward().unwrap().remove(&var).unwrap();
+            assert_eq!(gradient.dims(), args[tracked].dims());
+            let of = |t: &Tensor| t.abs().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap();
+            assert!(of(&gradient) > 0.0, "argument {tracked}");
+        }
+    }
+
     #[test]
     fn wrong_shapes_are_refused() {
         let images = map(&random(&[1, 4, 4, 3], 1)).unwrap();
@@ -185,6 +249,8 @@ mod tests {
         assert!(conv2d(&images, &random(&[3, 2, 3, 5], 2), 1, 1).is_err());
         assert!(conv2d(&images, &random(&[3, 3, 3, 5], 2), 0, 1).is_err());
         assert!(conv2d(&images.flatten().unwrap(), &random(&[3, 3, 3, 5], 2), 1, 1).is_err());
-        assert!(conv2d_max_pool(&images, &random(&[4, 4, 3, 5], 2), 1, 0).is_err());
+        let one_pixel = random(&[4, 4, 3, 5], 2);
+        assert!(conv2d_max_pool(&images, &one_pixel, 1, 0).is_err());
+        assert!(conv2d_max_pool(&to_bf16(&images).unwrap(), &one_pixel, 1, 0).is_err());
     }
 }

@@ -2,12 +2,14 @@
 
 use cifar_kernels::bf16::{
     BatchNorm, BatchNormGradients, Bf16, BlockedShape, activation_backward, activation_forward, average_pool_backward,
-    average_pool_forward, batch_norm_backward, batch_norm_evaluate, batch_norm_forward, conv2d_forward,
-    conv2d_input_gradient, conv2d_weight_gradient, from_blocked, max_pool_backward, max_pool_forward, to_blocked,
+    average_pool_forward, batch_norm_backward, batch_norm_evaluate, batch_norm_forward, conv2d_backward,
+    conv2d_forward, conv2d_input_gradient, conv2d_max_pool_forward, conv2d_weight_gradient, from_blocked,
+    max_pool_backward, max_pool_forward, to_blocked,
 };
-use cifar_kernels::{Activation, Conv2dShape, Result, naive};
+use cifar_kernels::{Activation, Conv2dShape, PoolShape, Result, naive};
 
 use super::{ACCEPTED, Conv, Memory, Norm, Outputs, Pool};
+use crate::common::values;
 
 fn rounded(values: &[f32]) -> Vec<f32> {
     values.iter().map(|v| naive::bf16_rounded(*v) as f32).collect()
@@ -52,6 +54,77 @@ impl Bf16Conv {
             ("bf16::to_blocked", widen(&input)),
             ("bf16::conv2d_forward, blocks", widen(&output)),
             ("bf16::conv2d_input_gradient, blocks", widen(&input_grad)),
+        ]
+    }
+}
+
+/// A convolution followed by 2×2 max pooling.
+pub(crate) struct Bf16PooledConv {
+    pub(crate) conv: Bf16Conv,
+    pool: PoolShape,
+    /// `[images, height, width, channels]` of the maxima.
+    dims: [usize; 4],
+    pub(crate) output_grad: Vec<f32>,
+}
+
+impl Bf16PooledConv {
+    /// Returns `None` if the output has only one row or column.
+    pub(crate) fn new(dims: [usize; 8], seed: u64) -> Option<Self> {
+        let conv = Bf16Conv::new(dims, seed).expect(ACCEPTED);
+        let pool = conv.shape.pool().ok()?;
+        let [n, .., o] = conv.dims[1];
+        let dims = [n, pool.out_height(), pool.out_width(), o];
+        Some(Self { conv, pool, dims, output_grad: rounded(&values(seed + 4, pool.output_len())) })
+    }
+
+    /// Returns the blocks of the maxima, their places and the gradients, computed in one pass.
+    pub(crate) fn run(&self, memory: &impl Memory) -> Outputs {
+        let (s, [x, _], y) = self.shapes();
+        let (input, weight) = (blocked(memory, &x, &self.conv.input), memory.place(&self.conv.weight));
+        let mut places = memory.place(&vec![u8::MAX; y.len()]);
+        let maxima = made(memory, &y, |y| conv2d_max_pool_forward(s, &input, &weight, y, &mut places));
+        let (grad, at) = (blocked(memory, &y, &self.output_grad), Some(&*places));
+        let mut weight_grad = Vec::new();
+        let input_grad = made(memory, &x, |dx| {
+            let dx = Some(&mut *dx);
+            weight_grad =
+                memory.made(weight.len(), |dw| conv2d_backward(s, &input, &weight, &grad, at, dx, Some(&mut *dw)));
+            Ok(())
+        });
+        let alone = made(memory, &x, |dx| conv2d_backward(s, &input, &weight, &grad, at, Some(dx), None));
+        assert!(*alone == *input_grad, "the input's gradient alone");
+        let alone = memory.made(weight.len(), |dw| conv2d_backward(s, &input, &weight, &grad, at, None, Some(dw)));
+        assert!(alone.iter().map(|v| v.to_bits()).eq(weight_grad.iter().map(|v| v.to_bits())), "the filters' alone");
+        Self::outputs(&maxima, &places, &input_grad, weight_grad)
+    }
+
+    /// Returns the same as [`Bf16PooledConv::run`], with pooling as an operation of its own.
+    pub(crate) fn run_apart(&self, memory: &impl Memory) -> Outputs {
+        let (s, [x, full], y) = self.shapes();
+        let (input, weight) = (blocked(memory, &x, &self.conv.input), memory.place(&self.conv.weight));
+        let output = made(memory, &full, |y| conv2d_forward(s, &input, &weight, y));
+        let mut places = memory.place(&vec![u8::MAX; y.len()]);
+        let maxima = made(memory, &y, |y| max_pool_forward(&self.pool, &output, y, &mut places));
+        let grad = blocked(memory, &y, &self.output_grad);
+        let grad = made(memory, &full, |dx| max_pool_backward(&self.pool, &places, &grad, dx));
+        let input_grad = made(memory, &x, |dx| conv2d_input_gradient(s, &grad, &weight, dx));
+        let weight_grad =
+            memory.made(weight.len(), |dw| conv2d_backward(s, &input, &weight, &grad, None, None, Some(dw)));
+        Self::outputs(&maxima, &places, &input_grad, weight_grad)
+    }
+
+    /// Returns the shape, the blocked shapes of input and output, and that of the maxima.
+    fn shapes(&self) -> (&Conv2dShape, [BlockedShape; 2], BlockedShape) {
+        let shape = |dims| BlockedShape::new(dims).expect(ACCEPTED);
+        (&self.conv.shape, self.conv.dims.map(shape), shape(self.dims))
+    }
+
+    fn outputs(maxima: &[Bf16], places: &[u8], input_grad: &[Bf16], weight_grad: Vec<f32>) -> Outputs {
+        vec![
+            ("bf16::conv2d_max_pool_forward", widen(maxima)),
+            ("bf16::conv2d_max_pool_forward, places", places.iter().map(|place| f32::from(*place)).collect()),
+            ("bf16::conv2d_backward with places, input", widen(input_grad)),
+            ("bf16::conv2d_backward with places, weight", weight_grad),
         ]
     }
 }
