@@ -322,7 +322,8 @@ pub(crate) struct RecipeArgs {
     /// Recipe to write into params.yaml [default: list all recipes]
     #[arg(value_name = "NAME")]
     pub(crate) name: Option<String>,
-    /// Measure the training speed, then write the recipe with the highest accuracy on CIFAR-10 after M minutes of training
+    /// Measure the training speed, then write the recipe with the highest accuracy on CIFAR-10
+    /// after M minutes of training
     ///
     /// Takes some seconds. The epochs suit the number of prepared images.
     #[arg(long, value_name = "M", conflicts_with = "name", value_parser = minutes)]

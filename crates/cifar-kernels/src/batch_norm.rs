@@ -208,8 +208,8 @@ fn check_gradients(
     gradients.residual.as_ref().map_or(Ok(()), |residual| check_len(op, "residual_grad", residual, len))
 }
 
-/// Normalises the input as [`batch_norm_forward`] does, followed by max pooling, without storing the
-/// values between the two.
+/// Normalises the input as [`batch_norm_forward`] does, followed by max pooling, without storing
+/// the values between the two.
 ///
 /// `shape` is that of the pooling: its windows must not overlap. `output` and `places` are
 /// `[images, out_height, out_width, channels]`. `places` receives the position of each maximum in

@@ -22,8 +22,8 @@
 //!
 //! Each module holds one operation: its shape, its safe entry points, and its formula. An entry
 //! point checks all lengths before it computes. [`naive`] has the same operations as plain loops
-//! over `f32` or `f64`, which all tests use as the reference. [`bf16`] has the layers of networks in
-//! bf16.
+//! over `f32` or `f64`, which all tests use as the reference. [`bf16`] has the layers of networks
+//! in bf16.
 //!
 //! # Layouts
 //! Images are `[images, height, width, channels]` (NHWC; blocked in [`bf16`]), filters are

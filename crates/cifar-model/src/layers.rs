@@ -235,8 +235,9 @@ impl BatchNorm {
         }
     }
 
-    /// Computes [`BatchNorm::forward`] without a residual, then the maximum of each `window`×`window`
-    /// window with stride `window` ([`ops::max_pool`]). In training this is one pass.
+    /// Computes [`BatchNorm::forward`] without a residual, then the maximum of each
+    /// `window`×`window` window with stride `window` ([`ops::max_pool`]). In training this is one
+    /// pass.
     ///
     /// # Errors
     /// As [`BatchNorm::forward`], and if the window is larger than the images.

@@ -97,8 +97,9 @@ impl Plan {
 
     /// Estimates what a training step costs per image, in floating-point operations.
     ///
-    /// The ratio of two networks' costs is about that of their times. Each kept activation counts as
-    /// [`ACTIVATION_COST`] operations, since memory limits them, and each image as [`IMAGE_COST`].
+    /// The ratio of two networks' costs is about that of their times. Each kept activation counts
+    /// as [`ACTIVATION_COST`] operations, since memory limits them, and each image as
+    /// [`IMAGE_COST`].
     pub fn training_cost(&self) -> f64 {
         self.flops as f64 + ACTIVATION_COST * self.kept as f64 + IMAGE_COST
     }

@@ -33,10 +33,10 @@ fn distance(found: &[f32], expected: &[f32]) -> f64 {
     norm(&mut differences) / norm(&mut expected.iter().map(|v| f64::from(*v)))
 }
 
-/// How far a rounding may carry depends on the network: ReLU and maxima switch, and batch norm of few
-/// values divides by little. So the yardstick is what rounding the filters alone does in `f32`. In
-/// bf16 every activation and gradient is rounded, too: some six roundings per layer instead of one,
-/// and half of airbench's initial filters are 0 and 1, which rounding does not change.
+/// How far a rounding may carry depends on the network: ReLU and maxima switch, and batch norm of
+/// few values divides by little. So the yardstick is what rounding the filters alone does in `f32`.
+/// In bf16 every activation and gradient is rounded, too: some six roundings per layer instead of
+/// one, and half of airbench's initial filters are 0 and 1, which rounding does not change.
 #[test]
 fn logits_and_gradients_are_as_close_to_those_in_f32_as_roundings_allow() {
     const ROUNDINGS: f64 = 20.0;

@@ -251,8 +251,8 @@ impl Project {
         self.evaluate_in(Precision::F32, reporter)
     }
 
-    /// Scores the trained network as [`Project::evaluate`] does, with the products of the network in
-    /// `precision`.
+    /// Scores the trained network as [`Project::evaluate`] does, with the products of the network
+    /// in `precision`.
     ///
     /// # Errors
     /// As [`Project::evaluate`].

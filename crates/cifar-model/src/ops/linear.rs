@@ -7,7 +7,8 @@ use super::{new_parameter_gradient, parameter_gradient, to_f32, with_values};
 use crate::FeatureMap;
 use crate::feature_map::{Operation, record};
 
-/// Computes `input` `[N, I]` · `weight` `[I, O]`, plus `bias` `[O]` if there is one: `[N, O]`, in `f32`.
+/// Computes `input` `[N, I]` · `weight` `[I, O]`, plus `bias` `[O]` if there is one: `[N, O]`, in
+/// `f32`.
 ///
 /// # Errors
 /// If the shapes do not fit.

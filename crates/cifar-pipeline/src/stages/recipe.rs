@@ -78,8 +78,8 @@ pub fn run(project: &Project, name: &str) -> Result<RecipeWritten> {
 /// Networks that do not suit these images, or the memory, are left out.
 ///
 /// # Errors
-/// If `minutes` is not in [`MINUTES`] or too short for one epoch, no network suits, or the user asks
-/// to stop. If the file is invalid or has several values on a line.
+/// If `minutes` is not in [`MINUTES`] or too short for one epoch, no network suits, or the user
+/// asks to stop. If the file is invalid or has several values on a line.
 pub fn run_within(project: &Project, minutes: f64, reporter: &dyn Reporter) -> Result<RecipeWritten> {
     if !MINUTES.contains(&minutes) {
         let allowed = format!("allowed is {} to {}", MINUTES.start(), MINUTES.end());

@@ -10,8 +10,8 @@ use cifar_data::prepare::TrainingData;
 
 use crate::{Result, Sampling, TrainParams};
 
-/// Returns the first batch that a run with these parameters and this seed trains on, augmented as in
-/// training.
+/// Returns the first batch that a run with these parameters and this seed trains on, augmented as
+/// in training.
 ///
 /// ```
 /// use cifar_data::sources::synthetic::{self, SyntheticParams};

@@ -33,9 +33,9 @@ pub struct TuneParams {
     /// Number of other seeds under which the best trial and the baseline are retrained and
     /// compared. With fewer than 2, no trial can be shown to be better.
     pub rescore_seeds: usize,
-    /// Whether a trial with another network gets the number of epochs whose estimated cost is that of
-    /// the baseline's run ([`Recipe::at_equal_cost`](crate::Recipe::at_equal_cost)). Otherwise all
-    /// trials have the same number of epochs.
+    /// Whether a trial with another network gets the number of epochs whose estimated cost is that
+    /// of the baseline's run ([`Recipe::at_equal_cost`](crate::Recipe::at_equal_cost)). Otherwise
+    /// all trials have the same number of epochs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub equal_cost: bool,
     /// The range of each tuned parameter, by key, such as `train.learning_rate`.

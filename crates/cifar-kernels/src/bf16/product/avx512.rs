@@ -50,8 +50,8 @@ impl Tiles for Avx512Unit {
                         for (to, from) in widened.0.iter_mut().zip(a) {
                             *to = from.to_f32();
                         }
-                        // SAFETY: `self` is the proof that the processor has the instructions, and all
-                        // slices have the length of a block.
+                        // SAFETY: `self` is the proof that the processor has the instructions, and
+                        // all slices have the length of a block.
                         unsafe { add_block(&widened.0, b, c) };
                     },
                 );

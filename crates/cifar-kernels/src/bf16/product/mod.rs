@@ -16,8 +16,8 @@
 //! implementations return the same bits, except those of NaN.
 //!
 //! Order and flushing follow from Intel's description of the instruction and were measured on a
-//! processor with AMX. Not measured is whether AMX decides before or after rounding that a result is
-//! subnormal. The others decide after it, as AVX-512 does. The two differ for exact results from
+//! processor with AMX. Not measured is whether AMX decides before or after rounding that a result
+//! is subnormal. The others decide after it, as AVX-512 does. The two differ for exact results from
 //! 2⁻¹²⁶ − 2⁻¹⁵¹ to 2⁻¹²⁶ only.
 
 #[cfg(target_arch = "x86_64")]

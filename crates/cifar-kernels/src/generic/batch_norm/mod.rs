@@ -244,8 +244,9 @@ fn apply_pooled_with<S: Simd, F: Function>(
                         let first = ((image * shape.in_height + y * window) * shape.in_width + x * window) * channels;
                         for c in (0..channels).step_by(S::LANES) {
                             let n = S::LANES.min(channels - c);
-                            // SAFETY: at least `n` channels remain from `c`. The window is inside the
-                            // image, whose values the entry point counted, and `x` inside the row.
+                            // SAFETY: at least `n` channels remain from `c`. The window is inside
+                            // the image, whose values the entry point counted, and `x` inside the
+                            // row.
                             unsafe {
                                 let k = forward.channels(s, c, n);
                                 let at = |i: usize, j: usize| first + (i * shape.in_width + j) * channels + c;

@@ -31,8 +31,8 @@ pub struct BatchNormArgs<'a> {
 /// Normalises each channel of the input by its mean and variance in this batch:
 /// activation(scale · (x − mean) / √(variance + ε) + shift + residual).
 ///
-/// Also returns the statistics, from which running statistics are updated. The result has the number
-/// type of the input.
+/// Also returns the statistics, from which running statistics are updated. The result has the
+/// number type of the input.
 ///
 /// # Errors
 /// If the shapes do not fit or `epsilon` is not above 0.
@@ -281,8 +281,8 @@ mod tests {
         }
     }
 
-    /// GELU and SiLU, which are not monotonic, may give two pixels of a window nearly the same value.
-    /// The kernels' tests compare them with the two operations one after the other.
+    /// GELU and SiLU, which are not monotonic, may give two pixels of a window nearly the same
+    /// value. The kernels' tests compare them with the two operations one after the other.
     #[test]
     fn values_and_gradients_with_pooling_are_right() {
         for (dims, function) in [([2, 4, 5, 3], Activation::Relu), ([2, 3, 3, 2], Activation::Identity)] {
