@@ -11,7 +11,7 @@ use cifar_kernels::Activation;
 use rayon::prelude::*;
 
 use crate::parameters::{Init, Kind, Parameter, Parameters};
-use crate::{FeatureMap, Mode, Result, ops};
+use crate::{FeatureMap, Mode, Precision, Result, ops};
 
 const KERNEL: usize = 2;
 /// Values per patch.
@@ -59,13 +59,15 @@ impl Whitening {
         Ok(self.weight.set(&Tensor::from_vec(weight, self.weight.shape(), &Device::Cpu)?)?)
     }
 
-    /// Computes `[N, H, W, 3]` → `[N, H − 1, W − 1, 24]`.
+    /// Computes `[N, H, W, 3]` → `[N, H − 1, W − 1, 24]` in `f32`. The result is rounded to bf16 if
+    /// the following convolution computes in bf16.
     ///
     /// # Errors
     /// As [`ops::conv2d_activation`].
     pub fn forward(&self, images: &FeatureMap, mode: &Mode) -> Result<FeatureMap> {
-        let weight = self.weight.as_detached_tensor();
-        Ok(ops::conv2d_activation(images, &weight, &self.bias.value(mode), 1, 0, self.activation)?)
+        let is_rounded = images.precision() == Precision::Bf16 && Self::OUTPUTS >= Precision::LEAST_CHANNELS;
+        let layer = if is_rounded { ops::conv2d_activation_bf16 } else { ops::conv2d_activation };
+        Ok(layer(images, &self.weight.as_detached_tensor(), &self.bias.value(mode), 1, 0, self.activation)?)
     }
 }
 

@@ -31,6 +31,7 @@ mod batch_norm;
 mod cast;
 mod conv;
 mod conv_activation;
+mod conv_activation_bf16;
 mod dropout;
 mod global_pool;
 mod linear;
@@ -44,6 +45,7 @@ pub use batch_norm::{
 pub use cast::{to_bf16, to_f32};
 pub use conv::{conv2d, conv2d_max_pool, conv2d_slow};
 pub use conv_activation::conv2d_activation;
+pub use conv_activation_bf16::conv2d_activation_bf16;
 pub use dropout::dropout;
 pub(crate) use global_pool::maxima_in_place;
 pub use global_pool::{global_average_pool, global_average_pool_slow, global_max_pool, global_max_pool_slow};
