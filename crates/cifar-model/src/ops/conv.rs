@@ -210,8 +210,7 @@ mod tests {
     }
 
     /// In bf16, values and gradients have the bits of the convolution and the pooling one after the
-    /// other. Differences are too rough to judge them; the convolution and the pooling are tested in
-    /// [`cifar_kernels`].
+    /// other. Finite differences are too rough to judge them; [`cifar_kernels`] tests both apart.
     #[test]
     fn values_and_gradients_with_pooling_in_bf16_are_those_of_two_operations() {
         for (n, h, w, i, o) in [(2, 4, 6, 8, 5), (33, 5, 7, 9, 33)] {
