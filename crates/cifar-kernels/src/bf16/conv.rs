@@ -130,7 +130,8 @@ pub fn conv2d_weight_gradient(
 /// assert_eq!((output[0].to_f32(), places[0]), (40.0, 3));
 ///
 /// let mut weight_grad = [0.0];
-/// bf16::conv2d_backward(&shape, &input, &[10.0], &output, Some(&places), None, Some(&mut weight_grad))?;
+/// let (weight, places, of_weight) = ([10.0], Some(&*places), Some(&mut weight_grad[..]));
+/// bf16::conv2d_backward(&shape, &input, &weight, &output, places, None, of_weight)?;
 /// assert_eq!(weight_grad, [160.0]);
 /// # Ok::<(), cifar_kernels::KernelError>(())
 /// ```

@@ -9,8 +9,7 @@ use super::weight_gradient::weight_gradient;
 use super::{Bf16, BlockedShape};
 use crate::{Buffer, Conv2dShape, PoolShape};
 
-/// Tasks per thread between two waits for all of them, so that the last ones take little of the
-/// time.
+/// Tasks per thread between two waits for all of them, so that the last ones take little time.
 const TASKS: usize = 8;
 
 pub(super) fn forward<U: Unit>(

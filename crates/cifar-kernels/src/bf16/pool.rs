@@ -170,8 +170,8 @@ fn round(sums: &[f32; BLOCK], factor: f32, values: &mut [Bf16; BLOCK]) {
     }
 }
 
-/// Replaces numbers of `maxima` by larger `values`, and their places by `place`. At the first
-/// place, 0, all are replaced.
+/// Replaces numbers of `maxima` by larger `values`, and their places by `place`. At place 0, all
+/// are replaced.
 #[inline(always)]
 pub(super) fn keep_maxima(values: &[Bf16; BLOCK], place: u8, maxima: &mut [Bf16; BLOCK], places: &mut [u8; BLOCK]) {
     for ((best, at), value) in maxima.iter_mut().zip(places).zip(values) {

@@ -12,8 +12,8 @@ use crate::number::blocked_shape;
 
 /// Convolves `images` `[N, H, W, I]` with `weight` `[K, K, I, O]`.
 ///
-/// The result is `[N, H', W', O]` with H' = (H + 2 · padding − K) / stride + 1. Of images in bf16,
-/// it is in bf16: filters are rounded, and products are summed in `f32`.
+/// The result is `[N, H', W', O]` with H' = (H + 2 · padding − K) / stride + 1. Of images in bf16, it
+/// is in bf16: filters are rounded, and products are summed in `f32`.
 ///
 /// # Errors
 /// If the shapes do not fit.
@@ -210,8 +210,7 @@ mod tests {
     }
 
     /// In bf16, values and gradients have the bits of the convolution and the pooling one after the
-    /// other. Differences are too rough to judge them; the convolution and the pooling are tested
-    /// in [`cifar_kernels`].
+    /// other. Finite differences are too rough to judge them; [`cifar_kernels`] tests both apart.
     #[test]
     fn values_and_gradients_with_pooling_in_bf16_are_those_of_two_operations() {
         for (n, h, w, i, o) in [(2, 4, 6, 8, 5), (33, 5, 7, 9, 33)] {
