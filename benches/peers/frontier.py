@@ -80,14 +80,13 @@ def draw(given):
     for run in record["runs"]:
         groups[run["architecture"], tuple(run["widths"]), run["epochs"]].append(run)
     figure, axes = plt.subplots(figsize=(8, 5), dpi=120)
-    for (architecture, widths, epochs), found in groups.items():
+    for (architecture, widths, epochs), found in sorted(groups.items(), key=lambda group: group[1][0]["minutes"]):
         minutes, test = found[0]["minutes"], statistics.mean(run["test"] for run in found)
-        axes.plot(minutes, test, "o", color="tab:blue")
-        label = f"{'-'.join(map(str, widths))}, {epochs} epochs" + (f" (n = {len(found)})" if len(found) > 1 else "")
-        axes.annotate(label, (minutes, test), textcoords="offset points", xytext=(6, -10), fontsize=7)
+        name = f"{architecture} {'-'.join(map(str, widths))}, {epochs} epochs, n = {len(found)}"
+        axes.plot(minutes, test, "o", label=name)
     for peer in record["peers"]:
-        axes.plot(peer["minutes"], peer["test"], "s", color="tab:orange")
-        axes.annotate(peer["name"], (peer["minutes"], peer["test"]), textcoords="offset points", xytext=(6, 6), fontsize=7)
+        axes.plot(peer["minutes"], peer["test"], "s" if peer["name"].startswith("PyTorch") else "D", label=peer["name"])
+    axes.legend(loc="lower right", fontsize=8)
     axes.set(xscale="log", xlabel="minutes of training on two cores", ylabel="accuracy on published test images, %")
     ticks = [1, 3, 10, 30, 90]
     axes.set_xticks(ticks, map(str, ticks))
