@@ -98,8 +98,7 @@ impl Plan {
     /// Estimates what a training step costs per image, in floating-point operations.
     ///
     /// The ratio of two networks' costs is about that of their times. Each kept activation counts
-    /// as [`ACTIVATION_COST`] operations, since memory limits them, and each image as
-    /// [`IMAGE_COST`].
+    /// as 400 operations, since memory limits them, and each image as 16 million.
     pub fn training_cost(&self) -> f64 {
         self.flops as f64 + ACTIVATION_COST * self.kept as f64 + IMAGE_COST
     }

@@ -34,7 +34,7 @@
 //! the same order in every run. A graph can be visited again, but not by two threads at once.
 //!
 //! [`FeatureMap::from_tensor`] and [`FeatureMap::to_tensor`] are differentiable: candle's own
-//! operations can be used before, between and after those of [`ops`](crate::ops).
+//! operations can be used before, between and after those of [`ops`].
 
 mod graph;
 
@@ -54,7 +54,7 @@ use crate::ops::{self, with_values};
 /// Activations of a batch, `[N, H, W, C]` or `[N, F]`, with a node in candle's graph. Clones share
 /// everything.
 ///
-/// The values are `f32`, or bf16 after [`ops::to_bf16`](crate::ops::to_bf16). Layers compute products
+/// The values are `f32`, or bf16 after [`ops::to_bf16`]. Layers compute products
 /// of this map, and of maps computed from it, in its precision ([`FeatureMap::with_precision`]).
 ///
 /// ```
@@ -144,7 +144,7 @@ impl FeatureMap {
     /// Returns the values, with the last dimension fastest.
     ///
     /// # Errors
-    /// If they are in bf16; [`ops::to_f32`](crate::ops::to_f32) converts them.
+    /// If they are in bf16; [`ops::to_f32`] converts them.
     pub fn values(&self) -> Result<&[f32]> {
         match &*self.values {
             Values::F32(values) => Ok(values),
@@ -160,7 +160,7 @@ impl FeatureMap {
     /// Returns the values in the blocked layout of [`cifar_kernels::bf16`].
     ///
     /// # Errors
-    /// If they are in `f32`; [`ops::to_bf16`](crate::ops::to_bf16) converts them.
+    /// If they are in `f32`; [`ops::to_bf16`] converts them.
     pub(crate) fn blocked(&self) -> Result<&[Bf16]> {
         match &*self.values {
             Values::Bf16(values) => Ok(values),

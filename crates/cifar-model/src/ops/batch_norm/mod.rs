@@ -63,7 +63,7 @@ pub fn batch_norm_train(args: &BatchNormArgs) -> Result<(FeatureMap, BatchStatis
 }
 
 /// Computes [`batch_norm_train`] of `[N, H, W, C]`, then the maximum of each `window`×`window`
-/// window with stride `window`, as [`max_pool`](super::max_pool) does, in one pass.
+/// window with stride `window`, as [`max_pool()`] does, in one pass.
 ///
 /// # Errors
 /// As [`batch_norm_train`], and if the window is larger than the images.
