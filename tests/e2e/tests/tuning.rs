@@ -298,7 +298,7 @@ fn a_recipe_for_some_minutes_has_the_epochs_that_fit() {
         let written: serde_json::Value = serde_json::from_str(&answer.stdout).unwrap();
         let number = |key: &str| written[key].as_f64().unwrap();
         assert!(number("minutes") <= minutes.parse::<f64>().unwrap() && number("images_per_second") > 0.0, "{written}");
-        assert!(after(&project).contains(&format!("epochs: {} ", number("epochs"))), "{written}");
+        assert!(after(&project).contains(&format!("\n  epochs: {}", number("epochs"))), "{written}");
         assert!(after(&project).contains("precision: bf16"), "it belongs to the machine");
     }
     let after = after(&project);

@@ -15,8 +15,8 @@ use crate::{Averaging, Recipe, Result, TrainError, TrainParams};
 const RESERVE: f64 = 0.05;
 /// Time of a forward pass over an image, as a fraction of that of a training step.
 const FORWARD: f64 = 1.0 / 3.0;
-/// The fewest steps of a wide network: a small set is left to narrower ones, which make more steps
-/// in the same time.
+/// The fewest steps of a run, if the time allows: small sets have more epochs, and are left to
+/// narrower networks, which make more steps in the same time.
 const STEPS: usize = 100;
 /// Small sets have batches of this size, as in the recipe of a new project, or else an epoch of at
 /// least [`STEPS`] steps.
@@ -90,8 +90,10 @@ pub fn recipe_within<E: From<TrainError>>(
         let seconds_per_epoch = (train + FORWARD * val) / (rate * (1.0 - RESERVE));
         fastest = Some(fastest.map_or(seconds_per_epoch, |fastest| fastest.min(seconds_per_epoch)));
         let fit = (limit.as_secs_f64() / seconds_per_epoch) as usize;
+        let enough = STEPS.div_ceil(recipe.train.steps_per_epoch(images[0]));
+        let to_epochs = to_epochs.max(enough);
         let epochs = fit.min(to_epochs);
-        let has_steps = number == 0 || epochs * recipe.train.steps_per_epoch(images[0]) >= STEPS;
+        let has_steps = number == 0 || epochs >= enough;
         if fit >= from_epochs && has_steps {
             return Ok(Some(TimedRecipe {
                 recipe: Recipe { train: recipe.train.stretched_to(epochs), model: recipe.model },
@@ -107,11 +109,12 @@ pub fn recipe_within<E: From<TrainError>>(
     Err(TrainError::TooShort { limit, least }.into())
 }
 
-/// Returns the recipe in batches that suit this number of images. The rate of SGD stays, since
+/// Returns the recipe in batches that suit this number of images: at most half of them, so that the
+/// recipe also suits if the number was an estimate. The rate of SGD stays, since
 /// losses are summed; that of Muon follows the root of the batch size, and weight decay the size.
 fn for_images(recipe: &Recipe, images: usize) -> Recipe {
     let Recipe { model, train } = recipe.clone();
-    let batch_size = train.batch_size.min((images / STEPS).max(SMALL_BATCH)).min(images.max(1));
+    let batch_size = train.batch_size.min((images / STEPS).max(SMALL_BATCH)).min(images.div_ceil(2)).max(1);
     let ratio = batch_size as f64 / train.batch_size as f64;
     // Three digits suffice, and are short to read.
     let rounded = |x: f64| format!("{x:.2e}").parse().unwrap_or(x);
@@ -214,6 +217,11 @@ mod tests {
         }
         let small = chosen(10.0, [704, 94]).recipe.train;
         assert_eq!(small.batch_size, SMALL_BATCH);
+        // Ten minutes are enough for all steps, even of a single image.
+        for images in [1, 70, 200] {
+            let Recipe { train, .. } = chosen(10.0, [images, 10]).recipe;
+            assert!(train.epochs * train.steps_per_epoch(images) >= STEPS, "{images} images");
+        }
         let default = super::super::default().recipe.train;
         let close = |found: f64, expected: f64| assert!((found / expected - 1.0).abs() < 0.03, "{found} {expected}");
         let airbench94 = chosen(0.1, [704, 94]).recipe.train;

@@ -170,7 +170,7 @@ struct Arguments {
 
 impl Tiles for Configured {
     fn add(&self, sum: &BlockSum, fresh: bool, c: &mut [f32]) {
-        if !sum.is_nonzero(fresh, c) {
+        if !sum.start(fresh, c) {
             return;
         }
         let bytes = BLOCK * size_of::<Bf16>();
@@ -186,7 +186,7 @@ impl Tiles for Configured {
             c: c.as_mut_ptr(),
             fresh: usize::from(fresh),
         };
-        // SAFETY: `self` is the proof that the tiles are configured. `is_nonzero` checked that
+        // SAFETY: `self` is the proof that the tiles are configured. `start` checked that
         // there is a step, that C has the length of a block and that all blocks of A and B are in
         // their slices. Rust uses no tiles.
         unsafe {

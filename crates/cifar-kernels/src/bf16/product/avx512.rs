@@ -33,7 +33,7 @@ impl Unit for Avx512Unit {
 
 impl Tiles for Avx512Unit {
     fn add(&self, sum: &BlockSum, fresh: bool, c: &mut [f32]) {
-        if !sum.is_nonzero(fresh, c) {
+        if !sum.start(fresh, c) {
             return;
         }
         if fresh {

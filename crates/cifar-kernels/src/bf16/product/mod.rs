@@ -75,11 +75,11 @@ pub(super) struct BlockSum<'a> {
 }
 
 impl BlockSum<'_> {
-    /// Returns whether there is a product to add, and sets a fresh sum to 0 if there is none.
+    /// Returns whether there is a product to add; if there is none, sets a fresh sum to 0.
     ///
     /// # Panics
     /// If A, B or C is too short, which callers rule out.
-    fn is_nonzero(&self, fresh: bool, c: &mut [f32]) -> bool {
+    fn start(&self, fresh: bool, c: &mut [f32]) -> bool {
         assert_eq!(c.len(), BLOCK, "a block of sums");
         if self.repeats == 0 || self.steps.list().is_empty() {
             if fresh {

@@ -24,7 +24,7 @@ impl Unit for PortableUnit {
 
 impl Tiles for PortableUnit {
     fn add(&self, sum: &BlockSum, fresh: bool, c: &mut [f32]) {
-        if !sum.is_nonzero(fresh, c) {
+        if !sum.start(fresh, c) {
             return;
         }
         if fresh {
