@@ -336,6 +336,7 @@ mod tests {
             assert!(found.starts_with(expected), "{found}");
             assert_eq!(found.lines().count(), 1);
         };
+        check("[grid]\ntrain.precision = ['f32', 'auto']\n", "train.precision: auto is not allowed in a grid, ");
         let block = "a block's name must be in brackets, such as `[grid]`, in `[grid`";
         check("[grid\n", &format!("line 1, column 6: {block}"));
         check("[grid]\nrandom_seed = [1, 2\n", "line 2, column ");
