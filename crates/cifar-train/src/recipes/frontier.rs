@@ -67,7 +67,8 @@ pub struct TimedRecipe {
 ///
 /// // On a machine on which every network trains 1,000 images per second:
 /// let rate = |_: &_| Ok::<_, TrainError>(Some(1000.0));
-/// let of = |minutes| recipe_within(Duration::from_mins(minutes), [45_000, 5_000], Precision::F32, rate);
+/// let limit = Duration::from_mins;
+/// let of = |minutes| recipe_within(limit(minutes), [45_000, 5_000], Precision::F32, rate);
 /// let (short, long) = (of(1)?.unwrap(), of(30)?.unwrap());
 /// assert!(short.recipe.train.epochs < long.recipe.train.epochs);
 /// # Ok::<(), cifar_train::TrainError>(())
@@ -145,9 +146,9 @@ fn frontier() -> [Size; FRONTIER_SIZES] {
     };
     [
         size([24, 96, 128], 1, 16),
-        size([32, 128, 256], 5, 20),
-        size([64, 256, 256], 6, 24),
-        Size { recipe: hour().recipe, from_epochs: 12, to_epochs: 40 },
+        size([32, 128, 256], 5, 12),
+        size([64, 256, 256], 6, 12),
+        Size { recipe: hour().recipe, from_epochs: 12, to_epochs: 16 },
     ]
 }
 
