@@ -113,7 +113,7 @@ pub(crate) enum Command {
     /// List the recipes, or write one into params.yaml
     #[command(after_help = "Examples:\n  cifar-cli recipe               # list the recipes\n  \
                             cifar-cli recipe airbench94    # write its values into params.yaml; comments stay\n  \
-                            cifar-cli recipe --minutes 10  # write the best one for ten minutes of training here")]
+                            cifar-cli recipe --minutes 10  # write the best known one for ten minutes of training here")]
     Recipe(RecipeArgs),
     /// Search for better hyper-parameters on validation images
     #[command(
@@ -322,8 +322,7 @@ pub(crate) struct RecipeArgs {
     /// Recipe to write into params.yaml [default: list all recipes]
     #[arg(value_name = "NAME")]
     pub(crate) name: Option<String>,
-    /// Measure the training speed, then write the recipe with the highest accuracy on CIFAR-10
-    /// after M minutes of training
+    /// Measure the training speed, then write the best known recipe for M minutes of training
     ///
     /// Takes some seconds. The epochs suit the number of prepared images.
     #[arg(long, value_name = "M", conflicts_with = "name", value_parser = minutes)]

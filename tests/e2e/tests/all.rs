@@ -15,6 +15,7 @@ mod links;
 mod memory;
 mod output;
 mod page;
+mod precision;
 mod provenance;
 mod resume;
 mod slurm;

@@ -17,7 +17,7 @@ const FAILURE: i32 = 1;
 /// A prepared project that trains for 12 epochs of 7 steps, which takes some seconds. Its
 /// checkpoint has everything that one can have: an optimiser with momentum, averaged weights, best
 /// weights, running statistics, dropout and every augmentation.
-fn prepared() -> Project {
+pub(crate) fn prepared() -> Project {
     let project = Project::new();
     project.run(&["partition", "--source", "synthetic", "--synthetic-images", "300"]).success();
     for (from, to) in [
@@ -67,7 +67,7 @@ fn unfinished(project: &Project) -> Vec<PathBuf> {
 }
 
 /// Starts a run and kills it `delay` after it has written a checkpoint. Returns its standard error.
-fn kill_after_a_checkpoint(project: &Project, arguments: &[&str], delay: Duration) -> String {
+pub(crate) fn kill_after_a_checkpoint(project: &Project, arguments: &[&str], delay: Duration) -> String {
     // Each checkpoint is a new file that replaces the old one.
     let checkpoints = || -> Vec<(u64, i64, i64)> {
         let folders = std::fs::read_dir(project.path(".cifar/checkpoints")).into_iter().flatten().flatten();
@@ -93,7 +93,7 @@ fn start(project: &Project, arguments: &[&str]) -> Child {
 }
 
 /// Returns the steps after which the program reports that it resumes.
-fn steps_behind(answer: &str) -> usize {
+pub(crate) fn steps_behind(answer: &str) -> usize {
     let line = answer.lines().find_map(|line| line.strip_prefix("resuming after step "));
     line.and_then(|line| line.split(',').next()?.parse().ok()).unwrap_or(0)
 }
@@ -414,49 +414,4 @@ fn training_continues_if_the_program_is_deleted() {
     project.call(&PathBuf::from("sh"), &["-c", script, "sh", program]).success();
     assert!(!copy.exists());
     assert_eq!(expected, tree(&project.path("models/final")));
-}
-
-/// On a processor without AMX its arithmetic is emulated, with the same bits.
-#[test]
-fn mixed_precision_resumes_exactly_and_results_name_it() {
-    let project = prepared();
-    for (from, to) in [
-        ("architecture: simple_cnn", "architecture: airbench94"),
-        ("widths: [16, 16, 32]", "widths: [16, 16, 16]"),
-        ("dropout: 0.3", "dropout: 0.0"),
-        ("precision: f32", "precision: bf16"),
-        ("epochs: 12", "epochs: 4"),
-    ] {
-        project.edit("params.yaml", from, to);
-    }
-    let told = project.run(&["train"]).success().stderr;
-    assert_eq!(told.matches("precision bf16: ").count(), 1, "{told}");
-    let (expected, accuracy) = (tree(&project.path("models/final")), project.json("models/final/metrics.json"));
-    std::fs::remove_dir_all(project.path(".cifar/checkpoints")).unwrap();
-    for threads in ["1", "2"] {
-        kill_after_a_checkpoint(&project, &["--threads", threads, "train", "--checkpoint-every", "0"], Duration::ZERO);
-    }
-    let last = project.run(&["--threads", "3", "train"]).success();
-    assert!(steps_behind(&last.stderr) > 0, "{last:#?}");
-    assert!(tree(&project.path("models/final")) == expected, "{accuracy}");
-    let model = String::from_utf8_lossy(&project.read("models/final/model.safetensors")).into_owned();
-    assert!(model.contains("-linux, bf16") || !cfg!(target_os = "linux"), "the numeric target names the precision");
-
-    // The same parameters in f32 are another run.
-    let other = project.run(&["train", "--set", "train.precision=f32"]).success();
-    assert_eq!(steps_behind(&other.stderr), 0, "{other:#?}");
-    project.run(&["train"]).success();
-    project.run(&["evaluate"]).success();
-    let of_f32 = project.json("evaluation/test/metrics.json");
-    assert!(of_f32.get("precision").is_none(), "{of_f32}");
-    project.run(&["evaluate", "--precision", "bf16"]).success();
-    let of_bf16 = project.json("evaluation/test/metrics.json");
-    assert_eq!(of_bf16["precision"], "bf16");
-    let loss = |metrics: &serde_json::Value| metrics["test"]["cross_entropy"].as_f64().unwrap();
-    let (a, b) = (loss(&of_f32), loss(&of_bf16));
-    assert!(a.to_bits() != b.to_bits() && (a - b).abs() < 0.05 * a, "{a} and {b}");
-    let picture = project.path("evaluation/test/plots/reliability.png");
-    project.run(&["predict", "--precision", "bf16", picture.to_str().unwrap()]).success();
-    project.run(&["evaluate", "--precision", "fp8"]).failure(USAGE, &["allowed is f32, bf16 or auto"]);
-    project.run(&["train", "--set", "train.precision=fp8"]).failure(USAGE, &["train.precision", "fp8"]);
 }

@@ -12,7 +12,7 @@ use cifar_data::{Silent, memory};
 use cifar_train::Recipe;
 use serde::Serialize;
 
-use super::precision::precision_in_words;
+use super::precision::meaning;
 use super::training_speed::{Needed, Subject};
 use crate::params::Params;
 use crate::{Error, Project, Result, ensure, programs};
@@ -197,9 +197,9 @@ fn cost(project: &Project, params: &Params) -> Vec<Line> {
         }
         None => Line { what: "memory", state: "ok", detail: of },
     };
-    let precision = match precision_in_words(recipe.train.precision) {
+    let precision = match meaning(recipe.train.precision) {
         Ok(None) => None,
-        Ok(Some(detail)) => Some(Line { what: "precision", state: "ok", detail }),
+        Ok(Some(found)) => Some(Line { what: "precision", state: "ok", detail: found.words }),
         Err(e) => Some(wrong("precision", &e.one_line())),
     };
     if memory.state == "wrong" || precision.as_ref().is_some_and(|line| line.state == "wrong") {

@@ -6,36 +6,42 @@ use cifar_model::Precision;
 
 use crate::{Reporter, Result};
 
+/// What a precision means on this processor.
+pub(super) struct Meaning {
+    /// In words.
+    pub(super) words: String,
+    /// Whether it is slower than `f32`.
+    is_slow: bool,
+}
+
 /// Returns what `precision` means here; `None` for `f32`.
 ///
 /// # Errors
 /// For `bf16`: if the processor has AMX, but it cannot be used.
-pub(super) fn precision_in_words(precision: Precision) -> Result<Option<String>> {
-    Ok(match (precision, precision.resolved()) {
+pub(super) fn meaning(precision: Precision) -> Result<Option<Meaning>> {
+    let (words, is_slow) = match (precision, precision.resolved()) {
         (Precision::Auto, Precision::F32) => {
             let why = uses_amx().err().map_or("AMX is not available".to_string(), |problem| problem.to_string());
-            Some(format!("auto: computes in f32, since {why}"))
+            (format!("auto: computes in f32, since {why}"), false)
         }
-        (_, Precision::Bf16) if uses_amx()? => Some("bf16: computes with AMX".into()),
-        (_, Precision::Bf16) if cifar_kernels::isa()? == Isa::Avx512 => {
-            Some("bf16: AMX is not available and is emulated, two to four times slower than f32".into())
-        }
+        (_, Precision::Bf16) if uses_amx()? => ("bf16: computes with AMX".to_string(), false),
         (_, Precision::Bf16) => {
-            Some("bf16: AMX is not available and is emulated, about 30 times slower than f32".into())
+            let slower = if cifar_kernels::isa()? == Isa::Avx512 { "two to four" } else { "about 30" };
+            (format!("bf16: AMX is not available and is emulated, {slower} times slower than f32"), true)
         }
-        _ => None,
-    })
+        _ => return Ok(None),
+    };
+    Ok(Some(Meaning { words, is_slow }))
 }
 
 /// Reports what `precision` means here, if it is not `f32`.
 ///
 /// # Errors
-/// As [`precision_in_words`].
+/// As [`meaning`].
 pub(super) fn note_precision(precision: Precision, reporter: &dyn Reporter) -> Result<()> {
-    match precision_in_words(precision)? {
-        Some(words) if words.contains("emulated") => reporter.warn(&format!("precision {words}")),
-        Some(words) => reporter.note(&format!("precision {words}")),
-        None => {}
+    if let Some(Meaning { words, is_slow }) = meaning(precision)? {
+        let text = format!("precision {words}");
+        if is_slow { reporter.warn(&text) } else { reporter.note(&text) }
     }
     Ok(())
 }

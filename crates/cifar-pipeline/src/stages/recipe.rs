@@ -70,9 +70,8 @@ pub fn run(project: &Project, name: &str) -> Result<RecipeWritten> {
     Ok(RecipeWritten { recipe: Some(name.into()), ..write(project, &recipe, views)? })
 }
 
-/// Measures how fast networks train here, for some seconds, and writes the recipe into params.yaml
-/// that reaches the highest accuracy on CIFAR-10 in `minutes` of training; comments and
-/// `train.precision` stay.
+/// Measures how fast networks train here, for some seconds, and writes the best known recipe for
+/// `minutes` of training into params.yaml. Comments and `train.precision` stay.
 ///
 /// The epochs suit the images of the prepared set, or else of the partitions, or else of CIFAR-10.
 /// Networks that do not suit these images, or the memory, are left out.

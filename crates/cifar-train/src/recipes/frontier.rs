@@ -2,7 +2,8 @@
 //!
 //! A wide network learns more per epoch, a narrow one trains more epochs in the same time. So each
 //! time has a best width. The frontier lists networks from narrow to wide, each with the fewest
-//! epochs at which it beats the narrower ones. They were chosen by validation images of CIFAR-10.
+//! epochs at which it beats the narrower ones. They were chosen by validation images of CIFAR-10 for
+//! up to three minutes on two cores; beyond, they are estimates. See `docs/measurements.md`.
 
 use std::time::Duration;
 
@@ -49,8 +50,7 @@ pub struct TimedRecipe {
     pub is_longest: bool,
 }
 
-/// Returns the recipe that reaches the highest accuracy on CIFAR-10 in `limit` of training, or
-/// `None` if no recipe suits.
+/// Returns the best known recipe for `limit` of training on CIFAR-10, or `None` if no recipe suits.
 ///
 /// `images` has the numbers of training and validation images. The recipe computes in `precision`.
 /// `rate` measures the training images per second of a recipe on this machine, and returns `None`
@@ -111,8 +111,8 @@ pub fn recipe_within<E: From<TrainError>>(
 }
 
 /// Returns the recipe in batches that suit this number of images: at most half of them, so that the
-/// recipe also suits if the number was an estimate. The rate of SGD stays, since
-/// losses are summed; that of Muon follows the root of the batch size, and weight decay the size.
+/// recipe also suits if the number was an estimate. The rate of SGD stays, since losses are summed.
+/// That of Muon follows the root of the batch size, and weight decay the size.
 fn for_images(recipe: &Recipe, images: usize) -> Recipe {
     let Recipe { model, train } = recipe.clone();
     let batch_size = train.batch_size.min((images / STEPS).max(SMALL_BATCH)).min(images.div_ceil(2)).max(1);

@@ -36,8 +36,8 @@ impl Amx {
                     return Ok(Some(amx));
                 }
                 Err(format!(
-                    "AMX rounds differently on this processor than its emulation; {ISA_VARIABLE}=avx2 computes \
-                     without AMX"
+                    "AMX rounds differently on this processor than its emulation; compute in f32, or set \
+                     {ISA_VARIABLE}=avx2, which emulates AMX slowly"
                 ))
             })
             .clone()
@@ -106,7 +106,7 @@ fn request_permission() -> Result<(), String> {
     }
     Err(format!(
         "the processor has AMX, but Linux does not permit its use (arch_prctl: error {}); \
-         {ISA_VARIABLE}=avx2 computes without AMX",
+         compute in f32, or set {ISA_VARIABLE}=avx2, which emulates AMX slowly",
         -result
     ))
 }
