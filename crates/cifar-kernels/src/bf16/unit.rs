@@ -3,7 +3,7 @@
 use super::product::PortableUnit;
 pub(super) use super::product::Unit;
 #[cfg(target_arch = "x86_64")]
-use super::product::{Amx, Avx512Unit};
+use super::product::{Amx, Avx2Unit, Avx512Unit};
 use crate::error::Result;
 use crate::isa::isa;
 
@@ -14,6 +14,8 @@ pub(super) enum Selected {
     Amx(Amx),
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512Unit),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2Unit),
     Portable(PortableUnit),
 }
 
@@ -25,6 +27,8 @@ macro_rules! on_unit {
             crate::bf16::unit::Selected::Amx(unit) => $function(unit, $($argument),*),
             #[cfg(target_arch = "x86_64")]
             crate::bf16::unit::Selected::Avx512(unit) => $function(unit, $($argument),*),
+            #[cfg(target_arch = "x86_64")]
+            crate::bf16::unit::Selected::Avx2(unit) => $function(unit, $($argument),*),
             crate::bf16::unit::Selected::Portable(unit) => $function(unit, $($argument),*),
         }
     };
@@ -33,17 +37,26 @@ pub(super) use on_unit;
 
 /// Returns the fastest implementation of the current ISA.
 pub(super) fn selected() -> Result<Selected> {
-    let isa = isa()?;
     #[cfg(target_arch = "x86_64")]
-    if isa == crate::Isa::Avx512 {
-        if let Some(amx) = Amx::new().map_err(|problem| crate::KernelError::Isa { problem })? {
-            return Ok(Selected::Amx(amx));
+    match isa()? {
+        crate::Isa::Avx512 => {
+            if let Some(amx) = Amx::new().map_err(|problem| crate::KernelError::Isa { problem })? {
+                return Ok(Selected::Amx(amx));
+            }
+            if let Some(unit) = Avx512Unit::new() {
+                return Ok(Selected::Avx512(unit));
+            }
         }
-        if let Some(unit) = Avx512Unit::new() {
-            return Ok(Selected::Avx512(unit));
+        crate::Isa::Avx2 => {
+            if let Some(unit) = Avx2Unit::new() {
+                return Ok(Selected::Avx2(unit));
+            }
         }
+        crate::Isa::Portable => {}
     }
-    Ok(Selected::Portable(PortableUnit(isa)))
+    #[cfg(not(target_arch = "x86_64"))]
+    isa()?;
+    Ok(Selected::Portable(PortableUnit))
 }
 
 /// Returns whether the kernels of this module compute with AMX: the ISA is AVX-512, and processor

@@ -2,11 +2,11 @@
 
 use std::arch::asm;
 
+use super::emulation::{FLUSHING, add_widened};
 use super::{BlockSum, Tiles, Unit};
 use crate::Isa;
 use crate::bf16::Bf16;
 use crate::bf16::blocked::BLOCK;
-use crate::isa::vectorised;
 
 /// Proof that the processor has AVX-512.
 #[derive(Debug, Clone, Copy)]
@@ -33,43 +33,22 @@ impl Unit for Avx512Unit {
 
 impl Tiles for Avx512Unit {
     fn add(&self, sum: &BlockSum, fresh: bool, c: &mut [f32]) {
-        if !sum.start(fresh, c) {
-            return;
-        }
-        if fresh {
-            c.fill(0.0);
-        }
-        let mut widened = Widened([0.0; BLOCK]);
-        vectorised(
+        add_widened(
             Isa::Avx512,
+            sum,
+            fresh,
+            c,
             #[inline(always)]
-            || {
-                sum.for_each(
-                    #[inline(always)]
-                    |a, b| {
-                        for (to, from) in widened.0.iter_mut().zip(a) {
-                            *to = from.to_f32();
-                        }
-                        // SAFETY: `self` is the proof that the processor has the instructions, and
-                        // all slices have the length of a block.
-                        unsafe { add_block(&widened.0, b, c) };
-                    },
-                );
+            |a, b, c| {
+                // SAFETY: `self` is the proof that the processor has the instructions, and all
+                // slices have the length of a block.
+                unsafe { add_block(a, b, c) }
             },
         );
     }
 }
 
-/// A block of A as `f32`.
-#[repr(align(64))]
-struct Widened([f32; BLOCK]);
-
-/// Rounding to nearest even, no exceptions, subnormal operands and results are 0.
-const FLUSHING: u32 = 0x9fc0;
-
 /// Adds the product of two blocks to `c`. Eight rows of a tile of C are computed at a time.
-///
-/// Rust requires the default floating-point environment, so it changes within the assembly only.
 ///
 /// # Safety
 /// The processor has AVX-512 F. All slices have the length of a block.

@@ -1,7 +1,6 @@
 //! Compares the arithmetic of an implementation with that of the plain code.
 
 use super::{BlockSum, PortableUnit, Tiles, Unit};
-use crate::Isa;
 use crate::bf16::Bf16;
 use crate::bf16::blocked::BLOCK;
 use crate::bf16::steps::Steps;
@@ -11,7 +10,7 @@ use crate::bf16::steps::Steps;
 /// with subnormal operands.
 pub(super) fn has_the_arithmetic(unit: impl Unit) -> bool {
     let mut numbers = Numbers(0x9E37_79B9_7F4A_7C15);
-    let [tiles, plain] = [&unit.begin() as &dyn Tiles, &PortableUnit(Isa::Portable)];
+    let [tiles, plain] = [&unit.begin() as &dyn Tiles, &PortableUnit];
     // The exponent of the smallest numbers, and how many exponents there are.
     [(126, 2), (87, 80), (62, 6), (0, 128)].into_iter().all(|(smallest, exponents)| {
         let mut block = |blocks: usize| -> Vec<Bf16> {
@@ -47,6 +46,7 @@ impl Numbers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Isa;
 
     /// The plain code, except for one bit.
     #[derive(Clone, Copy)]
@@ -66,14 +66,14 @@ mod tests {
 
     impl Tiles for Broken {
         fn add(&self, sum: &BlockSum, fresh: bool, c: &mut [f32]) {
-            PortableUnit(Isa::Portable).add(sum, fresh, c);
+            PortableUnit.add(sum, fresh, c);
             c[1000] = f32::from_bits(c[1000].to_bits() ^ 1);
         }
     }
 
     #[test]
     fn one_wrong_bit_is_found() {
-        assert!(has_the_arithmetic(PortableUnit(Isa::Portable)));
+        assert!(has_the_arithmetic(PortableUnit));
         assert!(!has_the_arithmetic(Broken));
     }
 }

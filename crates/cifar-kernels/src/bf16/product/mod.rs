@@ -17,21 +17,27 @@
 //!
 //! Order and flushing follow from Intel's description of the instruction and were measured on a
 //! processor with AMX. Not measured is whether AMX decides before or after rounding that a result
-//! is subnormal. The others decide after it, as AVX-512 does. The two differ for exact results from
+//! is subnormal. The others decide after it, as AVX2 and AVX-512 do. The two differ for exact results from
 //! 2⁻¹²⁶ − 2⁻¹⁵¹ to 2⁻¹²⁶ only.
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 #[cfg(any(test, target_arch = "x86_64"))]
 mod check;
+#[cfg(target_arch = "x86_64")]
+mod emulation;
 mod portable;
 #[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
 pub(super) mod trap;
 
 #[cfg(target_arch = "x86_64")]
 pub(super) use amx::Amx;
+#[cfg(target_arch = "x86_64")]
+pub(super) use avx2::Avx2Unit;
 #[cfg(target_arch = "x86_64")]
 pub(super) use avx512::Avx512Unit;
 pub(super) use portable::PortableUnit;
@@ -142,9 +148,10 @@ mod tests {
     }
 
     fn compare(name: &str, a: &[Bf16], b: &[Bf16], c: &[f32]) {
-        let expected = bits(&sum(PortableUnit(Isa::Portable), a, b, c));
-        for isa in Isa::available() {
-            assert!(bits(&sum(PortableUnit(isa), a, b, c)) == expected, "{name}: plain code for {isa}");
+        let expected = bits(&sum(PortableUnit, a, b, c));
+        #[cfg(target_arch = "x86_64")]
+        if let Some(unit) = Avx2Unit::new() {
+            assert!(bits(&sum(unit, a, b, c)) == expected, "{name}: AVX2");
         }
         #[cfg(target_arch = "x86_64")]
         if let Some(unit) = Avx512Unit::new() {
@@ -179,7 +186,7 @@ mod tests {
             (a[2], b[32]) = (second, power(-75));
             let c = vec![0.0; BLOCK];
             compare(&format!("{second:?}"), &a, &b, &c);
-            assert_eq!(sum(PortableUnit(Isa::Portable), &a, &b, &c)[0].to_bits(), expected.to_bits(), "{second:?}");
+            assert_eq!(sum(PortableUnit, &a, &b, &c)[0].to_bits(), expected.to_bits(), "{second:?}");
         }
         let negative = |x: Bf16| Bf16::from_f32(-x.to_f32());
         check(negative(power(-75)), 0.0); // the largest subnormal number with 24 significant bits
@@ -190,9 +197,9 @@ mod tests {
 
     #[test]
     fn the_first_use_accepts_every_implementation() {
-        for isa in Isa::available() {
-            assert!(has_the_arithmetic(PortableUnit(isa)), "{isa}");
-        }
+        assert!(has_the_arithmetic(PortableUnit));
+        #[cfg(target_arch = "x86_64")]
+        assert!(Avx2Unit::new().is_none_or(has_the_arithmetic));
         #[cfg(target_arch = "x86_64")]
         assert!(Avx512Unit::new().is_none_or(has_the_arithmetic));
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
@@ -211,7 +218,7 @@ mod tests {
         let mut c = vec![0.0; BLOCK];
         c[0] = 16_777_216.0; // adding 1 to C changes nothing
         compare("order", &a, &b, &c);
-        let sums = sum(PortableUnit(Isa::Portable), &a, &b, &c);
+        let sums = sum(PortableUnit, &a, &b, &c);
         assert_eq!(sums[..2], [16_777_216.0, 1.0]);
     }
 
@@ -228,7 +235,11 @@ mod tests {
                 assert_eq!(c, vec![0.0; BLOCK]);
             }
         }
-        check(PortableUnit(Isa::Portable));
+        check(PortableUnit);
+        #[cfg(target_arch = "x86_64")]
+        if let Some(unit) = Avx2Unit::new() {
+            check(unit);
+        }
         #[cfg(target_arch = "x86_64")]
         if let Some(unit) = Avx512Unit::new() {
             check(unit);
@@ -272,7 +283,7 @@ mod tests {
                             let sum = BlockSum { a, a_stride, b, b_stride, repeats: 2, steps: Steps::TWO };
                             unit.begin().add(&sum, true, c);
                             let mut expected = vec![0.0; BLOCK];
-                            PortableUnit(Isa::Portable).add(&sum, true, &mut expected);
+                            PortableUnit.add(&sum, true, &mut expected);
                             assert_eq!(bits(c), bits(&expected));
                         });
                     });
@@ -280,6 +291,9 @@ mod tests {
             }
         }
         check(trap::amx());
+        if let Some(unit) = Avx2Unit::new() {
+            check(unit);
+        }
         if let Some(unit) = Avx512Unit::new() {
             check(unit);
         }

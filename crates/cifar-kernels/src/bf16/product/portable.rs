@@ -4,11 +4,10 @@ use super::{BlockSum, TILE, Tiles, Unit};
 use crate::Isa;
 use crate::bf16::Bf16;
 use crate::bf16::blocked::{BLOCK, SIDE};
-use crate::isa::vectorised;
 
-/// Plain loops, compiled for the instructions of an ISA.
+/// Plain loops.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::bf16) struct PortableUnit(pub(in crate::bf16) Isa);
+pub(in crate::bf16) struct PortableUnit;
 
 impl Unit for PortableUnit {
     type Tiles = Self;
@@ -18,7 +17,7 @@ impl Unit for PortableUnit {
     }
 
     fn isa(self) -> Isa {
-        self.0
+        Isa::Portable
     }
 }
 
@@ -30,22 +29,13 @@ impl Tiles for PortableUnit {
         if fresh {
             c.fill(0.0);
         }
-        vectorised(
-            self.0,
-            #[inline(always)]
-            || {
-                sum.for_each(
-                    #[inline(always)]
-                    |a, b| {
-                        for (row, c) in a.chunks_exact(SIDE).zip(c.chunks_exact_mut(SIDE)) {
-                            for (b, c) in b.chunks_exact(BLOCK / 2).zip(c.chunks_exact_mut(TILE)) {
-                                add_row(row, b, c);
-                            }
-                        }
-                    },
-                );
-            },
-        );
+        sum.for_each(|a, b| {
+            for (row, c) in a.chunks_exact(SIDE).zip(c.chunks_exact_mut(SIDE)) {
+                for (b, c) in b.chunks_exact(BLOCK / 2).zip(c.chunks_exact_mut(TILE)) {
+                    add_row(row, b, c);
+                }
+            }
+        });
     }
 }
 
