@@ -1,6 +1,6 @@
 //! The operations of feature maps in candle's graph.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Device, Error, Layout, Result, Shape, Tensor};
 use cifar_kernels::Buffer;
@@ -25,7 +25,8 @@ fn node_gradient(node: &Tensor) -> Result<Option<Tensor>> {
     node.track_op().then(|| node.zeros_like()).transpose()
 }
 
-/// The backward half of an operation on feature maps, with what it stored in the forward pass.
+/// The backward half of an operation on feature maps, with what it stored in the forward pass. The
+/// backward pass releases that, so the memory serves the operations before.
 pub(crate) trait Operation: Send + Sync + 'static {
     /// The name in errors.
     const NAME: &'static str;
@@ -35,7 +36,7 @@ pub(crate) trait Operation: Send + Sync + 'static {
     /// Computes gradients from the gradient of the result. Those of tracked input maps are passed
     /// on by [`FeatureMap::put_gradient`]; those of tracked parameters are returned in the
     /// parameters' order.
-    fn backward(&self, gradient: Buffer<Self::Number>, parameters: &[&Tensor]) -> Result<[Option<Tensor>; 2]>;
+    fn backward(self, gradient: Buffer<Self::Number>, parameters: &[&Tensor]) -> Result<[Option<Tensor>; 2]>;
 }
 
 /// Creates the result of an operation: `values` of shape `dims`, computed from `input`, optionally
@@ -57,7 +58,7 @@ pub(crate) fn record<O: Operation>(
     if !inputs.track_op() && parameters.iter().all(|p| !p.track_op()) {
         return Ok(map);
     }
-    let recorded = Recorded { operation, gradient: Arc::clone(&map.gradient) };
+    let recorded = Recorded { operation: Mutex::new(Some(operation)), gradient: Arc::clone(&map.gradient) };
     let node = match parameters {
         [] => inputs.apply_op1(recorded)?,
         [a] => inputs.apply_op2(a, recorded)?,
@@ -69,13 +70,19 @@ pub(crate) fn record<O: Operation>(
 
 /// An operation in candle's graph, with the slot of its result.
 struct Recorded<O> {
-    operation: O,
+    /// None after the backward pass.
+    operation: Mutex<Option<O>>,
     gradient: Slot,
 }
 
 impl<O: Operation> Recorded<O> {
     fn run(&self, parameters: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
-        self.operation.backward(take(&self.gradient, O::NAME)?, parameters)
+        let operation = self.operation.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let operation = operation.ok_or_else(|| {
+            let name = O::NAME;
+            Error::Msg(format!("{name}: this graph had its backward pass; compute the forward pass again"))
+        })?;
+        operation.backward(take(&self.gradient, O::NAME)?, parameters)
     }
 }
 

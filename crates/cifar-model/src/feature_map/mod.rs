@@ -31,7 +31,8 @@
 //! stored for it. This is how evaluation works, where no parameter is tracked.
 //!
 //! The order in which candle visits the graph depends only on the graph, so gradients are added in
-//! the same order in every run. A graph can be visited again, but not by two threads at once.
+//! the same order in every run. Each op releases its buffers when it is visited, so a graph has one
+//! backward pass.
 //!
 //! [`FeatureMap::from_tensor`] and [`FeatureMap::to_tensor`] are differentiable: candle's own
 //! operations can be used before, between and after those of [`ops`].
@@ -246,6 +247,7 @@ impl FeatureMap {
 #[cfg(test)]
 mod tests {
     use candle_core::Var;
+    use cifar_kernels::Activation;
 
     use super::*;
 
@@ -262,11 +264,22 @@ mod tests {
         // The map has two users, whose gradients are added.
         let (once, again) = (map.to_tensor().unwrap(), map.flatten().unwrap().to_tensor().unwrap());
         let loss = (once.sum_all().unwrap() + again.affine(2.0, 0.0).unwrap().sum_all().unwrap()).unwrap();
-        for _ in 0..2 {
-            // A graph can be visited again, since every slot is empty afterwards.
-            let gradients = loss.backward().unwrap();
-            assert_eq!(gradients.get(&x).unwrap().to_vec2::<f32>().unwrap(), [[6.0, -12.0, 18.0]]);
-        }
+        let gradients = loss.backward().unwrap();
+        assert_eq!(gradients.get(&x).unwrap().to_vec2::<f32>().unwrap(), [[6.0, -12.0, 18.0]]);
+    }
+
+    #[test]
+    fn the_backward_pass_releases_stored_values() {
+        let x = var(&[1.0, -2.0, 3.0]);
+        let map = FeatureMap::from_tensor(&x).unwrap();
+        let stored = Arc::downgrade(&map.values);
+        let loss = ops::activation(&map, Activation::Gelu).unwrap().to_tensor().unwrap().sum_all().unwrap();
+        drop(map);
+        assert!(stored.upgrade().is_some());
+        assert!(loss.backward().is_ok());
+        assert!(stored.upgrade().is_none());
+        let again = loss.backward().unwrap_err().to_string();
+        assert!(again.contains("activation: this graph had its backward pass"), "{again}");
     }
 
     #[test]

@@ -33,7 +33,7 @@ impl Operation for Activate {
     const NAME: &'static str = "activation";
     type Number = f32;
 
-    fn backward(&self, gradient: Buffer<f32>, _: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
+    fn backward(self, gradient: Buffer<f32>, _: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
         if let Some(mut of_input) = self.input.new_gradient() {
             activation_backward(self.function, self.input.values()?, &gradient, &mut of_input).map_err(Error::wrap)?;
             self.input.put_gradient(of_input)?;
@@ -51,7 +51,7 @@ impl Operation for ActivateBf16 {
     const NAME: &'static str = "activation-bf16";
     type Number = Bf16;
 
-    fn backward(&self, gradient: Buffer<Bf16>, _: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
+    fn backward(self, gradient: Buffer<Bf16>, _: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
         if let Some(mut of_input) = self.input.new_gradient() {
             bf16::activation_backward(self.function, self.input.blocked()?, &gradient, &mut of_input)
                 .map_err(Error::wrap)?;

@@ -41,7 +41,7 @@ impl Operation for ToBf16 {
     const NAME: &'static str = "to-bf16";
     type Number = Bf16;
 
-    fn backward(&self, gradient: Buffer<Bf16>, _: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
+    fn backward(self, gradient: Buffer<Bf16>, _: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
         if let Some(mut of_input) = self.0.new_gradient() {
             from_blocked(&self.0.blocked_shape()?, &gradient, &mut of_input).map_err(Error::wrap)?;
             self.0.put_gradient(of_input)?;
@@ -56,7 +56,7 @@ impl Operation for ToF32 {
     const NAME: &'static str = "to-f32";
     type Number = f32;
 
-    fn backward(&self, gradient: Buffer<f32>, _: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
+    fn backward(self, gradient: Buffer<f32>, _: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
         if let Some(mut of_input) = self.0.new_gradient() {
             to_blocked(&self.0.blocked_shape()?, &gradient, &mut of_input).map_err(Error::wrap)?;
             self.0.put_gradient(of_input)?;

@@ -111,7 +111,7 @@ impl Operation for Conv2d {
     const NAME: &'static str = "conv2d";
     type Number = f32;
 
-    fn backward(&self, gradient: Buffer<f32>, parameters: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
+    fn backward(self, gradient: Buffer<f32>, parameters: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
         let weight = parameters[0];
         let mut of_images = self.images.new_gradient();
         let mut of_weight = new_parameter_gradient(weight);
@@ -146,7 +146,7 @@ impl Operation for Conv2dBf16 {
     const NAME: &'static str = "conv2d-bf16";
     type Number = Bf16;
 
-    fn backward(&self, gradient: Buffer<Bf16>, parameters: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
+    fn backward(self, gradient: Buffer<Bf16>, parameters: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
         let weight = parameters[0];
         let mut of_images = self.images.new_gradient();
         let mut of_weight = new_parameter_gradient(weight);

@@ -49,7 +49,7 @@ impl Operation for Conv2dActivation {
     const NAME: &'static str = "conv2d-activation";
     type Number = f32;
 
-    fn backward(&self, gradient: Buffer<f32>, parameters: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
+    fn backward(self, gradient: Buffer<f32>, parameters: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
         let (weight, bias) = (parameters[0], parameters[1]);
         let (shape, images, channels) = (&self.shape, self.images.values()?, bias.elem_count());
         let mut of_bias = vec![0.0; channels];

@@ -84,7 +84,7 @@ impl Operation for Conv2dActivationBf16 {
     const NAME: &'static str = "conv2d-activation-bf16";
     type Number = Bf16;
 
-    fn backward(&self, gradient: Buffer<Bf16>, parameters: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
+    fn backward(self, gradient: Buffer<Bf16>, parameters: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
         let (weight, bias) = (parameters[0], parameters[1]);
         let images = self.images.values()?;
         let [mut of_bias, mut of_part] = [(); 2].map(|()| vec![0.0; bias.elem_count()]);

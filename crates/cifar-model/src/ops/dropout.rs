@@ -69,7 +69,7 @@ impl Operation for Dropout {
     const NAME: &'static str = "dropout";
     type Number = f32;
 
-    fn backward(&self, mut gradient: Buffer<f32>, _: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
+    fn backward(self, mut gradient: Buffer<f32>, _: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
         if self.input.is_tracked() {
             self.apply(&mut gradient);
             self.input.put_gradient(gradient)?;

@@ -99,7 +99,7 @@ impl Operation for GlobalMaxPool {
     const NAME: &'static str = "global-max-pool";
     type Number = f32;
 
-    fn backward(&self, gradient: Buffer<f32>, _: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
+    fn backward(self, gradient: Buffer<f32>, _: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
         let ([_, c], pixels) = dimensions(&self.images)?;
         let Some(mut of_images) = self.images.new_gradient() else { return Ok([None, None]) };
         let images = of_images.par_chunks_mut(pixels * c).zip(self.images.values()?.par_chunks(pixels * c));
@@ -128,7 +128,7 @@ impl Operation for GlobalAveragePool {
     const NAME: &'static str = "global-average-pool";
     type Number = f32;
 
-    fn backward(&self, gradient: Buffer<f32>, _: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
+    fn backward(self, gradient: Buffer<f32>, _: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
         let ([_, c], pixels) = dimensions(&self.images)?;
         let Some(mut of_images) = self.images.new_gradient() else { return Ok([None, None]) };
         of_images.par_chunks_mut(pixels * c).zip(gradient.par_chunks(c)).for_each(|(of_image, gradient)| {

@@ -46,7 +46,7 @@ impl Operation for Linear {
     const NAME: &'static str = "linear";
     type Number = f32;
 
-    fn backward(&self, gradient: Buffer<f32>, parameters: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
+    fn backward(self, gradient: Buffer<f32>, parameters: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
         let [n, i, o] = self.sizes;
         let weight = parameters[0];
         if let Some(mut of_input) = self.input.new_gradient() {

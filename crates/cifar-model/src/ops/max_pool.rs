@@ -46,7 +46,7 @@ impl Operation for MaxPool {
     const NAME: &'static str = "max-pool";
     type Number = f32;
 
-    fn backward(&self, gradient: Buffer<f32>, _: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
+    fn backward(self, gradient: Buffer<f32>, _: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
         if let Some(mut of_images) = self.images.new_gradient() {
             max_pool_backward(&self.shape, &self.places, &gradient, &mut of_images).map_err(Error::wrap)?;
             self.images.put_gradient(of_images)?;
@@ -65,7 +65,7 @@ impl Operation for MaxPoolBf16 {
     const NAME: &'static str = "max-pool-bf16";
     type Number = Bf16;
 
-    fn backward(&self, gradient: Buffer<Bf16>, _: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
+    fn backward(self, gradient: Buffer<Bf16>, _: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
         if let Some(mut of_images) = self.images.new_gradient() {
             bf16::max_pool_backward(&self.shape, &self.places, &gradient, &mut of_images).map_err(Error::wrap)?;
             self.images.put_gradient(of_images)?;

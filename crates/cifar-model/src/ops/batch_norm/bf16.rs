@@ -66,7 +66,7 @@ impl Operation for BatchNormBf16 {
     const NAME: &'static str = "batch-norm-bf16";
     type Number = Bf16;
 
-    fn backward(&self, gradient: Buffer<Bf16>, parameters: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
+    fn backward(self, gradient: Buffer<Bf16>, parameters: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
         let (scale, shift) = (parameters[0], parameters[1]);
         let Some(statistics) = &self.statistics else {
             return Err(Error::Msg("batch_norm: a backward pass without a forward pass".into()));

@@ -122,7 +122,7 @@ impl Operation for BatchNorm {
     const NAME: &'static str = "batch-norm";
     type Number = f32;
 
-    fn backward(&self, gradient: Buffer<f32>, parameters: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
+    fn backward(self, gradient: Buffer<f32>, parameters: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
         let (scale, shift) = (parameters[0], parameters[1]);
         let (rows, channels) = rows_and_channels(self.input.dims())?;
         let (mut of_scale, mut of_shift) = (vec![0.0; channels], vec![0.0; channels]);
