@@ -45,7 +45,9 @@
 mod activation;
 #[expect(unsafe_code, reason = "an allocator")]
 mod allocator;
+mod arena;
 mod batch_norm;
+#[expect(unsafe_code, reason = "slices of memory that buffers share")]
 mod buffer;
 mod conv;
 mod error;

@@ -106,11 +106,13 @@ pub struct LinearParams {
     pub init: Init,
 }
 
-/// A fully connected layer.
+/// A fully connected layer. The product is in the precision of the input, but in `f32` for logits and
+/// with a bias.
 #[derive(Debug, Clone)]
 pub struct Linear {
     weight: Parameter,
     bias: Option<Parameter>,
+    kind: Kind,
 }
 
 impl Linear {
@@ -124,7 +126,7 @@ impl Linear {
         let bias = bias
             .then(|| parameters.add(format!("{name}.bias"), Kind::Vector, outputs, Init::Constant(0.0)))
             .transpose()?;
-        Ok(Self { weight, bias })
+        Ok(Self { weight, bias, kind })
     }
 
     /// Computes `[N, inputs]` → `[N, outputs]`.
@@ -132,6 +134,9 @@ impl Linear {
     /// # Errors
     /// As [`ops::linear`].
     pub fn forward(&self, input: &FeatureMap, mode: &Mode) -> Result<FeatureMap> {
+        if input.precision() == Precision::Bf16 && self.kind != Kind::Head && self.bias.is_none() {
+            return Ok(ops::linear_bf16(input, &self.weight.value(mode))?);
+        }
         let bias = self.bias.as_ref().map(|bias| bias.value(mode));
         Ok(ops::linear(input, &self.weight.value(mode), bias.as_ref())?)
     }

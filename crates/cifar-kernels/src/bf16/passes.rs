@@ -81,10 +81,10 @@ pub(super) fn weights<U: Unit>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Conv2dDimensions;
     use crate::bf16::output_grad::MaximaGrad;
     use crate::bf16::pool::{blocked_shapes, max_pool_backward, max_pool_forward};
     use crate::bf16::product::PortableUnit;
-    use crate::Conv2dDimensions;
 
     /// Images, height, width, input channels, output channels, kernel, stride, padding.
     const SHAPES: &[[usize; 8]] = &[

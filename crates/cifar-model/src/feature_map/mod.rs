@@ -216,6 +216,11 @@ impl FeatureMap {
         Ok(Self { dims: vec![batch[0], rest.iter().product()], ..ops::to_f32(self)? })
     }
 
+    /// Returns the same values with other dimensions, of the same order in memory.
+    pub(crate) fn with_dims(self, dims: &[usize]) -> Self {
+        Self { dims: dims.to_vec(), ..self }
+    }
+
     /// Returns the number of images, height, width and channels.
     pub(crate) fn images(&self, op: &str) -> Result<[usize; 4]> {
         self.dims[..].try_into().map_err(|_| Error::Msg(format!("{op}: expected [N, H, W, C], found {:?}", self.dims)))

@@ -3,7 +3,7 @@
 use candle_core::{Error, Result, Tensor};
 use cifar_kernels::{Buffer, bias_gradient, linear_forward, linear_input_gradient, linear_weight_gradient};
 
-use super::{new_parameter_gradient, parameter_gradient, to_f32, with_values};
+use super::{conv2d, new_parameter_gradient, parameter_gradient, to_bf16, to_f32, with_values};
 use crate::FeatureMap;
 use crate::feature_map::{Operation, record};
 
@@ -26,6 +26,18 @@ pub fn linear(input: &FeatureMap, weight: &Tensor, bias: Option<&Tensor>) -> Res
     }
     let parameters: Vec<&Tensor> = std::iter::once(weight).chain(bias).collect();
     record(Linear { input: input.clone(), sizes: [n, i, o] }, output, &[n, o], input, None, &parameters)
+}
+
+/// Computes `input` `[N, I]` · `weight` `[I, O]` in bf16: `[N, O]`. Both are rounded, and products
+/// are summed in `f32`.
+///
+/// # Errors
+/// If the shapes do not fit.
+pub fn linear_bf16(input: &FeatureMap, weight: &Tensor) -> Result<FeatureMap> {
+    let [n, i, o] = sizes(input, weight)?;
+    // Vectors are images of one pixel.
+    let pixels = to_bf16(input)?.with_dims(&[n, 1, 1, i]);
+    Ok(conv2d(&pixels, &weight.reshape((1, 1, i, o))?, 1, 0)?.with_dims(&[n, o]))
 }
 
 fn sizes(input: &FeatureMap, weight: &Tensor) -> Result<[usize; 3]> {
@@ -76,6 +88,9 @@ pub fn linear_slow(input: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Re
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Var;
+    use cifar_kernels::bf16::Bf16;
+
     use super::super::gradient_check::{check_gradient, check_same, map, random};
     use super::*;
 
@@ -91,9 +106,46 @@ mod tests {
         }
     }
 
+    /// The sums are those of rounded numbers. The result and the gradient of the input are then
+    /// rounded to 8 bits, which changes them by 2⁻⁸ at most.
+    #[test]
+    fn products_in_bf16_are_those_of_rounded_numbers() {
+        let rounded = |x: &Tensor| {
+            let values: Vec<f32> = x.flatten_all().unwrap().to_vec1().unwrap();
+            let values: Vec<f32> = values.into_iter().map(|x| Bf16::from_f32(x).to_f32()).collect();
+            Tensor::from_vec(values, x.dims(), x.device()).unwrap()
+        };
+        for [n, i, o] in [[1, 1, 1], [5, 17, 3], [33, 40, 35]] {
+            let exact = [random(&[n, i], 1), random(&[i, o], 2)];
+            let run = |[input, weight]: [Tensor; 2], in_bf16: bool| -> [Vec<f32>; 3] {
+                let [input, weight] = [input, weight].map(|t| Var::from_tensor(&t).unwrap());
+                let product = if in_bf16 {
+                    linear_bf16(&map(&input).unwrap(), &weight).unwrap().to_tensor().unwrap()
+                } else {
+                    linear_slow(&input, &weight, None).unwrap()
+                };
+                let gradients = product.sum_all().unwrap().backward().unwrap();
+                let of = |var: &Var| gradients.get(var).unwrap().clone();
+                [product, of(&input), of(&weight)].map(|t| t.flatten_all().unwrap().to_vec1().unwrap())
+            };
+            let expected = run(exact.each_ref().map(rounded), false);
+            for ((found, expected), of_result) in
+                run(exact, true).iter().zip(&expected).zip([1.0 / 256.0, 1.0 / 256.0, 0.0])
+            {
+                assert_eq!(found.len(), expected.len());
+                for (found, expected) in found.iter().zip(expected) {
+                    // The second term is for sums in another order.
+                    let allowed = of_result * expected.abs() + 1e-5;
+                    assert!((found - expected).abs() <= allowed, "{n} {i} {o}: {found} and {expected}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn wrong_shapes_are_refused() {
         let input = map(&random(&[2, 3], 1)).unwrap();
+        assert!(linear_bf16(&input, &random(&[4, 3], 2)).is_err());
         assert!(linear(&input, &random(&[4, 3], 2), None).is_err());
         assert!(linear(&input, &random(&[3, 4], 2), Some(&random(&[3], 3))).is_err());
     }

@@ -49,7 +49,7 @@ pub use conv_activation_bf16::conv2d_activation_bf16;
 pub use dropout::dropout;
 pub(crate) use global_pool::maxima_in_place;
 pub use global_pool::{global_average_pool, global_average_pool_slow, global_max_pool, global_max_pool_slow};
-pub use linear::{linear, linear_slow};
+pub use linear::{linear, linear_bf16, linear_slow};
 pub use loss::{Targets, softmax_cross_entropy, softmax_cross_entropy_slow};
 pub use max_pool::{max_pool, max_pool_slow};
 
