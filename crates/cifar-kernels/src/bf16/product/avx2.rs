@@ -1,50 +1,26 @@
-//! The products by the multiply-adds of AVX2.
+//! The product of two blocks by the multiply-adds of AVX2.
 
 use std::arch::asm;
 
-use super::emulation::{FLUSHING, add_widened};
-use super::{BlockSum, Tiles, Unit};
+use super::emulation::{Emulation, FLUSHING, MultiplyAdd};
 use crate::Isa;
 use crate::bf16::Bf16;
 use crate::bf16::blocked::BLOCK;
 
-/// Proof that the processor has AVX2 and FMA.
+/// The products by AVX2.
+pub(in crate::bf16) type Avx2Unit = Emulation<Avx2>;
+
+/// The multiply-adds of AVX2.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::bf16) struct Avx2Unit(());
+pub(in crate::bf16) struct Avx2;
 
-impl Avx2Unit {
-    /// Returns the proof if the processor supports the instructions.
-    pub(in crate::bf16) fn new() -> Option<Self> {
-        Isa::Avx2.is_available().then_some(Self(()))
-    }
-}
+impl MultiplyAdd for Avx2 {
+    const ISA: Isa = Isa::Avx2;
 
-impl Unit for Avx2Unit {
-    type Tiles = Self;
-
-    fn begin(self) -> Self {
-        self
-    }
-
-    fn isa(self) -> Isa {
-        Isa::Avx2
-    }
-}
-
-impl Tiles for Avx2Unit {
-    fn add(&self, sum: &BlockSum, fresh: bool, c: &mut [f32]) {
-        add_widened(
-            Isa::Avx2,
-            sum,
-            fresh,
-            c,
-            #[inline(always)]
-            |a, b, c| {
-                // SAFETY: `self` is the proof that the processor has the instructions, and all
-                // slices have the length of a block.
-                unsafe { add_block(a, b, c) }
-            },
-        );
+    #[inline(always)]
+    unsafe fn add_block(a: &[f32; BLOCK], b: &[Bf16], c: &mut [f32]) {
+        // SAFETY: the caller guarantees the instructions and the lengths.
+        unsafe { add_block(a, b, c) }
     }
 }
 

@@ -1,50 +1,26 @@
-//! The products by the multiply-adds of AVX-512.
+//! The product of two blocks by the multiply-adds of AVX-512.
 
 use std::arch::asm;
 
-use super::emulation::{FLUSHING, add_widened};
-use super::{BlockSum, Tiles, Unit};
+use super::emulation::{Emulation, FLUSHING, MultiplyAdd};
 use crate::Isa;
 use crate::bf16::Bf16;
 use crate::bf16::blocked::BLOCK;
 
-/// Proof that the processor has AVX-512.
+/// The products by AVX-512.
+pub(in crate::bf16) type Avx512Unit = Emulation<Avx512>;
+
+/// The multiply-adds of AVX-512.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::bf16) struct Avx512Unit(());
+pub(in crate::bf16) struct Avx512;
 
-impl Avx512Unit {
-    /// Returns the proof if the processor supports the instructions.
-    pub(in crate::bf16) fn new() -> Option<Self> {
-        Isa::Avx512.is_available().then_some(Self(()))
-    }
-}
+impl MultiplyAdd for Avx512 {
+    const ISA: Isa = Isa::Avx512;
 
-impl Unit for Avx512Unit {
-    type Tiles = Self;
-
-    fn begin(self) -> Self {
-        self
-    }
-
-    fn isa(self) -> Isa {
-        Isa::Avx512
-    }
-}
-
-impl Tiles for Avx512Unit {
-    fn add(&self, sum: &BlockSum, fresh: bool, c: &mut [f32]) {
-        add_widened(
-            Isa::Avx512,
-            sum,
-            fresh,
-            c,
-            #[inline(always)]
-            |a, b, c| {
-                // SAFETY: `self` is the proof that the processor has the instructions, and all
-                // slices have the length of a block.
-                unsafe { add_block(a, b, c) }
-            },
-        );
+    #[inline(always)]
+    unsafe fn add_block(a: &[f32; BLOCK], b: &[Bf16], c: &mut [f32]) {
+        // SAFETY: the caller guarantees the instructions and the lengths.
+        unsafe { add_block(a, b, c) }
     }
 }
 
