@@ -2,8 +2,8 @@
 //!
 //! A request takes a part of the smallest free range that is long enough. A range that returns is
 //! joined with its free neighbours, so that it serves requests of other sizes, too. Thus a training
-//! step needs little more memory than its buffers have at the same time. The system provides pages
-//! when they are first written to, so the unused end of a chunk costs nothing.
+//! step needs little more memory than its buffers have at the same time. On Linux and macOS, the
+//! unused end of a chunk takes address space, but no memory until it is first written to.
 
 use std::alloc::{Layout, handle_alloc_error};
 use std::ptr::NonNull;
@@ -11,9 +11,10 @@ use std::ptr::NonNull;
 use memmap2::{MmapMut, MmapRaw};
 
 /// Ranges start at multiples of a cache line, since vectors that cross two lines are slower.
-pub(crate) const LINE: usize = 64;
-/// The smallest chunk. Others are as large as all chunks before, so there are few.
-const CHUNK: usize = 64 << 20;
+const LINE: usize = 64;
+/// The size of a page, or of several. Whole pages return to the system.
+#[cfg(target_os = "linux")]
+const PAGE: usize = 64 << 10;
 
 /// A range of a chunk, which its owner alone may use until [`Arena::give_back`].
 #[derive(Debug, PartialEq, Eq)]
@@ -23,9 +24,15 @@ pub(crate) struct Range {
     len: usize,
 }
 
-/// All chunks. A place without a chunk is used for the next one.
+/// All chunks.
 #[derive(Debug)]
-pub(crate) struct Arena(Vec<Option<Chunk>>);
+pub(crate) struct Arena {
+    /// `None` is a released chunk, whose index the next chunk takes.
+    chunks: Vec<Option<Chunk>>,
+    /// Bytes of the smallest chunk. Others have at least a quarter of all chunks before, so that
+    /// there are few.
+    least: usize,
+}
 
 #[derive(Debug)]
 struct Chunk {
@@ -35,23 +42,28 @@ struct Chunk {
 }
 
 impl Arena {
-    pub(crate) const fn new() -> Self {
-        Self(Vec::new())
+    pub(crate) const fn new(least: usize) -> Self {
+        Self { chunks: Vec::new(), least }
     }
 
-    /// Returns a range of at least `bytes` bytes, which are not 0, and its address. The bytes are those of the last
-    /// user, or 0. Ends the process if there is no memory, as allocators do.
+    /// Returns a range of at least `bytes` bytes, and its address. `bytes` is above 0. The contents
+    /// are unspecified, but initialised. Ends the process if there is no memory, as allocators do.
     pub(crate) fn take(&mut self, bytes: usize) -> (Range, NonNull<u8>) {
         let layout = Layout::from_size_align(bytes, LINE).map(|layout| layout.pad_to_align());
         let len = layout.expect("a slice has at most isize::MAX bytes").size();
-        let free = self.0.iter().enumerate().flat_map(|(chunk, at)| {
-            at.iter().flat_map(move |chunk_at| {
-                chunk_at.free.iter().enumerate().map(move |(place, &(_, free))| (free, chunk, place))
-            })
-        });
-        let smallest = free.filter(|(free, ..)| *free >= len).min();
-        let (chunk, place) = smallest.map_or_else(|| (self.add_chunk(len), 0), |(_, chunk, place)| (chunk, place));
-        let Some(Chunk { memory, free }) = &mut self.0[chunk] else { unreachable!("chunks with free ranges exist") };
+        let mut smallest: Option<(usize, usize, usize)> = None;
+        for (index, chunk) in self.chunks.iter().enumerate() {
+            for (place, &(_, free)) in chunk.iter().flat_map(|chunk| chunk.free.iter().enumerate()) {
+                if free >= len && smallest.is_none_or(|(smallest, ..)| free < smallest) {
+                    smallest = Some((free, index, place));
+                }
+            }
+        }
+        let (chunk, place) = match smallest {
+            Some((_, chunk, place)) => (chunk, place),
+            None => (self.add_chunk(len), 0),
+        };
+        let Some(Chunk { memory, free }) = &mut self.chunks[chunk] else { unreachable!("it has a free range") };
         let (start, free_len) = free[place];
         if free_len == len {
             free.remove(place);
@@ -62,33 +74,33 @@ impl Arena {
         (Range { chunk, start, len }, address)
     }
 
-    /// Adds a chunk of at least `len` bytes and returns its number.
+    /// Adds a chunk of at least `len` bytes and returns its index.
     fn add_chunk(&mut self, len: usize) -> usize {
-        let held: usize = self.0.iter().flatten().map(|chunk| chunk.memory.len()).sum();
-        let memory = MmapMut::map_anon(len.max(CHUNK).max(held)).or_else(|_| MmapMut::map_anon(len));
-        let Ok(memory) = memory else {
+        let held: usize = self.chunks.iter().flatten().map(|chunk| chunk.memory.len()).sum();
+        // Smaller ones if the system refuses a large one.
+        let sizes = [len.max(self.least).max(held / 4), len.max(self.least), len];
+        let Some(memory) = sizes.into_iter().find_map(|size| MmapMut::map_anon(size).ok()) else {
             handle_alloc_error(Layout::from_size_align(len, LINE).unwrap_or(Layout::new::<u8>()));
         };
         // Huge pages reduce TLB misses. The system may refuse, which only affects speed.
         #[cfg(target_os = "linux")]
         let _ = memory.advise(memmap2::Advice::HugePage);
         let chunk = Chunk { free: vec![(0, memory.len())], memory: memory.into() };
-        let vacant = self.0.iter().position(Option::is_none).unwrap_or(self.0.len());
-        if vacant == self.0.len() {
-            self.0.push(None);
-        }
-        self.0[vacant] = Some(chunk);
+        let vacant = self.chunks.iter().position(Option::is_none).unwrap_or_else(|| {
+            self.chunks.push(None);
+            self.chunks.len() - 1
+        });
+        self.chunks[vacant] = Some(chunk);
         vacant
     }
 
     /// Frees a range that [`Arena::take`] returned.
     pub(crate) fn give_back(&mut self, Range { chunk, start, len }: Range) {
-        let Some(Chunk { free, .. }) = &mut self.0[chunk] else { unreachable!("a chunk in use is not released") };
+        let Some(Chunk { free, .. }) = &mut self.chunks[chunk] else { unreachable!("a chunk in use is not released") };
         let after = free.partition_point(|(other, _)| *other < start);
         free.insert(after, (start, len));
         for place in [after, after.wrapping_sub(1)] {
-            if let Some([(first, len), (second, more)]) =
-                free.get(place..).and_then(|free| free.first_chunk::<2>().copied())
+            if let Some([(first, len), (second, more)]) = free.get(place..).and_then(|f| f.first_chunk::<2>().copied())
                 && first + len == second
             {
                 free[place] = (first, len + more);
@@ -97,11 +109,32 @@ impl Arena {
         }
     }
 
-    /// Returns chunks without a range in use to the system.
-    pub(crate) fn release_chunks(&mut self) {
-        for chunk in &mut self.0 {
+    /// Returns chunks without a range in use to the system and, on Linux, the free pages of others.
+    pub(crate) fn release(&mut self) {
+        for chunk in &mut self.chunks {
             if chunk.as_ref().is_some_and(|chunk| chunk.free == [(0, chunk.memory.len())]) {
                 *chunk = None;
+            }
+            #[cfg(target_os = "linux")]
+            if let Some(chunk) = chunk {
+                chunk.release_pages();
+            }
+        }
+    }
+}
+
+impl Chunk {
+    /// Returns the pages of free ranges to the system. They are zeros when they are used again.
+    #[cfg(target_os = "linux")]
+    fn release_pages(&self) {
+        for (start, len) in &self.free {
+            let (first, end) = (start.next_multiple_of(PAGE), (start + len) / PAGE * PAGE);
+            if first < end {
+                let address = self.memory.as_mut_ptr().wrapping_add(first);
+                // The system may refuse, which only affects memory.
+                // SAFETY: the pages are inside of a free range of our own anonymous memory, which
+                // nobody reads or writes. They stay mapped, and are zeros afterwards.
+                let _ = unsafe { rustix::mm::madvise(address.cast(), end - first, rustix::mm::Advice::LinuxDontNeed) };
             }
         }
     }
@@ -113,59 +146,83 @@ mod tests {
 
     use super::*;
 
+    const LEAST: usize = 1 << 20;
+
     fn chunks(arena: &Arena) -> usize {
-        arena.0.iter().flatten().count()
+        arena.chunks.iter().flatten().count()
     }
 
     #[test]
     fn neighbours_become_one_range() {
-        let mut arena = Arena::new();
-        let taken: Vec<_> = (0..3).map(|_| arena.take(10 << 20)).collect();
-        let first = taken[0].1;
-        // The middle one last, then the first two again in one piece.
-        let [a, b, c] = taken.try_into().unwrap();
+        let mut arena = Arena::new(LEAST);
+        let [a, b, c] = [(); 3].map(|()| arena.take(LEAST / 4));
+        let first = a.1;
+        // The middle one last.
         for (range, _) in [a, c, b] {
             arena.give_back(range);
         }
-        let (range, address) = arena.take(20 << 20);
+        let (range, address) = arena.take(LEAST / 2);
         assert_eq!((address, chunks(&arena)), (first, 1));
         arena.give_back(range);
-        arena.release_chunks();
+        arena.release();
         assert_eq!(chunks(&arena), 0);
     }
 
     #[test]
     fn the_smallest_range_that_is_long_enough_is_taken() {
-        let mut arena = Arena::new();
-        // Free: 3, 1 and 2 MiB, each between two that are in use, and the rest of the chunk.
-        let mut taken: Vec<_> = [3, 1, 1, 1, 2, 1].map(|mib| Some(arena.take(mib << 20))).into();
+        const K: usize = 1 << 10;
+        let mut arena = Arena::new(LEAST);
+        // Free: 3, 1 and 2 KiB, each before one that is in use, and the rest of the chunk.
+        let mut taken = [3, 1, 1, 1, 2, 1].map(|kib| Some(arena.take(kib * K)));
         for place in [0, 2, 4] {
-            arena.give_back(taken[place].take().unwrap().0);
+            arena.give_back(taken[place].take().expect("it is in use").0);
         }
-        for (bytes, start) in [(1 << 20, 4 << 20), ((1 << 20) + 1, 6 << 20), (1, (7 << 20) + LINE)] {
+        for (bytes, start) in [(K, 4 * K), (K + 1, 6 * K), (1, 7 * K + LINE)] {
             assert_eq!(arena.take(bytes).0.start, start, "{bytes}");
         }
     }
 
     #[test]
     fn a_chunk_in_use_stays() {
-        let mut arena = Arena::new();
+        let mut arena = Arena::new(LEAST);
         let (range, _) = arena.take(1);
-        let (large, _) = arena.take(CHUNK + 1);
+        let (large, _) = arena.take(LEAST + 1);
         assert_eq!(chunks(&arena), 2);
         arena.give_back(large);
-        arena.release_chunks();
+        arena.release();
         assert_eq!(chunks(&arena), 1);
-        // The place of the released chunk is used again.
-        assert_eq!(arena.take(CHUNK).0.chunk, 1);
+        assert_eq!(arena.take(LEAST).0.chunk, 1, "the index of the released chunk");
         arena.give_back(range);
+    }
+
+    /// Free pages are zeros after they returned to the system, and pages in use are untouched.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn free_pages_return_to_the_system() {
+        let mut arena = Arena::new(LEAST);
+        let [(free, low), (_used, high)] = [(); 2].map(|()| arena.take(LEAST / 2));
+        let fill = |address: NonNull<u8>, value: u8| {
+            // SAFETY: the range is ours and has these bytes.
+            unsafe { address.write_bytes(value, LEAST / 2) }
+        };
+        // SAFETY: memory of the arena is initialised.
+        let read = |address: NonNull<u8>| unsafe { std::slice::from_raw_parts(address.as_ptr(), LEAST / 2) };
+        fill(low, 1);
+        fill(high, 2);
+        arena.give_back(free);
+        arena.release();
+        let (_again, address) = arena.take(LEAST / 2);
+        assert_eq!(address, low);
+        assert!(read(low).iter().all(|byte| *byte == 0) && read(high).iter().all(|byte| *byte == 2));
     }
 
     proptest! {
         /// Every byte has one owner at most, and all memory is in one piece at the end.
         #[test]
-        fn ranges_never_overlap(requests in prop::collection::vec((1usize..40 << 20, any::<prop::sample::Index>()), 1..60)) {
-            let mut arena = Arena::new();
+        fn ranges_never_overlap(
+            requests in prop::collection::vec((1..LEAST, any::<prop::sample::Index>()), 1..60)
+        ) {
+            let mut arena = Arena::new(LEAST);
             let mut used: Vec<(Range, usize, usize)> = Vec::new();
             for (number, (bytes, victim)) in requests.iter().enumerate() {
                 if number % 3 == 2 {
@@ -180,7 +237,7 @@ mod tests {
             for (range, ..) in used {
                 arena.give_back(range);
             }
-            arena.release_chunks();
+            arena.release();
             prop_assert_eq!(chunks(&arena), 0);
         }
     }

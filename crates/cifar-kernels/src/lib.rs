@@ -45,6 +45,7 @@
 mod activation;
 #[expect(unsafe_code, reason = "an allocator")]
 mod allocator;
+#[expect(unsafe_code, reason = "memory from the system")]
 mod arena;
 mod batch_norm;
 #[expect(unsafe_code, reason = "slices of memory that buffers share")]

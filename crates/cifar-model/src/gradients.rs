@@ -18,7 +18,7 @@ thread_local! {
 /// of zero can differ.
 ///
 /// # Errors
-/// As candle's `backward`. Also if the graph had its backward pass, which releases its buffers.
+/// As candle's `backward`. Also if the backward pass of this graph has already run.
 ///
 /// ```
 /// use candle_core::{Device, Tensor, Var};
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn collecting_ends_with_an_error() {
-        // A graph whose gradient has already been taken.
+        // No gradient arrives at a node that is not a tensor of the map.
         let map = FeatureMap::from_tensor(&Var::zeros((1, 2), candle_core::DType::F32, &Device::Cpu).unwrap()).unwrap();
         let weight = Var::ones((2, 2), candle_core::DType::F32, &Device::Cpu).unwrap();
         let output = ops::linear(&map, &weight, None).unwrap();

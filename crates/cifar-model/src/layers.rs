@@ -106,8 +106,8 @@ pub struct LinearParams {
     pub init: Init,
 }
 
-/// A fully connected layer. The product is in the precision of the input, but in `f32` for logits and
-/// with a bias.
+/// A fully connected layer. Products are in the input's precision. Logits and layers with a bias are
+/// computed in `f32`.
 #[derive(Debug, Clone)]
 pub struct Linear {
     weight: Parameter,

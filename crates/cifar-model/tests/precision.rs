@@ -5,12 +5,13 @@ use crate::common::{NAMES, SIZE, get, ids, images, labels, narrow, set};
 use candle_core::Tensor;
 use cifar_data::prepare::normalisation;
 use cifar_data::sources::synthetic::{SyntheticParams, generate};
-use cifar_kernels::PixelView;
 use cifar_kernels::bf16::Bf16;
 use cifar_kernels::sgd_update;
+use cifar_kernels::{Buffer, PixelView};
+use cifar_model::layers::{Linear, LinearParams};
 use cifar_model::networks::Network;
 use cifar_model::ops::{self, Targets};
-use cifar_model::parameters::{Kind, Parameters};
+use cifar_model::parameters::{Fan, Init, Kind, Parameters};
 use cifar_model::{Architecture, FeatureMap, Mode, Model, ModelParams, ModelSpec, Precision};
 
 const BF16: Precision = Precision::Bf16;
@@ -130,8 +131,23 @@ fn maps_convert_both_ways_with_their_gradients() {
     let loss = (blocked.to_tensor().unwrap() * weights).unwrap().sum_all().unwrap();
     assert_eq!(get(loss.backward().unwrap().get(&x).unwrap()), rounded);
     // Two users of a map in bf16.
+    let blocked = ops::to_bf16(&FeatureMap::from_tensor(&x).unwrap()).unwrap();
     let twice = (blocked.to_tensor().unwrap() + blocked.to_tensor().unwrap()).unwrap().sum_all().unwrap();
     assert_eq!(get(twice.backward().unwrap().get(&x).unwrap()), vec![2.0; values.len()]);
+}
+
+#[test]
+fn linear_layers_are_in_bf16_except_for_logits_and_with_a_bias() {
+    let mut parameters = Parameters::new(1);
+    for (kind, bias, is_bf16) in [(Kind::Matrix, false, true), (Kind::Matrix, true, false), (Kind::Head, false, false)]
+    {
+        let params = LinearParams { kind, inputs: 5, outputs: 3, bias, init: Init::HeNormal(Fan::In) };
+        let layer = Linear::new(&mut parameters, &format!("{kind:?} {bias}"), params).unwrap();
+        let input = |precision| FeatureMap::new(Buffer::copied(&[0.5; 10]), &[2, 5]).unwrap().with_precision(precision);
+        let of = |precision| layer.forward(&input(precision), &Mode::Evaluate).unwrap();
+        assert_eq!((of(BF16).is_bf16(), of(Precision::F32).is_bf16()), (is_bf16, false), "{kind:?} {bias}");
+        assert_eq!(of(BF16).dims(), [2, 3]);
+    }
 }
 
 /// Two groups of images, several convolutions in bf16 in each network, and all forward passes.

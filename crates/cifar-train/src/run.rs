@@ -312,7 +312,7 @@ impl<'a> Run<'a> {
         if let Some(first) = &mut first_epoch {
             first.origin = model.origin.clone().map(|origin| ModelOrigin { epoch: 1, ..origin });
         }
-        // The next model has buffers of other sizes.
+        // Evaluation needs less memory.
         cifar_kernels::release_buffers();
         let (started_from, timing) = (self.started_from, self.timing);
         Ok(Fitted { model, history, selected_epoch, dynamics, first_epoch, started_from, timing })

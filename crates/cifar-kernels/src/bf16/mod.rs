@@ -2,8 +2,8 @@
 //! `f32`.
 //!
 //! Convolutions use AMX, the matrix unit of Intel's Xeon processors since 2023, if the ISA is
-//! AVX-512. On other processors the same kernels emulate its arithmetic with AVX-512 or plain code
-//! and return the same bits. The emulation is slower than convolutions in `f32`: it serves to
+//! AVX-512. On other processors the same kernels emulate its arithmetic with AVX-512, AVX2 or plain
+//! code and return the same bits. The emulation is slower than convolutions in `f32`: it serves to
 //! reproduce results. [`uses_amx`] says whether AMX computes.
 //!
 //! The order of AMX's additions was measured on an Intel Xeon: the emulation returned the same bits

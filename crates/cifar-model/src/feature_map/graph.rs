@@ -80,7 +80,9 @@ impl<O: Operation> Recorded<O> {
         let operation = self.operation.lock().unwrap_or_else(PoisonError::into_inner).take();
         let operation = operation.ok_or_else(|| {
             let name = O::NAME;
-            Error::Msg(format!("{name}: this graph had its backward pass; compute the forward pass again"))
+            Error::Msg(format!(
+                "{name}: the backward pass of this graph has already run; compute the forward pass again"
+            ))
         })?;
         operation.backward(take(&self.gradient, O::NAME)?, parameters)
     }

@@ -3,8 +3,8 @@
 //! # Motivation
 //! candle allocates memory for every activation and adds every gradient to a new tensor of zeros:
 //! four passes over memory for each. With fast kernels this is a considerable part of a training
-//! step. Here both are in a [`Buffer`], which is taken from a pool and returns to it, and a
-//! gradient is written once.
+//! step. Here both are in a [`Buffer`], whose memory is used again, and a gradient is
+//! written once.
 //!
 //! # Design
 //! A [`FeatureMap`] consists of three parts:
@@ -31,8 +31,8 @@
 //! stored for it. This is how evaluation works, where no parameter is tracked.
 //!
 //! The order in which candle visits the graph depends only on the graph, so gradients are added in
-//! the same order in every run. Each op releases its buffers when it is visited, so a graph has one
-//! backward pass.
+//! the same order in every run. Each operation of [`ops`] releases what it stored when it is visited,
+//! so a graph has one backward pass.
 //!
 //! [`FeatureMap::from_tensor`] and [`FeatureMap::to_tensor`] are differentiable: candle's own
 //! operations can be used before, between and after those of [`ops`].
@@ -216,11 +216,6 @@ impl FeatureMap {
         Ok(Self { dims: vec![batch[0], rest.iter().product()], ..ops::to_f32(self)? })
     }
 
-    /// Returns the same values with other dimensions, of the same order in memory.
-    pub(crate) fn with_dims(self, dims: &[usize]) -> Self {
-        Self { dims: dims.to_vec(), ..self }
-    }
-
     /// Returns the number of images, height, width and channels.
     pub(crate) fn images(&self, op: &str) -> Result<[usize; 4]> {
         self.dims[..].try_into().map_err(|_| Error::Msg(format!("{op}: expected [N, H, W, C], found {:?}", self.dims)))
@@ -284,7 +279,7 @@ mod tests {
         assert!(loss.backward().is_ok());
         assert!(stored.upgrade().is_none());
         let again = loss.backward().unwrap_err().to_string();
-        assert!(again.contains("activation: this graph had its backward pass"), "{again}");
+        assert!(again.contains("activation: the backward pass of this graph has already run"), "{again}");
     }
 
     #[test]

@@ -192,7 +192,7 @@ pub trait Network: Send + Sync {
         Ok(())
     }
 
-    /// Computes `[N, height, width, 3]` → `[N, features]`, the input of the last layer.
+    /// Computes `[N, height, width, 3]` → `[N, features]`, the input of the last layer, in `f32`.
     ///
     /// # Errors
     /// If candle refuses a shape.

@@ -94,7 +94,7 @@ impl Network for SimpleCnn {
         let (dense, norm) = &self.dense;
         x = dense.forward(&x.flatten()?, mode)?;
         x = norm.forward(&x, None, mode)?;
-        drop(&x, self.params.dropout, self.blocks.len() as u32, mode)
+        Ok(ops::to_f32(&drop(&x, self.params.dropout, self.blocks.len() as u32, mode)?)?)
     }
 
     fn classify(&self, features: &FeatureMap, mode: &Mode) -> Result<Tensor> {

@@ -20,6 +20,17 @@ use crate::number::blocked_shape;
 pub fn conv2d(images: &FeatureMap, weight: &Tensor, stride: usize, padding: usize) -> Result<FeatureMap> {
     let shape = conv2d_shape(images, weight, stride, padding)?;
     let dims = [images.dims()[0], shape.out_height(), shape.out_width(), weight.dims()[3]];
+    conv2d_of_shape(images, weight, shape, &dims)
+}
+
+/// As [`conv2d`], with the shape of the result. `weight` may have other dimensions of the same order
+/// in memory.
+pub(super) fn conv2d_of_shape(
+    images: &FeatureMap,
+    weight: &Tensor,
+    shape: Conv2dShape,
+    dims: &[usize],
+) -> Result<FeatureMap> {
     if images.is_bf16() {
         let mut output = Buffer::new(BlockedShape::of_output(&shape).map_err(Error::wrap)?.len());
         let images_in_blocks = images.blocked()?;
@@ -27,11 +38,11 @@ pub fn conv2d(images: &FeatureMap, weight: &Tensor, stride: usize, padding: usiz
             bf16::conv2d_forward(&shape, images_in_blocks, weight, &mut output).map_err(Error::wrap)
         })?;
         let op = Conv2dBf16 { shape, images: images.clone(), places: None };
-        return record(op, output, &dims, images, None, &[weight]);
+        return record(op, output, dims, images, None, &[weight]);
     }
     let (mut output, values) = (Buffer::new(shape.output_len()), images.values()?);
     with_values(weight, |weight| conv2d_forward(&shape, values, weight, None, &mut output).map_err(Error::wrap))?;
-    record(Conv2d { shape, images: images.clone(), places: None }, output, &dims, images, None, &[weight])
+    record(Conv2d { shape, images: images.clone(), places: None }, output, dims, images, None, &[weight])
 }
 
 /// Computes [`conv2d`] followed by 2×2 max pooling with stride 2: `[N, H'/2, W'/2, O]`, rounded

@@ -1,9 +1,12 @@
 //! Fully connected layers.
 
 use candle_core::{Error, Result, Tensor};
-use cifar_kernels::{Buffer, bias_gradient, linear_forward, linear_input_gradient, linear_weight_gradient};
+use cifar_kernels::{
+    Buffer, Conv2dDimensions, Conv2dShape, bias_gradient, linear_forward, linear_input_gradient, linear_weight_gradient,
+};
 
-use super::{conv2d, new_parameter_gradient, parameter_gradient, to_bf16, to_f32, with_values};
+use super::conv::conv2d_of_shape;
+use super::{new_parameter_gradient, parameter_gradient, to_bf16, to_f32, with_values};
 use crate::FeatureMap;
 use crate::feature_map::{Operation, record};
 
@@ -36,8 +39,18 @@ pub fn linear(input: &FeatureMap, weight: &Tensor, bias: Option<&Tensor>) -> Res
 pub fn linear_bf16(input: &FeatureMap, weight: &Tensor) -> Result<FeatureMap> {
     let [n, i, o] = sizes(input, weight)?;
     // Vectors are images of one pixel.
-    let pixels = to_bf16(input)?.with_dims(&[n, 1, 1, i]);
-    Ok(conv2d(&pixels, &weight.reshape((1, 1, i, o))?, 1, 0)?.with_dims(&[n, o]))
+    let pixels = Conv2dDimensions {
+        images: n,
+        height: 1,
+        width: 1,
+        in_channels: i,
+        out_channels: o,
+        kernel: 1,
+        stride: 1,
+        padding: 0,
+    };
+    let shape = Conv2dShape::new(pixels).map_err(Error::wrap)?;
+    conv2d_of_shape(&to_bf16(input)?, weight, shape, &[n, o])
 }
 
 fn sizes(input: &FeatureMap, weight: &Tensor) -> Result<[usize; 3]> {
@@ -117,6 +130,7 @@ mod tests {
         };
         for [n, i, o] in [[1, 1, 1], [5, 17, 3], [33, 40, 35]] {
             let exact = [random(&[n, i], 1), random(&[i, o], 2)];
+            let of_product = rounded(&random(&[n, o], 3));
             let run = |[input, weight]: [Tensor; 2], in_bf16: bool| -> [Vec<f32>; 3] {
                 let [input, weight] = [input, weight].map(|t| Var::from_tensor(&t).unwrap());
                 let product = if in_bf16 {
@@ -124,7 +138,8 @@ mod tests {
                 } else {
                     linear_slow(&input, &weight, None).unwrap()
                 };
-                let gradients = product.sum_all().unwrap().backward().unwrap();
+                let weighted = (&product * &of_product).unwrap();
+                let gradients = weighted.sum_all().unwrap().backward().unwrap();
                 let of = |var: &Var| gradients.get(var).unwrap().clone();
                 [product, of(&input), of(&weight)].map(|t| t.flatten_all().unwrap().to_vec1().unwrap())
             };

@@ -80,8 +80,8 @@ fn with_both<R>(a: &Tensor, b: &Tensor, read: impl FnOnce(&[f32], &[f32]) -> cif
     with_values(a, |a| with_values(b, |b| read(a, b).map_err(Error::wrap)))
 }
 
-/// Returns a vector for the gradient of a parameter if it is needed. It is not from the pool, since
-/// candle owns it afterwards.
+/// Returns a vector for the gradient of a parameter if it is needed. It is not a `Buffer`,
+/// since candle owns it afterwards.
 fn new_parameter_gradient(parameter: &Tensor) -> Option<Vec<f32>> {
     parameter.track_op().then(|| vec![0.0; parameter.elem_count()])
 }

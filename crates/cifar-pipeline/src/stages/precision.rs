@@ -26,7 +26,7 @@ pub(super) fn meaning(precision: Precision) -> Result<Option<Meaning>> {
         }
         (_, Precision::Bf16) if uses_amx()? => ("bf16: computes with AMX".to_string(), false),
         (_, Precision::Bf16) => {
-            let slower = if cifar_kernels::isa()? == Isa::Avx512 { "two to four" } else { "about 30" };
+            let slower = if cifar_kernels::isa()? == Isa::Portable { "about 30" } else { "two to three" };
             (format!("bf16: AMX is not available and is emulated, {slower} times slower than f32"), true)
         }
         _ => return Ok(None),

@@ -37,7 +37,7 @@ impl Amx {
                 }
                 Err(format!(
                     "AMX rounds differently on this processor than its emulation; compute in f32, or set \
-                     {ISA_VARIABLE}=avx2, which emulates AMX slowly"
+                     {ISA_VARIABLE}=avx2, which emulates AMX, more slowly than f32"
                 ))
             })
             .clone()
@@ -106,7 +106,7 @@ fn request_permission() -> Result<(), String> {
     }
     Err(format!(
         "the processor has AMX, but Linux does not permit its use (arch_prctl: error {}); \
-         compute in f32, or set {ISA_VARIABLE}=avx2, which emulates AMX slowly",
+         compute in f32, or set {ISA_VARIABLE}=avx2, which emulates AMX, more slowly than f32",
         -result
     ))
 }

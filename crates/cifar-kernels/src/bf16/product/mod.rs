@@ -147,20 +147,20 @@ mod tests {
         values.iter().map(|v| if v.is_nan() { f32::NAN } else { *v }.to_bits()).collect()
     }
 
+    #[cfg(target_arch = "x86_64")]
     fn compare(name: &str, a: &[Bf16], b: &[Bf16], c: &[f32]) {
         let expected = bits(&sum(PortableUnit, a, b, c));
-        #[cfg(target_arch = "x86_64")]
         if let Some(unit) = Avx2Unit::new() {
             assert!(bits(&sum(unit, a, b, c)) == expected, "{name}: AVX2");
         }
-        #[cfg(target_arch = "x86_64")]
         if let Some(unit) = Avx512Unit::new() {
             assert!(bits(&sum(unit, a, b, c)) == expected, "{name}: AVX-512");
         }
-        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        #[cfg(target_os = "linux")]
         assert!(bits(&sum(trap::amx(), a, b, c)) == expected, "{name}: AMX");
     }
 
+    #[cfg(target_arch = "x86_64")]
     #[test]
     fn every_implementation_returns_the_same_bits() {
         for seed in 0..40 {
@@ -185,6 +185,7 @@ mod tests {
             (a[0], b[0]) = (power(-100), power(-26));
             (a[2], b[32]) = (second, power(-75));
             let c = vec![0.0; BLOCK];
+            #[cfg(target_arch = "x86_64")]
             compare(&format!("{second:?}"), &a, &b, &c);
             assert_eq!(sum(PortableUnit, &a, &b, &c)[0].to_bits(), expected.to_bits(), "{second:?}");
         }
@@ -193,6 +194,20 @@ mod tests {
         check(negative(Bf16::from_bits(power(-76).to_bits() + 1)), 0.0); // rounds to it
         check(negative(power(-76)), f32::MIN_POSITIVE); // halfway to it, up to even
         check(power(-76), f32::MIN_POSITIVE);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn each_isa_has_its_implementation() {
+        use crate::bf16::unit::{Selected, selected};
+        for isa in Isa::available() {
+            let unit = crate::with_isa(isa, selected).expect("it is available");
+            assert!(match isa {
+                Isa::Avx512 => matches!(unit, Ok(Selected::Avx512(_) | Selected::Amx(_)) | Err(_)),
+                Isa::Avx2 => matches!(unit, Ok(Selected::Avx2(_))),
+                Isa::Portable => matches!(unit, Ok(Selected::Portable(_))),
+            });
+        }
     }
 
     #[test]
@@ -217,6 +232,7 @@ mod tests {
         (a[1], a[3], a[5]) = (big, Bf16::from_f32(-16_777_216.0), one);
         let mut c = vec![0.0; BLOCK];
         c[0] = 16_777_216.0; // adding 1 to C changes nothing
+        #[cfg(target_arch = "x86_64")]
         compare("order", &a, &b, &c);
         let sums = sum(PortableUnit, &a, &b, &c);
         assert_eq!(sums[..2], [16_777_216.0, 1.0]);
