@@ -13,11 +13,13 @@ const LONGEST_SIDE: usize = 1 << 16;
 const MOST_CLASSES: usize = 1 << 16;
 /// Bytes per value.
 const VALUE: f64 = 4.0;
+/// Gradients of activations at the same time: those of the result and of the input of an operation.
+const GRADIENTS: f64 = 2.0;
 /// Operations that take as long as all work on one kept activation. Fitted to the times of eleven
 /// airbench networks with AVX-512 on two cores.
 const ACTIVATION_COST: f64 = 400.0;
 /// Operations that take as long as the work on an image that does not depend on the network.
-const IMAGE_COST: f64 = 16e6;
+const IMAGE_COST: f64 = 25e6;
 
 /// The tensors of a network that is not built, and the sizes of its activations.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,7 +100,7 @@ impl Plan {
     /// Estimates what a training step costs per image, in floating-point operations.
     ///
     /// The ratio of two networks' costs is about that of their times. Each kept activation counts
-    /// as 400 operations, since memory limits them, and each image as 16 million.
+    /// as 400 operations, since memory limits them, and each image as 25 million.
     pub fn training_cost(&self) -> f64 {
         self.flops as f64 + ACTIVATION_COST * self.kept as f64 + IMAGE_COST
     }
@@ -119,10 +121,10 @@ impl Plan {
     /// batch. In bf16, whose maps have 2 bytes per value but are padded to 32 images and channels,
     /// the larger of both types.
     pub fn training_bytes(&self, batch: usize, precision: Precision) -> f64 {
-        let in_f32 = batch as f64 * (self.kept as f64 + 4.0 * self.largest as f64);
+        let in_f32 = batch as f64 * (self.kept as f64 + GRADIENTS * self.largest as f64);
         let values = match precision.resolved() {
             Precision::Bf16 => {
-                in_f32.max(in_bf16(batch) * (self.kept_padded as f64 + 4.0 * self.largest_padded as f64))
+                in_f32.max(in_bf16(batch) * (self.kept_padded as f64 + GRADIENTS * self.largest_padded as f64))
             }
             _ => in_f32,
         };

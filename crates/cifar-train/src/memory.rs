@@ -9,7 +9,7 @@ const VALUE: f64 = 4.0;
 /// A checkpoint exists as tensors, as bytes and as a file; each is freed while the next one grows.
 const CHECKPOINT: f64 = 3.0;
 /// Freed blocks that wait for the next use, and gaps between buffers.
-const SLACK: f64 = 1.25;
+const SLACK: f64 = 1.15;
 /// What every run takes: the program's own tables and the scratch memory of its threads.
 const BASE: f64 = 64e6;
 
