@@ -45,7 +45,7 @@
 mod activation;
 #[expect(unsafe_code, reason = "an allocator")]
 mod allocator;
-#[expect(unsafe_code, reason = "memory from the system")]
+#[cfg_attr(target_os = "linux", expect(unsafe_code, reason = "pages that return to the system"))]
 mod arena;
 mod batch_norm;
 #[expect(unsafe_code, reason = "slices of memory that buffers share")]
