@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn collecting_ends_with_an_error() {
-        // No gradient arrives at a node that is not a tensor of the map.
+        // The loss bypasses `to_tensor`, so no gradient arrives.
         let map = FeatureMap::from_tensor(&Var::zeros((1, 2), candle_core::DType::F32, &Device::Cpu).unwrap()).unwrap();
         let weight = Var::ones((2, 2), candle_core::DType::F32, &Device::Cpu).unwrap();
         let output = ops::linear(&map, &weight, None).unwrap();

@@ -106,8 +106,8 @@ pub struct LinearParams {
     pub init: Init,
 }
 
-/// A fully connected layer. Products are in the input's precision. Logits and layers with a bias are
-/// computed in `f32`.
+/// A fully connected layer. Products are in the input's precision. Logits and layers with a bias
+/// are computed in `f32`.
 #[derive(Debug, Clone)]
 pub struct Linear {
     weight: Parameter,

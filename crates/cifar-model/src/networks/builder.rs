@@ -96,7 +96,7 @@ impl<'a> Builder<'a> {
     /// Adds the frozen whitening convolution. Only its bias counts as a parameter.
     pub(super) fn whitening(&mut self, name: &str, activation: Activation) -> Result<Whitening> {
         self.filters(name, Whitening::OUTPUTS, 2, 1, 0);
-        // The backward pass computes what was activated again.
+        // The backward pass computes the input of the activation again.
         self.keep(1);
         self.add_parameters(Whitening::OUTPUTS);
         Whitening::new(self.parameters, name, activation)
