@@ -1,7 +1,7 @@
 //! Batch normalisation in bf16, with statistics, parameters and sums in `f32` or `f64`.
 
 use super::blocked::SIDE;
-use super::rows::{Row, load, of_block, round, row, store, sum, vectors, widened, write};
+use super::rows::{Row, load, of_block, round, row, store, sum, vectors, widened, write, write_and_sum};
 use super::{Bf16, BlockedShape};
 use crate::batch_norm::check_epsilon;
 use crate::error::{Result, check_len};
@@ -230,9 +230,8 @@ fn apply_with<S: Simd, F: Function>(s: S, f: F, layer: &BatchNorm, statistics: &
         s,
         &layer.shape,
         output,
-        None,
         #[inline(always)]
-        |block, at, output, _| {
+        |block, at, output| {
             let [_, mut values] = layer.normalised(s, &channels[block], at);
             for channel in vectors::<S>() {
                 let z = load(s, &values, channel);
@@ -241,29 +240,6 @@ fn apply_with<S: Simd, F: Function>(s: S, f: F, layer: &BatchNorm, statistics: &
             round(&values, output);
         },
     );
-}
-
-/// The gradient before the activation. It is computed twice, which costs less than writing and
-/// reading it, and is not rounded in between.
-struct Before<'a, F> {
-    f: F,
-    layer: &'a BatchNorm<'a>,
-    channels: &'a [Channels],
-    output_grad: &'a [Bf16],
-}
-
-impl<F: Function> Before<'_, F> {
-    /// Returns the normalised input of a row and its gradient before the activation.
-    #[inline(always)]
-    fn row<S: Simd>(&self, s: S, block: usize, at: usize) -> [Row; 2] {
-        let [x, z] = self.layer.normalised(s, &self.channels[block], at);
-        let mut grad = widened(row(self.output_grad, at));
-        for channel in vectors::<S>() {
-            let dy = load(s, &grad, channel);
-            store(s, &mut grad, channel, s.mul(dy, self.f.slope(s, load(s, &z, channel))));
-        }
-        [x, grad]
-    }
 }
 
 fn backward<S: Simd>(
@@ -282,43 +258,57 @@ fn backward_with<S: Simd, F: Function>(
     layer: &BatchNorm,
     statistics: &BatchStatistics,
     output_grad: &[Bf16],
-    gradients: BatchNormGradients,
+    mut gradients: BatchNormGradients,
 ) {
-    let before = Before { f, layer, channels: &layer.channels(statistics), output_grad };
-    let [sums, products] = sum(
+    let (shape, channels) = (&layer.shape, layer.channels(statistics));
+    // The gradient before the activation, which is also that of the residual. It is written once,
+    // as its slope takes longer to compute than to write and read.
+    let before = gradients.residual.as_deref_mut().unwrap_or(&mut *gradients.input);
+    let [sums, products] = write_and_sum(
         s,
-        &layer.shape,
+        shape,
+        before,
         #[inline(always)]
-        |block, at| {
-            let [mut x, grad] = before.row(s, block, at);
+        |block, at, before| {
+            let [mut x, z] = layer.normalised(s, &channels[block], at);
+            let mut grad = widened(row(output_grad, at));
+            for channel in vectors::<S>() {
+                let dy = load(s, &grad, channel);
+                store(s, &mut grad, channel, s.mul(dy, f.slope(s, load(s, &z, channel))));
+            }
+            round(&grad, before);
+            let grad = widened(before);
             for (x, grad) in x.iter_mut().zip(&grad) {
                 *x *= grad;
             }
             [grad, x]
         },
     );
-    let n = (layer.shape.images * layer.shape.pixels) as f64;
+    let n = (shape.images * shape.pixels) as f64;
     let mean = |sums: &[f64]| sums.iter().map(|sum| (sum / n) as f32).collect::<Vec<f32>>();
     let (mean_grad, mean_product) = (mean(&sums), mean(&products));
     let factor: Vec<f32> = layer.scale.iter().zip(&statistics.inverse_std).map(|(s, i)| s * i).collect();
-    let blocks: Vec<[Row; 3]> = (0..layer.shape.blocks())
+    let blocks: Vec<[Row; 3]> = (0..shape.blocks())
         .map(|block| [&mean_grad, &mean_product, &factor].map(|values| of_block(values, block)))
         .collect();
+    let residual = gradients.residual.as_deref();
     write(
         s,
-        &layer.shape,
+        shape,
         gradients.input,
-        gradients.residual,
         #[inline(always)]
-        |block, at, input_grad, residual_grad| {
-            let ([mut values, grad], [mean_grad, mean_product, factor]) = (before.row(s, block, at), &blocks[block]);
+        |block, at, input_grad| {
+            let grad = widened(residual.map_or(&*input_grad, |before| row(before, at)));
+            let (mut values, [mean_grad, mean_product, factor]) = (widened(row(layer.input, at)), &blocks[block]);
+            let k = &channels[block];
             for channel in vectors::<S>() {
+                let x = s.sub(load(s, &values, channel), load(s, &k.mean, channel));
+                let x = s.mul(x, load(s, &k.inverse_std, channel));
                 let centred = s.sub(load(s, &grad, channel), load(s, mean_grad, channel));
-                let centred = s.neg_mul_add(load(s, &values, channel), load(s, mean_product, channel), centred);
+                let centred = s.neg_mul_add(x, load(s, mean_product, channel), centred);
                 store(s, &mut values, channel, s.mul(load(s, factor, channel), centred));
             }
             round(&values, input_grad);
-            round(&grad, residual_grad);
         },
     );
     for channel in 0..layer.shape.channels {

@@ -17,6 +17,9 @@ pub(super) const SIDE: usize = 32;
 /// Values of a block.
 pub(super) const BLOCK: usize = SIDE * SIDE;
 
+/// Images of a task of [`from_blocked`], a part of [`SIDE`].
+const IMAGES: usize = 8;
+
 /// The dimensions of images in the blocked layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlockedShape {
@@ -155,17 +158,23 @@ pub fn from_blocked(shape: &BlockedShape, blocked: &[Bf16], images: &mut [f32]) 
     check_len(OP, "blocked", blocked, shape.len())?;
     check_len(OP, "images", images, shape.nhwc_len())?;
     let isa = isa()?;
-    images.par_chunks_mut(shape.pixels * shape.channels).enumerate().for_each(|(image, pixels)| {
+    // The rows of some images follow each other in a block.
+    let (image, channels) = (shape.pixels * shape.channels, shape.channels);
+    images.par_chunks_mut(IMAGES * image).enumerate().for_each(|(task, images)| {
+        let (group, row) = (task * IMAGES / SIDE, task * IMAGES % SIDE);
         vectorised(
             isa,
             #[inline(always)]
             || {
-                for (pixel, values) in pixels.chunks_exact_mut(shape.channels).enumerate() {
-                    for (block, to) in values.chunks_mut(SIDE).enumerate() {
-                        let map = (image / SIDE * shape.blocks() + block) * shape.pixels;
-                        let from = &blocked[(map + pixel) * BLOCK + image % SIDE * SIDE..];
-                        for (to, from) in to.iter_mut().zip(from) {
-                            *to = from.to_f32();
+                for (at, block) in (group * shape.blocks()..(group + 1) * shape.blocks()).enumerate() {
+                    let used = at * SIDE..channels.min((at + 1) * SIDE);
+                    for pixel in 0..shape.pixels {
+                        let rows = &blocked[(block * shape.pixels + pixel) * BLOCK + row * SIDE..];
+                        for (from, image) in rows.chunks_exact(SIDE).zip(images.chunks_exact_mut(image)) {
+                            let to = &mut image[pixel * channels..(pixel + 1) * channels][used.clone()];
+                            for (to, from) in to.iter_mut().zip(from) {
+                                *to = from.to_f32();
+                            }
                         }
                     }
                 }

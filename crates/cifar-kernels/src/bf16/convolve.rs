@@ -4,10 +4,10 @@
 use rayon::prelude::*;
 
 use super::blocked::{BLOCK, SIDE};
-use super::pool::{keep_maxima, pixel_in_window};
+use super::pool::keep_maxima;
 use super::product::{BlockSum, Tiles, Unit};
 use super::steps::StepLists;
-use super::{Bf16, BlockedShape};
+use super::{Bf16, BlockedShape, stream};
 use crate::PoolShape;
 use crate::generic::scratch::with_scratch;
 use crate::isa::vectorised;
@@ -25,7 +25,7 @@ pub(super) struct Pass<'a> {
     pub(super) source: BlockedShape,
     pub(super) target: BlockedShape,
     pub(super) taps: usize,
-    /// One list per target pixel; A is the source, B the taps.
+    /// One list per target pixel, or per target pixel in a window; A is the source, B the taps.
     pub(super) steps: &'a StepLists,
 }
 
@@ -43,17 +43,20 @@ pub(super) fn convolve<U: Unit>(unit: U, pass: &Pass, source: &[Bf16], filters: 
         let (group, block) = (at / blocks, at % blocks);
         map.par_chunks_mut(BAND * BLOCK).enumerate().for_each(|(band, values)| {
             with_scratch([values.len()], |[sums]| {
-                add_products(unit, pass, [group, block], |at| band * BAND + at, source, filters, sums);
+                add_products(unit, pass, [group, block], band * BAND, source, filters, sums);
                 let filled = pass.target.filled(group, block);
                 vectorised(
                     unit.isa(),
                     #[inline(always)]
                     || {
+                        let mut block = [Bf16::ZERO; BLOCK];
                         for (sums, values) in sums.chunks_exact(BLOCK).zip(values.chunks_exact_mut(BLOCK)) {
-                            round(sums, filled, values);
+                            round(sums, filled, &mut block);
+                            stream::copy(&block, values);
                         }
                     },
                 );
+                stream::finish();
             });
         });
     });
@@ -77,9 +80,7 @@ pub(super) fn convolve_max_pool<U: Unit>(
         let bands = maxima.par_chunks_mut(WINDOWS * BLOCK).zip(places.par_chunks_mut(WINDOWS * BLOCK));
         bands.enumerate().for_each(|(band, (maxima, places))| {
             with_scratch([WINDOW * maxima.len()], |[sums]| {
-                // The pixels of a window follow each other.
-                let pixel = |at: usize| pixel_in_window(pool, band * WINDOWS + at / WINDOW, at % WINDOW);
-                add_products(unit, pass, [group, block], pixel, source, filters, sums);
+                add_products(unit, pass, [group, block], band * BAND, source, filters, sums);
                 let filled = pass.target.filled(group, block);
                 vectorised(
                     unit.isa(),
@@ -100,12 +101,12 @@ pub(super) fn convolve_max_pool<U: Unit>(
     });
 }
 
-/// Computes the sums of target pixels, one block each. `pixel` returns the pixel of each sum.
+/// Computes the sums of lists of products from `list` on, one block each.
 fn add_products<U: Unit>(
     unit: U,
     pass: &Pass,
     [group, block]: [usize; 2],
-    pixel: impl Fn(usize) -> usize,
+    list: usize,
     source: &[Bf16],
     filters: &[Bf16],
     sums: &mut [f32],
@@ -113,9 +114,13 @@ fn add_products<U: Unit>(
     let (taps, pixels, blocks) = (pass.taps, pass.source.pixels, pass.source.blocks());
     let at_once = FILTERS.div_ceil(taps);
     let source = &source[group * blocks * pixels * BLOCK..(group + 1) * blocks * pixels * BLOCK];
-    let filters = &filters[block * blocks * taps * BLOCK..(block + 1) * blocks * taps * BLOCK];
+    let filters = &filters[block * blocks * taps * BLOCK..];
     let tiles = unit.begin();
     for first in (0..blocks).step_by(at_once) {
+        // The next filters are fetched while these are used.
+        let next = filters.get((first + at_once) * taps * BLOCK..).unwrap_or_default();
+        let next = &next[..next.len().min(at_once * taps * BLOCK)];
+        let part = (next.len() / 32).div_ceil(sums.len() / BLOCK) * 32;
         for (at, sums) in sums.chunks_exact_mut(BLOCK).enumerate() {
             let sum = BlockSum {
                 a: &source[first * pixels * BLOCK..],
@@ -123,7 +128,8 @@ fn add_products<U: Unit>(
                 b: &filters[first * taps * BLOCK..],
                 b_stride: taps,
                 repeats: at_once.min(blocks - first),
-                steps: pass.steps.get(pixel(at)),
+                steps: pass.steps.get(list + at),
+                ahead: next.get(at * part..next.len().min((at + 1) * part)).unwrap_or_default(),
             };
             tiles.add(&sum, first == 0, sums);
         }
@@ -133,11 +139,13 @@ fn add_products<U: Unit>(
 /// Rounds a block of sums. Values beyond the last image and the last channel become 0: infinite
 /// operands have made them NaN.
 #[inline(always)]
-fn round(sums: &[f32], [images, channels]: [usize; 2], values: &mut [Bf16]) {
-    for (row, (sums, values)) in sums.chunks_exact(SIDE).zip(values.chunks_exact_mut(SIDE)).enumerate() {
-        for (value, sum) in values.iter_mut().zip(sums) {
-            *value = Bf16::from_f32(*sum);
+fn round(sums: &[f32], [images, channels]: [usize; 2], values: &mut [Bf16; BLOCK]) {
+    for (value, sum) in values.iter_mut().zip(sums) {
+        *value = Bf16::from_f32(*sum);
+    }
+    if [images, channels] != [SIDE; 2] {
+        for (row, values) in values.chunks_exact_mut(SIDE).enumerate() {
+            values[if row < images { channels } else { 0 }..].fill(Bf16::ZERO);
         }
-        values[if row < images { channels } else { 0 }..].fill(Bf16::ZERO);
     }
 }

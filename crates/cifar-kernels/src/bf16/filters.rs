@@ -8,6 +8,8 @@ use rayon::prelude::*;
 
 use super::Bf16;
 use super::blocked::{BLOCK, SIDE};
+use super::operands::{pair, transpose};
+use crate::isa::{Isa, vectorised};
 use crate::{Buffer, Conv2dShape};
 
 /// The direction in which filters are applied.
@@ -20,7 +22,7 @@ pub(super) enum Direction {
 }
 
 /// Returns the packed filters of `weight` `[kernel, kernel, in_channels, out_channels]`.
-pub(super) fn packed(shape: &Conv2dShape, direction: Direction, weight: &[f32]) -> Buffer<Bf16> {
+pub(super) fn packed(isa: Isa, shape: &Conv2dShape, direction: Direction, weight: &[f32]) -> Buffer<Bf16> {
     let (taps, inputs, outputs) = (shape.kernel * shape.kernel, shape.in_channels, shape.out_channels);
     let (sources, targets) = match direction {
         Direction::Forward => (inputs, outputs),
@@ -28,25 +30,36 @@ pub(super) fn packed(shape: &Conv2dShape, direction: Direction, weight: &[f32]) 
     };
     let source_blocks = sources.div_ceil(SIDE);
     let mut packed = Buffer::new(targets.div_ceil(SIDE) * source_blocks * taps * BLOCK);
-    packed.par_chunks_mut(BLOCK).enumerate().for_each(|(at, block)| {
+    packed.par_chunks_mut(BLOCK).enumerate().for_each(|(at, packed)| {
         let (target, source, tap) = (at / taps / source_blocks * SIDE, at / taps % source_blocks * SIDE, at % taps);
-        let (first_input, first_output) = match direction {
+        let (input, output) = match direction {
             Direction::Forward => (source, target),
             Direction::Backward => (target, source),
         };
-        block.fill(Bf16::ZERO);
-        for input in first_input..inputs.min(first_input + SIDE) {
-            let row = &weight[(tap * inputs + input) * outputs..(tap * inputs + input + 1) * outputs];
-            for (output, value) in row[first_output..].iter().take(SIDE).enumerate() {
-                let input = input - first_input;
-                let (source, target) = match direction {
-                    Direction::Forward => (input, output),
-                    Direction::Backward => (output, input),
-                };
-                block[target / 16 * (BLOCK / 2) + source / 2 * SIDE + target % 16 * 2 + source % 2] =
-                    Bf16::from_f32(*value);
-            }
-        }
+        let rows = tap * inputs + input..tap * inputs + inputs.min(input + SIDE);
+        let columns = output..outputs.min(output + SIDE);
+        vectorised(
+            isa,
+            #[inline(always)]
+            || {
+                // The rows are input channels, the columns output channels.
+                let mut block = [Bf16::ZERO; BLOCK];
+                for (row, values) in rows.zip(block.as_chunks_mut::<SIDE>().0) {
+                    let weights = &weight[row * outputs..][columns.clone()];
+                    for (value, weight) in values.iter_mut().zip(weights) {
+                        *value = Bf16::from_f32(*weight);
+                    }
+                }
+                match direction {
+                    Direction::Forward => pair(&block, packed),
+                    Direction::Backward => {
+                        let mut transposed = [Bf16::ZERO; BLOCK];
+                        transpose(&block, &mut transposed);
+                        pair(&transposed, packed);
+                    }
+                }
+            },
+        );
     });
     packed
 }

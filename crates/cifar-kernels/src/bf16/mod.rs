@@ -36,6 +36,7 @@ mod pool;
 mod product;
 mod rows;
 mod steps;
+mod stream;
 mod unit;
 mod value;
 mod weight_gradient;

@@ -1,4 +1,5 @@
-//! Blocks as the operands of the weight gradient, whose inner dimension is images.
+//! Blocks as operands of products: filters, and in the weight gradient, whose inner dimension is
+//! images, input and gradient.
 
 use super::Bf16;
 use super::blocked::{BLOCK, SIDE};

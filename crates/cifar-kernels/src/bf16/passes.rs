@@ -22,7 +22,7 @@ pub(super) fn forward<U: Unit>(
 ) {
     let [_, taps, _] = counts(shape);
     let pass = Pass { source, target, taps, steps: &StepLists::by_output_pixel(shape) };
-    convolve(unit, &pass, input, &packed(shape, Direction::Forward, weight), output);
+    convolve(unit, &pass, input, &packed(unit.isa(), shape, Direction::Forward, weight), output);
 }
 
 pub(super) fn forward_max_pool<U: Unit>(
@@ -36,8 +36,8 @@ pub(super) fn forward_max_pool<U: Unit>(
     places: &mut [u8],
 ) {
     let [_, taps, _] = counts(shape);
-    let pass = Pass { source, target, taps, steps: &StepLists::by_output_pixel(shape) };
-    convolve_max_pool(unit, &pass, pool, input, &packed(shape, Direction::Forward, weight), output, places);
+    let pass = Pass { source, target, taps, steps: &StepLists::by_window(shape, pool) };
+    convolve_max_pool(unit, &pass, pool, input, &packed(unit.isa(), shape, Direction::Forward, weight), output, places);
 }
 
 pub(super) fn input_gradient<U: Unit>(
@@ -50,7 +50,7 @@ pub(super) fn input_gradient<U: Unit>(
 ) {
     let [_, taps, _] = counts(shape);
     let pass = Pass { source, target, taps, steps: &StepLists::by_input_pixel(shape) };
-    let filters = packed(shape, Direction::Backward, weight);
+    let filters = packed(unit.isa(), shape, Direction::Backward, weight);
     let grad = match output_grad {
         OutputGrad::Whole(values) => return convolve(unit, &pass, values, &filters, input_grad),
         OutputGrad::OfMaxima(grad) => grad,
@@ -74,8 +74,7 @@ pub(super) fn weights<U: Unit>(
     output_grad: OutputGrad,
     weight_grad: &mut [f32],
 ) {
-    let [_, taps, _] = counts(shape);
-    weight_gradient(unit, shapes, taps, &StepLists::by_tap(shape), input, output_grad, weight_grad);
+    weight_gradient(unit, shape, shapes, input, output_grad, weight_grad);
 }
 
 #[cfg(test)]

@@ -55,41 +55,30 @@ pub(super) fn store<S: Simd>(s: S, row: &mut Row, channel: usize, vector: S::V) 
     unsafe { s.store(values.as_mut_ptr(), vector) };
 }
 
-/// Calls `visit(block of channels, row, target row, second target row)` for the rows of all images,
-/// where rows are counted over all blocks. Other rows of the targets become 0. Without a second
-/// target, its rows are empty.
+/// Calls `visit(block of channels, row, target row)` for the rows of all images, where rows are
+/// counted over all blocks. Other rows of the target become 0.
 pub(super) fn write<S: Simd>(
     s: S,
     shape: &BlockedShape,
     target: &mut [Bf16],
-    second: Option<&mut [Bf16]>,
-    visit: impl Fn(usize, usize, &mut [Bf16], &mut [Bf16]) + Sync,
+    visit: impl Fn(usize, usize, &mut [Bf16]) + Sync,
 ) {
-    let map = shape.pixels * BLOCK;
-    let write = |at: usize, target: &mut [Bf16], second: &mut [Bf16]| {
+    target.par_chunks_mut(shape.pixels * BLOCK).enumerate().for_each(|(at, target)| {
         let block = at % shape.blocks();
         let [images, _] = shape.filled(at / shape.blocks(), block);
         s.vectorize(
             #[inline(always)]
             || {
-                let mut seconds = second.chunks_exact_mut(SIDE);
                 for (row, target) in target.chunks_exact_mut(SIDE).enumerate() {
-                    let second = seconds.next().unwrap_or_default();
                     if row % SIDE < images {
-                        visit(block, at * shape.pixels * SIDE + row, target, second);
+                        visit(block, at * shape.pixels * SIDE + row, target);
                     } else {
                         target.fill(Bf16::ZERO);
-                        second.fill(Bf16::ZERO);
                     }
                 }
             },
         );
-    };
-    let targets = target.par_chunks_mut(map).enumerate();
-    match second {
-        Some(second) => targets.zip(second.par_chunks_mut(map)).for_each(|((at, t), second)| write(at, t, second)),
-        None => targets.for_each(|(at, target)| write(at, target, &mut [])),
-    }
+    });
 }
 
 /// Computes two sums of each channel over all images and pixels. `terms(block of channels, row)`
@@ -101,36 +90,85 @@ pub(super) fn sum<S: Simd>(
     shape: &BlockedShape,
     terms: impl Fn(usize, usize) -> [Row; 2] + Sync,
 ) -> [Vec<f64>; 2] {
-    let blocks = shape.blocks();
-    let partial: Vec<[[f64; SIDE]; 2]> = (0..shape.groups() * blocks)
-        .into_par_iter()
-        .map(|at| {
-            let [images, _] = shape.filled(at / blocks, at % blocks);
-            let mut total = [[0.0; SIDE]; 2];
-            s.vectorize(
-                #[inline(always)]
-                || {
-                    for pixel in 0..shape.pixels {
-                        let first = (at * shape.pixels + pixel) * SIDE;
-                        let mut sums = [[0.0; SIDE]; 2];
-                        for row in first..first + images {
-                            let terms = terms(at % blocks, row);
-                            for (sum, terms) in sums.as_flattened_mut().iter_mut().zip(terms.as_flattened()) {
-                                *sum += terms;
-                            }
-                        }
-                        for (total, sum) in total.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
-                            *total += f64::from(*sum);
-                        }
+    let maps = (0..shape.groups() * shape.blocks()).into_par_iter();
+    let of_map = |at| {
+        sum_of_map(
+            s,
+            shape,
+            at,
+            &mut [],
+            #[inline(always)]
+            |block, row, _| terms(block, row),
+        )
+    };
+    sum_of_groups(shape, &maps.map(of_map).collect::<Vec<_>>())
+}
+
+/// As [`sum`], while `terms(block of channels, row, target row)` writes the rows of all images.
+/// Other rows of the target become 0.
+pub(super) fn write_and_sum<S: Simd>(
+    s: S,
+    shape: &BlockedShape,
+    target: &mut [Bf16],
+    terms: impl Fn(usize, usize, &mut [Bf16]) -> [Row; 2] + Sync,
+) -> [Vec<f64>; 2] {
+    let maps = target.par_chunks_mut(shape.pixels * BLOCK).enumerate();
+    let of_map = |(at, target)| {
+        sum_of_map(
+            s,
+            shape,
+            at,
+            target,
+            #[inline(always)]
+            |block, row, target| terms(block, row, target),
+        )
+    };
+    sum_of_groups(shape, &maps.map(of_map).collect::<Vec<_>>())
+}
+
+/// The sums of the channels of a block.
+type Sums = [[f64; SIDE]; 2];
+
+/// Computes the sums over the map with the number `at`: a group of images and a block of channels.
+#[inline(always)]
+fn sum_of_map<S: Simd>(
+    s: S,
+    shape: &BlockedShape,
+    at: usize,
+    target: &mut [Bf16],
+    terms: impl Fn(usize, usize, &mut [Bf16]) -> [Row; 2],
+) -> Sums {
+    let block = at % shape.blocks();
+    let [images, _] = shape.filled(at / shape.blocks(), block);
+    let mut total = [[0.0; SIDE]; 2];
+    s.vectorize(
+        #[inline(always)]
+        || {
+            let mut targets = target.chunks_exact_mut(SIDE);
+            for pixel in 0..shape.pixels {
+                let first = (at * shape.pixels + pixel) * SIDE;
+                let mut sums = [[0.0; SIDE]; 2];
+                for row in first..first + images {
+                    let terms = terms(block, row, targets.next().unwrap_or_default());
+                    for (sum, terms) in sums.as_flattened_mut().iter_mut().zip(terms.as_flattened()) {
+                        *sum += terms;
                     }
-                },
-            );
-            total
-        })
-        .collect();
+                }
+                targets.by_ref().take(SIDE - images).for_each(|target| target.fill(Bf16::ZERO));
+                for (total, sum) in total.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
+                    *total += f64::from(*sum);
+                }
+            }
+        },
+    );
+    total
+}
+
+/// Adds the sums of the maps of all groups of images.
+fn sum_of_groups(shape: &BlockedShape, maps: &[Sums]) -> [Vec<f64>; 2] {
     [0, 1].map(|which| {
         let of_channel = |channel: usize| {
-            let groups = partial.iter().skip(channel / SIDE).step_by(blocks);
+            let groups = maps.iter().skip(channel / SIDE).step_by(shape.blocks());
             groups.fold(0.0, |total, sums| total + sums[which][channel % SIDE])
         };
         (0..shape.channels).map(of_channel).collect()

@@ -1,26 +1,27 @@
 //! The gradient with respect to the filters: for each tap, Σ inputᵀ · output gradient over images
 //! and pixels, where 32 images are the inner dimension of each product.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::blocked::{BLOCK, SIDE};
 use super::operands::{pair, transpose};
 use super::output_grad::OutputGrad;
-use super::product::{BlockSum, Tiles, Unit};
-use super::steps::StepLists;
+use super::product::{TapSums, Tiles, Unit};
+use super::steps::TapSteps;
 use super::{Bf16, BlockedShape};
-use crate::Buffer;
 use crate::isa::{Isa, vectorised};
+use crate::{Buffer, Conv2dShape};
 
 /// Partial sums of each weight, over different images. They are added in order at the end, so their
 /// number must not depend on that of threads.
 const PARTS: usize = 4;
+/// With as many blocks of filters, one sum of each weight suffices: they keep all threads busy, and
+/// more sums would not stay in the caches.
+const BLOCKS: usize = 64;
 /// Products that are added to a block of sums before the next block, if there are as many.
-const PRODUCTS: usize = 64;
-/// Output pixels that stay in the second-level cache while all taps are computed: 512 KiB each for
-/// input and gradient.
-const BAND: usize = 256;
-
+const PRODUCTS: usize = 32;
 /// How groups of images are divided: each of `parts` partial sums takes `at_once` groups in turn.
 struct Division {
     groups: usize,
@@ -29,97 +30,87 @@ struct Division {
 }
 
 impl Division {
-    fn new(groups: usize, pixels: usize) -> Self {
-        let parts = groups.min(PARTS);
+    fn new(groups: usize, pixels: usize, blocks: usize) -> Self {
+        let parts = if blocks < BLOCKS { groups.min(PARTS) } else { 1 };
         Self { groups, parts, at_once: PRODUCTS.div_ceil(pixels).min(groups.div_ceil(parts)) }
     }
 
-    /// Returns the first group of each round.
-    fn rounds(&self) -> impl Iterator<Item = usize> {
-        (0..self.groups).step_by(self.parts * self.at_once)
-    }
-
-    /// Returns the group at a place of a part, if there is one.
-    fn group(&self, round: usize, part: usize, place: usize) -> Option<usize> {
-        Some(round + part * self.at_once + place).filter(|group| *group < self.groups)
-    }
-
-    /// Returns the number of groups of a part.
-    fn len(&self, round: usize, part: usize) -> usize {
-        self.groups.saturating_sub(round + part * self.at_once).min(self.at_once)
+    /// Returns the ranges of groups that a part takes, in turn.
+    fn rounds(&self, part: usize) -> impl Iterator<Item = Range<usize>> {
+        let first = (part * self.at_once..self.groups).step_by(self.parts * self.at_once);
+        first.map(|first| first..self.groups.min(first + self.at_once))
     }
 }
 
-/// Computes `weight_grad` `[taps, in_channels, out_channels]`. `steps` has one list per tap.
+/// Computes `weight_grad` `[taps, in_channels, out_channels]`.
 pub(super) fn weight_gradient<U: Unit>(
     unit: U,
+    shape: &Conv2dShape,
     [x, dy]: [BlockedShape; 2],
-    taps: usize,
-    steps: &StepLists,
     input: &[Bf16],
     output_grad: OutputGrad,
     weight_grad: &mut [f32],
 ) {
-    let division = Division::new(x.groups(), dy.pixels);
-    let (inputs, outputs) = (x.blocks(), dy.blocks());
-    let mut transposed = Buffer::new(division.parts * division.at_once * inputs * x.pixels * BLOCK);
-    let mut paired = Buffer::new(division.parts * division.at_once * outputs * dy.pixels * BLOCK);
+    let division = Division::new(x.groups(), dy.pixels, x.blocks() * dy.blocks());
+    let (taps, inputs, outputs) = (shape.kernel * shape.kernel, x.blocks(), dy.blocks());
+    let steps = TapSteps::new(shape);
+    let part_len = |shape: BlockedShape| division.at_once * shape.group_len();
+    let mut transposed = Buffer::new(division.parts * part_len(x));
+    let mut paired = Buffer::new(division.parts * part_len(dy));
     // [parts, input blocks, output blocks, taps, 32, 32]
-    let mut sums = Buffer::new(division.parts * inputs * outputs * taps * BLOCK);
-    for round in division.rounds() {
-        pack(
-            unit.isa(),
-            &division,
-            round,
-            x,
-            &mut transposed,
-            #[inline(always)]
-            |map, packed| {
-                let blocks = input[map * packed.len()..].chunks_exact(BLOCK);
-                for (from, to) in blocks.zip(packed.chunks_exact_mut(BLOCK)) {
-                    transpose(from, to);
-                }
-            },
-        );
-        pack(
-            unit.isa(),
-            &division,
-            round,
-            dy,
-            &mut paired,
-            #[inline(always)]
-            |map, packed| {
-                let mut expanded = [Bf16::ZERO; BLOCK];
-                let from = map * packed.len();
-                for (pixel, to) in packed.chunks_exact_mut(BLOCK).enumerate() {
-                    match output_grad {
-                        OutputGrad::Whole(values) => pair(&values[from + pixel * BLOCK..][..BLOCK], to),
-                        OutputGrad::OfMaxima(grad) => {
-                            grad.expand_block(map, pixel, &mut expanded);
-                            pair(&expanded, to);
+    let len = inputs * outputs * taps * BLOCK;
+    let mut sums = Buffer::new(division.parts * len);
+    let operands = transposed.par_chunks_mut(part_len(x)).zip(paired.par_chunks_mut(part_len(dy)));
+    sums.par_chunks_mut(len).zip(operands).enumerate().for_each(|(part, (sums, (transposed, paired)))| {
+        for (round, groups) in division.rounds(part).enumerate() {
+            pack(
+                unit.isa(),
+                &groups,
+                x,
+                transposed,
+                #[inline(always)]
+                |map, packed| {
+                    let blocks = input[map * packed.len()..].chunks_exact(BLOCK);
+                    for (from, to) in blocks.zip(packed.chunks_exact_mut(BLOCK)) {
+                        transpose(from, to);
+                    }
+                },
+            );
+            pack(
+                unit.isa(),
+                &groups,
+                dy,
+                paired,
+                #[inline(always)]
+                |map, packed| {
+                    let mut expanded = [Bf16::ZERO; BLOCK];
+                    let from = map * packed.len();
+                    for (pixel, to) in packed.chunks_exact_mut(BLOCK).enumerate() {
+                        match output_grad {
+                            OutputGrad::Whole(values) => pair(&values[from + pixel * BLOCK..][..BLOCK], to),
+                            OutputGrad::OfMaxima(grad) => {
+                                grad.expand_block(map, pixel, &mut expanded);
+                                pair(&expanded, to);
+                            }
                         }
                     }
-                }
-            },
-        );
-        sums.par_chunks_mut(taps * BLOCK).enumerate().for_each(|(at, sums)| {
-            let (part, input, output) = (at / outputs / inputs, at / outputs % inputs, at % outputs);
-            let tiles = unit.begin();
-            for first in (0..dy.pixels).step_by(BAND) {
-                for (tap, sums) in sums.chunks_exact_mut(BLOCK).enumerate() {
-                    let sum = BlockSum {
-                        a: &transposed[(part * inputs + input) * division.at_once * x.pixels * BLOCK..],
-                        a_stride: x.pixels,
-                        b: &paired[(part * outputs + output) * division.at_once * dy.pixels * BLOCK..],
-                        b_stride: dy.pixels,
-                        repeats: division.len(round, part),
-                        steps: steps.get(tap).with_b(first..first + BAND),
-                    };
-                    tiles.add(&sum, round == 0 && first == 0, sums);
-                }
-            }
-        });
-    }
+                },
+            );
+            let (transposed, paired) = (&*transposed, &*paired);
+            sums.par_chunks_mut(taps * BLOCK).enumerate().for_each(|(at, sums)| {
+                let (input, output) = (at / outputs, at % outputs);
+                let sum = TapSums {
+                    a: &transposed[input * groups.len() * x.pixels * BLOCK..],
+                    a_stride: x.pixels,
+                    b: &paired[output * groups.len() * dy.pixels * BLOCK..],
+                    b_stride: dy.pixels,
+                    repeats: groups.len(),
+                    steps: &steps,
+                };
+                unit.begin().add_taps(&sum, round == 0, sums);
+            });
+        }
+    });
     weight_grad.par_chunks_mut(dy.channels).enumerate().for_each(|(row, weights)| {
         let (tap, channel) = (row / x.channels, row % x.channels);
         for (output, weights) in weights.chunks_mut(SIDE).enumerate() {
@@ -138,24 +129,22 @@ pub(super) fn weight_gradient<U: Unit>(
     });
 }
 
-/// Packs the maps of a round's images into `packed` `[parts, channel blocks, at_once, pixels]`.
-/// `write` packs the map with the given number.
+/// Packs the maps of groups of images into `packed` `[channel blocks, groups, pixels]`. `write`
+/// packs the map with the given number.
 fn pack(
     isa: Isa,
-    division: &Division,
-    round: usize,
+    groups: &Range<usize>,
     shape: BlockedShape,
     packed: &mut [Bf16],
     write: impl Fn(usize, &mut [Bf16]) + Sync,
 ) {
+    let packed = &mut packed[..groups.len() * shape.group_len()];
     packed.par_chunks_mut(shape.pixels * BLOCK).enumerate().for_each(|(at, packed)| {
-        let (part, place) = (at / division.at_once / shape.blocks(), at % division.at_once);
-        let Some(group) = division.group(round, part, place) else { return };
-        let map = group * shape.blocks() + at / division.at_once % shape.blocks();
+        let (block, group) = (at / groups.len(), groups.start + at % groups.len());
         vectorised(
             isa,
             #[inline(always)]
-            || write(map, packed),
+            || write(group * shape.blocks() + block, packed),
         );
     });
 }

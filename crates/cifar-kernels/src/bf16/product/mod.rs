@@ -42,9 +42,11 @@ pub(super) use avx2::Avx2Unit;
 pub(super) use avx512::Avx512Unit;
 pub(super) use portable::PortableUnit;
 
+use std::ops::Range;
+
 use super::Bf16;
 use super::blocked::BLOCK;
-use super::steps::Steps;
+use super::steps::{Steps, TapSteps};
 use crate::Isa;
 
 /// Pairs of a tile, and its rows and columns.
@@ -66,6 +68,16 @@ pub(super) trait Unit: Copy + Send + Sync {
 pub(super) trait Tiles {
     /// Adds all products of `sum` to `c`, which is 0 before if `fresh`.
     fn add(&self, sum: &BlockSum, fresh: bool, c: &mut [f32]);
+
+    /// Adds the products of all taps to `c` `[taps, 32, 32]`, which is 0 before if `fresh`. The
+    /// sum of each tap has the order of [`BlockSum`], one band after the other.
+    fn add_taps(&self, sums: &TapSums, fresh: bool, c: &mut [f32]) {
+        for (at, band) in sums.steps.bands().enumerate() {
+            for (tap, c) in c.chunks_exact_mut(BLOCK).enumerate() {
+                self.add(&sums.of_tap(tap, band.clone()), fresh && at == 0, c);
+            }
+        }
+    }
 }
 
 /// A sum of products of blocks: Σ A[r · `a_stride` + step.a] · B[r · `b_stride` + step.b] over r
@@ -78,6 +90,39 @@ pub(super) struct BlockSum<'a> {
     pub(super) b_stride: usize,
     pub(super) repeats: usize,
     pub(super) steps: Steps<'a>,
+    /// Numbers that later sums need, to be fetched into the second-level cache.
+    pub(super) ahead: &'a [Bf16],
+}
+
+/// Sums of products of blocks for all taps of a kernel, with the positions of [`BlockSum`].
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TapSums<'a> {
+    pub(super) a: &'a [Bf16],
+    pub(super) a_stride: usize,
+    pub(super) b: &'a [Bf16],
+    pub(super) b_stride: usize,
+    pub(super) repeats: usize,
+    pub(super) steps: &'a TapSteps,
+}
+
+impl TapSums<'_> {
+    /// Checks the lengths for a row of taps, whose sums are `c`.
+    ///
+    /// # Panics
+    /// If A, B or C is too short, which callers rule out.
+    #[cfg(target_arch = "x86_64")]
+    fn check(&self, c: &[f32]) {
+        let [a, b] = self.steps.by_tap.below();
+        assert_eq!(c.len(), self.steps.kernel() * BLOCK, "a block of sums per tap");
+        assert!((self.repeats - 1) * self.a_stride + a <= self.a.len() / BLOCK, "all blocks of A");
+        assert!((self.repeats - 1) * self.b_stride + b <= self.b.len() / BLOCK, "all blocks of B");
+    }
+
+    /// Returns the sum of a tap over a band of output pixels.
+    fn of_tap(&self, tap: usize, band: Range<usize>) -> BlockSum<'_> {
+        let Self { a, a_stride, b, b_stride, repeats, steps } = *self;
+        BlockSum { a, a_stride, b, b_stride, repeats, steps: steps.by_tap.get(tap).with_b(band), ahead: &[] }
+    }
 }
 
 impl BlockSum<'_> {
@@ -138,7 +183,11 @@ mod tests {
 
     fn sum(unit: impl Unit, a: &[Bf16], b: &[Bf16], c: &[f32]) -> Vec<f32> {
         let mut sums = c.to_vec();
-        unit.begin().add(&BlockSum { a, a_stride: 0, b, b_stride: 0, repeats: 1, steps: Steps::ONE }, false, &mut sums);
+        unit.begin().add(
+            &BlockSum { a, a_stride: 0, b, b_stride: 0, repeats: 1, steps: Steps::ONE, ahead: &[] },
+            false,
+            &mut sums,
+        );
         sums
     }
 
@@ -243,7 +292,7 @@ mod tests {
         fn check(unit: impl Unit) {
             let blocks = block(1, 127, 1);
             for (repeats, steps) in [(0, Steps::ONE), (1, Steps::NONE)] {
-                let none = BlockSum { a: &blocks, a_stride: 1, b: &blocks, b_stride: 1, repeats, steps };
+                let none = BlockSum { a: &blocks, a_stride: 1, b: &blocks, b_stride: 1, repeats, steps, ahead: &[] };
                 let mut c = vec![2.0; BLOCK];
                 unit.begin().add(&none, false, &mut c);
                 assert_eq!(c, vec![2.0; BLOCK]);
@@ -296,7 +345,7 @@ mod tests {
                     guarded(&b, at_end, |b| {
                         guarded(&c, at_end, |c| {
                             let (a_stride, b_stride) = (1, 1);
-                            let sum = BlockSum { a, a_stride, b, b_stride, repeats: 2, steps: Steps::TWO };
+                            let sum = BlockSum { a, a_stride, b, b_stride, repeats: 2, steps: Steps::TWO, ahead: &[] };
                             unit.begin().add(&sum, true, c);
                             let mut expected = vec![0.0; BLOCK];
                             PortableUnit.add(&sum, true, &mut expected);
@@ -327,7 +376,8 @@ mod tests {
         let blocks = block(2, 127, 1);
         let tiles = amx.begin();
         assert_eq!(trap::emulated(), (1, true));
-        let sum = BlockSum { a: &blocks, a_stride: 0, b: &blocks, b_stride: 0, repeats: 2, steps: Steps::ONE };
+        let sum =
+            BlockSum { a: &blocks, a_stride: 0, b: &blocks, b_stride: 0, repeats: 2, steps: Steps::ONE, ahead: &[] };
         tiles.add(&sum, true, &mut vec![0.0; BLOCK]);
         drop(tiles);
         // The configuration, four tiles set to 0, four loads and products twice, four stores, and

@@ -44,28 +44,26 @@ fn forward_with<S: Simd, F: Function>(
     let (cut, o) = (Cut::new(shape), shape.out_channels);
     let packed = packed_filters::<S>(shape, weight);
     let offsets = cut.offsets();
+    let is_linear = F::IS_IDENTITY && bias.is_none();
+    let bias = whole_vectors::<S>(bias.unwrap_or(&vec![0.0; o]));
     output.par_chunks_mut(cut.group * cut.windows * o).enumerate().for_each(|(task, output)| {
         let all = cut.windows(task);
         for windows in cut.blocks(all.clone()) {
             let out = &mut output[(windows.start - all.start) * o..(windows.end - all.start) * o];
             before_activation(s, &cut, windows, input, &packed, &offsets, out);
-            if F::IS_IDENTITY && bias.is_none() {
+            if is_linear {
                 continue;
             }
             s.vectorize(
                 #[inline(always)]
                 || {
-                    let zeros = vec![0.0; o];
-                    let bias = bias.unwrap_or(&zeros);
-                    for pixel in out.chunks_exact_mut(o) {
-                        for (y, b) in pixel.chunks_mut(S::LANES).zip(bias.chunks(S::LANES)) {
-                            // SAFETY: both chunks have `b.len()` values.
-                            unsafe {
-                                let sum = s.add(s.load_first(y.as_ptr(), b.len()), s.load_first(b.as_ptr(), b.len()));
-                                s.store_first(y.as_mut_ptr(), f.value(s, sum), b.len());
-                            }
-                        }
-                    }
+                    add_and_apply(
+                        s,
+                        &bias,
+                        out,
+                        #[inline(always)]
+                        |z| f.value(s, z),
+                    );
                 },
             );
         }
@@ -99,6 +97,7 @@ fn bias_gradient_with<S: Simd, F: Function>(
     let (cut, o) = (Cut::new(shape), shape.out_channels);
     let packed = packed_filters::<S>(shape, weight);
     let offsets = cut.offsets();
+    let bias = whole_vectors::<S>(bias);
     // One sum per task; they are added in order.
     let sums: Vec<Vec<f64>> = (0..cut.tasks())
         .into_par_iter()
@@ -114,16 +113,23 @@ fn bias_gradient_with<S: Simd, F: Function>(
                 s.vectorize(
                     #[inline(always)]
                     || {
-                        for (z, grad) in before.chunks_exact(o).zip(grads.chunks_exact(o)) {
-                            let vectors = z.chunks(S::LANES).zip(grad.chunks(S::LANES)).zip(bias.chunks(S::LANES));
-                            for (((z, grad), bias), sum) in vectors.zip(sums.chunks_mut(S::LANES)) {
-                                let n = z.len();
-                                // SAFETY: the four chunks have `n` values each.
+                        add_and_apply(
+                            s,
+                            &bias,
+                            before,
+                            #[inline(always)]
+                            |z| f.slope(s, z),
+                        );
+                        for (slope, grad) in before.chunks_exact(o).zip(grads.chunks_exact(o)) {
+                            let vectors = slope.chunks(S::LANES).zip(grad.chunks(S::LANES));
+                            for ((slope, grad), sum) in vectors.zip(sums.chunks_mut(S::LANES)) {
+                                let n = slope.len();
+                                // SAFETY: the three chunks have `n` values each.
                                 unsafe {
-                                    let z = s.add(s.load_first(z.as_ptr(), n), s.load_first(bias.as_ptr(), n));
+                                    let slope = s.load_first(slope.as_ptr(), n);
                                     let grad = s.load_first(grad.as_ptr(), n);
                                     let old = s.load_first(sum.as_ptr(), n);
-                                    s.store_first(sum.as_mut_ptr(), s.mul_add(grad, f.slope(s, z), old), n);
+                                    s.store_first(sum.as_mut_ptr(), s.mul_add(grad, slope, old), n);
                                 }
                             }
                         }
@@ -138,6 +144,27 @@ fn bias_gradient_with<S: Simd, F: Function>(
         .collect();
     for (channel, grad) in bias_grad.iter_mut().enumerate() {
         *grad = sums.iter().map(|sums| sums[channel]).sum::<f64>() as f32;
+    }
+}
+
+/// Returns the bias of as many pixels as fill whole vectors together.
+fn whole_vectors<S: Simd>(bias: &[f32]) -> Vec<f32> {
+    let pixels = (1..=S::LANES).find(|pixels| (pixels * bias.len()).is_multiple_of(S::LANES));
+    bias.repeat(pixels.unwrap_or(1))
+}
+
+/// Replaces the values of pixels by `f(value + bias)`.
+#[inline(always)]
+fn add_and_apply<S: Simd>(s: S, bias: &[f32], pixels: &mut [f32], f: impl Fn(S::V) -> S::V) {
+    for values in pixels.chunks_mut(bias.len()) {
+        for (value, bias) in values.chunks_mut(S::LANES).zip(bias.chunks(S::LANES)) {
+            let n = value.len();
+            // SAFETY: both chunks have at least `n` values.
+            unsafe {
+                let sum = s.add(s.load_first(value.as_ptr(), n), s.load_first(bias.as_ptr(), n));
+                s.store_first(value.as_mut_ptr(), f(sum), n);
+            }
+        }
     }
 }
 

@@ -1,17 +1,15 @@
-//! The products by AMX, the matrix unit of Intel's Xeon processors since 2023.
-//!
-//! Sums of four tiles stay in the tiles 0 to 3, so that each tile of A and B is used twice.
+//! The products by AMX, the matrix unit of Intel's Xeon processors since 2023: whether this process
+//! may use it, and the configuration of its tiles.
+
+mod products;
 
 use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;
 use std::marker::PhantomData;
 use std::sync::OnceLock;
 
+use super::Unit;
 use super::check::has_the_arithmetic;
-use super::{BlockSum, Tiles, Unit};
-use crate::bf16::Bf16;
-use crate::bf16::blocked::BLOCK;
-use crate::bf16::steps::Step;
 use crate::{ISA_VARIABLE, Isa};
 
 /// Proof that this process may use AMX, and that AMX returns the bits of the other implementations.
@@ -151,106 +149,5 @@ impl Drop for Configured {
     fn drop(&mut self) {
         // SAFETY: the process may use tiles, and no other code of this thread does.
         unsafe { asm!("tilerelease", options(nomem, nostack, preserves_flags)) };
-    }
-}
-
-/// The arguments of the assembly.
-#[repr(C)]
-struct Arguments {
-    a: *const Bf16,
-    a_stride: usize, // in bytes, as below
-    b: *const Bf16,
-    b_stride: usize,
-    repeats: usize,
-    steps: *const Step,
-    count: usize,
-    c: *mut f32,
-    fresh: usize,
-}
-
-impl Tiles for Configured {
-    fn add(&self, sum: &BlockSum, fresh: bool, c: &mut [f32]) {
-        if !sum.start(fresh, c) {
-            return;
-        }
-        let bytes = BLOCK * size_of::<Bf16>();
-        let (steps, a_stride, b_stride) = (sum.steps.list(), sum.a_stride * bytes, sum.b_stride * bytes);
-        let arguments = Arguments {
-            a: sum.a.as_ptr(),
-            a_stride,
-            b: sum.b.as_ptr(),
-            b_stride,
-            repeats: sum.repeats,
-            steps: steps.as_ptr(),
-            count: steps.len(),
-            c: c.as_mut_ptr(),
-            fresh: usize::from(fresh),
-        };
-        // SAFETY: `self` is the proof that the tiles are configured. `start` checked that
-        // there is a step, that C has the length of a block and that all blocks of A and B are in
-        // their slices. Rust uses no tiles.
-        unsafe {
-            asm!(
-                "mov {i}, qword ptr [{arguments} + 56]",
-                "cmp qword ptr [{arguments} + 64], 0",
-                "je 2f",
-                "tilezero tmm0",
-                "tilezero tmm1",
-                "tilezero tmm2",
-                "tilezero tmm3",
-                "jmp 3f",
-                "2:",
-                "tileloadd tmm0, [{i} + {row}*2]", // rows of C are twice as long
-                "tileloadd tmm1, [{i} + {row}*2 + 64]",
-                "tileloadd tmm2, [{i} + {row}*2 + 2048]",
-                "tileloadd tmm3, [{i} + {row}*2 + 2112]",
-                "3:",
-                "mov {a}, qword ptr [{arguments}]",
-                "mov {b}, qword ptr [{arguments} + 16]",
-                "mov {repeats}, qword ptr [{arguments} + 32]",
-                "4:",
-                "mov {step}, qword ptr [{arguments} + 40]",
-                "mov {count}, qword ptr [{arguments} + 48]",
-                "5:",
-                "mov {i:e}, dword ptr [{step}]",
-                "mov {j:e}, dword ptr [{step} + 4]",
-                "shl {i}, 11",
-                "shl {j}, 11",
-                "add {i}, {a}",
-                "add {j}, {b}",
-                "tileloadd tmm4, [{i} + {row}*1]",
-                "tileloadd tmm6, [{j} + {row}*1]",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "tileloadd tmm5, [{i} + {row}*1 + 1024]",
-                "tdpbf16ps tmm2, tmm5, tmm6",
-                "tileloadd tmm7, [{j} + {row}*1 + 1024]",
-                "tdpbf16ps tmm1, tmm4, tmm7",
-                "tdpbf16ps tmm3, tmm5, tmm7",
-                "add {step}, 8",
-                "dec {count}",
-                "jnz 5b",
-                "add {a}, qword ptr [{arguments} + 8]",
-                "add {b}, qword ptr [{arguments} + 24]",
-                "dec {repeats}",
-                "jnz 4b",
-                "mov {i}, qword ptr [{arguments} + 56]",
-                "tilestored [{i} + {row}*2], tmm0",
-                "tilestored [{i} + {row}*2 + 64], tmm1",
-                "tilestored [{i} + {row}*2 + 2048], tmm2",
-                "tilestored [{i} + {row}*2 + 2112], tmm3",
-                arguments = in(reg) &raw const arguments,
-                row = in(reg) 64_usize,
-                a = out(reg) _,
-                b = out(reg) _,
-                i = out(reg) _,
-                j = out(reg) _,
-                step = out(reg) _,
-                count = out(reg) _,
-                repeats = out(reg) _,
-                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-                options(nostack),
-            );
-        }
     }
 }
