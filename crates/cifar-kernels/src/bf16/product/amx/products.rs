@@ -7,7 +7,7 @@ use super::Configured;
 use crate::bf16::Bf16;
 use crate::bf16::blocked::BLOCK;
 use crate::bf16::product::{BlockSum, TapSums, Tiles};
-use crate::bf16::steps::{RowStep, Step};
+use crate::bf16::steps::RowStep;
 
 /// The assembly that fetches the cache lines at some distances from an address into the first-level
 /// cache. Fetching is never an access, whatever the address.
