@@ -4,7 +4,6 @@
 use rayon::prelude::*;
 
 use super::blocked::{BLOCK, SIDE};
-use super::pool::keep_maxima;
 use super::product::{BlockSum, Tiles, Unit};
 use super::steps::StepLists;
 use super::{Bf16, BlockedShape, stream};
@@ -87,12 +86,8 @@ pub(super) fn convolve_max_pool<U: Unit>(
                     #[inline(always)]
                     || {
                         let windows = maxima.as_chunks_mut::<BLOCK>().0.iter_mut().zip(places.as_chunks_mut().0);
-                        let mut values = [Bf16::ZERO; BLOCK];
-                        for ((maxima, places), sums) in windows.zip(sums.chunks_exact(WINDOW * BLOCK)) {
-                            for (place, sums) in sums.chunks_exact(BLOCK).enumerate() {
-                                round(sums, filled, &mut values);
-                                keep_maxima(&values, place as u8, maxima, places);
-                            }
+                        for ((maxima, places), sums) in windows.zip(sums.as_chunks::<{ WINDOW * BLOCK }>().0) {
+                            round_maxima(sums, filled, maxima, places);
                         }
                     },
                 );
@@ -148,4 +143,48 @@ fn round(sums: &[f32], [images, channels]: [usize; 2], values: &mut [Bf16; BLOCK
             values[if row < images { channels } else { 0 }..].fill(Bf16::ZERO);
         }
     }
+}
+
+/// Rounds the largest of four blocks of sums, and returns which it was: the first of those that are
+/// equal after rounding, or the first NaN. Values beyond the last image and the last channel are 0.
+#[inline(always)]
+fn round_maxima(
+    sums: &[f32; WINDOW * BLOCK],
+    [images, channels]: [usize; 2],
+    maxima: &mut [Bf16; BLOCK],
+    places: &mut [u8; BLOCK],
+) {
+    let (blocks, _) = sums.as_chunks::<BLOCK>();
+    for at in (0..BLOCK).step_by(SIDE) {
+        let (mut best, mut best_place) = (widened(&blocks[0], at), [0_u32; SIDE]);
+        for (place, block) in blocks.iter().enumerate().skip(1) {
+            let values = widened(block, at);
+            for ((best, best_place), value) in best.iter_mut().zip(&mut best_place).zip(&values) {
+                // Larger, or NaN where there is none yet.
+                let taken = !(*value <= *best) & !best.is_nan();
+                // Without a branch, so that the compiler vectorises it.
+                (*best, *best_place) =
+                    (if taken { *value } else { *best }, if taken { place as u32 } else { *best_place });
+            }
+        }
+        let filled = if at / SIDE < images { channels } else { 0 };
+        for (to, value) in maxima[at..at + SIDE].iter_mut().zip(&best) {
+            *to = Bf16::from_bits((value.to_bits() >> 16) as u16);
+        }
+        for (to, place) in places[at..at + SIDE].iter_mut().zip(&best_place) {
+            *to = *place as u8;
+        }
+        maxima[at + filled..at + SIDE].fill(Bf16::ZERO);
+        places[at + filled..at + SIDE].fill(0);
+    }
+}
+
+/// Returns a row of sums, rounded to bf16.
+#[inline(always)]
+fn widened(sums: &[f32; BLOCK], at: usize) -> [f32; SIDE] {
+    let mut values = [0.0; SIDE];
+    for (value, sum) in values.iter_mut().zip(&sums[at..at + SIDE]) {
+        *value = Bf16::from_f32(*sum).to_f32();
+    }
+    values
 }

@@ -173,7 +173,7 @@ fn round(sums: &[f32; BLOCK], factor: f32, values: &mut [Bf16; BLOCK]) {
 /// Replaces numbers of `maxima` by larger `values`, and their places by `place`. At place 0, all
 /// are replaced.
 #[inline(always)]
-pub(super) fn keep_maxima(values: &[Bf16; BLOCK], place: u8, maxima: &mut [Bf16; BLOCK], places: &mut [u8; BLOCK]) {
+fn keep_maxima(values: &[Bf16; BLOCK], place: u8, maxima: &mut [Bf16; BLOCK], places: &mut [u8; BLOCK]) {
     for ((best, at), value) in maxima.iter_mut().zip(places).zip(values) {
         let (x, y) = (value.to_f32(), best.to_f32());
         let taken = place == 0 || x > y || (x.is_nan() && !y.is_nan());
