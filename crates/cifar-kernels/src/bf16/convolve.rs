@@ -109,13 +109,9 @@ fn add_products<U: Unit>(
     let (taps, pixels, blocks) = (pass.taps, pass.source.pixels, pass.source.blocks());
     let at_once = FILTERS.div_ceil(taps);
     let source = &source[group * blocks * pixels * BLOCK..(group + 1) * blocks * pixels * BLOCK];
-    let filters = &filters[block * blocks * taps * BLOCK..];
+    let filters = &filters[block * blocks * taps * BLOCK..(block + 1) * blocks * taps * BLOCK];
     let tiles = unit.begin();
     for first in (0..blocks).step_by(at_once) {
-        // The next filters are fetched while these are used.
-        let next = filters.get((first + at_once) * taps * BLOCK..).unwrap_or_default();
-        let next = &next[..next.len().min(at_once * taps * BLOCK)];
-        let part = (next.len() / 32).div_ceil(sums.len() / BLOCK) * 32;
         for (at, sums) in sums.chunks_exact_mut(BLOCK).enumerate() {
             let sum = BlockSum {
                 a: &source[first * pixels * BLOCK..],
@@ -124,7 +120,6 @@ fn add_products<U: Unit>(
                 b_stride: taps,
                 repeats: at_once.min(blocks - first),
                 steps: pass.steps.get(list + at),
-                ahead: next.get(at * part..next.len().min((at + 1) * part)).unwrap_or_default(),
             };
             tiles.add(&sum, first == 0, sums);
         }
@@ -161,7 +156,7 @@ fn round_maxima(
             let values = widened(block, at);
             for ((best, best_place), value) in best.iter_mut().zip(&mut best_place).zip(&values) {
                 // Larger, or NaN where there is none yet.
-                let taken = !(*value <= *best) & !best.is_nan();
+                let taken = (*value > *best) | (value.is_nan() & !best.is_nan());
                 // Without a branch, so that the compiler vectorises it.
                 (*best, *best_place) =
                     (if taken { *value } else { *best }, if taken { place as u32 } else { *best_place });

@@ -6,10 +6,9 @@
 //! code and return the same bits. The emulation is slower than convolutions in `f32`: it serves to
 //! reproduce results. [`uses_amx`] says whether AMX computes.
 //!
-//! The order of AMX's additions was measured on an Intel Xeon: the emulation returned the same bits
-//! for 512,000 results. The kernels of this module have not run on AMX. Their tests execute its
-//! instructions one by one in an emulator, or on AMX where the processor has it. The first call on
-//! AMX compares it with the emulation, and a difference is an error.
+//! The tests of this module passed on an Intel Xeon with AMX (family 6, model 207), where all
+//! implementations returned the same bits. Without AMX, they execute its instructions one by one in
+//! an emulator. The first call on AMX compares it with the emulation, and a difference is an error.
 //!
 //! # Layout
 //! Images have the layout `[images / 32, channels / 32, height, width, 32 images, 32 channels]`,

@@ -268,3 +268,30 @@ fn for_each_triple(shape: &Conv2dShape, mut visit: impl FnMut([usize; 3])) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Conv2dDimensions;
+
+    #[test]
+    fn the_steps_of_a_pixel_fetch_what_is_new_to_the_next() {
+        let dims = Conv2dDimensions {
+            images: 32,
+            height: 5,
+            width: 5,
+            in_channels: 32,
+            out_channels: 32,
+            kernel: 3,
+            stride: 1,
+            padding: 1,
+        };
+        let lists = StepLists::by_output_pixel(&Conv2dShape::new(dims).expect("a valid shape"));
+        let centre = lists.get(12).list();
+        let fetched: Vec<u32> = centre.iter().flat_map(|step| step.ahead..step.ahead + 11).collect();
+        // The fifth column of the three rows around the centre.
+        for pixel in [9, 14, 19] {
+            assert!((pixel * 32..(pixel + 1) * 32).all(|line| fetched.contains(&line)), "{pixel}");
+        }
+    }
+}

@@ -18,7 +18,7 @@ pub(super) fn has_the_arithmetic(unit: impl Unit) -> bool {
         };
         let (a, b) = (block(3), block(3));
         let c: Vec<f32> = block(1).into_iter().map(Bf16::to_f32).collect();
-        let sum = BlockSum { a: &a, a_stride: 1, b: &b, b_stride: 1, repeats: 2, steps: Steps::TWO, ahead: &[] };
+        let sum = BlockSum { a: &a, a_stride: 1, b: &b, b_stride: 1, repeats: 2, steps: Steps::TWO };
         [false, true].into_iter().all(|fresh| {
             let [mut got, mut expected] = [c.clone(), c.clone()];
             tiles.add(&sum, fresh, &mut got);

@@ -1,7 +1,6 @@
 //! Products of blocks in AMX's tiles.
 
 use std::arch::asm;
-use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
 
 use super::Configured;
 use crate::bf16::Bf16;
@@ -16,9 +15,6 @@ macro_rules! prefetch {
         concat!($("prefetcht0 [{", $address, "} + ", $distance, "]\n"),+)
     };
 }
-
-/// Numbers of a cache line.
-const LINE: usize = 32;
 
 /// The arguments of the assembly, with steps of type `S`.
 #[repr(C)]
@@ -38,10 +34,6 @@ impl Tiles for Configured {
     fn add(&self, sum: &BlockSum, fresh: bool, c: &mut [f32]) {
         if !sum.start(fresh, c) {
             return;
-        }
-        for line in sum.ahead.chunks(LINE) {
-            // SAFETY: prefetching reads nothing.
-            unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
         }
         let bytes = BLOCK * size_of::<Bf16>();
         let (steps, a_stride, b_stride) = (sum.steps.list(), sum.a_stride * bytes, sum.b_stride * bytes);
