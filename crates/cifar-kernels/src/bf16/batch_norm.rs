@@ -159,7 +159,8 @@ pub fn batch_norm_evaluate(
 /// Computes the gradients of [`batch_norm_forward`], including those through the statistics.
 ///
 /// This is [`batch_norm_backward`](crate::batch_norm_backward) with blocked activations and their
-/// gradients. Those of scale and shift are in `f32`.
+/// gradients. The gradient before the activation is rounded to bf16. All others follow from it, those
+/// of scale and shift in `f32`.
 ///
 /// # Errors
 /// If a slice has the wrong length.

@@ -2,10 +2,11 @@
 
 use super::blocked::BLOCK;
 use super::output_grad::{MaximaGrad, OutputGrad};
-use super::passes::{forward, forward_max_pool, input_gradient, weights};
+use super::passes::{forward, forward_max_pool, input_gradient};
 use super::pool::blocked_shapes;
 use super::steps::counts;
 use super::unit::on_unit;
+use super::weight_gradient::weight_gradient;
 use super::{Bf16, BlockedShape};
 use crate::Conv2dShape;
 use crate::error::{KernelError, Result, check_len, product};
@@ -94,7 +95,7 @@ pub fn conv2d_weight_gradient(
     check_len(OP, "input", input, x.len())?;
     check_len(OP, "output_grad", output_grad, y.len())?;
     check_len(OP, "weight_grad", weight_grad, shape.weight_len())?;
-    on_unit!(weights, shape, [x, y], input, OutputGrad::Whole(output_grad), weight_grad);
+    on_unit!(weight_gradient, shape, [x, y], input, OutputGrad::Whole(output_grad), weight_grad);
     Ok(())
 }
 
@@ -195,7 +196,7 @@ pub fn conv2d_backward(
         check_len(OP, "weight_grad", weight_grad, shape.weight_len())?;
     }
     if let Some(weight_grad) = weight_grad {
-        on_unit!(weights, shape, [x, y], input, output_grad, weight_grad);
+        on_unit!(weight_gradient, shape, [x, y], input, output_grad, weight_grad);
     }
     if let Some(input_grad) = input_grad {
         on_unit!(input_gradient, shape, [x, y], output_grad, weight, input_grad);
@@ -203,7 +204,7 @@ pub fn conv2d_backward(
     Ok(())
 }
 
-/// The largest number of taps, and of pixels · taps, whose lists of products take 2 GiB.
+/// The largest number of taps, and of pixels · taps. The lists of their products take 5 GiB at most.
 const TAPS: usize = 1 << 16;
 const STEPS: usize = 1 << 28;
 

@@ -49,7 +49,7 @@ pub(super) fn convolve<U: Unit>(unit: U, pass: &Pass, source: &[Bf16], filters: 
                     #[inline(always)]
                     || {
                         let mut block = [Bf16::ZERO; BLOCK];
-                        for (sums, values) in sums.chunks_exact(BLOCK).zip(values.chunks_exact_mut(BLOCK)) {
+                        for (sums, values) in sums.chunks_exact(BLOCK).zip(values.as_chunks_mut().0) {
                             round(sums, filled, &mut block);
                             stream::copy(&block, values);
                         }

@@ -5,7 +5,6 @@ use super::filters::{Direction, packed};
 use super::output_grad::OutputGrad;
 use super::steps::{StepLists, counts};
 use super::unit::Unit;
-use super::weight_gradient::weight_gradient;
 use super::{Bf16, BlockedShape};
 use crate::{Buffer, Conv2dShape, PoolShape};
 
@@ -66,17 +65,6 @@ pub(super) fn input_gradient<U: Unit>(
     }
 }
 
-pub(super) fn weights<U: Unit>(
-    unit: U,
-    shape: &Conv2dShape,
-    shapes: [BlockedShape; 2],
-    input: &[Bf16],
-    output_grad: OutputGrad,
-    weight_grad: &mut [f32],
-) {
-    weight_gradient(unit, shape, shapes, input, output_grad, weight_grad);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,6 +72,7 @@ mod tests {
     use crate::bf16::output_grad::MaximaGrad;
     use crate::bf16::pool::{blocked_shapes, max_pool_backward, max_pool_forward};
     use crate::bf16::product::PortableUnit;
+    use crate::bf16::weight_gradient::weight_gradient;
 
     /// Images, height, width, input channels, output channels, kernel, stride, padding.
     const SHAPES: &[[usize; 8]] = &[
@@ -97,7 +86,11 @@ mod tests {
         [1, 2, 3, 5, 7, 3, 1, 3],    // windows without a pixel
         [1, 17, 16, 3, 3, 3, 1, 1],  // more than one band in both directions
         [290, 2, 2, 3, 33, 3, 1, 1], // as the next one, with pooling
-        [290, 2, 1, 8, 33, 3, 1, 1], // ten groups of images in four partial sums, the last one short
+        [160, 1, 1, 3, 3, 3, 1, 1],  // five, six and nine groups: fewer parts than four
+        [192, 2, 3, 3, 3, 3, 1, 1],
+        [288, 1, 2, 3, 3, 1, 1, 0],
+        [64, 3, 3, 230, 250, 3, 1, 1], // one sum of each weight
+        [290, 2, 1, 8, 33, 3, 1, 1],   // ten groups of images in four partial sums, the last one short
     ];
 
     fn values(seed: u64, len: usize) -> Vec<f32> {
@@ -153,7 +146,7 @@ mod tests {
         fn backward(&self, unit: impl Unit, output_grad: OutputGrad) -> [Vec<u32>; 2] {
             let (mut dx, mut dw) = (vec![Bf16::NAN; self.shapes[0].len()], vec![f32::NAN; self.weight.len()]);
             input_gradient(unit, &self.shape, self.shapes, output_grad, &self.weight, &mut dx);
-            weights(unit, &self.shape, self.shapes, &self.input, output_grad, &mut dw);
+            weight_gradient(unit, &self.shape, self.shapes, &self.input, output_grad, &mut dw);
             [bits(&dx), dw.into_iter().map(f32::to_bits).collect()]
         }
 

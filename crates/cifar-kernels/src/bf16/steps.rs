@@ -129,13 +129,14 @@ impl StepLists {
         for list in 0..self.ends.len().saturating_sub(2) {
             let (start, end, next) = (self.start(list), self.ends[list], self.ends[list + 1]);
             let (these, others) = self.steps[start..next].split_at_mut(end - start);
-            let old = |other: &&Step| !these.iter().any(|step| step.a == other.a);
-            let new: Vec<u32> = others.iter().filter(old).map(|step| step.a).collect();
+            // Lists are sorted by A.
+            let is_new = |other: &&Step| these.binary_search_by_key(&other.a, |step| step.a).is_err();
+            let new: Vec<u32> = others.iter().filter(is_new).map(|step| step.a).collect();
             let steps = these.len();
             for (at, step) in these.iter_mut().enumerate() {
                 let line = at * new.len() * LINES / steps;
                 let block = new.get(line / LINES).map_or(0, |block| *block as usize);
-                // A position that wraps around is one that is never read: prefetching is harmless.
+                // If the number does not fit, another line is fetched, which is harmless.
                 step.ahead = (block * LINES + line % LINES) as u32;
             }
         }
@@ -143,6 +144,7 @@ impl StepLists {
     }
 
     /// Returns the numbers that every `a` and every `b` is below.
+    #[cfg(target_arch = "x86_64")]
     pub(super) fn below(&self) -> [usize; 2] {
         self.below
     }
@@ -164,6 +166,7 @@ pub(super) struct TapSteps {
     pub(super) by_tap: StepLists,
     /// Lists of an input pixel with the output pixels of all taps of a row: one list per row of
     /// the kernel and band of output rows. There are none unless the kernel has three columns.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only AMX uses them"))]
     rows: Vec<Vec<RowStep>>,
     kernel: usize,
     /// Output pixels of a band.
@@ -210,12 +213,17 @@ impl TapSteps {
         Self { by_tap, rows, kernel: shape.kernel, band: rows_of_band * shape.out_width, bands }
     }
 
-    /// Returns the range of output pixels of each band.
-    pub(super) fn bands(&self) -> impl Iterator<Item = Range<usize>> {
-        (0..self.bands).map(|band| band * self.band..(band + 1) * self.band)
+    pub(super) fn bands(&self) -> usize {
+        self.bands
+    }
+
+    /// Returns the output pixels of a band.
+    pub(super) fn band(&self, band: usize) -> Range<usize> {
+        band * self.band..(band + 1) * self.band
     }
 
     /// Returns the steps of a row of the kernel in a band, if it has three columns.
+    #[cfg(target_arch = "x86_64")]
     pub(super) fn row(&self, row: usize, band: usize) -> Option<&[RowStep]> {
         self.rows.get(row * self.bands + band).map(Vec::as_slice)
     }

@@ -3,9 +3,9 @@
 use super::Bf16;
 use super::blocked::BLOCK;
 
-/// Copies a block. Other threads see it after [`finish`].
+/// Copies a block. The thread must call [`finish`] before others read the copy.
 #[inline(always)]
-pub(super) fn copy(values: &[Bf16; BLOCK], to: &mut [Bf16]) {
+pub(super) fn copy(values: &[Bf16; BLOCK], to: &mut [Bf16; BLOCK]) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{__m128i, _mm_stream_si128};
@@ -43,7 +43,7 @@ mod tests {
         let mut room = vec![Bf16::NAN; BLOCK + 16];
         for start in 0..16 {
             room.fill(Bf16::NAN);
-            copy(&values, &mut room[start..start + BLOCK]);
+            copy(&values, room[start..].first_chunk_mut().expect("there is room"));
             finish();
             let (before, rest) = room.split_at(start);
             assert_eq!(rest[..BLOCK], values, "{start}");

@@ -32,7 +32,9 @@ struct Division {
 impl Division {
     fn new(groups: usize, pixels: usize, blocks: usize) -> Self {
         let parts = if blocks < BLOCKS { groups.min(PARTS) } else { 1 };
-        Self { groups, parts, at_once: PRODUCTS.div_ceil(pixels).min(groups.div_ceil(parts)) }
+        let at_once = PRODUCTS.div_ceil(pixels).min(groups.div_ceil(parts));
+        // Every part has groups.
+        Self { groups, parts: parts.min(groups.div_ceil(at_once)), at_once }
     }
 
     /// Returns the ranges of groups that a part takes, in turn.
@@ -42,7 +44,7 @@ impl Division {
     }
 }
 
-/// Computes `weight_grad` `[taps, in_channels, out_channels]`.
+/// Computes the gradient `weight_grad` `[taps, in_channels, out_channels]`.
 pub(super) fn weight_gradient<U: Unit>(
     unit: U,
     shape: &Conv2dShape,
@@ -147,4 +149,23 @@ fn pack(
             || write(group * shape.blocks() + block, packed),
         );
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_part_has_groups_and_every_group_one_part() {
+        for (groups, pixels, blocks) in (1..40).flat_map(|g| (1..70).flat_map(move |p| [1, BLOCKS].map(|b| (g, p, b))))
+        {
+            let division = Division::new(groups, pixels, blocks);
+            let mut taken = vec![0; groups];
+            for part in 0..division.parts {
+                assert_ne!(division.rounds(part).count(), 0, "{groups} groups of {pixels} pixels, part {part}");
+                division.rounds(part).flatten().for_each(|group| taken[group] += 1);
+            }
+            assert_eq!(taken, vec![1; groups], "{groups} groups of {pixels} pixels");
+        }
+    }
 }

@@ -41,8 +41,6 @@ pub(super) use avx2::Avx2Unit;
 pub(super) use avx512::Avx512Unit;
 pub(super) use portable::PortableUnit;
 
-use std::ops::Range;
-
 use super::Bf16;
 use super::blocked::BLOCK;
 use super::steps::{Steps, TapSteps};
@@ -71,11 +69,16 @@ pub(super) trait Tiles {
     /// Adds the products of all taps to `c` `[taps, 32, 32]`, which is 0 before if `fresh`. The
     /// sum of each tap has the order of [`BlockSum`], one band after the other.
     fn add_taps(&self, sums: &TapSums, fresh: bool, c: &mut [f32]) {
-        for (at, band) in sums.steps.bands().enumerate() {
-            for (tap, c) in c.chunks_exact_mut(BLOCK).enumerate() {
-                self.add(&sums.of_tap(tap, band.clone()), fresh && at == 0, c);
+        for band in 0..sums.steps.bands() {
+            for (row, c) in c.chunks_exact_mut(sums.steps.kernel() * BLOCK).enumerate() {
+                self.add_row(sums, row, band, fresh && band == 0, c);
             }
         }
+    }
+
+    /// Adds the products of a row of taps in a band to `c` `[columns, 32, 32]`.
+    fn add_row(&self, sums: &TapSums, row: usize, band: usize, fresh: bool, c: &mut [f32]) {
+        sums.add_each(self, row, band, fresh, c);
     }
 }
 
@@ -115,10 +118,13 @@ impl TapSums<'_> {
         assert!((self.repeats - 1) * self.b_stride + b <= self.b.len() / BLOCK, "all blocks of B");
     }
 
-    /// Returns the sum of a tap over a band of output pixels.
-    fn of_tap(&self, tap: usize, band: Range<usize>) -> BlockSum<'_> {
+    /// Adds the products of a row of taps in a band, one tap after the other.
+    fn add_each(&self, tiles: &(impl Tiles + ?Sized), row: usize, band: usize, fresh: bool, c: &mut [f32]) {
         let Self { a, a_stride, b, b_stride, repeats, steps } = *self;
-        BlockSum { a, a_stride, b, b_stride, repeats, steps: steps.by_tap.get(tap).with_b(band) }
+        for (column, c) in c.chunks_exact_mut(BLOCK).enumerate() {
+            let steps = steps.by_tap.get(row * steps.kernel() + column).with_b(steps.band(band));
+            tiles.add(&BlockSum { a, a_stride, b, b_stride, repeats, steps }, fresh, c);
+        }
     }
 }
 
@@ -327,11 +333,42 @@ mod tests {
         }
     }
 
+    /// Computes the products of nine taps of images of 2×3 pixels, next to protected pages.
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    fn check_taps(unit: impl Unit) {
+        let dims = crate::Conv2dDimensions {
+            images: 64,
+            height: 2,
+            width: 3,
+            in_channels: 32,
+            out_channels: 32,
+            kernel: 3,
+            stride: 1,
+            padding: 1,
+        };
+        let steps = TapSteps::new(&crate::Conv2dShape::new(dims).expect("a valid shape"));
+        let [a, b] = [3, 4].map(|seed| block(seed, 120, 9).repeat(12));
+        for at_end in [false, true] {
+            guarded(&a, at_end, |a| {
+                guarded(&b, at_end, |b| {
+                    guarded(&vec![0.0; 9 * BLOCK], at_end, |c| {
+                        let sums = TapSums { a, a_stride: 6, b, b_stride: 6, repeats: 2, steps: &steps };
+                        unit.begin().add_taps(&sums, true, c);
+                        let mut expected = vec![0.0; 9 * BLOCK];
+                        PortableUnit.add_taps(&sums, true, &mut expected);
+                        assert_eq!(bits(c), bits(&expected));
+                    });
+                });
+            });
+        }
+    }
+
     /// An access outside of a slice ends this process (SIGSEGV).
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     #[test]
     fn the_assembly_stays_within_its_slices() {
         fn check(unit: impl Unit) {
+            check_taps(unit);
             let (a, b, c) = (block(1, 120, 9).repeat(3), block(2, 120, 9).repeat(3), vec![0.0; BLOCK]);
             for at_end in [false, true] {
                 guarded(&a, at_end, |a| {

@@ -150,7 +150,7 @@ fn bias_gradient_with<S: Simd, F: Function>(
 /// Returns the bias of as many pixels as fill whole vectors together.
 fn whole_vectors<S: Simd>(bias: &[f32]) -> Vec<f32> {
     let pixels = (1..=S::LANES).find(|pixels| (pixels * bias.len()).is_multiple_of(S::LANES));
-    bias.repeat(pixels.unwrap_or(1))
+    bias.repeat(pixels.expect("as many pixels as lanes fill whole vectors"))
 }
 
 /// Replaces the values of pixels by `f(value + bias)`.

@@ -124,20 +124,10 @@ impl Tiles for Configured {
         }
     }
 
-    fn add_taps(&self, sums: &TapSums, fresh: bool, c: &mut [f32]) {
-        let kernel = sums.steps.kernel();
-        for (at, band) in sums.steps.bands().enumerate() {
-            let fresh = fresh && at == 0;
-            for (row, c) in c.chunks_exact_mut(kernel * BLOCK).enumerate() {
-                match sums.steps.row(row, at) {
-                    Some(steps) => add_row(self, sums, steps, fresh, c),
-                    None => {
-                        for (column, c) in c.chunks_exact_mut(BLOCK).enumerate() {
-                            self.add(&sums.of_tap(row * kernel + column, band.clone()), fresh, c);
-                        }
-                    }
-                }
-            }
+    fn add_row(&self, sums: &TapSums, row: usize, band: usize, fresh: bool, c: &mut [f32]) {
+        match sums.steps.row(row, band) {
+            Some(steps) => add_three_taps(self, sums, steps, fresh, c),
+            None => sums.add_each(self, row, band, fresh, c),
         }
     }
 }
@@ -145,7 +135,7 @@ impl Tiles for Configured {
 /// Adds the products of three taps, whose sums are `c`. A tile of A serves all three while it is in
 /// a register, so that the operands come from the second-level cache once for all three. The tiles
 /// 0 to 5 have half of the rows of the sums.
-fn add_row(_: &Configured, sums: &TapSums, steps: &[RowStep], fresh: bool, c: &mut [f32]) {
+fn add_three_taps(_: &Configured, sums: &TapSums, steps: &[RowStep], fresh: bool, c: &mut [f32]) {
     if steps.is_empty() || sums.repeats == 0 {
         if fresh {
             c.fill(0.0);
