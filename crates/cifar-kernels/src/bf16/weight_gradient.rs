@@ -22,6 +22,7 @@ const PARTS: usize = 4;
 const BLOCKS: usize = 64;
 /// Products that are added to a block of sums before the next block, if there are as many.
 const PRODUCTS: usize = 32;
+
 /// How groups of images are divided: each of `parts` partial sums takes `at_once` groups in turn.
 struct Division {
     groups: usize,

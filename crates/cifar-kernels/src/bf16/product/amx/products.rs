@@ -156,9 +156,9 @@ fn add_three_taps(_: &Configured, sums: &TapSums, steps: &[RowStep], fresh: bool
             c: c[half * BLOCK / 2..].as_mut_ptr(),
             fresh: usize::from(fresh),
         };
-        // SAFETY: the first argument is the proof that the tiles are configured. There is a step, and `check`
-        // found that C has the length of three blocks and that all blocks of A and B are in
-        // their slices.
+        // SAFETY: the first argument is the proof that the tiles are configured. There is a step,
+        // and `check` found that C has the length of three blocks and that all blocks of A and B
+        // are in their slices.
         unsafe { add_half_row(&arguments) };
     }
 }
