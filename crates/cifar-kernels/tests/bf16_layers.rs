@@ -5,18 +5,20 @@ use crate::common;
 
 use cifar_kernels::bf16::{
     BatchNorm, BatchNormGradients, Bf16, BlockedShape, activation_backward, activation_forward, average_pool_backward,
-    average_pool_forward, batch_norm_backward, batch_norm_evaluate, batch_norm_forward, max_pool_backward,
-    max_pool_forward,
+    average_pool_forward, batch_norm_backward, batch_norm_evaluate, batch_norm_forward,
+    conv2d_activation_bias_gradient, conv2d_activation_forward, max_pool_backward, max_pool_forward,
 };
 use cifar_kernels::{Activation, BatchStatistics, naive};
-use common::compare::{Expected, compare, exactly, linear, ordinary, rounded_to_bf16};
-use common::kernels::{Bf16Norm, Bf16Pool, Heap, Norm, Outputs, Pool};
+use common::compare::{Expected, TOLERANCE, compare, exactly, linear, ordinary, rounded_to_bf16};
+use common::kernels::{Bf16ActivatedConv, Bf16Norm, Bf16Pool, Heap, Norm, Outputs, Pool};
 use common::refuse::{check as refused, check_lengths, zeros};
-use common::{ACTIVATIONS, BF16_NORMS, BF16_POOLS, on_every_isa, pool_shape, widen};
+use common::{ACTIVATIONS, BF16_CONVS, BF16_NORMS, BF16_POOLS, CONVS, conv2d, on_every_isa, pool_shape, widen};
 use proptest::prelude::*;
 
 use crate::oracle::expected_norm;
 
+/// Allowed error of slopes: that of GELU's table and of `f32`.
+const SLOPE: f64 = 2e-5 + TOLERANCE;
 const FITS: &str = "the shape is a valid one";
 
 /// Checks outputs, and that their blocks are filled up with 0.
@@ -32,7 +34,8 @@ fn check(dims: &[usize], expected: &[Expected], mut outputs: Outputs, shapes: &[
 
 /// Returns the gradients of input, scale and shift of the gradient before the activation, which the
 /// kernel rounds to bf16. It computes that gradient in `f32`, so that a few numbers may be rounded
-/// to the other neighbour, 2⁻⁷ of themselves away: room for two is in each sum.
+/// to the other neighbour, 2⁻⁷ of themselves away: room for two is in each sum, and for the errors of
+/// slopes.
 fn norm_gradients(norm: &Norm) -> [Expected; 3] {
     let ([rows, c], epsilon) = (norm.dims, f64::from(Norm::EPSILON));
     let [x, scale, shift, dy] = [&norm.input, &norm.scale, &norm.shift, &norm.output_grad].map(|v| widen(v));
@@ -46,7 +49,8 @@ fn norm_gradients(norm: &Norm) -> [Expected; 3] {
     let (one, zero) = (vec![1.0; c], vec![0.0; c]);
     let normalised = naive::batch_norm_forward(c, &x, &one, &zero, epsilon, Activation::Identity, None);
     let largest = |values: &[f64]| values.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
-    let (grad, distance) = (2.0 * largest(&before) / 128.0, largest(&normalised));
+    let slopes = SLOPE * largest(&dy) * rows as f64;
+    let (grad, distance) = (2.0 * largest(&before) / 128.0 + slopes, largest(&normalised));
     let [mut input, mut scales, mut shifts] = [gradients.input, gradients.scale, gradients.shift].map(ordinary);
     shifts.allowed.iter_mut().for_each(|allowed| *allowed += grad);
     scales.allowed.iter_mut().for_each(|allowed| *allowed += grad * distance);
@@ -61,9 +65,14 @@ fn norm_gradients(norm: &Norm) -> [Expected; 3] {
     for (at, allowed) in input.allowed.iter_mut().enumerate() {
         let factor = factors[at % c];
         let sums = grad * (1.0 + normalised[at].abs() * distance) / rows as f64;
-        *allowed += factor * (before[at].abs() / 128.0 + sums);
+        *allowed += factor * (before[at].abs() / 128.0 + SLOPE * dy[at].abs() + sums);
     }
     [input, scales, shifts]
+}
+
+/// Allows the error of slopes in gradients before an activation, of those after it.
+fn add_slopes(gradients: &mut Expected, dy: &[f64]) {
+    gradients.allowed.iter_mut().zip(dy).for_each(|(allowed, dy)| *allowed += SLOPE * dy.abs());
 }
 
 fn check_norm(dims: [usize; 4], activation: Activation, residual: bool, seed: u64) {
@@ -73,13 +82,25 @@ fn check_norm(dims: [usize; 4], activation: Activation, residual: bool, seed: u6
     on_every_isa(|_| {
         let mut norm = expected_norm(&layer.norm);
         norm.splice(5..8, norm_gradients(&layer.norm));
+        if let Some(residual) = norm.get_mut(8) {
+            add_slopes(residual, &dy);
+        }
         let norm = norm.into_iter().enumerate();
         let mut expected: Vec<Expected> =
             norm.map(|(at, values)| if is_rounded(at) { rounded_to_bf16(values) } else { values }).collect();
-        let alone = [naive::activation_forward(activation, &x), naive::activation_backward(activation, &x, &dy)];
-        expected.extend(alone.map(|values| rounded_to_bf16(ordinary(values))));
+        let [values, mut gradients] =
+            [naive::activation_forward(activation, &x), naive::activation_backward(activation, &x, &dy)].map(ordinary);
+        add_slopes(&mut gradients, &dy);
+        expected.extend([values, gradients].map(rounded_to_bf16));
         check(&dims, &expected, layer.run(&Heap), &[dims].repeat(5 + usize::from(residual)));
     });
+}
+
+fn check_activated_conv(dims: [usize; 8], activation: Activation, seed: u64) {
+    let layer = Bf16ActivatedConv::new(dims, activation, seed);
+    let [output, of_bias] = layer.layer.expected([TOLERANCE, SLOPE]);
+    let expected = [rounded_to_bf16(output), of_bias];
+    on_every_isa(|_| check(&dims, &expected, layer.run(&Heap), &[layer.dims]));
 }
 
 fn check_pool(dims: [usize; 6], seed: u64) {
@@ -97,6 +118,15 @@ fn check_pool(dims: [usize; 6], seed: u64) {
         ];
         check(&dims, &expected, layer.run(&Heap), &[y, x, y, x]);
     });
+}
+
+#[test]
+fn convolutions_with_an_activation() {
+    for dims in BF16_CONVS.iter().chain(CONVS) {
+        for activation in ACTIVATIONS {
+            check_activated_conv(*dims, activation, 4);
+        }
+    }
 }
 
 #[test]
@@ -222,6 +252,17 @@ fn slices_of_the_wrong_length_are_refused() {
             batch_norm_backward(layer, &statistics, &none(dy), gradients)
         })
     });
+    let conv = conv2d([2, 3, 5, 3, 4, 1, 1, 0]).expect(FITS);
+    let (image, weight, bias) = (("input", 90), ("weight", 12), ("bias", 4));
+    let relu = Activation::Relu;
+    check_lengths("bf16::conv2d_activation_forward", [image, weight, bias, ("output", len)], |[x, w, b, y]| {
+        conv2d_activation_forward(&conv, &zeros(x), &zeros(w), &zeros(b), relu, &mut none(y))
+    });
+    let lengths = [image, weight, bias, ("output_grad", len), ("bias_grad", 4)];
+    check_lengths("bf16::conv2d_activation_bias_gradient", lengths, |[x, w, b, dy, db]| {
+        let [x, w, b, mut db] = [x, w, b, db].map(zeros);
+        conv2d_activation_bias_gradient(&conv, &x, &w, &b, relu, &none(dy), &mut db)
+    });
     let pool = pool_shape([2, 3, 5, 4, 2, 2]).expect(FITS);
     let (small, output) = (2 * 1024, ("output", 2 * 1024));
     check_lengths("bf16::max_pool_forward", [input, output, ("places", small)], |[x, y, at]| {
@@ -237,7 +278,6 @@ fn slices_of_the_wrong_length_are_refused() {
     check_lengths("bf16::average_pool_backward", [("output_grad", small), ("input_grad", len)], |[dy, dx]| {
         average_pool_backward(&pool, &none(dy), &mut none(dx))
     });
-    let relu = Activation::Relu;
     check_lengths("bf16::activation_forward", [("output", 3)], |[y]| activation_forward(relu, &none(3), &mut none(y)));
     check_lengths("bf16::activation_backward", [("output_grad", 3), ("input_grad", 3)], |[dy, dx]| {
         activation_backward(relu, &none(3), &none(dy), &mut none(dx))

@@ -4,10 +4,11 @@ use rayon::prelude::*;
 
 use super::Bf16;
 use super::blocked::SIDE;
+use super::gelu::with_rounded_function;
 use super::rows::{load, round, store, vectors, widened};
 use crate::Activation;
 use crate::error::{Result, check_len, product};
-use crate::generic::activation::{Function, with_function};
+use crate::generic::activation::Function;
 use crate::generic::on_isa;
 use crate::generic::reduce::CHUNK;
 use crate::isa::Simd;
@@ -53,7 +54,7 @@ pub fn activation_backward(
 }
 
 fn forward<S: Simd>(s: S, activation: Activation, input: &[Bf16], output: &mut [Bf16]) {
-    with_function!(activation, forward_with(s, input, output));
+    with_rounded_function!(activation, forward_with(s, input, output));
 }
 
 fn forward_with<S: Simd, F: Function>(s: S, f: F, input: &[Bf16], output: &mut [Bf16]) {
@@ -75,7 +76,7 @@ fn forward_with<S: Simd, F: Function>(s: S, f: F, input: &[Bf16], output: &mut [
 }
 
 fn backward<S: Simd>(s: S, activation: Activation, input: &[Bf16], output_grad: &[Bf16], input_grad: &mut [Bf16]) {
-    with_function!(activation, backward_with(s, input, output_grad, input_grad));
+    with_rounded_function!(activation, backward_with(s, input, output_grad, input_grad));
 }
 
 fn backward_with<S: Simd, F: Function>(s: S, f: F, input: &[Bf16], output_grad: &[Bf16], input_grad: &mut [Bf16]) {

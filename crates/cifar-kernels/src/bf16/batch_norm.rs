@@ -1,11 +1,12 @@
 //! Batch normalisation in bf16, with statistics, parameters and sums in `f32` or `f64`.
 
 use super::blocked::SIDE;
+use super::gelu::with_rounded_function;
 use super::rows::{Row, load, of_block, round, row, store, sum, vectors, widened, write, write_and_sum};
 use super::{Bf16, BlockedShape};
 use crate::batch_norm::check_epsilon;
 use crate::error::{Result, check_len};
-use crate::generic::activation::{Function, with_function};
+use crate::generic::activation::Function;
 use crate::generic::on_isa;
 use crate::isa::Simd;
 use crate::{Activation, BatchStatistics};
@@ -222,7 +223,7 @@ fn statistics<S: Simd>(s: S, layer: &BatchNorm, epsilon: f32) -> BatchStatistics
 }
 
 fn apply<S: Simd>(s: S, layer: &BatchNorm, statistics: &BatchStatistics, output: &mut [Bf16]) {
-    with_function!(layer.activation, apply_with(s, layer, statistics, output));
+    with_rounded_function!(layer.activation, apply_with(s, layer, statistics, output));
 }
 
 fn apply_with<S: Simd, F: Function>(s: S, f: F, layer: &BatchNorm, statistics: &BatchStatistics, output: &mut [Bf16]) {
@@ -250,7 +251,7 @@ fn backward<S: Simd>(
     output_grad: &[Bf16],
     gradients: BatchNormGradients,
 ) {
-    with_function!(layer.activation, backward_with(s, layer, statistics, output_grad, gradients));
+    with_rounded_function!(layer.activation, backward_with(s, layer, statistics, output_grad, gradients));
 }
 
 fn backward_with<S: Simd, F: Function>(

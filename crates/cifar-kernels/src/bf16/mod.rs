@@ -26,8 +26,10 @@ mod activation;
 mod batch_norm;
 mod blocked;
 mod conv;
+mod conv_activation;
 mod convolve;
 mod filters;
+mod gelu;
 mod operands;
 mod output_grad;
 mod passes;
@@ -46,6 +48,7 @@ pub use blocked::{BlockedShape, from_blocked, to_blocked};
 pub use conv::{
     conv2d_backward, conv2d_forward, conv2d_input_gradient, conv2d_max_pool_forward, conv2d_weight_gradient,
 };
+pub use conv_activation::{conv2d_activation_bias_gradient, conv2d_activation_forward};
 pub use pool::{average_pool_backward, average_pool_forward, max_pool_backward, max_pool_forward};
 pub use unit::uses_amx;
 pub use value::Bf16;

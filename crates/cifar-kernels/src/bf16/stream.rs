@@ -1,11 +1,10 @@
 //! Stores that pass by the caches, for results that other layers read much later.
 
 use super::Bf16;
-use super::blocked::BLOCK;
 
-/// Copies a block. The thread must call [`finish`] before others read the copy.
+/// Copies whole vectors. The thread must call [`finish`] before others read the copy.
 #[inline(always)]
-pub(super) fn copy(values: &[Bf16; BLOCK], to: &mut [Bf16; BLOCK]) {
+pub(super) fn copy<const N: usize>(values: &[Bf16; N], to: &mut [Bf16; N]) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{__m128i, _mm_stream_si128};
@@ -36,6 +35,7 @@ pub(super) fn finish() {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bf16::blocked::BLOCK;
 
     #[test]
     fn blocks_arrive_at_any_alignment() {

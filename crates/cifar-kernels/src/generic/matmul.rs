@@ -12,7 +12,7 @@ use crate::isa::Simd;
 
 /// Rows of B for a tile before the next tile starts: this part of a panel stays in the second-level
 /// cache.
-const DEPTH: usize = 384;
+pub(crate) const DEPTH: usize = 384;
 /// Rows of A and B of a transposed product that stay in the first-level cache for successive tiles.
 const TRANSPOSED_DEPTH: usize = 128;
 
@@ -80,6 +80,14 @@ pub(crate) struct Rows<'a> {
     pub(crate) offsets: &'a [u32],
 }
 
+/// How the values of a row are stored: runs of `length` values, whose starts are `distance` values
+/// apart.
+#[derive(Clone, Copy)]
+pub(crate) struct Runs {
+    pub(crate) length: usize,
+    pub(crate) distance: usize,
+}
+
 /// The result of a product, with rows `stride` apart.
 #[derive(Clone, Copy)]
 pub(crate) struct Target {
@@ -96,17 +104,36 @@ pub(crate) struct Target {
 /// # Safety
 /// Every row of `a` has k values, `packed` has [`packed_len`] values, and every row of `c` can be
 /// written.
-#[inline(never)]
 pub(crate) unsafe fn multiply<S: Simd>(s: S, a: Rows, k: usize, packed: *const f32, n: usize, c: Target) {
+    // SAFETY: the caller guarantees the operands.
+    unsafe { multiply_runs(s, a, Runs { length: k, distance: 0 }, k, packed, n, c) };
+}
+
+/// As [`multiply`], for rows of A that consist of `runs`. If there are several, k is at most
+/// [`DEPTH`].
+///
+/// # Safety
+/// As [`multiply`].
+#[inline(never)]
+pub(crate) unsafe fn multiply_runs<S: Simd>(
+    s: S,
+    a: Rows,
+    runs: Runs,
+    k: usize,
+    packed: *const f32,
+    n: usize,
+    c: Target,
+) {
+    debug_assert!(runs.length >= k || k <= DEPTH, "a part of a row is a single run");
     // SAFETY: the caller guarantees the operands.
     s.vectorize(
         #[inline(always)]
-        || unsafe { multiply_inlined(s, a, k, packed, n, c) },
+        || unsafe { multiply_inlined(s, a, runs, k, packed, n, c) },
     );
 }
 
 #[inline(always)]
-unsafe fn multiply_inlined<S: Simd>(s: S, a: Rows, k: usize, packed: *const f32, n: usize, c: Target) {
+unsafe fn multiply_inlined<S: Simd>(s: S, a: Rows, runs: Runs, k: usize, packed: *const f32, n: usize, c: Target) {
     let panel = S::PANEL * S::LANES;
     for first in (0..n).step_by(panel) {
         let vectors = (n - first).div_ceil(S::LANES).min(S::PANEL);
@@ -122,10 +149,10 @@ unsafe fn multiply_inlined<S: Simd>(s: S, a: Rows, k: usize, packed: *const f32,
             // SAFETY: as the caller guarantees.
             unsafe {
                 match vectors {
-                    1 => panel_product::<S, 1>(s, part, depth, b, to, last),
-                    2 => panel_product::<S, 2>(s, part, depth, b, to, last),
-                    3 if const { S::PANEL >= 3 } => panel_product::<S, 3>(s, part, depth, b, to, last),
-                    4 if const { S::PANEL >= 4 } => panel_product::<S, 4>(s, part, depth, b, to, last),
+                    1 => panel_product::<S, 1>(s, part, runs, depth, b, to, last),
+                    2 => panel_product::<S, 2>(s, part, runs, depth, b, to, last),
+                    3 if const { S::PANEL >= 3 } => panel_product::<S, 3>(s, part, runs, depth, b, to, last),
+                    4 if const { S::PANEL >= 4 } => panel_product::<S, 4>(s, part, runs, depth, b, to, last),
                     _ => unreachable!("a panel has at most {} vectors", S::PANEL),
                 }
             }
@@ -137,7 +164,15 @@ unsafe fn multiply_inlined<S: Simd>(s: S, a: Rows, k: usize, packed: *const f32,
 /// Divides rows into tiles for panels of N vectors: as many sums as fit into registers, then the
 /// rest.
 #[inline(always)]
-unsafe fn panel_product<S: Simd, const N: usize>(s: S, a: Rows, k: usize, b: *const f32, c: Target, last: usize) {
+unsafe fn panel_product<S: Simd, const N: usize>(
+    s: S,
+    a: Rows,
+    runs: Runs,
+    k: usize,
+    b: *const f32,
+    c: Target,
+    last: usize,
+) {
     let mut row = 0;
     macro_rules! tiles {
         ($($height:literal)*) => {$(
@@ -146,7 +181,7 @@ unsafe fn panel_product<S: Simd, const N: usize>(s: S, a: Rows, k: usize, b: *co
                     let tile = Rows { base: a.base, offsets: &a.offsets[row..row + $height] };
                     let to = Target { base: c.base.wrapping_add(row * c.stride), ..c };
                     // SAFETY: as the caller guarantees.
-                    unsafe { tile_product::<S, $height, N>(s, tile, k, b, to, last) };
+                    unsafe { tile_product::<S, $height, N>(s, tile, runs, k, b, to, last) };
                     row += $height;
                 }
             }
@@ -160,6 +195,7 @@ unsafe fn panel_product<S: Simd, const N: usize>(s: S, a: Rows, k: usize, b: *co
 unsafe fn tile_product<S: Simd, const M: usize, const N: usize>(
     s: S,
     a: Rows,
+    runs: Runs,
     k: usize,
     mut b: *const f32,
     c: Target,
@@ -179,18 +215,23 @@ unsafe fn tile_product<S: Simd, const M: usize, const N: usize>(
             }
         }
         let mut sums = [[s.splat(0.0); N]; M];
-        for at in 0..k {
-            let mut columns = [s.splat(0.0); N];
-            for (n, column) in columns.iter_mut().enumerate() {
-                *column = s.load(b.add(n * S::LANES));
-            }
-            for (sums, row) in sums.iter_mut().zip(rows) {
-                let value = s.splat(*row.add(at));
-                for (sum, column) in sums.iter_mut().zip(columns) {
-                    *sum = s.mul_add(value, column, *sum);
+        let (mut rest, mut start) = (k, 0);
+        while rest > 0 {
+            let length = rest.min(runs.length);
+            for at in start..start + length {
+                let mut columns = [s.splat(0.0); N];
+                for (n, column) in columns.iter_mut().enumerate() {
+                    *column = s.load(b.add(n * S::LANES));
                 }
+                for (sums, row) in sums.iter_mut().zip(rows) {
+                    let value = s.splat(*row.add(at));
+                    for (sum, column) in sums.iter_mut().zip(columns) {
+                        *sum = s.mul_add(value, column, *sum);
+                    }
+                }
+                b = b.add(N * S::LANES);
             }
-            b = b.add(N * S::LANES);
+            (rest, start) = (rest - length, start + runs.distance);
         }
         for (m, sums) in sums.iter().enumerate() {
             for (n, sum) in sums.iter().enumerate() {

@@ -83,6 +83,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn round(self, a: Self::V) -> Self::V;
     /// 2ⁿ for integers from −126 to 127; unspecified for NaN.
     fn power_of_two(self, n: Self::V) -> Self::V;
+    /// The entries of a table at the integers from 0 to 15; any entry for NaN.
+    fn lookup(self, table: &[f32; 16], n: Self::V) -> Self::V;
     /// The larger of the two; `b` if either is NaN.
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
     /// The smaller of the two; `b` if either is NaN.

@@ -98,6 +98,10 @@ impl Simd for Portable {
         f32x4::new(n.to_array().map(|n| f32::from_bits(((n as i32 + 127) as u32) << 23)))
     }
     #[inline(always)]
+    fn lookup(self, table: &[f32; 16], n: f32x4) -> f32x4 {
+        f32x4::new(n.to_array().map(|n| table[n as usize % 16]))
+    }
+    #[inline(always)]
     fn max(self, a: f32x4, b: f32x4) -> f32x4 {
         a.simd_gt(b).bitselect(a, b)
     }

@@ -77,18 +77,7 @@ pub fn conv2d_max_pool(images: &FeatureMap, weight: &Tensor, stride: usize, padd
 
 /// Returns the shape of the convolution, after comparing `images` with `weight`.
 pub(super) fn conv2d_shape(images: &FeatureMap, weight: &Tensor, stride: usize, padding: usize) -> Result<Conv2dShape> {
-    conv2d_shape_of(images.images("conv2d")?, weight, stride, padding)
-}
-
-/// Returns the shape of the convolution of images `[N, H, W, I]`, after comparing them with
-/// `weight`.
-pub(super) fn conv2d_shape_of(
-    images: [usize; 4],
-    weight: &Tensor,
-    stride: usize,
-    padding: usize,
-) -> Result<Conv2dShape> {
-    let [n, h, w, i] = images;
+    let [n, h, w, i] = images.images("conv2d")?;
     match *weight.dims() {
         [kernel, kernel_width, weight_i, o] if kernel == kernel_width && i == weight_i => {
             let dimensions = Conv2dDimensions {
@@ -106,7 +95,7 @@ pub(super) fn conv2d_shape_of(
         _ => Err(Error::Msg(format!(
             "conv2d: weight {:?} does not fit images {:?}; expected [K, K, I, O] and [N, H, W, I]",
             weight.dims(),
-            images
+            images.dims()
         ))),
     }
 }

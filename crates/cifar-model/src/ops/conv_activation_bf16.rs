@@ -1,19 +1,13 @@
 //! A convolution in `f32`, fused with bias and activation, whose result is rounded to bf16.
 
-use std::ops::Range;
+use candle_core::{Error, Result, Tensor};
+use cifar_kernels::bf16::{self, Bf16, BlockedShape};
+use cifar_kernels::{Activation, Buffer, Conv2dShape};
 
-use candle_core::{Result, Tensor};
-use cifar_kernels::bf16::{Bf16, BlockedShape, from_blocked, to_blocked};
-use cifar_kernels::{Activation, Buffer, Conv2dShape, conv2d_activation_bias_gradient, conv2d_activation_forward};
-
-use super::conv::conv2d_shape_of;
+use super::conv::conv2d_shape;
 use super::{conv2d_activation, parameter_gradient, to_bf16, to_f32, with_both};
 use crate::FeatureMap;
 use crate::feature_map::{Operation, record};
-use crate::number::blocked_shape;
-
-/// Images whose results are stored in `f32` at a time: a multiple of the 32 images of a block.
-const IMAGES: usize = 128;
 
 /// Computes [`conv2d_activation`], rounded to bf16.
 ///
@@ -33,49 +27,19 @@ pub fn conv2d_activation_bf16(
     if images.is_tracked() || weight.track_op() {
         return to_bf16(&conv2d_activation(images, weight, bias, stride, padding, activation)?);
     }
-    let [n, h, w, c] = images.images("conv2d_activation")?;
-    let whole = conv2d_shape_of([n, h, w, c], weight, stride, padding)?;
-    let dims = [n, whole.out_height(), whole.out_width(), weight.dims()[3]];
-    let mut output = Buffer::new(blocked_shape(&dims)?.len());
-    let (mut parts, mut at) = (Vec::new(), [0; 2]);
-    for first in (0..n).step_by(IMAGES) {
-        let count = IMAGES.min(n - first);
-        let shape = conv2d_shape_of([count, h, w, c], weight, stride, padding)?;
-        let blocked = blocked_shape(&[count, dims[1], dims[2], dims[3]])?;
-        let end = [at[0] + shape.input_len(), at[1] + blocked.len()];
-        parts.push(Part { shape, blocked, input: at[0]..end[0], output: at[1]..end[1] });
-        at = end;
-    }
-    let (values, mut unrounded) = (images.values()?, Buffer::new(longest(&parts)));
+    let shape = conv2d_shape(images, weight, stride, padding)?;
+    let mut output = Buffer::new(BlockedShape::of_output(&shape).map_err(Error::wrap)?.len());
+    let values = images.values()?;
     with_both(weight, bias, |weight, bias| {
-        for Part { shape, blocked, input, output: place } in &parts {
-            let (input, unrounded) = (&values[input.clone()], &mut unrounded[..shape.output_len()]);
-            conv2d_activation_forward(shape, input, weight, bias, activation, unrounded)?;
-            to_blocked(blocked, unrounded, &mut output[place.clone()])?;
-        }
-        Ok(())
+        bf16::conv2d_activation_forward(&shape, values, weight, bias, activation, &mut output)
     })?;
-    let op = Conv2dActivationBf16 { parts, images: images.clone(), activation };
+    let dims = [images.dims()[0], shape.out_height(), shape.out_width(), weight.dims()[3]];
+    let op = Conv2dActivationBf16 { shape, images: images.clone(), activation };
     record(op, output, &dims, images, None, &[weight, bias])
 }
 
-/// A part of the images.
-struct Part {
-    shape: Conv2dShape,
-    blocked: BlockedShape,
-    /// Where the part is in the values of the images.
-    input: Range<usize>,
-    /// Where the part is in the blocks of the result.
-    output: Range<usize>,
-}
-
-/// Returns the number of values of the result of the longest part, which is the first.
-fn longest(parts: &[Part]) -> usize {
-    parts.first().map_or(0, |part| part.shape.output_len())
-}
-
 struct Conv2dActivationBf16 {
-    parts: Vec<Part>,
+    shape: Conv2dShape,
     images: FeatureMap,
     activation: Activation,
 }
@@ -86,19 +50,11 @@ impl Operation for Conv2dActivationBf16 {
 
     fn backward(self, gradient: Buffer<Bf16>, parameters: &[&Tensor]) -> Result<[Option<Tensor>; 2]> {
         let (weight, bias) = (parameters[0], parameters[1]);
-        let images = self.images.values()?;
-        let [mut of_bias, mut of_part] = [(); 2].map(|()| vec![0.0; bias.elem_count()]);
-        let mut widened = Buffer::new(longest(&self.parts));
+        let (shape, images, activation) = (&self.shape, self.images.values()?, self.activation);
+        let mut of_bias = vec![0.0; bias.elem_count()];
         with_both(weight, bias, |weight, bias| {
-            for Part { shape, blocked, input, output } in &self.parts {
-                let (input, widened) = (&images[input.clone()], &mut widened[..shape.output_len()]);
-                from_blocked(blocked, &gradient[output.clone()], widened)?;
-                conv2d_activation_bias_gradient(shape, input, weight, bias, self.activation, widened, &mut of_part)?;
-                for (sum, part) in of_bias.iter_mut().zip(&of_part) {
-                    *sum += part;
-                }
-            }
-            Ok(())
+            let of_bias = &mut of_bias;
+            bf16::conv2d_activation_bias_gradient(shape, images, weight, bias, activation, &gradient, of_bias)
         })?;
         Ok([None, parameter_gradient(bias, Some(of_bias))?])
     }
@@ -108,7 +64,7 @@ impl Operation for Conv2dActivationBf16 {
 mod tests {
     use candle_core::Var;
 
-    use super::super::gradient_check::{assert_close, map, random};
+    use super::super::gradient_check::{map, random};
     use super::*;
 
     type Call = fn(&FeatureMap, &Tensor, &Tensor, usize, usize, Activation) -> Result<FeatureMap>;
@@ -134,19 +90,25 @@ mod tests {
         let variables: Vec<&Var> = variables.iter().zip(tracked).filter_map(|(v, is)| is.then_some(v)).collect();
         let apart: Call = |x, w, b, s, p, f| to_bf16(&conv2d_activation(x, w, b, s, p, f)?);
         let (found, expected) = (results(conv2d_activation_bf16, used, &variables), results(apart, used, &variables));
-        let bits = |t: &Tensor| -> Vec<u32> {
-            t.flatten_all().unwrap().to_vec1::<f32>().unwrap().into_iter().map(f32::to_bits).collect()
-        };
-        assert_eq!(bits(&found[0]), bits(&expected[0]), "{images} images");
-        for (found, expected) in found.iter().zip(&expected) {
-            // Sums over other parts of the images.
-            assert_close(&format!("{images} images, {tracked:?}"), found, expected);
+        let numbers = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        for (found, expected) in numbers(&found[0]).into_iter().zip(numbers(&expected[0])) {
+            // GELU in bf16 may round differently, by one step of at most 1/128. Far below 0 it is 0.
+            let allowed = expected.abs() / 128.0 + 4e-8;
+            assert!((found - expected).abs() <= allowed, "{images} images: {found}, not {expected}");
+        }
+        // Slopes of GELU in bf16 are off by at most 2e-5, and the gradients of 2 · 3 pixels by 1.
+        let error = 2e-5 * (images * 6) as f32;
+        for (found, expected) in found[1..].iter().zip(&expected[1..]) {
+            for (found, expected) in numbers(found).into_iter().zip(numbers(expected)) {
+                let allowed = error + 2e-5 * expected.abs().max(1.0);
+                assert!((found - expected).abs() <= allowed, "{images} images, {tracked:?}: {found}, not {expected}");
+            }
         }
     }
 
     #[test]
     fn values_and_gradients_are_those_of_the_operation_in_f32() {
-        for images in [1, 33, IMAGES, IMAGES + 1, 2 * IMAGES + 40] {
+        for images in [1, 33, 70] {
             check(images, [false, false, true]);
         }
         check(2, [true, false, true]);

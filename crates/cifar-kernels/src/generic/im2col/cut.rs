@@ -117,8 +117,10 @@ impl<'a> Cut<'a> {
             },
             #[inline(always)]
             |padding| {
-                // SAFETY: as above.
-                unsafe { std::ptr::write_bytes(to.at(padding.start), 0, padding.len()) };
+                if !padding.is_empty() {
+                    // SAFETY: as above.
+                    unsafe { std::ptr::write_bytes(to.at(padding.start), 0, padding.len()) };
+                }
             },
         );
     }
@@ -159,9 +161,11 @@ impl<'a> Cut<'a> {
     }
 }
 
-/// Copies a run. Most runs are short.
+/// Copies a run. Most runs are short: the rest of a run is copied in small pieces, which the product
+/// can read at once, unlike the lanes of a masked store.
 #[inline(always)]
 unsafe fn copy<S: Simd>(s: S, from: *const f32, to: *mut f32, len: usize) {
+    const PIECE: usize = 4;
     let mut at = 0;
     // SAFETY: the caller guarantees `len` values at both pointers.
     unsafe {
@@ -169,8 +173,14 @@ unsafe fn copy<S: Simd>(s: S, from: *const f32, to: *mut f32, len: usize) {
             s.store(to.add(at), s.load(from.add(at)));
             at += S::LANES;
         }
-        if at < len {
-            s.store_first(to.add(at), s.load_first(from.add(at), len - at), len - at);
+        while at + PIECE <= len {
+            let piece = from.add(at).cast::<[f32; PIECE]>().read_unaligned();
+            to.add(at).cast::<[f32; PIECE]>().write_unaligned(piece);
+            at += PIECE;
+        }
+        while at < len {
+            *to.add(at) = *from.add(at);
+            at += 1;
         }
     }
 }

@@ -2,6 +2,7 @@
 //! into the rows of a matrix at a time.
 
 mod cut;
+mod direct;
 
 use std::ops::Range;
 
@@ -9,7 +10,7 @@ use rayon::prelude::*;
 
 use crate::generic::activation::{Function, with_function};
 use crate::generic::matmul::{
-    Columns, Rows, Target, multiply, multiply_transposed, pack, pack_transposed, packed_len, row_offsets,
+    Columns, Rows, Target, multiply, multiply_runs, multiply_transposed, pack, pack_transposed, packed_len, row_offsets,
 };
 use crate::generic::scratch::with_scratch;
 use crate::generic::shared::Shared;
@@ -18,6 +19,7 @@ use crate::{Activation, Buffer, Conv2dShape};
 
 use cut::Cut;
 pub(crate) use cut::check;
+use direct::Direct;
 
 /// Computes f(convolution + bias).
 pub(crate) fn forward<S: Simd>(
@@ -41,33 +43,106 @@ fn forward_with<S: Simd, F: Function>(
     bias: Option<&[f32]>,
     output: &mut [f32],
 ) {
-    let (cut, o) = (Cut::new(shape), shape.out_channels);
-    let packed = packed_filters::<S>(shape, weight);
-    let offsets = cut.offsets();
-    let is_linear = F::IS_IDENTITY && bias.is_none();
-    let bias = whole_vectors::<S>(bias.unwrap_or(&vec![0.0; o]));
+    let (layer, o) = (ActivatedConv::new(s, f, shape, input, weight, bias), shape.out_channels);
+    let cut = &layer.cut;
     output.par_chunks_mut(cut.group * cut.windows * o).enumerate().for_each(|(task, output)| {
         let all = cut.windows(task);
         for windows in cut.blocks(all.clone()) {
             let out = &mut output[(windows.start - all.start) * o..(windows.end - all.start) * o];
-            before_activation(s, &cut, windows, input, &packed, &offsets, out);
-            if is_linear {
-                continue;
-            }
-            s.vectorize(
-                #[inline(always)]
-                || {
-                    add_and_apply(
-                        s,
-                        &bias,
-                        out,
-                        #[inline(always)]
-                        |z| f.value(s, z),
-                    );
-                },
-            );
+            layer.values(windows, out);
         }
     });
+}
+
+/// A convolution with bias and activation, of which some windows are computed at a time.
+pub(crate) struct ActivatedConv<'a, S, F> {
+    s: S,
+    f: F,
+    cut: Cut<'a>,
+    input: &'a [f32],
+    packed: Buffer<f32>,
+    offsets: Vec<u32>,
+    direct: Option<Direct>,
+    /// The bias of as many pixels as fill whole vectors together.
+    bias: Vec<f32>,
+    /// Whether there is neither a bias nor an activation.
+    is_linear: bool,
+}
+
+impl<'a, S: Simd, F: Function> ActivatedConv<'a, S, F> {
+    pub(crate) fn new(
+        s: S,
+        f: F,
+        shape: &'a Conv2dShape,
+        input: &'a [f32],
+        weight: &[f32],
+        bias: Option<&[f32]>,
+    ) -> Self {
+        let (cut, packed) = (Cut::new(shape), packed_filters::<S>(shape, weight));
+        let (offsets, is_linear) = (cut.offsets(), F::IS_IDENTITY && bias.is_none());
+        let bias = whole_vectors::<S>(bias.unwrap_or(&vec![0.0; shape.out_channels]));
+        Self { s, f, input, packed, offsets, direct: Direct::new(shape), bias, is_linear, cut }
+    }
+
+    /// Returns the maximum number of windows that are computed at a time.
+    pub(crate) fn most_windows(&self) -> usize {
+        self.cut.block
+    }
+
+    /// Computes f(convolution + bias) `[windows, out_channels]`.
+    pub(crate) fn values(&self, windows: Range<usize>, values: &mut [f32]) {
+        self.convolve(windows, values);
+        if !self.is_linear {
+            self.apply(
+                values,
+                #[inline(always)]
+                |z| self.f.value(self.s, z),
+            );
+        }
+    }
+
+    /// Computes f′(convolution + bias) `[windows, out_channels]`.
+    pub(crate) fn slopes(&self, windows: Range<usize>, slopes: &mut [f32]) {
+        self.convolve(windows, slopes);
+        self.apply(
+            slopes,
+            #[inline(always)]
+            |z| self.f.slope(self.s, z),
+        );
+    }
+
+    /// Computes the convolution.
+    fn convolve(&self, windows: Range<usize>, out: &mut [f32]) {
+        let (s, cut, count) = (self.s, &self.cut, windows.len());
+        let (window, o, packed) = (cut.shape.window(), cut.shape.out_channels, self.packed.as_ptr());
+        assert_eq!(out.len(), count * o, "there is room for all windows");
+        let c = Target { base: out.as_mut_ptr(), stride: o, padded: false, add: false };
+        if let Some(direct) = &self.direct
+            && let Some((image, places)) = direct.places(cut, windows.clone())
+        {
+            let image = &self.input[image];
+            let a = Rows { base: image.as_ptr(), offsets: places };
+            // SAFETY: the places are those of windows in `image`, `out` has as many pixels, and
+            // `packed` is a whole matrix.
+            unsafe { multiply_runs(s, a, direct.runs, window, packed, o, c) };
+            return;
+        }
+        with_scratch([count * window], |[laid_out]| {
+            cut.gather(s, windows, self.input, laid_out);
+            let a = Rows { base: laid_out.as_ptr(), offsets: &self.offsets[..count] };
+            // SAFETY: `laid_out` has `count` windows; otherwise as above.
+            unsafe { multiply(s, a, window, packed, o, c) };
+        });
+    }
+
+    /// Replaces the values of pixels by `function(value + bias)`.
+    #[inline(always)]
+    fn apply(&self, pixels: &mut [f32], function: impl Fn(S::V) -> S::V) {
+        self.s.vectorize(
+            #[inline(always)]
+            || add_and_apply(self.s, &self.bias, pixels, function),
+        );
+    }
 }
 
 /// Computes the gradient of [`forward`] with respect to the bias.
@@ -94,33 +169,24 @@ fn bias_gradient_with<S: Simd, F: Function>(
     output_grad: &[f32],
     bias_grad: &mut [f32],
 ) {
-    let (cut, o) = (Cut::new(shape), shape.out_channels);
-    let packed = packed_filters::<S>(shape, weight);
-    let offsets = cut.offsets();
-    let bias = whole_vectors::<S>(bias);
+    let (layer, o) = (ActivatedConv::new(s, f, shape, input, weight, Some(bias)), shape.out_channels);
+    let cut = &layer.cut;
     // One sum per task; they are added in order.
     let sums: Vec<Vec<f64>> = (0..cut.tasks())
         .into_par_iter()
         .map(|task| {
             let mut total = vec![0.0; o];
             let mut sums = vec![0.0f32; o];
-            let mut before = Buffer::new(cut.block * o);
+            let mut slopes = Buffer::new(cut.block * o);
             for windows in cut.blocks(cut.windows(task)) {
-                let before = &mut before[..windows.len() * o];
-                before_activation(s, &cut, windows.clone(), input, &packed, &offsets, before);
+                let slopes = &mut slopes[..windows.len() * o];
+                layer.slopes(windows.clone(), slopes);
                 sums.fill(0.0);
                 let grads = &output_grad[windows.start * o..windows.end * o];
                 s.vectorize(
                     #[inline(always)]
                     || {
-                        add_and_apply(
-                            s,
-                            &bias,
-                            before,
-                            #[inline(always)]
-                            |z| f.slope(s, z),
-                        );
-                        for (slope, grad) in before.chunks_exact(o).zip(grads.chunks_exact(o)) {
+                        for (slope, grad) in slopes.chunks_exact(o).zip(grads.chunks_exact(o)) {
                             let vectors = slope.chunks(S::LANES).zip(grad.chunks(S::LANES));
                             for ((slope, grad), sum) in vectors.zip(sums.chunks_mut(S::LANES)) {
                                 let n = slope.len();
@@ -173,27 +239,6 @@ fn packed_filters<S: Simd>(shape: &Conv2dShape, weight: &[f32]) -> Buffer<f32> {
     let mut packed = Buffer::new(packed_len::<S>(window, o));
     pack::<S>(weight, window, o, o, &mut packed);
     packed
-}
-
-/// Computes the convolution at some windows.
-fn before_activation<S: Simd>(
-    s: S,
-    cut: &Cut,
-    windows: Range<usize>,
-    input: &[f32],
-    packed: &[f32],
-    offsets: &[u32],
-    out: &mut [f32],
-) {
-    let (window, o, count) = (cut.shape.window(), cut.shape.out_channels, windows.len());
-    with_scratch([count * window], |[laid_out]| {
-        cut.gather(s, windows, input, laid_out);
-        let a = Rows { base: laid_out.as_ptr(), offsets: &offsets[..count] };
-        let c = Target { base: out.as_mut_ptr(), stride: o, padded: false, add: false };
-        // SAFETY: `laid_out` has `count` windows, `out` has as many pixels, and `packed` is a whole
-        // matrix.
-        unsafe { multiply(s, a, window, packed.as_ptr(), o, c) };
-    });
 }
 
 pub(crate) fn input_gradient<S: Simd>(

@@ -140,6 +140,16 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
+    fn lookup(self, table: &[f32; 16], n: __m256) -> __m256 {
+        // SAFETY: two vectors can be read from the table; also see the module documentation.
+        unsafe {
+            let n = _mm256_cvtps_epi32(n);
+            let [low, high] = [0, 8].map(|half| _mm256_permutevar8x32_ps(_mm256_loadu_ps(table.as_ptr().add(half)), n));
+            // The fourth bit as the sign, by which the instruction chooses.
+            _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32::<28>(n)))
+        }
+    }
+    #[inline(always)]
     fn max(self, a: __m256, b: __m256) -> __m256 {
         // SAFETY: see the module documentation.
         unsafe { _mm256_max_ps(a, b) }

@@ -124,6 +124,11 @@ impl Simd for Avx512 {
         unsafe { _mm512_scalef_ps(_mm512_set1_ps(1.0), n) }
     }
     #[inline(always)]
+    fn lookup(self, table: &[f32; 16], n: __m512) -> __m512 {
+        // SAFETY: a vector can be read from the table; also see the module documentation.
+        unsafe { _mm512_permutexvar_ps(_mm512_cvtps_epi32(n), _mm512_loadu_ps(table.as_ptr())) }
+    }
+    #[inline(always)]
     fn max(self, a: __m512, b: __m512) -> __m512 {
         // SAFETY: see the module documentation.
         unsafe { _mm512_max_ps(a, b) }

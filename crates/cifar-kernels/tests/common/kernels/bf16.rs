@@ -2,13 +2,13 @@
 
 use cifar_kernels::bf16::{
     BatchNorm, BatchNormGradients, Bf16, BlockedShape, activation_backward, activation_forward, average_pool_backward,
-    average_pool_forward, batch_norm_backward, batch_norm_evaluate, batch_norm_forward, conv2d_backward,
-    conv2d_forward, conv2d_input_gradient, conv2d_max_pool_forward, conv2d_weight_gradient, from_blocked,
-    max_pool_backward, max_pool_forward, to_blocked,
+    average_pool_forward, batch_norm_backward, batch_norm_evaluate, batch_norm_forward,
+    conv2d_activation_bias_gradient, conv2d_activation_forward, conv2d_backward, conv2d_forward, conv2d_input_gradient,
+    conv2d_max_pool_forward, conv2d_weight_gradient, from_blocked, max_pool_backward, max_pool_forward, to_blocked,
 };
 use cifar_kernels::{Activation, Conv2dShape, PoolShape, Result, naive};
 
-use super::{ACCEPTED, Conv, Memory, Norm, Outputs, Pool};
+use super::{ACCEPTED, ActivatedConv, Conv, Memory, Norm, Outputs, Pool};
 use crate::common::values;
 
 fn rounded(values: &[f32]) -> Vec<f32> {
@@ -125,6 +125,39 @@ impl Bf16PooledConv {
             ("bf16::conv2d_max_pool_forward, places", places.iter().map(|place| f32::from(*place)).collect()),
             ("bf16::conv2d_backward with places, input", widen(input_grad)),
             ("bf16::conv2d_backward with places, weight", weight_grad),
+        ]
+    }
+}
+
+/// A convolution in `f32` with bias and activation, whose output is rounded.
+pub(crate) struct Bf16ActivatedConv {
+    /// Its output's gradient is rounded.
+    pub(crate) layer: ActivatedConv,
+    /// `[images, height, width, channels]` of the output.
+    pub(crate) dims: [usize; 4],
+}
+
+impl Bf16ActivatedConv {
+    pub(crate) fn new(dims: [usize; 8], activation: Activation, seed: u64) -> Self {
+        let mut layer = ActivatedConv::new(dims, activation, seed);
+        layer.output_grad = rounded(&layer.output_grad);
+        let shape = &layer.conv.shape;
+        let dims = [dims[0], shape.out_height(), shape.out_width(), dims[4]];
+        Self { layer, dims }
+    }
+
+    /// Returns the outputs of [`ActivatedConv::run`], then the blocks.
+    pub(crate) fn run(&self, memory: &impl Memory) -> Outputs {
+        let ActivatedConv { conv, activation, output_grad } = &self.layer;
+        let (s, f, y) = (&conv.shape, *activation, BlockedShape::new(self.dims).expect(ACCEPTED));
+        let [x, w, b] = [&conv.input, &conv.weight, &conv.bias].map(|v| memory.place(v));
+        let dy = blocked(memory, &y, output_grad);
+        let output = made(memory, &y, |y| conv2d_activation_forward(s, &x, &w, &b, f, y));
+        let of_bias = memory.made(b.len(), |db| conv2d_activation_bias_gradient(s, &x, &w, &b, f, &dy, db));
+        vec![
+            ("bf16::conv2d_activation_forward", nhwc(memory, &y, &output)),
+            ("bf16::conv2d_activation_bias_gradient", of_bias),
+            ("blocks", widen(&output)),
         ]
     }
 }

@@ -8,6 +8,7 @@ use cifar_kernels::{
 };
 
 use super::{ACCEPTED, Memory, Outputs};
+use crate::common::compare::{Expected, column_sums, linear};
 use crate::common::{conv2d, values, widen};
 
 pub(crate) struct Conv {
@@ -131,6 +132,27 @@ impl ActivatedConv {
             }
         }
         Self { conv, activation, output_grad }
+    }
+
+    /// Returns the expected outputs, if the activation itself and its slope have these errors. The
+    /// convolution is always computed directly.
+    pub(crate) fn expected(&self, [of_value, of_slope]: [f64; 2]) -> [Expected; 2] {
+        let Conv { shape: s, out_channels, input, weight, bias, .. } = &self.conv;
+        let before = linear([input, weight, bias], |[x, w, b]| naive::conv2d_forward(s, x, w, Some(b)));
+        let dy = widen(&self.output_grad);
+        // No slope is above 1.13, and no slope changes faster than 0.8.
+        let errors = |of_function: f64| before.allowed.iter().map(move |error| 1.13 * error + of_function);
+        let gradient_errors: Vec<f64> = errors(of_slope).zip(&dy).map(|(error, dy)| error * dy.abs()).collect();
+        [
+            Expected {
+                values: naive::activation_forward(self.activation, &before.values),
+                allowed: errors(of_value).collect(),
+            },
+            Expected {
+                values: column_sums(*out_channels, &naive::activation_backward(self.activation, &before.values, &dy)),
+                allowed: column_sums(*out_channels, &gradient_errors),
+            },
+        ]
     }
 
     pub(crate) fn run(&self, memory: &impl Memory) -> Outputs {

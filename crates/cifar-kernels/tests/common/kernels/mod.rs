@@ -11,7 +11,7 @@ use std::ops::DerefMut;
 use cifar_kernels::{Activation, Result};
 
 use super::{ACTIVATIONS, BF16_CONVS, BF16_NORMS, BF16_POOLS, CONVS, LINEARS, POOLS, TABLES, WINOGRADS};
-pub(crate) use bf16::{Bf16Conv, Bf16Norm, Bf16Pool, Bf16PooledConv};
+pub(crate) use bf16::{Bf16ActivatedConv, Bf16Conv, Bf16Norm, Bf16Pool, Bf16PooledConv};
 pub(crate) use conv::{ActivatedConv, Conv, PooledConv};
 pub(crate) use layers::{Linear, Loss, Pool};
 pub(crate) use norm::{Norm, PooledNorm};
@@ -69,6 +69,11 @@ pub(crate) fn every_kernel(memory: &impl Memory) -> Vec<(String, Vec<f32>)> {
         add(dims, Bf16Conv::new(*dims, 9).expect(ACCEPTED).run(memory));
         if let Some(conv) = Bf16PooledConv::new(*dims, 9) {
             add(dims, conv.run(memory));
+        }
+    }
+    for dims in BF16_CONVS.iter().chain(CONVS) {
+        for activation in ACTIVATIONS {
+            add(dims, Bf16ActivatedConv::new(*dims, activation, 13).run(memory));
         }
     }
     for dims in BF16_NORMS {

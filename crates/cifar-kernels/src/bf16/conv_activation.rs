@@ -1,0 +1,258 @@
+//! Convolutions in `f32` with bias and activation, whose results are rounded to bf16. They serve
+//! layers of few channels, such as whitening, which gain nothing from products in bf16.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::blocked::SIDE;
+use super::gelu::with_rounded_function;
+use super::rows::{Row, load, row, store, vectors, widened};
+use super::{Bf16, BlockedShape, stream};
+use crate::error::{Result, check_len};
+use crate::generic::activation::Function;
+use crate::generic::im2col::ActivatedConv;
+use crate::generic::on_isa;
+use crate::isa::Simd;
+use crate::{Activation, Buffer, Conv2dShape};
+
+/// Pixels that are computed for 32 images in turn: their blocks stay in the second-level cache.
+const PIXELS: usize = 32;
+
+/// Computes [`conv2d_activation_forward`](crate::conv2d_activation_forward) in `f32`, and rounds
+/// the result to bf16.
+///
+/// `input` is `[images, height, width, in_channels]`. `output` has the blocked layout of
+/// [`BlockedShape::of_output`].
+///
+/// # Errors
+/// If a slice has the wrong length.
+///
+/// ```
+/// use cifar_kernels::bf16::{self, Bf16, BlockedShape};
+/// use cifar_kernels::{Activation, Conv2dDimensions, Conv2dShape};
+///
+/// let shape = Conv2dShape::new(Conv2dDimensions {
+///     images: 1,
+///     height: 1,
+///     width: 2,
+///     in_channels: 1,
+///     out_channels: 1,
+///     kernel: 1,
+///     stride: 1,
+///     padding: 0,
+/// })?;
+/// let to = BlockedShape::of_output(&shape)?;
+/// let (input, weight, bias, relu) = ([1.0, 3.0], [1.0], [-2.0], Activation::Relu);
+/// let mut output = vec![Bf16::NAN; to.len()];
+/// bf16::conv2d_activation_forward(&shape, &input, &weight, &bias, relu, &mut output)?;
+/// let mut values = [0.0; 2];
+/// bf16::from_blocked(&to, &output, &mut values)?;
+/// assert_eq!(values, [0.0, 1.0]);
+///
+/// // With the output as its own gradient.
+/// let mut of_bias = [0.0];
+/// bf16::conv2d_activation_bias_gradient(&shape, &input, &weight, &bias, relu, &output, &mut of_bias)?;
+/// assert_eq!(of_bias, [1.0]);
+/// # Ok::<(), cifar_kernels::KernelError>(())
+/// ```
+pub fn conv2d_activation_forward(
+    shape: &Conv2dShape,
+    input: &[f32],
+    weight: &[f32],
+    bias: &[f32],
+    activation: Activation,
+    output: &mut [Bf16],
+) -> Result<()> {
+    const OP: &str = "bf16::conv2d_activation_forward";
+    let y = check(OP, shape, input, weight, bias)?;
+    check_len(OP, "output", output, y.len())?;
+    on_isa!(forward, shape, y, input, weight, bias, activation, output);
+    Ok(())
+}
+
+/// Computes the gradient of [`conv2d_activation_forward`] with respect to the bias alone, for
+/// filters that are not trained. `output_grad` is blocked; all sums are in `f32` or `f64`.
+///
+/// # Errors
+/// If a slice has the wrong length.
+pub fn conv2d_activation_bias_gradient(
+    shape: &Conv2dShape,
+    input: &[f32],
+    weight: &[f32],
+    bias: &[f32],
+    activation: Activation,
+    output_grad: &[Bf16],
+    bias_grad: &mut [f32],
+) -> Result<()> {
+    const OP: &str = "bf16::conv2d_activation_bias_gradient";
+    let y = check(OP, shape, input, weight, bias)?;
+    check_len(OP, "output_grad", output_grad, y.len())?;
+    check_len(OP, "bias_grad", bias_grad, shape.out_channels)?;
+    on_isa!(bias_gradient, shape, y, input, weight, bias, activation, output_grad, bias_grad);
+    Ok(())
+}
+
+/// Checks the lengths of the arguments, and returns the shape of the output.
+fn check(op: &'static str, shape: &Conv2dShape, input: &[f32], weight: &[f32], bias: &[f32]) -> Result<BlockedShape> {
+    check_len(op, "input", input, shape.input_len())?;
+    check_len(op, "weight", weight, shape.weight_len())?;
+    check_len(op, "bias", bias, shape.out_channels)?;
+    BlockedShape::of_output(shape)
+}
+
+fn forward<S: Simd>(
+    s: S,
+    shape: &Conv2dShape,
+    y: BlockedShape,
+    input: &[f32],
+    weight: &[f32],
+    bias: &[f32],
+    activation: Activation,
+    output: &mut [Bf16],
+) {
+    with_rounded_function!(activation, forward_with(s, shape, y, input, weight, bias, output));
+}
+
+fn forward_with<S: Simd, F: Function>(
+    s: S,
+    f: F,
+    shape: &Conv2dShape,
+    y: BlockedShape,
+    input: &[f32],
+    weight: &[f32],
+    bias: &[f32],
+    output: &mut [Bf16],
+) {
+    let layer = ActivatedConv::new(s, f, shape, input, weight, Some(bias));
+    output.par_chunks_mut(y.group_len()).enumerate().for_each(|(group, output)| {
+        let output = output.as_chunks_mut::<SIDE>().0;
+        let mut values = values_of_piece(&layer, y);
+        for (image, pixels) in pieces(&layer, y, group) {
+            layer.values(windows(y, group, image, &pixels), &mut values[..pixels.len() * y.channels]);
+            s.vectorize(
+                #[inline(always)]
+                || {
+                    for (at, pixel) in pixels.enumerate() {
+                        for block in 0..y.blocks() {
+                            let [_, channels] = y.filled(group, block);
+                            let mut rounded = [Bf16::ZERO; SIDE];
+                            for (channel, value) in row_of(&values, y, at, block).iter().enumerate() {
+                                let value = Bf16::from_f32(*value);
+                                rounded[channel] = if channel < channels { value } else { Bf16::ZERO };
+                            }
+                            stream::copy(&rounded, &mut output[(block * y.pixels + pixel) * SIDE + image]);
+                        }
+                    }
+                },
+            );
+        }
+        stream::finish();
+        let [images, _] = y.filled(group, 0);
+        for block in output.as_chunks_mut::<SIDE>().0 {
+            block[images..].as_flattened_mut().fill(Bf16::ZERO);
+        }
+    });
+}
+
+fn bias_gradient<S: Simd>(
+    s: S,
+    shape: &Conv2dShape,
+    y: BlockedShape,
+    input: &[f32],
+    weight: &[f32],
+    bias: &[f32],
+    activation: Activation,
+    output_grad: &[Bf16],
+    bias_grad: &mut [f32],
+) {
+    with_rounded_function!(activation, bias_gradient_with(s, shape, y, input, weight, bias, output_grad, bias_grad));
+}
+
+fn bias_gradient_with<S: Simd, F: Function>(
+    s: S,
+    f: F,
+    shape: &Conv2dShape,
+    y: BlockedShape,
+    input: &[f32],
+    weight: &[f32],
+    bias: &[f32],
+    output_grad: &[Bf16],
+    bias_grad: &mut [f32],
+) {
+    let layer = ActivatedConv::new(s, f, shape, input, weight, Some(bias));
+    // One sum per group of images; they are added in order.
+    let of_group = |group: usize| {
+        let (mut total, mut sums) = (vec![[0.0; SIDE]; y.blocks()], vec![[0.0_f32; SIDE]; y.blocks()]);
+        let mut slopes = values_of_piece(&layer, y);
+        for (image, pixels) in pieces(&layer, y, group) {
+            let place = |pixel, block, image| ((group * y.blocks() + block) * y.pixels + pixel) * SIDE + image;
+            layer.slopes(windows(y, group, image, &pixels), &mut slopes[..pixels.len() * y.channels]);
+            sums.fill([0.0; SIDE]);
+            s.vectorize(
+                #[inline(always)]
+                || {
+                    for (at, pixel) in pixels.enumerate() {
+                        for (block, sums) in sums.iter_mut().enumerate() {
+                            let grads = widened(row(output_grad, place(pixel, block, image)));
+                            let slopes = row_of(&slopes, y, at, block);
+                            // The rows are far from each other: that of the next piece arrives while
+                            // its slopes are computed.
+                            let next = place(pixel + PIXELS, block, image) * SIDE;
+                            s.prefetch(output_grad.as_ptr().wrapping_add(next).cast());
+                            for channel in vectors::<S>() {
+                                let [slope, grad] = [slopes, &grads].map(|row| load(s, row, channel));
+                                let sum = load(s, sums, channel);
+                                store(s, sums, channel, s.mul_add(slope, grad, sum));
+                            }
+                        }
+                    }
+                },
+            );
+            for (total, sum) in total.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
+                *total += f64::from(*sum);
+            }
+        }
+        total
+    };
+    let groups: Vec<Vec<[f64; SIDE]>> = (0..y.groups()).into_par_iter().map(of_group).collect();
+    for (channel, grad) in bias_grad.iter_mut().enumerate() {
+        *grad = groups.iter().map(|sums| sums[channel / SIDE][channel % SIDE]).sum::<f64>() as f32;
+    }
+}
+
+/// Returns room for the values of a piece, with so many after them that [`row_of`] has its length.
+fn values_of_piece<S: Simd, F: Function>(layer: &ActivatedConv<S, F>, y: BlockedShape) -> Buffer<f32> {
+    let mut values = Buffer::new(piece(layer) * y.channels + SIDE);
+    values.fill(0.0);
+    values
+}
+
+/// Returns the values of 32 channels of a pixel. Beyond the last channel they have no meaning.
+#[inline(always)]
+fn row_of(values: &[f32], y: BlockedShape, pixel: usize, block: usize) -> &Row {
+    values[pixel * y.channels + block * SIDE..].first_chunk().expect("there is room after the last channel")
+}
+
+/// Returns the number of pixels of an image that are computed at a time.
+fn piece<S: Simd, F: Function>(layer: &ActivatedConv<S, F>) -> usize {
+    PIXELS.min(layer.most_windows())
+}
+
+/// Returns the images of a group, each with a range of pixels, in the order of their blocks.
+fn pieces<S: Simd, F: Function>(
+    layer: &ActivatedConv<S, F>,
+    y: BlockedShape,
+    group: usize,
+) -> impl Iterator<Item = (usize, Range<usize>)> {
+    let (piece, [images, _]) = (piece(layer), y.filled(group, 0));
+    (0..images).flat_map(move |image| {
+        (0..y.pixels).step_by(piece).map(move |first| (image, first..y.pixels.min(first + piece)))
+    })
+}
+
+/// Returns the windows of pixels of an image, numbered over the whole batch.
+fn windows(y: BlockedShape, group: usize, image: usize, pixels: &Range<usize>) -> Range<usize> {
+    let first = (group * SIDE + image) * y.pixels;
+    first + pixels.start..first + pixels.end
+}
