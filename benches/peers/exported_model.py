@@ -8,7 +8,7 @@ the first --count files (in the order of their paths) and the same number of thr
 - how many of the most probable classes are those of `predict`, and the largest difference of a probability: first for
   copies of the files as PNG, which all programs decode to the same pixels, then for the files. Pillow decodes a JPEG
   file to slightly other pixels than this program does.
-- seconds for all files: reading, decoding and classifying, in batches of 250. ours is the whole command with its start
+- seconds for all files: reading, decoding and classifying, in batches of 256. ours is the whole command with its start
   and its table, the others only the work, after their imports and loading the network;
 - milliseconds for a single image in memory, the median of 300. ours is `cifar-cli bench inference`, a network of the
   same architecture.
@@ -35,7 +35,7 @@ import torch
 from PIL import Image
 
 HERE = Path(__file__).resolve().parent
-BATCH = 250
+BATCH = 256
 SINGLE = 300
 SUFFIXES = {".jpg", ".jpeg", ".png"}
 

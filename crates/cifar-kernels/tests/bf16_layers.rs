@@ -100,7 +100,18 @@ fn check_activated_conv(dims: [usize; 8], activation: Activation, seed: u64) {
     let layer = Bf16ActivatedConv::new(dims, activation, seed);
     let [output, of_bias] = layer.layer.expected([TOLERANCE, SLOPE]);
     let expected = [rounded_to_bf16(output), of_bias];
-    on_every_isa(|_| check(&dims, &expected, layer.run(&Heap), &[layer.dims]));
+    on_every_isa(|_| {
+        let outputs = layer.run(&Heap);
+        if activation != Activation::Gelu {
+            // The same bits as rounding afterwards.
+            let in_f32 = layer.layer.run(&Heap).swap_remove(0).1;
+            assert!(
+                outputs[0].1.iter().map(|v| f64::from(*v)).eq(in_f32.into_iter().map(naive::bf16_rounded)),
+                "{dims:?}"
+            );
+        }
+        check(&dims, &expected, outputs, &[layer.dims]);
+    });
 }
 
 fn check_pool(dims: [usize; 6], seed: u64) {
@@ -150,6 +161,16 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
+    fn random_convolutions_with_an_activation(
+        (n, h, w, c, o) in (1..70usize, 1..9usize, 1..9usize, 1..5usize, 1..70usize),
+        (kernel, stride, padding) in (1..3usize, 1..3usize, 0..2usize),
+        (activation, seed) in (0..4_usize, 0..u64::MAX - 10),
+    ) {
+        prop_assume!(kernel <= h.min(w) + 2 * padding);
+        check_activated_conv([n, h, w, c, o, kernel, stride, padding], ACTIVATIONS[activation], seed);
+    }
+
+    #[test]
     fn random_norms(
         (n, h, w, c) in (1..40_usize, 1..4_usize, 1..4_usize, 1..40_usize),
         (activation, residual, seed) in (0..4_usize, any::<bool>(), 0..u64::MAX),
@@ -189,6 +210,26 @@ fn maxima_of_windows_with_nan_and_infinity() {
 
 /// In training a NaN reaches its whole channel, in evaluation only its own value. The values that
 /// fill up blocks stay 0.
+#[test]
+fn nan_stays_in_its_pixel() {
+    let dims = [33, 1, 40, 3, 5, 1, 1, 0];
+    for activation in ACTIVATIONS {
+        let usual = Bf16ActivatedConv::new(dims, activation, 7);
+        let mut odd = Bf16ActivatedConv::new(dims, activation, 7);
+        odd.layer.conv.input[3 * 1319 + 1] = f32::NAN; // the last pixel of the last image
+        on_every_isa(|isa| {
+            let [got, usual] = [&odd, &usual].map(|layer| layer.run(&Heap));
+            for (at, (got, usual)) in got[0].1.iter().zip(&usual[0].1).enumerate() {
+                let fits = if at >= 5 * 1319 { got.is_nan() } else { got.to_bits() == usual.to_bits() };
+                assert!(fits, "{activation:?}: {got} instead of {usual} at {at}, {isa}");
+            }
+            // Of blocks with 32 channels: nothing but the five of that pixel.
+            let count = got[2].1.iter().filter(|v| v.is_nan()).count();
+            assert_eq!(count, 5, "{activation:?}, {isa}");
+        });
+    }
+}
+
 #[test]
 fn nan_stays_in_its_channel() {
     let dims = [3, 2, 2, 5];

@@ -6,15 +6,18 @@ use cifar_data::{Dataset, ImageSize, Progress};
 
 use crate::{Mode, Model, ModelError, Precision, Result, memory};
 
-/// Maximum images per forward pass: a multiple of 32, to which batches in bf16 are padded.
+/// Maximum images per forward pass.
 const BATCH: usize = 256;
+/// Images that batches in bf16 are filled up to a multiple of.
+const GROUP: usize = 32;
 /// Maximum pixels per forward pass: larger images go in smaller batches.
 const PIXELS: usize = BATCH * 64 * 64;
 
 /// Returns the maximum number of images of this size per forward pass. The result of an image does
 /// not depend on it.
 pub fn images_per_pass(size: ImageSize) -> usize {
-    (PIXELS / (size.height * size.width).max(1)).clamp(1, BATCH)
+    let images = (PIXELS / (size.height * size.width).max(1)).clamp(1, BATCH);
+    if images < GROUP { images } else { images / GROUP * GROUP }
 }
 
 /// Checks that there is enough memory for a forward pass over `images` images.
@@ -49,7 +52,7 @@ pub(crate) fn prediction_bytes(
 /// Returns the images that a batch in bf16 is padded to, in `f32` values: a bf16 value is half of
 /// one.
 pub(crate) fn in_bf16(batch: usize) -> f64 {
-    batch.next_multiple_of(32) as f64 / 2.0
+    batch.next_multiple_of(GROUP) as f64 / 2.0
 }
 
 /// Returns the maximum values of scratch memory that convolutions need for a pass over `batch`

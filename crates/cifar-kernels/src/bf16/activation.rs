@@ -16,6 +16,8 @@ use crate::isa::Simd;
 /// Computes output = f(input) for any number of values. All functions are 0 at 0, so values that
 /// fill up blocks stay 0.
 ///
+/// GELU here has an error of at most 4e-6 · |x| before rounding, and its slope one of 2e-5.
+///
 /// # Errors
 /// If `output` is not as long as `input`, or both are empty.
 ///

@@ -13,11 +13,14 @@ use crate::error::{Result, check_len};
 use crate::generic::activation::Function;
 use crate::generic::im2col::ActivatedConv;
 use crate::generic::on_isa;
+use crate::generic::shared::Shared;
 use crate::isa::Simd;
 use crate::{Activation, Buffer, Conv2dShape};
 
-/// Pixels that are computed for 32 images in turn: their blocks stay in the second-level cache.
+/// Pixels of an image that are computed at a time: their values stay in the first-level cache.
 const PIXELS: usize = 32;
+/// Pixels of a task, which computes them for a group of images.
+const BAND: usize = 8 * PIXELS;
 
 /// Computes [`conv2d_activation_forward`](crate::conv2d_activation_forward) in `f32`, and rounds
 /// the result to bf16.
@@ -124,11 +127,14 @@ fn forward_with<S: Simd, F: Function>(
     bias: &[f32],
     output: &mut [Bf16],
 ) {
+    const { assert!(PIXELS <= ActivatedConv::<S, F>::WINDOWS, "the pixels are computed at a time") };
     let layer = ActivatedConv::new(s, f, shape, input, weight, Some(bias));
-    output.par_chunks_mut(y.group_len()).enumerate().for_each(|(group, output)| {
-        let output = output.as_chunks_mut::<SIDE>().0;
-        let mut values = values_of_piece(&layer, y);
-        for (image, pixels) in pieces(&layer, y, group) {
+    let output = Shared::new(output.as_chunks_mut::<SIDE>().0);
+    tasks(y).for_each(|Task { group, band }| {
+        // SAFETY: this task alone has the rows of these images and pixels.
+        let row = |pixel, block, image| unsafe { &mut *output.at(row_at(y, group, pixel, block) + image) };
+        let (mut values, [images, _]) = (values_of_piece(y), y.filled(group, 0));
+        for (image, pixels) in pieces(images, &band) {
             layer.values(windows(y, group, image, &pixels), &mut values[..pixels.len() * y.channels]);
             s.vectorize(
                 #[inline(always)]
@@ -141,19 +147,21 @@ fn forward_with<S: Simd, F: Function>(
                                 let value = Bf16::from_f32(*value);
                                 rounded[channel] = if channel < channels { value } else { Bf16::ZERO };
                             }
-                            stream::copy(&rounded, &mut output[(block * y.pixels + pixel) * SIDE + image]);
+                            stream::copy(&rounded, row(pixel, block, image));
                         }
                     }
                 },
             );
         }
         stream::finish();
-        let [images, _] = y.filled(group, 0);
-        for block in output.as_chunks_mut::<SIDE>().0 {
-            block[images..].as_flattened_mut().fill(Bf16::ZERO);
+        for pixel in band {
+            (0..y.blocks()).for_each(|block| (images..SIDE).for_each(|image| *row(pixel, block, image) = ZEROS));
         }
     });
 }
+
+/// A row beyond the last image.
+const ZEROS: [Bf16; SIDE] = [Bf16::ZERO; SIDE];
 
 fn bias_gradient<S: Simd>(
     s: S,
@@ -181,12 +189,11 @@ fn bias_gradient_with<S: Simd, F: Function>(
     bias_grad: &mut [f32],
 ) {
     let layer = ActivatedConv::new(s, f, shape, input, weight, Some(bias));
-    // One sum per group of images; they are added in order.
-    let of_group = |group: usize| {
+    // One sum per task; they are added in order.
+    let of_task = |Task { group, band }: Task| {
         let (mut total, mut sums) = (vec![[0.0; SIDE]; y.blocks()], vec![[0.0_f32; SIDE]; y.blocks()]);
-        let mut slopes = values_of_piece(&layer, y);
-        for (image, pixels) in pieces(&layer, y, group) {
-            let place = |pixel, block, image| ((group * y.blocks() + block) * y.pixels + pixel) * SIDE + image;
+        let (mut slopes, [images, _]) = (values_of_piece(y), y.filled(group, 0));
+        for (image, pixels) in pieces(images, &band) {
             layer.slopes(windows(y, group, image, &pixels), &mut slopes[..pixels.len() * y.channels]);
             sums.fill([0.0; SIDE]);
             s.vectorize(
@@ -194,11 +201,11 @@ fn bias_gradient_with<S: Simd, F: Function>(
                 || {
                     for (at, pixel) in pixels.enumerate() {
                         for (block, sums) in sums.iter_mut().enumerate() {
-                            let grads = widened(row(output_grad, place(pixel, block, image)));
-                            let slopes = row_of(&slopes, y, at, block);
+                            let place = row_at(y, group, pixel, block) + image;
+                            let (grads, slopes) = (widened(row(output_grad, place)), row_of(&slopes, y, at, block));
                             // The rows are far from each other: that of the next piece arrives while
                             // its slopes are computed.
-                            let next = place(pixel + PIXELS, block, image) * SIDE;
+                            let next = (place + PIXELS * SIDE) * SIDE;
                             s.prefetch(output_grad.as_ptr().wrapping_add(next).cast());
                             for channel in vectors::<S>() {
                                 let [slope, grad] = [slopes, &grads].map(|row| load(s, row, channel));
@@ -215,15 +222,50 @@ fn bias_gradient_with<S: Simd, F: Function>(
         }
         total
     };
-    let groups: Vec<Vec<[f64; SIDE]>> = (0..y.groups()).into_par_iter().map(of_group).collect();
+    let totals: Vec<Vec<[f64; SIDE]>> = tasks(y).map(of_task).collect();
     for (channel, grad) in bias_grad.iter_mut().enumerate() {
-        *grad = groups.iter().map(|sums| sums[channel / SIDE][channel % SIDE]).sum::<f64>() as f32;
+        *grad = totals.iter().map(|sums| sums[channel / SIDE][channel % SIDE]).sum::<f64>() as f32;
     }
 }
 
-/// Returns room for the values of a piece, with so many after them that [`row_of`] has its length.
-fn values_of_piece<S: Simd, F: Function>(layer: &ActivatedConv<S, F>, y: BlockedShape) -> Buffer<f32> {
-    let mut values = Buffer::new(piece(layer) * y.channels + SIDE);
+/// Some pixels of a group of images. The division depends on the shape alone, as the order of sums
+/// depends on it.
+struct Task {
+    group: usize,
+    band: Range<usize>,
+}
+
+fn tasks(y: BlockedShape) -> impl IndexedParallelIterator<Item = Task> {
+    let bands = y.pixels.div_ceil(BAND);
+    (0..y.groups() * bands).into_par_iter().map(move |task| {
+        let first = task % bands * BAND;
+        Task { group: task / bands, band: first..y.pixels.min(first + BAND) }
+    })
+}
+
+/// Returns the images, each with some pixels of a band at a time.
+fn pieces(images: usize, band: &Range<usize>) -> impl Iterator<Item = (usize, Range<usize>)> + use<> {
+    let (start, end) = (band.start, band.end);
+    (0..images)
+        .flat_map(move |image| (start..end).step_by(PIXELS).map(move |first| (image, first..end.min(first + PIXELS))))
+}
+
+/// Returns the windows of pixels of an image, numbered over the whole batch.
+fn windows(y: BlockedShape, group: usize, image: usize, pixels: &Range<usize>) -> Range<usize> {
+    let first = (group * SIDE + image) * y.pixels;
+    first + pixels.start..first + pixels.end
+}
+
+/// Returns where the rows of a block start, in rows.
+#[inline(always)]
+fn row_at(y: BlockedShape, group: usize, pixel: usize, block: usize) -> usize {
+    ((group * y.blocks() + block) * y.pixels + pixel) * SIDE
+}
+
+/// Returns a buffer for the values of a piece, and 32 more, so that [`row_of`] can read whole rows at
+/// the end.
+fn values_of_piece(y: BlockedShape) -> Buffer<f32> {
+    let mut values = Buffer::new(PIXELS * y.channels + SIDE);
     values.fill(0.0);
     values
 }
@@ -231,28 +273,5 @@ fn values_of_piece<S: Simd, F: Function>(layer: &ActivatedConv<S, F>, y: Blocked
 /// Returns the values of 32 channels of a pixel. Beyond the last channel they have no meaning.
 #[inline(always)]
 fn row_of(values: &[f32], y: BlockedShape, pixel: usize, block: usize) -> &Row {
-    values[pixel * y.channels + block * SIDE..].first_chunk().expect("there is room after the last channel")
-}
-
-/// Returns the number of pixels of an image that are computed at a time.
-fn piece<S: Simd, F: Function>(layer: &ActivatedConv<S, F>) -> usize {
-    PIXELS.min(layer.most_windows())
-}
-
-/// Returns the images of a group, each with a range of pixels, in the order of their blocks.
-fn pieces<S: Simd, F: Function>(
-    layer: &ActivatedConv<S, F>,
-    y: BlockedShape,
-    group: usize,
-) -> impl Iterator<Item = (usize, Range<usize>)> {
-    let (piece, [images, _]) = (piece(layer), y.filled(group, 0));
-    (0..images).flat_map(move |image| {
-        (0..y.pixels).step_by(piece).map(move |first| (image, first..y.pixels.min(first + piece)))
-    })
-}
-
-/// Returns the windows of pixels of an image, numbered over the whole batch.
-fn windows(y: BlockedShape, group: usize, image: usize, pixels: &Range<usize>) -> Range<usize> {
-    let first = (group * SIDE + image) * y.pixels;
-    first + pixels.start..first + pixels.end
+    values[pixel * y.channels + block * SIDE..].first_chunk().expect("there are 32 values after the last row")
 }

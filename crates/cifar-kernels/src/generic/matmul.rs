@@ -109,8 +109,10 @@ pub(crate) unsafe fn multiply<S: Simd>(s: S, a: Rows, k: usize, packed: *const f
     unsafe { multiply_runs(s, a, Runs { length: k, distance: 0 }, k, packed, n, c) };
 }
 
-/// As [`multiply`], for rows of A that consist of `runs`. If there are several, k is at most
-/// [`DEPTH`].
+/// As [`multiply`], for rows of A that consist of `runs`.
+///
+/// # Panics
+/// If a row has several runs, and k is above [`DEPTH`].
 ///
 /// # Safety
 /// As [`multiply`].
@@ -124,7 +126,7 @@ pub(crate) unsafe fn multiply_runs<S: Simd>(
     n: usize,
     c: Target,
 ) {
-    debug_assert!(runs.length >= k || k <= DEPTH, "a part of a row is a single run");
+    assert!(runs.length >= k || k <= DEPTH, "rows of several runs are not divided");
     // SAFETY: the caller guarantees the operands.
     s.vectorize(
         #[inline(always)]

@@ -22,6 +22,8 @@ pub(crate) const CONVS: &[[usize; 8]] = &[
     [2, 5, 11, 7, 1, 3, 2, 1],
     [1, 13, 4, 1, 3, 5, 3, 2],
     [2, 3, 3, 2, 5, 3, 1, 0],   // a single window
+    [2, 8, 8, 24, 5, 4, 1, 0],  // the largest windows that are read in place
+    [2, 8, 8, 25, 5, 4, 1, 0],  // larger ones
     [1, 2, 2, 3, 4, 3, 1, 3],   // windows with only padding
     [2, 8, 8, 3, 5, 1, 2, 0],   // pixels in no window
     [2, 2, 300, 1, 2, 3, 1, 1], // a row of more windows than are laid out at once
@@ -78,7 +80,8 @@ pub(crate) const BF16_CONVS: &[[usize; 8]] = &[
     [97, 2, 2, 3, 24, 3, 1, 1], // four partial sums of the weight gradient
     [3, 5, 4, 3, 65, 3, 2, 1],
     [1, 17, 16, 3, 1, 2, 1, 0],
-    [1, 2, 3, 1, 2, 3, 1, 3], // windows without a pixel
+    [33, 7, 7, 3, 33, 2, 1, 0], // 36 pixels of two groups and two blocks of channels
+    [1, 2, 3, 1, 2, 3, 1, 3],   // windows without a pixel
 ];
 
 /// Images, height, width, channels: next to multiples of 32.

@@ -11,7 +11,7 @@ use crate::isa::Simd;
 /// Values of a block of windows, chosen to stay in the second-level cache.
 const LAID_OUT: usize = 96 * 1024;
 /// Minimum and maximum windows per block: enough to outweigh the cost of reading the filters.
-const WINDOWS: [usize; 2] = [48, 256];
+pub(super) const WINDOWS: [usize; 2] = [48, 256];
 
 /// Checks that the blocks of a convolution fit the offsets of the matrix products.
 pub(crate) fn check(op: &'static str, shape: &Conv2dShape) -> Result<()> {

@@ -14,7 +14,8 @@ pub(super) struct Direct {
 }
 
 impl Direct {
-    /// Returns the windows, unless they have padding or do not fit the product.
+    /// Returns the windows, unless they have padding, a window has more values than [`DEPTH`], or an
+    /// image has more than [`u32::MAX`].
     pub(super) fn new(shape: &Conv2dShape) -> Option<Self> {
         let (row, c) = (shape.in_width * shape.in_channels, shape.in_channels);
         let fits = u32::try_from(shape.in_height * row).is_ok();

@@ -1,5 +1,6 @@
 //! Convolutions of any size and stride as matrix products (im2col): a block of windows is copied
-//! into the rows of a matrix at a time.
+//! into the rows of a matrix at a time. The forward pass reads windows without padding where they
+//! are, if it can ([`direct`]).
 
 mod cut;
 mod direct;
@@ -84,10 +85,8 @@ impl<'a, S: Simd, F: Function> ActivatedConv<'a, S, F> {
         Self { s, f, input, packed, offsets, direct: Direct::new(shape), bias, is_linear, cut }
     }
 
-    /// Returns the maximum number of windows that are computed at a time.
-    pub(crate) fn most_windows(&self) -> usize {
-        self.cut.block
-    }
+    /// Windows that can be computed at a time, whatever the shape.
+    pub(crate) const WINDOWS: usize = cut::WINDOWS[0];
 
     /// Computes f(convolution + bias) `[windows, out_channels]`.
     pub(crate) fn values(&self, windows: Range<usize>, values: &mut [f32]) {
