@@ -22,8 +22,8 @@ const PIXELS: usize = 32;
 /// Pixels of a task, which computes them for a group of images.
 const BAND: usize = 8 * PIXELS;
 
-/// Computes [`conv2d_activation_forward`](crate::conv2d_activation_forward) in `f32`, and rounds
-/// the result to bf16.
+/// Computes [`conv2d_activation_forward`](crate::conv2d_activation_forward) in `f32`, with GELU as in
+/// [`activation_forward`](super::activation_forward), and rounds the result to bf16.
 ///
 /// `input` is `[images, height, width, in_channels]`. `output` has the blocked layout of
 /// [`BlockedShape::of_output`].
