@@ -17,8 +17,11 @@ use proptest::prelude::*;
 
 use crate::oracle::expected_norm;
 
-/// Allowed error of slopes: that of GELU's table and of `f32`.
-const SLOPE: f64 = 2e-5 + TOLERANCE;
+/// Returns the error of an activation's slope beside that of `f32`: GELU comes from a table.
+fn of_slope(activation: Activation) -> f64 {
+    if activation == Activation::Gelu { 2e-5 } else { 0.0 }
+}
+
 const FITS: &str = "the shape is a valid one";
 
 /// Checks outputs, and that their blocks are filled up with 0.
@@ -34,8 +37,8 @@ fn check(dims: &[usize], expected: &[Expected], mut outputs: Outputs, shapes: &[
 
 /// Returns the gradients of input, scale and shift of the gradient before the activation, which the
 /// kernel rounds to bf16. It computes that gradient in `f32`, so that a few numbers may be rounded
-/// to the other neighbour, 2⁻⁷ of themselves away: room for two is in each sum, and for the errors of
-/// slopes.
+/// to the other neighbour, 2⁻⁷ of themselves away. Each sum has room for two of them, and for the
+/// errors of slopes.
 fn norm_gradients(norm: &Norm) -> [Expected; 3] {
     let ([rows, c], epsilon) = (norm.dims, f64::from(Norm::EPSILON));
     let [x, scale, shift, dy] = [&norm.input, &norm.scale, &norm.shift, &norm.output_grad].map(|v| widen(v));
@@ -49,7 +52,8 @@ fn norm_gradients(norm: &Norm) -> [Expected; 3] {
     let (one, zero) = (vec![1.0; c], vec![0.0; c]);
     let normalised = naive::batch_norm_forward(c, &x, &one, &zero, epsilon, Activation::Identity, None);
     let largest = |values: &[f64]| values.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
-    let slopes = SLOPE * largest(&dy) * rows as f64;
+    let slope = of_slope(norm.activation);
+    let slopes = slope * largest(&dy) * rows as f64;
     let (grad, distance) = (2.0 * largest(&before) / 128.0 + slopes, largest(&normalised));
     let [mut input, mut scales, mut shifts] = [gradients.input, gradients.scale, gradients.shift].map(ordinary);
     shifts.allowed.iter_mut().for_each(|allowed| *allowed += grad);
@@ -65,14 +69,15 @@ fn norm_gradients(norm: &Norm) -> [Expected; 3] {
     for (at, allowed) in input.allowed.iter_mut().enumerate() {
         let factor = factors[at % c];
         let sums = grad * (1.0 + normalised[at].abs() * distance) / rows as f64;
-        *allowed += factor * (before[at].abs() / 128.0 + SLOPE * dy[at].abs() + sums);
+        *allowed += factor * (before[at].abs() / 128.0 + slope * dy[at].abs() + sums);
     }
     [input, scales, shifts]
 }
 
-/// Allows the error of slopes in gradients before an activation, of those after it.
-fn add_slopes(gradients: &mut Expected, dy: &[f64]) {
-    gradients.allowed.iter_mut().zip(dy).for_each(|(allowed, dy)| *allowed += SLOPE * dy.abs());
+/// Allows the error of slopes in the gradients before an activation. `dy` are those after it.
+fn add_slopes(gradients: &mut Expected, activation: Activation, dy: &[f64]) {
+    let slope = of_slope(activation);
+    gradients.allowed.iter_mut().zip(dy).for_each(|(allowed, dy)| *allowed += slope * dy.abs());
 }
 
 fn check_norm(dims: [usize; 4], activation: Activation, residual: bool, seed: u64) {
@@ -83,14 +88,14 @@ fn check_norm(dims: [usize; 4], activation: Activation, residual: bool, seed: u6
         let mut norm = expected_norm(&layer.norm);
         norm.splice(5..8, norm_gradients(&layer.norm));
         if let Some(residual) = norm.get_mut(8) {
-            add_slopes(residual, &dy);
+            add_slopes(residual, activation, &dy);
         }
         let norm = norm.into_iter().enumerate();
         let mut expected: Vec<Expected> =
             norm.map(|(at, values)| if is_rounded(at) { rounded_to_bf16(values) } else { values }).collect();
         let [values, mut gradients] =
             [naive::activation_forward(activation, &x), naive::activation_backward(activation, &x, &dy)].map(ordinary);
-        add_slopes(&mut gradients, &dy);
+        add_slopes(&mut gradients, activation, &dy);
         expected.extend([values, gradients].map(rounded_to_bf16));
         check(&dims, &expected, layer.run(&Heap), &[dims].repeat(5 + usize::from(residual)));
     });
@@ -98,7 +103,7 @@ fn check_norm(dims: [usize; 4], activation: Activation, residual: bool, seed: u6
 
 fn check_activated_conv(dims: [usize; 8], activation: Activation, seed: u64) {
     let layer = Bf16ActivatedConv::new(dims, activation, seed);
-    let [output, of_bias] = layer.layer.expected([TOLERANCE, SLOPE]);
+    let [output, of_bias] = layer.layer.expected([TOLERANCE, TOLERANCE + of_slope(activation)]);
     let expected = [rounded_to_bf16(output), of_bias];
     on_every_isa(|_| {
         let outputs = layer.run(&Heap);
@@ -208,8 +213,6 @@ fn maxima_of_windows_with_nan_and_infinity() {
     });
 }
 
-/// In training a NaN reaches its whole channel, in evaluation only its own value. The values that
-/// fill up blocks stay 0.
 #[test]
 fn nan_stays_in_its_pixel() {
     let dims = [33, 1, 40, 3, 5, 1, 1, 0];
@@ -230,6 +233,8 @@ fn nan_stays_in_its_pixel() {
     }
 }
 
+/// In training a NaN reaches its whole channel, in evaluation only its own value. The values that
+/// fill up blocks stay 0.
 #[test]
 fn nan_stays_in_its_channel() {
     let dims = [3, 2, 2, 5];

@@ -1,10 +1,10 @@
 //! The layers of convolutional networks in bf16: operands have 8 significant bits, sums are in
 //! `f32`.
 //!
-//! Convolutions of bf16 numbers use AMX, the matrix unit of Intel's Xeon processors since 2023, if the ISA is
-//! AVX-512. On other processors the same kernels emulate its arithmetic with AVX-512, AVX2 or plain
-//! code and return the same bits. The emulation is slower than convolutions in `f32`: it serves to
-//! reproduce results. [`uses_amx`] says whether AMX computes.
+//! Convolutions of bf16 numbers use AMX, the matrix unit of Intel's Xeon processors since 2023, if the
+//! ISA is AVX-512. On other processors the same kernels emulate its arithmetic with AVX-512, AVX2 or
+//! plain code and return the same bits. The emulation is slower than convolutions in `f32`: it serves
+//! to reproduce results. [`uses_amx`] says whether AMX computes.
 //!
 //! The tests of this module passed on an Intel Xeon with AMX (family 6, model 207), where all
 //! implementations returned the same bits. Without AMX, they execute its instructions one by one in
@@ -20,8 +20,7 @@
 //! The bits of convolutions and pooling depend on nothing but the operands: neither the number of
 //! threads nor the processor nor the ISA. Those of batch norm, activations and
 //! [`conv2d_activation_forward`], which computes in `f32`, are the same with any number of threads,
-//! on the same ISA and target. Every NaN in bf16, and in gradients of filters,
-//! has the same bits.
+//! on the same ISA and target. Every NaN in bf16, and in gradients of filters, has the same bits.
 
 mod activation;
 mod batch_norm;

@@ -2,7 +2,8 @@
 
 use super::Bf16;
 
-/// Copies values past the caches, if `to` is aligned to 16 bytes. The thread must call [`finish`] before others read the copy.
+/// Copies values past the caches, if `to` is aligned to 16 bytes. The thread must call [`finish`]
+/// before others read the copy.
 #[inline(always)]
 pub(super) fn copy<const N: usize>(values: &[Bf16; N], to: &mut [Bf16; N]) {
     #[cfg(target_arch = "x86_64")]

@@ -117,6 +117,7 @@ impl<'a> Cut<'a> {
             },
             #[inline(always)]
             |padding| {
+                // Most are empty, and a call would take longer than a short run.
                 if !padding.is_empty() {
                     // SAFETY: as above.
                     unsafe { std::ptr::write_bytes(to.at(padding.start), 0, padding.len()) };

@@ -71,6 +71,9 @@ pub(crate) struct ActivatedConv<'a, S, F> {
 }
 
 impl<'a, S: Simd, F: Function> ActivatedConv<'a, S, F> {
+    /// Windows that can be computed at a time, whatever the shape.
+    pub(crate) const WINDOWS: usize = cut::WINDOWS[0];
+
     pub(crate) fn new(
         s: S,
         f: F,
@@ -84,9 +87,6 @@ impl<'a, S: Simd, F: Function> ActivatedConv<'a, S, F> {
         let bias = whole_vectors::<S>(bias.unwrap_or(&vec![0.0; shape.out_channels]));
         Self { s, f, input, packed, offsets, direct: Direct::new(shape), bias, is_linear, cut }
     }
-
-    /// Windows that can be computed at a time, whatever the shape.
-    pub(crate) const WINDOWS: usize = cut::WINDOWS[0];
 
     /// Computes f(convolution + bias) `[windows, out_channels]`.
     pub(crate) fn values(&self, windows: Range<usize>, values: &mut [f32]) {
