@@ -6,7 +6,8 @@ use crate::common;
 use cifar_kernels::bf16::{
     BatchNorm, BatchNormGradients, Bf16, BlockedShape, activation_backward, activation_forward, average_pool_backward,
     average_pool_forward, batch_norm_backward, batch_norm_evaluate, batch_norm_forward,
-    conv2d_activation_bias_gradient, conv2d_activation_forward, max_pool_backward, max_pool_forward,
+    conv2d_activation_bias_gradient, conv2d_activation_forward, conv2d_weight_gradient_f32, max_pool_backward,
+    max_pool_forward,
 };
 use cifar_kernels::{Activation, BatchStatistics, naive};
 use common::compare::{Expected, TOLERANCE, compare, exactly, linear, ordinary, rounded_to_bf16};
@@ -104,7 +105,10 @@ fn check_norm(dims: [usize; 4], activation: Activation, residual: bool, seed: u6
 fn check_activated_conv(dims: [usize; 8], activation: Activation, seed: u64) {
     let layer = Bf16ActivatedConv::new(dims, activation, seed);
     let [output, of_bias] = layer.layer.expected([TOLERANCE, TOLERANCE + of_slope(activation)]);
-    let expected = [rounded_to_bf16(output), of_bias];
+    let of_weight = linear([&layer.layer.conv.input, &layer.layer.output_grad], |[x, dy]| {
+        naive::conv2d_weight_gradient(&layer.layer.conv.shape, x, dy)
+    });
+    let expected = [rounded_to_bf16(output), of_bias, of_weight];
     on_every_isa(|_| {
         let outputs = layer.run(&Heap);
         if activation != Activation::Gelu {
@@ -227,8 +231,12 @@ fn nan_stays_in_its_pixel() {
                 assert!(fits, "{activation:?}: {got} instead of {usual} at {at}, {isa}");
             }
             // Of blocks with 32 channels: nothing but the five of that pixel.
-            let count = got[2].1.iter().filter(|v| v.is_nan()).count();
+            let count = got[3].1.iter().filter(|v| v.is_nan()).count();
             assert_eq!(count, 5, "{activation:?}, {isa}");
+            // The filters of the second of three input channels, for all five outputs.
+            for (at, got) in got[2].1.iter().enumerate() {
+                assert_eq!(got.is_nan(), at / 5 == 1, "{activation:?}: {got} at {at}, {isa}");
+            }
         });
     }
 }
@@ -308,6 +316,10 @@ fn slices_of_the_wrong_length_are_refused() {
     check_lengths("bf16::conv2d_activation_bias_gradient", lengths, |[x, w, b, dy, db]| {
         let [x, w, b, mut db] = [x, w, b, db].map(zeros);
         conv2d_activation_bias_gradient(&conv, &x, &w, &b, relu, &none(dy), &mut db)
+    });
+    let lengths = [image, ("output_grad", len), ("weight_grad", 12)];
+    check_lengths("bf16::conv2d_weight_gradient_f32", lengths, |[x, dy, dw]| {
+        conv2d_weight_gradient_f32(&conv, &zeros(x), &none(dy), &mut zeros(dw))
     });
     let pool = pool_shape([2, 3, 5, 4, 2, 2]).expect(FITS);
     let (small, output) = (2 * 1024, ("output", 2 * 1024));

@@ -69,7 +69,12 @@ impl Conv {
     /// # Errors
     /// As [`ops::conv2d`].
     pub fn forward(&self, images: &FeatureMap, mode: &Mode) -> Result<FeatureMap> {
-        Ok(ops::conv2d(&in_precision(images)?, &self.weight.value(mode), self.stride, self.padding)?)
+        let (images, weight) = (in_precision(images)?, self.weight.value(mode));
+        let outputs = weight.dims().last().copied().unwrap_or(0);
+        if images.precision() == Precision::Bf16 && !images.is_bf16() && outputs >= Precision::LEAST_CHANNELS {
+            return Ok(ops::conv2d_rounded(&images, &weight, self.stride, self.padding)?);
+        }
+        Ok(ops::conv2d(&images, &weight, self.stride, self.padding)?)
     }
 
     /// Computes the convolution followed by 2×2 max pooling: `[N, H'/2, W'/2, outputs]`.

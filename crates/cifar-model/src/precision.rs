@@ -7,12 +7,13 @@ use serde::{Deserialize, Serialize};
 ///
 /// `bf16` is mixed precision as in PyTorch's autocast: weights, optimisers, statistics, logits and
 /// losses stay in `f32`. Convolutions of images with at least [`Precision::LEAST_CHANNELS`]
-/// channels round these images and their filters to bf16 and sum products in `f32`; the activations
-/// after them, and the gradients of these, are stored in bf16. Linear layers
-/// without a bias, other than the last one, compute in the same way. First layers on pixels, pooling of whole images and logits are in `f32`.
+/// channels round these images and their filters to bf16 and sum products in `f32`. So do linear
+/// layers without a bias, other than the last one. Activations, and their gradients, are stored in
+/// bf16. First layers on pixels round their results, which they compute in `f32`. Pooling of whole
+/// images and logits are in `f32`.
 ///
-/// bf16 is meant for processors with AMX, and was not measured there yet. Others emulate AMX, with
-/// the same products and order of additions, in more time than `f32` takes.
+/// bf16 is meant for processors with AMX. Others emulate AMX, with the same products and order of
+/// additions, in more time than `f32` takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {

@@ -65,12 +65,12 @@ impl Average {
         result
     }
 
-    /// Reupdates the averages; empty without averaging.
+    /// Returns the averages; empty without averaging.
     pub(crate) fn values(&self) -> &[Vec<f32>] {
         &self.values
     }
 
-    /// Reupdates the averages for writing.
+    /// Returns the averages for writing.
     pub(crate) fn values_mut(&mut self) -> &mut [Vec<f32>] {
         &mut self.values
     }

@@ -1,5 +1,5 @@
-//! Convolutions in `f32` with bias and activation, whose results are rounded to bf16. They serve
-//! layers of few channels, such as whitening, which gain nothing from products in bf16.
+//! Convolutions in `f32`, with bias and activation, whose results are rounded to bf16. They serve
+//! first layers on pixels, whose few channels gain nothing from products in bf16.
 
 use std::ops::Range;
 
@@ -11,7 +11,7 @@ use super::rows::{Row, load, row, store, vectors, widened};
 use super::{Bf16, BlockedShape, stream};
 use crate::error::{Result, check_len};
 use crate::generic::activation::Function;
-use crate::generic::im2col::ActivatedConv;
+use crate::generic::im2col::{ActivatedConv, FilterGradient};
 use crate::generic::on_isa;
 use crate::generic::shared::Shared;
 use crate::isa::Simd;
@@ -93,6 +93,49 @@ pub fn conv2d_activation_bias_gradient(
     check_len(OP, "output_grad", output_grad, y.len())?;
     check_len(OP, "bias_grad", bias_grad, shape.out_channels)?;
     on_isa!(bias_gradient, shape, y, input, weight, bias, activation, output_grad, bias_grad);
+    Ok(())
+}
+
+/// Computes the gradient of [`conv2d_activation_forward`] with respect to the filters, without an
+/// activation. Products and sums are in `f32`. `input` is as there; `output_grad` is blocked.
+///
+/// # Errors
+/// If a slice has the wrong length.
+///
+/// ```
+/// use cifar_kernels::bf16::{self, BlockedShape};
+/// use cifar_kernels::{Conv2dDimensions, Conv2dShape};
+///
+/// let shape = Conv2dShape::new(Conv2dDimensions {
+///     images: 2,
+///     height: 1,
+///     width: 1,
+///     in_channels: 1,
+///     out_channels: 1,
+///     kernel: 1,
+///     stride: 1,
+///     padding: 0,
+/// })?;
+/// let y = BlockedShape::of_output(&shape)?;
+/// let mut output_grad = vec![bf16::Bf16::ZERO; y.len()];
+/// bf16::to_blocked(&y, &[10.0, 1.0], &mut output_grad)?;
+/// let mut weight_grad = [0.0];
+/// bf16::conv2d_weight_gradient_f32(&shape, &[2.0, 3.0], &output_grad, &mut weight_grad)?;
+/// assert_eq!(weight_grad, [23.0]);
+/// # Ok::<(), cifar_kernels::KernelError>(())
+/// ```
+pub fn conv2d_weight_gradient_f32(
+    shape: &Conv2dShape,
+    input: &[f32],
+    output_grad: &[Bf16],
+    weight_grad: &mut [f32],
+) -> Result<()> {
+    const OP: &str = "bf16::conv2d_weight_gradient_f32";
+    let y = BlockedShape::of_output(shape)?;
+    check_len(OP, "input", input, shape.input_len())?;
+    check_len(OP, "output_grad", output_grad, y.len())?;
+    check_len(OP, "weight_grad", weight_grad, shape.weight_len())?;
+    on_isa!(weight_gradient, shape, y, input, output_grad, weight_grad);
     Ok(())
 }
 
@@ -225,6 +268,47 @@ fn bias_gradient_with<S: Simd, F: Function>(
     let totals: Vec<Vec<[f64; SIDE]>> = tasks(y).map(of_task).collect();
     for (channel, grad) in bias_grad.iter_mut().enumerate() {
         *grad = totals.iter().map(|sums| sums[channel / SIDE][channel % SIDE]).sum::<f64>() as f32;
+    }
+}
+
+fn weight_gradient<S: Simd>(
+    s: S,
+    shape: &Conv2dShape,
+    y: BlockedShape,
+    input: &[f32],
+    output_grad: &[Bf16],
+    weight_grad: &mut [f32],
+) {
+    let of_windows = FilterGradient::new(s, shape, input);
+    // One sum per task; they are added in order.
+    let of_task = |Task { group, band }: Task| {
+        let mut sum = vec![0.0; shape.weight_len()];
+        let (mut grads, [images, _]) = (values_of_piece(y), y.filled(group, 0));
+        for (image, pixels) in pieces(images, &band) {
+            let (windows, count) = (windows(y, group, image, &pixels), pixels.len());
+            s.vectorize(
+                #[inline(always)]
+                || {
+                    for (at, pixel) in pixels.enumerate() {
+                        // Values beyond the last channel are overwritten by those of the next pixel.
+                        for block in 0..y.blocks() {
+                            let place = row_at(y, group, pixel, block) + image;
+                            let next = (place + PIXELS * SIDE) * SIDE;
+                            s.prefetch(output_grad.as_ptr().wrapping_add(next).cast());
+                            let to = &mut grads[at * y.channels + block * SIDE..][..SIDE];
+                            to.copy_from_slice(&widened(row(output_grad, place)));
+                        }
+                    }
+                },
+            );
+            of_windows.add(windows, &grads[..count * y.channels], &mut sum);
+        }
+        sum
+    };
+    let sums: Vec<Vec<f32>> = tasks(y).map(of_task).collect();
+    for (at, grad) in weight_grad.iter_mut().enumerate() {
+        let sum = sums.iter().map(|sums| f64::from(sums[at])).sum::<f64>() as f32;
+        *grad = if sum.is_nan() { f32::NAN } else { sum };
     }
 }
 

@@ -19,8 +19,9 @@
 //! # Determinism
 //! The bits of convolutions and pooling depend on nothing but the operands: neither the number of
 //! threads nor the processor nor the ISA. Those of batch norm, activations and
-//! [`conv2d_activation_forward`], which computes in `f32`, are the same with any number of threads,
-//! on the same ISA and target. Every NaN in bf16, and in gradients of filters, has the same bits.
+//! [`conv2d_activation_forward`] with its gradients, which are computed in `f32`, are the same with
+//! any number of threads, on the same ISA and target. Every NaN in bf16, and in gradients of filters,
+//! has the same bits.
 
 mod activation;
 mod batch_norm;
@@ -48,7 +49,7 @@ pub use blocked::{BlockedShape, from_blocked, to_blocked};
 pub use conv::{
     conv2d_backward, conv2d_forward, conv2d_input_gradient, conv2d_max_pool_forward, conv2d_weight_gradient,
 };
-pub use conv_activation::{conv2d_activation_bias_gradient, conv2d_activation_forward};
+pub use conv_activation::{conv2d_activation_bias_gradient, conv2d_activation_forward, conv2d_weight_gradient_f32};
 pub use pool::{average_pool_backward, average_pool_forward, max_pool_backward, max_pool_forward};
 pub use unit::uses_amx;
 pub use value::Bf16;

@@ -273,6 +273,40 @@ pub(crate) fn input_gradient<S: Simd>(
     });
 }
 
+/// The gradient of the filters, as a sum over windows.
+pub(crate) struct FilterGradient<'a, S> {
+    s: S,
+    cut: Cut<'a>,
+    offsets: Vec<u32>,
+    input: &'a [f32],
+}
+
+impl<'a, S: Simd> FilterGradient<'a, S> {
+    pub(crate) fn new(s: S, shape: &'a Conv2dShape, input: &'a [f32]) -> Self {
+        let cut = Cut::new(shape);
+        Self { s, input, offsets: cut.offsets(), cut }
+    }
+
+    /// Adds the products of some windows with their gradients `[windows, out_channels]` to `sum`.
+    pub(crate) fn add(&self, windows: Range<usize>, grads: &[f32], sum: &mut [f32]) {
+        let (s, cut) = (self.s, &self.cut);
+        let (window, o, first) = (cut.shape.window(), cut.shape.out_channels, windows.start);
+        assert_eq!(sum.len(), cut.shape.weight_len(), "the sum is a whole matrix");
+        for windows in cut.blocks(windows) {
+            with_scratch([windows.len() * window], |[laid_out]| {
+                cut.gather(s, windows.clone(), self.input, laid_out);
+                let grads = &grads[(windows.start - first) * o..(windows.end - first) * o];
+                let a = Rows { base: laid_out.as_ptr(), offsets: &self.offsets[..windows.len()] };
+                let b = Columns { base: grads.as_ptr(), stride: o, padded: false };
+                let c = Target { base: sum.as_mut_ptr(), stride: o, padded: false, add: true };
+                // SAFETY: `grads` has as many pixels as `laid_out` has windows, and `sum` is a
+                // whole matrix.
+                unsafe { multiply_transposed(s, a, window, b, o, c) };
+            });
+        }
+    }
+}
+
 pub(crate) fn weight_gradient<S: Simd>(
     s: S,
     shape: &Conv2dShape,
@@ -283,25 +317,16 @@ pub(crate) fn weight_gradient<S: Simd>(
     /// Total number of values of the partial sums, and the minimum and maximum number of sums.
     const SUMMED: usize = 1 << 20;
     const SUMS: [usize; 2] = [4, 16];
-    let (cut, window, o) = (Cut::new(shape), shape.window(), shape.out_channels);
-    let offsets = cut.offsets();
+    let (of_windows, o) = (FilterGradient::new(s, shape, input), shape.out_channels);
+    let cut = &of_windows.cut;
     let tasks = cut.tasks();
     // Depends only on the shape, since the order of additions determines the bits.
     let sums = (SUMMED / shape.weight_len()).clamp(SUMS[0], SUMS[1]).min(tasks);
     let mut partial = Buffer::new(sums * shape.weight_len());
     partial.par_chunks_mut(shape.weight_len()).enumerate().for_each(|(part, sum)| {
         sum.fill(0.0);
-        for windows in (tasks * part / sums..tasks * (part + 1) / sums).flat_map(|task| cut.blocks(cut.windows(task))) {
-            with_scratch([windows.len() * window], |[laid_out]| {
-                cut.gather(s, windows.clone(), input, laid_out);
-                let grads = &output_grad[windows.start * o..windows.end * o];
-                let a = Rows { base: laid_out.as_ptr(), offsets: &offsets[..windows.len()] };
-                let b = Columns { base: grads.as_ptr(), stride: o, padded: false };
-                let c = Target { base: sum.as_mut_ptr(), stride: o, padded: false, add: true };
-                // SAFETY: `grads` has as many pixels as `laid_out` has windows, and `sum` is a
-                // whole matrix.
-                unsafe { multiply_transposed(s, a, window, b, o, c) };
-            });
+        for windows in (tasks * part / sums..tasks * (part + 1) / sums).map(|task| cut.windows(task)) {
+            of_windows.add(windows.clone(), &output_grad[windows.start * o..windows.end * o], sum);
         }
     });
     let len = weight_grad.len();

@@ -4,7 +4,8 @@ use cifar_kernels::bf16::{
     BatchNorm, BatchNormGradients, Bf16, BlockedShape, activation_backward, activation_forward, average_pool_backward,
     average_pool_forward, batch_norm_backward, batch_norm_evaluate, batch_norm_forward,
     conv2d_activation_bias_gradient, conv2d_activation_forward, conv2d_backward, conv2d_forward, conv2d_input_gradient,
-    conv2d_max_pool_forward, conv2d_weight_gradient, from_blocked, max_pool_backward, max_pool_forward, to_blocked,
+    conv2d_max_pool_forward, conv2d_weight_gradient, conv2d_weight_gradient_f32, from_blocked, max_pool_backward,
+    max_pool_forward, to_blocked,
 };
 use cifar_kernels::{Activation, Conv2dShape, PoolShape, Result, naive};
 
@@ -146,7 +147,8 @@ impl Bf16ActivatedConv {
         Self { layer, dims }
     }
 
-    /// Returns the outputs of [`ActivatedConv::run`], then the blocks.
+    /// Returns the outputs of [`ActivatedConv::run`], the gradient of the filters of the convolution
+    /// alone, and the blocks.
     pub(crate) fn run(&self, memory: &impl Memory) -> Outputs {
         let ActivatedConv { conv, activation, output_grad } = &self.layer;
         let (s, f, y) = (&conv.shape, *activation, BlockedShape::new(self.dims).expect(ACCEPTED));
@@ -154,9 +156,11 @@ impl Bf16ActivatedConv {
         let dy = blocked(memory, &y, output_grad);
         let output = made(memory, &y, |y| conv2d_activation_forward(s, &x, &w, &b, f, y));
         let of_bias = memory.made(b.len(), |db| conv2d_activation_bias_gradient(s, &x, &w, &b, f, &dy, db));
+        let of_weight = memory.made(w.len(), |dw| conv2d_weight_gradient_f32(s, &x, &dy, dw));
         vec![
             ("bf16::conv2d_activation_forward", nhwc(memory, &y, &output)),
             ("bf16::conv2d_activation_bias_gradient", of_bias),
+            ("bf16::conv2d_weight_gradient_f32", of_weight),
             ("blocks", widen(&output)),
         ]
     }
