@@ -164,6 +164,12 @@ fn every_bf16_result() -> Vec<(&'static str, Result<()>)> {
         ),
         ("bf16::conv2d_backward", bf16::conv2d_backward(&conv, &x, &one, &x, None, Some(&mut y), None)),
         ("bf16::conv2d_weight_gradient", bf16::conv2d_weight_gradient(&conv, &x, &x, &mut [0.0])),
+        ("bf16::conv2d_activation_forward", bf16::conv2d_activation_forward(&conv, &one, &one, &one, RELU, &mut y)),
+        (
+            "bf16::conv2d_activation_bias_gradient",
+            bf16::conv2d_activation_bias_gradient(&conv, &one, &one, &one, RELU, &x, &mut [0.0]),
+        ),
+        ("bf16::conv2d_weight_gradient_f32", bf16::conv2d_weight_gradient_f32(&conv, &one, &x, &mut [0.0])),
         ("bf16::batch_norm_forward", bf16::batch_norm_forward(&layer, 1e-5, &mut y).map(drop)),
         ("bf16::batch_norm_evaluate", bf16::batch_norm_evaluate(&layer, &one, &one, 1e-5, &mut y)),
         ("bf16::batch_norm_backward", bf16::batch_norm_backward(&layer, &statistics, &x, gradients)),
