@@ -71,6 +71,7 @@ impl Conv {
     pub fn forward(&self, images: &FeatureMap, mode: &Mode) -> Result<FeatureMap> {
         let (images, weight) = (in_precision(images)?, self.weight.value(mode));
         let outputs = weight.dims().last().copied().unwrap_or(0);
+        // Blocks of a few channels would be mostly filled up with zeros.
         if images.precision() == Precision::Bf16 && !images.is_bf16() && outputs >= Precision::LEAST_CHANNELS {
             return Ok(ops::conv2d_rounded(&images, &weight, self.stride, self.padding)?);
         }

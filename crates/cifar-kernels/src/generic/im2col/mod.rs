@@ -287,7 +287,8 @@ impl<'a, S: Simd> FilterGradient<'a, S> {
         Self { s, input, offsets: cut.offsets(), cut }
     }
 
-    /// Adds the products of some windows with their gradients `[windows, out_channels]` to `sum`.
+    /// Adds the products of some windows with their gradients `[windows, out_channels]` to `sum`
+    /// `[window, out_channels]`.
     pub(crate) fn add(&self, windows: Range<usize>, grads: &[f32], sum: &mut [f32]) {
         let (s, cut) = (self.s, &self.cut);
         let (window, o, first) = (cut.shape.window(), cut.shape.out_channels, windows.start);
