@@ -7,7 +7,8 @@ use std::ops::Range;
 
 use cifar_kernels::{
     Activation, BatchNorm, CachingAllocator, Result, activation_forward, average_pool_forward, batch_norm_evaluate,
-    conv2d_activation_forward, conv2d_forward, conv2d_max_pool_forward, linear_forward, max_pool_forward, softmax,
+    conv2d_activation_forward, conv2d_backward, conv2d_forward, conv2d_max_pool_forward, linear_forward,
+    max_pool_forward, softmax,
 };
 use common::kernels::{Conv, Heap, Linear, Memory, Norm, Pool};
 use common::{ACTIVATIONS, CONVS, LINEARS, POOLS, TABLES, WINOGRADS, bits, conv2d, on_every_isa, pool_shape, values};
@@ -70,6 +71,26 @@ fn convolutions() {
                 maxima(images.len(), len, |y, places| conv2d_max_pool_forward(&s, x, &weight, y, places))
             });
         }
+    }
+}
+
+/// Outputs of more than 8 MB are stored past the caches, those of single images are not.
+#[test]
+fn large_outputs() {
+    // Rows of 63 channels start at any alignment.
+    for [c, o] in [[8, 64], [64, 8], [9, 63], [63, 9]] {
+        let dims = [35, 32, 32, c, o, 3, 1, 1];
+        let batch = dims[0];
+        let Conv { input, weight, output_grad, .. } = Conv::new(dims, 1).expect(FITS);
+        let shape = |images: &Range<usize>| conv2d([images.len(), 32, 32, c, o, 3, 1, 1]).expect(FITS);
+        check(&format!("conv2d_forward {dims:?}"), batch, |images| {
+            let (s, x) = (shape(images), of(images, batch, &input));
+            Heap.made(s.output_len(), |y| conv2d_forward(&s, x, &weight, None, y))
+        });
+        check(&format!("conv2d_backward {dims:?}"), batch, |images| {
+            let (s, x, dy) = (shape(images), of(images, batch, &input), of(images, batch, &output_grad));
+            Heap.made(s.input_len(), |dx| conv2d_backward(&s, x, &weight, dy, None, Some(dx), None))
+        });
     }
 }
 

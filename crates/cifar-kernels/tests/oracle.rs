@@ -174,6 +174,16 @@ fn norms() {
     }
 }
 
+/// Maps of more than 8 MB are stored past the caches.
+#[test]
+fn large_batch_norms() {
+    for channels in [64, 63, 272] {
+        let dims = [2_240_000_usize.div_ceil(channels), channels];
+        check_norm(dims, Activation::Relu, false, 6);
+        check_norm(dims, Activation::Gelu, true, 7);
+    }
+}
+
 #[test]
 fn losses() {
     for dims in TABLES {

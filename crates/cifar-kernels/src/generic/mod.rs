@@ -5,6 +5,7 @@
 
 pub(crate) mod activation;
 pub(crate) mod batch_norm;
+pub(crate) mod destination;
 pub(crate) mod im2col;
 pub(crate) mod linear;
 pub(crate) mod matmul;

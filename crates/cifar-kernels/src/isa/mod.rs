@@ -53,6 +53,17 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// `n` ≤ `LANES` values can be written at `to`.
     unsafe fn store_first(self, to: *mut f32, v: Self::V, n: usize);
+    /// Stores a vector past the caches if `to` is aligned to a vector, otherwise as [`Self::store`].
+    /// The thread must call [`Self::finish_stream`] before others read it.
+    ///
+    /// # Safety
+    /// `LANES` values can be written at `to`.
+    unsafe fn stream(self, to: *mut f32, v: Self::V) {
+        // SAFETY: as the caller guarantees.
+        unsafe { self.store(to, v) };
+    }
+    /// Orders the vectors that this thread streamed before everything that follows.
+    fn finish_stream(self) {}
     /// Loads `n` bytes as numbers into the first lanes and sets the others to 0.
     ///
     /// # Safety

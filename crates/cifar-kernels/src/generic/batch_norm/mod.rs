@@ -1,62 +1,21 @@
 //! Batch norm: two passes forward (statistics, values) and two backward (sums, values).
 //! Max pooling after it takes part in the passes over values and gradients.
 
+mod backward;
 mod output_gradient;
-
-use std::ops::Range;
+mod sums;
 
 use rayon::prelude::*;
 
-pub(crate) use output_gradient::{Dense, OutputGradient, Pooled};
+pub(crate) use backward::backward;
+pub(crate) use output_gradient::{Dense, Pooled};
+use sums::{Terms, sum_rows};
 
 use super::activation::{Function, with_function};
+use super::destination::Destination;
 use super::reduce::CHUNK;
-use super::shared::Shared;
 use crate::isa::Simd;
-use crate::{Activation, BatchNormGradients, BatchStatistics, PoolShape};
-
-/// Values that a task sums in `f32` before adding to the `f64` sums: a few hundred additions per
-/// channel.
-const SUMMED: usize = 16 * 1024;
-/// Tasks per sum. The number is fixed, and so is the order of additions.
-const TASKS: usize = 32;
-
-/// Computes two sums over rows `[rows, channels]`. `add(row range, sums, other sums)` adds some
-/// rows in `f32`.
-fn sum_rows(rows: usize, channels: usize, add: impl Fn(Range<usize>, &mut [f32], &mut [f32]) + Sync) -> [Vec<f64>; 2] {
-    let block = (SUMMED / channels).clamp(1, 256);
-    let tasks = TASKS.min(rows.div_ceil(block));
-    let partial: Vec<[Vec<f64>; 2]> = (0..tasks)
-        .into_par_iter()
-        .with_max_len(1)
-        .map(|task| {
-            let mut total = [vec![0.0; channels], vec![0.0; channels]];
-            let mut sums = [vec![0.0; channels], vec![0.0; channels]];
-            let (start, end) = (rows * task / tasks, rows * (task + 1) / tasks);
-            for first in (start..end).step_by(block) {
-                let [one, other] = &mut sums;
-                one.fill(0.0);
-                other.fill(0.0);
-                add(first..end.min(first + block), one, other);
-                for (total, sums) in total.iter_mut().zip(&sums) {
-                    for (total, sum) in total.iter_mut().zip(sums) {
-                        *total += f64::from(*sum);
-                    }
-                }
-            }
-            total
-        })
-        .collect();
-    let mut total = [vec![0.0; channels], vec![0.0; channels]];
-    for (total, column) in total.iter_mut().zip(0..) {
-        for sums in &partial {
-            for (total, sum) in total.iter_mut().zip(&sums[column as usize]) {
-                *total += sum;
-            }
-        }
-    }
-    total
-}
+use crate::{Activation, BatchStatistics, PoolShape};
 
 /// Computes the mean and variance of each channel. The sums are of distances from the mean of the
 /// first rows, so that a large mean does not cause cancellation.
@@ -65,25 +24,7 @@ pub(crate) fn statistics<S: Simd>(s: S, rows: usize, channels: usize, input: &[f
     let first = FIRST.min(rows);
     let origin: Vec<f32> =
         (0..channels).map(|c| (0..first).map(|row| input[row * channels + c]).sum::<f32>() / first as f32).collect();
-    let [sums, squares] = sum_rows(rows, channels, |range, sums, squares| {
-        s.vectorize(
-            #[inline(always)]
-            || {
-                for row in range {
-                    for c in (0..channels).step_by(S::LANES) {
-                        let n = S::LANES.min(channels - c);
-                        // SAFETY: at least `n` channels remain from `c`, in every row of `range`
-                        // and in all vectors.
-                        unsafe {
-                            let x = s.sub(load(s, input, row * channels + c, n), load(s, &origin, c, n));
-                            store(s, sums, c, s.add(load(s, sums, c, n), x), n);
-                            store(s, squares, c, s.mul_add(x, x, load(s, squares, c, n)), n);
-                        }
-                    }
-                }
-            },
-        );
-    });
+    let [sums, squares] = sum_rows(s, rows, channels, &Distances { channels, input, origin: &origin });
     let n = rows as f64;
     let (mut mean, mut variance, mut inverse_std) = (vec![], vec![], vec![]);
     for ((origin, sum), square) in origin.iter().zip(sums).zip(squares) {
@@ -94,6 +35,42 @@ pub(crate) fn statistics<S: Simd>(s: S, rows: usize, channels: usize, input: &[f
         inverse_std.push((1.0 / (v + f64::from(epsilon)).sqrt()) as f32);
     }
     BatchStatistics { mean, variance, inverse_std }
+}
+
+/// The distances of the inputs from `origin`, which are summed and squared.
+struct Distances<'a> {
+    channels: usize,
+    input: &'a [f32],
+    origin: &'a [f32],
+}
+
+impl<S: Simd> Terms<S> for Distances<'_> {
+    type Channels = S::V;
+    /// The index of the first value.
+    type Row = usize;
+
+    #[inline(always)]
+    fn row(&self, row: usize) -> usize {
+        row * self.channels
+    }
+
+    #[inline(always)]
+    fn advance(&self, row: &mut usize) {
+        *row += self.channels;
+    }
+
+    #[inline(always)]
+    unsafe fn channels(&self, s: S, c: usize, n: usize) -> S::V {
+        // SAFETY: the caller guarantees the channels.
+        unsafe { load(s, self.origin, c, n) }
+    }
+
+    #[inline(always)]
+    unsafe fn terms(&self, s: S, origin: &S::V, row: &usize, c: usize, n: usize) -> [S::V; 2] {
+        // SAFETY: the caller guarantees the row and the channels.
+        let distance = unsafe { s.sub(load(s, self.input, row + c, n), *origin) };
+        [distance; 2]
+    }
 }
 
 /// Loads `n` values at index `at`.
@@ -136,6 +113,7 @@ pub(crate) struct Forward<'a> {
 }
 
 /// The parameters of one vector of channels.
+#[derive(Clone, Copy)]
 struct Channels<V> {
     mean: V,
     inverse_std: V,
@@ -197,6 +175,7 @@ pub(crate) fn apply<S: Simd>(s: S, forward: &Forward, output: &mut [f32]) {
 
 fn apply_with<S: Simd, F: Function>(s: S, f: F, forward: &Forward, output: &mut [f32]) {
     let (channels, rows) = (forward.channels, forward.rows_a_task());
+    let destination = Destination::of(output.len());
     output.par_chunks_mut(rows * channels).enumerate().for_each(|(task, output)| {
         s.vectorize(
             #[inline(always)]
@@ -209,10 +188,11 @@ fn apply_with<S: Simd, F: Function>(s: S, f: F, forward: &Forward, output: &mut 
                         // slices.
                         unsafe {
                             let value = forward.value(s, f, &forward.channels(s, c, n), at, n);
-                            store(s, output, row * channels + c, value, n);
+                            destination.store(s, output.as_mut_ptr().add(row * channels + c), value, n);
                         }
                     }
                 }
+                destination.finish(s);
             },
         );
     });
@@ -266,92 +246,4 @@ fn apply_pooled_with<S: Simd, F: Function>(
             );
         },
     );
-}
-
-pub(crate) fn backward<S: Simd>(
-    s: S,
-    forward: &Forward,
-    output_grad: impl OutputGradient,
-    gradients: BatchNormGradients,
-) {
-    with_function!(forward.activation, backward_with(s, forward, output_grad, gradients));
-}
-
-fn backward_with<S: Simd, F: Function>(
-    s: S,
-    f: F,
-    forward: &Forward,
-    output_grad: impl OutputGradient,
-    gradients: BatchNormGradients,
-) {
-    let channels = forward.channels;
-    let rows = forward.input.len() / channels;
-    // The gradient before the activation is also that of the residual. Without a residual it is
-    // computed twice, which costs less than writing and reading it.
-    let kept = gradients.residual.map(Shared::new);
-    let [sums, products] = sum_rows(rows, channels, |range, sums, products| {
-        s.vectorize(
-            #[inline(always)]
-            || {
-                let mut of_row = output_grad.row(range.start);
-                for row in range {
-                    for c in (0..channels).step_by(S::LANES) {
-                        let n = S::LANES.min(channels - c);
-                        let at = row * channels + c;
-                        // SAFETY: at least `n` channels remain from `c`; this task owns the rows of
-                        // `range`.
-                        unsafe {
-                            let (x, z) = forward.normalised(s, &forward.channels(s, c, n), at, n);
-                            let grad = s.mul(output_grad.load(s, &of_row, c, n), f.slope(s, z));
-                            if let Some(kept) = kept {
-                                s.store_first(kept.at(at), grad, n);
-                            }
-                            store(s, sums, c, s.add(load(s, sums, c, n), grad), n);
-                            store(s, products, c, s.mul_add(grad, x, load(s, products, c, n)), n);
-                        }
-                    }
-                    output_grad.advance(&mut of_row);
-                }
-            },
-        );
-    });
-    let n = rows as f64;
-    let mean_grad: Vec<f32> = sums.iter().map(|s| (s / n) as f32).collect();
-    let mean_product: Vec<f32> = products.iter().map(|p| (p / n) as f32).collect();
-    let factor: Vec<f32> = forward.scale.iter().zip(&forward.statistics.inverse_std).map(|(s, i)| s * i).collect();
-
-    let rows = forward.rows_a_task();
-    gradients.input.par_chunks_mut(rows * channels).enumerate().for_each(|(task, input_grad)| {
-        s.vectorize(
-            #[inline(always)]
-            || {
-                let mut of_row = output_grad.row(task * rows);
-                for row in 0..input_grad.len() / channels {
-                    for c in (0..channels).step_by(S::LANES) {
-                        let n = S::LANES.min(channels - c);
-                        let at = (task * rows + row) * channels + c;
-                        // SAFETY: at least `n` channels remain from `c`, and `row` is in all
-                        // slices. `kept` is no longer written.
-                        unsafe {
-                            let k = forward.channels(s, c, n);
-                            let (x, grad) = if let Some(kept) = kept {
-                                let x = s.mul(s.sub(load(s, forward.input, at, n), k.mean), k.inverse_std);
-                                (x, s.load_first(kept.at(at), n))
-                            } else {
-                                let (x, z) = forward.normalised(s, &k, at, n);
-                                (x, s.mul(output_grad.load(s, &of_row, c, n), f.slope(s, z)))
-                            };
-                            let centred = s.sub(grad, load(s, &mean_grad, c, n));
-                            let centred = s.neg_mul_add(x, load(s, &mean_product, c, n), centred);
-                            store(s, input_grad, row * channels + c, s.mul(load(s, &factor, c, n), centred), n);
-                        }
-                    }
-                    output_grad.advance(&mut of_row);
-                }
-            },
-        );
-    });
-    for c in 0..channels {
-        (gradients.scale[c], gradients.shift[c]) = (products[c] as f32, sums[c] as f32);
-    }
 }

@@ -10,6 +10,7 @@ use super::geometry::{Geometry, LINE, Planes};
 use super::input_tiles::{image_len, transform_image};
 use super::output_tiles::{Output, output_image};
 use super::{weights, zeros};
+use crate::generic::destination::Destination;
 use crate::generic::matmul::{Rows, Target, multiply};
 use crate::generic::scratch::with_scratch;
 use crate::generic::shared::Shared;
@@ -52,6 +53,8 @@ pub(crate) fn forward<S: Simd>(
         bias: bias.as_deref(),
         pooled: places.is_some(),
         out_image: out.len() / shape.batch,
+        // With smaller vectors, a tile writes parts of more cache lines than the processor combines.
+        destination: if S::LANES == LINE { Destination::of(out.len()) } else { Destination::Caches },
         out: Shared::new(out),
         places: places.as_mut().map(|places| Shared::new(places)),
         geometry,
@@ -113,6 +116,7 @@ struct Pass<'a> {
     /// Values of the output per image.
     out_image: usize,
     out: Shared<f32>,
+    destination: Destination,
     places: Option<Shared<u8>>,
 }
 
@@ -266,6 +270,7 @@ impl Pass<'_> {
                 places: self.places.map(|places| places.at(at)),
                 first: channels.start,
                 end: channels.end,
+                destination: self.destination,
             };
             let image = image - images.start;
             // SAFETY: as the caller guarantees; the output has room for every image.

@@ -18,11 +18,12 @@
 //!   step.
 //!
 //! Modules: [`geometry`] (tiles), [`transforms`] (to the points and back along one axis),
-//! [`weights`], [`input_tiles`], [`output_tiles`], [`forward`], [`backward`].
+//! [`weights`], [`input_tiles`], [`output_tiles`], [`gradient_tiles`], [`forward`], [`backward`].
 
 pub(crate) mod backward;
 pub(crate) mod forward;
 mod geometry;
+mod gradient_tiles;
 mod input_tiles;
 mod output_tiles;
 mod transforms;

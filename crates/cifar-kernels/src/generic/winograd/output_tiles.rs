@@ -3,6 +3,7 @@
 use super::geometry::{Geometry, Planes};
 use super::input_tiles::by_size;
 use super::transforms::output;
+use crate::generic::destination::Destination;
 use crate::isa::Simd;
 
 /// Where the results of an image are written.
@@ -14,6 +15,7 @@ pub(super) struct Output {
     pub(super) first: usize,
     /// The channel after the last.
     pub(super) end: usize,
+    pub(super) destination: Destination,
 }
 
 /// Computes Aᵀ m A of every tile of one image and writes it to the output, or its 2×2 maxima.
@@ -60,6 +62,7 @@ pub(super) unsafe fn output_image<S: Simd>(
                     }
                 }
             }
+            out.destination.finish(s);
         },
     );
 }
@@ -128,7 +131,7 @@ unsafe fn output_tile<S: Simd, const NY: usize, const NX: usize, const MY: usize
                     let to = out.values.wrapping_add((y * geometry.x.len + x) * channels + channel);
                     // SAFETY: the pixel is in the output, and at least `count` of its channels
                     // remain.
-                    unsafe { if count == S::LANES { s.store(to, *value) } else { s.store_first(to, *value, count) } };
+                    unsafe { out.destination.store(s, to, *value, count) };
                 }
             }
         }
@@ -163,7 +166,7 @@ unsafe fn pool_tile<S: Simd, const NY: usize, const NX: usize, const MY: usize, 
                 // SAFETY: with pooling, tiles cover even numbers of rows and columns, all of them
                 // in the output; at least `count` channels remain.
                 unsafe {
-                    s.store_first(out.values.wrapping_add(at), best.0, count);
+                    out.destination.store(s, out.values.wrapping_add(at), best.0, count);
                     if let Some(places) = out.places {
                         s.store_bytes(places.wrapping_add(at), best.1, count);
                     }

@@ -73,6 +73,18 @@ impl Simd for Avx2 {
         unsafe { _mm256_maskstore_ps(to, first(n), v) };
     }
     #[inline(always)]
+    unsafe fn stream(self, to: *mut f32, v: __m256) {
+        // SAFETY: the caller guarantees eight values.
+        unsafe {
+            if to.addr().is_multiple_of(align_of::<__m256>()) { _mm256_stream_ps(to, v) } else { self.store(to, v) }
+        };
+    }
+    #[inline(always)]
+    fn finish_stream(self) {
+        // SAFETY: every x86-64 processor has SSE.
+        unsafe { _mm_sfence() };
+    }
+    #[inline(always)]
     unsafe fn load_bytes(self, from: *const u8, n: usize) -> __m256 {
         let mut bytes = 0u64;
         // SAFETY: the caller guarantees `n` ≤ 8 bytes; also see the module documentation.

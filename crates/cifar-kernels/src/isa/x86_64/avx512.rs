@@ -69,6 +69,18 @@ impl Simd for Avx512 {
         unsafe { _mm512_mask_storeu_ps(to, first(n), v) };
     }
     #[inline(always)]
+    unsafe fn stream(self, to: *mut f32, v: __m512) {
+        // SAFETY: the caller guarantees sixteen values.
+        unsafe {
+            if to.addr().is_multiple_of(align_of::<__m512>()) { _mm512_stream_ps(to, v) } else { self.store(to, v) }
+        };
+    }
+    #[inline(always)]
+    fn finish_stream(self) {
+        // SAFETY: every x86-64 processor has SSE.
+        unsafe { _mm_sfence() };
+    }
+    #[inline(always)]
     unsafe fn load_bytes(self, from: *const u8, n: usize) -> __m512 {
         // SAFETY: the caller guarantees `n` bytes, and the mask hides the others.
         unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(first(n), from.cast()))) }
