@@ -10,6 +10,8 @@ use crate::isa::Simd;
 pub(crate) trait Function: Copy + Send + Sync + 'static {
     /// Whether f(x) = x.
     const IS_IDENTITY: bool = false;
+    /// Whether f and f′ take only a few instructions and registers.
+    const IS_CHEAP: bool = false;
     /// f(x).
     fn value<S: Simd>(self, s: S, x: S::V) -> S::V;
     /// f′(x).
@@ -27,6 +29,7 @@ pub(crate) struct Silu;
 
 impl Function for Identity {
     const IS_IDENTITY: bool = true;
+    const IS_CHEAP: bool = true;
     #[inline(always)]
     fn value<S: Simd>(self, _: S, x: S::V) -> S::V {
         x
@@ -38,6 +41,7 @@ impl Function for Identity {
 }
 
 impl Function for Relu {
+    const IS_CHEAP: bool = true;
     #[inline(always)]
     fn value<S: Simd>(self, s: S, x: S::V) -> S::V {
         // In this order, NaN stays NaN and shows in the loss.

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::output_gradient::OutputGradient;
-use super::sums::{Terms, sum_rows};
+use super::sums::{Terms, VECTORS, sum_rows};
 use super::{Channels, Forward, load};
 use crate::BatchNormGradients;
 use crate::generic::activation::{Function, with_function};
@@ -92,6 +92,8 @@ impl<S: Simd, F: Function, G: OutputGradient> Terms<S> for Gradients<'_, F, G> {
     type Channels = Channels<S::V>;
     /// The index of the first value, and the row of the output's gradient.
     type Row = (usize, G::Row);
+    // Two sums and four parameters per vector.
+    const FIT_REGISTERS: bool = F::IS_CHEAP && 6 * VECTORS <= S::SUMS;
 
     #[inline(always)]
     fn row(&self, row: usize) -> Self::Row {

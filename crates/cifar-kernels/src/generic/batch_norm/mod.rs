@@ -48,6 +48,7 @@ impl<S: Simd> Terms<S> for Distances<'_> {
     type Channels = S::V;
     /// The index of the first value.
     type Row = usize;
+    const FIT_REGISTERS: bool = true;
 
     #[inline(always)]
     fn row(&self, row: usize) -> usize {

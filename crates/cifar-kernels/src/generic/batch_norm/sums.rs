@@ -13,7 +13,7 @@ const SUMMED: usize = 16 * 1024;
 /// Tasks per sum. The number is fixed, and so is the order of additions.
 const TASKS: usize = 32;
 /// Vectors of channels whose sums stay in registers over some rows.
-const VECTORS: usize = 4;
+pub(super) const VECTORS: usize = 4;
 /// Rows for which they do: few enough to stay in the cache for the next vectors.
 const ROWS: usize = 16;
 
@@ -23,6 +23,9 @@ pub(super) trait Terms<S: Simd>: Sync {
     type Channels: Copy;
     /// A row, as it is found in the operands.
     type Row;
+    /// Whether the sums and parameters of [`VECTORS`] vectors fit into registers beside what a and b
+    /// take.
+    const FIT_REGISTERS: bool;
     /// Returns the row `row`.
     fn row(&self, row: usize) -> Self::Row;
     /// Moves to the next row.
@@ -80,10 +83,16 @@ pub(super) fn sum_rows<S: Simd>(s: S, rows: usize, channels: usize, terms: &impl
 
 /// Adds a block of rows to the sums.
 #[inline(never)]
-fn add_block<S: Simd>(s: S, rows: Range<usize>, channels: usize, terms: &impl Terms<S>, sums: &mut [Vec<f32>; 2]) {
+fn add_block<S: Simd, T: Terms<S>>(s: S, rows: Range<usize>, channels: usize, terms: &T, sums: &mut [Vec<f32>; 2]) {
     s.vectorize(
         #[inline(always)]
         || {
+            if !T::FIT_REGISTERS {
+                // SAFETY: this task has these rows.
+                unsafe { add_rows(s, rows, channels, terms, sums) };
+                terms.finish(s);
+                return;
+            }
             for first in rows.clone().step_by(ROWS) {
                 let rows = first..rows.end.min(first + ROWS);
                 let mut c = 0;
@@ -104,6 +113,34 @@ fn add_block<S: Simd>(s: S, rows: Range<usize>, channels: usize, terms: &impl Te
             terms.finish(s);
         },
     );
+}
+
+/// Adds all channels of a row before the next row.
+///
+/// # Safety
+/// As for [`Terms::terms`], for all `rows`.
+#[inline(always)]
+unsafe fn add_rows<S: Simd>(
+    s: S,
+    rows: Range<usize>,
+    channels: usize,
+    terms: &impl Terms<S>,
+    [sums, products]: &mut [Vec<f32>; 2],
+) {
+    let mut row = terms.row(rows.start);
+    for _ in rows {
+        for c in (0..channels).step_by(S::LANES) {
+            let n = S::LANES.min(channels - c);
+            // SAFETY: as the caller guarantees.
+            unsafe {
+                let [a, b] = terms.terms(s, &terms.channels(s, c, n), &row, c, n);
+                let (sum, product) = (s.add(load(s, sums, c, n), a), s.mul_add(a, b, load(s, products, c, n)));
+                store(s, sums, c, sum, n);
+                store(s, products, c, product, n);
+            }
+        }
+        terms.advance(&mut row);
+    }
 }
 
 /// Adds `N` vectors of `n` channels each, from `c`, to the sums.
