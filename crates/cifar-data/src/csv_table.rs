@@ -53,7 +53,7 @@ impl CsvTable {
     /// ```
     ///
     /// # Errors
-    /// If the file cannot be read, is not UTF-8, is larger than 512 MiB, has unmatched quotes, a
+    /// If the file cannot be read, is empty, not UTF-8 or larger than 512 MiB, has unmatched quotes, a
     /// repeated column, or a row whose number of fields is not that of the columns.
     pub fn read(path: &Path) -> Result<Self> {
         Self::read_with(path, |_| ',')
@@ -92,7 +92,9 @@ impl CsvTable {
             NoText::Byte { line, byte } => wrong((line, format!("is not UTF-8 (byte 0x{byte:02x}); save it as UTF-8"))),
         })?;
         let mut rows = rows_of(text, separator(text)).map_err(wrong)?.into_iter();
-        let columns = rows.next().map(|row| row.fields).unwrap_or_default();
+        let Some(CsvRow { fields: columns, .. }) = rows.next() else {
+            return Err(DataError::malformed(path, "is empty; its first line must have the names of the columns"));
+        };
         if let Some(twice) = (1..columns.len()).find(|at| columns[..*at].contains(&columns[*at])) {
             return Err(DataError::malformed(path, format!("has the column {:?} twice", columns[twice])));
         }
@@ -105,7 +107,7 @@ impl CsvTable {
         &self.path
     }
 
-    /// Returns the names of the columns; none if the file is empty.
+    /// Returns the names of the columns, at least one.
     pub fn columns(&self) -> &[String] {
         &self.columns
     }
@@ -273,7 +275,6 @@ mod tests {
             let note = format!("a{end}b");
             check(&text, &[(0, &["id", "n"]), (3, &["0", &note]), (5, &["1", "c"])]);
         }
-        check("", &[(0, &[])]);
     }
 
     #[test]
@@ -300,6 +301,9 @@ mod tests {
         check_wrong(b"id,n\n\n\n0\n", ", line 4: has 1 field, but the header has 2");
         check_wrong(b"id,n\n0,a,b\n", ", line 2: has 3 fields, but the header has 2");
         check_wrong(b"id,n,id\n", ": has the column \"id\" twice");
+        for empty in [&b""[..], b"\xef\xbb\xbf", b"\n , \n"] {
+            check_wrong(empty, ": is empty; its first line must have the names of the columns");
+        }
     }
 
     #[test]
@@ -313,7 +317,6 @@ mod tests {
         };
         check("file,id\n", "has the columns \"file,id\"; expected id,file");
         check("id;file\n", "has the columns \"id;file\"; expected id,file; separate the fields by commas");
-        check("", "has the columns \"\"; expected id,file");
         std::fs::write(&path, "id,file\n").unwrap();
         let table = CsvTable::read(&path).unwrap();
         assert!(table.expect_columns(&["id", "file"]).is_ok());

@@ -305,7 +305,7 @@ mod tests {
     #[test]
     fn wrong_files_are_refused_with_the_line_and_the_cause() {
         for (text, expected) in [
-            ("", "has the columns ; expected `id` or `file`"),
+            ("", "is empty; its first line must have the names of the columns"),
             ("id,cat,dog\n", "has no rows; expected one per image"),
             ("cat,dog\n1,0\n", "has the columns cat, dog; expected `id` or `file`"),
             ("id,label\n0,cat\n", "expected one per class with its probability: cat, dog"),
