@@ -28,7 +28,8 @@ struct RunRecord<'a> {
     version: &'a str,
     compiler: &'a str,
     target: &'a str,
-    arithmetic: String,
+    /// The instructions and the system, such as `avx512, x86_64-linux`. The precision is in params.yaml.
+    kernels: String,
     /// The parameters that were set for this command alone.
     #[serde(skip_serializing_if = "Setting::is_empty")]
     settings: &'a Setting,
@@ -85,7 +86,7 @@ impl Stopwatch {
             version: env!("CARGO_PKG_VERSION"),
             compiler: env!("CIFAR_COMPILER"),
             target: env!("CIFAR_TARGET"),
-            arithmetic: cifar_kernels::numeric_target().unwrap_or_else(|e| e.to_string()),
+            kernels: cifar_kernels::numeric_target().unwrap_or_else(|e| e.to_string()),
             settings: &self.settings,
         };
         if let Ok(json) = serde_json::to_string_pretty(&record) {
