@@ -208,7 +208,7 @@ fn an_invalid_index_is_refused_with_its_line() {
     check(&all.replace("1,", "-1,"), "line 3: id \"-1\" is not a number");
     check(&all.replace("1,", "1,1,"), "line 3: ");
     check(&all.replace("id,file", "file,id"), "has the columns \"file,id\"; expected id,file");
-    check("", "expected id,file");
+    check("", "is empty; its first line must have the names of the columns");
     let images = Images::new(&["cat/a.png"]);
     images
         .put("index.csv", b"id,file\n0,c\xe4t/a.png\n")
