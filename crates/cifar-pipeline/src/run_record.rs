@@ -28,7 +28,7 @@ struct RunRecord<'a> {
     version: &'a str,
     compiler: &'a str,
     target: &'a str,
-    /// The instructions and the system, such as `avx512, x86_64-linux`. The precision is in params.yaml.
+    /// The instructions and the system, such as `avx512, x86_64-linux`, whatever the precision.
     kernels: String,
     /// The parameters that were set for this command alone.
     #[serde(skip_serializing_if = "Setting::is_empty")]
